@@ -1,0 +1,42 @@
+# make dashboard    set up once, then serve http://localhost:8501
+# make test         set up once, then every check and test
+# make test-slow    the same with the proofs that take minutes
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8501
+
+.PHONY: dashboard test test-slow check benchmark clean
+
+dashboard: .venv/installed
+	$(BIN)/streamlit run dashboard.py --server.port $(PORT)
+
+test: check
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: check
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: .venv/installed-dev
+	$(BIN)/python -m benchmarks.methods
+
+# The stamps are files that the recipe itself writes, and only after it succeeded, so that a
+# second call does nothing and an interrupted one starts again.
+.venv/created:
+	$(PYTHON) tools/create_venv.py .venv
+	touch $@
+
+.venv/installed: .venv/created requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

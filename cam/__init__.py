@@ -1,0 +1,52 @@
+"""Explains what vision models see: many attribution methods in one forward and one backward pass.
+
+The names below are the public interface; everything else may change.
+"""
+
+from cam.attribute import attribute
+from cam.errors import (
+    CamError,
+    CamWarning,
+    CheckpointError,
+    ImageError,
+    InputError,
+    LayerError,
+    MethodError,
+    ModelError,
+    TargetError,
+)
+from cam.images import load_image, sample, samples
+from cam.methods import gradient_cam, pixel_gradient  # noqa: F401 (they register the methods)
+from cam.methods.registry import Method, MethodInfo, method, methods
+from cam.models.load import load_model, model_names
+from cam.models.model import Model
+from cam.render import overlay
+from cam.types import Attribution, Needs
+from cam.version import __version__
+
+__all__ = [
+    "Attribution",
+    "CamError",
+    "CamWarning",
+    "CheckpointError",
+    "ImageError",
+    "InputError",
+    "LayerError",
+    "Method",
+    "MethodError",
+    "MethodInfo",
+    "Model",
+    "ModelError",
+    "Needs",
+    "TargetError",
+    "__version__",
+    "attribute",
+    "load_image",
+    "load_model",
+    "method",
+    "methods",
+    "model_names",
+    "overlay",
+    "sample",
+    "samples",
+]

@@ -1,0 +1,176 @@
+"""The planner: which passes the asked-for methods need together, then the passes, then the maps."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cam.capture import Capture, capture
+from cam.errors import CamWarning, MethodError, TargetError
+from cam.methods.registry import Method, method
+from cam.models.layers import Layers, resolve_layers
+from cam.models.model import Model
+from cam.models.state import original_module
+from cam.targets import Targets
+from cam.types import Attribution, Maps, Needs
+
+# As pytorch-grad-cam.
+EPSILON = 1e-7
+
+
+def attribute(
+    model: Model | nn.Module,
+    batch: Tensor,
+    methods: Sequence[str | Method] | str | Method = ("gradcam", "saliency"),
+    targets: Targets = None,
+    layers: Layers = None,
+) -> dict[str, Attribution]:
+    """Explain a batch with one or more methods, in one forward and at most one backward pass.
+
+    Args:
+        model: A :class:`cam.Model` or any classifier; it comes back as it was.
+        batch: (B, 3, H, W) floats on the model's device, as ``model.prepare(pictures)`` gives.
+        methods: Names, or :func:`cam.method` with parameters.
+        targets: What is explained. None: each image's top class. A class index or a label for all
+            images, or one for each. Callables from one image's output to a scalar.
+        layers: Where the CAM methods look: dotted names or modules, several are averaged. None:
+            the model's preset.
+
+    Returns:
+        Method name → :class:`cam.Attribution`, in the order asked for. A method given twice with
+        different parameters is told apart by them, as in ``name(steps=64)``.
+
+    Raises:
+        CamError: One of its subclasses, with one sentence on what was wrong and what would be
+            right. The model and the batch are as they were.
+    """
+    asked = _methods(methods)
+    needs = Needs()
+    for one in asked:
+        needs |= one.info.needs
+    module = original_module(model.module if isinstance(model, Model) else model)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"the model is a {type(model).__name__}, not a cam.Model or nn.Module")
+    with model.lock if isinstance(model, Model) else nullcontext():
+        at = []
+        if needs.layer:
+            preset = model.layers if isinstance(model, Model) and layers is None else layers
+            at = resolve_layers(module, preset)
+        captured = capture(module, batch, targets, at, needs, _class_index(model))
+    if captured.was_training:
+        warnings.warn(
+            "the model was in training mode; it was explained in evaluation mode (dropout off, "
+            "batch norm fixed) and put back",
+            CamWarning,
+            stacklevel=2,
+        )
+    size = (batch.shape[-2], batch.shape[-1])
+    keys = _keys(asked)
+    results = {key: _attribution(one, captured, size) for key, one in zip(keys, asked, strict=True)}
+    _warn_if_not_finite(results)
+    return results
+
+
+def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
+    several = [methods] if isinstance(methods, str | Method) else list(methods)
+    if not several:
+        raise MethodError("methods is empty; name at least one, such as 'gradcam'")
+    found = []
+    for one in several:
+        if isinstance(one, str):
+            found.append(method(one))
+        elif isinstance(one, Method):
+            found.append(one)
+        else:
+            raise MethodError(f"a method is a name or a cam.method(…), not {type(one).__name__}")
+    return list({str(one): one for one in found}.values())
+
+
+def _keys(asked: list[Method]) -> list[str]:
+    names = [one.name for one in asked]
+    return [str(one) if names.count(one.name) > 1 else one.name for one in asked]
+
+
+def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
+    if isinstance(model, Model):
+        return model.class_index
+
+    def refuse(label: str) -> int:
+        raise TargetError(
+            f"a bare module has no labels, so {label!r} means nothing to it; use an index"
+        )
+
+    return refuse
+
+
+def _attribution(one: Method, captured: Capture, size: tuple[int, int]) -> Attribution:
+    function = one.info.function
+    if one.info.needs.layer:
+        maps = [function(layer, **one.parameters) for layer in captured.layers]
+        heatmap = _upsampled(maps, size)
+        raw = _mean_raw(maps)
+        layers = tuple(layer.name for layer in captured.layers)
+    else:
+        own = function(captured, **one.parameters)
+        heatmap, raw, layers = own.normalised, own.raw, ()
+    return Attribution(
+        heatmap=heatmap.float(),
+        raw=raw.float(),
+        targets=captured.targets,
+        scores=captured.scores.float(),
+        logits=captured.logits.float(),
+        layers=layers,
+        method=one.name,
+    )
+
+
+def _upsampled(maps: list[Maps], size: tuple[int, int]) -> Tensor:
+    """Each layer's normalised map at the input's size, their mean, normalised once more.
+
+    The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
+    peak, so the mean is stretched to [0, 1] again.
+    """
+    large = [
+        functional.interpolate(
+            one.normalised[:, None], size=size, mode="bilinear", align_corners=False
+        )[:, 0]
+        for one in maps
+    ]
+    mean = torch.stack(large).mean(0) if len(large) > 1 else large[0]
+    low = mean.amin((1, 2), keepdim=True)
+    high = mean.amax((1, 2), keepdim=True)
+    return (mean - low) / (high - low + EPSILON)
+
+
+def _mean_raw(maps: list[Maps]) -> Tensor:
+    """The mean of the layers' signed maps at the finest of their resolutions."""
+    if len(maps) == 1:
+        return maps[0].raw
+    finest = max((one.raw.shape[-2:] for one in maps), key=lambda size: size[0] * size[1])
+    return torch.stack(
+        [
+            functional.interpolate(
+                one.raw[:, None], size=finest, mode="bilinear", align_corners=False
+            )[:, 0]
+            for one in maps
+        ]
+    ).mean(0)
+
+
+def _warn_if_not_finite(results: dict[str, Attribution]) -> None:
+    """Name the images whose map is NaN; one look for all methods, so one wait for the GPU."""
+    finite = torch.stack([one.heatmap.flatten(1).isfinite().all(1) for one in results.values()])
+    if bool(finite.all()):
+        return
+    for key, row in zip(results, finite.tolist(), strict=True):
+        images = [index for index, fine in enumerate(row) if not fine]
+        if images:
+            warnings.warn(
+                f"{key}: the map of image {', '.join(map(str, images))} is NaN, because its "
+                "pixels, activations or gradients hold NaN or infinity; other images are as usual",
+                CamWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,211 @@
+"""One forward and one backward pass: logits, activations, gradients, and no trace on the model.
+
+Nothing before the earliest tensor that is needed is recorded: the forward runs without gradients
+until a wanted layer has put out its feature maps; there they become a leaf of a new graph. So a
+frozen model works, parameters get no gradients, and the backward ends where it should.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from cam.errors import InputError, LayerError, ModelError
+from cam.models.state import device_of, evaluation_mode
+from cam.targets import Targets, select_scores
+from cam.types import Needs, TargetFunction
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCapture:
+    """What one layer put out, and how the score changes with it.
+
+    Attributes:
+        name: Dotted name of the layer.
+        activations: (B, C, h, w), detached.
+        gradients: (B, C, h, w) of the scores by the activations; None if no method needs them.
+    """
+
+    name: str
+    activations: Tensor
+    gradients: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """Everything that one forward and one backward pass gave.
+
+    Attributes:
+        inputs: (B, 3, H, W) the batch.
+        logits: (B, classes), detached.
+        scores: (B,) the raw scores that were explained, detached.
+        targets: (B,) int64 classes, or the callables.
+        layers: In the order asked for.
+        input_gradient: (B, 3, H, W) of the scores by the pixels; None if no method needs it.
+        was_training: Whether any part of the model was in training mode.
+    """
+
+    inputs: Tensor
+    logits: Tensor
+    scores: Tensor
+    targets: Tensor | tuple[TargetFunction, ...]
+    layers: tuple[LayerCapture, ...]
+    input_gradient: Tensor | None
+    was_training: bool
+
+
+class _Recorder:
+    """Keeps the output of each wanted layer, and starts the graph at the first of them.
+
+    A layer that runs several times (a shared ReLU) is recorded at its last run.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, Tensor] = {}
+        self._versions: dict[str, int] = {}
+
+    def hook(self, name: str) -> Callable[[nn.Module, object, object], Tensor]:
+        def record(module: nn.Module, _inputs: object, output: object) -> Tensor:
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise LayerError(
+                    f"layer {name!r} puts out {shape}, not feature maps (B, C, h, w); "
+                    "choose a convolutional layer"
+                )
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+                torch.set_grad_enabled(True)
+            self.outputs[name] = output
+            self._versions[name] = output._version
+            # The network goes on with a copy: an in-place ReLU behind the layer would change the
+            # recorded maps, and cannot work on a leaf.
+            return output.clone()
+
+        return record
+
+    def take(self, name: str) -> Tensor:
+        if name not in self.outputs:
+            raise LayerError(
+                f"layer {name!r} did not run in the forward pass; choose one that does"
+            )
+        if self.outputs[name]._version != self._versions[name]:
+            raise LayerError(
+                f"the output of layer {name!r} is changed in place after it ran; choose the layer "
+                "that comes next"
+            )
+        return self.outputs[name]
+
+
+@contextmanager
+def _hooks(layers: Sequence[tuple[str, nn.Module]], recorder: _Recorder) -> Iterator[None]:
+    handles: list[RemovableHandle] = []
+    try:
+        for name, module in layers:
+            handles.append(module.register_forward_hook(recorder.hook(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def capture(
+    module: nn.Module,
+    batch: Tensor,
+    targets: Targets,
+    layers: Sequence[tuple[str, nn.Module]],
+    needs: Needs,
+    class_index: Callable[[str], int],
+) -> Capture:
+    """Run the passes that ``needs`` asks for.
+
+    Args:
+        module: The network; it comes back as it was, also after an exception.
+        batch: (B, 3, H, W) floats on the module's device.
+        targets: As for :func:`cam.targets.select_scores`.
+        layers: (dotted name, module) of each wanted layer.
+        needs: The union of what the methods need.
+        class_index: From a label to its index.
+
+    Raises:
+        InputError: The batch has the wrong kind, shape or device.
+        LayerError: A layer did not run, has no feature maps, or the score does not depend on it.
+        ModelError: The output is no tensor, or the score does not depend on the input.
+        TargetError: The target does not fit the output.
+    """
+    _check_batch(module, batch)
+    recorder = _Recorder()
+    with ExitStack() as stack:
+        was_training = stack.enter_context(evaluation_mode(module))
+        # Tensors made in inference mode can never be part of a graph.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(needs.input_gradient))
+        stack.enter_context(_hooks(layers, recorder))
+        # A copy: a model may change its input in place, and the batch is the caller's.
+        pixels = batch.detach().clone()
+        if needs.input_gradient:
+            pixels.requires_grad_()
+        output = module(pixels.clone() if needs.input_gradient else pixels)
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"the model puts out a {type(output).__name__}, not a tensor of logits; wrap it in "
+                "a module that returns the logits"
+            )
+        outputs = [recorder.take(name) for name, _ in layers]
+        wanted = [*outputs] if needs.gradients else []
+        if needs.input_gradient:
+            wanted.append(pixels)
+        scores, explained = select_scores(output, targets, class_index)
+        gradients = _backward(scores, wanted)
+        input_gradient = gradients.pop() if needs.input_gradient else None
+        layer_gradients = gradients or [None] * len(outputs)
+    for name, gradient in zip([name for name, _ in layers], layer_gradients, strict=True):
+        if needs.gradients and gradient is None:
+            raise LayerError(
+                f"the target's score does not depend on layer {name!r}; choose one on the way to it"
+            )
+    if needs.input_gradient and input_gradient is None:
+        raise ModelError("the target's score does not depend on the pixels")
+    return Capture(
+        inputs=batch.detach(),
+        logits=output.detach(),
+        scores=scores.detach(),
+        targets=explained,
+        layers=tuple(
+            LayerCapture(name, values.detach(), gradient)
+            for (name, _), values, gradient in zip(layers, outputs, layer_gradients, strict=True)
+        ),
+        input_gradient=input_gradient,
+        was_training=was_training,
+    )
+
+
+def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
+    """Gradients of the scores; an image's score depends on its own pixels alone, so they add up."""
+    if not wanted:
+        return []
+    if not scores.requires_grad:
+        return [None] * len(wanted)
+    return list(torch.autograd.grad(scores.sum(), wanted, allow_unused=True))
+
+
+def _check_batch(module: nn.Module, batch: object) -> None:
+    if not isinstance(batch, Tensor):
+        raise InputError(
+            f"the batch is a {type(batch).__name__}, not a tensor; model.prepare(pictures) makes "
+            "one"
+        )
+    if batch.ndim != 4 or not batch.is_floating_point():
+        raise InputError(
+            f"the batch is {batch.dtype} of shape {tuple(batch.shape)}; it must be floats "
+            "(B, C, H, W)"
+        )
+    if not batch.numel():
+        raise InputError(f"the batch is empty: its shape is {tuple(batch.shape)}")
+    device = device_of(module)
+    if batch.device != device:
+        raise InputError(
+            f"the batch is on {batch.device} and the model on {device}; move one of them"
+        )

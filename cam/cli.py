@@ -1,0 +1,244 @@
+"""``python -m cam``: explanations from the command line.
+
+Exit status: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything that is
+said about them to standard error.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+import cam
+import kernels
+from cam.errors import CamError, ImageError, LayerError, MethodError, TargetError, nearest
+from cam.files import distinct_stems, npz_bytes, record, write_explanation
+from cam.images import Photo, read_image
+from cam.models.load import BUNDLED
+from cam.models.model import Model
+
+BATCH = 8
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn an error of the library into its sentence and an exit status."""
+    try:
+        yield
+    except (MethodError, LayerError, TargetError) as error:
+        raise click.UsageError(str(error)) from None
+    except CamError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _model_options(command: Any) -> Any:
+    """The options that say which model, shared by the commands that load one."""
+    for option in reversed(
+        [
+            click.option(
+                "--model", "-m", "name", default=BUNDLED, show_default=True, help="See `models`."
+            ),
+            click.option(
+                "--weights",
+                default="DEFAULT",
+                help="A .safetensors or .pth file, or `none` for random weights.",
+            ),
+            click.option(
+                "--device",
+                type=click.Choice(["auto", "cpu", "cuda"]),
+                default="auto",
+                show_default=True,
+                help="auto takes a GPU where there is one.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _load(name: str, weights: str, device: str) -> Model:
+    if name not in cam.model_names():
+        raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise click.UsageError("there is no CUDA device here; use --device cpu")
+    return cam.load_model(name, weights=None if weights == "none" else weights, device=device)
+
+
+def _as_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(cam.__version__, prog_name="cam")
+def main() -> None:
+    """Explain what a vision model sees."""
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True)
+@_model_options
+@click.option(
+    "--method", "methods", multiple=True, default=("gradcam", "saliency"), show_default=True
+)
+@click.option("--target", help="A class index or label; by default each picture's top class.")
+@click.option("--layer", "layers", multiple=True, help="Dotted name; several are averaged.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("explanations"), show_default=True
+)
+@click.option("--colormap", default="turbo", show_default=True)
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
+def explain(
+    images: tuple[str, ...],
+    name: str,
+    weights: str,
+    device: str,
+    methods: tuple[str, ...],
+    target: str | None,
+    layers: tuple[str, ...],
+    out: Path,
+    colormap: str,
+    alpha: float,
+    as_json: bool,
+) -> None:
+    """Write an overlay, the arrays and a record for each of IMAGES and each method.
+
+    An image is a file or `sample:NAME` (chelsea, coffee, rocket, motorcycle_left). One that cannot
+    be read is named, the others are done, and the exit status is 1.
+    """
+    with _told():
+        asked = [cam.method(method) for method in methods]
+        if colormap not in kernels.COLORMAPS:
+            raise click.UsageError(
+                f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
+            )
+        model = _load(name, weights, device)
+        stems = distinct_stems(images)
+        named = dict(zip(stems, images, strict=True))
+        failed = 0
+        records = []
+        todo = list(named.items())
+        for start in range(0, len(todo), BATCH):
+            photos = {}
+            for stem, image in todo[start : start + BATCH]:
+                try:
+                    photos[stem] = read_image(image)
+                except ImageError as error:
+                    failed += 1
+                    click.echo(f"Error: {error}", err=True)
+            if photos:
+                records += _explain(model, photos, asked, target, layers, out, colormap, alpha)
+    if as_json:
+        _as_json(records)
+    else:
+        for one in records:
+            click.echo(
+                f"{one['image']}: {one['target']['label']} "
+                f"{one['target']['probability']:.0%} → {out / one['files']['png']}"
+            )
+    if failed:
+        raise SystemExit(1)
+
+
+def _explain(
+    model: Model,
+    photos: dict[str, Photo],
+    methods: Sequence[cam.Method],
+    target: str | None,
+    layers: tuple[str, ...],
+    out: Path,
+    colormap: str,
+    alpha: float,
+) -> list[dict[str, Any]]:
+    """Explain one batch and write its files."""
+    batch = model.prepare([photo.image for photo in photos.values()])
+    wanted = int(target) if target and target.lstrip("-").isdigit() else target
+    maps = cam.attribute(model, batch, methods, targets=wanted, layers=layers or None)
+    records = []
+    for index, (stem, photo) in enumerate(photos.items()):
+        seen = model.crop(photo.image)
+        for key, attribution in maps.items():
+            facts = record(model, attribution, index, photo.name, photo.notes)
+            for note in facts["notes"]:
+                click.echo(f"Note: {photo.name}, {key}: {note}", err=True)
+            picture = cam.overlay(seen, attribution.heatmap[index], colormap, alpha)
+            arrays = npz_bytes(attribution, index)
+            records.append(write_explanation(out, f"{stem}.{key}", picture, arrays, facts))
+    return records
+
+
+@main.command()
+@click.argument("pattern", default="")
+@click.option("--json", "as_json", is_flag=True)
+def models(pattern: str, as_json: bool) -> None:
+    """List the models that load by name, those with PATTERN in their name."""
+    found = [name for name in cam.model_names() if pattern.lower() in name.lower()]
+    if as_json:
+        _as_json(found)
+        return
+    for name in found:
+        click.echo(f"{name}{'   (bundled, needs no network)' if name == BUNDLED else ''}")
+    if not found:
+        raise click.UsageError(f"no model has {pattern!r} in its name")
+
+
+@main.command("methods")
+@click.option("--json", "as_json", is_flag=True)
+def list_methods(as_json: bool) -> None:
+    """List the attribution methods."""
+    if as_json:
+        _as_json(
+            {
+                name: {
+                    "title": info.title,
+                    "description": info.description,
+                    "family": info.family,
+                    "cost": info.cost,
+                    "citation": info.citation,
+                    "parameters": dict(info.parameters),
+                }
+                for name, info in cam.methods().items()
+            }
+        )
+        return
+    for name, info in cam.methods().items():
+        click.echo(f"{name}: {info.title}\n    {info.description}\n    Cost: {info.cost}.")
+        click.echo(f"    Source: {info.citation}.")
+
+
+@main.command("layers")
+@_model_options
+@click.option("--json", "as_json", is_flag=True)
+def list_layers(name: str, weights: str, device: str, as_json: bool) -> None:
+    """List a model's layers that have feature maps, in the order in which they run."""
+    with _told():
+        model = _load(name, weights, device)
+        found = model.feature_layers
+        try:
+            preset = model.layers
+        except LayerError:
+            preset = ()
+    if as_json:
+        _as_json(
+            [
+                {
+                    "name": one.name,
+                    "kind": one.kind,
+                    "shape": list(one.shape),
+                    "preset": one.name in preset,
+                }
+                for one in found
+            ]
+        )
+        return
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        shape = " × ".join(map(str, one.shape))
+        mark = "   (preset)" if one.name in preset else ""
+        click.echo(f"{one.name:{width}}  {shape:>16}  {one.kind}{mark}")

@@ -1,0 +1,59 @@
+"""What can go wrong, each in one sentence that says what was wrong and what would be right."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CamError(Exception):
+    """Anything that this library refuses; the message is one sentence for a person."""
+
+
+class ImageError(CamError):
+    """A picture that cannot be read, or that is not what its name says."""
+
+
+class ModelError(CamError):
+    """A model that is unknown, cannot be loaded, or does not behave like a classifier."""
+
+
+class CheckpointError(ModelError):
+    """A weights file that is unsafe, damaged, or made for another model."""
+
+
+class LayerError(CamError):
+    """A layer that does not exist, was not used, or has no feature maps."""
+
+
+class MethodError(CamError):
+    """A method that does not exist, or was given parameters it does not have."""
+
+
+class TargetError(CamError):
+    """A target that the model's output does not hold."""
+
+
+class InputError(CamError):
+    """A batch that is no (B, 3, H, W) float tensor on the model's device."""
+
+
+class CamWarning(UserWarning):
+    """Something that was handled, and that the user should know of."""
+
+
+def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
+    """Say which known names are closest to a mistyped one, or list a few if none is.
+
+    Returns:
+        A clause such as ``did you mean 'gradcam'?``, without a leading capital.
+    """
+    names = list(known)
+    folded = {candidate.lower(): candidate for candidate in reversed(names)}
+    close = get_close_matches(name.lower(), folded, n=how_many, cutoff=0.5)
+    if not close:
+        # A dotted or namespaced name is often right but for what stands in front of it.
+        tail = name.lower().rsplit("/", 1)[-1]
+        close = [key for key in folded if tail and tail in key][:how_many]
+    if close:
+        return f"did you mean {' or '.join(repr(folded[key]) for key in close)}?"
+    shown = ", ".join(names[:12])
+    return f"known: {shown}{', …' if len(names) > 12 else ''}"

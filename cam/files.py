@@ -1,0 +1,162 @@
+"""Explanations as files: an overlay, the arrays, and a record of how they were made."""
+
+import io
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+import kernels
+from cam.errors import CamError
+from cam.methods.registry import methods
+from cam.models.model import Model
+from cam.types import Attribution
+from cam.version import __version__
+
+TOP = 5
+_PACKAGES = ("torch", "torchvision", "timm", "triton", "numpy", "pillow")
+
+
+def record(
+    model: Model, attribution: Attribution, index: int, image: str, notes: Iterable[str] = ()
+) -> dict[str, Any]:
+    """What a program needs to know of one image's explanation, ready for JSON.
+
+    Args:
+        model: The model that was explained.
+        attribution: One method's answer for the batch; its targets are classes.
+        index: Which image of the batch.
+        image: The picture's name.
+        notes: What was done to the picture when it was read.
+    """
+    if not isinstance(attribution.targets, Tensor):
+        raise CamError("a record names a class, and callables were explained here")
+    logits = attribution.logits[index]
+    probabilities = logits.softmax(0)
+    top = probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
+
+    def of_class(number: int) -> dict[str, Any]:
+        return {
+            "index": number,
+            "label": model.label(number),
+            "probability": round(float(probabilities[number]), 6),
+            "score": round(float(logits[number]), 6),
+        }
+
+    return {
+        "image": image,
+        "model": model.name,
+        "method": attribution.method,
+        "citation": methods()[attribution.method].citation,
+        "layers": list(attribution.layers),
+        "target": of_class(int(attribution.targets[index])),
+        "predictions": [of_class(number) for number in top],
+        "heatmap_shape": list(attribution.heatmap.shape[1:]),
+        "raw_shape": list(attribution.raw.shape[1:]),
+        "notes": [*notes, *(note for at, note in attribution.notes() if at == index)],
+        "kernels": kernels.backend(attribution.heatmap),
+        "device": str(attribution.heatmap.device),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that a number may depend on."""
+    found = {"cam": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A picture as PNG, without loss."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def npz_bytes(attribution: Attribution, index: int) -> bytes:
+    """One image's ``heatmap`` (H, W) and ``raw`` (h, w) map, float32, as compressed ``.npz``."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        heatmap=attribution.heatmap[index].cpu().numpy(),
+        raw=attribution.raw[index].cpu().numpy(),
+    )
+    return buffer.getvalue()
+
+
+def write_explanation(
+    folder: Path, stem: str, picture: Image.Image, arrays: bytes, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write ``STEM.png``, ``STEM.npz`` and ``STEM.json``, all of them or none.
+
+    Each file appears whole, under its name, or not at all; the JSON comes last, so that where it
+    is, the others are.
+
+    Returns:
+        ``facts`` with the names of the files.
+
+    Raises:
+        CamError: The folder cannot be written.
+    """
+    names = {kind: f"{stem}.{kind}" for kind in ("png", "npz", "json")}
+    facts = {**facts, "files": names}
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    contents = {
+        names["png"]: png_bytes(picture),
+        names["npz"]: arrays,
+        names["json"]: text.encode(),
+    }
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            _write_whole(folder / name, content)
+            written.append(folder / name)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        reason = error.strerror or type(error).__name__
+        raise CamError(f"cannot write into {str(folder)!r}: {reason}") from None
+    return facts
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write under a temporary name beside ``path`` and rename, so that no half a file is seen."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes files that only their owner can read; the umask should decide.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def distinct_stems(names: Iterable[str]) -> Iterator[str]:
+    """File stems for pictures of any name: ``cat``, and ``cat-2`` where another cat came before."""
+    seen: set[str] = set()
+    for name in names:
+        stem = Path(name.removeprefix("sample:")).stem or "picture"
+        candidate, count = stem, 1
+        while candidate in seen:
+            count += 1
+            candidate = f"{stem}-{count}"
+        seen.add(candidate)
+        yield candidate

@@ -1,0 +1,260 @@
+"""Pictures in: safe decoding of anything a person may upload, and the bundled sample photos.
+
+A decoder is where a stranger's bytes first meet the program, so the size is judged from the header
+before a pixel is unpacked, and only common formats are let in.
+"""
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base as ExifTag
+
+from cam.errors import CamWarning, ImageError, nearest
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 64_000_000
+# Preprocessing scales the short side up to the model's size: a 1 × 30,000 picture would become
+# 256 × 7,680,000.
+MAX_ASPECT = 50
+SMALL_SIDE = 32
+
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A decoded picture and what was done to it on the way.
+
+    Attributes:
+        image: RGB, 8 bits, upright.
+        notes: One sentence for each change that the owner of the picture may not expect.
+        name: Where it came from, for messages.
+    """
+
+    image: Image.Image
+    notes: tuple[str, ...]
+    name: str
+
+
+def load_image(source: ImageSource) -> Image.Image:
+    """Decode a picture to upright 8-bit RGB.
+
+    Args:
+        source: A path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3),
+            or ``sample:NAME`` for a bundled photo.
+
+    Returns:
+        A PIL image in mode RGB. Anything unexpected that was done to it (first frame of an
+        animation, CMYK, transparency, …) is told by a :class:`cam.CamWarning`.
+
+    Raises:
+        ImageError: It is no picture, is damaged, too large, or too narrow.
+    """
+    photo = read_image(source)
+    for note in photo.notes:
+        warnings.warn(f"{photo.name}: {note}", CamWarning, stacklevel=2)
+    return photo.image
+
+
+def read_image(source: ImageSource, name: str | None = None) -> Photo:
+    """Decode a picture and return it with its notes; see :func:`load_image`.
+
+    Args:
+        source: As for :func:`load_image`.
+        name: What to call it in messages; by default its file name.
+    """
+    if isinstance(source, Image.Image):
+        return _normalise(source, name or "the picture")
+    if isinstance(source, np.ndarray):
+        return _normalise(_from_array(source), name or "the array")
+    if isinstance(source, str) and source.startswith("sample:"):
+        return Photo(sample(source.removeprefix("sample:")), (), source)
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), name or "the picture")
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        try:
+            with path.open("rb") as file:
+                return _decode(file, name or path.name)
+        except FileNotFoundError:
+            raise ImageError(f"there is no file {str(path)!r}") from None
+        except IsADirectoryError:
+            raise ImageError(f"{str(path)!r} is a folder, not a picture") from None
+        except PermissionError:
+            raise ImageError(f"{str(path)!r} may not be read by this user") from None
+    return _decode(source, name or str(getattr(source, "name", "the picture")))
+
+
+def _decode(file: BinaryIO, name: str) -> Photo:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at its own limit; ours is lower and is checked next.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
+        raise _too_large(name, int(pixels[0]) if pixels else None) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        raise ImageError(
+            f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
+        ) from None
+    with image:
+        return _normalise(image, name)
+
+
+def _too_large(name: str, pixels: int | None) -> ImageError:
+    found = f"has {pixels:,} pixels" if pixels else "has too many pixels"
+    return ImageError(f"{name} {found}; at most {MAX_PIXELS:,} are read, so shrink it first")
+
+
+def _normalise(image: Image.Image, name: str) -> Photo:
+    """Upright 8-bit RGB from any mode; the caller's image is not changed."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, width * height)
+    if not width or not height:
+        raise ImageError(f"{name} has no pixels: it is {width} × {height}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"{name} is {width:,} × {height:,} pixels; one side may be at most {MAX_ASPECT} times "
+            "the other, so crop it first"
+        )
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.tell() == 0:
+        notes.append(f"it has {frames} frames; the first one is used")
+    deep = image.mode.startswith(("I", "F")) or any(
+        "16" in str(tile.args) for tile in _tiles(image)
+    )
+    try:
+        image.load()
+        orientation = image.getexif().get(ExifTag.Orientation, 1)
+        upright = ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError:
+        raise _too_large(name, None) from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError):
+        raise ImageError(
+            f"{name} is damaged or incomplete: it ends, or turns to nonsense, before the picture "
+            "is whole; save it again"
+        ) from None
+    if orientation in range(2, 9):
+        notes.append("it was turned upright, as its EXIF orientation says")
+    if deep:
+        notes.append("its values of 16 bits or more were scaled to 8 bits")
+    rgb, note = _to_rgb(upright, name)
+    notes += note
+    if min(rgb.size) < SMALL_SIDE:
+        notes.append(
+            f"it is only {rgb.width} × {rgb.height} pixels, so its heatmap can show no detail"
+        )
+    return Photo(rgb, tuple(notes), name)
+
+
+def _tiles(image: Image.Image) -> list:  # type: ignore[type-arg]
+    """The decoder's description of how the file stores its pixels; empty for one made in memory."""
+    return list(getattr(image, "tile", None) or [])
+
+
+def _to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
+    """Convert any mode to RGB and say what a viewer would notice."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        # exif_transpose has made a copy already, which is ours.
+        return image, []
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image, name), []
+    if image.mode == "CMYK":
+        return image.convert("RGB"), [
+            "its CMYK colours were converted to RGB and may look different"
+        ]
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        lowest, _ = with_alpha.getchannel("A").getextrema()
+        if lowest == 255:
+            return with_alpha.convert("RGB"), []
+        white = Image.new("RGBA", image.size, "white")
+        flat = Image.alpha_composite(white, with_alpha).convert("RGB")
+        return flat, ["its transparent parts were laid over white"]
+    return image.convert("RGB"), []
+
+
+def _from_deep(image: Image.Image, name: str) -> Image.Image:
+    """Grey of 16 or 32 bits, or floats, to 8 bits; Pillow's own conversion would clip at 255."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError(f"{name} holds NaN or infinite pixels; save it with finite values")
+    low, high = values.min(), values.max()
+    if image.mode.startswith("I") and low >= 0 and high <= 65_535:
+        grey = values / 257
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        grey = values * 255
+    else:
+        grey = (values - low) * (255 / (high - low) if high > low else 0)
+    return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
+
+
+def _from_array(values: np.ndarray) -> Image.Image:
+    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != 3:
+        raise ImageError(
+            f"an array must be uint8 of shape (H, W, 3); this one is {values.dtype} "
+            f"{tuple(values.shape)}"
+        )
+    if not values.size:
+        raise ImageError(f"the array has no pixels: its shape is {tuple(values.shape)}")
+    return Image.fromarray(values)
+
+
+def _left_motorcycle() -> np.ndarray:
+    from skimage import data
+
+    left: np.ndarray = data.stereo_motorcycle()[0]
+    return left
+
+
+def _sample_readers() -> dict[str, Callable[[], np.ndarray]]:
+    # Imported here because scikit-image is needed for nothing else on this path.
+    from skimage import data
+
+    return {
+        "chelsea": data.chelsea,
+        "coffee": data.coffee,
+        "rocket": data.rocket,
+        "motorcycle_left": _left_motorcycle,
+    }
+
+
+SAMPLES = {
+    "chelsea": "A cat's face",
+    "coffee": "A cup of coffee",
+    "rocket": "A rocket on its launch pad",
+    "motorcycle_left": "A motorcycle in a garage",
+}
+
+
+def samples() -> dict[str, str]:
+    """The bundled photos: name → what is on it. They come with scikit-image."""
+    return dict(SAMPLES)
+
+
+@lru_cache(maxsize=len(SAMPLES))
+def _sample_array(name: str) -> np.ndarray:
+    return _sample_readers()[name]()
+
+
+def sample(name: str) -> Image.Image:
+    """One of the bundled photos, in RGB.
+
+    Raises:
+        ImageError: There is no sample of that name.
+    """
+    if name not in SAMPLES:
+        raise ImageError(f"there is no sample photo {name!r}; {nearest(name, SAMPLES)}")
+    return Image.fromarray(_sample_array(name))

@@ -1,0 +1,1 @@
+"""Attribution methods: one file a family, each method a small function and what it needs."""

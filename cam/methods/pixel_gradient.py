@@ -1,0 +1,30 @@
+"""Methods that read the gradient of the score by the pixels."""
+
+import kernels
+from cam.capture import Capture
+from cam.methods.registry import register
+from cam.types import Maps, Needs
+
+
+@register(
+    "saliency",
+    title="Saliency map",
+    family="gradient",
+    needs=Needs(input_gradient=True),
+    cost="1 forward, and the backward down to the pixels",
+    citation=(
+        "Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks: Visualising Image "
+        "Classification Models and Saliency Maps, 2013, section 3"
+    ),
+)
+def saliency(captured: Capture) -> Maps:
+    """Which pixels the score is most sensitive to: the largest |gradient| over the channels.
+
+    With G the gradient of the raw score by the pixels, (B, 3, H, W): map = max_c |G_c|, min-max
+    normalised for each image.
+    """
+    assert captured.input_gradient is not None
+    normalised, raw = kernels.gradient_map(
+        captured.input_gradient, reduce="max", normalise=True, return_raw=True
+    )
+    return Maps(raw=raw, normalised=normalised)

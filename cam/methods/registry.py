@@ -1,0 +1,121 @@
+"""The list of methods: each a function of what was captured, with a declaration of its needs."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from cam.errors import MethodError, nearest
+from cam.types import Maps, Needs
+
+MethodFunction = Callable[..., Maps]
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a method is.
+
+    Attributes:
+        name: As :func:`cam.attribute` takes it.
+        title: The name that its paper gives it.
+        description: One sentence on what its map shows.
+        family: ``cam`` (a layer's feature maps) or ``gradient`` (the pixels).
+        needs: What has to be captured for it.
+        cost: Passes through the network for a batch, in words.
+        citation: Paper and equation.
+        parameters: Parameter → default.
+        function: From a layer's or the pixels' capture to maps.
+    """
+
+    name: str
+    title: str
+    description: str
+    family: str
+    needs: Needs
+    cost: str
+    citation: str
+    parameters: Mapping[str, Any]
+    function: MethodFunction = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its parameters, checked when it is made.
+
+    Raises:
+        MethodError: There is no such method, or it has no such parameter.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in _METHODS:
+            raise MethodError(f"there is no method {self.name!r}; {nearest(self.name, _METHODS)}")
+        known = self.info.parameters
+        for parameter in self.parameters:
+            if not known:
+                raise MethodError(f"{self.name} has no parameters, so {parameter!r} cannot be set")
+            if parameter not in known:
+                raise MethodError(
+                    f"{self.name} has no parameter {parameter!r}; {nearest(parameter, known)}"
+                )
+
+    @property
+    def info(self) -> MethodInfo:
+        """The registered method."""
+        return _METHODS[self.name]
+
+    def __str__(self) -> str:
+        if not self.parameters:
+            return self.name
+        told = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
+        return f"{self.name}({told})"
+
+
+_METHODS: dict[str, MethodInfo] = {}
+
+
+def register(
+    name: str, *, title: str, family: str, needs: Needs, cost: str, citation: str
+) -> Callable[[MethodFunction], MethodFunction]:
+    """Add a function to the list of methods; its docstring's first line describes it."""
+
+    def add(function: MethodFunction) -> MethodFunction:
+        if name in _METHODS:
+            raise ValueError(f"a method {name!r} is registered already")
+        parameters = {
+            key: parameter.default
+            for key, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        description = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
+        _METHODS[name] = MethodInfo(
+            name=name,
+            title=title,
+            description=description,
+            family=family,
+            needs=needs,
+            cost=cost,
+            citation=citation,
+            parameters=MappingProxyType(parameters),
+            function=function,
+        )
+        return function
+
+    return add
+
+
+def methods() -> dict[str, MethodInfo]:
+    """Every method: name → description, family, needs, cost, citation, parameters."""
+    return dict(_METHODS)
+
+
+def method(name: str, **parameters: Any) -> Method:
+    """A method with parameters of its own, for :func:`cam.attribute`.
+
+    Raises:
+        MethodError: There is no such method, or it has no such parameter.
+    """
+    return Method(name, parameters)

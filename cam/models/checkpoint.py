@@ -1,0 +1,102 @@
+"""Reading weights from a file that a stranger may have made."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cam.errors import CheckpointError
+
+# What training scripts wrap a state dict in, and what DataParallel and Lightning put in front.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "net")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+_SHOWN = 3
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a ``.safetensors``, ``.pth`` or ``.pt`` file of tensors without running code from it.
+
+    Raises:
+        CheckpointError: No such file, damaged, or a pickle that holds more than tensors.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"there is no weights file {str(file)!r}")
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file.name} is no whole .safetensors file: {error}") from None
+    try:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{file.name} is refused: it holds more than tensors, and reading that could run code; "
+            "save model.state_dict() alone, or use .safetensors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError):
+        raise CheckpointError(
+            f"{file.name} is damaged or is no weights file; .safetensors, .pth and .pt are read"
+        ) from None
+    return _tensors(content, file.name)
+
+
+def _tensors(content: Any, name: str) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{name} holds no state dict; save model.state_dict()")
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{name} holds no tensors; save model.state_dict()")
+    return tensors
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a weights file into a module, whole or not at all.
+
+    Raises:
+        CheckpointError: As :func:`read_state_dict`, or names or shapes do not fit; the first few
+            of each are told.
+    """
+    own = module.state_dict()
+    found = _without_prefix(read_state_dict(path), own)
+    problems = [
+        *_listed("missing", [key for key in own if key not in found]),
+        *_listed("unknown", [key for key in found if key not in own]),
+        *_listed(
+            "of another shape",
+            [
+                f"{key} {tuple(found[key].shape)} instead of {tuple(value.shape)}"
+                for key, value in own.items()
+                if key in found and found[key].shape != value.shape
+            ],
+        ),
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{Path(path).name} does not fit {type(module).__name__}: {'; '.join(problems)}"
+        )
+    module.load_state_dict(found)
+
+
+def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in found) and not any(key in own for key in found):
+            found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
+
+
+def _listed(what: str, items: list[str]) -> list[str]:
+    if not items:
+        return []
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return [f"{what}: {', '.join(items[:_SHOWN])}{more}"]

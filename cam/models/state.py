@@ -1,0 +1,36 @@
+"""Running a caller's model without leaving a trace on it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[bool]:
+    """Put every submodule in evaluation mode, and each back in its own mode afterwards.
+
+    A model can be partly in training mode (a frozen batch norm, say), and ``module.train()`` would
+    not bring that back. Yields whether anything had to be changed.
+    """
+    training = [child for child in module.modules() if child.training]
+    try:
+        for child in training:
+            child.training = False
+        yield bool(training)
+    finally:
+        for child in training:
+            child.training = True
+
+
+def original_module(module: nn.Module) -> nn.Module:
+    """The module that ``torch.compile`` wrapped: hooks set after compiling are ignored by it."""
+    return getattr(module, "_orig_mod", module)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the first parameter or buffer lies; the CPU for a module that has none."""
+    first: Tensor | None = next(chain(module.parameters(), module.buffers()), None)
+    return first.device if first is not None else torch.device("cpu")

@@ -1,0 +1,56 @@
+"""A heatmap laid over a picture."""
+
+from typing import overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import kernels
+from cam.errors import InputError
+
+
+@overload
+def overlay(
+    image: Image.Image, heatmap: Tensor, colormap: str = ..., alpha: float = ...
+) -> Image.Image: ...
+@overload
+def overlay(
+    image: Tensor | np.ndarray, heatmap: Tensor, colormap: str = ..., alpha: float = ...
+) -> Tensor: ...
+def overlay(
+    image: Image.Image | Tensor | np.ndarray,
+    heatmap: Tensor,
+    colormap: str = "turbo",
+    alpha: float = 0.5,
+) -> Image.Image | Tensor:
+    """Colour a heatmap and blend it over a picture.
+
+    Args:
+        image: A PIL image, or uint8 (B, H, W, 3). It must show what the model saw:
+            ``model.crop(photo)`` is that part of a photo, at the photo's own resolution.
+        heatmap: (h, w) or (1, h, w) for a PIL image, (B, h, w) otherwise, in [0, 1]; it is
+            upsampled (bilinear, half-pixel centres) to the picture.
+        colormap: One of matplotlib's names in :data:`kernels.COLORMAPS`.
+        alpha: Opacity of the heatmap, 0 to 1.
+
+    Returns:
+        A PIL image for a PIL image, else uint8 (B, H, W, 3).
+
+    Raises:
+        InputError: Wrong shapes, an unknown colour map or an opacity outside [0, 1].
+    """
+    heatmap = torch.as_tensor(heatmap)
+    if isinstance(image, Image.Image):
+        pixels = torch.from_numpy(np.array(image.convert("RGB")))[None].to(heatmap.device)
+        heatmap = heatmap[None] if heatmap.ndim == 2 else heatmap
+    else:
+        pixels = torch.as_tensor(image).to(heatmap.device)
+    try:
+        blended = kernels.overlay(pixels, heatmap, colormap=colormap, alpha=alpha)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if isinstance(image, Image.Image):
+        return Image.fromarray(blended[0].cpu().numpy())
+    return blended

@@ -1,0 +1,97 @@
+"""The small frozen records that travel between the parts of the library."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+TargetFunction = Callable[[Tensor], Tensor]
+"""From one image's output, e.g. its (classes,) logits, to the scalar that is explained."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method needs to have captured before it can run.
+
+    Attributes:
+        layer: It explains at a layer, so the caller may choose which.
+        activations: The layer's feature maps (B, C, h, w).
+        gradients: The gradient of the score by those feature maps (B, C, h, w).
+        input_gradient: The gradient of the score by the pixels (B, 3, H, W).
+    """
+
+    layer: bool = False
+    activations: bool = False
+    gradients: bool = False
+    input_gradient: bool = False
+
+    def __or__(self, other: "Needs") -> "Needs":
+        return Needs(
+            self.layer or other.layer,
+            self.activations or other.activations,
+            self.gradients or other.gradients,
+            self.input_gradient or other.input_gradient,
+        )
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a method makes of one layer, or of the pixels.
+
+    Attributes:
+        raw: (B, h, w) before ReLU and normalisation, signed where the method is.
+        normalised: (B, h, w) in [0, 1].
+    """
+
+    raw: Tensor
+    normalised: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """One method's answer for one batch.
+
+    Attributes:
+        heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device.
+        raw: (B, h, w) float32 before ReLU, normalisation and upsampling, signed where the method
+            is. With several layers: the mean of their maps at the finest of their resolutions.
+        targets: (B,) int64 class of each image, or the callables that were explained.
+        scores: (B,) float32 raw score (logit) that was explained.
+        logits: (B, classes) float32 output of the forward pass, detached.
+        layers: Dotted names of the layers used; empty for a method of the pixels.
+        method: Name of the method.
+    """
+
+    heatmap: Tensor
+    raw: Tensor
+    targets: Tensor | tuple[TargetFunction, ...]
+    scores: Tensor
+    logits: Tensor
+    layers: tuple[str, ...]
+    method: str
+
+    def notes(self) -> list[tuple[int, str]]:
+        """What a reader of the maps should know, as (image, sentence).
+
+        An all-zero map says nothing about the picture and looks like a failure; it means that the
+        layer's evidence speaks against the target, or that there is none.
+        """
+        found = []
+        highest = self.raw.flatten(1).amax(1)
+        lowest = self.raw.flatten(1).amin(1)
+        for image, (low, high) in enumerate(zip(lowest.tolist(), highest.tolist(), strict=True)):
+            if low == high == 0:
+                sentence = (
+                    "the map is zero everywhere: nothing here speaks for or against the target"
+                )
+            elif high <= 0:
+                sentence = (
+                    "the map is zero everywhere because all evidence at this layer speaks against "
+                    "the target; look at .raw, another layer or another target"
+                )
+            elif low == high:
+                sentence = "the map is the same everywhere, so it points at nothing"
+            else:
+                continue
+            found.append((image, sentence))
+        return found

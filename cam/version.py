@@ -1,0 +1,3 @@
+"""The library's version, readable without importing the rest."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,15 @@
+"""Fused kernels for what comes after the backward pass of a visual attribution.
+
+The package knows tensors only: nothing of models, images on disk, or pages. Where a tensor is on
+a GPU the work is done by a Triton kernel in one launch; elsewhere by plain torch, which is also
+each kernel's truth in the tests. `backend` says which road a tensor takes.
+"""
+
+from kernels.colormaps import COLORMAPS
+from kernels.dispatch import backend
+from kernels.fused_cam import fused_cam
+from kernels.overlay import overlay
+from kernels.reference import RULES
+from kernels.saliency import gradient_map
+
+__all__ = ["COLORMAPS", "RULES", "backend", "fused_cam", "gradient_map", "overlay"]

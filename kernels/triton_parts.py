@@ -1,0 +1,59 @@
+"""Pieces that several Triton kernels share. Imported only where Triton is there."""
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_tile(p_planes, b_channel, b_pixel, channels, pixels, stride_c, stride_s):
+    """Load the tile (channel, pixel) of one image as float32, zero beyond its edges.
+
+    Whichever stride is 1 reaches the kernel as a constant (the launcher specialises on it), and
+    the compiler turns its threads so that they run along that axis: channels-last and contiguous
+    images are both read in their own order.
+    """
+    m_tile = (b_channel[:, None] < channels) & (b_pixel[None, :] < pixels)  # (BLOCK_C, BLOCK_S)
+    p_tile = p_planes + b_channel[:, None] * stride_c + b_pixel[None, :] * stride_s
+    return tl.load(p_tile, mask=m_tile, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def is_last(p_counter, n_programs):
+    """Count this program in; true for the one program of an image that finds all others done.
+
+    The barrier gathers the stores of the program's other warps before its one atomic publishes
+    them; acquire-release at the scope of the GPU makes every earlier program's stores visible to
+    the last.
+    """
+    tl.debug_barrier()
+    return tl.atomic_add(p_counter, 1, sem="acq_rel", scope="gpu") == n_programs - 1
+
+
+@triton.jit
+def count_bad(b_value, m_value):
+    """How many of the values are NaN or infinite; a comparison with NaN is false."""
+    finite = tl.abs(b_value) < float("inf")
+    return tl.sum((m_value & (finite == 0)).to(tl.int32), axis=0)
+
+
+@triton.jit
+def lowest(b_value, m_value):
+    """The smallest of the values that the mask keeps."""
+    return tl.min(tl.where(m_value, b_value, float("inf")), axis=0)
+
+
+@triton.jit
+def highest(b_value, m_value):
+    """The largest of the values that the mask keeps; none of them is negative."""
+    return tl.max(tl.where(m_value, b_value, 0.0), axis=0)
+
+
+@triton.jit
+def to_unit(b_value, low, high, n_bad):
+    """Min-max with pytorch-grad-cam's ε = 1e-7, or NaN where the image had bad values.
+
+    The division is the correctly rounded one: the fast one may give more than 1 at the maximum.
+    """
+    b_unit = tl.div_rn(b_value - low, 1e-7 + (high - low) + tl.zeros_like(b_value))
+    return tl.where(n_bad > 0, float("nan"), b_unit)
