@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cam.capture import Capture, capture
-from cam.errors import CamWarning, MethodError, TargetError
+from cam.errors import CamWarning, MethodError, ModelError, TargetError
 from cam.methods.registry import Method, method
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
@@ -53,7 +53,7 @@ def attribute(
         needs |= one.info.needs
     module = original_module(model.module if isinstance(model, Model) else model)
     if not isinstance(module, nn.Module):
-        raise TypeError(f"the model is a {type(model).__name__}, not a cam.Model or nn.Module")
+        raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
         if needs.layer:
@@ -116,9 +116,13 @@ def _attribution(one: Method, captured: Capture, size: tuple[int, int]) -> Attri
     else:
         own = function(captured, **one.parameters)
         heatmap, raw, layers = own.normalised, own.raw, ()
+    # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
+    # an answer.
+    sound = captured.scores.isfinite() & captured.inputs.flatten(1).isfinite().all(1)
+    unsound = ~sound[:, None, None]
     return Attribution(
-        heatmap=heatmap.float(),
-        raw=raw.float(),
+        heatmap=heatmap.float().masked_fill(unsound, torch.nan),
+        raw=raw.float().masked_fill(unsound, torch.nan),
         targets=captured.targets,
         scores=captured.scores.float(),
         logits=captured.logits.float(),

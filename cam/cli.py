@@ -5,6 +5,7 @@ said about them to standard error.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,15 @@ import torch
 
 import cam
 import kernels
-from cam.errors import CamError, ImageError, LayerError, MethodError, TargetError, nearest
+from cam.errors import (
+    CamError,
+    CamWarning,
+    ImageError,
+    LayerError,
+    MethodError,
+    TargetError,
+    nearest,
+)
 from cam.files import distinct_stems, npz_bytes, record, write_explanation
 from cam.images import Photo, read_image
 from cam.models.load import BUNDLED
@@ -128,7 +137,7 @@ def explain(
             photos = {}
             for stem, image in todo[start : start + BATCH]:
                 try:
-                    photos[stem] = read_image(image)
+                    photos[stem] = read_image(image, image)
                 except ImageError as error:
                     failed += 1
                     click.echo(f"Error: {error}", err=True)
@@ -157,20 +166,35 @@ def _explain(
     alpha: float,
 ) -> list[dict[str, Any]]:
     """Explain one batch and write its files."""
-    batch = model.prepare([photo.image for photo in photos.values()])
-    wanted = int(target) if target and target.lstrip("-").isdigit() else target
-    maps = cam.attribute(model, batch, methods, targets=wanted, layers=layers or None)
+    for photo in photos.values():
+        for note in photo.notes:
+            click.echo(f"Note: {photo.name}: {note}", err=True)
+    with warnings.catch_warnings():
+        # The notes above say it already.
+        warnings.simplefilter("ignore", CamWarning)
+        batch = model.prepare([photo.image for photo in photos.values()])
+        crops = [model.crop(photo.image) for photo in photos.values()]
+    maps = cam.attribute(model, batch, methods, targets=_target(target), layers=layers or None)
     records = []
     for index, (stem, photo) in enumerate(photos.items()):
-        seen = model.crop(photo.image)
         for key, attribution in maps.items():
             facts = record(model, attribution, index, photo.name, photo.notes)
-            for note in facts["notes"]:
+            for note in facts["notes"][len(photo.notes) :]:
                 click.echo(f"Note: {photo.name}, {key}: {note}", err=True)
-            picture = cam.overlay(seen, attribution.heatmap[index], colormap, alpha)
+            percentile = cam.methods()[attribution.method].percentile
+            heatmap = attribution.heatmap[index]
+            picture = cam.overlay(crops[index], heatmap, colormap, alpha, percentile)
             arrays = npz_bytes(attribution, index)
             records.append(write_explanation(out, f"{stem}.{key}", picture, arrays, facts))
     return records
+
+
+def _target(text: str | None) -> int | str | None:
+    """A class index where the text is a number, else a label."""
+    try:
+        return int(text) if text else text
+    except ValueError:
+        return text
 
 
 @main.command()

@@ -7,6 +7,7 @@ before a pixel is unpacked, and only common formats are let in.
 import io
 import os
 import re
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +16,43 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 
 from cam.errors import CamWarning, ImageError, nearest
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+# Pillow opens MPO (a JPEG with more than one picture) as JPEG; there is no opener by that name.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 # Preprocessing scales the short side up to the model's size: a 1 × 30,000 picture would become
 # 256 × 7,680,000.
 MAX_ASPECT = 50
 SMALL_SIDE = 32
+
+# What Pillow's decoders raise on bytes that are not what they say.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Pillow's names for samples of 16 bits: "RGB;16B". A BMP's "BGR;16" has 16 bits a pixel.
+_DEEP_RAW_MODE = re.compile(r";16[BLNS]")
+_KEPT_INFO = ("transparency", "icc_profile")
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
 
@@ -91,24 +118,34 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
             raise ImageError(f"{str(path)!r} is a folder, not a picture") from None
         except PermissionError:
             raise ImageError(f"{str(path)!r} may not be read by this user") from None
+        except (OSError, ValueError) as error:
+            # A name that is too long, that holds a null byte, or that goes on below a file.
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ImageError(f"{str(path)!r} cannot be opened: {reason}") from None
+    if not hasattr(source, "read"):
+        raise ImageError(
+            "a picture is a path, encoded bytes, an open binary file, a PIL image or a uint8 "
+            f"array, not {type(source).__name__}"
+        )
     return _decode(source, name or str(getattr(source, "name", "the picture")))
 
 
 def _decode(file: BinaryIO, name: str) -> Photo:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns at its own limit; ours is lower and is checked next.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with warnings.catch_warnings():
+        # Pillow warns of large, cut and odd files; each is refused or noted here in our own words.
+        warnings.simplefilter("ignore")
+        try:
             image = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        pixels = re.search(r"\d+", str(error))
-        raise _too_large(name, int(pixels[0]) if pixels else None) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        raise ImageError(
-            f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
-        ) from None
-    with image:
-        return _normalise(image, name)
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+", str(error))
+            raise _too_large(name, int(pixels[0]) if pixels else None) from None
+        except _DECODER_ERRORS:
+            raise ImageError(
+                f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or "
+                "TIFF"
+            ) from None
+        with image:
+            return _normalise(image, name)
 
 
 def _too_large(name: str, pixels: int | None) -> ImageError:
@@ -129,24 +166,30 @@ def _normalise(image: Image.Image, name: str) -> Photo:
             "the other, so crop it first"
         )
     notes = []
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.tell() == 0:
-        notes.append(f"it has {frames} frames; the first one is used")
     deep = image.mode.startswith(("I", "F")) or any(
-        "16" in str(tile.args) for tile in _tiles(image)
+        _DEEP_RAW_MODE.search(str(tile.args)) for tile in _tiles(image)
     )
     try:
+        frames = getattr(image, "n_frames", 1)
+        turned = _turn(image) is not None
         image.load()
-        orientation = image.getexif().get(ExifTag.Orientation, 1)
-        upright = ImageOps.exif_transpose(image)
+        # Pillow turns a TIFF as it loads it, and then nothing is left to do.
+        turn = _turn(image)
     except Image.DecompressionBombError:
         raise _too_large(name, None) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError):
+    except _DECODER_ERRORS:
         raise ImageError(
             f"{name} is damaged or incomplete: it ends, or turns to nonsense, before the picture "
             "is whole; save it again"
         ) from None
-    if orientation in range(2, 9):
+    if frames > 1 and image.tell() == 0:
+        notes.append(f"it has {frames} frames; the first one is used")
+    # Not ImageOps.exif_transpose: it writes the rest of the EXIF data anew, and fails where a
+    # camera has written nonsense into it.
+    upright = image.copy() if turn is None else image.transpose(turn)
+    # Without the rest, or the orientation would be followed again when the result is read again.
+    upright.info = {key: image.info[key] for key in _KEPT_INFO if key in image.info}
+    if turned:
         notes.append("it was turned upright, as its EXIF orientation says")
     if deep:
         notes.append("its values of 16 bits or more were scaled to 8 bits")
@@ -159,6 +202,11 @@ def _normalise(image: Image.Image, name: str) -> Photo:
     return Photo(rgb, tuple(notes), name)
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings the picture upright, as its EXIF orientation says; None if it is."""
+    return _UPRIGHT.get(image.getexif().get(ExifTag.Orientation, 1))
+
+
 def _tiles(image: Image.Image) -> list:  # type: ignore[type-arg]
     """The decoder's description of how the file stores its pixels; empty for one made in memory."""
     return list(getattr(image, "tile", None) or [])
@@ -167,7 +215,7 @@ def _tiles(image: Image.Image) -> list:  # type: ignore[type-arg]
 def _to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
     """Convert any mode to RGB and say what a viewer would notice."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        # exif_transpose has made a copy already, which is ours.
+        # It is our own copy already.
         return image, []
     if image.mode.startswith(("I", "F")):
         return _from_deep(image, name), []

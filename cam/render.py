@@ -8,22 +8,31 @@ from PIL import Image
 from torch import Tensor
 
 import kernels
-from cam.errors import InputError
+from cam.errors import InputError, nearest
 
 
 @overload
 def overlay(
-    image: Image.Image, heatmap: Tensor, colormap: str = ..., alpha: float = ...
+    image: Image.Image,
+    heatmap: Tensor,
+    colormap: str = ...,
+    alpha: float = ...,
+    percentile: float = ...,
 ) -> Image.Image: ...
 @overload
 def overlay(
-    image: Tensor | np.ndarray, heatmap: Tensor, colormap: str = ..., alpha: float = ...
+    image: Tensor | np.ndarray,
+    heatmap: Tensor,
+    colormap: str = ...,
+    alpha: float = ...,
+    percentile: float = ...,
 ) -> Tensor: ...
 def overlay(
     image: Image.Image | Tensor | np.ndarray,
     heatmap: Tensor,
     colormap: str = "turbo",
     alpha: float = 0.5,
+    percentile: float = 100,
 ) -> Image.Image | Tensor:
     """Colour a heatmap and blend it over a picture.
 
@@ -34,6 +43,8 @@ def overlay(
             upsampled (bilinear, half-pixel centres) to the picture.
         colormap: One of matplotlib's names in :data:`kernels.COLORMAPS`.
         alpha: Opacity of the heatmap, 0 to 1.
+        percentile: Where the colours end: each heatmap's value at this percentile takes the last
+            one, and so does all above it. 99 shows what a few bright pixels would hide.
 
     Returns:
         A PIL image for a PIL image, else uint8 (B, H, W, 3).
@@ -41,12 +52,22 @@ def overlay(
     Raises:
         InputError: Wrong shapes, an unknown colour map or an opacity outside [0, 1].
     """
+    if colormap not in kernels.COLORMAPS:
+        raise InputError(
+            f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
+        )
     heatmap = torch.as_tensor(heatmap)
     if isinstance(image, Image.Image):
         pixels = torch.from_numpy(np.array(image.convert("RGB")))[None].to(heatmap.device)
         heatmap = heatmap[None] if heatmap.ndim == 2 else heatmap
     else:
         pixels = torch.as_tensor(image).to(heatmap.device)
+    if not 0 < percentile <= 100:
+        raise InputError(f"percentile must lie above 0 and up to 100, but is {percentile}")
+    if percentile < 100 and heatmap.ndim == 3 and heatmap.numel():
+        # One by one: torch.quantile takes 16 million values at most.
+        ends = torch.stack([one.float().nanquantile(percentile / 100) for one in heatmap])
+        heatmap = heatmap / ends.clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
     try:
         blended = kernels.overlay(pixels, heatmap, colormap=colormap, alpha=alpha)
     except ValueError as error:

@@ -16,6 +16,7 @@ from cam.types import Maps, Needs
         "Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks: Visualising Image "
         "Classification Models and Saliency Maps, 2013, section 3"
     ),
+    percentile=99,
 )
 def saliency(captured: Capture) -> Maps:
     """Which pixels the score is most sensitive to: the largest |gradient| over the channels.

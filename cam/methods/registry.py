@@ -25,6 +25,8 @@ class MethodInfo:
         cost: Passes through the network for a batch, in words.
         citation: Paper and equation.
         parameters: Parameter → default.
+        percentile: Where the colours end when the map is shown. 100 is its maximum; a map with a
+            few bright pixels among many dark ones is read better up to 99.
         function: From a layer's or the pixels' capture to maps.
     """
 
@@ -36,6 +38,7 @@ class MethodInfo:
     cost: str
     citation: str
     parameters: Mapping[str, Any]
+    percentile: float
     function: MethodFunction = field(repr=False)
 
 
@@ -78,7 +81,14 @@ _METHODS: dict[str, MethodInfo] = {}
 
 
 def register(
-    name: str, *, title: str, family: str, needs: Needs, cost: str, citation: str
+    name: str,
+    *,
+    title: str,
+    family: str,
+    needs: Needs,
+    cost: str,
+    citation: str,
+    percentile: float = 100,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Add a function to the list of methods; its docstring's first line describes it."""
 
@@ -100,6 +110,7 @@ def register(
             cost=cost,
             citation=citation,
             parameters=MappingProxyType(parameters),
+            percentile=percentile,
             function=function,
         )
         return function

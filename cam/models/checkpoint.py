@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,14 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file.name} is no whole .safetensors file: {error}") from None
     try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of odd pickles before it refuses them.
+            warnings.simplefilter("ignore")
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{file.name} is refused: it holds more than tensors, and reading that could run code; "
-            "save model.state_dict() alone, or use .safetensors"
+            f"{file.name} is refused: it is damaged or holds more than tensors, and reading that "
+            "could run code; save model.state_dict() alone, or use .safetensors"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError):
         raise CheckpointError(
@@ -54,7 +58,11 @@ def _tensors(content: Any, name: str) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{name} holds no state dict; save model.state_dict()")
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     if not tensors:
         raise CheckpointError(f"{name} holds no tensors; save model.state_dict()")
     return tensors
@@ -89,9 +97,12 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in found) and not any(key in own for key in found):
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
+    """Take off what wrappers put in front, in whatever order they were wrapped."""
+    while not any(key in own for key in found):
+        prefix = next((one for one in _PREFIXES if all(key.startswith(one) for key in found)), None)
+        if prefix is None:
+            break
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
     return found
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from http.client import HTTPException
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -118,6 +119,9 @@ def _torchvision(name: str, weights: Weights) -> Model:
     published = torchvision.models.get_model_weights(name).DEFAULT
     module: nn.Module
     if weights == "DEFAULT":
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
+        if not cached.is_file():
+            _refuse_if_unreachable(f"torchvision/{name}", published.url)
         # The builder itself: some of them build another network for their published weights.
         module = _downloaded(
             f"torchvision/{name}",
@@ -135,6 +139,7 @@ def _torchvision(name: str, weights: Weights) -> Model:
 
 def _timm(name: str, weights: Weights) -> Model:
     import timm
+    from huggingface_hub import constants
     from timm.data import create_transform, resolve_model_data_config
 
     def create(pretrained: bool) -> nn.Module:
@@ -146,7 +151,8 @@ def _timm(name: str, weights: Weights) -> Model:
         config = timm.get_pretrained_cfg(name)
         if config is None or not config.has_weights:
             raise ModelError(f"{full} has no published weights; use weights=None for random ones")
-        _refuse_if_unreachable(full, config.hf_hub_id)
+        if config.hf_hub_id and not _in_hub_cache(config.hf_hub_id):
+            _refuse_if_unreachable(full, constants.ENDPOINT)
         module = _downloaded(full, lambda: create(pretrained=True))
     else:
         module = create(pretrained=False)
@@ -193,17 +199,22 @@ def _no_weights(name: str, error: Exception) -> ModelError:
     )
 
 
-def _refuse_if_unreachable(name: str, repository: str | None) -> None:
-    """Ask the hub once before timm does: its client retries for most of a minute when offline."""
+def _in_hub_cache(repository: str) -> bool:
     import huggingface_hub
-    from huggingface_hub import constants
 
-    if not repository:
-        return
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        if isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str):
-            return
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    return any(
+        isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)
+        for file in ("model.safetensors", "pytorch_model.bin")
+    )
+
+
+def _refuse_if_unreachable(name: str, url: str) -> None:
+    """Ask the server once, within a limit, before a client that has none.
+
+    Offline, the hub's client retries for most of a minute; torch's waits for a silent network
+    without end.
+    """
+    request = urllib.request.Request(url, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:

@@ -118,7 +118,7 @@ class Model:
         return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
     def class_index(self, label: str) -> int:
-        """The class of a name, upper and lower case aside.
+        """The class of a name; upper and lower case matter only where two names differ by them.
 
         Raises:
             TargetError: The model has no labels, or none of that name, or several.
@@ -127,7 +127,9 @@ class Model:
             raise TargetError(
                 f"the model has no labels, so {label!r} means nothing to it; use an index"
             )
-        found = [i for i, name in enumerate(self.labels) if name.lower() == label.lower()]
+        found = [i for i, name in enumerate(self.labels) if name == label]
+        if not found:
+            found = [i for i, name in enumerate(self.labels) if name.lower() == label.lower()]
         if not found:
             raise TargetError(f"the model has no class {label!r}; {nearest(label, self.labels)}")
         if len(found) > 1:

@@ -60,14 +60,16 @@ def seen_part(transform: object, image: Image.Image) -> Image.Image | None:
     # A crop larger than the picture pads it, and then no part of the picture is what is seen.
     if crop_width > width + 1 or crop_height > height + 1:
         return None
-    left, top = (width - crop_width) / 2, (height - crop_height) / 2
-    box = (
-        max(0, round(left)),
-        max(0, round(top)),
-        min(width, round(left + crop_width)),
-        min(height, round(top + crop_height)),
-    )
-    return image.crop(box)
+    left, right = _middle(width, crop_width)
+    top, bottom = _middle(height, crop_height)
+    return image.crop((left, top, right, bottom))
+
+
+def _middle(length: int, kept: float) -> tuple[int, int]:
+    """First and last edge of the ``kept`` pixels in the middle of a side; never none at all."""
+    first = (length - kept) / 2
+    start = min(max(0, round(first)), length - 1)
+    return start, max(start + 1, min(length, round(first + kept)))
 
 
 _Geometry = tuple[int | tuple[int, int] | None, tuple[int, int] | None]

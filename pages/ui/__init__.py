@@ -1,0 +1,1 @@
+"""What the pages share: the router, cached models and results, widgets, charts."""

@@ -1,0 +1,115 @@
+"""Models and results, made once and shared by every visitor.
+
+A model is shared under its own lock. Results are keyed by everything that determines them; a
+picture by the hash of its bytes, because Streamlit hashes large arrays by a sample only.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+import torch
+from PIL import Image
+
+import cam
+from cam.images import Photo, read_image
+from cam.types import Attribution
+
+MODELS_KEPT = 3
+RESULTS_KEPT = 64
+# A photo is shown at its own resolution up to this side; more only costs time on the way.
+DISPLAY_SIDE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A photo with the hash of its content."""
+
+    photo: Photo
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One picture, explained by several methods."""
+
+    maps: dict[str, Attribution]
+    seconds: float
+
+
+@st.cache_resource(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
+def model(name: str, trained: bool) -> cam.Model:
+    """A model, shared by all visitors; errors are not kept, so a later try is a new one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return cam.load_model(name, weights="DEFAULT" if trained else None, device=device)
+
+
+@st.cache_resource(show_spinner=False)
+def model_names() -> tuple[str, ...]:
+    """Every name that a model loads by."""
+    return cam.model_names()
+
+
+@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
+def _decoded(digest: str, _content: bytes, name: str) -> Photo:
+    return read_image(_content, name)
+
+
+def uploaded(content: bytes, name: str) -> Picture:
+    """Decode an upload.
+
+    Raises:
+        ImageError: It is no picture that can be read.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    return Picture(_decoded(digest, content, name), digest)
+
+
+@st.cache_resource(show_spinner=False)
+def sample(name: str) -> Picture:
+    """A bundled photo."""
+    return Picture(Photo(cam.sample(name), (), name), f"sample:{name}")
+
+
+@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
+def probabilities(name: str, trained: bool, digest: str, _picture: Picture) -> np.ndarray:
+    """Class probabilities of a picture, (classes,) float32."""
+    shared = model(name, trained)
+    found: np.ndarray = shared.predict(shared.prepare(_picture.photo.image))[0].cpu().numpy()
+    return found
+
+
+@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
+def explain(
+    name: str,
+    trained: bool,
+    digest: str,
+    methods: tuple[str, ...],
+    target: int | None,
+    layer: str | None,
+    _picture: Picture,
+) -> Explanation:
+    """Explain one picture; what comes back is shared, so nobody may write to it.
+
+    Raises:
+        CamError: The model cannot be explained so.
+    """
+    shared = model(name, trained)
+    batch = shared.prepare(_picture.photo.image)
+    start = time.perf_counter()
+    maps = cam.attribute(shared, batch, methods, targets=target, layers=layer)
+    return Explanation(maps, time.perf_counter() - start)
+
+
+@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
+def seen(name: str, trained: bool, digest: str, _picture: Picture) -> Image.Image:
+    """The part of the picture that the model sees, at most DISPLAY_SIDE pixels wide and high."""
+    part = model(name, trained).crop(_picture.photo.image)
+    smallest = 224
+    if max(part.size) < smallest:
+        factor = smallest / max(part.size)
+        return part.resize((round(part.width * factor), round(part.height * factor)))
+    part.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
+    return part

@@ -1,0 +1,116 @@
+"""A real server and a real Chromium for the browser tests."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(items):
+    here = [item for item in items if Path(__file__).parent in Path(item.path).parents]
+    for item in here:
+        item.add_marker(pytest.mark.browser)
+        # The first picture on a busy machine may take long; no single step may.
+        item.add_marker(pytest.mark.timeout(600))
+        if CHROMIUM is None:
+            reason = "Chromium is not here; get it with: sudo apt-get install chromium"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def serve(tmp_path) -> Iterator:
+    """Start the dashboard on a free port; every server that a test started is stopped after it."""
+    with _Servers(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Iterator[str]:
+    """One warm server for all tests that do not need a cold one."""
+    with _Servers(tmp_path_factory.mktemp("site")) as start:
+        yield start()
+
+
+class _Servers:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: list[subprocess.Popen] = []
+
+    def __enter__(self):
+        return self.start
+
+    def start(self) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = self.folder / f"server-{port}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "streamlit", "run", "dashboard.py"),
+                    f"--server.port={port}",
+                ],
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # The pages run as users run them: without Triton's interpreter.
+                env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+            )
+        self.running.append(process)
+        address = f"http://localhost:{port}"
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+            else:
+                return address
+        raise AssertionError(f"the server did not start: {log.read_text()}")
+
+    def __exit__(self, *_):
+        for process in self.running:
+            process.terminate()
+        for process in self.running:
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator:
+    from playwright.sync_api import expect, sync_playwright
+
+    # On a busy machine the first picture may take long; that it comes is what is tested here.
+    expect.set_options(timeout=60_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium) -> Iterator:
+    """A visitor of their own: no cookies, no cache, downloads allowed."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1400}, accept_downloads=True)
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()

@@ -1,0 +1,239 @@
+"""What people do on the page Explore, in a real Chromium."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import cam
+
+
+def map_of(page: Page, method: str, label: str):
+    return page.get_by_alt_text(f"{method} heatmap for {label}", exact=True)
+
+
+def pixels_of(page: Page, image) -> np.ndarray:
+    """The picture behind an image on the page, as the browser gets it."""
+    source = image.get_attribute("src")
+    address = page.url.split("/explore", 1)[0] + source if source.startswith("/") else source
+    response = page.request.get(address)
+    assert response.ok
+    return np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB")).astype(int)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Pick an option of a select box by typing its name, as a person does."""
+    box = page.get_by_role("combobox", name=re.compile(label))
+    box.click()
+    box.fill(option)
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def assert_no_error(page: Page) -> None:
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.get_by_text("Page not found")).to_have_count(0)
+
+
+def test_the_cat_is_explained_without_a_click(page, site):
+    page.goto(site)
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).to_be_visible()
+    expect(map_of(page, "Saliency map", "Egyptian cat")).to_be_visible()
+    expect(page.get_by_text("Predictions")).to_be_visible()
+    expect(page.get_by_text("Egyptian cat 37.7%").first).to_be_attached()
+    assert page.url == f"{site}/explore"
+    assert_no_error(page)
+
+
+def test_the_picture_on_the_page_is_the_librarys(page, site):
+    """Not a JPEG of it, not another class, not another crop."""
+    page.goto(f"{site}/explore?sample=Coffee")
+    shown = map_of(page, "Grad-CAM", "espresso")
+    expect(shown).to_be_visible()
+    model = cam.load_model("efficientnet_lite0")
+    photo = cam.sample("coffee")
+    found = cam.attribute(model, model.prepare(photo), "gradcam")["gradcam"]
+    expected = cam.overlay(model.crop(photo), found.heatmap[0], "inferno", 0.5)
+    assert np.abs(pixels_of(page, shown) - np.asarray(expected).astype(int)).max() <= 1
+
+
+def test_another_class_by_search(page, site):
+    page.goto(site)
+    before = pixels_of(page, map_of(page, "Grad-CAM", "Egyptian cat"))
+    choose(page, "Class to explain", "lynx")
+    shown = map_of(page, "Grad-CAM", "lynx")
+    expect(shown).to_be_visible()
+    assert np.abs(pixels_of(page, shown) - before).max() > 30
+    expect(page).to_have_url(re.compile("target=lynx"))
+
+
+def test_another_class_by_a_click_on_its_bar(page, site):
+    page.goto(site)
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).to_be_visible()
+    # Plotly takes clicks on its drag layer, at the place of the bar.
+    bar = page.locator(".stPlotlyChart .bars .point").nth(2)
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(map_of(page, "Grad-CAM", "tabby")).to_be_visible()
+    # The next photo is not asked about the tabby.
+    page.get_by_role("radio", name="Rocket").or_(
+        page.get_by_text("Rocket", exact=True)
+    ).first.click()
+    expect(map_of(page, "Grad-CAM", "missile")).to_be_visible()
+
+
+def test_another_layer_and_fewer_methods(page, site):
+    page.goto(site)
+    expect(map_of(page, "Saliency map", "Egyptian cat")).to_be_visible()
+    choose(page, "Layer for Grad-CAM", "blocks.4")
+    expect(page.get_by_text("14 × 14 positions")).to_be_visible()
+    page.get_by_text("Saliency map", exact=True).first.click()
+    expect(map_of(page, "Saliency map", "Egyptian cat")).to_have_count(0)
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"layer=blocks\.4"))
+
+
+def test_opacity_and_colours(page, site):
+    page.goto(f"{site}/explore?opacity=1")
+    opaque = pixels_of(page, map_of(page, "Grad-CAM", "Egyptian cat"))
+    source = map_of(page, "Grad-CAM", "Egyptian cat").get_attribute("src")
+    slider = page.get_by_role("slider", name="Opacity of the heatmap")
+    slider.focus()
+    slider.press("Home")
+    expect(page).to_have_url(re.compile(r"opacity=0(\.0)?\b"))
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).not_to_have_attribute("src", source)
+    clear = pixels_of(page, map_of(page, "Grad-CAM", "Egyptian cat"))
+    model = cam.load_model("efficientnet_lite0")
+    photo = np.asarray(model.crop(cam.sample("chelsea"))).astype(int)
+    assert np.abs(clear - photo).max() <= 1, "without opacity it is the photo"
+    assert np.abs(opaque - photo).max() > 100
+    choose(page, "Colour map", "viridis")
+    expect(page).to_have_url(re.compile("colormap=viridis"))
+
+
+def a_photo(kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    cam.sample("motorcycle_left").save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def upload(page: Page, name: str, content: bytes, kind: str = "image/jpeg") -> None:
+    page.locator('input[type="file"]').set_input_files(
+        {"name": name, "mimeType": kind, "buffer": content}
+    )
+
+
+def download(page: Page, label: str):
+    return page.get_by_test_id("stDownloadButton").get_by_role("button", name=label).first
+
+
+def test_upload_and_download(page, site):
+    page.goto(site)
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).to_be_visible()
+    upload(page, "my bike.jpg", a_photo())
+    expect(map_of(page, "Grad-CAM", "moped")).to_be_visible()
+
+    with page.expect_download() as picture:
+        download(page, "Picture").click()
+    assert picture.value.suggested_filename == "my bike.gradcam.png"
+    with Image.open(picture.value.path()) as saved:
+        saved.load()
+        assert saved.format == "PNG" and min(saved.size) >= 224
+
+    with page.expect_download() as arrays:
+        download(page, "Arrays").click()
+    assert arrays.value.suggested_filename == "my bike.gradcam.npz"
+    with np.load(arrays.value.path()) as saved:
+        assert saved["heatmap"].shape == (224, 224) and saved["raw"].shape == (7, 7)
+        model = cam.load_model("efficientnet_lite0")
+        batch = model.prepare(Image.open(io.BytesIO(a_photo())))
+        expected = cam.attribute(model, batch, "gradcam")["gradcam"]
+        assert np.abs(saved["heatmap"] - expected.heatmap[0].numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("notes.png", b"these are words", "is not a picture that can be read here"),
+        ("half.jpg", a_photo()[:9000], "is damaged or incomplete"),
+    ],
+    ids=["a text file", "a truncated photo"],
+)
+def test_a_wrong_file_gets_one_sentence_and_the_page_goes_on(page, site, name, content, says):
+    page.goto(site)
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).to_be_visible()
+    upload(page, name, content)
+    expect(page.get_by_text(says)).to_be_visible()
+    assert_no_error(page)
+    upload(page, "good.jpg", a_photo())
+    expect(map_of(page, "Grad-CAM", "moped")).to_be_visible()
+    expect(page.get_by_text(says)).to_have_count(0)
+
+
+def test_an_untrained_model_by_search(page, site):
+    page.goto(f"{site}/explore?methods=Grad-CAM")
+    expect(map_of(page, "Grad-CAM", "Egyptian cat")).to_be_visible()
+    page.goto(f"{site}/explore?model=torchvision%2Fresnet18&untrained=true")
+    expect(page.get_by_text("layer4").first).to_be_attached()
+    expect(page.get_by_alt_text(re.compile("Grad-CAM heatmap for"))).to_be_visible()
+    assert_no_error(page)
+
+
+def test_a_model_without_feature_maps_gets_one_sentence(page, site):
+    page.goto(f"{site}/explore?model=torchvision%2Fvit_b_32&untrained=true")
+    expect(page.get_by_text("no convolutions but its patch embedding")).to_be_visible()
+    assert_no_error(page)
+
+
+LINK = "explore?sample=Coffee&target=cup&opacity=0.7&colormap=turbo"
+
+
+@pytest.mark.parametrize("path", ["", "explore", LINK, f"?{LINK.split('?')[1]}"])
+def test_cold_links(page, serve, path):
+    """The first request that a server ever gets is a link into the middle."""
+    site = serve()
+    page.goto(f"{site}/{path}")
+    label = "cup" if "target" in path else "Egyptian cat"
+    expect(map_of(page, "Grad-CAM", label)).to_be_visible()
+    assert_no_error(page)
+    if "target" in path:
+        expect(page).to_have_url(re.compile("target=cup"))
+        expect(page.get_by_text("0.70")).to_be_visible()
+    page.reload()
+    expect(map_of(page, "Grad-CAM", label)).to_be_visible()
+    assert_no_error(page)
+
+
+def test_a_link_with_nonsense_in_it(page, site):
+    page.goto(f"{site}/explore?sample=Nobody&target=unicorn&layer=nowhere&opacity=7&methods=magic")
+    expect(page.get_by_alt_text(re.compile("heatmap for Egyptian cat")).first).to_be_visible()
+    assert_no_error(page)
+
+
+def test_two_visitors_get_their_own_answers(chromium, site):
+    first, second = (chromium.new_context(viewport={"width": 1280, "height": 1400}) for _ in "ab")
+    one, other = first.new_page(), second.new_page()
+    for page in (one, other):
+        page.set_default_timeout(60_000)
+    one.goto(f"{site}/explore?sample=Coffee")
+    other.goto(f"{site}/explore?sample=Rocket")
+    expect(map_of(one, "Grad-CAM", "espresso")).to_be_visible()
+    expect(map_of(other, "Grad-CAM", "missile")).to_be_visible()
+    one.reload()
+    expect(map_of(one, "Grad-CAM", "espresso")).to_be_visible()
+    first.close()
+    second.close()
+
+
+def test_a_phones_width(chromium, site):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{site}/explore")
+    shown = map_of(page, "Grad-CAM", "Egyptian cat")
+    expect(shown).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out"
+    assert shown.bounding_box()["width"] > 300
+    context.close()
