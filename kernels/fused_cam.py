@@ -74,7 +74,6 @@ def fused_cam(
     """
     _check_tensors(activations, gradients)
     names = _check_rules(rules)
-    activations, gradients = activations.detach(), gradients.detach()
     with torch.no_grad():
         if backend(activations) == "triton":
             results = _launch(activations, gradients, normalise, return_signed, return_weights)

@@ -34,7 +34,7 @@ def overlay(
     _check(images, heatmaps, alpha)
     table = colormap_table(colormap).to(images.device)
     with torch.no_grad():
-        values = heatmaps.detach().float()  # (B, h, w)
+        values = heatmaps.float()  # (B, h, w)
         if values.shape[1:] != images.shape[1:3]:
             size = (images.shape[1], images.shape[2])
             values = interpolate(

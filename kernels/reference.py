@@ -64,12 +64,36 @@ def normalise(signed: Tensor) -> Tensor:
     Returns:
         The same shape and dtype.
     """
-    values = signed.flatten(-2)  # (..., h·w)
-    finite = values.isfinite().all(dim=-1, keepdim=True)
-    positive = values.clamp_min(0)
+    positive = signed.clamp_min(0).flatten(-2)  # (..., h·w)
     low, high = positive.aminmax(dim=-1, keepdim=True)
     scaled = (positive - low) / (EPSILON + (high - low))
-    return scaled.where(finite, torch.nan).view(signed.shape)
+    return _reported(scaled, signed)
+
+
+def stretch(raw: Tensor) -> Tensor:
+    """Bring the absolute value of each map to [0, 1] by min-max, whatever its scale.
+
+    x = |map|; (x - min x) / (max x - min x). There is no ε: gradients by pixels are small numbers
+    (1e-3 and less, and smaller yet for inputs of 0 to 255), which one would dim. A map that is the
+    same everywhere gives zeros. A map that is not finite everywhere gives NaN everywhere; the
+    other maps of the batch are untouched.
+
+    Args:
+        raw: (..., h, w), float32 or float64.
+
+    Returns:
+        The same shape and dtype.
+    """
+    size = raw.abs().flatten(-2)  # (..., h·w)
+    low, high = size.aminmax(dim=-1, keepdim=True)
+    span = torch.where(high > low, high - low, 1)
+    return _reported((size - low) / span, raw)
+
+
+def _reported(scaled: Tensor, source: Tensor) -> Tensor:
+    """NaN for every map whose source is not finite everywhere; scaled is (..., h·w)."""
+    finite = source.flatten(-2).isfinite().all(dim=-1, keepdim=True)
+    return scaled.where(finite, torch.nan).view(source.shape)
 
 
 def gradient_map(gradient: Tensor, inputs: Tensor | None, reduce: str) -> Tensor:

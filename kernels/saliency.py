@@ -47,8 +47,9 @@ def gradient_map(
     Saliency Maps", section 3; "sum" is Σ_c x_c, signed; "l2" is the root of Σ_c x_c².
 
     With `normalise`, the map's absolute value then passes min-max image by image,
-    (x - min) / (1e-7 + (max - min)). A map that is not finite everywhere gives NaN everywhere: it
-    is reported, and not spread to the other images of the batch.
+    (x - min) / (max - min), without an ε, which would dim the small numbers that gradients by
+    pixels are; a map that is the same everywhere gives zeros. A map that is not finite everywhere
+    gives NaN everywhere: it is reported, and not spread to the other images of the batch.
 
     On a GPU this is one Triton launch, and one fill of B counters if maps are normalised. The
     result has the same bits every time, and an image the same bits in any batch. It never belongs
@@ -70,14 +71,12 @@ def gradient_map(
         ValueError: A shape, dtype, device or reduction that does not fit; the message says which.
     """
     _check(gradient, inputs, reduce)
-    gradient = gradient.detach()
-    inputs = None if inputs is None else inputs.detach()
     with torch.no_grad():
         if backend(gradient) == "triton":
             maps, raw = _launch(gradient, inputs, reduce, normalise)
         else:
             raw = reference.gradient_map(gradient, inputs, reduce)
-            maps = reference.normalise(raw.abs()) if normalise else raw
+            maps = reference.stretch(raw) if normalise else raw
     return (maps, raw) if return_raw else maps
 
 

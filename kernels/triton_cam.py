@@ -38,6 +38,7 @@ SHAPES = (
     # Anything larger is walked in chunks. Few channels a program, because early layers have few
     # in all and the number of programs must not fall below what fills a GPU; 16 channels of
     # 16 bits are one 32-byte sector of channels-last memory, the least that is worth fetching.
+    # Few partial maps at a time, because more made the compiler spill registers.
     Shape(most_pixels=float("inf"), block_c=16, block_s=256, block_p=4, num_warps=4),
 )
 
@@ -144,7 +145,7 @@ def gradcam_kernel(
                 low = lowest(b_positive, m_pixel)
                 high = highest(b_positive, m_pixel)
                 n_bad = count_bad(b_map, m_pixel)  # of the signed map: ReLU would hide NaN, -Inf
-                b_unit = to_unit(b_positive, low, high, n_bad)
+                b_unit = to_unit(b_positive, low, 1e-7 + (high - low), n_bad)
                 tl.store(p_maps + image * pixels + b_pixel, b_unit, mask=m_pixel)
         else:
             low = float("inf")
@@ -168,7 +169,7 @@ def gradcam_kernel(
                     b_here = start + b_pixel
                     m_pixel = b_here < pixels
                     b_positive = tl.load(p_maps + image * pixels + b_here, mask=m_pixel, other=0.0)
-                    b_unit = to_unit(b_positive, low, high, n_bad)
+                    b_unit = to_unit(b_positive, low, 1e-7 + (high - low), n_bad)
                     tl.store(p_maps + image * pixels + b_here, b_unit, mask=m_pixel)
 
 

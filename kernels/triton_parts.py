@@ -50,10 +50,10 @@ def highest(b_value, m_value):
 
 
 @triton.jit
-def to_unit(b_value, low, high, n_bad):
-    """Min-max with pytorch-grad-cam's ε = 1e-7, or NaN where the image had bad values.
+def to_unit(b_value, low, span, n_bad):
+    """(value - low) / span, or NaN where the image had bad values.
 
     The division is the correctly rounded one: the fast one may give more than 1 at the maximum.
     """
-    b_unit = tl.div_rn(b_value - low, 1e-7 + (high - low) + tl.zeros_like(b_value))
+    b_unit = tl.div_rn(b_value - low, span + tl.zeros_like(b_value))
     return tl.where(n_bad > 0, float("nan"), b_unit)

@@ -62,8 +62,9 @@ def gradient_map_kernel(
     """Gradient saliency in one launch: every element of G, and of I, is read once.
 
     With x = G or G·I: max_c |x_c|, Σ_c x_c or √Σ_c x_c² (Simonyan et al. 2013, "Deep Inside
-    Convolutional Networks", section 3), then min-max of its absolute value. A program owns
-    BLOCK_S pixels of one image; the program that finishes last in an image normalises them all.
+    Convolutional Networks", section 3), then min-max of its absolute value, without an ε, which
+    would dim small gradients. A program owns BLOCK_S pixels of one image; the program that
+    finishes last in an image normalises them all.
     """
     n_blocks = tl.cdiv(pixels, BLOCK_S)
     image = (tl.program_id(0) // n_blocks).to(tl.int64)
@@ -128,11 +129,12 @@ def gradient_map_kernel(
                 low = tl.minimum(low, lowest(b_low, m_part))
                 high = tl.maximum(high, highest(b_high, m_part))
                 n_bad += tl.sum(b_bad, axis=0)
+            span = tl.where(high > low, high - low, 1.0)
             for start in range(0, pixels, BLOCK_P):
                 b_here = start + tl.arange(0, BLOCK_P)
                 m_here = b_here < pixels
                 b_value = tl.load(p_raw + b_here, mask=m_here, other=0.0, cache_modifier=".cg")
-                b_unit = to_unit(tl.abs(b_value), low, high, n_bad)
+                b_unit = to_unit(tl.abs(b_value), low, span, n_bad)
                 tl.store(p_maps + image * pixels + b_here, b_unit, mask=m_here)
 
 

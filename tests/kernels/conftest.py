@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from tests.kernels.layers import MARGIN
+
+CANARY = 12345.0
+
+
+@pytest.fixture(params=["triton", "reference"])
+def road(request, monkeypatch):
+    """Both implementations, one after the other."""
+    monkeypatch.setenv("CAM_KERNELS", request.param)
+    return request.param
+
+
+@pytest.fixture
+def on_triton(monkeypatch):
+    monkeypatch.setenv("CAM_KERNELS", "triton")
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """Fill all that `torch.empty` gives with NaN, and watch the memory around it."""
+    real = torch.empty
+    storages = []
+
+    def empty(*size, **options):
+        wanted = real(*size, **options)
+        if wanted.is_meta or not wanted.is_contiguous():
+            return wanted
+        storage = torch.full(
+            (wanted.numel() + 2 * MARGIN,),
+            CANARY,
+            dtype=wanted.dtype,
+            device=wanted.device,
+        )
+        storages.append(storage)
+        inner = storage[MARGIN : MARGIN + wanted.numel()].view(wanted.shape)
+        return inner.fill_(torch.nan if wanted.is_floating_point() else -1_000_000)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    yield storages
+    for storage in storages:
+        assert (storage[:MARGIN] == CANARY).all(), "written before the start"
+        assert (storage[-MARGIN:] == CANARY).all(), "written past the end"
