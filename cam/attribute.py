@@ -56,9 +56,11 @@ def attribute(
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
-        if needs.layer:
+        # A layer that does not exist is told also where no method would look at it.
+        if needs.layer or layers is not None:
             preset = model.layers if isinstance(model, Model) and layers is None else layers
             at = resolve_layers(module, preset)
+        at = at if needs.layer else []
         captured = capture(module, batch, targets, at, needs, _class_index(model))
     if captured.was_training:
         warnings.warn(

@@ -18,7 +18,6 @@ import cam
 import kernels
 from cam.errors import (
     CamError,
-    CamWarning,
     ImageError,
     LayerError,
     MethodError,
@@ -121,6 +120,8 @@ def explain(
     An image is a file or `sample:NAME` (chelsea, coffee, rocket, motorcycle_left). One that cannot
     be read is named, the others are done, and the exit status is 1.
     """
+    # Pillow warns of large, cut and odd files; each is refused or noted in our own words.
+    warnings.filterwarnings("ignore", module="PIL")
     with _told():
         asked = [cam.method(method) for method in methods]
         if colormap not in kernels.COLORMAPS:
@@ -147,10 +148,9 @@ def explain(
         _as_json(records)
     else:
         for one in records:
-            click.echo(
-                f"{one['image']}: {one['target']['label']} "
-                f"{one['target']['probability']:.0%} → {out / one['files']['png']}"
-            )
+            label, probability = one["target"]["label"], one["target"]["probability"]
+            share = "no finite probability" if probability is None else f"{probability:.0%}"
+            click.echo(f"{one['image']}: {label} {share} → {out / one['files']['png']}")
     if failed:
         raise SystemExit(1)
 
@@ -169,11 +169,8 @@ def _explain(
     for photo in photos.values():
         for note in photo.notes:
             click.echo(f"Note: {photo.name}: {note}", err=True)
-    with warnings.catch_warnings():
-        # The notes above say it already.
-        warnings.simplefilter("ignore", CamWarning)
-        batch = model.prepare([photo.image for photo in photos.values()])
-        crops = [model.crop(photo.image) for photo in photos.values()]
+    batch = model.prepare(list(photos.values()))
+    crops = [model.crop(photo) for photo in photos.values()]
     maps = cam.attribute(model, batch, methods, targets=_target(target), layers=layers or None)
     records = []
     for index, (stem, photo) in enumerate(photos.items()):
@@ -184,6 +181,7 @@ def _explain(
             percentile = cam.methods()[attribution.method].percentile
             heatmap = attribution.heatmap[index]
             picture = cam.overlay(crops[index], heatmap, colormap, alpha, percentile)
+            facts["overlay"] = {"colormap": colormap, "alpha": alpha, "percentile": percentile}
             arrays = npz_bytes(attribution, index)
             records.append(write_explanation(out, f"{stem}.{key}", picture, arrays, facts))
     return records

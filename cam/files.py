@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import platform
 import tempfile
@@ -47,8 +48,8 @@ def record(
         return {
             "index": number,
             "label": model.label(number),
-            "probability": round(float(probabilities[number]), 6),
-            "score": round(float(logits[number]), 6),
+            "probability": _number(probabilities[number]),
+            "score": _number(logits[number]),
         }
 
     return {
@@ -66,6 +67,12 @@ def record(
         "device": str(attribution.heatmap.device),
         "versions": versions(),
     }
+
+
+def _number(value: Tensor) -> float | None:
+    """Six digits behind the point; None for NaN and infinity, which JSON does not know."""
+    number = float(value)
+    return round(number, 6) if math.isfinite(number) else None
 
 
 def versions() -> dict[str, str]:
@@ -133,7 +140,11 @@ def write_explanation(
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        reason = error.strerror or type(error).__name__
+        reason = (
+            "there is a file of that name"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror or type(error).__name__
+        )
         raise CamError(f"cannot write into {str(folder)!r}: {reason}") from None
     finally:
         for temporary in staged.values():

@@ -54,8 +54,6 @@ _UPRIGHT = {
 _DEEP_RAW_MODE = re.compile(r";16[BLNS]")
 _KEPT_INFO = ("transparency", "icc_profile")
 
-ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
-
 
 @dataclass(frozen=True, eq=False)
 class Photo:
@@ -72,12 +70,16 @@ class Photo:
     name: str
 
 
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Photo
+
+
 def load_image(source: ImageSource) -> Image.Image:
     """Decode a picture to upright 8-bit RGB.
 
     Args:
         source: A path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3),
-            or ``sample:NAME`` for a bundled photo.
+            ``sample:NAME`` for a bundled photo, or what :func:`read_image` gave, whose notes have
+            been told and are not told again.
 
     Returns:
         A PIL image in mode RGB. Anything unexpected that was done to it (first frame of an
@@ -86,6 +88,8 @@ def load_image(source: ImageSource) -> Image.Image:
     Raises:
         ImageError: It is no picture, is damaged, too large, or too narrow.
     """
+    if isinstance(source, Photo):
+        return source.image
     photo = read_image(source)
     for note in photo.notes:
         warnings.warn(f"{photo.name}: {note}", CamWarning, stacklevel=2)
@@ -99,6 +103,8 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
         source: As for :func:`load_image`.
         name: What to call it in messages; by default its file name.
     """
+    if isinstance(source, Photo):
+        return source
     if isinstance(source, Image.Image):
         return _normalise(source, name or "the picture")
     if isinstance(source, np.ndarray):
@@ -131,21 +137,17 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
 
 
 def _decode(file: BinaryIO, name: str) -> Photo:
-    with warnings.catch_warnings():
-        # Pillow warns of large, cut and odd files; each is refused or noted here in our own words.
-        warnings.simplefilter("ignore")
-        try:
-            image = Image.open(file, formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            pixels = re.search(r"\d+", str(error))
-            raise _too_large(name, int(pixels[0]) if pixels else None) from None
-        except _DECODER_ERRORS:
-            raise ImageError(
-                f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or "
-                "TIFF"
-            ) from None
-        with image:
-            return _normalise(image, name)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+", str(error))
+        raise _too_large(name, int(pixels[0]) if pixels else None) from None
+    except _DECODER_ERRORS:
+        raise ImageError(
+            f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
+        ) from None
+    with image:
+        return _normalise(image, name)
 
 
 def _too_large(name: str, pixels: int | None) -> ImageError:

@@ -1,4 +1,4 @@
-"""What every test relies on: Triton's interpreter, fixed threads, the bundled model and photos."""
+"""What every test relies on: Triton's interpreter, one thread, the bundled model and photos."""
 
 import os
 
@@ -11,6 +11,9 @@ import pytest
 import torch
 
 import cam
+
+# Several threads on a small or busy machine wait for each other more than they help.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -103,18 +103,18 @@ class Model:
             )
         return torch.stack(tensors).to(self.device, torch.float32)
 
-    def crop(self, image: Image.Image) -> Image.Image:
+    def crop(self, image: ImageSource) -> Image.Image:
         """The part of a picture that the model sees, at the picture's own resolution.
 
         This is what a heatmap lies over. Where the transform's geometry cannot be read, it is the
         transformed picture itself, with the normalisation undone.
         """
-        image = load_image(image)
-        part = seen_part(self.transform, image)
+        photo = load_image(image)
+        part = seen_part(self.transform, photo)
         if part is not None:
             return part
         mean, std = (torch.tensor(values) for values in mean_and_std(self.transform))
-        pixels = self.transform(image).movedim(0, -1) * std + mean  # (H, W, 3)
+        pixels = self.transform(photo).movedim(0, -1) * std + mean  # (H, W, 3)
         return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
     def class_index(self, label: str) -> int:

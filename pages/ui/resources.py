@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import cam
 from cam.images import Photo, read_image
@@ -21,6 +21,8 @@ MODELS_KEPT = 3
 RESULTS_KEPT = 64
 # A photo is shown at its own resolution up to this side; more only costs time on the way.
 DISPLAY_SIDE = 512
+# And a tiny one is enlarged, or its heatmap would be drawn in a handful of pixels.
+SMALLEST_SIDE = 224
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def sample(name: str) -> Picture:
 def probabilities(name: str, trained: bool, digest: str, _picture: Picture) -> np.ndarray:
     """Class probabilities of a picture, (classes,) float32."""
     shared = model(name, trained)
-    found: np.ndarray = shared.predict(shared.prepare(_picture.photo.image))[0].cpu().numpy()
+    found: np.ndarray = shared.predict(shared.prepare(_picture.photo))[0].cpu().numpy()
     return found
 
 
@@ -97,7 +99,7 @@ def explain(
         CamError: The model cannot be explained so.
     """
     shared = model(name, trained)
-    batch = shared.prepare(_picture.photo.image)
+    batch = shared.prepare(_picture.photo)
     start = time.perf_counter()
     maps = cam.attribute(shared, batch, methods, targets=target, layers=layer)
     return Explanation(maps, time.perf_counter() - start)
@@ -105,11 +107,8 @@ def explain(
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
 def seen(name: str, trained: bool, digest: str, _picture: Picture) -> Image.Image:
-    """The part of the picture that the model sees, at most DISPLAY_SIDE pixels wide and high."""
-    part = model(name, trained).crop(_picture.photo.image)
-    smallest = 224
-    if max(part.size) < smallest:
-        factor = smallest / max(part.size)
-        return part.resize((round(part.width * factor), round(part.height * factor)))
-    part.thumbnail((DISPLAY_SIDE, DISPLAY_SIDE))
-    return part
+    """The part of the picture that the model sees, in a size to show it in."""
+    part = model(name, trained).crop(_picture.photo)
+    longest = max(part.size)
+    side = min(max(longest, SMALLEST_SIDE), DISPLAY_SIDE)
+    return part if side == longest else ImageOps.contain(part, (side, side))

@@ -32,6 +32,11 @@ PICTURES = torch.zeros(2, 3, 8, 8)
         ({"methods": []}, cam.MethodError, "methods is empty"),
         ({"methods": [3]}, cam.MethodError, "a name or a cam.method(…), not int"),
         ({"layers": "fetures"}, cam.LayerError, "no layer 'fetures'; known: 0, 1, 2, 3, 4"),
+        (
+            {"layers": "nope", "methods": "saliency"},
+            cam.LayerError,
+            "the model has no layer 'nope'",
+        ),
         ({"layers": []}, cam.LayerError, "layers is empty"),
         ({"layers": [nn.ReLU()]}, cam.LayerError, "given ReLU is not a layer of this model"),
         ({"layers": "4"}, cam.LayerError, "puts out (2, 3), not feature maps (B, C, h, w)"),
@@ -71,7 +76,7 @@ def test_batches(model, batch, says):
 
 def test_a_model_without_convolutions():
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 3)).eval()
-    with pytest.raises(cam.LayerError, match="has no convolutions.*use 'saliency'"):
+    with pytest.raises(cam.LayerError, match=r"has no convolutions.*use 'saliency'"):
         cam.attribute(module, PICTURES, "gradcam")
     assert cam.attribute(module, PICTURES, "saliency")["saliency"].raw.shape == (2, 8, 8)
 

@@ -1,0 +1,137 @@
+"""An overlay is matplotlib's colours, blended with the picture."""
+
+import re
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import cam
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8)
+HEATMAP = torch.rand(48, 60, generator=torch.Generator().manual_seed(0))
+
+
+def blended(photo: np.ndarray, heatmap: np.ndarray, colormap: str, alpha: float) -> np.ndarray:
+    colours = matplotlib.colormaps[colormap](heatmap, bytes=True)[..., :3]
+    return (1 - alpha) * photo + alpha * colours.astype(float)
+
+
+def refusal(*arguments: object, **options: object) -> str:
+    with pytest.raises(cam.InputError) as caught:
+        cam.overlay(*arguments, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not re.search(r"[.!?] [A-Z]", text), "more than one sentence"
+    return text
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 0.5, 1])
+@pytest.mark.parametrize("colormap", ["turbo", "viridis", "jet"])
+def test_a_picture_gives_a_picture(colormap, alpha):
+    image = cam.overlay(Image.fromarray(PHOTO), HEATMAP, colormap, alpha)
+    assert isinstance(image, Image.Image)
+    assert (image.mode, image.size) == ("RGB", (60, 48))
+    truth = blended(PHOTO, HEATMAP.numpy(), colormap, alpha)
+    assert np.abs(np.asarray(image) - truth).max() <= 0.5 + 1e-4
+
+
+def test_the_defaults_are_turbo_at_one_half():
+    image = cam.overlay(Image.fromarray(PHOTO), HEATMAP)
+    truth = blended(PHOTO, HEATMAP.numpy(), "turbo", 0.5)
+    assert np.abs(np.asarray(image) - truth).max() <= 0.5
+
+
+@pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray], ids=["tensor", "array"])
+def test_a_batch_gives_a_batch(kind):
+    pictures = np.stack([PHOTO, 255 - PHOTO])
+    heatmaps = torch.stack([HEATMAP, 1 - HEATMAP])
+    result = cam.overlay(kind(pictures), heatmaps, alpha=0.5)
+    assert isinstance(result, torch.Tensor)
+    assert (result.dtype, result.shape) == (torch.uint8, (2, 48, 60, 3))
+    for one, picture, heatmap in zip(result, pictures, heatmaps, strict=True):
+        truth = blended(picture, heatmap.numpy(), "turbo", 0.5)
+        assert np.abs(one.numpy() - truth).max() <= 0.5
+
+
+def test_a_small_heatmap_is_brought_to_the_pictures_size():
+    """OpenCV's bilinear interpolation lies between pixel centres too."""
+    small = HEATMAP[:7, :9].contiguous()
+    image = cam.overlay(Image.fromarray(PHOTO), small, "gray", alpha=1)
+    large = cv2.resize(small.numpy(), (60, 48), interpolation=cv2.INTER_LINEAR)
+    truth = blended(PHOTO, large, "gray", 1)
+    # OpenCV rounds its weights, and a value at the edge of a colour may fall to its neighbour.
+    assert np.abs(np.asarray(image) - truth).max() <= 1
+
+
+def test_colours_may_end_at_a_percentile():
+    """Each map's own: what lies above takes the last colour."""
+    heatmaps = torch.stack([HEATMAP**4, HEATMAP**4 / 10])
+    pictures = torch.from_numpy(np.stack([PHOTO, PHOTO]))
+    result = cam.overlay(pictures, heatmaps, "viridis", 1, percentile=90)
+    for one, heatmap in zip(result.numpy(), heatmaps.numpy(), strict=True):
+        end = np.percentile(heatmap.astype(float), 90)
+        truth = matplotlib.colormaps["viridis"](heatmap / end, bytes=True)[..., :3]
+        # A value between two colours may fall to either.
+        assert (one == truth).all(-1).mean() > 0.999
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
+def test_a_picture_of_any_mode(mode):
+    photo = Image.fromarray(PHOTO).convert(mode)
+    image = cam.overlay(photo, HEATMAP[None], alpha=0)
+    assert np.array_equal(np.asarray(image), np.asarray(photo.convert("RGB")))
+    assert photo.mode == mode
+
+
+def test_an_array_is_a_heatmap_too():
+    image = cam.overlay(Image.fromarray(PHOTO), HEATMAP.numpy())
+    truth = blended(PHOTO, HEATMAP.numpy(), "turbo", 0.5)
+    assert np.abs(np.asarray(image) - truth).max() <= 0.5
+
+
+BATCH = torch.from_numpy(PHOTO)[None]
+
+
+@pytest.mark.parametrize(
+    ("image", "heatmap", "options", "told"),
+    [
+        (BATCH, HEATMAP[None], {"colormap": "turbu"}, "turbo"),
+        (BATCH, HEATMAP[None], {"alpha": 1.5}, "1.5"),
+        (BATCH, HEATMAP[None], {"alpha": float("nan")}, "nan"),
+        (BATCH, HEATMAP[None], {"percentile": 0}, "0"),
+        (BATCH, HEATMAP[None], {"percentile": 101}, "101"),
+        (BATCH, HEATMAP[None], {"percentile": float("nan")}, "nan"),
+        (BATCH, HEATMAP, {}, "(48, 60)"),
+        (BATCH, HEATMAP[None].repeat(2, 1, 1), {}, "2 heatmaps"),
+        (BATCH, (HEATMAP[None] * 255).to(torch.uint8), {}, "torch.uint8"),
+        (BATCH[0], HEATMAP[None], {}, "(48, 60, 3)"),
+        (BATCH.permute(0, 3, 1, 2), HEATMAP[None], {}, "(1, 3, 48, 60)"),
+        (BATCH.float(), HEATMAP[None], {}, "torch.float32"),
+        (BATCH, torch.zeros(1, 0, 5), {}, "(1, 0, 5)"),
+        (Image.fromarray(PHOTO), HEATMAP[None].repeat(3, 1, 1), {}, "3 heatmaps"),
+        (Image.fromarray(PHOTO), HEATMAP[0], {}, "(60,)"),
+    ],
+    ids=[
+        "colour-map",
+        "alpha",
+        "alpha-nan",
+        "percentile-low",
+        "percentile-high",
+        "percentile-nan",
+        "no-batch-of-maps",
+        "more-maps-than-pictures",
+        "integer-map",
+        "no-batch-of-pictures",
+        "channels-first",
+        "float-pictures",
+        "empty-map",
+        "maps-for-one-picture",
+        "row-for-a-picture",
+    ],
+)
+def test_what_does_not_fit_is_refused(image, heatmap, options, told):
+    assert told in refusal(image, heatmap, **options)

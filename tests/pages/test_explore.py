@@ -1,0 +1,194 @@
+"""The logic of the page Explore, without a browser: choices in, sentences and pictures out."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import cam
+
+DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
+
+
+def page(**query: str) -> AppTest:
+    """The dashboard, opened at an address."""
+    app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return shown(app.run())
+
+
+def shown(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception
+    return app
+
+
+def sentences(app: AppTest) -> list[str]:
+    return [error.value for error in app.error]
+
+
+def headings(app: AppTest) -> list[str]:
+    return [markdown.value for markdown in app.markdown if markdown.value.startswith("**")]
+
+
+def options(app: AppTest, label: str) -> list[str]:
+    [box] = [box for box in app.selectbox if box.label == label]
+    return box.options
+
+
+@pytest.mark.parametrize(
+    ("sample", "label"),
+    [
+        ("Cat", "Egyptian cat"),
+        ("Coffee", "espresso"),
+        ("Rocket", "missile"),
+        ("Motorcycle", "moped"),
+    ],
+)
+def test_samples(sample, label):
+    app = page(sample=sample)
+    assert headings(app) == [
+        "**What the model sees**",
+        f"**Grad-CAM** for {label}",
+        f"**Saliency map** for {label}",
+    ]
+    assert not app.error and not app.warning
+
+
+def test_the_most_probable_classes_come_first_and_all_can_be_had():
+    app = page(sample="Cat")
+    found = options(app, "Class to explain")
+    assert found[:3] == ["Egyptian cat", "tiger cat", "tabby"]
+    assert len(found) == len(set(found)) == 1000
+
+
+def test_classes_of_the_same_name_are_told_apart():
+    from pages.ui.controls import class_options
+
+    assert class_options("a", ("crane", "cat", "crane"), 3) == ["crane (0)", "cat", "crane (2)"]
+    assert class_options("b", None, 2) == ["class 0", "class 1"]
+
+
+def test_a_class_is_chosen_and_forgotten_with_the_picture():
+    app = page(sample="Cat")
+    app = shown(app.selectbox(key="target").set_value("lynx").run())
+    assert headings(app)[1] == "**Grad-CAM** for lynx"
+    app = shown(app.button_group(key="sample").set_value("rocket").run())
+    assert headings(app)[1] == "**Grad-CAM** for missile"
+
+
+def test_the_state_is_in_the_address():
+    app = page(sample="Cat", target="lynx", layer="blocks.4", methods="Grad-CAM")
+    assert headings(app)[1:] == ["**Grad-CAM** for lynx"]
+    assert any("Layer `blocks.4`, 14 × 14 positions" in one.value for one in app.markdown)
+
+
+def test_no_method():
+    app = page(sample="Cat")
+    app = shown(app.button_group(key="methods").set_value([]).run())
+    assert "at least one method" in app.info[0].value
+
+
+def test_every_layer_that_is_offered_can_be_explained():
+    """The first, one in the middle and the last of the list, with no error on the page."""
+    app = page(sample="Cat", methods="Grad-CAM")
+    layers = options(app, "Layer for Grad-CAM")
+    assert "bn2" in layers and len(layers) > 50
+    for layer in (layers[0], layers[len(layers) // 2], layers[-1]):
+        app = shown(app.selectbox(key="layer").set_value(layer).run())
+        assert not app.error
+        assert any(f"Layer `{layer}`" in one.value for one in app.markdown)
+
+
+def test_a_model_that_must_be_downloaded_says_so_without_a_network(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    app = page(model="torchvision/mobilenet_v3_small")
+    [sentence] = sentences(app)
+    assert "could not be downloaded" in sentence
+    # The way on stands beside it.
+    app = shown(app.checkbox(key="untrained").check().run())
+    assert not app.error
+    assert headings(app)[1].startswith("**Grad-CAM** for ")
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def large_png(side: int) -> bytes:
+    """A black picture of one bit a pixel: a few kilobytes for a thousand million pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+CAT = cam.sample("chelsea")
+SIDEWAYS = Image.Exif()
+SIDEWAYS[0x0112] = 6
+
+REFUSED = {
+    "a text file": ("notes.png", b"words", "Notes.png is not a picture that can be read here"),
+    "an empty file": ("empty.png", b"", "is not a picture"),
+    "a truncated photo": ("half.jpg", encoded(CAT, "JPEG")[:5000], "is damaged or incomplete"),
+    "a bomb": ("bomb.png", large_png(30_000), "has 900,000,000 pixels"),
+    "a strip": ("strip.png", encoded(Image.new("RGB", (1, 3000)), "PNG"), "so crop it first"),
+}
+NOTED = {
+    "an animation": (
+        encoded(CAT, "GIF", save_all=True, append_images=[CAT.rotate(9)]),
+        "2 frames; the first one is used",
+    ),
+    "CMYK": (encoded(CAT.convert("CMYK"), "JPEG"), "CMYK colours were converted to RGB"),
+    "16 bits": (
+        encoded(Image.fromarray(np.asarray(CAT.convert("L")).astype(np.uint16) * 257), "PNG"),
+        "scaled to 8 bits",
+    ),
+    "transparency": (
+        encoded(Image.merge("RGBA", (*CAT.split(), CAT.split()[0])), "PNG"),
+        "transparent parts were laid over white",
+    ),
+    "a palette with transparency": (
+        encoded(CAT.quantize(8), "PNG", transparency=0),
+        "transparent parts were laid over white",
+    ),
+    "a sideways photo": (encoded(CAT, "JPEG", exif=SIDEWAYS), "turned upright"),
+    "one pixel": (encoded(Image.new("RGB", (1, 1), "red"), "PNG"), "only 1 × 1 pixels"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused(name, content, says):
+    app = page(sample="Cat")
+    app = shown(app.file_uploader(key="upload").upload(name, content).run())
+    [sentence] = sentences(app)
+    assert says.lower() in sentence.lower() and sentence.endswith(".")
+    assert headings(app) == []
+
+
+@pytest.mark.parametrize(("content", "says"), NOTED.values(), ids=NOTED)
+def test_what_is_changed_is_told(content, says):
+    app = page(sample="Cat")
+    app = shown(app.file_uploader(key="upload").upload("cat.png", content).run())
+    assert not app.error
+    assert len(headings(app)) == 3
+    [facts] = [one.value for one in app.markdown if "Your picture: " in one.value]
+    assert says in facts

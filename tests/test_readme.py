@@ -1,0 +1,45 @@
+"""README.md says what is so: its code runs, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cam.cli import main
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def block(language: str, number: int = 0) -> str:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)[number]
+
+
+def test_the_python_lines_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(block("python"), {})
+    with Image.open("why-a-cat.png") as picture:
+        assert min(picture.size) > 200
+
+
+COMMANDS = [
+    line.split("#")[0].removeprefix("python -m cam ").split()
+    for line in block("sh", 1).splitlines()
+    if line.startswith("python -m cam") and "torchvision/resnet50 --target" not in line
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_the_commands_run(words, tmp_path, monkeypatch, photos):
+    monkeypatch.chdir(tmp_path)
+    photos[0].save("cat.jpg")
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+
+
+def test_the_two_commands_are_in_the_makefile():
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    for line in block("sh").splitlines():
+        target = line.split("#")[0].split()[1]
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
