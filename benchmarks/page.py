@@ -57,13 +57,13 @@ def changes(browser: Browser, address: str) -> dict[str, list[float]]:
     page.goto(address)
     found: dict[str, list[float]] = {"opacity": [], "colour map": []}
     for turn in range(ROUNDS):
-        before = painted(page)
+        before = settled(page)
         slider = page.get_by_role("slider", name="Opacity of the heatmap")
         slider.focus()
         found["opacity"].append(
             seconds(lambda: (slider.press("ArrowRight"), changed(page, before)))  # noqa: B023
         )
-        before = painted(page)
+        before = settled(page)
         box = page.get_by_role("combobox", name=re.compile("Colour map"))
         box.click()
         option = page.get_by_role("option", name=("viridis", "magma")[turn % 2], exact=True)
@@ -73,6 +73,12 @@ def changes(browser: Browser, address: str) -> dict[str, list[float]]:
         )
     page.close()
     return found
+
+
+def settled(page: Page) -> str:
+    """A visitor looks at a picture before the next change; the address of the first."""
+    page.wait_for_timeout(1000)
+    return painted(page)
 
 
 def changed(page: Page, before: str) -> None:

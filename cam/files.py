@@ -1,5 +1,6 @@
 """Explanations as files: an overlay, the arrays, and a record of how they were made."""
 
+import base64
 import io
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,7 @@ def _number(value: Tensor) -> float | None:
     return round(number, 6) if math.isfinite(number) else None
 
 
+@lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Versions of everything that a number may depend on."""
     found = {"cam": __version__, "python": platform.python_version()}
@@ -92,6 +95,11 @@ def png_bytes(image: Image.Image) -> bytes:
     # Level 1 takes a third of the default's time for a tenth more bytes.
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as a ``data:`` address, for a page or a report that has no files beside it."""
+    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode()}"
 
 
 def npz_bytes(attribution: Attribution, index: int) -> bytes:

@@ -5,6 +5,7 @@ from pages.ui import router
 router.require()
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -15,7 +16,7 @@ from cam.files import npz_bytes, png_bytes, record
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
 from pages.ui import charts, controls, resources
-from pages.ui.resources import Explanation, Picture
+from pages.ui.resources import Choices, Explanation, Picture
 
 TOP = 5
 
@@ -47,22 +48,30 @@ def main() -> None:
     if not methods:
         st.info("Choose at least one method in the sidebar.")
         return
-    try:
-        explanation = resources.explain(
-            name, trained, picture.digest, tuple(methods), target, layer, picture
-        )
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
+    choices = Choices(name, trained, tuple(methods), target, layer)
+    explanation = explain(choices, picture)
+    if explanation is None:
         return
-    seen = resources.seen(name, trained, picture.digest, picture)
     explained = order[0] if target is None else target
-    show_maps(model, picture, seen, explanation, explained)
+    show_maps(model, choices, picture, explanation, explained)
     left, right = st.columns([3, 2], gap="large")
     with left:
         show_predictions(model, chances, order[:TOP], explained)
     with right:
         show_facts(model, picture, explanation)
-        show_code(name, trained, picture, methods, target, layer)
+
+
+def explain(choices: Choices, picture: Picture) -> Explanation | None:
+    """Explain the picture; where a layer is in the way, with the methods that need none."""
+    try:
+        return resources.explain(choices, picture.digest, picture)
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        known = cam.methods()
+        rest = tuple(name for name in choices.methods if not known[name].needs.layer)
+        if not isinstance(error, cam.LayerError) or not rest:
+            return None
+    return explain(replace(choices, methods=rest), picture)
 
 
 def choose_picture() -> Picture | None:
@@ -117,7 +126,7 @@ def choose_model() -> tuple[str, bool]:
 
 def choose_target(model: cam.Model, order: list[int]) -> int | None:
     """A class by search, the most probable ones first; None stands for the top class."""
-    labels = controls.class_options(model.name, model.labels, len(order))
+    labels = controls.class_options(model.labels, len(order))
     chosen = st.selectbox(
         "Class to explain",
         [labels[index] for index in order],
@@ -166,85 +175,104 @@ def choose_methods() -> list[str]:
 @st.fragment
 def show_maps(
     model: cam.Model,
+    choices: Choices,
     picture: Picture,
-    seen: Image,
     explanation: Explanation,
     explained: int,
 ) -> None:
     """The photo and each method's heatmap over it; opacity and colours redraw this part alone."""
     alpha, colormap = controls.choose_display()
     label = model.label(explained)
+    seen = resources.seen(choices.model, choices.trained, picture.digest, picture)
     columns = st.columns(1 + len(explanation.maps))
     with columns[0]:
         st.markdown("**What the model sees**")
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
-    for column, (method, attribution) in zip(columns[1:], explanation.maps.items(), strict=True):
-        info = cam.methods()[method]
-        heatmap = attribution.heatmap[0]
-        blended = png_bytes(cam.overlay(seen, heatmap, colormap, alpha, info.percentile))
+    for column, attribution in zip(columns[1:], explanation.maps.values(), strict=True):
+        info = cam.methods()[attribution.method]
+        blended = cam.overlay(seen, attribution.heatmap[0], colormap, alpha, info.percentile)
+        content = png_bytes(blended)
         with column:
             st.markdown(f"**{info.title}** for {label}")
-            controls.show_png(blended, f"{info.title} heatmap for {label}")
-            scale = (
-                ""
-                if info.percentile == 100
-                else (f" The colours end at its {info.percentile:g}th percentile.")
-            )
-            st.caption(info.description + scale)
+            controls.show_png(content, f"{info.title} heatmap for {label}")
+            st.caption(controls.description(info))
             for _, note in attribution.notes():
                 st.warning(note[0].upper() + note[1:] + ".")
-            stem = f"{controls.stem(picture)}.{method}"
-            with st.container(horizontal=True):
-                st.download_button(
-                    "Picture",
-                    blended,
-                    f"{stem}.png",
-                    "image/png",
-                    key=f"png-{method}",
-                    on_click="ignore",
-                    icon=":material/download:",
-                )
-                st.download_button(
-                    "Arrays",
-                    lambda attribution=attribution: npz_bytes(attribution, 0),
-                    f"{stem}.npz",
-                    "application/octet-stream",
-                    key=f"npz-{method}",
-                    on_click="ignore",
-                    icon=":material/download:",
-                    help="NumPy .npz: the heatmap, and the raw map at the layer's resolution.",
-                )
-    st.html(controls.color_bar(colormap))
+            offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
+    st.html(charts.color_bar(colormap))
+    if values := controls.lazy_box("Inspect values", ":material/colorize:", "inspect"):
+        with values:
+            show_values(seen, explanation, alpha, colormap)
+    if code := controls.lazy_box("Copy as Python", ":material/code:", "code"):
+        with code:
+            st.code(controls.as_python(choices, picture, alpha, colormap), language="python")
+
+
+def offer_downloads(stem: str, content: bytes, attribution: cam.Attribution) -> None:
+    """The picture as it is shown, and the arrays behind it."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Picture",
+            content,
+            f"{stem}.png",
+            "image/png",
+            key=f"png-{attribution.method}",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+        st.download_button(
+            "Arrays",
+            lambda: npz_bytes(attribution, 0),
+            f"{stem}.npz",
+            "application/octet-stream",
+            key=f"npz-{attribution.method}",
+            on_click="ignore",
+            icon=":material/download:",
+            help="NumPy .npz: the heatmap, and the raw map at the layer's resolution.",
+        )
+
+
+def show_values(seen: Image, explanation: Explanation, alpha: float, colormap: str) -> None:
+    """Each heatmap over the picture, with the value under the pointer."""
+    columns = st.columns(len(explanation.maps))
+    for column, attribution in zip(columns, explanation.maps.values(), strict=True):
+        title = cam.methods()[attribution.method].title
+        heatmap = attribution.heatmap[0].cpu().numpy()
+        with column:
+            st.markdown(f"**{title}**: point at it")
+            st.plotly_chart(
+                charts.inspector(seen, heatmap, colormap, alpha),
+                key=f"inspector-{attribution.method}",
+                config={"displayModeBar": False},
+                alt=f"{title}: values from 0 to 1",
+            )
 
 
 def show_predictions(model: cam.Model, chances: np.ndarray, top: list[int], explained: int) -> None:
-    """The top classes as bars; a click explains that class."""
+    """The top classes as bars; a click on a class explains it."""
     st.subheader("Predictions")
-    labels = controls.class_options(model.name, model.labels, len(chances))
-    names = [labels[index] for index in top]
-    figure = charts.predictions(
-        names,
-        [float(chances[index]) for index in top],
-        top.index(explained) if explained in top else None,
-    )
-    st.plotly_chart(
-        figure,
-        key="predictions",
-        on_select=lambda: controls.take_clicked_class(names),
-        selection_mode="points",
-        config={"displayModeBar": False},
-        alt="; ".join(
-            f"{name} {float(chances[index]):.1%}" for name, index in zip(names, top, strict=True)
-        ),
-    )
-    st.caption("Click a bar to explain that class.")
+    options = controls.class_options(model.labels, len(chances))
+    shown = top if explained in top else [*top, explained]
+    for index in shown:
+        name, figure = st.columns([2, 3], vertical_alignment="center")
+        with name:
+            st.button(
+                options[index],
+                key=f"class-{index}",
+                type="secondary" if index == explained else "tertiary",
+                width="stretch",
+                on_click=controls.take_class,
+                args=(options[index],),
+                help="Explain this class",
+            )
+        with figure:
+            st.html(charts.bar(float(chances[index]), index == explained))
 
 
 def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> None:
     """How the maps were made, and what was done to the picture."""
     st.subheader("How it was made")
     first = next(iter(explanation.maps.values()))
-    layers = {layer for one in explanation.maps.values() for layer in one.layers}
     lines = [
         f"Score explained: {float(first.scores[0]):.3f} (raw logit)",
         f"One forward and one backward pass: {explanation.seconds * 1000:.0f} ms on "
@@ -253,8 +281,8 @@ def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> 
     for one in explanation.maps.values():
         if one.layers:
             height, width = one.raw.shape[1:]
-            lines.append(f"Layer `{', '.join(sorted(layers))}`, {height} × {width} positions")
-            break
+            layers = ", ".join(f"`{layer}`" for layer in one.layers)
+            lines.append(f"Layer {layers}, {height} × {width} positions")
     lines += [f"Your picture: {note}" for note in picture.photo.notes]
     st.markdown("\n".join(f"- {line}" for line in lines))
     facts = [
@@ -270,21 +298,6 @@ def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> 
         icon=":material/download:",
         help="Predictions, target, layer, methods and versions, as JSON.",
     )
-
-
-def show_code(
-    name: str,
-    trained: bool,
-    picture: Picture,
-    methods: list[str],
-    target: int | None,
-    layer: str | None,
-) -> None:
-    """The library call that this page made."""
-    with st.expander("Copy as Python"):
-        st.code(
-            controls.as_python(name, trained, picture, methods, target, layer), language="python"
-        )
 
 
 main()

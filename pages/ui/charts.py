@@ -1,43 +1,82 @@
-"""Charts that more than one page draws."""
+"""Charts that more than one page draws.
 
+Plotly is five megabytes of script in the browser, most of a second before it draws anything: it is
+for what is looked into, and what everybody sees first is drawn without it.
+"""
+
+import html
+
+import numpy as np
 import plotly.graph_objects as go
+from PIL.Image import Image
+
+from cam.files import data_uri
+from kernels.colormaps import colormap_table
 
 # From Okabe and Ito's palette, which readers with any colour vision tell apart.
 CHOSEN = "#E69F00"
 OTHERS = "#56B4E9"
 
 
-def predictions(labels: list[str], probabilities: list[float], chosen: int | None) -> go.Figure:
-    """Horizontal bars of the top classes, the explained one in another colour.
+def bar(probability: float, chosen: bool) -> str:
+    """One horizontal bar with its figure, as HTML; the chosen class in another colour."""
+    colour = CHOSEN if chosen else OTHERS
+    figure = html.escape(f"{probability:.1%}")
+    return (
+        '<div style="display:flex;align-items:center;gap:.5rem;height:2.5rem;font-size:.875rem">'
+        '<div style="flex:1;min-width:3rem"><div style="height:1.25rem;border-radius:.25rem;'
+        f'background:{colour};width:max(2px,{100 * probability:.2f}%)"></div></div>'
+        f'<span style="width:3.5rem;text-align:right">{figure}</span></div>'
+    )
+
+
+def color_bar(colormap: str) -> str:
+    """A legend from no evidence to the most, as HTML."""
+    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colormap_table(colormap)[::15].tolist())
+    return (
+        '<div style="display:flex;gap:.75rem;align-items:center;font-size:.875rem">'
+        "<span>no evidence</span>"
+        f'<div style="flex:1;height:.75rem;border-radius:.375rem;background:'
+        f'linear-gradient(to right, {stops})"></div><span>most evidence</span></div>'
+    )
+
+
+def inspector(seen: Image, heatmap: np.ndarray, colormap: str, alpha: float) -> go.Figure:
+    """The picture under its heatmap, with the value at the pointer.
 
     Args:
-        labels: From the most probable down.
-        probabilities: 0 to 1, in the same order.
-        chosen: Which bar is explained, or None if it is not among them.
+        seen: What the model sees, in any resolution.
+        heatmap: (H, W) float32 in [0, 1].
+        colormap: One of ``kernels.COLORMAPS``.
+        alpha: Opacity of the heatmap.
     """
-    colours = [CHOSEN if place == chosen else OTHERS for place in range(len(labels))]
+    height, width = heatmap.shape
+    table = colormap_table(colormap).tolist()
+    scale = [[place / 255, f"rgb({r},{g},{b})"] for place, (r, g, b) in enumerate(table)]
     figure = go.Figure(
-        go.Bar(
-            x=probabilities,
-            y=[str(place) for place in range(len(labels))],
-            orientation="h",
-            marker_color=colours,
-            text=[
-                f"{label}  {value:.1%}" for label, value in zip(labels, probabilities, strict=True)
-            ],
-            textposition="auto",
-            insidetextanchor="start",
-            insidetextfont={"color": "#111111"},
-            cliponaxis=False,
-            hovertemplate="%{text}<br>click to explain this class<extra></extra>",
+        go.Heatmap(
+            # Three digits are what the hover shows, and a third of the bytes.
+            z=np.round(heatmap, 3),
+            zmin=0,
+            zmax=1,
+            colorscale=scale,
+            opacity=alpha,
+            showscale=False,
+            hovertemplate="column %{x}, row %{y}: <b>%{z:.3f}</b><extra></extra>",
         )
     )
-    figure.update_layout(
-        height=36 * len(labels) + 24,
-        margin={"l": 0, "r": 0, "t": 8, "b": 8},
-        xaxis={"visible": False, "range": [0, max(1.0, max(probabilities))], "fixedrange": True},
-        yaxis={"visible": False, "autorange": "reversed", "fixedrange": True},
-        dragmode=False,
-        bargap=0.15,
+    figure.add_layout_image(
+        source=data_uri(seen),
+        xref="x",
+        yref="y",
+        x=-0.5,
+        y=-0.5,
+        sizex=width,
+        sizey=height,
+        sizing="stretch",
+        layer="below",
     )
+    figure.update_xaxes(visible=False, range=[-0.5, width - 0.5], constrain="domain")
+    figure.update_yaxes(visible=False, range=[height - 0.5, -0.5], scaleanchor="x")
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, height=420)
     return figure

@@ -1,12 +1,14 @@
 """Small pieces of the pages: options, callbacks, wording."""
 
+from collections import Counter
+from functools import lru_cache
 from pathlib import PurePath
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import cam
-from kernels.colormaps import colormap_table
-from pages.ui.resources import Picture
+from pages.ui.resources import Choices, Picture
 
 SAMPLE_TITLES = {
     "chelsea": "Cat",
@@ -41,22 +43,21 @@ def forget_target_and_layer() -> None:
     st.session_state["layer"] = None
 
 
-def take_clicked_class(names: list[str]) -> None:
-    """Explain the class whose bar was clicked."""
-    points = st.session_state["predictions"]["selection"]["points"]
-    if points:
-        st.session_state["target"] = names[int(points[0]["y"])]
+def take_class(option: str) -> None:
+    """Explain the class whose button was clicked."""
+    st.session_state["target"] = option
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def class_options(_name: str, labels: tuple[str, ...] | None, classes: int) -> list[str]:
+# Not Streamlit's cache, which would hash a thousand strings at each call.
+@lru_cache(maxsize=8)
+def class_options(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...]:
     """One distinct option a class: its label, with the index where two classes share it."""
     if labels is None:
-        return [f"class {index}" for index in range(classes)]
-    return [
-        label if labels.count(label) == 1 else f"{label} ({index})"
-        for index, label in enumerate(labels)
-    ]
+        return tuple(f"class {index}" for index in range(classes))
+    count = Counter(labels)
+    return tuple(
+        label if count[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels)
+    )
 
 
 def choose_display() -> tuple[float, str]:
@@ -71,49 +72,43 @@ def choose_display() -> tuple[float, str]:
     return alpha, colormap
 
 
+def description(info: cam.MethodInfo) -> str:
+    """What a method shows, and where its colours end."""
+    if info.percentile == 100:
+        return info.description
+    return f"{info.description} The colours end at its {info.percentile:g}th percentile."
+
+
+def lazy_box(label: str, icon: str, key: str) -> DeltaGenerator | None:
+    """An expander whose content is made only while it is open; None while it is not."""
+    box = st.expander(label, icon=icon, key=key, on_change="rerun")
+    return box if box.open else None
+
+
 def show_png(content: bytes, alt: str) -> None:
     """A picture as it is: without the format, Streamlit sends a JPEG of it."""
     st.image(content, width="stretch", output_format="PNG", alt=alt)
 
 
-def color_bar(colormap: str) -> str:
-    """A legend from no evidence to the most, as HTML."""
-    table = colormap_table(colormap)
-    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in table[::15].tolist())
-    return (
-        '<div style="display:flex;gap:.75rem;align-items:center;font-size:.875rem">'
-        "<span>no evidence</span>"
-        f'<div style="flex:1;height:.75rem;border-radius:.375rem;background:'
-        f'linear-gradient(to right, {stops})"></div><span>most evidence</span></div>'
-    )
-
-
-def as_python(
-    name: str,
-    trained: bool,
-    picture: Picture,
-    methods: list[str],
-    target: int | None,
-    layer: str | None,
-) -> str:
+def as_python(choices: Choices, picture: Picture, alpha: float, colormap: str) -> str:
     """The library call behind the page, ready to run."""
     source = picture.photo.name
-    image = (
-        f'cam.sample("{source}")'
-        if picture.digest.startswith("sample:")
-        else f"cam.load_image({source!r})"
-    )
-    weights = "" if trained else ", weights=None"
-    options = [f"methods={methods!r}"]
-    if target is not None:
-        options.append(f"targets={target}")
-    if layer is not None:
-        options.append(f"layers={layer!r}")
+    bundled = picture.digest.startswith("sample:")
+    image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
+    weights = "" if choices.trained else ", weights=None"
+    options = [f"methods={list(choices.methods)!r}"]
+    if choices.target is not None:
+        options.append(f"targets={choices.target}")
+    if choices.layer is not None:
+        options.append(f"layers={choices.layer!r}")
     return (
         "import cam\n\n"
-        f'model = cam.load_model("{name}"{weights})\n'
+        f'model = cam.load_model("{choices.model}"{weights})\n'
         f"photo = {image}\n"
         f"maps = cam.attribute(model, model.prepare(photo), {', '.join(options)})\n"
+        "seen = model.crop(photo)\n"
         "for name, found in maps.items():\n"
-        '    cam.overlay(model.crop(photo), found.heatmap[0]).save(f"{name}.png")\n'
+        "    percentile = cam.methods()[name].percentile\n"
+        f"    picture = cam.overlay(seen, found.heatmap[0], {colormap!r}, {alpha}, percentile)\n"
+        '    picture.save(f"{name}.png")\n'
     )

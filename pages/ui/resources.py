@@ -33,6 +33,17 @@ class Picture:
     digest: str
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What a visitor asks of a picture; None stands for the top class and the preset layer."""
+
+    model: str
+    trained: bool
+    methods: tuple[str, ...]
+    target: int | None
+    layer: str | None
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """One picture, explained by several methods."""
@@ -84,24 +95,18 @@ def probabilities(name: str, trained: bool, digest: str, _picture: Picture) -> n
 
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
-def explain(
-    name: str,
-    trained: bool,
-    digest: str,
-    methods: tuple[str, ...],
-    target: int | None,
-    layer: str | None,
-    _picture: Picture,
-) -> Explanation:
+def explain(choices: Choices, digest: str, _picture: Picture) -> Explanation:
     """Explain one picture; what comes back is shared, so nobody may write to it.
 
     Raises:
         CamError: The model cannot be explained so.
     """
-    shared = model(name, trained)
+    shared = model(choices.model, choices.trained)
     batch = shared.prepare(_picture.photo)
     start = time.perf_counter()
-    maps = cam.attribute(shared, batch, methods, targets=target, layers=layer)
+    maps = cam.attribute(
+        shared, batch, choices.methods, targets=choices.target, layers=choices.layer
+    )
     return Explanation(maps, time.perf_counter() - start)
 
 

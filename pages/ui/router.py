@@ -5,20 +5,39 @@ through ``dashboard.py``: a cold link would show a page without its menu. So eve
 statement is :func:`require`, which sends such a visit through the router.
 """
 
+import runpy
+from pathlib import Path
+from urllib.parse import urlsplit
+
 import streamlit as st
 
 _FLAG = "_routed"
+_PAGES = Path(__file__).parents[1]
 
 
 def run() -> None:
     """Draw the menu and the page that the address names."""
     st.set_page_config(page_title="CAM", page_icon=":material/visibility:", layout="wide")
+    # Streamlit's default page answers at "/" and nowhere else, and a link that names the first
+    # page should work too. So it is there twice, and the menu shows the one that is being visited.
+    named = urlsplit(st.context.url or "").path.strip("/") == "explore"
+    title, icon = "Explore", ":material/search:"
     page = st.navigation(
         [
-            # The default page answers at "/" and nowhere else, and every page should have a link
-            # of its own: so "/" leads on to the first one, with what the address says.
-            st.Page(_first_page, title="Home", url_path="home", default=True, visibility="hidden"),
-            st.Page("pages/explore.py", title="Explore", icon=":material/search:"),
+            st.Page(
+                _first_page,
+                title=title,
+                icon=icon,
+                url_path="home",
+                default=True,
+                visibility="hidden" if named else "visible",
+            ),
+            st.Page(
+                "pages/explore.py",
+                title=title,
+                icon=icon,
+                visibility="visible" if named else "hidden",
+            ),
         ]
     )
     st.session_state[_FLAG] = True
@@ -34,4 +53,5 @@ def require() -> None:
 
 
 def _first_page() -> None:
-    st.switch_page("pages/explore.py", query_params=st.query_params.to_dict())
+    # Not st.switch_page: a second run would cost a visitor a quarter of a second.
+    runpy.run_path(str(_PAGES / "explore.py"))

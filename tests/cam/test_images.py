@@ -200,7 +200,7 @@ def test_what_is_no_picture_at_all_is_refused(source, told):
 
 
 def assert_a_picture_or_an_image_error(content: bytes) -> bool:
-    """Whether it is a picture; nothing else may come out, and no warning of Pillow's."""
+    """Whether it is a picture; nothing else may come out, and no warning of our own."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Pillow's own are left to the caller: filters are the whole process's, and not safe to

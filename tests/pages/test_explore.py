@@ -70,8 +70,8 @@ def test_the_most_probable_classes_come_first_and_all_can_be_had():
 def test_classes_of_the_same_name_are_told_apart():
     from pages.ui.controls import class_options
 
-    assert class_options("a", ("crane", "cat", "crane"), 3) == ["crane (0)", "cat", "crane (2)"]
-    assert class_options("b", None, 2) == ["class 0", "class 1"]
+    assert class_options(("crane", "cat", "crane"), 3) == ("crane (0)", "cat", "crane (2)")
+    assert class_options(None, 2) == ("class 0", "class 1")
 
 
 def test_a_class_is_chosen_and_forgotten_with_the_picture():
