@@ -48,12 +48,18 @@ def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
     """
     names = list(known)
     folded = {candidate.lower(): candidate for candidate in reversed(names)}
-    close = get_close_matches(name.lower(), folded, n=how_many, cutoff=0.5)
+    wanted = name.lower()
+    # A dotted or namespaced name is often right but for what stands in front of it.
+    close = [key for key in folded if wanted and key.endswith((f"/{wanted}", f".{wanted}"))]
+    close = sorted(close[:how_many], reverse=True)
     if not close:
-        # A dotted or namespaced name is often right but for what stands in front of it.
-        tail = name.lower().rsplit("/", 1)[-1]
+        close = get_close_matches(wanted, folded, n=how_many, cutoff=0.5)
+    if not close:
+        tail = wanted.rsplit("/", 1)[-1]
         close = [key for key in folded if tail and tail in key][:how_many]
     if close:
         return f"did you mean {' or '.join(repr(folded[key]) for key in close)}?"
+    if not names:
+        return "there is none to choose from"
     shown = ", ".join(names[:12])
     return f"known: {shown}{', …' if len(names) > 12 else ''}"
