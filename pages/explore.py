@@ -77,6 +77,7 @@ def explain(choices: Choices, picture: Picture) -> Explanation | None:
 def choose_picture() -> Picture | None:
     """A sample or an upload; the upload wins while there is one."""
     names = list(SAMPLES)
+    controls.check_link("sample", "sample photo", controls.SAMPLE_TITLES.values())
     sample = st.pills(
         "Sample photo",
         names,
@@ -105,9 +106,11 @@ def choose_picture() -> Picture | None:
 
 def choose_model() -> tuple[str, bool]:
     """A model by search, and whether with its published weights."""
+    names = resources.model_names()
+    controls.check_link("model", "model", names)
     name = st.selectbox(
         "Model",
-        resources.model_names(),
+        names,
         key="model",
         bind="query-params",
         on_change=controls.forget_target_and_layer,
@@ -127,6 +130,7 @@ def choose_model() -> tuple[str, bool]:
 def choose_target(model: cam.Model, order: list[int]) -> int | None:
     """A class by search, the most probable ones first; None stands for the top class."""
     labels = controls.class_options(model.labels, len(order))
+    controls.check_link("target", "class", labels)
     chosen = st.selectbox(
         "Class to explain",
         [labels[index] for index in order],
@@ -145,9 +149,11 @@ def choose_layer(model: cam.Model) -> str | None:
         preset = ", ".join(model.layers)
     except cam.LayerError:
         preset = "none"
+    names = [layer.name for layer in model.feature_layers]
+    controls.check_link("layer", "layer", names)
     chosen: str | None = st.selectbox(
         "Layer for Grad-CAM",
-        [layer.name for layer in model.feature_layers],
+        names,
         index=None,
         placeholder=f"Preset: {preset}",
         key="layer",
@@ -160,6 +166,7 @@ def choose_layer(model: cam.Model) -> str | None:
 def choose_methods() -> list[str]:
     """One or more methods."""
     known = cam.methods()
+    controls.check_link("methods", "method", [info.title for info in known.values()])
     chosen: list[str] = st.pills(
         "Methods",
         list(known),
@@ -236,15 +243,15 @@ def show_values(seen: Image, explanation: Explanation, alpha: float, colormap: s
     """Each heatmap over the picture, with the value under the pointer."""
     columns = st.columns(len(explanation.maps))
     for column, attribution in zip(columns, explanation.maps.values(), strict=True):
-        title = cam.methods()[attribution.method].title
+        info = cam.methods()[attribution.method]
         heatmap = attribution.heatmap[0].cpu().numpy()
         with column:
-            st.markdown(f"**{title}**: point at it")
+            st.markdown(f"**{info.title}**: point at it")
             st.plotly_chart(
-                charts.inspector(seen, heatmap, colormap, alpha),
+                charts.inspector(seen, heatmap, colormap, alpha, info.percentile),
                 key=f"inspector-{attribution.method}",
                 config={"displayModeBar": False},
-                alt=f"{title}: values from 0 to 1",
+                alt=f"{info.title}: values from 0 to 1",
             )
 
 
@@ -254,19 +261,17 @@ def show_predictions(model: cam.Model, chances: np.ndarray, top: list[int], expl
     options = controls.class_options(model.labels, len(chances))
     shown = top if explained in top else [*top, explained]
     for index in shown:
-        name, figure = st.columns([2, 3], vertical_alignment="center")
-        with name:
+        with st.container(horizontal=True, vertical_alignment="center"):
             st.button(
                 options[index],
                 key=f"class-{index}",
                 type="secondary" if index == explained else "tertiary",
-                width="stretch",
+                width=160,
                 on_click=controls.take_class,
                 args=(options[index],),
                 help="Explain this class",
             )
-        with figure:
-            st.html(charts.bar(float(chances[index]), index == explained))
+            st.html(charts.bar(float(chances[index]), index == explained), width="stretch")
 
 
 def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> None:

@@ -41,7 +41,9 @@ def color_bar(colormap: str) -> str:
     )
 
 
-def inspector(seen: Image, heatmap: np.ndarray, colormap: str, alpha: float) -> go.Figure:
+def inspector(
+    seen: Image, heatmap: np.ndarray, colormap: str, alpha: float, percentile: float
+) -> go.Figure:
     """The picture under its heatmap, with the value at the pointer.
 
     Args:
@@ -49,6 +51,7 @@ def inspector(seen: Image, heatmap: np.ndarray, colormap: str, alpha: float) -> 
         heatmap: (H, W) float32 in [0, 1].
         colormap: One of ``kernels.COLORMAPS``.
         alpha: Opacity of the heatmap.
+        percentile: Where the colours end, as for :func:`cam.overlay`.
     """
     height, width = heatmap.shape
     table = colormap_table(colormap).tolist()
@@ -58,7 +61,7 @@ def inspector(seen: Image, heatmap: np.ndarray, colormap: str, alpha: float) -> 
             # Three digits are what the hover shows, and a third of the bytes.
             z=np.round(heatmap, 3),
             zmin=0,
-            zmax=1,
+            zmax=float(np.percentile(heatmap, percentile)) or 1,
             colorscale=scale,
             opacity=alpha,
             showscale=False,

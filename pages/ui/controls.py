@@ -1,6 +1,7 @@
 """Small pieces of the pages: options, callbacks, wording."""
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -8,7 +9,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import cam
-from pages.ui.resources import Choices, Picture
+from cam.errors import nearest
+from pages.ui.resources import SEED, Choices, Picture
 
 SAMPLE_TITLES = {
     "chelsea": "Cat",
@@ -30,6 +32,18 @@ def sentence(error: cam.CamError) -> str:
 def stem(picture: Picture) -> str:
     """A file name for what is downloaded."""
     return PurePath(picture.photo.name).stem or "picture"
+
+
+def check_link(key: str, what: str, options: Iterable[str]) -> None:
+    """Say what a link asks for in vain; Streamlit would show the default without a word.
+
+    Called before the widget that is bound to ``key``, which then clears the address.
+    """
+    known = list(options)
+    for asked in st.query_params.get_all(key):
+        if asked not in known:
+            hint = nearest(asked, known)
+            st.warning(f"The link asks for the {what} {asked!r}, which is not here; {hint}")
 
 
 def forget_target() -> None:
@@ -95,6 +109,7 @@ def as_python(choices: Choices, picture: Picture, alpha: float, colormap: str) -
     source = picture.photo.name
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
+    seed = "" if choices.trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
     weights = "" if choices.trained else ", weights=None"
     options = [f"methods={list(choices.methods)!r}"]
     if choices.target is not None:
@@ -102,7 +117,7 @@ def as_python(choices: Choices, picture: Picture, alpha: float, colormap: str) -
     if choices.layer is not None:
         options.append(f"layers={choices.layer!r}")
     return (
-        "import cam\n\n"
+        f"import cam\n{seed or chr(10)}"
         f'model = cam.load_model("{choices.model}"{weights})\n'
         f"photo = {image}\n"
         f"maps = cam.attribute(model, model.prepare(photo), {', '.join(options)})\n"

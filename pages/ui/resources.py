@@ -6,7 +6,7 @@ picture by the hash of its bytes, because Streamlit hashes large arrays by a sam
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
@@ -19,6 +19,10 @@ from cam.types import Attribution
 
 MODELS_KEPT = 3
 RESULTS_KEPT = 64
+PHOTOS_KEPT = 16
+# 64 megapixels, which the decoder lets in, are 200 MB in memory for each visitor.
+LARGEST_SIDE = 2048
+SEED = 0
 # A photo is shown at its own resolution up to this side; more only costs time on the way.
 DISPLAY_SIDE = 512
 # And a tiny one is enlarged, or its heatmap would be drawn in a handful of pixels.
@@ -56,7 +60,12 @@ class Explanation:
 def model(name: str, trained: bool) -> cam.Model:
     """A model, shared by all visitors; errors are not kept, so a later try is a new one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return cam.load_model(name, weights="DEFAULT" if trained else None, device=device)
+    if trained:
+        return cam.load_model(name, device=device)
+    with torch.random.fork_rng():
+        # A shared link shows the same untrained network.
+        torch.manual_seed(SEED)
+        return cam.load_model(name, weights=None, device=device)
 
 
 @st.cache_resource(show_spinner=False)
@@ -65,9 +74,14 @@ def model_names() -> tuple[str, ...]:
     return cam.model_names()
 
 
-@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
+@st.cache_resource(max_entries=PHOTOS_KEPT, show_spinner=False)
 def _decoded(digest: str, _content: bytes, name: str) -> Photo:
-    return read_image(_content, name)
+    photo = read_image(_content, name)
+    if max(photo.image.size) <= LARGEST_SIDE:
+        return photo
+    image = ImageOps.contain(photo.image, (LARGEST_SIDE, LARGEST_SIDE))
+    note = f"it was reduced to {image.width} × {image.height} pixels, more than models look at"
+    return replace(photo, image=image, notes=(*photo.notes, note))
 
 
 def uploaded(content: bytes, name: str) -> Picture:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import struct
 import subprocess
@@ -436,6 +437,25 @@ def test_weights_that_do_not_fit_fail(run):
     assert result.exit_code == FAILED
     assert len(errors(result)) == 1
     assert "empty.pth" in errors(result)[0]
+
+
+def test_weights_that_hold_code_are_refused_and_not_run(run):
+    """The payload would make a file; neither it nor any result may be there afterwards."""
+
+    class Payload:
+        def __reduce__(self):
+            return os.system, ("touch ran",)
+
+    Path("evil.pth").write_bytes(pickle.dumps({"weight": Payload()}))
+    resnet = ("--model", "torchvision/resnet18", "--weights", "evil.pth")
+    result = run("explain", "sample:chelsea", *resnet)
+    assert result.exit_code == FAILED
+    [sentence] = errors(result)
+    assert "evil.pth is refused" in sentence
+    assert files() == ["evil.pth"]
+    # The payload works where it is let: what is refused above is not harmless.
+    pickle.loads(Path("evil.pth").read_bytes())
+    assert files() == ["evil.pth", "ran"]
 
 
 # What there is

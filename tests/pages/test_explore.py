@@ -88,6 +88,50 @@ def test_the_state_is_in_the_address():
     assert any("Layer `blocks.4`, 14 × 14 positions" in one.value for one in app.markdown)
 
 
+def test_the_code_of_an_untrained_model_draws_the_same_weights():
+    """Twice the same network: the one that the page explains, and the one that its code makes."""
+    from pages.ui import controls, resources
+
+    name = "torchvision/squeezenet1_1"
+    picture = resources.sample("rocket")
+    choices = resources.Choices(name, False, ("saliency",), 3, None)
+    code = controls.as_python(choices, picture, 0.5, "inferno")
+    namespace: dict = {}
+    exec(code.split("seen =")[0], namespace)
+    shown = resources.explain(choices, picture.digest, picture).maps["saliency"]
+    assert np.array_equal(namespace["maps"]["saliency"].heatmap, shown.heatmap)
+    assert code.startswith("import cam\nimport torch\n\ntorch.manual_seed(0)\nmodel")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("model", "torchvision/resnet5", "the model 'torchvision/resnet5', which is not here; did"),
+        ("sample", "Dog", "the sample photo 'Dog', which is not here; known: Cat, Coffee"),
+        ("target", "tigre", "the class 'tigre', which is not here; did you mean 'tiger'"),
+        ("layer", "block.4", "the layer 'block.4', which is not here; did you mean 'blocks.4'"),
+        (
+            "methods",
+            "Grad-CAN",
+            "the method 'Grad-CAN', which is not here; did you mean 'Grad-CAM'",
+        ),
+    ],
+)
+def test_a_link_that_asks_for_what_is_not_here(key, value, says):
+    app = page(**{key: value})
+    [sentence] = [warning.value for warning in app.warning]
+    assert says in sentence
+    # The page itself is there, with its defaults.
+    assert headings(app)[1].startswith("**Grad-CAM** for ")
+
+
+def test_a_link_with_several_methods():
+    app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    app.query_params["methods"] = ["Grad-CAM", "Saliency map"]
+    app = shown(app.run())
+    assert not app.warning and len(headings(app)) == 3
+
+
 def test_no_method():
     app = page(sample="Cat")
     app = shown(app.button_group(key="methods").set_value([]).run())
@@ -171,6 +215,10 @@ NOTED = {
         "transparent parts were laid over white",
     ),
     "a sideways photo": (encoded(CAT, "JPEG", exif=SIDEWAYS), "turned upright"),
+    "a large photo": (
+        encoded(CAT.resize((3000, 2000)), "JPEG"),
+        "reduced to 2048 × 1365 pixels",
+    ),
     "one pixel": (encoded(Image.new("RGB", (1, 1), "red"), "PNG"), "only 1 × 1 pixels"),
 }
 
