@@ -1,15 +1,16 @@
 """The planner: which passes the asked-for methods need together, then the passes, then the maps."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import kernels
 from cam.capture import Capture, capture
-from cam.errors import CamWarning, MethodError, ModelError, TargetError
+from cam.errors import CamWarning, InputError, MethodError, ModelError, TargetError
 from cam.methods.registry import Method, method
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
@@ -54,6 +55,11 @@ def attribute(
     module = original_module(model.module if isinstance(model, Model) else model)
     if not isinstance(module, nn.Module):
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    try:
+        kernels.backend(torch.empty(0))
+    except (ValueError, RuntimeError) as error:
+        # The environment asks for kernels that cannot run here.
+        raise InputError(str(error)) from None
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
         # A layer that does not exist is told also where no method would look at it.
@@ -77,6 +83,8 @@ def attribute(
 
 
 def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
+    if not isinstance(methods, str | Method | Iterable):
+        raise MethodError(f"methods are names or cam.method(…), not {type(methods).__name__}")
     several = [methods] if isinstance(methods, str | Method) else list(methods)
     if not several:
         raise MethodError("methods is empty; name at least one, such as 'gradcam'")

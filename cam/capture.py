@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from cam.errors import InputError, LayerError, ModelError
+from cam.models.layers import is_channels_last
 from cam.models.state import device_of, evaluation_mode
 from cam.targets import Targets, select_scores
 from cam.types import Needs, TargetFunction
@@ -63,7 +64,8 @@ class _Recorder:
     A layer that runs several times (a shared ReLU) is recorded at its last run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, picture: Tensor) -> None:
+        self._picture = picture
         self.outputs: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
 
@@ -74,6 +76,11 @@ class _Recorder:
                 raise LayerError(
                     f"layer {name!r} puts out {shape}, not feature maps (B, C, h, w); "
                     "choose a convolutional layer"
+                )
+            if is_channels_last(output, self._picture):
+                raise LayerError(
+                    f"layer {name!r} puts out {tuple(output.shape)}, which looks like "
+                    "(B, h, w, C); choose a layer with feature maps (B, C, h, w)"
                 )
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
@@ -136,7 +143,7 @@ def capture(
         TargetError: The target does not fit the output.
     """
     _check_batch(module, batch)
-    recorder = _Recorder()
+    recorder = _Recorder(batch)
     with ExitStack() as stack:
         was_training = stack.enter_context(evaluation_mode(module))
         # Tensors made in inference mode can never be part of a graph.
@@ -147,7 +154,7 @@ def capture(
         pixels = batch.detach().clone()
         if needs.input_gradient:
             pixels.requires_grad_()
-        output = module(pixels.clone() if needs.input_gradient else pixels)
+        output = _forward(module, pixels.clone() if needs.input_gradient else pixels)
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"the model puts out a {type(output).__name__}, not a tensor of logits; wrap it in "
@@ -180,6 +187,18 @@ def capture(
         input_gradient=input_gradient,
         was_training=was_training,
     )
+
+
+def _forward(module: nn.Module, pixels: Tensor) -> object:
+    try:
+        return module(pixels)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
+        ) from error
 
 
 def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:

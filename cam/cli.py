@@ -75,7 +75,9 @@ def _load(name: str, weights: str, device: str) -> Model:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("there is no CUDA device here; use --device cpu")
-    return cam.load_model(name, weights=None if weights == "none" else weights, device=device)
+    return cam.load_model(
+        name, weights=None if weights.lower() == "none" else weights, device=device
+    )
 
 
 def _as_json(value: object) -> None:

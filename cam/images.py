@@ -225,7 +225,7 @@ def _to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
         return image.convert("RGB"), [
             "its CMYK colours were converted to RGB and may look different"
         ]
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
         lowest, _ = with_alpha.getchannel("A").getextrema()
         if lowest == 255:

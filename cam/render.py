@@ -14,7 +14,7 @@ from cam.errors import InputError, nearest
 @overload
 def overlay(
     image: Image.Image,
-    heatmap: Tensor,
+    heatmap: Tensor | np.ndarray,
     colormap: str = ...,
     alpha: float = ...,
     percentile: float = ...,
@@ -22,14 +22,14 @@ def overlay(
 @overload
 def overlay(
     image: Tensor | np.ndarray,
-    heatmap: Tensor,
+    heatmap: Tensor | np.ndarray,
     colormap: str = ...,
     alpha: float = ...,
     percentile: float = ...,
 ) -> Tensor: ...
 def overlay(
     image: Image.Image | Tensor | np.ndarray,
-    heatmap: Tensor,
+    heatmap: Tensor | np.ndarray,
     colormap: str = "turbo",
     alpha: float = 0.5,
     percentile: float = 100,
@@ -52,16 +52,24 @@ def overlay(
     Raises:
         InputError: Wrong shapes, an unknown colour map or an opacity outside [0, 1].
     """
+    if not isinstance(image, Image.Image | Tensor | np.ndarray):
+        raise InputError(f"a picture is a PIL image or uint8 (B, H, W, 3), not {_kind(image)}")
+    if not isinstance(heatmap, Tensor | np.ndarray):
+        raise InputError(f"a heatmap is a tensor or an array, not {_kind(heatmap)}")
+    if not isinstance(colormap, str):
+        raise InputError(f"a colour map is named, not given as {_kind(colormap)}")
     if colormap not in kernels.COLORMAPS:
         raise InputError(
             f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
         )
-    heatmap = torch.as_tensor(heatmap)
+    heatmap = torch.from_numpy(heatmap.copy()) if isinstance(heatmap, np.ndarray) else heatmap
     if isinstance(image, Image.Image):
         pixels = torch.from_numpy(np.array(image.convert("RGB")))[None].to(heatmap.device)
         heatmap = heatmap[None] if heatmap.ndim == 2 else heatmap
     else:
-        pixels = torch.as_tensor(image).to(heatmap.device)
+        # A copy of an array: torch takes neither flipped ones nor ones that may not be written.
+        pixels = torch.from_numpy(image.copy()) if isinstance(image, np.ndarray) else image
+        pixels = pixels.to(heatmap.device)
     if not 0 < percentile <= 100:
         raise InputError(f"percentile must lie above 0 and up to 100, but is {percentile}")
     if percentile < 100 and heatmap.ndim == 3 and heatmap.numel():
@@ -75,3 +83,7 @@ def overlay(
     if isinstance(image, Image.Image):
         return Image.fromarray(blended[0].cpu().numpy())
     return blended
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from cam.errors import TargetError
 from cam.types import TargetFunction
 
 Target = int | str | TargetFunction
-Targets = Target | Sequence[Target] | Tensor | None
+Targets = Target | Sequence[Target] | Tensor | np.ndarray | None
 
 
 def select_scores(
@@ -20,8 +21,8 @@ def select_scores(
     Args:
         logits: (B, classes) raw output of the model; for callables it may have any shape (B, …).
         targets: None for each image's top class; one class for all; one for each image, as a
-            sequence or an integer tensor (B,); or callables from one image's output to a scalar.
-            A class is an index or a label.
+            sequence, an integer tensor or array (B,); or callables from one image's output to a
+            scalar. A class is an index or a label.
         class_index: From a label to its index.
 
     Returns:
@@ -36,8 +37,12 @@ def select_scores(
         _require_classes(logits)
         classes = logits.detach().argmax(1)
         return _gather(logits, classes), classes
+    if isinstance(targets, np.ndarray):
+        targets = torch.from_numpy(targets)
     if isinstance(targets, Tensor):
         wanted: list[Target] = _from_tensor(targets)
+        # Without a dimension it is one class for all.
+        wanted = wanted * batch if targets.ndim == 0 else wanted
     elif isinstance(targets, Sequence) and not isinstance(targets, str):
         wanted = [_as_plain(target) for target in targets]
     else:

@@ -1,6 +1,6 @@
 """Which layers a model has, which one to explain at, and finding one by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,8 @@ def resolve_layers(module: nn.Module, layers: Layers) -> list[tuple[str, nn.Modu
     by_name = dict(module.named_modules())
     if layers is None:
         return [(name, by_name[name]) for name in preset_layers(module)]
+    if not isinstance(layers, str | nn.Module | Iterable):
+        raise LayerError(f"a layer is a dotted name or a module, not {type(layers).__name__}")
     wanted = [layers] if isinstance(layers, str | nn.Module) else list(layers)
     if not wanted:
         raise LayerError("layers is empty; name at least one layer, or leave it out")
@@ -96,11 +98,12 @@ def preset_layers(module: nn.Module) -> tuple[str, ...]:
         or type(child).__name__ in ("SelectAdaptivePool2d", "FastAdaptiveAvgPool", "GlobalAvgPool")
     ]
     order = list(children)
-    if pools and order.index(pools[-1]) > order.index(_last_feature(convolutions, children)):
-        before = _previous(module, pools[-1])
-        if before:
-            return (before,)
-    return (_outermost(module, _last_feature(convolutions, children)),)
+    last = _last_feature(convolutions)
+    # A pool of the network itself counts even where a convolution follows it: on 1 × 1 maps, in
+    # the head of MobileNetV3 and its like. One inside a block counts only behind all of them.
+    pools = [pool for pool in pools if "." not in pool or order.index(pool) > order.index(last)]
+    before = _previous(module, pools[-1]) if pools else None
+    return (before or _outermost(module, last),)
 
 
 def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -115,7 +118,7 @@ def _is_patch_embedding(child: nn.Module) -> bool:
     )
 
 
-def _last_feature(convolutions: list[str], children: dict[str, nn.Module]) -> str:
+def _last_feature(convolutions: list[str]) -> str:
     """The last convolution that is not itself a classifier: those follow the pooling."""
     in_head = ("classifier", "head", "fc", "aux")
     features = [name for name in convolutions if not name.lower().startswith(in_head)]
@@ -170,6 +173,21 @@ def _ends_in_classifier(child: nn.Module) -> bool:
     return bool(with_parameters) and isinstance(with_parameters[-1], nn.Linear)
 
 
+def is_map_of(rows: int, columns: int, picture: Tensor) -> bool:
+    """Whether a grid has the proportions of a picture (B, 3, H, W), to a cell or two."""
+    height, width = picture.shape[-2:]
+    return abs(rows * width - columns * height) <= 2 * max(height, width)
+
+
+def is_channels_last(output: Tensor, picture: Tensor) -> bool:
+    """Whether an output (B, a, b, c) is (B, h, w, C), as blocks of Swin and others give it.
+
+    Told by the proportions of the picture (B, 3, H, W), which feature maps have.
+    """
+    first, second, third = output.shape[1:]
+    return is_map_of(first, second, picture) and not is_map_of(second, third, picture)
+
+
 def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
     """All layers whose output for ``example`` (1, 3, H, W) is a feature map larger than 1 × 1.
 
@@ -181,7 +199,8 @@ def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
     def record(name: str, child: nn.Module, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
             channels, height, width = output.shape[1:]
-            if height * width > 1:
+            # What has other proportions is no map of the picture: tokens, windows, channels last.
+            if height * width > 1 and is_map_of(height, width, example):
                 found.pop(name, None)
                 found[name] = LayerInfo(name, type(child).__name__, (channels, height, width))
 

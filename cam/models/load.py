@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable
+from enum import Enum
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
@@ -40,6 +41,14 @@ def load_model(
         ModelError: No such model, or its weights cannot be had.
         CheckpointError: The weights file is unsafe, damaged, or for another architecture.
     """
+    if not isinstance(name, str):
+        raise ModelError(f"a model is loaded by its name, not by a {type(name).__name__}")
+    if weights is not None and (
+        not isinstance(weights, str | os.PathLike) or isinstance(weights, Enum)
+    ):
+        raise ModelError(
+            f"weights is 'DEFAULT', None or the path of a file, not {type(weights).__name__}"
+        )
     family, _, own = name.partition("/")
     if name == BUNDLED:
         model = _bundled(weights)
@@ -51,7 +60,11 @@ def load_model(
         raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
     model.name = name
     model.module.eval()
-    return model.to(device) if device is not None else model
+    try:
+        return model.to(device) if device is not None else model
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the model cannot be put on {str(device)!r}: {reason}") from None
 
 
 def model_names() -> tuple[str, ...]:

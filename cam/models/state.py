@@ -19,7 +19,8 @@ def evaluation_mode(module: nn.Module) -> Iterator[bool]:
     try:
         for child in training:
             child.training = False
-        yield bool(training)
+        # A wrapper's own flag changes nothing, as DataParallel's around a model in evaluation mode.
+        yield any(not list(child.children()) for child in training)
     finally:
         for child in training:
             child.training = True
