@@ -23,7 +23,7 @@ TOP = 5
 
 def main() -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
-    st.title("Explore")
+    st.title("Explore", anchor=False)
     st.caption(
         "See which parts of a picture speak for a class: **Grad-CAM** shows the region, coarse and "
         "steady; the **saliency map** shows single pixels, fine and noisy."
@@ -257,8 +257,9 @@ def show_values(seen: Image, explanation: Explanation, alpha: float, colormap: s
 
 def show_predictions(model: cam.Model, chances: np.ndarray, top: list[int], explained: int) -> None:
     """The top classes as bars; a click on a class explains it."""
-    st.subheader("Predictions")
+    st.subheader("Predictions", anchor=False)
     options = controls.class_options(model.labels, len(chances))
+    st.caption("Click a class to explain it.")
     shown = top if explained in top else [*top, explained]
     for index in shown:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -269,14 +270,13 @@ def show_predictions(model: cam.Model, chances: np.ndarray, top: list[int], expl
                 width=160,
                 on_click=controls.take_class,
                 args=(options[index],),
-                help="Explain this class",
             )
             st.html(charts.bar(float(chances[index]), index == explained), width="stretch")
 
 
 def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> None:
     """How the maps were made, and what was done to the picture."""
-    st.subheader("How it was made")
+    st.subheader("How it was made", anchor=False)
     first = next(iter(explanation.maps.values()))
     lines = [
         f"Score explained: {float(first.scores[0]):.3f} (raw logit)",
