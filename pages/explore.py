@@ -204,7 +204,7 @@ def show_maps(
             controls.show_png(content, f"{info.title} heatmap for {label}")
             st.caption(controls.description(info))
             for _, note in attribution.notes():
-                st.warning(note[0].upper() + note[1:] + ".")
+                st.warning(controls.sentence(note))
             offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
     st.html(charts.color_bar(colormap))
     if values := controls.lazy_box("Inspect values", ":material/colorize:", "inspect"):

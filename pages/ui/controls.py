@@ -23,9 +23,9 @@ UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
 COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
 
 
-def sentence(error: cam.CamError) -> str:
-    """An error's message with a capital and a full stop."""
-    text = str(error)
+def sentence(message: cam.CamError | str) -> str:
+    """An error's message, or a note, with a capital and a full stop."""
+    text = str(message)
     return text[0].upper() + text[1:].rstrip(".") + "."
 
 
