@@ -1,11 +1,12 @@
 # make dashboard    set up once, then serve http://localhost:8501
 # make test         set up once, then every check and test
 # make test-slow    the same with the proofs that take minutes
+# make gpu-check    on a GPU: the kernels' tests and every figure, in under ten minutes
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 
-.PHONY: dashboard test test-slow check benchmark clean
+.PHONY: dashboard test test-slow check benchmark gpu-check clean
 
 dashboard: .venv/installed
 	$(BIN)/streamlit run dashboard.py --server.port $(PORT)
@@ -23,6 +24,9 @@ check: .venv/installed-dev
 
 benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.methods
+
+gpu-check: .venv/installed-dev
+	$(BIN)/python -m benchmarks.gpu_check
 
 # The stamps are files that the recipe itself writes, and only after it succeeded, so that a
 # second call does nothing and an interrupted one starts again.

@@ -8,8 +8,19 @@ each kernel's truth in the tests. `backend` says which road a tensor takes.
 from kernels.colormaps import COLORMAPS
 from kernels.dispatch import backend
 from kernels.fused_cam import fused_cam
+from kernels.masked_batch import masked_batch, ranked_batch, region_batch
 from kernels.overlay import overlay
 from kernels.reference import RULES
 from kernels.saliency import gradient_map
 
-__all__ = ["COLORMAPS", "RULES", "backend", "fused_cam", "gradient_map", "overlay"]
+__all__ = [
+    "COLORMAPS",
+    "RULES",
+    "backend",
+    "fused_cam",
+    "gradient_map",
+    "masked_batch",
+    "overlay",
+    "ranked_batch",
+    "region_batch",
+]

@@ -10,6 +10,7 @@ from kernels import reference
 from kernels.checks import check_content, unknown_name
 from kernels.dispatch import backend
 from kernels.launch import Results
+from kernels.operators import operator
 
 
 @overload
@@ -45,16 +46,28 @@ def fused_cam(
 ) -> Tensor | tuple[Tensor, ...]:
     """Compute class activation maps from a layer's activations and gradients.
 
-    gradcam: w_c = mean_s G_cs; map_s = Σ_c w_c A_cs (Selvaraju et al. 2017, "Grad-CAM: Visual
-    Explanations from Deep Networks via Gradient-based Localization", eq. 1 and 2).
+    The rules, with ΣA the sum over the places s of a channel:
+
+    - gradcam: w_c = mean_s G_cs (Selvaraju et al. 2017, eq. 1),
+    - xgradcam: w_c = Σ_s A_cs G_cs / (ΣA + 1e-7) (Fu et al. 2020, eq. 8),
+    - gradcam_plus_plus: w_c = Σ_s α_cs max(G_cs, 0), α = G² / (2G² + G³ ΣA), 0 where G = 0
+      (Chattopadhay et al. 2018, eq. 19),
+    - for these three map_s = Σ_c w_c A_cs;
+    - layercam: map_s = Σ_c max(G_cs, 0) A_cs (Jiang et al. 2021, eq. 5 and 6),
+    - hirescam: map_s = Σ_c G_cs A_cs (Draelos and Carin 2020, eq. 3),
+    - gradcam_elementwise: map_s = Σ_c max(G_cs A_cs, 0) (pytorch-grad-cam's GradCAMElementWise).
 
     With `normalise`, each map then passes ReLU and pytorch-grad-cam's min-max:
     (x - min) / (1e-7 + (max - min)). A map with nothing above zero gives zeros. A map that is not
     finite everywhere, because NaN or Inf came in, gives NaN everywhere: it is reported, and not
     spread to the other images of the batch.
 
-    On a GPU this is one Triton launch after a fill of B counters. The result has the same bits
-    every time, and an image the same bits in any batch. It never belongs to an autograd graph.
+    On a GPU this is one Triton launch whatever the number of rules. For h·w up to 1,024 it loads
+    every element of A and G once; above that at most twice. Beside them it writes what is asked
+    for, and writes and reads B · K · h · w float32 values of partial maps for every 64 channels or
+    so, which stay in the cache. The result has the same bits every time, and an image the same
+    bits in any batch. It never belongs to an autograd graph. To the compiler it is
+    `torch.ops.cam_kernels.fused_cam`, and it can be captured in a CUDA graph.
 
     Args:
         activations: (B, C, h, w), float32, float16, bfloat16 or float64. Contiguous and
@@ -67,7 +80,8 @@ def fused_cam(
 
     Returns:
         Maps (B, K, h, w); or a tuple of the maps, then the signed maps (B, K, h, w) if asked for,
-        then the weights (B, K, C) if asked for. All float32, or float64 for float64.
+        then the weights (B, K, C) if asked for, NaN for the last three rules, which give channels
+        none. All float32, or float64 for float64.
 
     Raises:
         ValueError: A shape, dtype, device or rule that does not fit; the message says which.
@@ -75,37 +89,41 @@ def fused_cam(
     _check_tensors(activations, gradients)
     names = _check_rules(rules)
     with torch.no_grad():
-        if backend(activations) == "triton":
-            results = _launch(activations, gradients, normalise, return_signed, return_weights)
-        else:
-            results = _compute(activations, gradients, names, normalise)
-    first = results.maps if normalise else results.signed
-    second = results.signed if return_signed else None
-    third = results.weights if return_weights else None
-    asked = tuple(result for result in (first, second, third) if result is not None)
-    return asked if len(asked) > 1 else asked[0]
+        found: list[Tensor] = _fused_cam(
+            activations,
+            gradients,
+            ",".join(names),
+            normalise,
+            return_signed or not normalise,
+            return_weights,
+        )
+    if return_signed and not normalise:
+        found.insert(0, found[0])  # the maps that were asked for are the signed ones
+    return tuple(found) if len(found) > 1 else found[0]
 
 
-def _launch(
-    activations: Tensor, gradients: Tensor, normalise: bool, signed: bool, weights: bool
-) -> Results:
-    # Imported here, because Triton is not there on every system that has torch.
-    from kernels import triton_cam
+@operator("fused_cam")
+def _fused_cam(
+    activations: Tensor, gradients: Tensor, rules: str, maps: bool, signed: bool, weights: bool
+) -> list[Tensor]:
+    """The operator: rules joined by commas, since a schema knows no list of strings."""
+    names = rules.split(",")
+    if backend(activations) == "triton":
+        # Imported here, because Triton is not there on every system that has torch.
+        from kernels import triton_cam
 
-    launch, results = triton_cam.plan(
-        activations, gradients, maps=normalise, signed=signed or not normalise, weights=weights
-    )
-    launch.run(activations.device)
-    return results
-
-
-def _compute(
-    activations: Tensor, gradients: Tensor, rules: tuple[str, ...], normalise: bool
-) -> Results:
-    found = [reference.RULE_FUNCTIONS[rule](activations, gradients) for rule in rules]
-    signed = torch.stack([one.signed for one in found], dim=1)  # (B, K, h, w)
-    weights = torch.stack([one.weights for one in found], dim=1)  # (B, K, C)
-    return Results(reference.normalise(signed) if normalise else None, signed, weights)
+        launch, results = triton_cam.plan(
+            activations, gradients, names, maps=maps, signed=signed, weights=weights
+        )
+        launch.run()
+    else:
+        found, channel_weights = reference.fused_cam(activations, gradients, names)
+        results = Results(
+            maps=reference.normalise(found) if maps else None,
+            signed=found if signed else None,
+            weights=channel_weights if weights else None,
+        )
+    return [result for result in results if result is not None]
 
 
 def _check_tensors(activations: Tensor, gradients: Tensor) -> None:

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.dispatch import interpreter_is_on
+
 INT32_LIMIT = 2**31
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether a tensor has memory; what a compiler traces with has a shape only."""
+    return type(tensor) in (Tensor, torch.nn.Parameter)
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,39 @@ class Launch:
     grid: tuple[int]
     arguments: dict[str, Any]  # by the kernel's parameter names
     num_warps: int
+    # Bytes that the programs load and store, by the parameter whose memory it is. The tests count
+    # them in the interpreter, access by access.
+    reads: dict[str, int]
+    writes: dict[str, int]
+    scratch: tuple[str, ...] = ()  # parameters that are neither arguments nor results of the call
+    max_registers: int | None = None  # a thread may have no more, so that programs share a core
 
-    def run(self, device: torch.device) -> None:
+    @property
+    def least_bytes(self) -> int:
+        """Every argument loaded once and every result stored once: the floor of what is moved."""
+        return sum(
+            value.numel() * value.element_size()
+            for name, value in self.arguments.items()
+            if isinstance(value, Tensor) and name not in self.scratch
+        )
+
+    def threads(self, warp: int = 32) -> int:
+        """Threads of a program: as many on warps of 64 (AMD's), and never more than 1024."""
+        return max(warp, 32 * self.num_warps)
+
+    def run(self) -> None:
         """Launch on the device of the tensors, which need not be the current one."""
-        with torch.cuda.device(device if device.type == "cuda" else -1):
-            self.kernel[self.grid](**self.arguments, num_warps=self.num_warps)
+        tensors = (value for value in self.arguments.values() if isinstance(value, Tensor))
+        first = next(tensors)
+        real = is_real(first)
+        if not real and interpreter_is_on():
+            return  # shapes only: there is no memory to interpret
+        warp = 64 if torch.version.hip else 32
+        options = {"num_warps": self.threads(warp) // warp}
+        if self.max_registers is not None and real:
+            options["maxnreg"] = self.max_registers  # the tracer does not know this option
+        with torch.cuda.device(first.device if first.is_cuda and real else -1):
+            torch.library.wrap_triton(self.kernel)[self.grid](**self.arguments, **options)
 
 
 class Results(NamedTuple):

@@ -32,21 +32,21 @@ def is_last(p_counter, n_programs):
 
 @triton.jit
 def count_bad(b_value, m_value):
-    """How many of the values are NaN or infinite; a comparison with NaN is false."""
+    """How many values along the last axis are NaN or infinite; a comparison with NaN is false."""
     finite = tl.abs(b_value) < float("inf")
-    return tl.sum((m_value & (finite == 0)).to(tl.int32), axis=0)
+    return tl.sum((m_value & (finite == 0)).to(tl.int32), axis=len(b_value.shape) - 1)
 
 
 @triton.jit
 def lowest(b_value, m_value):
-    """The smallest of the values that the mask keeps."""
-    return tl.min(tl.where(m_value, b_value, float("inf")), axis=0)
+    """The smallest of the values along the last axis that the mask keeps."""
+    return tl.min(tl.where(m_value, b_value, float("inf")), axis=len(b_value.shape) - 1)
 
 
 @triton.jit
 def highest(b_value, m_value):
-    """The largest of the values that the mask keeps; none of them is negative."""
-    return tl.max(tl.where(m_value, b_value, 0.0), axis=0)
+    """The largest of the values along the last axis that the mask keeps; none is negative."""
+    return tl.max(tl.where(m_value, b_value, 0.0), axis=len(b_value.shape) - 1)
 
 
 @triton.jit

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from tests.kernels.layers import MARGIN
+from tests.kernels import traffic
+from tests.kernels.layers import DEVICE, MARGIN
 
 CANARY = 12345.0
 
@@ -43,3 +44,12 @@ def guarded(monkeypatch):
     for storage in storages:
         assert (storage[:MARGIN] == CANARY).all(), "written before the start"
         assert (storage[-MARGIN:] == CANARY).all(), "written past the end"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Fail a launch that touches memory outside its tensors or moves other bytes than it says."""
+    if DEVICE == "cpu":
+        from triton.runtime import interpreter
+
+        traffic.watch(monkeypatch, interpreter)

@@ -1,19 +1,19 @@
-"""fused_cam against float64, pytorch-grad-cam, cases by hand, and its own promises."""
+"""fused_cam, all rules at once, against float64, and its own promises."""
 
 import itertools
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.image import scale_cam_image
 
 import kernels
-from tests.kernels.layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
+from kernels import RULES
+from tests.kernels.layers import DEVICE, DTYPES, distance, noise, place
+from tests.kernels.rules64 import NO_WEIGHTS, truth64
 
-INPLACE = [name for name in LAYOUTS if name not in ("cropped", "transposed")]
+# These divide by nothing that a negative activation can bring near to zero.
+STEADY = ("hirescam", "gradcam", "gradcam_elementwise", "layercam")
 # Every launch shape, dtype and layout at least once; C beside and at a multiple of the block.
 COVER = [
     # B, C, h, w, dtype, layout of A, layout of G
@@ -24,11 +24,15 @@ COVER = [
     (1, 2048, 7, 7, "bf16", "channels-last", "channels-last"),
     (1, 960, 7, 7, "fp16", "contiguous", "channels-last"),
     (5, 3, 14, 14, "bf16", "every-other-channel", "contiguous"),
+    (2, 130, 3, 5, "fp16", "contiguous", "contiguous"),
+    (1, 65, 14, 14, "bf16", "contiguous", "contiguous"),
+    (1, 35, 28, 28, "bf16", "channels-last", "contiguous"),
+    (1, 10, 27, 33, "fp32", "contiguous", "channels-last"),
     (1, 960, 14, 14, "fp32", "channels-last", "contiguous"),
     (5, 33, 13, 17, "fp32", "contiguous", "every-other-image"),
     (1, 70, 13, 17, "bf16", "transposed", "every-other-channel"),
     (1, 1, 112, 112, "fp32", "contiguous", "contiguous"),
-    (2, 17, 112, 112, "bf16", "channels-last", "contiguous"),
+    (2, 17, 40, 41, "bf16", "channels-last", "contiguous"),
     (1, 33, 19, 23, "fp16", "cropped", "every-other-column"),
     (1, 3, 1, 300, "fp32", "cropped", "channels-last"),
     (1, 3, 300, 1, "fp32", "transposed", "every-other-column"),
@@ -60,108 +64,131 @@ def case_id(case):
     return f"{b}x{c}x{h}x{w}-{dtype}-{of_a}-{of_g}"
 
 
-def truth64(activations, gradients):
-    """Grad-CAM in float64, from the equations."""
-    a, g = activations.double().cpu(), gradients.double().cpu()
-    weights = g.sum((2, 3)) / (g.shape[2] * g.shape[3])
-    signed = torch.einsum("bc,bchw->bhw", weights, a)
-    positive = signed.clamp(min=0)
-    low = positive.amin((1, 2), keepdim=True)
-    high = positive.amax((1, 2), keepdim=True)
-    return (positive - low) / (1e-7 + high - low), signed, weights
-
-
 def layer(b, c, h, w, dtype="fp32", of_a="contiguous", of_g="contiguous"):
-    a = place(noise(b, c, h, w, seed=1), of_a, DTYPES[dtype])
+    """Activations as behind a ReLU, half of them zero, and gradients of both signs."""
+    a = place(noise(b, c, h, w, seed=1).clamp(min=0), of_a, DTYPES[dtype])
     g = place(noise(b, c, h, w, seed=2), of_g, DTYPES[dtype])
     return a, g
 
 
-def check(case):
+def check(case, rules=RULES, signed_activations=False):
     a, g = layer(*case)
-    maps, signed, weights = kernels.fused_cam(a, g, return_signed=True, return_weights=True)
-    for found, truth in zip((maps, signed, weights), truth64(a, g), strict=True):
-        assert found.dtype == torch.float32
-        # The truth starts from the same rounded inputs, so half precision earns no slack.
-        assert distance(found.squeeze(1), truth) < 1e-5
+    if signed_activations:
+        a = place(noise(*case[:4], seed=1), case[5], DTYPES[case[4]])
+    maps, signed, weights = kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
+    truths = truth64(a, g, rules)
+    for k, rule in enumerate(rules):
+        for found, truth in zip((maps, signed, weights), truths, strict=True):
+            assert found.dtype == torch.float32
+            assert found.shape == truth.shape
+            if found is weights and rule in NO_WEIGHTS:
+                assert found[:, k].isnan().all()
+            else:
+                # The truth starts from the same rounded inputs, so half precision earns no slack.
+                assert distance(found[:, k], truth[:, k]) < 1e-5, rule
     assert maps.min() >= 0
     assert maps.max() <= 1
 
 
 @pytest.mark.parametrize("case", COVER, ids=case_id)
-def test_equals_float64(case, road, guarded):
+def test_equals_float64(case, road, guarded, counted):
     check(case)
+
+
+@pytest.mark.parametrize("case", COVER[1::3], ids=case_id)
+def test_equals_float64_where_activations_are_negative_too(case, road, guarded, counted):
+    check(case, STEADY, signed_activations=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", GRID, ids=case_id)
-def test_equals_float64_on_the_whole_grid(case, road, guarded):
+def test_equals_float64_on_the_whole_grid(case, road, guarded, counted):
     check(case)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("c", [960, 2048])
-def test_equals_float64_on_a_wide_and_large_layer(c, road, guarded):
+def test_equals_float64_on_a_wide_and_large_layer(c, road, guarded, counted):
     check((1, c, 112, 112, "bf16", "channels-last", "contiguous"))
 
 
-def test_equals_pytorch_grad_cam(road):
-    a, g = layer(3, 40, 9, 11)
-    peer = GradCAM(torch.nn.Conv2d(1, 1, 1), [])
-    arrays = a.cpu().numpy(), g.cpu().numpy()
-    peer_weights = peer.get_cam_weights(None, None, None, *arrays)
-    peer_signed = peer.get_cam_image(None, None, None, *arrays)
-    peer_maps = scale_cam_image(np.maximum(peer_signed, 0))
-    maps, signed, weights = kernels.fused_cam(a, g, return_signed=True, return_weights=True)
-    assert distance(weights[:, 0], torch.from_numpy(peer_weights)) < 1e-5
-    assert distance(signed[:, 0], torch.from_numpy(peer_signed)) < 1e-5
-    assert distance(maps[:, 0], torch.from_numpy(peer_maps)) < 1e-5
+SUBSETS = [
+    subset for count in range(1, 7) for subset in itertools.combinations(reversed(RULES), count)
+]
 
 
-def test_equals_a_case_by_hand(road):
-    a = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]], [[0.0, -1.0]]]], device=DEVICE)
-    g = torch.tensor([[[[2.0, 0.0]], [[-1.0, -3.0]], [[5.0, -3.0]]]], device=DEVICE)
-    maps, signed, weights = kernels.fused_cam(a, g, return_signed=True, return_weights=True)
-    assert weights.tolist() == [[[1, -2, 1]]]
-    assert signed.tolist() == [[[[-3, 2]]]]
-    assert maps.tolist() == [[[[0, 1]]]]  # 2 / (2 + 1e-7) is 1 in float32
+@pytest.mark.parametrize("rules", SUBSETS, ids="+".join)
+def test_any_subset_in_any_order_equals_float64(rules, on_triton, guarded, counted):
+    """The walk over large planes does for each subset what it needs, and nothing else."""
+    h, w = (3, 4) if SUBSETS.index(rules) % 4 else (3, 400)
+    check((1, 5, h, w, "fp32", "contiguous", "channels-last"), rules)
+
+
+@st.composite
+def strided_pairs(draw):
+    """A and G of one shape, each cut out of a larger tensor at its own steps and offsets."""
+    shape = draw(st.tuples(*(st.integers(1, n) for n in (3, 9, 6, 7))))
+    pair = []
+    for seed in (1, 2):
+        steps = draw(st.tuples(*[st.integers(1, 3)] * 4))
+        order = draw(st.permutations(range(4)))
+        storage = torch.full(
+            [shape[axis] * steps[axis] for axis in order], torch.nan, device=DEVICE
+        )
+        view = storage.permute(*(order.index(axis) for axis in range(4)))
+        view = view[tuple(slice(None, None, step) for step in steps)]
+        values = noise(*shape, seed=seed)
+        pair.append(view.copy_(values.clamp(min=0) if seed == 1 else values))
+    return tuple(pair)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pair=strided_pairs(), count=st.integers(1, 6))
+def test_reads_any_strides(pair, count, on_triton, counted):
+    rules = RULES[:count]
+    signed = kernels.fused_cam(*pair, rules, normalise=False)
+    truth = truth64(*pair, rules)[1]
+    assert distance(signed, truth) < 1e-5
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("weights", [True, False])
-@pytest.mark.parametrize("w", [4, 90])
-def test_returns_what_is_asked_for(normalise, signed, weights, w, road, guarded):
+@pytest.mark.parametrize("w", [4, 250])
+def test_returns_what_is_asked_for(normalise, signed, weights, w, road, guarded, counted):
     a, g = layer(2, 20, 5, w)
+    rules = ("layercam", "gradcam")
     found = kernels.fused_cam(
-        a, g, normalise=normalise, return_signed=signed, return_weights=weights
+        a, g, rules, normalise=normalise, return_signed=signed, return_weights=weights
     )
-    true_maps, true_signed, true_weights = truth64(a, g)
+    true_maps, true_signed, true_weights = truth64(a, g, rules)
     truths = [true_maps if normalise else true_signed]
     truths += [true_signed] * signed + [true_weights] * weights
     found = found if isinstance(found, tuple) else (found,)
     for one, truth in zip(found, truths, strict=True):
-        assert one.shape[:2] == (2, 1)
-        assert distance(one.squeeze(1), truth) < 1e-5
+        assert one.shape[:2] == (2, 2)
+        assert distance(one.nan_to_num(), truth.nan_to_num()) < 1e-5
 
 
-@pytest.mark.parametrize(("h", "w"), [(7, 7), (17, 17)], ids=["one-chunk", "chunks"])
+@pytest.mark.parametrize(("h", "w"), [(7, 7), (30, 40)], ids=["plane", "walk"])
 def test_subtracts_the_minimum_of_a_map_that_is_positive_throughout(h, w, road):
-    a, g = (tensor.abs() for tensor in layer(2, 6, h, w))
-    true_maps, true_signed, _ = truth64(a, g)
-    assert true_signed.min() > 0.1
-    maps = kernels.fused_cam(a, g)
-    assert distance(maps[:, 0], true_maps) < 1e-5
-    assert maps.amin((1, 2, 3)).tolist() == [0, 0]
+    a, g = (noise(2, 6, h, w, seed=seed).abs().to(DEVICE) for seed in (1, 2))
+    true_maps, true_signed, _ = truth64(a, g, RULES)
+    assert true_signed.min() > 0.01
+    maps = kernels.fused_cam(a, g, RULES)
+    assert distance(maps, true_maps) < 1e-5
+    assert not maps.amin((2, 3)).any()
 
 
 def test_computes_float64_in_float64():
     a, g = layer(2, 5, 3, 3)
-    maps, signed = kernels.fused_cam(a.double(), g.double(), return_signed=True)
-    true_maps, true_signed, _ = truth64(a, g)
+    maps, signed = kernels.fused_cam(a.double(), g.double(), RULES, return_signed=True)
+    true_maps, true_signed, _ = truth64(a, g, RULES)
     assert maps.dtype == torch.float64
-    assert distance(signed[:, 0], true_signed) < 1e-14
-    assert distance(maps[:, 0], true_maps) < 1e-14
+    assert distance(signed, true_signed) < 1e-14
+    assert distance(maps, true_maps) < 1e-14
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -169,10 +196,10 @@ def test_reads_a_gradient_that_is_one_value_a_channel(dtype, road):
     """What global average pooling sends back: strides of 0."""
     a, g = layer(2, 70, 7, 7, dtype)
     g = g[:, :, :1, :1].expand(2, 70, 7, 7)
-    assert distance(kernels.fused_cam(a, g)[:, 0], truth64(a, g)[0]) < 1e-5
+    assert distance(kernels.fused_cam(a, g, RULES), truth64(a, g, RULES)[0]) < 1e-5
 
 
-@pytest.mark.parametrize(("h", "w"), [(1, 1), (7, 7), (19, 23)])
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (7, 7), (39, 33)])
 @pytest.mark.parametrize("kind", ["negative", "zero", "constant"])
 def test_gives_zeros_where_nothing_stands_out(kind, h, w, road):
     a, g = layer(2, 6, h, w)
@@ -181,25 +208,29 @@ def test_gives_zeros_where_nothing_stands_out(kind, h, w, road):
     elif kind == "zero":
         g = torch.zeros_like(g)
     else:
-        a, g = torch.ones_like(a), g.abs()
-    maps = kernels.fused_cam(a, g)
+        # Eighths, whose sums are exact in any order.
+        a, g = torch.ones_like(a), (g.abs()[..., :1, :1] * 8).round().expand_as(g) / 8
+    maps = kernels.fused_cam(a, g, RULES)
     assert torch.equal(maps, torch.zeros_like(maps))
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy, in the interpreter
-@pytest.mark.parametrize("w", [7, 50], ids=["one-chunk", "chunks"])
+@pytest.mark.parametrize("w", [7, 150], ids=["plane", "walk"])
 @pytest.mark.parametrize("where", ["activations", "gradients"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_reports_a_bad_value_and_does_not_spread_it(bad, where, w, road):
     a, g = layer(3, 20, 7, w)
     g = g.abs()  # positive weights: an infinity in A keeps its sign in the map
-    clean = kernels.fused_cam(a, g, return_signed=True, return_weights=True)
+    a += 1  # nothing that an infinity could meet is zero
+    options = {"return_signed": True, "return_weights": True}
+    clean = kernels.fused_cam(a, g, RULES, **options)
     (a if where == "activations" else g)[1, 18, 3, 2] = bad
-    maps, signed, weights = kernels.fused_cam(a, g, return_signed=True, return_weights=True)
+    maps, signed, weights = kernels.fused_cam(a, g, RULES, **options)
     assert maps[1].isnan().all()
-    assert not signed[1].isfinite().all()
+    for k, rule in enumerate(RULES):
+        assert not signed[1, k].isfinite().all(), rule
     for found, before in zip((maps, signed, weights), clean, strict=True):
-        assert torch.equal(found[[0, 2]], before[[0, 2]])
+        assert torch.equal(found[[0, 2]].nan_to_num(), before[[0, 2]].nan_to_num())
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy, in the interpreter
@@ -207,7 +238,7 @@ def test_reports_an_infinity_under_a_zero_weight(road):
     a, g = layer(1, 4, 3, 3)
     a[0, 2, 1, 1] = torch.inf
     g[0, 2] = 0
-    assert kernels.fused_cam(a, g).isnan().all()
+    assert kernels.fused_cam(a, g, RULES).isnan().all()
 
 
 def test_keeps_a_bad_signed_map_as_it_is(road):
@@ -219,16 +250,24 @@ def test_keeps_a_bad_signed_map_as_it_is(road):
 
 
 def test_gives_the_same_bits_twice(road):
-    a, g = layer(2, 70, 9, 40)
-    assert torch.equal(kernels.fused_cam(a, g), kernels.fused_cam(a, g))
+    a, g = layer(2, 70, 9, 140)
+    assert torch.equal(kernels.fused_cam(a, g, RULES), kernels.fused_cam(a, g, RULES))
 
 
-@pytest.mark.parametrize(("h", "w"), [(7, 7), (17, 17)])
+@pytest.mark.parametrize(("h", "w"), [(7, 7), (17, 17), (30, 40)])
 def test_gives_an_image_the_same_bits_in_any_batch(h, w, on_triton):
     a, g = layer(3, 70, h, w)
-    together = kernels.fused_cam(a, g)
-    alone = [kernels.fused_cam(a[i : i + 1], g[i : i + 1]) for i in range(3)]
+    together = kernels.fused_cam(a, g, RULES)
+    alone = [kernels.fused_cam(a[i : i + 1], g[i : i + 1], RULES) for i in range(3)]
     assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize(("h", "w"), [(7, 7), (17, 17), (30, 40)])
+def test_gives_a_rule_the_same_bits_beside_any_others(h, w, on_triton):
+    a, g = layer(1, 70, h, w)
+    together = kernels.fused_cam(a, g, RULES)
+    for k, rule in enumerate(RULES):
+        assert torch.equal(kernels.fused_cam(a, g, (rule,)), together[:, k : k + 1]), rule
 
 
 def test_does_not_belong_to_a_graph(road):
@@ -252,8 +291,11 @@ def test_leaves_its_arguments_alone(road):
 def test_signed_maps_scale_with_gradients_and_ignore_the_order_of_channels(shape, seed, factor):
     a, g = noise(*shape, seed=seed).double(), noise(*shape, seed=seed + 1).double()
     order = torch.randperm(shape[1], generator=torch.Generator().manual_seed(seed))
-    signed = kernels.fused_cam(a, g, normalise=False)
-    other = kernels.fused_cam(a[:, order], g[:, order] * factor, normalise=False)
+    # Not Grad-CAM++: its α depends on the size of the gradient.
+    rules = tuple(rule for rule in RULES if rule != "gradcam_plus_plus")
+    a = a.abs()
+    signed = kernels.fused_cam(a, g, rules, normalise=False)
+    other = kernels.fused_cam(a[:, order], g[:, order] * factor, rules, normalise=False)
     assert torch.allclose(other, signed * factor, rtol=1e-9, atol=1e-12)
 
 

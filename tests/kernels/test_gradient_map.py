@@ -75,13 +75,13 @@ def check(case, reduce):
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 @pytest.mark.parametrize("case", COVER, ids=case_id)
-def test_equals_float64(case, reduce, road, guarded):
+def test_equals_float64(case, reduce, road, guarded, counted):
     check(case, reduce)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", GRID, ids=case_id)
-def test_equals_float64_on_the_whole_grid(case, road, guarded):
+def test_equals_float64_on_the_whole_grid(case, road, guarded, counted):
     # One reduction a case, in turn: they share all but two lines.
     check(case, REDUCTIONS[GRID.index(case) % 3])
 

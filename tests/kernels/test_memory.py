@@ -8,6 +8,7 @@ import kernels
 from kernels import triton_cam, triton_saliency
 from kernels.launch import planes
 from tests.kernels.layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
+from tests.kernels.rules64 import truth64
 
 interpreter = pytest.importorskip("triton.runtime.interpreter")
 interpreted = pytest.mark.skipif(DEVICE != "cpu", reason="watches Triton's interpreter")
@@ -44,14 +45,35 @@ def loads_of(tensor, addresses):
 
 
 @interpreted
-@pytest.mark.parametrize(("h", "w"), [(3, 4), (7, 7), (13, 17), (17, 17)])
+@pytest.mark.parametrize(("h", "w"), [(3, 4), (7, 7), (13, 17), (32, 32)])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last", "every-other-channel"])
-def test_fused_cam_loads_every_element_once(layout, h, w, addresses, on_triton):
+def test_fused_cam_loads_every_element_once_whatever_the_rules(layout, h, w, addresses, on_triton):
     a = place(noise(2, 35, h, w, seed=1), layout)
     g = place(noise(2, 35, h, w, seed=2), "channels-last")
-    kernels.fused_cam(a, g, return_signed=True, return_weights=True)
-    assert (loads_of(a, addresses) == 1).all()
-    assert (loads_of(g, addresses) == 1).all()
+    for rules in (("gradcam",), kernels.RULES):
+        addresses.clear()
+        kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
+        assert (loads_of(a, addresses) == 1).all()
+        assert (loads_of(g, addresses) == 1).all()
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("rules", "of_a", "of_g"),
+    [
+        (("gradcam",), 1, 1),
+        (("layercam", "hirescam", "gradcam_elementwise"), 1, 1),
+        (("gradcam", "layercam"), 2, 1),
+        (("xgradcam",), 2, 1),
+        (("gradcam_plus_plus",), 2, 1),
+        (kernels.RULES, 2, 2),
+    ],
+)
+def test_fused_cam_loads_a_large_plane_at_most_twice(rules, of_a, of_g, addresses, on_triton):
+    a, g = (place(noise(2, 17, 33, 32, seed=seed), "contiguous") for seed in (1, 2))
+    kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
+    assert (loads_of(a, addresses) == of_a).all()
+    assert (loads_of(g, addresses) == of_g).all()
 
 
 @interpreted
@@ -69,10 +91,12 @@ def test_gradient_map_loads_every_element_once(layout, c, addresses, on_triton):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_order_of_programs_changes_no_bit(seed, monkeypatch, on_triton, guarded):
     a, g = noise(2, 70, 17, 17, seed=1), noise(2, 70, 17, 17, seed=2)
+    large = noise(2, 35, 33, 32, seed=3)
 
     def run():
         return (
-            *kernels.fused_cam(a, g, return_signed=True, return_weights=True),
+            *kernels.fused_cam(a, g, kernels.RULES, return_signed=True),
+            *kernels.fused_cam(large, large, kernels.RULES, return_signed=True),
             *kernels.gradient_map(g, a, normalise=True, return_raw=True),
         )
 
@@ -106,15 +130,17 @@ def test_only_what_cannot_be_strided_is_copied(layout):
 
 
 def test_each_call_has_its_own_scratch():
-    a = noise(2, 70, 7, 7, seed=1)
-    first, _ = triton_cam.plan(a, a, maps=True, signed=False, weights=False)
-    second, _ = triton_cam.plan(a, a, maps=True, signed=False, weights=False)
-    for name in ("p_partials", "p_counters"):
-        assert first.arguments[name].data_ptr() != second.arguments[name].data_ptr()
-    third, *_ = triton_saliency.plan(a, None, "max", maps=True)
-    fourth, *_ = triton_saliency.plan(a, None, "max", maps=True)
-    for name in ("p_ranges", "p_bad", "p_counters"):
-        assert third.arguments[name].data_ptr() != fourth.arguments[name].data_ptr()
+    a, large = noise(2, 70, 7, 7, seed=1), noise(2, 3, 40, 40, seed=1)
+    options = {"maps": True, "signed": False, "weights": False}
+    for plan in (
+        lambda: triton_cam.plan(a, a, kernels.RULES, **options)[0],
+        lambda: triton_cam.plan(large, large, kernels.RULES, **options)[0],
+        lambda: triton_saliency.plan(a, None, "max", maps=True)[0],
+    ):
+        first, second = plan(), plan()
+        assert "p_counters" in first.scratch
+        for name in first.scratch:
+            assert first.arguments[name].data_ptr() != second.arguments[name].data_ptr(), name
 
 
 # Three strides of this pass 2³¹ elements, so that a product of 32 bits would wrap around.
@@ -148,9 +174,9 @@ def test_reaches_past_32_bits(shape, strides, vast, on_triton):
     a.copy_(noise(*shape, seed=1))
     g.copy_(noise(*shape, seed=2))
     assert planes(a).needs_int64 == (strides[0] < FAR)
-    weights = g.double().mean((2, 3))
-    signed = torch.einsum("bc,bchw->bhw", weights, a.double())
-    assert distance(kernels.fused_cam(a, g, normalise=False)[:, 0], signed) < 1e-5
+    rules = ("gradcam", "hirescam", "gradcam_elementwise")
+    signed = truth64(a, g, rules)[1]
+    assert distance(kernels.fused_cam(a, g, rules, normalise=False), signed) < 1e-5
     total = (a.double() * g.double()).sum(1)
     assert distance(kernels.gradient_map(g, a, reduce="sum"), total) < 1e-5
 

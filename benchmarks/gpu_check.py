@@ -1,0 +1,260 @@
+"""Everything that is to be known of the kernels on a GPU, in one call of under ten minutes.
+
+``make gpu-check`` or ``python -m benchmarks.gpu_check [--out FOLDER] [--budget SECONDS] [--json]``:
+the kernels' tests on the device, then the kernels beside their rivals, then Grad-CAM end to end;
+each goal against its measurement. Writes ``benchmarks/results/<device>.json`` and ``.md``. Without
+a GPU it says what it would do. ``--rehearse`` takes every step on a CPU with tiny inputs.
+
+Exit status: 0 done (a goal may be missed: that is a result), 1 a section failed, 2 wrong usage.
+"""
+
+import argparse
+import faulthandler
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import gpu_bandwidth, gpu_end_to_end, gpu_pictures, gpu_tails
+from benchmarks.gpu_goals import goals
+from benchmarks.gpu_machine import Cuda, Machine, Rehearsal
+from benchmarks.gpu_plan import FULL, REHEARSAL, Plan
+from benchmarks.gpu_record import Bench, Budget, Record, Section, TooManyFailuresError
+from benchmarks.gpu_report import RESULTS, Report, markdown, refuse_rehearsal, slug, write
+from benchmarks.gpu_tests import KernelTests
+
+SECONDS = 540.0
+GRACE = 45.0  # beyond the budget, before a process that hangs is ended
+# With these the kernels would not run as they do for a user.
+SWITCHES = ("TRITON_INTERPRET", "CAM_KERNELS")
+
+Say = Callable[[str], None]
+
+
+def sections() -> list[Section]:
+    """In order of importance: what comes last goes short if the time does."""
+    tests = KernelTests()
+    return [
+        Section(
+            "bandwidth",
+            "The machine's own figures",
+            0.05,
+            gpu_bandwidth.describe,
+            gpu_bandwidth.run,
+        ),
+        Section(
+            "tests",
+            "Kernel tests on the device",
+            0.2,
+            tests.describe_fast,
+            tests.fast,
+        ),
+        Section(
+            "tails",
+            "From activations and gradients to maps",
+            0.5,
+            gpu_tails.describe,
+            gpu_tails.run,
+        ),
+        Section(
+            "end_to_end",
+            "Grad-CAM beside plain inference",
+            0.2,
+            gpu_end_to_end.describe,
+            gpu_end_to_end.run,
+        ),
+        Section(
+            "pictures",
+            "Gradient maps, overlays and masked batches",
+            0.08,
+            gpu_pictures.describe,
+            gpu_pictures.run,
+        ),
+        Section(
+            "more_tests",
+            "The rest of the kernel tests, as the time allowed",
+            1.0,
+            tests.describe_rest,
+            tests.rest,
+        ),
+    ]
+
+
+def check(
+    machine: Machine,
+    plan: Plan,
+    parts: Sequence[Section],
+    budget: Budget,
+    about: dict[str, Any],
+    keep: Callable[[Report], object],
+    say: Say,
+) -> Report:
+    """Run the sections, each within its share of the time, and whatever becomes of the others.
+
+    Args:
+        machine: Where.
+        plan: With which inputs.
+        parts: The sections, the most important first.
+        budget: The time for all of them.
+        about: When, by which command, on which commit.
+        keep: Given the report after each section, so that what was measured is never lost.
+        say: Told what is going on.
+    """
+    facts = machine.facts()
+    records = [Record(part.name, part.title) for part in parts]
+
+    def report(complete: bool) -> Report:
+        # A rehearsal has nothing to hold against a goal.
+        found = {} if machine.rehearsal else {record.name: record for record in records}
+        held = goals(found, facts["l2_bytes"])
+        return Report(machine.rehearsal, complete, about | facts, held, records)
+
+    for part, record in zip(parts, records, strict=True):
+        if budget.left() <= 0:
+            record.unmeasured.append("all of it: the time was over")
+            continue
+        own = budget.part(part.share * budget.seconds)
+        say(f"{part.title} (at most {own.seconds:.0f} s) …")
+        try:
+            with record.attempt(part.title):
+                part.run(Bench(machine, plan, own), record)
+        except TooManyFailuresError as error:
+            record.failures.append(str(error))
+        record.seconds = own.spent()
+        say(f"  {record.status} after {record.seconds:.0f} s")
+        keep(report(complete=False))
+    final = report(complete=True)
+    keep(final)
+    return final
+
+
+def about(command: Sequence[str]) -> dict[str, Any]:
+    """When, by which command, on which commit."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(command),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    """The commit and whether the code was changed since; a copy without its history knows none."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=RESULTS.parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    if shutil.which("git") is None or not (commit := git("rev-parse", "HEAD")):
+        return "unknown"
+    changed = git("status", "--porcelain", "--", ":!benchmarks/results")
+    return f"{commit} with changes" if changed else commit
+
+
+def _intention(parts: Sequence[Section]) -> dict[str, Any]:
+    return {
+        "gpu": False,
+        "sections": [
+            {"name": part.name, "title": part.title, "would": part.describe(FULL)} for part in parts
+        ],
+    }
+
+
+def _say_intention(budget: float, folder: Path, as_json: bool) -> None:
+    """What would be done, where there is no GPU to do it on."""
+    parts = sections()
+    if as_json:
+        print(json.dumps(_intention(parts), indent=1, ensure_ascii=False))
+        return
+    print("There is no GPU here, so nothing is measured and nothing is written. With one, within")
+    print(f"{budget:.0f} s and into {folder}/<device>.json and .md:")
+    for number, part in enumerate(parts, 1):
+        most = min(1.0, part.share) * budget
+        print(f"\n{number}. {part.title}, at most {most:.0f} s\n   {part.describe(FULL)}")
+    print("\nTo take every step on this CPU with tiny inputs: --rehearse --out FOLDER")
+
+
+@contextmanager
+def _end_in_any_case(seconds: float) -> Iterator[None]:
+    """End the process if the block takes longer: a GPU that hangs would keep it for ever.
+
+    Where it hung is printed, and what had been written by then stays.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, help="folder of the results; default: benchmarks/results"
+    )
+    parser.add_argument("--budget", type=float, default=SECONDS, help="seconds; %(default)s")
+    parser.add_argument("--json", action="store_true", help="print what a program would read")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="every step on the CPU, with tiny inputs"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 a section failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
+    _arguments(parser)
+    options = parser.parse_args(arguments)
+    if not options.budget > 0:
+        parser.error(f"--budget is {options.budget:g}, but must be above 0 seconds")
+    folder = options.out or RESULTS
+    machine: Machine
+    if options.rehearse:
+        if options.out is None:
+            parser.error("--rehearse needs --out FOLDER")
+        try:
+            refuse_rehearsal(folder)
+        except ValueError as error:
+            parser.error(str(error))
+        machine, plan = Rehearsal(), REHEARSAL
+    elif not torch.cuda.is_available():
+        _say_intention(options.budget, folder, options.json)
+        return 0
+    else:
+        if wrong := [name for name in SWITCHES if os.environ.get(name)]:
+            parser.error(f"{wrong[0]} is set, so the kernels would not run as usual; unset it")
+        machine, plan = Cuda(), FULL
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    given = sys.argv[1:] if arguments is None else arguments
+    with nullcontext() if machine.rehearsal else _end_in_any_case(options.budget + GRACE):
+        report = check(
+            machine,
+            plan,
+            sections(),
+            Budget(options.budget),
+            about(["python", "-m", "benchmarks.gpu_check", *given]),
+            lambda report: write(report, folder),
+            say,
+        )
+    say(f"written: {folder / slug(report.about['device'])}.json and .md")
+    print(json.dumps(report.as_json(), indent=1) if options.json else markdown(report))
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""The check on a GPU, rehearsed on a CPU: its steps, its honesty, its file of results."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import gpu_check, gpu_tails
+from benchmarks.gpu_goals import goals
+from benchmarks.gpu_machine import Rehearsal
+from benchmarks.gpu_plan import REHEARSAL
+from benchmarks.gpu_record import MOST_FAILURES, Bench, Budget, Record, Section
+from benchmarks.gpu_report import RESULTS, write
+from benchmarks.gpu_rivals import CAPTUM, COMPILED, FUSED, GRAD_CAM, PLAIN
+from benchmarks.gpu_tails import _tasks
+
+NAMES = ["bandwidth", "tests", "tails", "end_to_end", "pictures", "more_tests"]
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def section(name, run, share=1.0):
+    return Section(name, name.title(), share, lambda _plan: name, run)
+
+
+def check(parts, budget=None, keep=lambda _report: None):
+    about = gpu_check.about(["python", "-m", "benchmarks.gpu_check"])
+    return gpu_check.check(
+        Rehearsal(), REHEARSAL, parts, budget or Budget(60), about, keep, lambda _text: None
+    )
+
+
+def nothing(_bench, _record):
+    pass
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory):
+    """The whole program, from its arguments to its files."""
+    folder = tmp_path_factory.mktemp("rehearsal")
+    status = gpu_check.main(["--rehearse", "--out", str(folder)])
+    (file,) = folder.glob("*.json")
+    return status, json.loads(file.read_text()), file.with_suffix(".md").read_text()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_a_rehearsal_takes_every_step(rehearsal):
+    status, found, _ = rehearsal
+    told = [(one["name"], one["status"], one["failures"]) for one in found["sections"]]
+    assert told == [(name, "done", []) for name in NAMES]
+    assert status == 0
+
+
+def test_the_file_holds_what_a_program_needs(rehearsal):
+    _, found, _ = rehearsal
+    assert found["schema"] == 1
+    assert found["rehearsal"] is True
+    assert found["complete"] is True
+    assert found["torch"] == torch.__version__
+    assert found["command"].startswith("python -m benchmarks.gpu_check --rehearse --out ")
+    assert {"date", "commit", "device", "driver", "triton", "l2_bytes"} <= set(found)
+    for one in found["sections"]:
+        assert one["seconds"] > 0
+        assert set(one) == {
+            *("name", "title", "status", "seconds"),
+            *("facts", "rows", "unmeasured", "notes", "failures"),
+        }
+
+
+def test_every_planned_measurement_is_there(rehearsal):
+    _, found, _ = rehearsal
+    rows = {one["name"]: one["rows"] for one in found["sections"]}
+    planned = {
+        (cell.plane.name, *cell.shape, cell.dtype, cell.layout, len(rules), rival.name)
+        for cell, rules, rival in _tasks(REHEARSAL, (FUSED, PLAIN, COMPILED, CAPTUM, GRAD_CAM))
+    }
+    made = {
+        (row["layer"], *row["shape"], row["dtype"], row["layout"], row["rules"], row["rival"])
+        for row in rows["tails"]
+    }
+    assert made == planned
+    assert len(rows["tails"]) == len(planned)
+    for row in rows["tails"]:
+        for kind in {"device", "call", "graph"} & set(row):
+            assert 0 < row[kind]["low_us"] <= row[kind]["median_us"] <= row[kind]["high_us"]
+    roads = [(row["precision"], row["layout"], row["road"]) for row in rows["end_to_end"]]
+    assert len(set(roads)) == len(roads) == 2 * 2 * 2
+    assert {row["kernel"] for row in rows["pictures"]} == {
+        *("gradient_map", "overlay", "masked_batch")
+    }
+
+
+def test_bfloat16_and_tf32_leave_the_order_of_the_pixels_nearly_as_it_is(rehearsal):
+    _, found, _ = rehearsal
+    (rows,) = [one["rows"] for one in found["sections"] if one["name"] == "end_to_end"]
+    for row in rows:
+        assert row["spearman_lowest"] <= row["spearman_mean"] <= 1 + 1e-9
+        assert row["spearman_lowest"] > 0.99
+
+
+def test_a_rehearsal_claims_nothing(rehearsal):
+    _, found, page = rehearsal
+    assert {goal["verdict"] for goal in found["goals"]} == {"not measured"}
+    assert page.startswith("# Rehearsal on a CPU: no figure means anything\n")
+
+
+def test_the_page_has_a_table_a_section(rehearsal):
+    _, _, page = rehearsal
+    for head in ("## Goals", "## Sections", "### One image", "| grad-cam |", "Spearman, lowest"):
+        assert head in page
+    for table in page.split("\n\n"):
+        if table.startswith("|"):
+            assert len({line.count(" | ") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy, in the interpreter
+def test_the_kernels_own_code_passes_through_the_same_steps(monkeypatch):
+    """In Triton's interpreter: what is compared with the formulas and counts for the goals."""
+    monkeypatch.setenv("CAM_KERNELS", "triton")
+    plan = replace(REHEARSAL, planes=REHEARSAL.planes[:1], dtypes=("bf16",))
+    record = Record("tails", "Tails", seconds=1.0)
+    gpu_tails.run(Bench(Rehearsal(), plan, Budget(60)), record)
+    fused = [row for row in record.rows if row["rival"] == "fused"]
+    assert record.failures == []
+    assert {(row["layout"], row["rules"]) for row in fused} == {
+        *(("channels-last", 1), ("channels-last", 6), ("contiguous", 1), ("contiguous", 6))
+    }
+    for row in fused:
+        assert row["backend"] == "triton"
+        assert row["distance"] < 1e-5
+    held = goals({"tails": record}, l2_bytes=0)
+    assert [goal.verdict for goal in held[1:3]] == ["missed", "missed"]  # in an interpreter
+
+
+def test_without_a_gpu_it_says_what_it_would_do_and_writes_nothing(no_gpu, tmp_path, capsys):
+    assert gpu_check.main(["--out", str(tmp_path)]) == 0
+    assert list(tmp_path.iterdir()) == []
+    told = capsys.readouterr().out
+    for part in gpu_check.sections():
+        assert part.title in told
+    for name in ("ResNet-50 layer4 2048×7×7", "ViT-B/16 tokens", "compiled torch", "B = 64, 1"):
+        assert name in told
+
+
+def test_without_a_gpu_a_program_reads_the_same(no_gpu, tmp_path, capsys):
+    assert gpu_check.main(["--json", "--out", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["gpu"] is False
+    assert [one["name"] for one in found["sections"]] == NAMES
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--rehearse"], "--rehearse needs --out"),
+        (["--rehearse", "--out", str(RESULTS)], "not written to results"),
+        (["--rehearse", "--out", str(RESULTS / "mine")], "not written to results"),
+        (["--budget", "0"], "must be above 0"),
+        (["--budget", "nan"], "must be above 0"),
+    ],
+)
+def test_says_what_is_wrong_with_its_arguments(arguments, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(arguments)
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["TRITON_INTERPRET", "CAM_KERNELS"])
+def test_refuses_to_measure_kernels_that_are_switched_aside(name, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for other in gpu_check.SWITCHES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "reference")
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main([])
+    assert ended.value.code == 2
+    assert f"{name} is set" in capsys.readouterr().err
+
+
+def test_a_section_that_fails_keeps_its_rows_and_lets_the_others_run(capsys):
+    def breaks(_bench, record):
+        record.rows.append({"row": 1})
+        raise RuntimeError("CUDA error: an illegal memory access\nand more")
+
+    kept = []
+    report = check([section("first", breaks), section("second", nothing)], keep=kept.append)
+    first, second = report.records
+    assert first.status == "failed"
+    assert first.failures == ["First: RuntimeError: CUDA error: an illegal memory access"]
+    assert first.rows == [{"row": 1}]
+    assert second.status == "done"
+    assert report.failed
+    assert [one.complete for one in kept] == [False, False, True]
+    assert "illegal memory access" in capsys.readouterr().err
+
+
+def test_a_failure_makes_the_exit_status_1_and_is_in_the_files(monkeypatch, tmp_path, capsys):
+    def breaks(_bench, _record):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(gpu_check, "sections", lambda: [section("only", breaks)])
+    assert gpu_check.main(["--rehearse", "--out", str(tmp_path)]) == 1
+    (file,) = tmp_path.glob("*.json")
+    (found,) = json.loads(file.read_text())["sections"]
+    assert found["failures"] == ["Only: RuntimeError: no such kernel"]
+    assert "| Only | failed |" in capsys.readouterr().out
+
+
+class Gpu(Rehearsal):
+    """A GPU as far as the program can tell."""
+
+    rehearsal = False
+
+    def facts(self):
+        return super().facts() | {"device": "Some GPU 80GB"}
+
+
+def test_a_real_run_writes_its_devices_files(monkeypatch, tmp_path, capsys):
+    def run(_bench, record):
+        record.rows.append({"share_of_inference": 0.95, "precision": "bf16", "road": "graph"})
+        record.rows[0] |= {"layout": "contiguous", "inference_images_per_s": 1000.0}
+        record.rows[0] |= {"gradcam_images_per_s": 950.0, "spearman_lowest": 0.9991}
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_check, "Cuda", Gpu)
+    monkeypatch.setattr(gpu_check, "sections", lambda: [section("end_to_end", run)])
+    for name in gpu_check.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    assert gpu_check.main(["--out", str(tmp_path), "--budget", "60", "--json"]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "some-gpu-80gb.json",
+        "some-gpu-80gb.md",
+    ]
+    found = json.loads((tmp_path / "some-gpu-80gb.json").read_text())
+    assert json.loads(capsys.readouterr().out) == found
+    assert found["rehearsal"] is False
+    assert [goal["verdict"] for goal in found["goals"]] == ["not measured"] * 4 + ["met"]
+    page = (tmp_path / "some-gpu-80gb.md").read_text()
+    assert "| bf16 | contiguous | graph | 1,000 | 950 | 0.95 | 0.9991 |  |" in page
+
+
+def test_what_fails_over_and_over_is_given_up(capsys):
+    tried = []
+
+    def breaks(_bench, record):
+        for number in range(100):
+            with record.attempt(f"input {number}"):
+                tried.append(number)
+                raise ValueError
+
+    report = check([section("first", breaks), section("second", nothing)])
+    assert len(tried) == MOST_FAILURES
+    assert report.records[0].failures[-1] == (
+        f"{MOST_FAILURES} failures; the rest of the section was not tried"
+    )
+    assert report.records[1].status == "done"
+
+
+def test_the_time_is_shared_out_and_what_it_did_not_suffice_for_is_listed():
+    clock = Clock()
+    given = {}
+
+    def takes(name, seconds):
+        def run(bench, record):
+            given[name] = bench.budget.left()
+            clock.now += seconds
+            if bench.budget.left() <= 0:
+                record.unmeasured.append("the last input")
+
+        return section(name, run, share=0.5)
+
+    parts = [takes("first", 60), takes("second", 30), takes("third", 15), takes("fourth", 1)]
+    report = check(parts, Budget(100, clock))
+    # Half of the whole each, but never more than is left: 100, 40, 10, nothing.
+    assert given == {"first": 50, "second": 40, "third": 10}
+    assert [one.status for one in report.records] == ["partial", "done", "partial", "skipped"]
+    assert [one.seconds for one in report.records] == [60, 30, 15, None]
+    assert report.records[3].unmeasured == ["all of it: the time was over"]
+    assert not report.failed
+
+
+def test_a_rehearsal_is_never_written_to_the_results():
+    before = sorted(RESULTS.iterdir())
+    with pytest.raises(ValueError, match="not written to results"):
+        write(check([section("only", nothing)]), RESULTS)
+    assert sorted(RESULTS.iterdir()) == before
+
+
+def test_what_is_not_a_number_is_null_in_the_file(tmp_path):
+    def run(_bench, record):
+        record.rows.append({"spearman": math.nan, "most": math.inf, "list": [1.5, -math.inf]})
+
+    file, _ = write(check([section("only", run)]), tmp_path)
+    (found,) = json.loads(file.read_text())["sections"]
+    assert found["rows"] == [{"spearman": None, "most": None, "list": [1.5, None]}]
+
+
+def test_a_record_says_how_far_it_came():
+    record = Record("a", "A")
+    assert record.status == "skipped"
+    record.seconds = 1.0
+    assert record.status == "done"
+    record.unmeasured.append("one input")
+    assert record.status == "partial"
+    record.failures.append("another input: it broke")
+    assert record.status == "failed"
