@@ -7,6 +7,7 @@ from cam.attribute import attribute
 from cam.errors import (
     CamError,
     CamWarning,
+    Cancelled,
     CheckpointError,
     ImageError,
     InputError,
@@ -16,19 +17,25 @@ from cam.errors import (
     TargetError,
 )
 from cam.images import load_image, sample, samples
-from cam.methods import gradient_cam, pixel_gradient  # noqa: F401 (they register the methods)
+from cam.methods import (  # noqa: F401 (they register the methods)
+    gradient_cam,
+    pixel_gradient,
+    projection_cam,
+)
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.models.load import load_model, model_names
 from cam.models.model import Model
 from cam.render import overlay
-from cam.types import Attribution, Needs
+from cam.types import Attribution, Cost, Needs, Progress
 from cam.version import __version__
 
 __all__ = [
     "Attribution",
     "CamError",
     "CamWarning",
+    "Cancelled",
     "CheckpointError",
+    "Cost",
     "ImageError",
     "InputError",
     "LayerError",
@@ -38,6 +45,7 @@ __all__ = [
     "Model",
     "ModelError",
     "Needs",
+    "Progress",
     "TargetError",
     "__version__",
     "attribute",

@@ -1,5 +1,6 @@
-"""The planner: which passes the asked-for methods need together, then the passes, then the maps."""
+"""The planner: which passes the methods need together, then the passes, then the maps."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -15,11 +16,16 @@ from cam.methods.registry import Method, method
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
 from cam.models.state import original_module
+from cam.passes import Passes, Report
 from cam.targets import Targets
-from cam.types import Attribution, Maps, Needs
+from cam.types import Attribution, Cost, Maps, Needs
 
 # As pytorch-grad-cam.
 EPSILON = 1e-7
+FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda stacked: stacked.mean(0),
+    "max": lambda stacked: stacked.amax(0),
+}
 
 
 def attribute(
@@ -28,8 +34,15 @@ def attribute(
     methods: Sequence[str | Method] | str | Method = ("gradcam", "saliency"),
     targets: Targets = None,
     layers: Layers = None,
+    *,
+    fusion: str = "mean",
+    batch_size: int = 32,
+    progress: Report | None = None,
 ) -> dict[str, Attribution]:
-    """Explain a batch with one or more methods, in one forward and at most one backward pass.
+    """Explain a batch with one or more methods.
+
+    Everything that reads a layer's gradients or the pixels' shares one forward and one backward
+    pass, and the CAM rules one kernel. Methods that run passes of their own do so after it.
 
     Args:
         model: A :class:`cam.Model` or any classifier; it comes back as it was.
@@ -37,8 +50,12 @@ def attribute(
         methods: Names, or :func:`cam.method` with parameters.
         targets: What is explained. None: each image's top class. A class index or a label for all
             images, or one for each. Callables from one image's output to a scalar.
-        layers: Where the CAM methods look: dotted names or modules, several are averaged. None:
-            the model's preset.
+        layers: Where the CAM methods look: dotted names or modules. None: the model's preset.
+        fusion: How the maps of several layers become one: "mean" (as pytorch-grad-cam), or
+            "max", the largest at each place (as torchcam).
+        batch_size: How many inputs a method with passes of its own sends through the model at once.
+        progress: Called with a :class:`cam.Progress` after each of those batches; an answer of
+            False cancels.
 
     Returns:
         Method name → :class:`cam.Attribution`, in the order asked for. A method given twice with
@@ -55,11 +72,13 @@ def attribute(
     module = original_module(model.module if isinstance(model, Model) else model)
     if not isinstance(module, nn.Module):
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    _check_options(fusion, batch_size)
     try:
         kernels.backend(torch.empty(0))
     except (ValueError, RuntimeError) as error:
         # The environment asks for kernels that cannot run here.
         raise InputError(str(error)) from None
+    start = time.perf_counter()
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
         # A layer that does not exist is told also where no method would look at it.
@@ -68,6 +87,12 @@ def attribute(
             at = resolve_layers(module, preset)
         at = at if needs.layer else []
         captured = capture(module, batch, targets, at, needs, _class_index(model))
+        shared = Cost(1, int(needs.gradients or needs.input_gradient), _since(start, batch))
+        passes = Passes(module, captured, batch_size, progress)
+        results = {
+            key: _explained(one, passes, shared, fusion)
+            for key, one in zip(_keys(asked), asked, strict=True)
+        }
     if captured.was_training:
         warnings.warn(
             "the model was in training mode; it was explained in evaluation mode (dropout off, "
@@ -75,11 +100,37 @@ def attribute(
             CamWarning,
             stacklevel=2,
         )
-    size = (batch.shape[-2], batch.shape[-1])
-    keys = _keys(asked)
-    results = {key: _attribution(one, captured, size) for key, one in zip(keys, asked, strict=True)}
     _warn_if_not_finite(results)
     return results
+
+
+def _check_options(fusion: str, batch_size: int) -> None:
+    if fusion not in FUSIONS:
+        raise InputError(f"fusion is {fusion!r}, but must be one of {', '.join(FUSIONS)}")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
+
+
+def _since(start: float, batch: Tensor) -> float:
+    """Seconds since the start, with the work that a GPU was given."""
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)
+    return time.perf_counter() - start
+
+
+def _explained(one: Method, passes: Passes, shared: Cost, fusion: str) -> Attribution:
+    start = time.perf_counter()
+    captured, info = passes.captured, one.info
+    with passes.of(one.name):
+        own = (passes,) if info.needs.passes else ()
+        sources = captured.layers if info.needs.layer else (captured,)
+        maps = [info.function(source, *own, **one.parameters) for source in sources]
+    cost = Cost(
+        shared.forwards + passes.forwards,
+        shared.backwards * info.needs.backward + passes.backwards,
+        shared.seconds + _since(start, captured.inputs),
+    )
+    return _attribution(one, captured, maps, fusion, cost)
 
 
 def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
@@ -116,16 +167,16 @@ def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
     return refuse
 
 
-def _attribution(one: Method, captured: Capture, size: tuple[int, int]) -> Attribution:
-    function = one.info.function
+def _attribution(
+    one: Method, captured: Capture, maps: list[Maps], fusion: str, cost: Cost
+) -> Attribution:
+    layers: tuple[str, ...] = ()
     if one.info.needs.layer:
-        maps = [function(layer, **one.parameters) for layer in captured.layers]
-        heatmap = _upsampled(maps, size)
-        raw = _mean_raw(maps)
+        size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
+        heatmap, raw = _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
         layers = tuple(layer.name for layer in captured.layers)
     else:
-        own = function(captured, **one.parameters)
-        heatmap, raw, layers = own.normalised, own.raw, ()
+        heatmap, raw = maps[0].normalised, maps[0].raw
     # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
     # an answer.
     sound = captured.scores.isfinite() & captured.inputs.flatten(1).isfinite().all(1)
@@ -138,40 +189,34 @@ def _attribution(one: Method, captured: Capture, size: tuple[int, int]) -> Attri
         logits=captured.logits.float(),
         layers=layers,
         method=one.name,
+        cost=cost,
     )
 
 
-def _upsampled(maps: list[Maps], size: tuple[int, int]) -> Tensor:
-    """Each layer's normalised map at the input's size, their mean, normalised once more.
+def _upsampled(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
+    """Each layer's normalised map at the input's size, fused, and normalised once more.
 
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
-    peak, so the mean is stretched to [0, 1] again.
+    peak, so the result is stretched to [0, 1] again.
     """
-    large = [
-        functional.interpolate(
-            one.normalised[:, None], size=size, mode="bilinear", align_corners=False
-        )[:, 0]
-        for one in maps
-    ]
-    mean = torch.stack(large).mean(0) if len(large) > 1 else large[0]
-    low = mean.amin((1, 2), keepdim=True)
-    high = mean.amax((1, 2), keepdim=True)
-    return (mean - low) / (high - low + EPSILON)
+    fused = FUSIONS[fusion](torch.stack([_at_size(one.normalised, size) for one in maps]))
+    low = fused.amin((1, 2), keepdim=True)
+    high = fused.amax((1, 2), keepdim=True)
+    return (fused - low) / (high - low + EPSILON)
 
 
-def _mean_raw(maps: list[Maps]) -> Tensor:
-    """The mean of the layers' signed maps at the finest of their resolutions."""
+def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
+    """The layers' signed maps, fused at the finest of their resolutions."""
     if len(maps) == 1:
         return maps[0].raw
     finest = max((one.raw.shape[-2:] for one in maps), key=lambda size: size[0] * size[1])
-    return torch.stack(
-        [
-            functional.interpolate(
-                one.raw[:, None], size=finest, mode="bilinear", align_corners=False
-            )[:, 0]
-            for one in maps
-        ]
-    ).mean(0)
+    return FUSIONS[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
+
+
+def _at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return functional.interpolate(
+        maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
+    )[:, 0]
 
 
 def _warn_if_not_finite(results: dict[str, Attribution]) -> None:

@@ -8,16 +8,18 @@ frozen model works, parameters get no gradients, and the backward ends where it 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+import kernels
 from cam.errors import InputError, LayerError, ModelError
 from cam.models.layers import is_channels_last
 from cam.models.state import device_of, evaluation_mode
 from cam.targets import Targets, select_scores
-from cam.types import Needs, TargetFunction
+from cam.types import Maps, Needs, TargetFunction
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +30,28 @@ class LayerCapture:
         name: Dotted name of the layer.
         activations: (B, C, h, w), detached.
         gradients: (B, C, h, w) of the scores by the activations; None if no method needs them.
+        rules: Rules of :func:`kernels.fused_cam` that the methods of this call ask for.
     """
 
     name: str
     activations: Tensor
     gradients: Tensor | None
+    rules: tuple[str, ...] = ()
+
+    def rule(self, name: str) -> Maps:
+        """The map of one rule; the first that is asked for computes them all, in one kernel."""
+        return self._fused[name]
+
+    @cached_property
+    def _fused(self) -> dict[str, Maps]:
+        assert self.gradients is not None
+        normalised, signed = kernels.fused_cam(
+            self.activations, self.gradients, self.rules, return_signed=True
+        )
+        return {
+            rule: Maps(raw=signed[:, k], normalised=normalised[:, k])
+            for k, rule in enumerate(self.rules)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +173,7 @@ def capture(
         pixels = batch.detach().clone()
         if needs.input_gradient:
             pixels.requires_grad_()
-        output = _forward(module, pixels.clone() if needs.input_gradient else pixels)
-        if not isinstance(output, Tensor):
-            raise ModelError(
-                f"the model puts out a {type(output).__name__}, not a tensor of logits; wrap it in "
-                "a module that returns the logits"
-            )
+        output = run_model(module, pixels.clone() if needs.input_gradient else pixels)
         outputs = [recorder.take(name) for name, _ in layers]
         wanted = [*outputs] if needs.gradients else []
         if needs.input_gradient:
@@ -181,7 +195,7 @@ def capture(
         scores=scores.detach(),
         targets=explained,
         layers=tuple(
-            LayerCapture(name, values.detach(), gradient)
+            LayerCapture(name, values.detach(), gradient, tuple(sorted(needs.rules)))
             for (name, _), values, gradient in zip(layers, outputs, layer_gradients, strict=True)
         ),
         input_gradient=input_gradient,
@@ -189,9 +203,14 @@ def capture(
     )
 
 
-def _forward(module: nn.Module, pixels: Tensor) -> object:
+def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
+    """Run a model on a batch and give its output.
+
+    Raises:
+        ModelError: It fails on the batch, or does not put out a tensor.
+    """
     try:
-        return module(pixels)
+        output = module(pixels)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
@@ -199,6 +218,12 @@ def _forward(module: nn.Module, pixels: Tensor) -> object:
         raise ModelError(
             f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
         ) from error
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"the model puts out a {type(output).__name__}, not a tensor of logits; wrap it in "
+            "a module that returns the logits"
+        )
+    return output
 
 
 def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:

@@ -36,6 +36,10 @@ class InputError(CamError):
     """A batch that is no (B, 3, H, W) float tensor on the model's device."""
 
 
+class Cancelled(CamError):
+    """The caller's progress callback answered that the work is not wanted any more."""
+
+
 class CamWarning(UserWarning):
     """Something that was handled, and that the user should know of."""
 

@@ -18,12 +18,21 @@ class Needs:
         activations: The layer's feature maps (B, C, h, w).
         gradients: The gradient of the score by those feature maps (B, C, h, w).
         input_gradient: The gradient of the score by the pixels (B, 3, H, W).
+        rules: Rules of :func:`kernels.fused_cam`, which computes those of all methods at once.
+        passes: It runs passes of its own, on inputs that it makes.
     """
 
     layer: bool = False
     activations: bool = False
     gradients: bool = False
     input_gradient: bool = False
+    rules: frozenset[str] = frozenset()
+    passes: bool = False
+
+    @property
+    def backward(self) -> bool:
+        """Whether the shared backward pass is for it too."""
+        return self.gradients or self.input_gradient
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -31,7 +40,39 @@ class Needs:
             self.activations or other.activations,
             self.gradients or other.gradients,
             self.input_gradient or other.input_gradient,
+            self.rules | other.rules,
+            self.passes or other.passes,
         )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an explanation took, for the whole batch.
+
+    Attributes:
+        forwards: Forward passes of batches, those that other methods of the call shared included.
+        backwards: Backward passes, likewise.
+        seconds: From the start of the shared passes to the map, without what other methods did.
+    """
+
+    forwards: int
+    backwards: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a method is that runs passes of its own.
+
+    Attributes:
+        method: Its name.
+        done: Inputs that went through the model.
+        total: Inputs that will.
+    """
+
+    method: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -54,12 +95,13 @@ class Attribution:
     Attributes:
         heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device.
         raw: (B, h, w) float32 before ReLU, normalisation and upsampling, signed where the method
-            is. With several layers: the mean of their maps at the finest of their resolutions.
+            is. With several layers: their maps, fused at the finest of their resolutions.
         targets: (B,) int64 class of each image, or the callables that were explained.
         scores: (B,) float32 raw score (logit) that was explained.
         logits: (B, classes) float32 output of the forward pass, detached.
         layers: Dotted names of the layers used; empty for a method of the pixels.
         method: Name of the method.
+        cost: Passes and seconds that it took.
     """
 
     heatmap: Tensor
@@ -69,6 +111,7 @@ class Attribution:
     logits: Tensor
     layers: tuple[str, ...]
     method: str
+    cost: Cost
 
     def notes(self) -> list[tuple[int, str]]:
         """What a reader of the maps should know, as (image, sentence).

@@ -10,7 +10,7 @@ from kernels.dispatch import backend
 from kernels.fused_cam import fused_cam
 from kernels.masked_batch import masked_batch, ranked_batch, region_batch
 from kernels.overlay import overlay
-from kernels.reference import RULES
+from kernels.reference import RULES, normalise
 from kernels.saliency import gradient_map
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "fused_cam",
     "gradient_map",
     "masked_batch",
+    "normalise",
     "overlay",
     "ranked_batch",
     "region_batch",

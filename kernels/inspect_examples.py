@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kernels.launch import Launch
 from kernels.reference import RULES
+from kernels.reference_masks import Weights
 
 IMAGES = 64  # a batch that fills a GPU
 DTYPES = (torch.float32, torch.bfloat16)
@@ -16,6 +17,8 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 # One (C, h, w) for each row of the table of launch shapes.
 CAM_PLANES = ((2048, 1, 1), (2048, 7, 7), (1024, 14, 14), (512, 28, 28), (64, 112, 112))
 SALIENCY_PLANES = ((3, 224, 224), (64, 56, 56))
+PICTURE = (3, 224, 224)
+MASKS = ("masks", "regions", "ranks")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ def examples() -> Iterator[Example]:
                     yield Example(kernel, case, dtype, layout, plane, rules)
             for plane in SALIENCY_PLANES:
                 yield Example("gradient_map_kernel", _size(plane), dtype, layout, plane)
+            for kind in MASKS:
+                case = f"{_size(PICTURE)}, {kind}"
+                yield Example("masked_batch_kernel", case, dtype, layout, PICTURE, (kind,))
+    yield Example("mask_range_kernel", "7×7 to 224×224", torch.float32, "contiguous", PICTURE)
 
 
 def _size(plane: tuple[int, ...]) -> str:
@@ -79,8 +86,42 @@ def _gradient_map(example: Example) -> Launch:
     return launch
 
 
+def _masked_batch(example: Example) -> Launch:
+    from kernels import triton_masks
+    from kernels.reference_masks import Picture
+
+    picture = Picture(example.tensor()[:1], owner=None, baseline=None, value=0.0)
+    launches, _ = triton_masks.plan(
+        picture,
+        _weights(*example.options),
+        channels_last=example.layout == "channels-last",
+        dtype=example.dtype,
+    )
+    return launches[-1]
+
+
+def _mask_range(_: Example) -> Launch:
+    from kernels import triton_upsample
+
+    return triton_upsample.plan_ranges(_weights("masks"))
+
+
+def _weights(kind: str) -> Weights:
+    """Score-CAM's masks, LIME's regions, or the steps of a deletion curve."""
+    size = (PICTURE[1], PICTURE[2])
+    if kind == "masks":
+        masks = torch.empty((IMAGES, 7, 7), device="meta")
+        return Weights(kind, masks, size=size, align_corners=True, stretch=True)
+    labels = torch.empty((1, *size), dtype=torch.int32, device="meta")
+    shape = (IMAGES,) if kind == "ranks" else (IMAGES, 50)
+    values = torch.empty(shape, dtype=torch.int32 if kind == "ranks" else None, device="meta")
+    return Weights(kind, values, labels)
+
+
 PLANS = {
     "plane_cam_kernel": _cam,
     "walk_cam_kernel": _cam,
     "gradient_map_kernel": _gradient_map,
+    "masked_batch_kernel": _masked_batch,
+    "mask_range_kernel": _mask_range,
 }

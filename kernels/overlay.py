@@ -1,7 +1,7 @@
 """Heatmaps over images: upsample, colour, blend."""
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from kernels import reference_overlay
 from kernels.checks import unknown_name
 from kernels.colormaps import COLORMAPS, colormap_table
 from kernels.dispatch import backend
+from kernels.launch import is_real
 from kernels.operators import NAMESPACE, operator
 
 LONGEST_SIDE = 2**30
@@ -84,14 +85,14 @@ def _overlay(
 
 def _table(colormap: str, heatmaps: Tensor) -> Tensor:
     """The colours as (256,) int32, 0xBBGGRR, on the device of the heatmaps."""
-    if type(heatmaps) is Tensor or isinstance(heatmaps, torch.nn.Parameter):
+    if is_real(heatmaps):
         return _table_on(colormap, heatmaps.device)
     # Being traced: a tensor with memory has no place among those without, nor one without in the
     # cache. The compiled graph asks for the table when it runs.
-    return _copy_of_table(colormap, heatmaps)
+    return _copy_of_table(colormap, heatmaps)  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _table_on(colormap: str, device: torch.device) -> Tensor:
     red, green, blue = colormap_table(colormap).int().unbind(1)
     return (red | green << 8 | blue << 16).to(device)

@@ -20,7 +20,7 @@ def overlay(
         heatmaps: (B, h, w) floating point.
         table: (256,) int32: the colours as 0xBBGGRR.
         alpha: 0 to 1, a multiple of 2⁻¹⁶: the blend is exact, but for its rounding to a byte.
-        threshold: 0 to 1.
+        threshold: 0 to 1, a float32.
         signed: Whether heatmaps lie in [-1, 1].
 
     Returns:

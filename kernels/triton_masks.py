@@ -309,6 +309,7 @@ def plan(
                 if arguments[name] is not None
             },
             writes={"p_out": out.numel() * out.element_size()},
+            scratch=("p_ranges",),
         )
     )
     return launches, out

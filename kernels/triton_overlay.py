@@ -1,5 +1,5 @@
 """The Triton kernel that upsamples, colours and blends in one pass, and its launcher."""
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, assignment, misc"
 
 import torch
 import triton
@@ -23,7 +23,7 @@ ONES = tl.constexpr(0x4B400000)
 
 @triton.jit
 def product(b_a, b_b):
-    """a · b, rounded to float32 before anything is added to it.
+    """The product a · b, rounded to float32 before anything is added to it.
 
     The compiler would fuse a product into the sum that takes it, on some GPUs and in some
     versions; a value that lies between two colours would then fall to another one than the
@@ -55,32 +55,30 @@ def neighbours(b_at, scale, size):
 
 
 @triton.jit
+def samples(p_line, b_left, b_right, b_of_left, b_of_right):
+    """Between two samples of one row of the heatmap."""
+    b_near = product(b_of_left, tl.load(p_line + b_left).to(tl.float32))
+    return b_near + product(b_of_right, tl.load(p_line + b_right).to(tl.float32))
+
+
+@triton.jit
 def paint(
     b_pixel,  # int32, counted from the program's first pixel
     STEP: tl.constexpr,  # so many columns to the right of it
     column,  # where the program's first pixel lies
     row,
+    down,  # what belongs to one axis: see `overlay_kernel`
+    across,
     p_heatmaps,  # of the program's first image
-    p_table,
-    width,
-    height,
-    width_multiplier,
-    width_shift,
-    height_multiplier,
-    height_shift,
-    heat_height,
-    heat_width,
     stride_b,
-    stride_h,
-    stride_w,
-    scale_y,
-    scale_x,
+    p_table,
     threshold,
     SAME: tl.constexpr,
     SIGNED: tl.constexpr,
-    HIDES: tl.constexpr,
 ):
     """Colours of pixels as 0xBBGGRR, or -1 where the image stays as it is."""
+    height, height_multiplier, height_shift, heat_height, scale_y, stride_h = down
+    width, width_multiplier, width_shift, heat_width, scale_x, stride_w = across
     b_x = column + b_pixel
     b_rows = divide(b_x, width_multiplier, width_shift)
     b_x += STEP - b_rows * width
@@ -94,22 +92,18 @@ def paint(
     else:
         b_top, b_bottom, b_of_top, b_of_bottom = neighbours(b_y, scale_y, heat_height)
         b_left, b_right, b_of_left, b_of_right = neighbours(b_x, scale_x, heat_width)
-        p_top = p_image + b_top.to(tl.int64) * stride_h
-        p_bottom = p_image + b_bottom.to(tl.int64) * stride_h
         b_left = b_left.to(tl.int64) * stride_w
         b_right = b_right.to(tl.int64) * stride_w
-        b_upper = product(b_of_left, tl.load(p_top + b_left).to(tl.float32)) + product(
-            b_of_right, tl.load(p_top + b_right).to(tl.float32)
-        )
-        b_lower = product(b_of_left, tl.load(p_bottom + b_left).to(tl.float32)) + product(
-            b_of_right, tl.load(p_bottom + b_right).to(tl.float32)
-        )
+        p_top = p_image + b_top.to(tl.int64) * stride_h
+        p_bottom = p_image + b_bottom.to(tl.int64) * stride_h
+        b_upper = samples(p_top, b_left, b_right, b_of_left, b_of_right)
+        b_lower = samples(p_bottom, b_left, b_right, b_of_left, b_of_right)
         b_value = product(b_of_top, b_upper) + product(b_of_bottom, b_lower)
 
-    # A comparison with NaN is false, and the maximum with 0 makes a number of it. Factors of a
-    # power of two are exact, so it does not matter what the compiler fuses here.
-    b_size = tl.abs(b_value) if SIGNED else b_value
-    m_shown = b_size >= threshold if HIDES else b_value == b_value
+    # A comparison with NaN is false, and `tl.maximum` makes a number of it. Factors of a power of
+    # two are exact, so it does not matter what the compiler fuses here.
+    b_size = tl.abs(b_value) if SIGNED else tl.maximum(b_value, 0.0)
+    m_shown = (b_size >= threshold) & (b_value == b_value)
     b_index = b_value * 128 + 128 if SIGNED else b_value * 256
     b_index = tl.minimum(tl.maximum(b_index, 0.0), 255.0).to(tl.int32)
     return tl.where(m_shown, tl.load(p_table + b_index), -1)
@@ -208,7 +202,6 @@ def overlay_kernel(
     SAME: tl.constexpr,  # heatmaps have the size of the images
     QUADS: tl.constexpr,  # four pixels that follow each other lie in one row
     SIGNED: tl.constexpr,  # heatmaps in [-1, 1], whose size is their absolute value
-    HIDES: tl.constexpr,  # threshold > 0: what is smaller is hidden
     HAS_TAIL: tl.constexpr,  # the images' bytes are no whole number of vectors
     INT64: tl.constexpr,  # there are more pixels than 31 bits count
 ):
@@ -230,6 +223,8 @@ def overlay_kernel(
     pixel paints it again, which costs less than asking every load whether it may.
     """
     PIXELS: tl.constexpr = 16 * GROUPS
+    down = (height, height_multiplier, height_shift, heat_height, scale_y, stride_h)
+    across = (width, width_multiplier, width_shift, heat_width, scale_x, stride_w)
     if INT64:
         first = tl.program_id(0).to(tl.int64) * PIXELS
         row = first // width
@@ -257,10 +252,8 @@ def overlay_kernel(
             b_pixel = tl.minimum(b_quad + j, count - 1)
         words = words + (
             paint(
-                b_pixel, j if QUADS else 0, column, row, p_heatmaps, p_table, width, height,
-                width_multiplier, width_shift, height_multiplier, height_shift, heat_height,
-                heat_width, stride_b, stride_h, stride_w, scale_y, scale_x, threshold, SAME, SIGNED,
-                HIDES,
+                b_pixel, j if QUADS else 0, column, row, down, across, p_heatmaps, stride_b,
+                p_table, threshold, SAME, SIGNED,
             ),
         )  # fmt: skip
     b_words = tl.join(tl.join(words[0], words[2]), tl.join(words[1], words[3]))
@@ -279,14 +272,12 @@ def overlay_kernel(
         tl.store(p_out + b_byte, b_new, mask=m_byte)
 
     if HAS_TAIL:
-        if first + PIXELS >= pixels:
+        if count < PIXELS:
             b_last = size // 16 * 16 + tl.arange(0, 16)
             m_last = b_last < size
             b_word = paint(
-                tl.minimum(b_last // 3, count - 1), 0, column, row, p_heatmaps, p_table, width,
-                height, width_multiplier, width_shift, height_multiplier, height_shift,
-                heat_height, heat_width, stride_b, stride_h, stride_w, scale_y, scale_x, threshold,
-                SAME, SIGNED, HIDES,
+                tl.minimum(b_last // 3, count - 1), 0, column, row, down, across, p_heatmaps,
+                stride_b, p_table, threshold, SAME, SIGNED,
             )  # fmt: skip
             b_image = tl.load(p_images + b_last, mask=m_last)
             tl.store(p_out + b_last, blend(b_image, b_word, alpha, b_last % 3), mask=m_last)
@@ -361,7 +352,6 @@ def plan(
             "SAME": same,
             "QUADS": width % 4 == 0,
             "SIGNED": signed,
-            "HIDES": threshold > 0,
             "HAS_TAIL": bool(tail > 0),
             "INT64": bool(pixels >= INT32_LIMIT),
         },
@@ -372,5 +362,6 @@ def plan(
             "p_table": 4 * painted,
         },
         writes={"p_out": 3 * pixels},
+        scratch=("p_table",),
     )
     return launch, out

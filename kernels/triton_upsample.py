@@ -164,6 +164,7 @@ def plan_ranges(weights: Weights) -> Launch:
             "p_masks": count * LOADS[arguments["KIND"]] * pixels * masks.element_size(),
         },
         writes={"p_ranges": count * 2 * n_parts * 4},
+        scratch=("p_ranges",),
     )
 
 

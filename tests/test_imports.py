@@ -17,13 +17,14 @@ RANKS = {
     "models": 3,
     "targets": 3,
     "capture": 4,
-    "methods": 5,
-    "attribute": 6,
-    "render": 6,
-    "files": 6,
-    "__init__": 7,
-    "cli": 8,
-    "__main__": 9,
+    "passes": 5,
+    "methods": 6,
+    "attribute": 7,
+    "render": 7,
+    "files": 7,
+    "__init__": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 
