@@ -23,7 +23,8 @@ from kernels import normalise
 def eigencam(layer: LayerCapture) -> Maps:
     """What a layer reacts to most, whatever the class: its maps' first principal component.
 
-    map_s = Σ_c v_c A_cs with v the first principal axis of the h·w vectors A_s.
+    map_s = Σ_c v_c (A_cs - mean_s A_cs) with v the first principal axis of the h·w vectors A_s;
+    centred as in pytorch-grad-cam, which the paper's decomposition of A itself is not.
     """
     return _maps(layer.activations)
 
@@ -39,7 +40,8 @@ def eigencam(layer: LayerCapture) -> Maps:
 def eigengradcam(layer: LayerCapture) -> Maps:
     """Eigen-CAM of activations times gradients, so that it asks about the class.
 
-    map_s = Σ_c v_c G_cs A_cs with v the first principal axis of the vectors G_s A_s.
+    map_s = Σ_c v_c (E_cs - mean_s E_cs) with E = G·A and v the first principal axis of its h·w
+    vectors.
     """
     assert layer.gradients is not None
     return _maps(layer.activations * layer.gradients)
@@ -53,8 +55,8 @@ def _maps(features: Tensor) -> Maps:
 def first_component(features: Tensor) -> Tensor:
     """Project each place's vector of channels on the first principal axis of all places.
 
-    An axis has two directions, and the decomposition returns either. The one along which the mean
-    of the vectors is positive is taken, so that what the layer reacts to is bright; the peers take
+    An axis has two directions, and a decomposition returns either. The one along which the sum of
+    the channels grows is taken, so that what the layer reacts to is bright; pytorch-grad-cam takes
     whichever comes.
 
     Args:
@@ -79,6 +81,7 @@ def first_component(features: Tensor) -> Tensor:
         gram = double.transpose(1, 2) @ double  # (B, C, C)
         axis = torch.linalg.eigh(gram).eigenvectors[..., -1]
     axis = axis.float()  # (B, C)
-    raw = torch.bmm(vectors, axis[..., None])[..., 0]  # (B, h·w)
-    raw = raw * torch.where(raw.mean(1, keepdim=True) < 0, -1, 1)
+    raw = torch.bmm(centred, axis[..., None])[..., 0]  # (B, h·w)
+    along = (raw * centred.sum(2)).sum(1, keepdim=True)
+    raw = raw * torch.where(along < 0, -1, 1)
     return raw.where(finite, torch.nan).view(-1, *features.shape[2:])
