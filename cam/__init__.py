@@ -3,6 +3,7 @@
 The names below are the public interface; everything else may change.
 """
 
+from cam import targets
 from cam.attribute import attribute
 from cam.errors import (
     CamError,
@@ -57,4 +58,5 @@ __all__ = [
     "overlay",
     "sample",
     "samples",
+    "targets",
 ]

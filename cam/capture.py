@@ -5,7 +5,7 @@ until a wanted layer has put out its feature maps; there they become a leaf of a
 frozen model works, parameters get no gradients, and the backward ends where it should.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -204,7 +204,10 @@ def capture(
 
 
 def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
-    """Run a model on a batch and give its output.
+    """Run a model on a batch and give its logits.
+
+    They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
+    such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
 
     Raises:
         ModelError: It fails on the batch, or does not put out a tensor.
@@ -218,12 +221,25 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
         raise ModelError(
             f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
         ) from error
-    if not isinstance(output, Tensor):
+    logits = _logits(output)
+    if logits is None:
         raise ModelError(
-            f"the model puts out a {type(output).__name__}, not a tensor of logits; wrap it in "
-            "a module that returns the logits"
+            f"the model puts out a {type(output).__name__} without logits; wrap it in a module "
+            "that returns them as a tensor"
         )
-    return output
+    return logits
+
+
+def _logits(output: object) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    for name in ("logits", "out"):
+        inside = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(inside, Tensor):
+            return inside
+    if isinstance(output, tuple | list):
+        return next((one for one in output if isinstance(one, Tensor)), None)
+    return None
 
 
 def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:

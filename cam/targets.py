@@ -1,6 +1,7 @@
 """What is explained: for each image the scalar whose evidence is sought."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -9,8 +10,199 @@ from torch import Tensor
 from cam.errors import TargetError
 from cam.types import TargetFunction
 
+Class = int | str
 Target = int | str | TargetFunction
 Targets = Target | Sequence[Target] | Tensor | np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTarget:
+    """A scalar made of one image's logits (classes,) and of classes, by index or label.
+
+    Each is called on the output for one image; labels are looked up in the model's own first.
+    """
+
+    def resolved(self, class_index: Callable[[str], int]) -> "ClassTarget":
+        """The same with indices in the place of labels."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(self, **{key: _resolve(value, class_index) for key, value in found.items()})
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The scalar, part of the output's graph."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Logit(ClassTarget):
+    """The raw score of a class, before softmax: what a plain index means too."""
+
+    target: Class
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """y_A."""
+        return _entry(output, self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Probability(ClassTarget):
+    """The probability of a class, by softmax: what raises it may do so by lowering the others."""
+
+    target: Class
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """exp(y_A) / Σ_k exp(y_k)."""
+        return _entry(output.softmax(0), self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbability(ClassTarget):
+    """The logarithm of a class's probability, which does not fade where that is near 1."""
+
+    target: Class
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """y_A - log Σ_k exp(y_k)."""
+        return _entry(output.log_softmax(0), self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast(ClassTarget):
+    """Why one class and not another (Prabhushankar et al. 2020, "Contrastive Explanations").
+
+    Attributes:
+        target: The class asked for.
+        against: The other; None: the mean of all others.
+    """
+
+    target: Class
+    against: Class | None = None
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """y_A - y_B, or y_A minus the mean of all other logits."""
+        score = _entry(output, self.target)
+        if self.against is None:
+            if len(output) < 2:
+                raise TargetError("a contrast needs a second class, but the model has one output")
+            return score - (output.sum() - score) / (len(output) - 1)
+        return score - _entry(output, self.against)
+
+
+@dataclass(frozen=True, eq=False)
+class Counterfactual(ClassTarget):
+    """What speaks against a class (Selvaraju et al. 2017, "Grad-CAM", section 3.3)."""
+
+    target: Class
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """-y_A."""
+        return -_entry(output, self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Several(ClassTarget):
+    """Several classes at once: the sum of their logits, for a head with more than one label."""
+
+    classes: tuple[Class, ...]
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Σ y_k over the classes."""
+        if not self.classes:
+            raise TargetError("several classes were announced, but none is named")
+        return torch.stack([_entry(output, one) for one in self.classes]).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Binary:
+    """A head with a single logit: for the positive class it, for the negative one minus it."""
+
+    positive: bool = True
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The output's one element, or minus it."""
+        if output.numel() != 1:
+            raise TargetError(
+                f"a binary target takes one logit an image, not shape {tuple(output.shape)}"
+            )
+        return output.reshape(()) if self.positive else -output.reshape(())
+
+
+@dataclass(frozen=True, eq=False)
+class Segment(ClassTarget):
+    """A class of a segmentation, whose output for one image is (classes, H, W).
+
+    Attributes:
+        target: The class.
+        mask: (H, W) bool, where it is asked about; None: where no logit is higher
+            (Vinogradova et al. 2020, "Towards Interpretable Semantic Segmentation via
+            Gradient-weighted Class Activation Mapping").
+    """
+
+    target: Class
+    mask: Tensor | None = None
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The sum of the class's logits inside the mask."""
+        if output.ndim != 3:
+            raise TargetError(
+                "a segment is asked of an output (classes, H, W) an image, not of shape "
+                f"{tuple(output.shape)}"
+            )
+        logits = _entry(output, self.target)
+        highest = torch.eq(output.detach().amax(0), logits.detach())
+        mask = highest if self.mask is None else self.mask
+        if mask.dtype != torch.bool or mask.shape != logits.shape:
+            raise TargetError(
+                f"a segment's mask must be bool of shape {tuple(logits.shape)}, but is "
+                f"{mask.dtype} of shape {tuple(mask.shape)}"
+            )
+        if not bool(mask.any()):
+            where = "its mask is empty" if self.mask is not None else "it wins at no pixel"
+            raise TargetError(f"there is nothing of class {self.target} to explain: {where}")
+        return (logits * mask.to(logits.device)).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How near an image's embedding is to another one: for models that put out embeddings.
+
+    Attributes:
+        embedding: (D,), for example that of another picture, or of a text.
+        cosine: Whether lengths do not count; otherwise the dot product.
+    """
+
+    embedding: Tensor
+    cosine: bool = True
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Their cosine, or their dot product."""
+        if output.shape != self.embedding.shape or output.ndim != 1:
+            raise TargetError(
+                f"the model's embedding of an image has shape {tuple(output.shape)}, and the one "
+                f"it is compared with {tuple(self.embedding.shape)}; both must be (D,)"
+            )
+        other = self.embedding.detach().to(output)
+        if self.cosine:
+            return torch.nn.functional.cosine_similarity(output, other, dim=0)
+        return output @ other
+
+
+def _resolve(value: object, class_index: Callable[[str], int]) -> object:
+    if isinstance(value, str):
+        return class_index(value)
+    if isinstance(value, tuple | list):
+        return tuple(_resolve(one, class_index) for one in value)
+    return value
+
+
+def _entry(output: Tensor, target: Class) -> Tensor:
+    """One class of one image's output, which may have more dimensions behind the classes."""
+    if not output.ndim:
+        raise TargetError("the model puts out one number an image, so it has no classes to choose")
+    return output[_class(target, len(output), _unresolved)]
+
+
+def _unresolved(label: str) -> int:
+    raise TargetError(f"the label {label!r} means nothing without a model; use an index")
 
 
 def select_scores(
@@ -22,7 +214,7 @@ def select_scores(
         logits: (B, classes) raw output of the model; for callables it may have any shape (B, …).
         targets: None for each image's top class; one class for all; one for each image, as a
             sequence, an integer tensor or array (B,); or callables from one image's output to a
-            scalar. A class is an index or a label.
+            scalar, such as the targets of this module. A class is an index or a label.
         class_index: From a label to its index.
 
     Returns:
@@ -52,6 +244,10 @@ def select_scores(
             f"{len(wanted)} targets were given for {batch} images; give one for all, or one for "
             "each"
         )
+    wanted = [
+        target.resolved(class_index) if isinstance(target, ClassTarget) else target
+        for target in wanted
+    ]
     functions = tuple(target for target in wanted if callable(target))
     if functions:
         if len(functions) < batch:

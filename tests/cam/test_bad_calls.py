@@ -120,9 +120,9 @@ def test_a_score_that_no_gradient_reaches():
 def test_an_output_that_is_no_tensor_of_logits():
     class Two(nn.Module):
         def forward(self, x):
-            return x, x
+            return "one", "two"
 
-    with pytest.raises(cam.ModelError, match="puts out a tuple"):
+    with pytest.raises(cam.ModelError, match="puts out a tuple without logits"):
         cam.attribute(Two().eval(), PICTURES, "saliency")
     with pytest.raises(cam.TargetError, match=re.escape("not (B, classes)")):
         cam.attribute(nn.Conv2d(3, 4, 3).eval(), PICTURES, "saliency")
