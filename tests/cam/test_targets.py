@@ -157,6 +157,7 @@ def test_outputs_without_logits_are_refused(wrap, picture):
 
 EMPTY = torch.zeros(2, 2, dtype=torch.bool)
 MAPS = torch.zeros(3, 2, 2)
+MAPS[2] = -1
 
 
 @pytest.mark.parametrize(
