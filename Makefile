@@ -26,7 +26,7 @@ benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.methods
 
 gpu-check: .venv/installed-dev
-	$(BIN)/python -m benchmarks.gpu_check
+	$(BIN)/python -m benchmarks.gpu
 
 # The stamps are files that the recipe itself writes, and only after it succeeded, so that a
 # second call does nothing and an interrupted one starts again.

@@ -19,6 +19,7 @@ from pages.ui import charts, controls, resources
 from pages.ui.resources import Choices, Explanation, Picture
 
 TOP = 5
+MAPS_A_ROW = 4
 
 
 def main() -> None:
@@ -164,8 +165,11 @@ def choose_layer(model: cam.Model) -> str | None:
 
 
 def choose_methods() -> list[str]:
-    """One or more methods."""
-    known = cam.methods()
+    """One or more methods of those that need no passes of their own.
+
+    The others take minutes on a CPU, and must not be offered without progress and Cancel.
+    """
+    known = {name: info for name, info in cam.methods().items() if not info.needs.passes}
     controls.check_link("methods", "method", [info.title for info in known.values()])
     chosen: list[str] = st.pills(
         "Methods",
@@ -191,11 +195,14 @@ def show_maps(
     alpha, colormap = controls.choose_display()
     label = model.label(explained)
     seen = resources.seen(choices.model, choices.trained, picture.digest, picture)
-    columns = st.columns(1 + len(explanation.maps))
+    # As many rows as it takes: side by side, nine maps would be stamps.
+    cells = 1 + len(explanation.maps)
+    rows = -(-cells // MAPS_A_ROW)
+    columns = [column for _ in range(rows) for column in st.columns(min(cells, MAPS_A_ROW))]
     with columns[0]:
         st.markdown("**What the model sees**")
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
-    for column, attribution in zip(columns[1:], explanation.maps.values(), strict=True):
+    for column, attribution in zip(columns[1:], explanation.maps.values(), strict=False):
         info = cam.methods()[attribution.method]
         blended = cam.overlay(seen, attribution.heatmap[0], colormap, alpha, info.percentile)
         content = png_bytes(blended)
@@ -283,11 +290,11 @@ def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> 
         f"One forward and one backward pass: {explanation.seconds * 1000:.0f} ms on "
         f"{first.heatmap.device.type.upper()}",
     ]
-    for one in explanation.maps.values():
-        if one.layers:
-            height, width = one.raw.shape[1:]
-            layers = ", ".join(f"`{layer}`" for layer in one.layers)
-            lines.append(f"Layer {layers}, {height} × {width} positions")
+    at_layers = [one for one in explanation.maps.values() if one.layers]
+    for one in at_layers[:1]:  # all of them look at the same
+        height, width = one.raw.shape[1:]
+        layers = ", ".join(f"`{layer}`" for layer in one.layers)
+        lines.append(f"Layer {layers}, {height} × {width} positions")
     lines += [f"Your picture: {note}" for note in picture.photo.notes]
     st.markdown("\n".join(f"- {line}" for line in lines))
     facts = [

@@ -7,16 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import gpu_check, gpu_tails
-from benchmarks.gpu_goals import goals
-from benchmarks.gpu_machine import Rehearsal
-from benchmarks.gpu_plan import REHEARSAL
-from benchmarks.gpu_record import MOST_FAILURES, Bench, Budget, Record, Section
-from benchmarks.gpu_report import RESULTS, write
-from benchmarks.gpu_rivals import CAPTUM, COMPILED, FUSED, GRAD_CAM, PLAIN
-from benchmarks.gpu_tails import _tasks
+from benchmarks.gpu import __main__ as program
+from benchmarks.gpu import tails
+from benchmarks.gpu.machine import Rehearsal
+from benchmarks.gpu.plan import MOST_FAILURES, REHEARSAL, Bench, Budget, Record, Section
+from benchmarks.gpu.report import RESULTS, goals, write
+from benchmarks.gpu.tails import CAPTUM, COMPILED, FUSED, GRAD_CAM, PLAIN, _tasks
 
-NAMES = ["bandwidth", "tests", "tails", "end_to_end", "pictures", "more_tests"]
+NAMES = ["yardsticks", "tests", "end_to_end", "pixels", "tails", "more_tests"]
 
 
 class Clock:
@@ -33,8 +31,8 @@ def section(name, run, share=1.0):
 
 
 def check(parts, budget=None, keep=lambda _report: None):
-    about = gpu_check.about(["python", "-m", "benchmarks.gpu_check"])
-    return gpu_check.check(
+    about = program.about(["python", "-m", "benchmarks.gpu"])
+    return program.check(
         Rehearsal(), REHEARSAL, parts, budget or Budget(60), about, keep, lambda _text: None
     )
 
@@ -47,7 +45,7 @@ def nothing(_bench, _record):
 def rehearsal(tmp_path_factory):
     """The whole program, from its arguments to its files."""
     folder = tmp_path_factory.mktemp("rehearsal")
-    status = gpu_check.main(["--rehearse", "--out", str(folder)])
+    status = program.main(["--rehearse", "--out", str(folder)])
     (file,) = folder.glob("*.json")
     return status, json.loads(file.read_text()), file.with_suffix(".md").read_text()
 
@@ -66,11 +64,10 @@ def test_a_rehearsal_takes_every_step(rehearsal):
 
 def test_the_file_holds_what_a_program_needs(rehearsal):
     _, found, _ = rehearsal
-    assert found["schema"] == 1
     assert found["rehearsal"] is True
     assert found["complete"] is True
     assert found["torch"] == torch.__version__
-    assert found["command"].startswith("python -m benchmarks.gpu_check --rehearse --out ")
+    assert found["command"].startswith("python -m benchmarks.gpu --rehearse --out ")
     assert {"date", "commit", "device", "driver", "triton", "l2_bytes"} <= set(found)
     for one in found["sections"]:
         assert one["seconds"] > 0
@@ -98,7 +95,7 @@ def test_every_planned_measurement_is_there(rehearsal):
             assert 0 < row[kind]["low_us"] <= row[kind]["median_us"] <= row[kind]["high_us"]
     roads = [(row["precision"], row["layout"], row["road"]) for row in rows["end_to_end"]]
     assert len(set(roads)) == len(roads) == 2 * 2 * 2
-    assert {row["kernel"] for row in rows["pictures"]} == {
+    assert {row["kernel"] for row in rows["pixels"]} == {
         *("gradient_map", "overlay", "masked_batch")
     }
 
@@ -132,7 +129,7 @@ def test_the_kernels_own_code_passes_through_the_same_steps(monkeypatch):
     monkeypatch.setenv("CAM_KERNELS", "triton")
     plan = replace(REHEARSAL, planes=REHEARSAL.planes[:1], dtypes=("bf16",))
     record = Record("tails", "Tails", seconds=1.0)
-    gpu_tails.run(Bench(Rehearsal(), plan, Budget(60)), record)
+    tails.run(Bench(Rehearsal(), plan, Budget(60)), record)
     fused = [row for row in record.rows if row["rival"] == "fused"]
     assert record.failures == []
     assert {(row["layout"], row["rules"]) for row in fused} == {
@@ -145,22 +142,55 @@ def test_the_kernels_own_code_passes_through_the_same_steps(monkeypatch):
     assert [goal.verdict for goal in held[1:3]] == ["missed", "missed"]  # in an interpreter
 
 
+def test_launches_are_counted_behind_what_the_profiler_could_slow():
+    asked = []
+
+    class Watched(Rehearsal):
+        def device_time(self, work, seconds):
+            asked.append("time")
+            return super().device_time(work, seconds)
+
+        def launches(self, work):
+            work()
+            asked.append("launches")
+            return 1
+
+    plan = replace(REHEARSAL, planes=REHEARSAL.planes[1:], batches=(1, 2), dtypes=("fp32",))
+    record = Record("tails", "Tails", seconds=1.0)
+    tails.run(Bench(Watched(), plan, Budget(60)), record)
+    assert record.failures == []
+    assert asked == ["time"] * (len(asked) - 2) + ["launches"] * 2
+    counted = [row for row in record.rows if "launches" in row]
+    assert [(row["rival"], row["shape"][0], row["rules"]) for row in counted] == [
+        *(("fused", 1, 6), ("fused", 1, 1))
+    ]
+
+
+def test_a_slow_rival_is_not_let_loose_on_an_input_that_would_outlast_the_time():
+    clock = Clock()
+
+    class Slow(Rehearsal):
+        def call_time(self, work, seconds):
+            clock.now += 10
+            return super().call_time(work, seconds)
+
+    plan = replace(REHEARSAL, planes=REHEARSAL.planes[1:], batches=(1, 100), dtypes=("fp32",))
+    record = Record("tails", "Tails", seconds=1.0)
+    source = tails._Source("cpu")
+    tails._stage(Bench(Slow(), plan, Budget(50, clock)), record, (GRAD_CAM,), source, 1.0)
+    assert [row["shape"][0] for row in record.rows] == [1, 1]
+    (left,) = record.unmeasured
+    assert left.startswith("grad-cam: 2 of 4 inputs (out of time); the first is tokens 8×4×4, B =")
+
+
 def test_without_a_gpu_it_says_what_it_would_do_and_writes_nothing(no_gpu, tmp_path, capsys):
-    assert gpu_check.main(["--out", str(tmp_path)]) == 0
+    assert program.main(["--out", str(tmp_path)]) == 0
     assert list(tmp_path.iterdir()) == []
     told = capsys.readouterr().out
-    for part in gpu_check.sections():
+    for part in program.sections():
         assert part.title in told
     for name in ("ResNet-50 layer4 2048×7×7", "ViT-B/16 tokens", "compiled torch", "B = 64, 1"):
         assert name in told
-
-
-def test_without_a_gpu_a_program_reads_the_same(no_gpu, tmp_path, capsys):
-    assert gpu_check.main(["--json", "--out", str(tmp_path)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["gpu"] is False
-    assert [one["name"] for one in found["sections"]] == NAMES
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +205,7 @@ def test_without_a_gpu_a_program_reads_the_same(no_gpu, tmp_path, capsys):
 )
 def test_says_what_is_wrong_with_its_arguments(arguments, sentence, capsys):
     with pytest.raises(SystemExit) as ended:
-        gpu_check.main(arguments)
+        program.main(arguments)
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
 
@@ -183,11 +213,11 @@ def test_says_what_is_wrong_with_its_arguments(arguments, sentence, capsys):
 @pytest.mark.parametrize("name", ["TRITON_INTERPRET", "CAM_KERNELS"])
 def test_refuses_to_measure_kernels_that_are_switched_aside(name, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for other in gpu_check.SWITCHES:
+    for other in program.SWITCHES:
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, "reference")
     with pytest.raises(SystemExit) as ended:
-        gpu_check.main([])
+        program.main([])
     assert ended.value.code == 2
     assert f"{name} is set" in capsys.readouterr().err
 
@@ -213,8 +243,8 @@ def test_a_failure_makes_the_exit_status_1_and_is_in_the_files(monkeypatch, tmp_
     def breaks(_bench, _record):
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(gpu_check, "sections", lambda: [section("only", breaks)])
-    assert gpu_check.main(["--rehearse", "--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(program, "sections", lambda: [section("only", breaks)])
+    assert program.main(["--rehearse", "--out", str(tmp_path)]) == 1
     (file,) = tmp_path.glob("*.json")
     (found,) = json.loads(file.read_text())["sections"]
     assert found["failures"] == ["Only: RuntimeError: no such kernel"]
@@ -237,20 +267,20 @@ def test_a_real_run_writes_its_devices_files(monkeypatch, tmp_path, capsys):
         record.rows[0] |= {"gradcam_images_per_s": 950.0, "spearman_lowest": 0.9991}
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "Cuda", Gpu)
-    monkeypatch.setattr(gpu_check, "sections", lambda: [section("end_to_end", run)])
-    for name in gpu_check.SWITCHES:
+    monkeypatch.setattr(program, "Cuda", Gpu)
+    monkeypatch.setattr(program, "sections", lambda: [section("end_to_end", run)])
+    for name in program.SWITCHES:
         monkeypatch.delenv(name, raising=False)
-    assert gpu_check.main(["--out", str(tmp_path), "--budget", "60", "--json"]) == 0
+    assert program.main(["--out", str(tmp_path), "--budget", "60"]) == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "some-gpu-80gb.json",
         "some-gpu-80gb.md",
     ]
     found = json.loads((tmp_path / "some-gpu-80gb.json").read_text())
-    assert json.loads(capsys.readouterr().out) == found
     assert found["rehearsal"] is False
     assert [goal["verdict"] for goal in found["goals"]] == ["not measured"] * 4 + ["met"]
     page = (tmp_path / "some-gpu-80gb.md").read_text()
+    assert capsys.readouterr().out == page + "\n"
     assert "| bf16 | contiguous | graph | 1,000 | 950 | 0.95 | 0.9991 |  |" in page
 
 

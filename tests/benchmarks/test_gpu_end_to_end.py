@@ -5,7 +5,7 @@ import torch
 from scipy.stats import spearmanr
 
 import cam
-from benchmarks.gpu_end_to_end import PRECISIONS, computing_in, pieces, spearman, speed_row
+from benchmarks.gpu.end_to_end import PRECISIONS, computing_in, pieces, spearman, speed_row
 from benchmarks.timing import Timing
 
 

@@ -2,12 +2,9 @@
 
 import pytest
 
-from benchmarks.gpu_goals import goals, share_of_copy
-from benchmarks.gpu_machine import Sample
-from benchmarks.gpu_plan import FULL, Cell, Plane
-from benchmarks.gpu_record import Record
-from benchmarks.gpu_report import Report, markdown, slug
-from benchmarks.gpu_tails import gb_per_s
+from benchmarks.gpu.machine import Sample, gb_per_s
+from benchmarks.gpu.plan import FULL, Cell, Plane, Record
+from benchmarks.gpu.report import Report, goals, markdown, share_of_copy, slug
 
 
 def times(median):
@@ -75,7 +72,7 @@ def test_every_goal_is_met_by_what_meets_it():
     ]
     found = verdicts(
         record("tails", rows)
-        | record("bandwidth", copy_gb_per_s=3000.0)
+        | record("yardsticks", copy_gb_per_s=3000.0)
         | record("end_to_end", network)
     )
     assert [verdict for verdict, _ in found] == ["met"] * 5
@@ -89,7 +86,7 @@ def test_one_input_that_misses_a_goal_misses_it():
         *(tail(device=20.0), tail("plain torch", device=400.0)),
         *(tail(device=30.0, dtype="fp32"), tail("plain torch", device=200.0, dtype="fp32")),
     ]
-    found = verdicts(record("tails", rows) | record("bandwidth", copy_gb_per_s=3000.0))
+    found = verdicts(record("tails", rows) | record("yardsticks", copy_gb_per_s=3000.0))
     assert found[0][0] == "missed"  # 1.00 and 0.67
     assert found[0][1].startswith("1 of 2 inputs; median 0.83, lowest 0.67 (")
     assert found[1][0] == "missed"  # 20 × and 6.67 ×
@@ -120,7 +117,7 @@ def test_a_second_launch_is_told():
     ],
 )
 def test_what_was_not_measured_is_neither_met_nor_missed(rows):
-    found = verdicts(record("tails", rows) | record("bandwidth", copy_gb_per_s=3000.0))
+    found = verdicts(record("tails", rows) | record("yardsticks", copy_gb_per_s=3000.0))
     assert [verdict for verdict, _ in found] == ["not measured"] * 5
 
 
@@ -140,7 +137,7 @@ def test_the_table_shows_each_rival_in_its_column():
         ("date", "commit", "command", "torch", "triton", "cuda", "driver", "python", "capability")
     )
     about |= {"device": "NVIDIA H100 80GB HBM3", "l2_bytes": 52_428_800}
-    records = record("bandwidth", copy_gb_per_s=3000.0) | record("tails", rows)
+    records = record("yardsticks", copy_gb_per_s=3000.0) | record("tails", rows)
     page = markdown(Report(False, True, about, [], list(records.values())))
     assert page.startswith("# NVIDIA H100 80GB HBM3\n")
     assert (

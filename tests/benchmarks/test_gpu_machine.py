@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import gpu_machine
-from benchmarks.gpu_machine import COPIES, Cuda, Rehearsal
+from benchmarks.gpu import machine
+from benchmarks.gpu.machine import COPIES, Cuda, Rehearsal
 
 
 @pytest.fixture
@@ -40,9 +40,12 @@ def log(monkeypatch):
 
     @contextmanager
     def stream(one):
+        before = list(current)
         current.append(one)
-        yield
-        current.pop()
+        try:
+            yield
+        finally:
+            current[:] = before
 
     @contextmanager
     def graph(_graph, stream):
@@ -68,7 +71,7 @@ def log(monkeypatch):
     for name, part in played.items():
         assert hasattr(torch.cuda, name)
         monkeypatch.setattr(torch.cuda, name, part)
-    monkeypatch.setattr(gpu_machine, "MIB", 16)
+    monkeypatch.setattr(machine, "MIB", 16)
     monkeypatch.setattr(Cuda, "device", "cpu")
     return lines
 
@@ -101,6 +104,26 @@ def test_a_graph_is_warmed_up_and_recorded_on_one_side_stream(log):
     assert log[-1] == "replay"
 
 
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(log, monkeypatch):
+    @contextmanager
+    def graph(_graph, stream):
+        torch.cuda.stream(stream).__enter__()  # as torch's, which is not left after an error
+        yield
+        raise AssertionError("not reached")
+
+    def fails():
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("not permitted when stream is capturing")
+
+    main = torch.cuda.current_stream()
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    capturing = iter([False] * 3 + [True])
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: next(capturing))
+    with pytest.raises(RuntimeError, match="not permitted"):
+        Cuda().capture(fails)
+    assert torch.cuda.current_stream() is main
+
+
 def test_a_graph_of_many_calls_gives_the_time_of_one(log):
     sample = Cuda().graph_time(lambda: log.append("work"), 0.0)
     assert log.count("work") == 3 + COPIES
@@ -109,9 +132,9 @@ def test_a_graph_of_many_calls_gives_the_time_of_one(log):
 
 
 def test_memory_is_read_to_empty_the_caches(log):
-    machine = Cuda()
-    assert machine._other.nbytes == 256 * gpu_machine.MIB
-    machine._empty_caches()
+    gpu = Cuda()
+    assert gpu._other.nbytes == 256 * machine.MIB
+    gpu._empty_caches()
 
 
 def test_what_torch_would_be_asked_for_exists():

@@ -6,9 +6,16 @@ import torch
 from captum.attr import LayerGradCam
 
 import kernels
-from benchmarks.gpu_plan import Cell, Plane
-from benchmarks.gpu_rivals import FORMULAS, GRAD_CAM, captum_tail, grad_cam_tail, plain
-from benchmarks.gpu_tails import agreement, inputs
+from benchmarks.gpu.plan import Cell, Plane
+from benchmarks.gpu.tails import (
+    FORMULAS,
+    GRAD_CAM,
+    agreement,
+    captum_tail,
+    grad_cam_tail,
+    inputs,
+    plain,
+)
 
 
 def layer(*shape, seed=0):

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_pytest import read
-from benchmarks.gpu_record import Record
-from benchmarks.gpu_tests import environment, summarise
+from benchmarks.gpu.kernel_tests import environment, read, summarise
+from benchmarks.gpu.plan import Record
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -47,7 +46,7 @@ def run(folder, *arguments, seconds=60.0):
     """One run of pytest with the plugin; its record, and what it wrote in this run."""
     outcomes = folder / "outcomes"
     before = len(read(outcomes))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu_pytest"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.kernel_tests"]
     command += ["--outcomes", str(outcomes), "--stop-after", str(seconds)]
     command += ["--continue-on-collection-errors", "-p", "no:cacheprovider"]
     done = subprocess.run(

@@ -12,9 +12,8 @@ from torch.nn.functional import interpolate
 
 import cam
 import kernels
-from benchmarks.gpu_machine import Machine
-from benchmarks.gpu_plan import Plan
-from benchmarks.gpu_record import Bench, Record
+from benchmarks.gpu.machine import Machine
+from benchmarks.gpu.plan import Bench, Plan, Record
 from benchmarks.timing import Timing, interleaved
 from cam.capture import capture
 from cam.models.layers import resolve_layers

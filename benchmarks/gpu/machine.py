@@ -1,4 +1,4 @@
-"""Where the check runs: a GPU, timed by its own events, or a CPU that rehearses the program.
+"""Where the check runs, and what it can do at best: a GPU, or a CPU that rehearses the program.
 
 Three times are told apart, because they answer different questions:
 
@@ -20,11 +20,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.plan import Bench, Plan, Record
+
 Work = Callable[[], object]
 
 MIB = 2**20
 COPIES = 20  # calls in a graph that is timed
 SPIN_CYCLES = 1_000_000  # about half a millisecond: more than Python needs to launch a rule
+COPY_WARM_UP = 30  # copies, before the clocks of a resting GPU have risen
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,27 @@ class Sample:
         ).tolist()
         return cls(median, low, high, len(microseconds))
 
+    def as_row(self) -> dict[str, float]:
+        """Microseconds for the file of results."""
+        return {
+            "median_us": self.median,
+            "low_us": self.low,
+            "high_us": self.high,
+            "runs": self.runs,
+        }
+
+
+def gb_per_s(count: int, microseconds: float) -> float:
+    """Bytes in a time, in 10⁹ bytes a second."""
+    return count / microseconds / 1000
+
 
 class Replay(Protocol):
     """Recorded work that can be run again on the same memory."""
 
     result: Any
 
-    def replay(self) -> object:
+    def replay(self) -> None:
         """Run it again; ``result`` then holds the new values."""
 
 
@@ -206,14 +223,18 @@ class _Graph:
                 work()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=stream):
+        # The outer one, because torch stays on the side stream when a recording fails.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(self._graph, stream=stream),
+        ):
             for _ in range(copies):
                 self.result = work()
         self._graph.replay()
         torch.cuda.synchronize()
 
-    def replay(self) -> object:
-        return self._graph.replay()
+    def replay(self) -> None:
+        self._graph.replay()
 
 
 def _warm_up(work: Work) -> None:
@@ -304,9 +325,43 @@ class _Again:
         self._work = work
         self.result = work()
 
-    def replay(self) -> object:
+    def replay(self) -> None:
         # Into the same memory, as a graph does.
         new = self._work()
         if isinstance(self.result, Tensor) and isinstance(new, Tensor):
             self.result.copy_(new)
-        return None
+
+
+def describe_yardsticks(plan: Plan) -> str:
+    """What would be measured of the machine itself."""
+    return (
+        f"a device-to-device copy of {plan.copy_bytes / 2**20:,.0f} MiB, a fill of one number, "
+        "and the time between two events with nothing between them"
+    )
+
+
+def measure_yardsticks(bench: Bench, record: Record) -> None:
+    """Measure the yardsticks that every other section is held against."""
+    machine, plan = bench.machine, bench.plan
+    source = torch.ones(plan.copy_bytes // 4, dtype=torch.float32, device=machine.device)
+    target = torch.empty_like(source)
+    one = torch.zeros(1, device=machine.device)
+    for _ in range(COPY_WARM_UP):
+        target.copy_(source)
+    copy = machine.device_time(lambda: target.copy_(source), 10 * plan.seconds)
+    record.rows = [
+        {"what": "copy", "bytes": 2 * source.nbytes, "device": copy.as_row()},
+        {
+            "what": "fill of one number",
+            "graph": machine.graph_time(lambda: one.fill_(1), plan.seconds).as_row(),
+            "call": machine.call_time(lambda: one.fill_(1), plan.seconds).as_row(),
+        },
+        {"what": "nothing", "device": machine.device_time(lambda: None, plan.seconds).as_row()},
+    ]
+    record.facts = {
+        # Read and written bytes both count, as they do for the kernels.
+        "copy_gb_per_s": gb_per_s(2 * source.nbytes, copy.median),
+        "launch_graph_us": record.rows[1]["graph"]["median_us"],
+        "launch_call_us": record.rows[1]["call"]["median_us"],
+        "interval_us": record.rows[2]["device"]["median_us"],
+    }

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import kernels
-from benchmarks.gpu_plan import DTYPES, Plan
-from benchmarks.gpu_record import Bench, Record
-from benchmarks.gpu_tails import agreement, as_row
+from benchmarks.gpu.plan import DTYPES, Bench, Plan, Record
+from benchmarks.gpu.tails import agreement
 from kernels.colormaps import colormap_table
+from kernels.masked_batch import masked_batch
 
 GRID = 7  # of heatmaps and masks before they are upsampled
 
@@ -74,7 +74,7 @@ def _cases(plan: Plan, device: str) -> Iterator[Case]:
                 "masked_batch",
                 f"{count}×3×{side}×{side}, masks {GRID}×{GRID}, {name}",
                 (1 + count) * image.nbytes + masks.nbytes,
-                partial(kernels.masked_batch, image, masks),
+                partial(masked_batch, image, masks),
                 partial(plain_masked_batch, image, masks),
             )
 
@@ -108,8 +108,8 @@ def run(bench: Bench, record: Record) -> None:
                         "shape": shape,
                         "floor_bytes": floor,
                         "distance": agreement(fused(), plain(), MOST_DISTANCE),
-                        "fused": as_row(machine.device_time(fused, seconds)),
-                        "fused_graph": as_row(machine.graph_time(fused, seconds)),
-                        "plain": as_row(machine.device_time(plain, seconds)),
+                        "fused": machine.device_time(fused, seconds).as_row(),
+                        "fused_graph": machine.graph_time(fused, seconds).as_row(),
+                        "plain": machine.device_time(plain, seconds).as_row(),
                     }
                 )

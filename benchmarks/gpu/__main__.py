@@ -1,8 +1,8 @@
 """Everything that is to be known of the kernels on a GPU, in one call of under ten minutes.
 
-``make gpu-check`` or ``python -m benchmarks.gpu_check [--out FOLDER] [--budget SECONDS] [--json]``:
-the kernels' tests on the device, then the kernels beside their rivals, then Grad-CAM end to end;
-each goal against its measurement. Writes ``benchmarks/results/<device>.json`` and ``.md``. Without
+``make gpu-check`` or ``python -m benchmarks.gpu [--out FOLDER] [--budget SECONDS]``: the kernels'
+tests on the device, Grad-CAM end to end, the kernels beside their rivals; each goal against its
+measurement. Writes ``benchmarks/results/<device>.json`` and ``.md``. Without
 a GPU it says what it would do. ``--rehearse`` takes every step on a CPU with tiny inputs.
 
 Exit status: 0 done (a goal may be missed: that is a result), 1 a section failed, 2 wrong usage.
@@ -10,7 +10,6 @@ Exit status: 0 done (a goal may be missed: that is a result), 1 a section failed
 
 import argparse
 import faulthandler
-import json
 import os
 import shlex
 import shutil
@@ -24,13 +23,26 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_bandwidth, gpu_end_to_end, gpu_pictures, gpu_tails
-from benchmarks.gpu_goals import goals
-from benchmarks.gpu_machine import Cuda, Machine, Rehearsal
-from benchmarks.gpu_plan import FULL, REHEARSAL, Plan
-from benchmarks.gpu_record import Bench, Budget, Record, Section, TooManyFailuresError
-from benchmarks.gpu_report import RESULTS, Report, markdown, refuse_rehearsal, slug, write
-from benchmarks.gpu_tests import KernelTests
+from benchmarks.gpu import end_to_end, pixels, tails
+from benchmarks.gpu.kernel_tests import KernelTests
+from benchmarks.gpu.machine import (
+    Cuda,
+    Machine,
+    Rehearsal,
+    describe_yardsticks,
+    measure_yardsticks,
+)
+from benchmarks.gpu.plan import (
+    FULL,
+    REHEARSAL,
+    Bench,
+    Budget,
+    Plan,
+    Record,
+    Section,
+    TooManyFailuresError,
+)
+from benchmarks.gpu.report import RESULTS, Report, goals, markdown, refuse_rehearsal, slug, write
 
 SECONDS = 540.0
 GRACE = 45.0  # beyond the budget, before a process that hangs is ended
@@ -41,43 +53,47 @@ Say = Callable[[str], None]
 
 
 def sections() -> list[Section]:
-    """In order of importance: what comes last goes short if the time does."""
+    """What is done, in this order, and the most of the time that each part may take.
+
+    torch.compile and the profiler have their turn behind the other timings: the one leaves
+    processes, the other hooks in the driver, and both can slow what runs after them.
+    """
     tests = KernelTests()
     return [
         Section(
-            "bandwidth",
+            "yardsticks",
             "The machine's own figures",
             0.05,
-            gpu_bandwidth.describe,
-            gpu_bandwidth.run,
+            describe_yardsticks,
+            measure_yardsticks,
         ),
         Section(
             "tests",
             "Kernel tests on the device",
-            0.2,
+            0.3,
             tests.describe_fast,
             tests.fast,
         ),
         Section(
-            "tails",
-            "From activations and gradients to maps",
-            0.5,
-            gpu_tails.describe,
-            gpu_tails.run,
-        ),
-        Section(
             "end_to_end",
             "Grad-CAM beside plain inference",
-            0.2,
-            gpu_end_to_end.describe,
-            gpu_end_to_end.run,
+            0.15,
+            end_to_end.describe,
+            end_to_end.run,
         ),
         Section(
-            "pictures",
+            "pixels",
             "Gradient maps, overlays and masked batches",
-            0.08,
-            gpu_pictures.describe,
-            gpu_pictures.run,
+            0.05,
+            pixels.describe,
+            pixels.run,
+        ),
+        Section(
+            "tails",
+            "From activations and gradients to maps",
+            0.4,
+            tails.describe,
+            tails.run,
         ),
         Section(
             "more_tests",
@@ -103,7 +119,7 @@ def check(
     Args:
         machine: Where.
         plan: With which inputs.
-        parts: The sections, the most important first.
+        parts: The sections, in the order in which they run.
         budget: The time for all of them.
         about: When, by which command, on which commit.
         keep: Given the report after each section, so that what was measured is never lost.
@@ -165,25 +181,12 @@ def _commit() -> str:
     return f"{commit} with changes" if changed else commit
 
 
-def _intention(parts: Sequence[Section]) -> dict[str, Any]:
-    return {
-        "gpu": False,
-        "sections": [
-            {"name": part.name, "title": part.title, "would": part.describe(FULL)} for part in parts
-        ],
-    }
-
-
-def _say_intention(budget: float, folder: Path, as_json: bool) -> None:
+def _say_intention(budget: float, folder: Path) -> None:
     """What would be done, where there is no GPU to do it on."""
-    parts = sections()
-    if as_json:
-        print(json.dumps(_intention(parts), indent=1, ensure_ascii=False))
-        return
     print("There is no GPU here, so nothing is measured and nothing is written. With one, within")
     print(f"{budget:.0f} s and into {folder}/<device>.json and .md:")
-    for number, part in enumerate(parts, 1):
-        most = min(1.0, part.share) * budget
+    for number, part in enumerate(sections(), 1):
+        most = part.share * budget
         print(f"\n{number}. {part.title}, at most {most:.0f} s\n   {part.describe(FULL)}")
     print("\nTo take every step on this CPU with tiny inputs: --rehearse --out FOLDER")
 
@@ -201,21 +204,18 @@ def _end_in_any_case(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 a section failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument(
         "--out", type=Path, help="folder of the results; default: benchmarks/results"
     )
-    parser.add_argument("--budget", type=float, default=SECONDS, help="seconds; %(default)s")
-    parser.add_argument("--json", action="store_true", help="print what a program would read")
+    parser.add_argument(
+        "--budget", type=float, default=SECONDS, help="seconds; default: %(default).0f"
+    )
     parser.add_argument(
         "--rehearse", action="store_true", help="every step on the CPU, with tiny inputs"
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 a section failed, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
-    _arguments(parser)
     options = parser.parse_args(arguments)
     if not options.budget > 0:
         parser.error(f"--budget is {options.budget:g}, but must be above 0 seconds")
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(error))
         machine, plan = Rehearsal(), REHEARSAL
     elif not torch.cuda.is_available():
-        _say_intention(options.budget, folder, options.json)
+        _say_intention(options.budget, folder)
         return 0
     else:
         if wrong := [name for name in SWITCHES if os.environ.get(name)]:
@@ -247,12 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan,
             sections(),
             Budget(options.budget),
-            about(["python", "-m", "benchmarks.gpu_check", *given]),
+            about(["python", "-m", "benchmarks.gpu", *given]),
             lambda report: write(report, folder),
             say,
         )
     say(f"written: {folder / slug(report.about['device'])}.json and .md")
-    print(json.dumps(report.as_json(), indent=1) if options.json else markdown(report))
+    print(markdown(report))
     return 1 if report.failed else 0
 
 

@@ -1,0 +1,1 @@
+"""``make gpu-check``: the kernels tested and timed on a GPU, each figure against its goal."""
