@@ -9,12 +9,14 @@ from kernels.colormaps import COLORMAPS
 from kernels.dispatch import backend
 from kernels.fused_cam import fused_cam
 from kernels.masked_batch import masked_batch, ranked_batch, region_batch
+from kernels.moments import Moments
 from kernels.overlay import overlay
 from kernels.reference import RULES, normalise
 from kernels.saliency import gradient_map
 
 __all__ = [
     "COLORMAPS",
+    "Moments",
     "RULES",
     "backend",
     "fused_cam",

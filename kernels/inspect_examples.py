@@ -19,6 +19,7 @@ CAM_PLANES = ((2048, 1, 1), (2048, 7, 7), (1024, 14, 14), (512, 28, 28), (64, 11
 SALIENCY_PLANES = ((3, 224, 224), (64, 56, 56))
 PICTURE = (3, 224, 224)
 MASKS = ("masks", "regions", "ranks")
+PERCENTILES = (100.0, 99.0)
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,19 @@ def examples() -> Iterator[Example]:
                     case = f"{_size(plane)}, {len(rules)} rule{'s' * (len(rules) > 1)}"
                     yield Example(kernel, case, dtype, layout, plane, rules)
             for plane in SALIENCY_PLANES:
-                yield Example("gradient_map_kernel", _size(plane), dtype, layout, plane)
+                for percentile in PERCENTILES:
+                    case = f"{_size(plane)}, percentile {percentile:g}"
+                    options = (percentile,)
+                    yield Example("gradient_map_kernel", case, dtype, layout, plane, options)
             for kind in MASKS:
                 case = f"{_size(PICTURE)}, {kind}"
                 yield Example("masked_batch_kernel", case, dtype, layout, PICTURE, (kind,))
+        case = f"8 samples of {_size(PICTURE)}"
+        yield Example("moments_kernel", case, dtype, "contiguous", PICTURE)
     yield Example("mask_range_kernel", "7×7 to 224×224", torch.float32, "contiguous", PICTURE)
+    for signed in (False, True):
+        case = f"7×7 to 224×224{', signed' * signed}"
+        yield Example("overlay_kernel", case, torch.uint8, "channels-last", PICTURE, (signed,))
 
 
 def _size(plane: tuple[int, ...]) -> str:
@@ -82,7 +91,28 @@ def _gradient_map(example: Example) -> Launch:
     from kernels import triton_saliency
 
     gradient = example.tensor()
-    launch, *_ = triton_saliency.plan(gradient, gradient, "max", maps=True)
+    (percentile,) = example.options
+    launch, *_ = triton_saliency.plan(gradient, gradient, "max", maps=True, percentile=percentile)
+    return launch
+
+
+def _moments(example: Example) -> Launch:
+    from kernels import triton_moments
+
+    size = IMAGES * torch.Size(example.shape).numel()
+    samples = torch.empty((8, size), dtype=example.dtype, device="meta")
+    mean, deviations = (torch.empty(size, device="meta") for _ in range(2))
+    return triton_moments.plan(samples, mean, deviations, count=8)
+
+
+def _overlay(example: Example) -> Launch:
+    from kernels import triton_overlay
+
+    images = torch.empty((IMAGES, *PICTURE[1:], 3), dtype=torch.uint8, device="meta")
+    table = torch.empty(256, dtype=torch.int32, device="meta")
+    (signed,) = example.options
+    heatmaps = torch.empty((IMAGES, 7, 7), device="meta")
+    launch, _ = triton_overlay.plan(images, heatmaps, table, 0.5, 0.25, signed)
     return launch
 
 
@@ -123,5 +153,7 @@ PLANS = {
     "walk_cam_kernel": _cam,
     "gradient_map_kernel": _gradient_map,
     "masked_batch_kernel": _masked_batch,
+    "moments_kernel": _moments,
+    "overlay_kernel": _overlay,
     "mask_range_kernel": _mask_range,
 }

@@ -17,7 +17,7 @@ class Moments:
 
     - `mean`, Σ x / N, is SmoothGrad (Smilkov et al. 2017, "SmoothGrad: removing noise by adding
       noise");
-    - `variance()`, Σ (x - mean)² / N, is VarGrad (Adebayo et al. 2018, "Local Explanation Methods
+    - `variance`, Σ (x - mean)² / N, is VarGrad (Adebayo et al. 2018, "Local Explanation Methods
       for Deep Neural Networks Lack Sensitivity to Parameter Values");
     - `mean_square`, Σ x² / N, is SquareGrad (Hooker et al. 2019, "A Benchmark for Interpretability
       Methods in Deep Neural Networks").
@@ -78,7 +78,7 @@ class Moments:
         Raises:
             ValueError: No samples were added.
         """
-        self._need(1, "mean")
+        self._need("mean")
         return self._shaped(self._mean)
 
     @property
@@ -88,21 +88,19 @@ class Moments:
         Raises:
             ValueError: No samples were added.
         """
-        self._need(1, "mean_square")
+        self._need("mean_square")
         spread = self._deviations / self._count
         return self._shaped(spread.addcmul_(self._mean, self._mean))
 
-    def variance(self, unbiased: bool = False) -> Tensor:
-        """The variance of the samples, (B, C, H, W), as the mean.
-
-        Args:
-            unbiased: Whether to divide by N - 1 in place of N.
+    @property
+    def variance(self) -> Tensor:
+        """The variance of the samples about their own mean: (B, C, H, W), as the mean.
 
         Raises:
-            ValueError: No samples were added, or only one for the unbiased variance.
+            ValueError: No samples were added.
         """
-        self._need(2 if unbiased else 1, "unbiased variance" if unbiased else "variance")
-        return self._shaped(self._deviations / (self._count - int(unbiased)))
+        self._need("variance")
+        return self._shaped(self._deviations / self._count)
 
     def _begin(self, samples: Tensor) -> None:
         strides = samples.stride()[1:]
@@ -119,12 +117,9 @@ class Moments:
         as_it_lies = line.view([self._shape[one] for one in self._order])
         return as_it_lies.permute([self._order.index(one) for one in range(4)])
 
-    def _need(self, least: int, what: str) -> None:
-        if self._count < least:
-            raise ValueError(
-                f"{what} needs at least {least} sample{'s' * (least > 1)}, "
-                f"but {self._count} were added."
-            )
+    def _need(self, what: str) -> None:
+        if self._count == 0:
+            raise ValueError(f"{what} needs at least one sample, but none was added.")
 
     def _check(self, samples: Tensor) -> None:
         if samples.dim() != 5:

@@ -1,6 +1,5 @@
 """Heatmaps over images: upsample, colour, blend."""
 
-import ctypes
 from functools import cache
 
 import torch
@@ -59,10 +58,11 @@ def overlay(
         ValueError: A shape, dtype, device, name or number that does not fit; the message says
             which.
     """
-    _check(images, heatmaps, colormap, alpha, threshold)
+    _check(images, heatmaps, colormap)
+    _check_options(alpha, threshold, signed)
     with torch.no_grad():
         return _overlay(  # type: ignore[no-any-return]
-            images, heatmaps, colormap, float(alpha), float(threshold), bool(signed)
+            images, heatmaps, colormap, float(alpha), float(threshold), signed
         )
 
 
@@ -72,7 +72,6 @@ def _overlay(
 ) -> Tensor:
     table = _table(colormap, heatmaps)
     alpha = round(alpha * 2**16) / 2**16
-    threshold = ctypes.c_float(threshold).value
     if backend(heatmaps) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
         from kernels import triton_overlay
@@ -92,7 +91,7 @@ def _table(colormap: str, heatmaps: Tensor) -> Tensor:
     return _copy_of_table(colormap, heatmaps)  # type: ignore[no-any-return]
 
 
-@cache
+@cache  # as many entries as there are colour maps and devices
 def _table_on(colormap: str, device: torch.device) -> Tensor:
     red, green, blue = colormap_table(colormap).int().unbind(1)
     return (red | green << 8 | blue << 16).to(device)
@@ -109,7 +108,7 @@ def _(colormap: str, like: Tensor) -> Tensor:
     return like.new_empty(256, dtype=torch.int32)
 
 
-def _check(images: Tensor, heatmaps: Tensor, colormap: str, alpha: float, threshold: float) -> None:
+def _check(images: Tensor, heatmaps: Tensor, colormap: str) -> None:
     if images.dim() != 4 or images.shape[-1] != 3 or images.dtype != torch.uint8:
         raise ValueError(
             f"images must be uint8 of shape (B, H, W, 3), but are {images.dtype} of shape "
@@ -142,7 +141,12 @@ def _check(images: Tensor, heatmaps: Tensor, colormap: str, alpha: float, thresh
         )
     if colormap not in COLORMAPS:
         raise ValueError(unknown_name("colour map", colormap, COLORMAPS))
+
+
+def _check_options(alpha: float, threshold: float, signed: object) -> None:
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie between 0 and 1, but is {alpha}.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie between 0 and 1, but is {threshold}.")
+    if not isinstance(signed, bool):
+        raise ValueError(f"signed must be True or False, but is {signed!r}.")

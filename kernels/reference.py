@@ -150,52 +150,7 @@ def normalise(signed: Tensor) -> Tensor:
     return _reported(scaled, signed)
 
 
-def stretch(raw: Tensor) -> Tensor:
-    """Bring the absolute value of each map to [0, 1] by min-max, whatever its scale.
-
-    x = |map|; (x - min x) / (max x - min x). There is no ε: gradients by pixels are small numbers
-    (1e-3 and less, and smaller yet for inputs of 0 to 255), which one would dim. A map that is the
-    same everywhere gives zeros. A map that is not finite everywhere gives NaN everywhere; the
-    other maps of the batch are untouched.
-
-    Args:
-        raw: (..., h, w), float32 or float64.
-
-    Returns:
-        The same shape and dtype.
-    """
-    size = raw.abs().flatten(-2)  # (..., h·w)
-    low, high = size.aminmax(dim=-1, keepdim=True)
-    span = torch.where(high > low, high - low, 1)
-    return _reported((size - low) / span, raw)
-
-
 def _reported(scaled: Tensor, source: Tensor) -> Tensor:
     """NaN for every map whose source is not finite everywhere; scaled is (..., h·w)."""
     finite = source.flatten(-2).isfinite().all(dim=-1, keepdim=True)
     return scaled.where(finite, torch.nan).view(source.shape)
-
-
-def gradient_map(gradient: Tensor, inputs: Tensor | None, reduce: str) -> Tensor:
-    """Reduce an input gradient over its channels.
-
-    With x = G, or G·I where inputs are given: "max" is max_c |x_c|, the saliency map of Simonyan
-    et al. 2013, "Deep Inside Convolutional Networks", section 3; "sum" is Σ_c x_c, signed; "l2"
-    is the root of Σ_c x_c².
-
-    Args:
-        gradient: (B, C, H, W), floating point.
-        inputs: The same shape and dtype, or None.
-        reduce: "max", "sum" or "l2".
-
-    Returns:
-        (B, H, W), float32, or float64 for float64.
-    """
-    values = gradient.to(working_dtype(gradient))
-    if inputs is not None:
-        values = values * inputs.to(values.dtype)
-    if reduce == "max":
-        return values.abs().amax(dim=1)
-    if reduce == "sum":
-        return values.sum(dim=1)
-    return values.square().sum(dim=1).sqrt()

@@ -23,7 +23,7 @@ def ranks(count: int, percentile: float) -> tuple[int, int, float]:
         The ranks, from 0, of the values below and above it, and how far it lies from the one to
         the other, in [0, 1).
     """
-    place = (count - 1) * percentile / 100
+    place = (count - 1) * (percentile / 100)
     rank = min(math.floor(place), count - 1)
     return rank, min(rank + 1, count - 1), place - rank
 
@@ -73,7 +73,7 @@ def stretch(raw: Tensor, signed: bool, percentile: float) -> Tensor:
     Args:
         raw: (..., h, w), float32 or float64.
         signed: Whether the result keeps the sign.
-        percentile: Where the scale ends, above 0 and up to 100, the largest value.
+        percentile: Where the scale ends, from 0 to 100, the largest value.
 
     Returns:
         The same shape and dtype.

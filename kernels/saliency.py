@@ -55,7 +55,7 @@ def gradient_map(
 
     | reduce | signed=False | signed=True                                    | signed=None     |
     | ------ | ------------ | ---------------------------------------------- | --------------- |
-    | "max"  | max_c |x_c|  | the x_c of the largest |x_c|; ties: lowest c | as signed=False |
+    | "max"  | max_c |x_c|  | the x_c of the largest |x_c|; of equals, first | as signed=False |
     | "sum"  | Σ_c |x_c|    | Σ_c x_c                                        | see below       |
     | "l2"   | √Σ_c x_c²    | refused, because a root has no sign            | as signed=False |
 
@@ -87,7 +87,7 @@ def gradient_map(
         reduce: "max", "sum" or "l2".
         normalise: Whether maps are brought to [0, 1], or to [-1, 1] if they are signed.
         signed: Whether maps keep their sign; None as the table says.
-        percentile: Where the scale of normalised maps ends, above 0 and up to 100.
+        percentile: Where the scale of normalised maps ends, from 0 to 100.
         return_raw: Whether to return the map before normalisation too.
 
     Returns:
@@ -161,8 +161,8 @@ def _check_scale(reduce: str, normalise: bool, signed: object, percentile: objec
         raise ValueError('reduce="l2" is a root, which has no sign; leave signed at None or False.')
     if isinstance(percentile, bool) or not isinstance(percentile, int | float):
         raise ValueError(f"percentile must be a number, but is {percentile!r}.")
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile must be above 0 and at most 100, but is {percentile}.")
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"percentile must be from 0 to 100, but is {percentile}.")
     if percentile < 100 and not normalise:
         raise ValueError(
             f"percentile={percentile} scales normalised maps only; pass normalise=True, "

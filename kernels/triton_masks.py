@@ -109,7 +109,7 @@ def masked_batch_kernel(
             down = tl.load(p_shifts + mask * 2)
             along = tl.load(p_shifts + mask * 2 + 1)
             found &= (down >= 0) & (down <= size_h - height)
-            found &= (along >= 0) & (along <= size_w - width)
+            found &= along >= 0
             b_row += down.to(tl.int32)
             b_column += along.to(tl.int32)
         m_read = b_run < tl.where(found, runs, 0)

@@ -305,7 +305,7 @@ def plan(
         heatmaps: (B, h, w) float32, float16 or bfloat16, by any strides.
         table: (256,) int32: the colours as 0xBBGGRR.
         alpha: 0 to 1, a multiple of 2⁻¹⁶.
-        threshold: 0 to 1, a float32.
+        threshold: 0 to 1; compared as a float32.
         signed: Whether heatmaps lie in [-1, 1].
 
     Returns:

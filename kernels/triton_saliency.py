@@ -8,9 +8,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.counters import zeroed
 from kernels.launch import Launch, Planes, planes
 from kernels.reference_saliency import ranks
 from kernels.triton_parts import is_last, load_tile
+from kernels.triton_percentile import (
+    EXPONENTS,
+    INFINITY,
+    LOWER,
+    UNSIGNED,
+    UPPER,
+    count_exponents,
+    percentile_of,
+)
 
 
 @dataclass(frozen=True)
@@ -49,24 +59,13 @@ KERNEL_REDUCTIONS = {
 
 BLOCK_P = 2048  # pixels that the last program takes at a time
 
-# What an image's scratch holds, by position: how many of its programs are done; of |map|, the bits
+# What an image's counters hold, by position: how many of its programs are done; of |map|, the bits
 # of the largest value, and how far those of the smallest lie below infinity, so that all of it
-# starts from zero. Then the tables that count values by their bits, if a percentile is wanted, on
-# a boundary of 16 bytes.
+# starts from zero. Then, if a percentile is wanted, how many values have each exponent, on a
+# boundary of 16 bytes.
 HIGH = tl.constexpr(1)
 LOW = tl.constexpr(2)
-TABLES = tl.constexpr(4)
-
-# A float without sign is a whole number of 31 bits, in the same order. The percentile is found
-# digit by digit: the exponent, then the mantissa's upper 12 and lower 11 bits.
-UPPER_BITS = tl.constexpr(12)
-LOWER_BITS = tl.constexpr(11)
-EXPONENTS = tl.constexpr(2**8)
-UPPER = tl.constexpr(2**12)
-LOWER = tl.constexpr(2**11)
-
-INFINITY = tl.constexpr(0x7F800000)  # its bits
-UNSIGNED = tl.constexpr(0x7FFFFFFF)  # all bits but that of the sign
+COUNTS = tl.constexpr(4)
 
 
 @triton.jit
@@ -106,91 +105,13 @@ def _load(
 
 
 @triton.jit
-def _locate(p_table, rank, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    """Find the bin that holds the value of this rank, and how many values lie in bins before it.
-
-    A rank past all values gives BINS.
-    """
-    digit = 0
-    before = 0
-    total = 0
-    for first in range(0, BINS, BLOCK):
-        b_count = tl.load(p_table + first + tl.arange(0, BLOCK), cache_modifier=".cg")
-        b_upto = total + tl.cumsum(b_count, axis=0)
-        m_below = b_upto <= rank
-        digit += tl.sum(m_below.to(tl.int32), axis=0)
-        before = tl.maximum(before, tl.max(tl.where(m_below, b_upto, 0), axis=0))
-        total += tl.sum(b_count, axis=0)
-    return digit, before
-
-
-@triton.jit
-def _load_bits(p_raw, start, pixels, BLOCK_P: tl.constexpr, FOURS: tl.constexpr):
-    """Load the bits of the absolute values of a stretch of the map; -1 past its end.
-
-    What is loaded in vectors comes in the order in which every thread keeps its own values when it
-    goes on to the scattered counters: in the map's order, they would have to change threads.
-    """
-    b_here = start + tl.arange(0, BLOCK_P)
-    m_here = b_here < pixels
-    b_value = tl.load(p_raw + b_here, mask=m_here, other=0.0, cache_modifier=".cg")
-    b_bits = tl.where(m_here, b_value.to(tl.int32, bitcast=True) & UNSIGNED, -1)
-    if FOURS:
-        b_bits = tl.trans(b_bits.reshape((BLOCK_P // 4, 4))).reshape((BLOCK_P,))
-    return b_bits
-
-
-@triton.jit
-def _percentile(
-    p_raw, p_tables, pixels, rank, next_rank, fraction, BLOCK_P: tl.constexpr, FOURS: tl.constexpr
-):
-    """Interpolate between the values of |map| at two neighbouring ranks, found to the last bit.
-
-    The table of exponents is there; the two others are counted here, each from the values that
-    agree with the percentile in all digits before. Counts do not depend on the order of counting,
-    so the result has the same bits every time.
-    """
-    p_upper = p_tables + EXPONENTS
-    p_lower = p_upper + UPPER
-    exponent, before = _locate(p_tables, rank, EXPONENTS, EXPONENTS)
-    rank -= before
-    next_rank -= before
-    for start in range(0, pixels, BLOCK_P):
-        b_bits = _load_bits(p_raw, start, pixels, BLOCK_P, FOURS)
-        m_same = b_bits >> (UPPER_BITS + LOWER_BITS) == exponent
-        b_digit = (b_bits >> LOWER_BITS) & (UPPER - 1)
-        tl.atomic_add(p_upper + b_digit, 1, mask=m_same, sem="relaxed")
-    tl.debug_barrier()  # what one thread counted above, another reads below
-
-    upper, before = _locate(p_upper, rank, UPPER, LOWER // 2)
-    rank -= before
-    next_rank -= before
-    prefix = (exponent << UPPER_BITS) | upper
-    b_above = tl.full((BLOCK_P,), INFINITY, tl.int32)  # the smallest values past the prefix
-    for start in range(0, pixels, BLOCK_P):
-        b_bits = _load_bits(p_raw, start, pixels, BLOCK_P, FOURS)
-        m_same = b_bits >> LOWER_BITS == prefix
-        tl.atomic_add(p_lower + (b_bits & (LOWER - 1)), 1, mask=m_same, sem="relaxed")
-        m_above = b_bits >> LOWER_BITS > prefix
-        b_above = tl.where(m_above, tl.minimum(b_above, b_bits), b_above)
-    above = tl.min(b_above, axis=0)
-    tl.debug_barrier()
-
-    lower, _ = _locate(p_lower, rank, LOWER, LOWER // 2)
-    next_lower, _ = _locate(p_lower, next_rank, LOWER, LOWER // 2)
-    bits = (prefix << LOWER_BITS) | lower
-    next_bits = tl.where(next_lower < LOWER, (prefix << LOWER_BITS) | next_lower, above)
-    value = bits.to(tl.float32, bitcast=True)
-    return value + (next_bits.to(tl.float32, bitcast=True) - value) * fraction
-
-
-@triton.jit
 def gradient_map_kernel(
     p_gradient,  # (B, C, S) by strides
     p_inputs,  # (B, C, S) by strides, or None
     p_raw,  # (B, S) float32
     p_maps,  # (B, S) float32, or None: normalised maps are not wanted
     p_counters,  # (B, COUNTERS) int32 scratch, zero; or None
+    p_tables,  # (B, UPPER + LOWER) int32 scratch; or None: no percentile is wanted
     channels,
     pixels,
     rank,  # of the value below the percentile, from 0; or None: maps end at their largest value
@@ -285,10 +206,7 @@ def gradient_map_kernel(
         low = tl.max(tl.where(m_pixel, INFINITY - b_bits, 0), axis=0)
         tl.atomic_max(p_counters + LOW, low, sem="relaxed")
         if rank is not None:
-            # Few exponents occur in one image, so counts are gathered here before they are added.
-            b_count = tl.histogram(b_bits >> (UPPER_BITS + LOWER_BITS), EXPONENTS, mask=m_pixel)
-            p_exponent = p_counters + TABLES + tl.arange(0, EXPONENTS)
-            tl.atomic_add(p_exponent, b_count, mask=b_count > 0, sem="relaxed")
+            count_exponents(p_counters + COUNTS, b_bits, m_pixel)
         if is_last(p_counters, n_blocks):
             # All of this comes from other cores, so it is read from the cache they share (`.cg`).
             high = tl.load(p_counters + HIGH, cache_modifier=".cg")
@@ -299,9 +217,9 @@ def gradient_map_kernel(
             if rank is None:
                 ceiling = high.to(tl.float32, bitcast=True)
             else:
-                ceiling = _percentile(
-                    p_raw, p_counters + TABLES, pixels, rank, next_rank, fraction, BLOCK_P,
-                    FOURS,
+                ceiling = percentile_of(
+                    p_raw, p_counters + COUNTS, p_tables + image * (UPPER + LOWER), pixels,
+                    rank, next_rank, fraction, BLOCK_P, FOURS,
                 )  # fmt: skip
             span = tl.where(ceiling > floor, ceiling - floor, 1.0)
             # Where most of a map is equal, its percentile is its floor: what is above it, however
@@ -355,7 +273,7 @@ def plan(
         reduce: "max", "sum" or "l2".
         signed: Whether maps keep their sign, or None for the reduction's own way.
         maps: Whether normalised maps are wanted beside the raw ones.
-        percentile: Of |map|; where normalised maps end, above 0 and up to 100, the largest value.
+        percentile: Of |map|; where normalised maps end, from 0 to 100, the largest value.
 
     Returns:
         The launch, not yet run, and what it will fill: the raw maps (B, H, W), and the normalised
@@ -368,12 +286,11 @@ def plan(
     shape, interleaved = _shape(g, x)
     clipped = maps and percentile < 100
     rank, next_rank, fraction = ranks(pixels, percentile) if clipped else (None, None, None)
-    # A multiple of four counters, so that each image's tables start on a boundary of 16 bytes.
-    tables = EXPONENTS.value + UPPER.value + LOWER.value if clipped else 0
-    counters = TABLES.value + tables
+    counters = COUNTS.value + (EXPONENTS.value if clipped else 0)
+    table = UPPER.value + LOWER.value
 
-    def empty(*size: int) -> Tensor:
-        return torch.empty(size, dtype=torch.float32, device=gradient.device)
+    def empty(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(size, dtype=dtype, device=gradient.device)
 
     size = 4 * images * pixels  # bytes of a float32 map of each image
     raw = empty(images, height, width)
@@ -383,10 +300,15 @@ def plan(
     if inputs is not None:
         reads["p_inputs"] = inputs.numel() * inputs.element_size()
     if maps:
-        # A percentile takes two walks over the map and looks up two ranks in the last table.
-        reads["p_raw"] = 3 * size if clipped else size
-        reads["p_counters"] = 4 * images * (2 + (tables + LOWER.value if clipped else 0))
+        reads["p_raw"] = size
+        reads["p_counters"] = 4 * images * 2
         writes["p_maps"] = size
+    if clipped:
+        # A percentile takes two walks over the map, and looks up two ranks in the last table.
+        reads["p_raw"] += 2 * size
+        reads["p_counters"] += 4 * images * EXPONENTS.value
+        reads["p_tables"] = 4 * images * (table + LOWER.value)
+        writes["p_tables"] = 4 * images * table
     launch = Launch(
         kernel=gradient_map_kernel,
         grid=(images * triton.cdiv(pixels, shape.block_s),),
@@ -395,11 +317,8 @@ def plan(
             "p_inputs": None if inputs is None else x.tensor,
             "p_raw": raw,
             "p_maps": normalised,
-            "p_counters": (
-                torch.zeros(images, counters, dtype=torch.int32, device=gradient.device)
-                if maps
-                else None
-            ),
+            "p_counters": zeroed(images * counters, gradient) if maps else None,
+            "p_tables": empty(images, table, dtype=torch.int32) if clipped else None,
             "channels": channels,
             "pixels": pixels,
             "rank": rank,
@@ -424,5 +343,7 @@ def plan(
         num_warps=shape.num_warps,
         reads=reads,
         writes=writes,
+        scratch=("p_counters", "p_tables"),
+        max_registers=64,  # so that four programs share a core
     )
     return launch, raw, normalised

@@ -79,6 +79,55 @@ def test_colours_may_end_at_a_percentile():
         assert (one == truth).all(-1).mean() > 0.999
 
 
+def test_what_is_below_the_threshold_shows_the_picture():
+    """The value that the colour stands for: here each map is scaled by its own percentile."""
+    heatmaps = torch.stack([HEATMAP**2, HEATMAP**2 / 10])
+    pictures = torch.from_numpy(np.stack([PHOTO, PHOTO]))
+    result = cam.overlay(pictures, heatmaps, "viridis", 0.5, percentile=90, threshold=0.3)
+    for one, heatmap in zip(result.numpy(), heatmaps.numpy(), strict=True):
+        value = heatmap / np.percentile(heatmap.astype(float), 90)
+        hidden = value < 0.3
+        assert 0.2 < hidden.mean() < 0.8
+        assert np.array_equal(one[hidden], PHOTO[hidden])
+        truth = blended(PHOTO, value, "viridis", 0.5)
+        beside = np.abs(one - truth).max(-1) > 0.5  # a value between two colours
+        assert beside[~hidden].mean() < 0.001
+
+
+@pytest.mark.parametrize(("percentile", "threshold"), [(100, 0), (100, 0.25), (80, 0), (80, 0.25)])
+def test_a_signed_heatmap_has_its_zero_in_the_middle(percentile, threshold):
+    """Mostly negative: a percentile of the values, not of their size, would be another one."""
+    signed = (HEATMAP * 2 - 1.4) / 1.4
+    image = cam.overlay(
+        Image.fromarray(PHOTO),
+        signed,
+        "RdBu_r",
+        0.75,
+        percentile=percentile,
+        threshold=threshold,
+        signed=True,
+    )
+    values = signed.numpy().astype(float)
+    end = np.percentile(np.abs(values), percentile) if percentile < 100 else 1
+    values = np.clip(values / end, -1, 1)
+    truth = blended(PHOTO, (values + 1) / 2, "RdBu_r", 0.75)
+    hidden = np.abs(values) < threshold
+    truth[hidden] = PHOTO[hidden]
+    # A value between two colours may fall to either.
+    assert (np.abs(np.asarray(image) - truth).max(-1) <= 0.5).mean() > 0.999
+
+
+def test_a_heatmap_and_its_negative_have_mirrored_colours():
+    values = torch.linspace(-1, 1, 255).view(1, 1, -1)
+    black = torch.zeros(1, 1, 255, 3, dtype=torch.uint8)
+    ahead, behind = (
+        cam.overlay(black, one, "gray", 1, percentile=90, signed=True).int()
+        for one in (values, -values)
+    )
+    assert (ahead + behind - 255).abs().max() <= 1  # a value between two colours takes the upper
+    assert ahead[0, 0, 0, 0] < 128 < ahead[0, 0, -1, 0]
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_a_picture_of_any_mode(mode):
     photo = Image.fromarray(PHOTO).convert(mode)
@@ -105,6 +154,10 @@ BATCH = torch.from_numpy(PHOTO)[None]
         (BATCH, HEATMAP[None], {"percentile": 0}, "0"),
         (BATCH, HEATMAP[None], {"percentile": 101}, "101"),
         (BATCH, HEATMAP[None], {"percentile": float("nan")}, "nan"),
+        (BATCH, HEATMAP[None], {"threshold": -0.1}, "-0.1"),
+        (BATCH, HEATMAP[None], {"threshold": 1.5}, "1.5"),
+        (BATCH, HEATMAP[None], {"threshold": float("nan")}, "threshold"),
+        (BATCH, HEATMAP[None], {"signed": "no"}, "'no'"),
         (BATCH, HEATMAP, {}, "(48, 60)"),
         (BATCH, HEATMAP[None].repeat(2, 1, 1), {}, "2 heatmaps"),
         (BATCH, (HEATMAP[None] * 255).to(torch.uint8), {}, "torch.uint8"),
@@ -122,6 +175,10 @@ BATCH = torch.from_numpy(PHOTO)[None]
         "percentile-low",
         "percentile-high",
         "percentile-nan",
+        "threshold-low",
+        "threshold-high",
+        "threshold-nan",
+        "signed",
         "no-batch-of-maps",
         "more-maps-than-pictures",
         "integer-map",

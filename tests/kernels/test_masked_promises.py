@@ -47,6 +47,15 @@ def masks(count, size=24, **options):
     return Weights("masks", values, size=(size, size), **options)
 
 
+@pytest.fixture
+def ran(monkeypatch):
+    """The launches that ran, in their order."""
+    launches = []
+    real = Launch.run
+    monkeypatch.setattr(Launch, "run", lambda launch: (launches.append(launch), real(launch)))
+    return launches
+
+
 @LAST
 @pytest.mark.parametrize("stretch", [False, True])
 def test_holds_no_upsampled_mask(stretch, channels_last):
@@ -70,10 +79,7 @@ def test_holds_no_upsampled_mask(stretch, channels_last):
 
 
 @pytest.mark.parametrize(("stretch", "launches"), [(False, 1), (True, 2)])
-def test_is_one_launch_and_one_more_to_stretch(stretch, launches, on_triton, monkeypatch):
-    ran = []
-    real = Launch.run
-    monkeypatch.setattr(Launch, "run", lambda launch: (ran.append(launch), real(launch)))
+def test_is_one_launch_and_one_more_to_stretch(stretch, launches, on_triton, ran):
     masked_batch(picture().image, masks(3).values, stretch=stretch)
     assert len(ran) == launches
 
@@ -131,9 +137,10 @@ def test_what_points_nowhere_reads_nothing_and_gives_nan(channels_last, road, mo
     options = {"channels_last": channels_last}
     blur = random(2, 3, 6, 8)
     check_nan(masked_batch(image, cells, blur, owner=there, **options), bad)
-    shifts = torch.tensor([[0, 4], [5, 0], [0, -1], [4, 0]], device=DEVICE)
     one = image[:1]
-    check_nan(masked_batch(one, cells, 1.0, size=(10, 12), shifts=shifts, **options), bad)
+    for down, along in (([5, 0], [0, 5]), ([-1, 0], [0, -1])):
+        shifts = torch.tensor([[0, 4], down, along, [4, 0]], device=DEVICE)
+        check_nan(masked_batch(one, cells, 1.0, size=(10, 12), shifts=shifts, **options), bad)
     regions = torch.randint(5, (2, 6, 8), device=DEVICE)
     check_nan(region_batch(one, regions, random(4, 5), region_owner=there, **options), bad)
     check_nan(ranked_batch(one, regions, there, rank_owner=there, **options), bad)
@@ -182,24 +189,31 @@ def test_writes_past_two_to_the_31_elements(channels_last, monkeypatch):
     assert distance(out[-1], whole * one.image[0]) < 1e-3
 
 
+def far(values, *strides):
+    """The same values, in memory whose last element lies past 2³¹; only its own pages are real."""
+    room = torch.empty_strided(values.shape, strides, dtype=torch.float16, device=DEVICE)
+    last = sum((size - 1) * stride for size, stride in zip(values.shape, strides, strict=True))
+    assert last > 2**31
+    return room.copy_(values)
+
+
 @LAST
-def test_reaches_past_two_to_the_31_elements(channels_last, on_triton, guarded):
-    """Three strides of this pass 2³¹ elements, so that a product of 32 bits would wrap around."""
-    far = 2**30 - 16
-    small = noise(2, 3, 5, 8, seed=1).half()
-    room = torch.empty_strided((2, 3, 5, 8), (40, far, 8, 1), dtype=torch.float16)
-    image = room.copy_(small)
-    regions = torch.randint(9, (5, 8))
-    weights = torch.empty_strided((2, 9), (1, 2**28 + 7), dtype=torch.float16)
-    weights.copy_(torch.rand(2, 9))
-    found = region_batch(image, regions, weights, image, channels_last=channels_last)
-    assert distance(found, small) < 1e-3
-    found = region_batch(image, regions, weights, channels_last=channels_last)
-    assert distance(found, weights[:, regions].unsqueeze(1) * small) < 1e-3
-    cells = torch.empty_strided((2, 2, 3), (1, 2**30 + 3, 2**29), dtype=torch.float16)
-    cells.copy_(torch.rand(2, 2, 3))
-    found = masked_batch(small, cells, channels_last=channels_last)
-    assert distance(found, masked_batch(small, cells.contiguous())) == 0
+def test_reaches_past_two_to_the_31_elements(channels_last, on_triton):
+    image, cells, weights = noise(1, 3, 5, 8, seed=1).half(), random(2, 3, 3), random(2, 9)
+    image, cells, weights = (one.to(DEVICE).half() for one in (image, cells, weights))
+    regions = (torch.arange(40, device=DEVICE) % 9).view(5, 8)
+    options = {"channels_last": channels_last}
+    near = masked_batch(image, cells, image.flip(1), **options)
+    wide = far(image, 1, 2**30 + 1, 8, 1)
+    assert torch.equal(masked_batch(wide, cells, image.flip(1), **options), near)
+    wide = far(image.flip(1), 1, 2**30 + 1, 8, 1)
+    assert torch.equal(masked_batch(image, cells, wide, **options), near)
+    for strides in ((1, 2**30 + 1, 2), (1, 4, 2**30 + 1)):
+        assert torch.equal(
+            masked_batch(image, far(cells, *strides), image.flip(1), **options), near
+        )
+    near = region_batch(image, regions, weights, **options)
+    assert torch.equal(region_batch(image, regions, far(weights, 1, 2**28 + 1), **options), near)
 
 
 @pytest.mark.parametrize("kind", ["masks", "regions", "ranks"])
@@ -239,9 +253,10 @@ def test_computes_float64_in_float64():
     assert distance(found, baseline + weight * (image - baseline)) < 1e-14
 
 
-def test_takes_float64_masks_of_other_images(road):
+def test_takes_float64_masks_of_other_images_on_the_same_road(road, ran):
     image, cells = noise(3, 9, 8, seed=1).to(DEVICE), torch.rand(2, 3, 4, dtype=torch.float64)
     found = masked_batch(image, cells.to(DEVICE), torch.zeros(3, dtype=torch.float64).to(DEVICE))
+    assert len(ran) == (road == "triton")
     assert torch.equal(found, masked_batch(image, cells.float().to(DEVICE)))
 
 

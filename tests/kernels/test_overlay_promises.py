@@ -131,12 +131,19 @@ def only_the_end(monkeypatch):
     return shortened if DEVICE == "cpu" else lambda launch: launch
 
 
-@pytest.mark.parametrize("batch", [1, 3], ids=["bytes", "pixels"])
-def test_reaches_past_32_bits(batch, only_the_end, on_triton):
-    """More than 2³¹ bytes, and more than 2³¹ pixels, of address space; hardly any is touched."""
-    height, width = 26_755, 26_757
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 26_755, 26_757), (1, 40_006, 53_679), (3, 26_755, 26_757)],
+    ids=["bytes", "program's end", "pixels"],
+)
+def test_reaches_past_32_bits(shape, only_the_end, on_triton):
+    """2³¹ is less than the bytes, the last program's would-be end, or the pixels.
+
+    All is address space, of which hardly any is touched.
+    """
+    batch, height, width = shape
     try:
-        images = torch.empty((batch, height, width, 3), dtype=torch.uint8, device=DEVICE)
+        images = torch.empty((*shape, 3), dtype=torch.uint8, device=DEVICE)
         heatmaps = heat(batch, 3, 5)
         launch, out = plan(images, heatmaps)
     except RuntimeError:
