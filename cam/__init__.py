@@ -20,6 +20,8 @@ from cam.errors import (
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
     gradient_cam,
+    integrated,
+    noise,
     pixel_gradient,
     projection_cam,
 )

@@ -16,8 +16,8 @@ from kernels.saliency import gradient_map
 
 __all__ = [
     "COLORMAPS",
-    "Moments",
     "RULES",
+    "Moments",
     "backend",
     "fused_cam",
     "gradient_map",

@@ -109,7 +109,7 @@ def masked_batch_kernel(
             down = tl.load(p_shifts + mask * 2)
             along = tl.load(p_shifts + mask * 2 + 1)
             found &= (down >= 0) & (down <= size_h - height)
-            found &= along >= 0
+            found &= (along >= 0) & (along <= size_w - width)
             b_row += down.to(tl.int32)
             b_column += along.to(tl.int32)
         m_read = b_run < tl.where(found, runs, 0)
@@ -283,7 +283,7 @@ def plan(
         "INT64": (
             channels * pixels >= INT32_LIMIT
             or reach(weights.values) >= INT32_LIMIT
-            or any(part.needs_int64 for part in known)
+            or False
         ),
     }
     elements = {
