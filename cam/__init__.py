@@ -22,8 +22,10 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     gradient_cam,
     integrated,
     noise,
+    perturbation,
     pixel_gradient,
     projection_cam,
+    score_cam,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.models.load import load_model, model_names

@@ -55,8 +55,8 @@ class Passes:
             yield self
 
     def expect(self, total: int) -> None:
-        """Say how many inputs the method will send through the model."""
-        self._total = total
+        """Say how many more inputs the method will send through the model."""
+        self._total = self._done + total
         self._tell()
 
     def chunks(self, total: int) -> Iterator[slice]:

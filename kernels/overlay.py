@@ -1,5 +1,6 @@
 """Heatmaps over images: upsample, colour, blend."""
 
+import ctypes
 from functools import cache
 
 import torch
@@ -72,6 +73,8 @@ def _overlay(
 ) -> Tensor:
     table = _table(colormap, heatmaps)
     alpha = round(alpha * 2**16) / 2**16
+    # Of a number too small for a float32 the interpreter would make a float64, above every zero.
+    threshold = ctypes.c_float(threshold).value
     if backend(heatmaps) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
         from kernels import triton_overlay

@@ -283,7 +283,7 @@ def plan(
         "INT64": (
             channels * pixels >= INT32_LIMIT
             or reach(weights.values) >= INT32_LIMIT
-            or False
+            or any(part.needs_int64 for part in known)
         ),
     }
     elements = {

@@ -222,9 +222,6 @@ def gradient_map_kernel(
                     rank, next_rank, fraction, BLOCK_P, FOURS,
                 )  # fmt: skip
             span = tl.where(ceiling > floor, ceiling - floor, 1.0)
-            # Where most of a map is equal, its percentile is its floor: what is above it, however
-            # little, is then clipped to 1.
-            edge = tl.where(ceiling > floor, float("inf"), floor)
             for here in range(0, pixels, BLOCK_P):
                 b_here = here + tl.arange(0, BLOCK_P)
                 m_here = b_here < pixels
@@ -234,7 +231,9 @@ def gradient_map_kernel(
                 b_unit = tl.minimum(b_extent, ceiling) - floor
                 b_unit = tl.div_rn(b_unit, span + tl.zeros_like(b_unit))
                 if rank is not None:
-                    b_unit = tl.where(b_extent > edge, 1.0, b_unit)
+                    # Where most of a map is equal, its percentile is its floor: what is above it,
+                    # however little, is 1 all the same.
+                    b_unit = tl.where(b_extent > ceiling, 1.0, b_unit)
                 if SIGNED:
                     b_unit = tl.where(b_value < 0, -b_unit, b_unit)
                 b_unit = tl.where(high < INFINITY, b_unit, float("nan"))

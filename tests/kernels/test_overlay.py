@@ -324,6 +324,7 @@ UNDER_07 = float(torch.tensor(0.7).nextafter(torch.tensor(0.0)))
         (0, False, [-1, -1e-30, 0, 1], [1, 1, 1, 1]),
         (0, True, [-1, -1e-30, 0, 1], [1, 1, 1, 1]),
         (1e-37, False, [-1, -1e-30, 0, 1], [0, 0, 0, 1]),
+        (1e-50, False, [-1, -1e-30, 0, 1], [1, 1, 1, 1]),  # 0 as a float32
         # The threshold itself is shown, as the float32 next to it.
         (0.7, False, [0.7, UNDER_07, -0.9, 5], [1, 0, 0, 1]),
         (0.7, True, [-0.7, -UNDER_07, 0, -5], [1, 0, 0, 1]),
