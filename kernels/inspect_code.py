@@ -132,7 +132,8 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
         registers=int(_found(r"\bREG:(\d+)", usage)),
         shared=shared,
         spills=len(re.findall(r"\b(?:LDL|STL)\b", code)),
-        loads=_nvidia_widths("LDG", code),
+        # LDGSTS loads straight into shared memory.
+        loads=_nvidia_widths("LDG(?:STS)?", code),
         stores=_nvidia_widths("STG", code),
     )
 
@@ -140,7 +141,7 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
 def _nvidia_widths(instruction: str, code: str) -> dict[str, int]:
     """Count by width; an instruction without a width in its name moves 32 bits."""
     widths: Counter[int] = Counter()
-    for modifiers in re.findall(rf"\b{instruction}((?:\.\w+)*)", code):
+    for modifiers in re.findall(rf"\b{instruction}\b((?:\.\w+)*)", code):
         width = re.search(r"\.[US]?(8|16|64|128)\b", modifiers)
         widths[int(width.group(1)) if width else 32] += 1
     return _sorted(widths)

@@ -41,8 +41,9 @@ SHAPES = (
     # 32-byte sector, the least that is worth fetching. Four tiles share their partial maps, which
     # for six rules are else a third of what is read.
     Shape(most_pixels=256, block_c=16, block_s=256, tiles=4, num_warps=16),
-    # 28×28 and 32×32: the same, on all threads that a program may have.
-    Shape(most_pixels=1024, block_c=8, block_s=1024, tiles=4, num_warps=32),
+    # 28×28 and 32×32: the same, on all threads that a program may have. With more than two tiles
+    # the compiler spilled for half precision.
+    Shape(most_pixels=1024, block_c=8, block_s=1024, tiles=2, num_warps=32),
 )
 # Larger planes are walked in chunks of pixels, 16 bytes of A and of G a thread.
 WALKS = {

@@ -342,7 +342,8 @@ def plan(
         num_warps=shape.num_warps,
         reads=reads,
         writes=writes,
-        scratch=("p_counters", "p_tables"),
-        max_registers=64,  # so that four programs share a core
+        scratch=("p_counters",) * maps + ("p_tables",) * clipped,
+        # Four programs share a core then; without a percentile more do, if the compiler is left be.
+        max_registers=64 if clipped else None,
     )
     return launch, raw, normalised

@@ -279,7 +279,7 @@ def test_both_roads_agree_on_any_call(monkeypatch, **call):
 
 
 @pytest.mark.slow
-@settings(max_examples=500, **ONE_FIXTURE)
+@settings(max_examples=150, **ONE_FIXTURE)
 @ANY
 def test_both_roads_agree_on_many_calls(monkeypatch, **call):
     both_roads_agree(monkeypatch, **call)
