@@ -117,7 +117,7 @@ GRID = [
         (("none", None), ("colours", (120, 130)), ("blur", None)),
         ((False, False), (True, True)),
     )
-][::5]  # five divides no dimension of the grid, so that all its values stay
+][::5]  # every pair of values still meets
 
 
 def case_id(case):

@@ -140,6 +140,8 @@ def test_each_call_has_its_own_scratch():
         first, second = plan(), plan()
         assert "p_counters" in first.scratch
         for name in first.scratch:
+            if first.arguments[name] is None:  # of an option that was not asked for
+                continue
             assert first.arguments[name].data_ptr() != second.arguments[name].data_ptr(), name
 
 
