@@ -158,7 +158,10 @@ def check(case, count=5):
     order = torch.channels_last if last else torch.contiguous_format
     assert found.is_contiguous(memory_format=order)
     assert found.dtype == target
-    assert distance(found, truth) < {F32: 1e-5, F16: 5e-4, BF16: 4e-3}[target]
+    # Triton's interpreter cuts float32 to bfloat16 off instead of rounding it: up to 2⁻⁷ for a
+    # single element, and less than 4e-3 on average over many.
+    bf16 = 2**-7 if found.numel() < 100 else 4e-3
+    assert distance(found, truth) < {F32: 1e-5, F16: 5e-4, BF16: bf16}[target]
 
 
 @pytest.mark.parametrize("case", COVER, ids=case_id)
