@@ -1,5 +1,6 @@
 """What is explained: for each image the scalar whose evidence is sought."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -16,7 +17,7 @@ Targets = Target | Sequence[Target] | Tensor | np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
-class ClassTarget:
+class ClassTarget(ABC):
     """A scalar made of one image's logits (classes,) and of classes, by index or label.
 
     Each is called on the output for one image; labels are looked up in the model's own first.
@@ -27,9 +28,9 @@ class ClassTarget:
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         return replace(self, **{key: _resolve(value, class_index) for key, value in found.items()})
 
+    @abstractmethod
     def __call__(self, output: Tensor) -> Tensor:
         """The scalar, part of the output's graph."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,8 @@ from torch import Tensor
 from kernels.launch import is_real
 
 SUPPLY = 65_536  # counters that one fill prepares: 256 KiB
+# Each launch's begin at 16 bytes; to other addresses Triton would compile the kernel once more.
+ALIGNED = 4
 
 
 @dataclass
@@ -50,8 +52,9 @@ def supplied(count: int, device: torch.device, stream: int) -> Tensor:
     """Take the next counters of a stream's supply, and fill a new one where it does not suffice."""
     with _lock:
         supply = _supplies.get((device, stream))
-        if supply is None or supply.used + count > SUPPLY:
+        taken = -(-count // ALIGNED) * ALIGNED
+        if supply is None or supply.used + taken > SUPPLY:
             filled = torch.zeros(SUPPLY, dtype=torch.int32, device=device)
             supply = _supplies[device, stream] = _Supply(filled, 0)
-        supply.used += count
-        return supply.counters[supply.used - count : supply.used]
+        start, supply.used = supply.used, supply.used + taken
+        return supply.counters[start : start + count]

@@ -101,7 +101,9 @@ def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[An
     attributes: dict[Any, Any] = {}
     for position, parameter in enumerate(launch.kernel.params):
         value = launch.arguments[parameter.name]
-        if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
+        as_it_is = parameter.do_not_specialize
+        is_one = isinstance(value, int) and value == 1 and not as_it_is
+        if parameter.is_constexpr or value is None or is_one:
             signature[parameter.name] = "constexpr"
             constants[parameter.name] = value
             continue
@@ -113,7 +115,7 @@ def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[An
             aligned = True  # torch's allocator gives multiples of 512 bytes
         else:
             signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            aligned = value % 16 == 0
+            aligned = value % 16 == 0 and not as_it_is
         if aligned:
             attributes[(position,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes

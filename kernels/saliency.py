@@ -76,9 +76,8 @@ def gradient_map(
     gives zeros. A map that is not finite everywhere gives NaN everywhere: it is reported, and not
     spread to the other images of the batch.
 
-    On a GPU this is one Triton launch, and one fill of its counters if maps are normalised. The
-    result has the same bits every time, and an image the same bits in any batch. It never belongs
-    to an autograd graph.
+    On a GPU this is one Triton launch. The result has the same bits every time, and an image the
+    same bits in any batch. It never belongs to an autograd graph.
 
     Args:
         gradient: (B, C, H, W), float32, float16, bfloat16 or float64. Contiguous and channels-last

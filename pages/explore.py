@@ -202,7 +202,7 @@ def show_maps(
     with columns[0]:
         st.markdown("**What the model sees**")
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
-    for column, attribution in zip(columns[1:], explanation.maps.values(), strict=False):
+    for column, attribution in zip(columns[1:cells], explanation.maps.values(), strict=True):
         info = cam.methods()[attribution.method]
         blended = cam.overlay(seen, attribution.heatmap[0], colormap, alpha, info.percentile)
         content = png_bytes(blended)

@@ -19,12 +19,13 @@ def addresses(given):
 
 
 def test_gives_each_launch_its_own_zeros(monkeypatch):
-    monkeypatch.setattr(counters, "SUPPLY", 10)
+    monkeypatch.setattr(counters, "SUPPLY", 16)
     kept, seen = [], set()
-    for count in (3, 4, 3, 1, 10, 2):  # the fourth begins a new supply, and so does the fifth
+    for count in (3, 5, 3, 1, 16, 2):  # the fourth begins a new supply, and so do the last two
         given = counters.supplied(count, CPU, stream=7)
         assert given.shape == (count,)
         assert given.dtype == torch.int32
+        assert (given.data_ptr() - given.untyped_storage().data_ptr()) % 16 == 0
         assert not given.any()
         assert not addresses(given) & seen
         seen |= addresses(given)

@@ -62,6 +62,17 @@ CASES = {
         "lambda a, g: kernels.fused_cam(a, g, kernels.RULES)",
         "a, g",
     ),
+    "overlay": (
+        "i = torch.empty(2, 56, 56, 3, device='cuda:0', dtype=torch.uint8);"
+        "h = torch.empty(2, 7, 7, device='cuda:0')",
+        "lambda i, h: kernels.overlay(i, h)",
+        "i, h",
+    ),
+    "masked_batch": (
+        "i = torch.empty(3, 56, 56, device='cuda:0'); m = torch.empty(8, 7, 7, device='cuda:0')",
+        "lambda i, m: kernels.masked_batch(i, m)",
+        "i, m",
+    ),
     "gradient_map": (
         "g = torch.empty(2, 3, 56, 56, device='cuda:0')",
         "lambda g: kernels.gradient_map(g, normalise=True)",
