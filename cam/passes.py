@@ -54,6 +54,16 @@ class Passes:
         with evaluation_mode(self.module), torch.inference_mode(False):
             yield self
 
+    @contextmanager
+    def through(self, module: nn.Module) -> Iterator[None]:
+        """Send inputs through another module for a while, with the same counters and progress."""
+        own = self.module
+        self.module = module
+        try:
+            yield
+        finally:
+            self.module = own
+
     def expect(self, total: int) -> None:
         """Say how many more inputs the method will send through the model."""
         self._total = self._done + total

@@ -4,8 +4,7 @@ They need no gradients and look at no layer, so they explain any model that can 
 they feed to it is made batch by batch, and no more than one batch of it exists at a time.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -175,7 +174,7 @@ def rise(
     network = passes.module
     if isinstance(captured.targets, Tensor) and captured.logits.shape[1] > 1:
         network = _Probabilities(network)
-    with stand_in(passes, network):
+    with passes.through(network):
         for part in passes.chunks(masks):
             shift = shifts[part]
             weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
@@ -224,17 +223,6 @@ class _Probabilities(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, classes), each row adding up to 1."""
         return run_model(self.network, pixels).softmax(1)
-
-
-@contextmanager
-def stand_in(passes: Passes, module: nn.Module) -> Iterator[None]:
-    """Let the passes run another module for a while, with the same counters and progress."""
-    own = passes.module
-    passes.module = module
-    try:
-        yield
-    finally:
-        passes.module = own
 
 
 def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:

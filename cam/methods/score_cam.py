@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import kernels
 from cam.capture import LayerCapture, run_model
 from cam.errors import ModelError
-from cam.methods.perturbation import stand_in
 from cam.methods.registry import register
 from cam.passes import Passes
 from cam.types import Maps, Needs
@@ -106,7 +105,7 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     network = passes.module
     behind = _Behind(network, network.get_submodule(layer.name), captured.inputs[:1])
     passes.forwards += behind.compare(activations[:1])
-    with stand_in(passes, behind):
+    with passes.through(behind):
         for image, channels in enumerate(live):
             behind.picture = captured.inputs[image : image + 1]
             for part in passes.chunks(len(channels)):
