@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import kernels
-from cam.capture import Capture, capture
+from cam.capture import Capture, capture, check_batch
 from cam.errors import CamWarning, InputError, MethodError, ModelError, TargetError
 from cam.methods.registry import Method, method
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
+from cam.models.preset import preset_layers
 from cam.models.state import original_module
 from cam.passes import Passes, Report
 from cam.targets import Targets
@@ -78,13 +79,13 @@ def attribute(
     except (ValueError, RuntimeError) as error:
         # The environment asks for kernels that cannot run here.
         raise InputError(str(error)) from None
+    check_batch(module, batch)
     start = time.perf_counter()
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
         # A layer that does not exist is told also where no method would look at it.
         if needs.layer or layers is not None:
-            preset = model.layers if isinstance(model, Model) and layers is None else layers
-            at = resolve_layers(module, preset)
+            at = resolve_layers(module, _preset(model, batch) if layers is None else layers)
         at = at if needs.layer else []
         captured = capture(module, batch, targets, at, needs, _class_index(model))
         shared = Cost(1, int(needs.gradients or needs.input_gradient), _since(start, batch))
@@ -102,6 +103,12 @@ def attribute(
         )
     _warn_if_not_finite(results)
     return results
+
+
+def _preset(model: Model | nn.Module, batch: Tensor) -> tuple[str, ...]:
+    if isinstance(model, Model):
+        return model.layers
+    return preset_layers(original_module(model), lambda: batch[:1])
 
 
 def _check_options(fusion: str, batch_size: int) -> None:

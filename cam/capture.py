@@ -5,7 +5,7 @@ until a wanted layer has put out its feature maps; there they become a leaf of a
 frozen model works, parameters get no gradients, and the backward ends where it should.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,8 @@ from torch.utils.hooks import RemovableHandle
 
 import kernels
 from cam.errors import InputError, LayerError, ModelError
-from cam.models.layers import is_channels_last
+from cam.models.forward import run_model
+from cam.models.layouts import Layout, extra_tokens, find_layout
 from cam.models.state import device_of, evaluation_mode
 from cam.targets import Targets, select_scores
 from cam.types import Maps, Needs, TargetFunction
@@ -30,12 +31,14 @@ class LayerCapture:
         name: Dotted name of the layer.
         activations: (B, C, h, w), detached.
         gradients: (B, C, h, w) of the scores by the activations; None if no method needs them.
+        layout: How the layer itself puts them out: tokens and (B, h, w, C) are read as maps here.
         rules: Rules of :func:`kernels.fused_cam` that the methods of this call ask for.
     """
 
     name: str
     activations: Tensor
     gradients: Tensor | None
+    layout: Layout
     rules: tuple[str, ...] = ()
 
     def rule(self, name: str) -> Maps:
@@ -83,24 +86,30 @@ class _Recorder:
     A layer that runs several times (a shared ReLU) is recorded at its last run.
     """
 
-    def __init__(self, picture: Tensor) -> None:
+    def __init__(self, module: nn.Module, picture: Tensor) -> None:
         self._picture = picture
+        self._before = extra_tokens(module)
         self.outputs: dict[str, Tensor] = {}
+        self.layouts: dict[str, Layout] = {}
         self._versions: dict[str, int] = {}
 
-    def hook(self, name: str) -> Callable[[nn.Module, object, object], Tensor]:
-        def record(module: nn.Module, _inputs: object, output: object) -> Tensor:
-            if not isinstance(output, Tensor) or output.ndim != 4:
+    def hook(self, name: str) -> Callable[[nn.Module, object, object], object]:
+        def record(_module: nn.Module, _inputs: object, whole: object) -> object:
+            # A block may hand on its attention beside its tokens, as Hugging Face's do.
+            output = whole[0] if isinstance(whole, tuple) and whole else whole
+            if not isinstance(output, Tensor) or output.ndim not in (3, 4):
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise LayerError(
-                    f"layer {name!r} puts out {shape}, not feature maps (B, C, h, w); "
-                    "choose a convolutional layer"
+                    f"layer {name!r} puts out {shape}, neither feature maps (B, C, h, w) nor "
+                    "tokens (B, N, C); choose another layer"
                 )
-            if is_channels_last(output, self._picture):
+            layout = find_layout(output, self._picture, self._before)
+            if layout is None:
                 raise LayerError(
-                    f"layer {name!r} puts out {tuple(output.shape)}, which looks like "
-                    "(B, h, w, C); choose a layer with feature maps (B, C, h, w)"
+                    f"layer {name!r} puts out {tuple(output.shape)}, which is no map of a batch of "
+                    f"shape {tuple(self._picture.shape)}; choose another layer"
                 )
+            self.layouts[name] = layout
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
                 torch.set_grad_enabled(True)
@@ -108,7 +117,8 @@ class _Recorder:
             self._versions[name] = output._version
             # The network goes on with a copy: an in-place ReLU behind the layer would change the
             # recorded maps, and cannot work on a leaf.
-            return output.clone()
+            copy = output.clone()
+            return (copy, *whole[1:]) if isinstance(whole, tuple) else copy
 
         return record
 
@@ -156,13 +166,11 @@ def capture(
         class_index: From a label to its index.
 
     Raises:
-        InputError: The batch has the wrong kind, shape or device.
         LayerError: A layer did not run, has no feature maps, or the score does not depend on it.
         ModelError: The output is no tensor, or the score does not depend on the input.
         TargetError: The target does not fit the output.
     """
-    _check_batch(module, batch)
-    recorder = _Recorder(batch)
+    recorder = _Recorder(module, batch)
     with ExitStack() as stack:
         was_training = stack.enter_context(evaluation_mode(module))
         # Tensors made in inference mode can never be part of a graph.
@@ -195,7 +203,7 @@ def capture(
         scores=scores.detach(),
         targets=explained,
         layers=tuple(
-            LayerCapture(name, values.detach(), gradient, tuple(sorted(needs.rules)))
+            _layer(name, recorder.layouts[name], values, gradient, tuple(sorted(needs.rules)))
             for (name, _), values, gradient in zip(layers, outputs, layer_gradients, strict=True)
         ),
         input_gradient=input_gradient,
@@ -203,43 +211,11 @@ def capture(
     )
 
 
-def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
-    """Run a model on a batch and give its logits.
-
-    They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
-    such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
-
-    Raises:
-        ModelError: It fails on the batch, or does not put out a tensor.
-    """
-    try:
-        output = module(pixels)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
-        ) from error
-    logits = _logits(output)
-    if logits is None:
-        raise ModelError(
-            f"the model puts out a {type(output).__name__} without logits; wrap it in a module "
-            "that returns them as a tensor"
-        )
-    return logits
-
-
-def _logits(output: object) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    for name in ("logits", "out"):
-        inside = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if isinstance(inside, Tensor):
-            return inside
-    if isinstance(output, tuple | list):
-        return next((one for one in output if isinstance(one, Tensor)), None)
-    return None
+def _layer(
+    name: str, layout: Layout, values: Tensor, gradient: Tensor | None, rules: tuple[str, ...]
+) -> LayerCapture:
+    maps = None if gradient is None else layout.maps(gradient)
+    return LayerCapture(name, layout.maps(values.detach()), maps, layout, rules)
 
 
 def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
@@ -251,7 +227,12 @@ def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
     return list(torch.autograd.grad(scores.sum(), wanted, allow_unused=True))
 
 
-def _check_batch(module: nn.Module, batch: object) -> None:
+def check_batch(module: nn.Module, batch: object) -> None:
+    """Refuse what cannot be a batch for this module.
+
+    Raises:
+        InputError: It has the wrong kind, shape or device.
+    """
     if not isinstance(batch, Tensor):
         raise InputError(
             f"the batch is a {type(batch).__name__}, not a tensor; model.prepare(pictures) makes "

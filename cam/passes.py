@@ -8,8 +8,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cam.capture import Capture, run_model
+from cam.capture import Capture
 from cam.errors import Cancelled, ModelError
+from cam.models.forward import run_model
 from cam.models.state import evaluation_mode
 from cam.targets import select_scores
 from cam.types import Progress

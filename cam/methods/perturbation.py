@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from cam.capture import Capture, run_model
+from cam.capture import Capture
 from cam.errors import MethodError
 from cam.methods.registry import register
+from cam.models.forward import run_model
 from cam.passes import Passes
 from cam.types import Maps, Needs
 

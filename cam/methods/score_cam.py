@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from cam.capture import LayerCapture, run_model
+from cam.capture import LayerCapture
 from cam.errors import ModelError
 from cam.methods.registry import register
+from cam.models.forward import run_model
 from cam.passes import Passes
 from cam.types import Maps, Needs
 

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cam.errors import InputError, ModelError, TargetError, nearest
+from cam.errors import InputError, LayerError, ModelError, TargetError, nearest
 from cam.images import ImageSource, load_image
-from cam.models.layers import LayerInfo, Layers, feature_layers, preset_layers, resolve_layers
+from cam.models.layers import LayerInfo, Layers, feature_layers, resolve_layers
 from cam.models.preprocessing import Transform, mean_and_std, seen_part, standard_transform
+from cam.models.preset import preset_layers
 from cam.models.state import device_of, evaluation_mode, original_module
 
 
@@ -66,7 +67,14 @@ class Model:
     def layers(self) -> tuple[str, ...]:
         """The preset: dotted names of the layers that are explained unless a call names others."""
         if self._layers is None:
-            self._layers = preset_layers(self.module)
+            with self.lock:
+                try:
+                    self._layers = preset_layers(self.module, self._blank)
+                except ModelError as error:
+                    raise LayerError(
+                        f"no layer was found to explain {self.name} at, because {error}; name one "
+                        "with layers=…"
+                    ) from None
         return self._layers
 
     def to(self, device: str | torch.device) -> "Model":
@@ -144,8 +152,11 @@ class Model:
     def feature_layers(self) -> tuple[LayerInfo, ...]:
         """Every layer with feature maps, in the order in which they run; costs one forward."""
         with self.lock:
-            blank = Image.new("RGB", (256, 256))
-            return tuple(feature_layers(self.module, self.prepare(blank)))
+            return tuple(feature_layers(self.module, self._blank()))
+
+    def _blank(self) -> Tensor:
+        """A picture of the size that the transform gives, (1, 3, H, W)."""
+        return self.prepare(Image.new("RGB", (256, 256)))
 
     def predict(self, batch: Tensor) -> Tensor:
         """Class probabilities of a batch, (B, classes) float32, from one forward pass."""

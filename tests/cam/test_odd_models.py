@@ -45,19 +45,6 @@ def test_the_preset_has_a_map_with_positions(name, layer):
     assert found.raw.std() > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "layer"), [("torchvision/swin_t", "features.7"), ("timm/nest_tiny", None)]
-)
-def test_feature_maps_with_channels_last_are_refused(name, layer):
-    """Read as (B, C, h, w) they would give a map of 7 × 768, stretched over the picture."""
-    model = cam.load_model(name, weights=None)
-    batch = model.prepare(cam.sample("chelsea"))
-    with pytest.raises(cam.LayerError, match=re.escape("looks like (B, h, w, C)")):
-        cam.attribute(model, batch, "gradcam", layers=layer)
-    shapes = [one.shape for one in model.feature_layers]
-    assert all(height == width for _, height, width in shapes)
-
-
 def test_one_channel_of_a_square_map_is_still_a_map():
     """(B, 8, 8, 8) can be read both ways; it is what convolutions give."""
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Linear(512, 2)).eval()

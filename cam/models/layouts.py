@@ -1,0 +1,130 @@
+"""How a layer's output lies: as feature maps, as rows of pixels, or as a sequence of tokens.
+
+Networks hand on what they know of a picture as (B, C, h, w), as (B, h, w, C) (Swin and others), or
+as (B, N, C), where the N tokens are the h·w cells of a grid, row by row, and others that stand for
+no place: a class token, registers. A layout gives each of them as maps (B, C, h, w), without a
+copy, and puts maps back into their place.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+# Class, distillation and register tokens; DINOv3 and its like have five in all.
+_MOST_EXTRA = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the maps of a picture lie in an output.
+
+    Attributes:
+        kind: ``"maps"`` (B, C, h, w), ``"rows"`` (B, h, w, C) or ``"tokens"`` (B, N, C).
+        grid: (h, w).
+        before: How many tokens stand in front of the grid; 0 but for tokens.
+        after: How many stand behind it.
+    """
+
+    kind: str
+    grid: tuple[int, int]
+    before: int = 0
+    after: int = 0
+
+    def maps(self, output: Tensor) -> Tensor:
+        """The output, or a gradient by it, as (B, C, h, w): a view of the same memory."""
+        if self.kind == "maps":
+            return output
+        if self.kind == "rows":
+            return output.permute(0, 3, 1, 2)
+        cells = output[:, self.before : output.shape[1] - self.after]
+        return cells.transpose(1, 2).view(len(cells), -1, *self.grid)
+
+    def output(self, maps: Tensor, like: Tensor) -> Tensor:
+        """Maps (N, C, h, w) as the layer would put them out.
+
+        Args:
+            maps: For N inputs.
+            like: An output of the layer, for N or for 1: its tokens that stand for no place are
+                taken.
+
+        Returns:
+            A tensor of its own, which may be changed in place.
+        """
+        if self.kind == "maps":
+            return maps.clone()
+        if self.kind == "rows":
+            return maps.permute(0, 2, 3, 1).clone()
+        whole = like.expand(len(maps), -1, -1).clone()
+        whole[:, self.before : like.shape[1] - self.after] = maps.flatten(2).transpose(1, 2)
+        return whole
+
+
+def find_layout(output: Tensor, picture: Tensor, before: int | None = None) -> Layout | None:
+    """Tell how an output lies from the proportions of the picture, which maps have too.
+
+    Args:
+        output: Of a layer, with the batch first.
+        picture: (B, 3, H, W) what went into the network.
+        before: How many tokens stand in front of the grid, where the network says so.
+
+    Returns:
+        None where no part of the output can be a map of the picture.
+    """
+    if not output.is_floating_point() or output.shape[:1] != picture.shape[:1]:
+        return None
+    if output.ndim == 4:
+        first, second, third = output.shape[1:]
+        rows = _difference(first, second, picture)
+        # Where both would do it is what convolutions give.
+        if is_map_of(first, second, picture) and rows < _difference(second, third, picture):
+            return Layout("rows", (first, second))
+        return Layout("maps", (second, third))
+    if output.ndim == 3:
+        return _tokens(output.shape[1], picture, before)
+    return None
+
+
+def extra_tokens(module: nn.Module) -> int | None:
+    """How many tokens timm's networks say they put in front of the grid."""
+    for child in module.modules():
+        found = getattr(child, "num_prefix_tokens", None)
+        if isinstance(found, int):
+            return found
+    return None
+
+
+def is_map_of(rows: int, columns: int, picture: Tensor) -> bool:
+    """Whether a grid has the proportions of a picture (B, 3, H, W), to a cell or two."""
+    return _difference(rows, columns, picture) <= 2 * max(picture.shape[-2:])
+
+
+def _difference(rows: int, columns: int, picture: Tensor) -> int:
+    height, width = picture.shape[-2:]
+    return abs(rows * width - columns * height)
+
+
+def _tokens(count: int, picture: Tensor, before: int | None) -> Layout | None:
+    """The grid that as many cells as possible belong to, with those around it in front."""
+    height, width = picture.shape[-2:]
+    best: Layout | None = None
+    for stride in range(1, max(height, width) + 1):
+        for grid in _grids(height, width, stride):
+            extra = count - grid[0] * grid[1]
+            if grid[0] * grid[1] < 2 or not 0 <= extra <= _MOST_EXTRA:
+                continue
+            # The network's own word counts, unless it is of another part of the network.
+            front = before if before is not None and before <= extra else extra
+            told = before is not None and before == extra
+            if told:
+                return Layout("tokens", grid, front, extra - front)
+            if best is None or extra < best.before + best.after:
+                best = Layout("tokens", grid, front, extra - front)
+    return best
+
+
+def _grids(height: int, width: int, stride: int) -> set[tuple[int, int]]:
+    """Grids of patches with a stride, with the rest at the edge cut off or padded."""
+    return {
+        (height // stride, width // stride),
+        (-(-height // stride), -(-width // stride)),
+    }
