@@ -102,6 +102,7 @@ class Attribution:
         layers: Dotted names of the layers used; empty for a method of the pixels.
         method: Name of the method.
         cost: Passes and seconds that it took.
+        precision: In which the network computed: "fp32", "tf32", "fp16", "bf16" or "fp64".
     """
 
     heatmap: Tensor
@@ -112,6 +113,7 @@ class Attribution:
     layers: tuple[str, ...]
     method: str
     cost: Cost
+    precision: str
 
     def notes(self) -> list[tuple[int, str]]:
         """What a reader of the maps should know, as (image, sentence).
