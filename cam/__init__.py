@@ -5,16 +5,20 @@ The names below are the public interface; everything else may change.
 
 from cam import targets
 from cam.attribute import attribute
+from cam.data.dataset import Dataset, Item
+from cam.data.source import dataset
 from cam.errors import (
     CamError,
     CamWarning,
     Cancelled,
     CheckpointError,
+    DataError,
     ImageError,
     InputError,
     LayerError,
     MethodError,
     ModelError,
+    RunError,
     TargetError,
 )
 from cam.images import load_image, sample, samples
@@ -41,8 +45,11 @@ __all__ = [
     "Cancelled",
     "CheckpointError",
     "Cost",
+    "DataError",
+    "Dataset",
     "ImageError",
     "InputError",
+    "Item",
     "LayerError",
     "Method",
     "MethodError",
@@ -51,9 +58,11 @@ __all__ = [
     "ModelError",
     "Needs",
     "Progress",
+    "RunError",
     "TargetError",
     "__version__",
     "attribute",
+    "dataset",
     "load_image",
     "load_model",
     "method",

@@ -36,6 +36,14 @@ class InputError(CamError):
     """A batch that is no (B, 3, H, W) float tensor on the model's device."""
 
 
+class DataError(CamError):
+    """A data set that cannot be opened, or whose annotation does not fit its pictures."""
+
+
+class RunError(CamError):
+    """A run that cannot be started, continued, written or read."""
+
+
 class Cancelled(CamError):
     """The caller's progress callback answered that the work is not wanted any more."""
 

@@ -14,6 +14,7 @@ RANKS = {
     "errors": 0,
     "types": 1,
     "images": 2,
+    "data": 3,
     "models": 3,
     "targets": 3,
     "capture": 4,
@@ -22,9 +23,11 @@ RANKS = {
     "attribute": 7,
     "render": 7,
     "files": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 10,
+    "evaluate": 9,
+    "__init__": 10,
+    "cli_evaluate": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 
 
