@@ -21,6 +21,8 @@ from cam.errors import (
     RunError,
     TargetError,
 )
+from cam.evaluate.evaluate import evaluate
+from cam.evaluate.run import Run
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
     gradient_cam,
@@ -58,11 +60,13 @@ __all__ = [
     "ModelError",
     "Needs",
     "Progress",
+    "Run",
     "RunError",
     "TargetError",
     "__version__",
     "attribute",
     "dataset",
+    "evaluate",
     "load_image",
     "load_model",
     "method",

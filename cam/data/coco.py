@@ -45,7 +45,9 @@ class SegmentTruth:
                     draw.polygon([float(number) for number in polygon], fill=1)
         except (TypeError, ValueError, KeyError, IndexError):
             raise DataError("its segmentation is damaged") from None
-        return np.logical_or(mask, np.asarray(canvas))
+        drawn: np.ndarray = np.asarray(canvas)
+        mask |= drawn
+        return mask
 
     def facts(self) -> object:
         """The segmentations and their size."""

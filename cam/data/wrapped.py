@@ -131,4 +131,5 @@ def _mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
     size = tuple(image.shape[1:]) if isinstance(image, Tensor) else image.size[::-1]
     if found.shape != size:
         raise DataError(f"its mask is {found.shape}, but the picture is {size}")
-    return np.not_equal(found, 0)
+    inside: np.ndarray = found != 0
+    return inside

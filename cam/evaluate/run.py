@@ -1,0 +1,354 @@
+"""A run that is read: scores, leaderboard, images, failures, costs."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from cam.errors import RunError, nearest
+from cam.evaluate import statistics
+from cam.evaluate.store import Store
+
+if TYPE_CHECKING:
+    import pandas
+
+# DuckDB spills to the disk beyond this.
+MEMORY = "600MB"
+# What a leaderboard can be taken apart by; each is a column made from an item's facts.
+BY = {
+    "class": "coalesce(i.label, 'unknown')",
+    "correct": "CASE WHEN i.correct THEN 'correct' WHEN NOT i.correct THEN 'wrong' "
+    "ELSE 'unknown' END",
+    "confidence": "CASE WHEN i.confidence IS NULL THEN 'unknown' "
+    "WHEN i.confidence < 0.25 THEN '0.00–0.25' WHEN i.confidence < 0.5 THEN '0.25–0.50' "
+    "WHEN i.confidence < 0.75 THEN '0.50–0.75' ELSE '0.75–1.00' END",
+}
+_RETRIES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class RunImage:
+    """What a run knows of one item.
+
+    Attributes:
+        facts: Number, id, path, target, label, prediction, confidence, and why it was skipped.
+        scores: A DataFrame of method, metric, value, status, reason.
+        heatmaps: Method → (side, side) float32 in [0, 1]; empty where none were kept.
+        picture: What the model saw, small; None where none was kept.
+    """
+
+    facts: dict[str, Any]
+    scores: "pandas.DataFrame"
+    heatmaps: dict[str, np.ndarray]
+    picture: Image.Image | None
+
+
+class Run:
+    """A run's folder, finished or not; nothing is written to it.
+
+    Attributes:
+        store: The folder.
+        config: Everything that determined the result.
+        notes: Where it was made.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.config: dict[str, Any] = store.facts["config"]
+        self.notes: dict[str, Any] = store.facts.get("notes", {})
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """Read a folder that :func:`cam.evaluate` wrote.
+
+        Raises:
+            RunError: There is no run, or it cannot be read.
+        """
+        return cls(Store.open(path))
+
+    def __repr__(self) -> str:
+        return f"cam.Run({str(self.path)!r}, {self.done} of {self.total} images)"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.store.path
+
+    @property
+    def total(self) -> int:
+        """How many items the data have."""
+        return self.store.items
+
+    @property
+    def done(self) -> int:
+        """How many of them are stored."""
+        return self.store.done()
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods' keys, in the order of the call."""
+        return [one["key"] for one in self.config["methods"]]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics' keys, in the order of the call."""
+        return [one["key"] for one in self.config["metrics"]]
+
+    @property
+    def directions(self) -> dict[str, int]:
+        """Metric → +1 where higher is better, else -1."""
+        return {one["key"]: one["direction"] for one in self.config["metrics"]}
+
+    def scores(self) -> "pandas.DataFrame":
+        """One row an image, method and metric, in that order.
+
+        Columns: ``item``, ``id``, ``method``, ``metric``, ``value`` (float32), ``status`` ("ok";
+        "nan": undefined for this image; "failed": the method or metric failed on it; "skipped": the
+        image could not be read) and ``reason``.
+        """
+        import pandas
+
+        found = self._query("SELECT item, method, metric, value, status, reason FROM scores")
+        names = self._query("SELECT item, id FROM items").set_index("item")["id"]
+        # A category for each item: the name is stored once, not once a row.
+        places = names.index.get_indexer(found["item"])
+        found.insert(1, "id", pandas.Categorical.from_codes(places, categories=names))
+        return found
+
+    def leaderboard(self, by: str | None = None) -> "pandas.DataFrame":
+        """Each method by each metric.
+
+        Args:
+            by: None, or "class", "correct" or "confidence": apart for the groups of images with
+                that class, with a right or wrong prediction, with so much confidence in it.
+
+        Returns:
+            Columns ``method``, ``metric``, ``mean``, ``low`` and ``high`` (95 % interval of the
+            mean), ``median``, ``n`` (values it stands on), ``nan`` (undefined), ``failed``,
+            ``skipped`` (pictures that could not be read) and ``rank`` (1 is the best mean of that
+            metric); with ``by`` a column of that name before them.
+        """
+        if by is not None and by not in BY:
+            raise RunError(f"a leaderboard cannot be taken apart by {by!r}; {nearest(by, BY)}")
+        group = f"{BY[by]} AS part" if by else "'' AS part"
+        joined = "scores s JOIN items i USING (item)" if by else "scores s"
+        table = self._query(
+            f"""
+            SELECT {group}, metric, method,
+                   avg(value::DOUBLE) FILTER (status = 'ok') AS mean,
+                   stddev_samp(value::DOUBLE) FILTER (status = 'ok') AS deviation,
+                   skewness(value::DOUBLE) FILTER (status = 'ok') AS skew,
+                   median(value) FILTER (status = 'ok') AS median,
+                   count(*) FILTER (status = 'ok') AS n,
+                   count(*) FILTER (status = 'nan') AS nan,
+                   count(*) FILTER (status = 'failed') AS failed,
+                   count(*) FILTER (status = 'skipped') AS skipped
+            FROM {joined} GROUP BY ALL ORDER BY part, metric, method
+            """
+        )
+        low, high = statistics.interval_from_moments(
+            table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
+        )
+        table["low"], table["high"] = low, high
+        # One value, or all alike: no skewness, and an interval only where there is more than one.
+        flat = table["skew"].isna() & (table["n"] > 1)
+        table.loc[flat, ["low", "high"]] = table.loc[flat, ["mean", "mean"]].to_numpy()
+        few = table["n"].between(2, statistics.EXACT)
+        if few.any():
+            self._draw_again(table, few, group, joined)
+        table["rank"] = np.nan
+        for (_, metric), rows in table.groupby(["part", "metric"], observed=True).groups.items():
+            means = table.loc[rows, "mean"]
+            table.loc[rows, "rank"] = statistics.ranked(means, self.directions[str(metric)])
+        columns = ["mean", "low", "high", "median", "n", "nan", "failed", "skipped", "rank"]
+        found = table[["part", "method", "metric", *columns]]
+        return found.rename(columns={"part": by}) if by else found.drop(columns="part")
+
+    def _draw_again(
+        self, table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
+    ) -> None:
+        """Bootstrap the groups that are small, in place."""
+        places = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
+        values = self._query(
+            f"""
+            WITH named AS (SELECT {group}, metric, method, item, value, status FROM {joined})
+            SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS found
+            FROM named WHERE status = 'ok' GROUP BY ALL
+            HAVING count(*) BETWEEN 2 AND {statistics.EXACT}
+            """
+        )
+        for row in values.itertuples():
+            place = places[(row.part, row.metric, row.method)]
+            table.loc[place, ["low", "high"]] = statistics.interval(np.asarray(row.found))
+
+    def values(self, metric: str) -> "pandas.DataFrame":
+        """One row an item, one column a method; NaN where there is no value."""
+        if metric not in self.metrics:
+            raise RunError(f"the run has no metric {metric!r}; {nearest(metric, self.metrics)}")
+        found = self._query("SELECT item, method, value FROM scores WHERE metric = ?", [metric])
+        table = found.pivot(index="item", columns="method", values="value")
+        return table.reindex(columns=self.methods)
+
+    def comparisons(self, metric: str) -> "pandas.DataFrame":
+        """Every pair of methods by one metric; see :func:`cam.evaluate.statistics.paired`."""
+        return statistics.paired(self.values(metric), self.directions[metric])
+
+    def ranks(self, metric: str) -> dict[str, Any]:
+        """Average ranks by one metric; see :func:`cam.evaluate.statistics.friedman`."""
+        return statistics.friedman(self.values(metric), self.directions[metric])
+
+    def agreement(self) -> "pandas.DataFrame":
+        """Kendall's τ-b between the metrics; see :func:`cam.evaluate.statistics.agreement`."""
+        found: pandas.DataFrame = statistics.agreement(
+            {metric: self.values(metric) for metric in self.metrics}, self.directions
+        )
+        return found
+
+    def items(self) -> "pandas.DataFrame":
+        """One row an image: what it is, and what the model said of it."""
+        return self._query("SELECT * FROM items")
+
+    def image(self, number: int) -> RunImage:
+        """What the run knows of one item.
+
+        Raises:
+            RunError: It is not stored.
+        """
+        import pandas
+
+        facts = self._query("SELECT * FROM items WHERE item = ?", [int(number)])
+        if facts.empty:
+            raise RunError(
+                f"the run has no image {number}; it has {self.done} of {self.total}, from 0"
+            )
+        scores = self._query(
+            "SELECT method, metric, value, status, reason FROM scores WHERE item = ?",
+            [int(number)],
+        )
+        maps = self._query("SELECT method, side, heatmap FROM maps WHERE item = ?", [int(number)])
+        pictures = self._query("SELECT jpeg FROM pictures WHERE item = ?", [int(number)])
+        return RunImage(
+            {
+                key: None if pandas.isna(value) else value
+                for key, value in facts.astype(object).iloc[0].items()
+            },
+            scores,
+            {
+                row.method: np.frombuffer(row.heatmap, np.uint8)
+                .reshape(row.side, row.side)
+                .astype(np.float32)
+                / 255
+                for row in maps.itertuples()
+            },
+            Image.open(io.BytesIO(pictures["jpeg"].iloc[0])) if len(pictures) else None,
+        )
+
+    def failures(self) -> "pandas.DataFrame":
+        """Every value that is missing, with its reason: item, id, method, metric, status, reason.
+
+        A picture that could not be read has one row, without a method and a metric.
+        """
+        return self._query(
+            """
+            SELECT item, id, NULL::VARCHAR AS method, NULL::VARCHAR AS metric,
+                   'skipped' AS status, reason FROM items WHERE reason IS NOT NULL
+            UNION ALL
+            SELECT s.item, id, method::VARCHAR, metric::VARCHAR, status::VARCHAR, s.reason
+            FROM scores s JOIN items USING (item) WHERE status IN ('failed', 'nan')
+            ORDER BY item, method NULLS FIRST, metric
+            """
+        )
+
+    def costs(self) -> "pandas.DataFrame":
+        """What each method took, and each metric of its maps.
+
+        Columns: ``method``, ``metric`` (missing for the maps themselves), ``images``, ``forwards``
+        and ``backwards`` (batches through the network; those that methods share count for each),
+        ``seconds``, ``images_per_second`` and ``peak_bytes`` (of a GPU's memory).
+        """
+        return self._query(
+            """
+            SELECT method, metric, sum(images)::BIGINT AS images,
+                   sum(forwards)::BIGINT AS forwards, sum(backwards)::BIGINT AS backwards,
+                   sum(seconds) AS seconds, sum(images) / nullif(sum(seconds), 0)
+                   AS images_per_second, max(peak_bytes) AS peak_bytes
+            FROM costs GROUP BY method, metric ORDER BY metric NULLS FIRST, method
+            """
+        )
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write the scores as ``.csv`` or ``.parquet``.
+
+        Raises:
+            RunError: Another ending, or it cannot be written.
+        """
+        target = Path(path)
+        if target.suffix not in (".csv", ".parquet"):
+            raise RunError(f"scores are exported as .csv or .parquet, not {target.suffix!r}")
+        how = "HEADER" if target.suffix == ".csv" else "FORMAT parquet, COMPRESSION zstd"
+        temporary = target.with_name(f".{target.name}.writing")
+        name = str(temporary).replace("'", "''")
+        try:
+            self._query(
+                f"""
+                COPY (SELECT item, id, method, metric, value, status, s.reason FROM scores s
+                      JOIN (SELECT item, id FROM items) USING (item)
+                      ORDER BY item, method, metric) TO '{name}' ({how})
+                """
+            )
+            temporary.replace(target)
+        except (OSError, RunError) as error:
+            temporary.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error)
+            raise RunError(f"cannot write {str(target)!r}: {reason}") from None
+        return target
+
+    def _query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
+        """Ask DuckDB; tables are views of the shards' files, names in the order of the call."""
+        import duckdb
+
+        for attempt in range(_RETRIES):
+            files = {name: self.store.files(name) for name in ("scores", "items", "costs")}
+            files |= {name: self.store.files(name) for name in ("maps", "pictures")}
+            if not files["scores"]:
+                raise RunError(f"the run {str(self.path)!r} has no image done yet")
+            with duckdb.connect() as database:
+                database.execute(f"SET memory_limit = '{MEMORY}'")
+                # No telemetry, no extensions from the network, no progress bar on a terminal.
+                database.execute("SET enable_progress_bar = false")
+                for kind, names in (("methods", self.methods), ("metrics", self.metrics)):
+                    told = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+                    database.execute(f"CREATE TYPE {kind} AS ENUM ({told})")
+                database.execute("CREATE TYPE statuses AS ENUM ('ok', 'nan', 'failed', 'skipped')")
+                for name, paths in files.items():
+                    if name not in sql:
+                        continue
+                    enums = {"method": "methods", "metric": "metrics", "status": "statuses"}
+                    has = {
+                        "scores": ("method", "metric", "status"),
+                        "costs": ("method", "metric"),
+                        "maps": ("method",),
+                    }.get(name, ())
+                    casts = ", ".join(f"{one}::{enums[one]} AS {one}" for one in has)
+                    replaced = f"REPLACE ({casts})" if casts else ""
+                    listed = ", ".join("'" + one.replace("'", "''") + "'" for one in paths)
+                    database.execute(
+                        f"CREATE VIEW {name} AS SELECT * {replaced} FROM read_parquet([{listed}])"
+                    )
+                try:
+                    return database.execute(sql, parameters).df()
+                except duckdb.IOException as error:
+                    # The writer merges shards; what was listed may be part of a larger file by now.
+                    if attempt == _RETRIES - 1:
+                        told = str(error).splitlines()[0]
+                        raise RunError(
+                            f"the run {str(self.path)!r} cannot be read: {told}"
+                        ) from None
+                except duckdb.Error as error:
+                    told = str(error).splitlines()[0]
+                    raise RunError(f"the run {str(self.path)!r} cannot be read: {told}") from None
+        raise AssertionError

@@ -1,0 +1,222 @@
+"""Is a difference more than noise? Intervals, paired tests, ranks, agreement.
+
+Images are the sample: an interval or a test says what other images of the same kind would give with
+this model. SciPy, statsmodels and scikit-posthocs compute; NaN is left out pair by pair or row by
+row, and every table says how many values it stands on.
+"""
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+
+LEVEL = 0.95
+# Up to here the images are drawn again; beyond, the same interval follows from three moments.
+EXACT = 256
+RESAMPLES = 2_000
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean, bootstrapped: bias-corrected and accelerated (BCa).
+
+    Args:
+        values: (n,) without NaN.
+
+    Returns:
+        (low, high), the mean itself where all values are one, NaN for fewer than two.
+
+    Up to 256 values ``scipy.stats.bootstrap`` draws 2,000 resamples. For more it is
+    :func:`interval_from_moments`: by then that agrees with the limit of many resamples better than
+    2,000 of them do, and it is read from one pass over a table of any size.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, np.float64)
+    count = len(values)
+    if count < 2:
+        return (np.nan, np.nan)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    if not deviation > 1e-12 * max(abs(mean), 1e-300):
+        return (mean, mean)
+    if count > EXACT:
+        low, high = interval_from_moments(count, mean, deviation, float(stats.skew(values)))
+        return (float(low), float(high))
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="BCa",
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return (float(found.low), float(found.high))
+
+
+def interval_from_moments(
+    count: Any, mean: Any, deviation: Any, skewness: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The interval that the BCa bootstrap of a mean tends to, but for terms of order 1 / n.
+
+    mean + s / √n · (z + γ (2z² + 1) / (6 √n)) at z = ±1.96: Hall 1992, "The Bootstrap and
+    Edgeworth Expansion", section 3.10 (the second-order correct end points).
+
+    Args:
+        count: n, any shape.
+        mean: The sample's mean.
+        deviation: Its standard deviation s.
+        skewness: Its skewness γ.
+    """
+    from scipy import stats
+
+    root = np.sqrt(np.asarray(count, np.float64))
+    ends = []
+    for z in stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2]):
+        ends.append(mean + deviation / root * (z + skewness * (2 * z * z + 1) / (6 * root)))
+    return (ends[0], ends[1])
+
+
+def paired(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame":
+    """Every pair of methods on the same images: Wilcoxon's signed-rank test with Holm's correction.
+
+    Args:
+        values: One row an image, one column a method; NaN where undefined.
+        direction: +1 where higher is better, else -1.
+
+    Returns:
+        One row a pair: ``better`` and ``worse`` (by the mean difference), ``n`` images that have
+        both, ``difference`` (of ``better`` from ``worse``, in the metric's own sign) with its 95 %
+        interval ``low``, ``high``, ``wins`` and ``losses`` of ``better``, ``p`` two-sided, ``holm``
+        corrected for the number of pairs. With no difference at all p is 1.
+    """
+    import pandas
+    from scipy import stats
+    from statsmodels.stats.multitest import multipletests
+
+    rows = []
+    for one, other in combinations(values.columns, 2):
+        both = values[[one, other]].dropna()
+        difference = both[one].to_numpy(np.float64) - both[other].to_numpy(np.float64)
+        better, worse = one, other
+        if len(difference) and difference.mean() * direction < 0:
+            better, worse, difference = other, one, -difference
+        low, high = interval(difference)
+        test = 1.0
+        if len(difference) and difference.any():
+            test = float(stats.wilcoxon(difference).pvalue)
+        rows.append(
+            {
+                "better": better,
+                "worse": worse,
+                "n": len(difference),
+                "difference": float(difference.mean()) if len(difference) else np.nan,
+                "low": low,
+                "high": high,
+                "wins": int((difference * direction > 0).sum()),
+                "losses": int((difference * direction < 0).sum()),
+                "p": test if len(difference) else np.nan,
+            }
+        )
+    table = pandas.DataFrame(
+        rows,
+        columns=["better", "worse", "n", "difference", "low", "high", "wins", "losses", "p"],
+    )
+    table["holm"] = np.nan
+    sound = table["p"].notna()
+    if sound.any():
+        table.loc[sound, "holm"] = multipletests(table.loc[sound, "p"], method="holm")[1]
+    return table
+
+
+def friedman(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
+    """Do methods differ at all, and which of them by more than chance would?
+
+    Friedman's test, then Nemenyi's (Demšar 2006, "Statistical Comparisons of Classifiers over
+    Multiple Data Sets"): two methods differ if their average ranks do by the critical difference
+    q √(k (k + 1) / (6 n)), q being the studentised range's quantile over √2.
+
+    Args:
+        values: One row an image, one column a method; rows with a NaN are left out.
+        direction: +1 where higher is better, else -1.
+
+    Returns:
+        ``n`` images, ``statistic`` and ``p`` (NaN for fewer than three methods), ``ranks`` (method
+        → average rank, 1 best), ``critical_difference`` and ``nemenyi`` (k, k) p-values, a
+        DataFrame (None for fewer than two methods or images).
+    """
+    from scipy import stats
+
+    whole = values.dropna()
+    count, methods = whole.shape
+    ranks = stats.rankdata(-direction * whole.to_numpy(np.float64), axis=1)
+    found: dict[str, Any] = {
+        "n": count,
+        "statistic": np.nan,
+        "p": np.nan,
+        "ranks": {
+            name: float(ranks[:, place].mean()) if count else np.nan
+            for place, name in enumerate(whole.columns)
+        },
+        "critical_difference": np.nan,
+        "nemenyi": None,
+    }
+    if count < 2 or methods < 2:
+        return found
+    quantile = stats.studentized_range.ppf(LEVEL, methods, np.inf) / np.sqrt(2)
+    found["critical_difference"] = float(quantile * np.sqrt(methods * (methods + 1) / (6 * count)))
+    # Where every image ranks all methods alike, nothing is left to test.
+    if methods > 2 and (ranks != ranks[:, :1]).any():
+        statistic, found["p"] = map(float, stats.friedmanchisquare(*whole.to_numpy().T))
+        found["statistic"] = statistic
+    import scikit_posthocs
+
+    found["nemenyi"] = scikit_posthocs.posthoc_nemenyi_friedman(whole)
+    return found
+
+
+def agreement(scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]) -> Any:
+    """Do metrics agree on which method is better? Kendall's τ-b between them, image by image.
+
+    Tomsett et al. 2020, "Sanity Checks for Saliency Metrics": where metrics do not agree, a ranking
+    by one of them says little.
+
+    Args:
+        scores: Metric → one row an image, one column a method.
+        directions: Metric → +1 where higher is better, else -1.
+
+    Returns:
+        A DataFrame, metric by metric, of τ averaged over the images where both metrics order the
+        methods in some way; NaN where there is none. The attribute ``attrs["n"]`` has their number.
+    """
+    import pandas
+
+    names = list(scores)
+    signs = {}
+    for name in names:
+        values = scores[name].to_numpy(np.float64) * directions[name]
+        left, right = np.triu_indices(values.shape[1], 1)
+        # τ-b is the cosine between the signs of all pairs' differences.
+        signs[name] = np.sign(values[:, left] - values[:, right])
+    table = pandas.DataFrame(np.nan, index=names, columns=names)
+    counts = pandas.DataFrame(0, index=names, columns=names)
+    for one in names:
+        for other in names:
+            a, b = signs[one], signs[other]
+            sound = ~np.isnan(a) & ~np.isnan(b)
+            a, b = np.where(sound, a, 0), np.where(sound, b, 0)
+            lengths = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+            # A NaN anywhere in a row would make it a τ of fewer methods.
+            use = (lengths > 0) & sound.all(1)
+            if use.any():
+                table.loc[one, other] = float(((a * b).sum(1)[use] / lengths[use]).mean())
+            counts.loc[one, other] = int(use.sum())
+    table.attrs["n"] = counts
+    return table
+
+
+def ranked(means: "pandas.Series", direction: int) -> "pandas.Series":
+    """1 for the best mean; equal ones share the mean of their places; NaN has none."""
+    return (-direction * means).rank(method="average")

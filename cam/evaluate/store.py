@@ -1,0 +1,243 @@
+"""A run's folder: written so that whatever is in it is whole, whenever the writer dies.
+
+::
+
+    run.json                       what determines the result, and where it was made
+    lock                           held while a process writes
+    log.txt                        what happened, line by line
+    shards/00000000-00000016/      items 0 to 15: scores, items, costs, maps, pictures (.parquet)
+
+A shard is written as a folder under a temporary name, and then renamed: it is there or it is not.
+When all shards of a block are there they are merged into one, of a wider range, before they are
+removed; of ranges that overlap, the widest counts.
+"""
+
+import fcntl
+import io
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cam.errors import RunError
+
+TABLES = ("scores", "items", "costs", "maps", "pictures")
+# Rows of scores that one merged file holds, about.
+BLOCK_ROWS = 1_000_000
+BLOCK_SHARDS = 256
+_WRITING = ".writing-"
+
+Range = tuple[int, int]
+
+
+class Store:
+    """A run's folder.
+
+    Args:
+        path: The folder.
+        facts: What ``run.json`` holds: ``config``, which determines the result, and ``notes``.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path, self.facts = path, facts
+        config = facts["config"]
+        self.items: int = config["data"]["items"]
+        self.shard_size: int = config["shard_size"]
+        rows = self.shard_size * len(config["methods"]) * len(config["metrics"])
+        self.block = self.shard_size * max(1, min(BLOCK_SHARDS, BLOCK_ROWS // rows))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Store":
+        """A folder that a run was started in.
+
+        Raises:
+            RunError: It is none, or was written by a later version.
+        """
+        folder = Path(path)
+        try:
+            facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            return cls(folder, facts)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"there is no run in {str(folder)!r}: it has no run.json") from None
+        except OSError as error:
+            raise RunError(f"the run {str(folder)!r} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise RunError(f"{str(folder / 'run.json')!r} is damaged or of no run") from None
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any], notes: dict[str, Any]) -> "Store":
+        """A new run's folder; the caller holds its lock.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        facts = {"config": config, "notes": notes}
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        with writing(path):
+            (path / "shards").mkdir(parents=True, exist_ok=True)
+            temporary = path / f"{_WRITING}run.json"
+            _write(temporary, text.encode())
+            temporary.replace(path / "run.json")
+        return cls(path, json.loads(text))
+
+    def ranges(self) -> list[Range]:
+        """The ranges of items that are stored, in order, without those inside of others."""
+        found = []
+        try:
+            names = [entry.name for entry in os.scandir(self.path / "shards")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(f"the run {str(self.path)!r} cannot be read: {error.strerror}") from None
+        for name in names:
+            first, _, last = name.partition("-")
+            if first.isdigit() and last.isdigit():
+                found.append((int(first), int(last)))
+        outermost: list[Range] = []
+        for start, stop in sorted(found, key=lambda one: (one[0], -one[1])):
+            if not outermost or stop > outermost[-1][1]:
+                outermost.append((start, stop))
+        return outermost
+
+    def done(self) -> int:
+        """How many items are stored."""
+        return sum(stop - start for start, stop in self.ranges())
+
+    def files(self, table: str) -> list[str]:
+        """The Parquet files of one of the tables, in the order of the items."""
+        return [str(self._folder(one) / f"{table}.parquet") for one in self.ranges()]
+
+    def write(self, shard: Range, tables: Mapping[str, Any]) -> None:
+        """Store a shard; when this returns it is done, also if the machine then loses power.
+
+        Raises:
+            RunError: The disk is full, or the folder cannot be written.
+        """
+        import pyarrow.parquet as parquet
+
+        with writing(self.path):
+            target = self._folder(shard)
+            temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=target.parent))
+            try:
+                for name, table in tables.items():
+                    buffer = io.BytesIO()
+                    parquet.write_table(table, buffer, compression="zstd")
+                    _write(temporary / f"{name}.parquet", buffer.getvalue())
+                temporary.chmod(0o755)
+                if target.exists():
+                    shutil.rmtree(target)
+                temporary.rename(target)
+                _sync_folder(target.parent)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+
+    def merge(self) -> None:
+        """Merge every block whose shards are all there, the last one too.
+
+        Blocks begin at fixed items, so the files are the same however often the run was stopped.
+        """
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+
+        stored = self.ranges()
+        for start in range(0, self.items, self.block):
+            stop = min(start + self.block, self.items)
+            inside = [one for one in stored if start <= one[0] and one[1] <= stop]
+            if len(inside) < 2 or sum(b - a for a, b in inside) < stop - start:
+                continue
+            tables = {
+                name: arrow.concat_tables(
+                    [parquet.read_table(self._folder(one) / f"{name}.parquet") for one in inside]
+                ).unify_dictionaries()
+                for name in TABLES
+            }
+            self.write((start, stop), tables)
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what a killed writer left half written, and shards that were merged."""
+        kept = {self._folder(one).name for one in self.ranges()}
+        with writing(self.path):
+            for entry in os.scandir(self.path / "shards"):
+                if entry.name not in kept:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+    def log(self, text: str) -> None:
+        """Add a line with the time to ``log.txt``.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n"
+        with writing(self.path), (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def _folder(self, shard: Range) -> Path:
+        return self.path / "shards" / f"{shard[0]:08d}-{shard[1]:08d}"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run's lock; the system lets it go when the process ends, in whatever way.
+
+    Raises:
+        RunError: Another process holds it, or the folder cannot be written.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / "lock").open("a+", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise RunError(
+                f"the run {str(path)!r} is being written by {holder}; wait for it, or write into "
+                "another folder"
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"the run {str(path)!r} cannot be locked: {error.strerror}; use a file system that "
+                "has locks"
+            ) from None
+        with writing(path):
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise RunError(
+            f"cannot write into {str(path)!r}: {reason}; what was done before is kept"
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
