@@ -6,6 +6,7 @@ row, and every table says how many values it stands on.
 """
 
 from itertools import combinations
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,11 +71,10 @@ def interval_from_moments(
         deviation: Its standard deviation s.
         skewness: Its skewness γ.
     """
-    from scipy import stats
-
     root = np.sqrt(np.asarray(count, np.float64))
     ends = []
-    for z in stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2]):
+    for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+        z = NormalDist().inv_cdf(share)
         ends.append(mean + deviation / root * (z + skewness * (2 * z * z + 1) / (6 * root)))
     return (ends[0], ends[1])
 
@@ -215,8 +215,3 @@ def agreement(scores: dict[str, "pandas.DataFrame"], directions: dict[str, int])
             counts.loc[one, other] = int(use.sum())
     table.attrs["n"] = counts
     return table
-
-
-def ranked(means: "pandas.Series", direction: int) -> "pandas.Series":
-    """1 for the best mean; equal ones share the mean of their places; NaN has none."""
-    return (-direction * means).rank(method="average")
