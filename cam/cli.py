@@ -4,26 +4,19 @@ Exit status: 0 done, 1 failed, 2 wrong usage. Results go to standard output, eve
 said about them to standard error.
 """
 
-import json
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 import cam
 import kernels
-from cam.errors import (
-    CamError,
-    ImageError,
-    LayerError,
-    MethodError,
-    TargetError,
-    nearest,
-)
+from cam.cli_common import as_json as print_json
+from cam.cli_common import load, model_options, told
+from cam.cli_evaluate import COMMANDS
+from cam.errors import ImageError, LayerError, nearest
 from cam.files import distinct_stems, npz_bytes, record, write_explanation
 from cam.images import Photo, read_image
 from cam.models.load import BUNDLED
@@ -32,67 +25,19 @@ from cam.models.model import Model
 BATCH = 8
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn an error of the library into its sentence and an exit status."""
-    try:
-        yield
-    except (MethodError, LayerError, TargetError) as error:
-        raise click.UsageError(str(error)) from None
-    except CamError as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _model_options(command: Any) -> Any:
-    """The options that say which model, shared by the commands that load one."""
-    for option in reversed(
-        [
-            click.option(
-                "--model", "-m", "name", default=BUNDLED, show_default=True, help="See `models`."
-            ),
-            click.option(
-                "--weights",
-                default="DEFAULT",
-                help="A .safetensors or .pth file, or `none` for random weights.",
-            ),
-            click.option(
-                "--device",
-                type=click.Choice(["auto", "cpu", "cuda"]),
-                default="auto",
-                show_default=True,
-                help="auto takes a GPU where there is one.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def _load(name: str, weights: str, device: str) -> Model:
-    if name not in cam.model_names():
-        raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("there is no CUDA device here; use --device cpu")
-    return cam.load_model(
-        name, weights=None if weights.lower() == "none" else weights, device=device
-    )
-
-
-def _as_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(cam.__version__, prog_name="cam")
 def main() -> None:
     """Explain what a vision model sees."""
 
 
+for _command in COMMANDS:
+    main.add_command(_command)
+
+
 @main.command()
 @click.argument("images", nargs=-1, required=True)
-@_model_options
+@model_options
 @click.option(
     "--method", "methods", multiple=True, default=("gradcam", "saliency"), show_default=True
 )
@@ -124,13 +69,13 @@ def explain(
     """
     # Pillow warns of large, cut and odd files; each is refused or noted in our own words.
     warnings.filterwarnings("ignore", module="PIL")
-    with _told():
+    with told():
         asked = [cam.method(method) for method in methods]
         if colormap not in kernels.COLORMAPS:
             raise click.UsageError(
                 f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
             )
-        model = _load(name, weights, device)
+        model = load(name, weights, device)
         stems = distinct_stems(images)
         named = dict(zip(stems, images, strict=True))
         failed = 0
@@ -147,7 +92,7 @@ def explain(
             if photos:
                 records += _explain(model, photos, asked, target, layers, out, colormap, alpha)
     if as_json:
-        _as_json(records)
+        print_json(records)
     else:
         for one in records:
             label, probability = one["target"]["label"], one["target"]["probability"]
@@ -204,7 +149,7 @@ def models(pattern: str, as_json: bool) -> None:
     """List the models that load by name, those with PATTERN in their name."""
     found = [name for name in cam.model_names() if pattern.lower() in name.lower()]
     if as_json:
-        _as_json(found)
+        print_json(found)
         return
     for name in found:
         click.echo(f"{name}{'   (bundled, needs no network)' if name == BUNDLED else ''}")
@@ -217,7 +162,7 @@ def models(pattern: str, as_json: bool) -> None:
 def list_methods(as_json: bool) -> None:
     """List the attribution methods."""
     if as_json:
-        _as_json(
+        print_json(
             {
                 name: {
                     "title": info.title,
@@ -237,19 +182,19 @@ def list_methods(as_json: bool) -> None:
 
 
 @main.command("layers")
-@_model_options
+@model_options
 @click.option("--json", "as_json", is_flag=True)
 def list_layers(name: str, weights: str, device: str, as_json: bool) -> None:
     """List a model's layers that have feature maps, in the order in which they run."""
-    with _told():
-        model = _load(name, weights, device)
+    with told():
+        model = load(name, weights, device)
         found = model.feature_layers
         try:
             preset = model.layers
         except LayerError:
             preset = ()
     if as_json:
-        _as_json(
+        print_json(
             [
                 {
                     "name": one.name,

@@ -25,9 +25,10 @@ RANKS = {
     "files": 7,
     "evaluate": 9,
     "__init__": 10,
-    "cli_evaluate": 11,
-    "cli": 12,
-    "__main__": 13,
+    "cli_common": 11,
+    "cli_evaluate": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 
 
