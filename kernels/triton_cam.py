@@ -45,7 +45,8 @@ SHAPES = (
     # the compiler spilled for half precision.
     Shape(most_pixels=1024, block_c=8, block_s=1024, tiles=2, num_warps=32),
 )
-# Larger planes are walked in chunks of pixels, 16 bytes of A and of G a thread, by bytes an element.
+# Larger planes are walked in chunks of pixels, 16 bytes of A and of G a thread. By bytes an
+# element.
 WALKS = {
     2: Shape(most_pixels=2**31 - 1, block_c=16, block_s=256, tiles=1, num_warps=16),
     4: Shape(most_pixels=2**31 - 1, block_c=16, block_s=128, tiles=1, num_warps=16),
