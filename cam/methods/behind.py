@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +57,8 @@ class Behind(nn.Module):
         network: It comes back as it was after each pass.
         way: How a pass is made. ``"alone"``: what stands in front of the layer is there for one
             picture, and broadcasts. ``"repeated"``: it is there once for each input, without a
-            copy, as concatenations need it. ``"whole"``: the network runs from the start. Empty until
-            it is chosen.
+            copy, as concatenations need it. ``"whole"``: the network runs from the start. Empty
+            until it is chosen.
     """
 
     def __init__(self, network: nn.Module, layer: LayerCapture) -> None:
@@ -143,7 +145,6 @@ class Behind(nn.Module):
         """What the layer puts out, for maps (N, C, h, w); the next part may change it in place."""
         if isinstance(self._like, tuple):
             rest = _each(self._like[1:], lambda value: _repeated(value, len(activations)))
-            assert isinstance(rest, tuple)
             return (self._layout.output(activations, self._like[0]), *rest)
         assert isinstance(self._like, Tensor)
         return self._layout.output(activations, self._like)
@@ -170,8 +171,8 @@ class Behind(nn.Module):
         count = None if self.way == ALONE else len(activations)
         answers: dict[nn.Module, list[Callable[[], object]]] = {}
         for call in self._before:
-            answers.setdefault(call.module, []).append(lambda call=call: call.answer(count))
-        answers.setdefault(self._layer[0], []).append(lambda: self._output(activations))
+            answers.setdefault(call.module, []).append(partial(call.answer, count))
+        answers.setdefault(self._layer[0], []).append(partial(self._output, activations))
         with ExitStack() as stack:
             for module, own in answers.items():
                 stack.enter_context(_answering(module, own))
@@ -207,7 +208,7 @@ def _repeated(value: Tensor, count: int) -> Tensor:
     return value.expand(count, *value.shape).flatten(0, 1) if value.ndim else value
 
 
-def _each(value: object, change: Callable[[Tensor], Tensor]) -> object:
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A module's output with each of its tensors changed."""
     if isinstance(value, Tensor):
         return change(value)

@@ -1,4 +1,4 @@
-"""What lies behind a layer, by itself: the same logits as a whole pass, and nothing in front runs."""
+"""What lies behind a layer, by itself: the logits of a whole pass, and nothing in front runs."""
 
 import pytest
 import torch
