@@ -21,6 +21,7 @@ from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
     gradient_cam,
     integrated,
+    modified_backward,
     noise,
     perturbation,
     pixel_gradient,
