@@ -23,6 +23,7 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     integrated,
     modified_backward,
     noise,
+    paths,
     perturbation,
     pixel_gradient,
     projection_cam,
