@@ -109,7 +109,12 @@ def straight(
 
 
 def completeness(
-    captured: Capture, passes: Passes, raw: Tensor, starts: Tensor, what: str
+    captured: Capture,
+    passes: Passes,
+    raw: Tensor,
+    starts: Tensor,
+    what: str,
+    advice: str = "; more steps bring them nearer",
 ) -> tuple[tuple[int, str], ...]:
     """Remarks on the images whose map does not add up to what it should: y(x) - y(x').
 
@@ -121,6 +126,7 @@ def completeness(
         raw: (B, H, W) signed maps.
         starts: (B, C, H, W) the baselines x'.
         what: What a baseline is, in words.
+        advice: What ends the sentence.
     """
     owner = torch.arange(len(starts), device=starts.device)
     parts = [passes.scores(starts[part], owner[part]) for part in passes.chunks(len(starts))]
@@ -135,7 +141,7 @@ def completeness(
                 (
                     image,
                     f"the map adds up to {one:.3g}, but the score is {other:.3g} above that of "
-                    f"{what}{share}; more steps bring them nearer",
+                    f"{what}{share}{advice}",
                 )
             )
     return tuple(remarks)

@@ -77,7 +77,7 @@ def test_the_map_adds_up_to_what_the_score_is_above_the_references(own):
         with torch.no_grad():
             expected = network(batch[image : image + 1])[0, 2] - network(others)[:, 2].mean()
         assert abs(expected) > 0.015
-        assert abs(found.raw[image].sum() - expected) <= 0.02 * abs(expected)
+        assert abs(found.raw[image].sum() - expected) <= 0.04 * abs(expected)
 
 
 def test_what_is_drawn_is_spread_evenly():
