@@ -19,9 +19,13 @@ from cam.errors import (
 )
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
+    deeplift,
+    expected,
     gradient_cam,
     integrated,
+    modified_backward,
     noise,
+    paths,
     perturbation,
     pixel_gradient,
     projection_cam,

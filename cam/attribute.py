@@ -197,6 +197,7 @@ def _attribution(
         layers=layers,
         method=one.name,
         cost=cost,
+        remarks=tuple(dict.fromkeys(remark for found in maps for remark in found.remarks)),
     )
 
 

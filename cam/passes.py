@@ -96,12 +96,19 @@ class Passes:
             found = self._halving(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
         return torch.cat(found)
 
-    def gradients(self, inputs: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients(
+        self,
+        inputs: Tensor,
+        owner: Tensor,
+        change: Callable[[Tensor], object] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The explained score of each input, and its gradient by the input.
 
         Args:
             inputs: (N, C, H, W) on the model's device.
             owner: (N,) int64, as for :meth:`scores`.
+            change: Called with the scores of each batch between its forward and its backward, for
+                a method that changes what nodes of their graph send back.
 
         Returns:
             Scores (N,) and gradients (N, C, H, W), detached.
@@ -118,6 +125,8 @@ class Passes:
                 scores = self._scores(pixels.clone(), owner[part])
                 if not scores.requires_grad:
                     raise ModelError("the target's score does not depend on the pixels")
+                if change is not None:
+                    change(scores)
                 (gradient,) = torch.autograd.grad(scores.sum(), pixels)
             self.backwards += 1
             return scores.detach(), gradient

@@ -82,10 +82,12 @@ class Maps:
     Attributes:
         raw: (B, h, w) before ReLU and normalisation, signed where the method is.
         normalised: (B, h, w) in [0, 1].
+        remarks: What the method itself found that a reader should know, as (image, sentence).
     """
 
     raw: Tensor
     normalised: Tensor
+    remarks: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,7 @@ class Attribution:
         layers: Dotted names of the layers used; empty for a method of the pixels.
         method: Name of the method.
         cost: Passes and seconds that it took.
+        remarks: What the method itself found that a reader should know; part of :meth:`notes`.
     """
 
     heatmap: Tensor
@@ -112,6 +115,7 @@ class Attribution:
     layers: tuple[str, ...]
     method: str
     cost: Cost
+    remarks: tuple[tuple[int, str], ...] = ()
 
     def notes(self) -> list[tuple[int, str]]:
         """What a reader of the maps should know, as (image, sentence).
@@ -119,7 +123,7 @@ class Attribution:
         An all-zero map says nothing about the picture and looks like a failure; it means that the
         layer's evidence speaks against the target, or that there is none.
         """
-        found = []
+        found = list(self.remarks)
         highest = self.raw.flatten(1).amax(1)
         lowest = self.raw.flatten(1).amin(1)
         for image, (low, high) in enumerate(zip(lowest.tolist(), highest.tolist(), strict=True)):
