@@ -27,6 +27,8 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda stacked: stacked.mean(0),
     "max": lambda stacked: stacked.amax(0),
 }
+# Those that are a method's own and no choice of the caller's.
+_FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {"product": lambda stacked: stacked.prod(0)}
 
 
 def attribute(
@@ -137,7 +139,7 @@ def _explained(one: Method, passes: Passes, shared: Cost, fusion: str) -> Attrib
         shared.backwards * info.needs.backward + passes.backwards,
         shared.seconds + _since(start, captured.inputs),
     )
-    return _attribution(one, captured, maps, fusion, cost)
+    return _attribution(one, captured, maps, info.fusion or fusion, cost)
 
 
 def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
@@ -207,10 +209,17 @@ def _upsampled(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
     peak, so the result is stretched to [0, 1] again.
     """
-    fused = FUSIONS[fusion](torch.stack([_at_size(one.normalised, size) for one in maps]))
-    low = fused.amin((1, 2), keepdim=True)
-    high = fused.amax((1, 2), keepdim=True)
-    return (fused - low) / (high - low + EPSILON)
+    upsampled = [_at_size(one.normalised, size) for one in maps]
+    if fusion == "product":
+        # Here pytorch-grad-cam stretches each layer's map too.
+        upsampled = [_stretched(one) for one in upsampled]
+    return _stretched(_FUSED[fusion](torch.stack(upsampled)))
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    low = maps.amin((1, 2), keepdim=True)
+    high = maps.amax((1, 2), keepdim=True)
+    return (maps - low).div_(high - low + EPSILON)
 
 
 def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
@@ -218,7 +227,7 @@ def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
     if len(maps) == 1:
         return maps[0].raw
     finest = max((one.raw.shape[-2:] for one in maps), key=lambda size: size[0] * size[1])
-    return FUSIONS[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
+    return _FUSED[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
 
 
 def _at_size(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,6 +1,6 @@
 """Passes that a method makes for itself: counted, in batches, reported, and able to be stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,12 +8,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cam.capture import Capture
+from cam.capture import Capture, LayerCapture, capture
 from cam.errors import Cancelled, ModelError
 from cam.models.forward import run_model
 from cam.models.state import evaluation_mode
 from cam.targets import select_scores
-from cam.types import Progress
+from cam.types import Needs, Progress, TargetFunction
 
 Report = Callable[[Progress], object]
 T = TypeVar("T")
@@ -133,6 +133,61 @@ class Passes:
 
         found = self._halving(run, len(inputs))
         return torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+
+    def graphs(self, inputs: Tensor, owner: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
+        """What a method makes of the graph from pixels to scores, while it exists.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            owner: (N,) int64, as for :meth:`scores`.
+            use: From the pixels of a batch and its scores. It counts its backward passes itself.
+
+        Returns:
+            What it made of each batch.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            ModelError: The model fails on the inputs.
+        """
+
+        def run(part: slice) -> T:
+            with torch.enable_grad():
+                pixels = inputs[part].detach().requires_grad_()
+                return use(pixels, self._scores(pixels.clone(), owner[part]))
+
+        return self._halving(run, len(inputs))
+
+    def captures(
+        self,
+        inputs: Tensor,
+        targets: Tensor | Sequence[TargetFunction],
+        layers: Sequence[LayerCapture],
+        needs: Needs,
+    ) -> list[Capture]:
+        """The same as the shared passes gave, for other inputs or other targets.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            targets: (N,) int64 classes or N callables.
+            layers: Those to look at again.
+            needs: What of them.
+
+        Returns:
+            A capture of each batch.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            CamError: As for :func:`cam.capture.capture`.
+        """
+        at = [(layer.name, self.module.get_submodule(layer.name)) for layer in layers]
+
+        def run(part: slice) -> Capture:
+            found = capture(self.module, inputs[part], targets[part], at, needs, _no_labels)
+            self.forwards += 1
+            self.backwards += needs.backward
+            return found
+
+        return self._halving(run, len(inputs))
 
     def _scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
         output = run_model(self.module, inputs)

@@ -1,7 +1,7 @@
 """The small frozen records that travel between the parts of the library."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -83,11 +83,14 @@ class Maps:
         raw: (B, h, w) before ReLU and normalisation, signed where the method is.
         normalised: (B, h, w) in [0, 1].
         remarks: What the method itself found that a reader should know, as (image, sentence).
+        terms: Makes the (B, C, h, w) whose sum over the channels is raw; None where the map is no
+            such sum.
     """
 
     raw: Tensor
     normalised: Tensor
     remarks: tuple[tuple[int, str], ...] = ()
+    terms: Callable[[], Tensor] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

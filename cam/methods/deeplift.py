@@ -15,10 +15,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import kernels
-from cam.capture import Capture, run_model
+from cam.capture import Capture
 from cam.methods.checked import number
 from cam.methods.integrated import completeness
 from cam.methods.registry import register
+from cam.models.forward import run_model
 from cam.passes import Passes
 from cam.types import Maps, Needs
 

@@ -28,6 +28,8 @@ class MethodInfo:
         parameters: Parameter → default.
         percentile: Where the colours end when the map is shown. 100 is its maximum; a map with a
             few bright pixels among many dark ones is read better up to 99.
+        fusion: How the maps of several layers become one, where that is the method's own; None: as
+            the caller of :func:`cam.attribute` says.
         function: From a layer's or the pixels' capture to maps.
     """
 
@@ -40,6 +42,7 @@ class MethodInfo:
     citation: str
     parameters: Mapping[str, Any]
     percentile: float
+    fusion: str | None
     function: MethodFunction = field(repr=False)
 
 
@@ -90,6 +93,7 @@ def register(
     cost: str,
     citation: str,
     percentile: float = 100,
+    fusion: str | None = None,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Add a function to the list of methods; its docstring's first line describes it."""
 
@@ -112,6 +116,7 @@ def register(
             citation=citation,
             parameters=MappingProxyType(parameters),
             percentile=percentile,
+            fusion=fusion,
             function=function,
         )
         return function

@@ -12,6 +12,7 @@ import kernels
 from cam.capture import LayerCapture
 from cam.methods.behind import Behind
 from cam.methods.registry import register
+from cam.methods.weighted import weighted
 from cam.passes import Passes
 from cam.types import Maps, Needs
 
@@ -46,14 +47,9 @@ def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
         Maps (B, h, w) float32.
     """
     activations, inputs = layer.activations, passes.captured.inputs
-    count, channels = activations.shape[:2]
+    channels = activations.shape[1]
     masks = activations.flatten(0, 1)  # (B·C, h, w)
-    # All constant maps of an image give the same picture, so the first of them stands for all.
-    number = torch.arange(count * channels, device=masks.device).view(count, channels)
-    low, high = activations.flatten(2).aminmax(dim=2)
-    constant = low == high  # (B, C)
-    first = number[:, :1] + constant.int().argmax(1, keepdim=True)
-    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    tried, place = distinct(activations)
     passes.expect(len(tried))
     found = []
     for part in passes.chunks(len(tried)):
@@ -63,7 +59,24 @@ def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
         )
         found.append(passes.scores(seen, owner))
     weights = torch.cat(found).float()[place].softmax(1)  # (B, C)
-    return _weighted(weights, activations)
+    return weighted(weights, activations)
+
+
+def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
+    """Which maps (B, C, h, w) mask a picture in a way of their own.
+
+    All constant maps of an image give the same picture, so the first of them stands for all.
+
+    Returns:
+        Their numbers (M,), b·C + c each, and (B, C) which of the M stands for each map.
+    """
+    count, channels = activations.shape[:2]
+    number = torch.arange(count * channels, device=activations.device).view(count, channels)
+    low, high = activations.flatten(2).aminmax(dim=2)
+    constant = low == high  # (B, C)
+    first = number[:, :1] + constant.int().argmax(1, keepdim=True)
+    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    return tried, place
 
 
 @register(
@@ -122,10 +135,4 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
                 scores = passes.scores(ablated, torch.full_like(without, image))
                 whole = captured.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
-    return _weighted(weights, activations)
-
-
-def _weighted(weights: Tensor, activations: Tensor) -> Maps:
-    """Σ_c w_c A_c from (B, C) and (B, C, h, w)."""
-    raw = torch.einsum("bc,bchw->bhw", weights, activations.float())
-    return Maps(raw=raw, normalised=kernels.normalise(raw))
+    return weighted(weights, activations)
