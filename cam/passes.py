@@ -152,7 +152,8 @@ class Passes:
 
         def run(part: slice) -> T:
             with torch.enable_grad():
-                pixels = inputs[part].detach().requires_grad_()
+                # A copy also because tensors made in inference mode can never be part of a graph.
+                pixels = inputs[part].detach().clone().requires_grad_()
                 return use(pixels, self._scores(pixels.clone(), owner[part]))
 
         return self._halving(run, len(inputs))

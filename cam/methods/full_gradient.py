@@ -120,9 +120,10 @@ def _bias_of_norm(
     running_var: Tensor | None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    training: bool = False,
-    _momentum: float = 0.1,
-    eps: float = 1e-5,
+    *,
+    training: bool,
+    eps: float,
+    **_named: object,
 ) -> Tensor | None:
     if running_mean is None or running_var is None or training:
         return bias  # it takes mean and variance from the batch

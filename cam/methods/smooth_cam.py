@@ -38,9 +38,10 @@ def smoothgradcam_plus_plus(
     picture itself: w_c = Σ_s α_cs max(D_1, 0)_cs with α = D_2 / (2 D_2 + D_3 Σ_s A_cs), 0 where D_2
     is; map = Σ_c w_c A_c. D_2 in the numerator is Grad-CAM++'s, which the paper prints as D_1.
 
-    torchcam differs in two places: it takes max(G, 0) of the last copy alone, and sums D_3 A over
-    space in place of A. The two are the same where the gradient is the same at every place and for
-    every copy, as at the last layer of a network with a mean and one linear layer behind it.
+    torchcam differs in three places: it takes max(G, 0) and the A of the map from the last copy
+    alone, and sums D_3 A over space in place of A. But for the second, it is the same where the
+    gradient is the same at every place and for every copy, as it is where a mean and one linear
+    layer follow.
 
     The noise depends on the seed, the shape of a picture and the kind of device alone, so a picture
     has the same map in any batch.
