@@ -13,6 +13,8 @@ import kernels
 from cam.capture import Capture, capture, check_batch
 from cam.errors import CamWarning, InputError, MethodError, ModelError, TargetError
 from cam.methods.registry import Method, method
+from cam.methods.smoothing import eigen_smoothed, over_views
+from cam.methods.smoothing import own as own_parameters
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
 from cam.models.preset import preset_layers
@@ -28,7 +30,9 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda stacked: stacked.amax(0),
 }
 # Those that are a method's own and no choice of the caller's.
-_FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {"product": lambda stacked: stacked.prod(0)}
+_FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {
+    "product": lambda stacked: stacked.prod(0)
+}
 
 
 def attribute(
@@ -130,16 +134,36 @@ def _since(start: float, batch: Tensor) -> float:
 def _explained(one: Method, passes: Passes, shared: Cost, fusion: str) -> Attribution:
     start = time.perf_counter()
     captured, info = passes.captured, one.info
+    remarks: dict[tuple[int, str], None] = {}
+
+    def see() -> tuple[Tensor, Tensor]:
+        maps = _maps(one, passes)
+        if passes.captured is captured:
+            remarks.update(dict.fromkeys(remark for found in maps for remark in found.remarks))
+        return _heatmap_and_raw(one, passes.captured, maps, info.fusion or fusion)
+
     with passes.of(one.name):
-        own = (passes,) if info.needs.passes else ()
-        sources = captured.layers if info.needs.layer else (captured,)
-        maps = [info.function(source, *own, **one.parameters) for source in sources]
+        if one.parameters.get("aug_smooth"):
+            heatmap, raw = over_views(one, passes, see)
+        else:
+            heatmap, raw = see()
     cost = Cost(
         shared.forwards + passes.forwards,
         shared.backwards * info.needs.backward + passes.backwards,
         shared.seconds + _since(start, captured.inputs),
     )
-    return _attribution(one, captured, maps, info.fusion or fusion, cost)
+    return _attribution(one, captured, heatmap, raw, cost, tuple(remarks))
+
+
+def _maps(one: Method, passes: Passes) -> list[Maps]:
+    """What a method makes of each layer, or of the pixels."""
+    info, captured = one.info, passes.captured
+    own = (passes,) if info.needs.passes else ()
+    sources = captured.layers if info.needs.layer else (captured,)
+    maps = [info.function(source, *own, **own_parameters(one.parameters)) for source in sources]
+    if one.parameters.get("eigen_smooth"):
+        return [eigen_smoothed(one, found) for found in maps]
+    return maps
 
 
 def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
@@ -176,16 +200,27 @@ def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
     return refuse
 
 
+def _heatmap_and_raw(
+    one: Method, captured: Capture, maps: list[Maps], fusion: str
+) -> tuple[Tensor, Tensor]:
+    """The heatmap at the input's size, and the raw map."""
+    if not one.info.needs.layer:
+        return maps[0].normalised, maps[0].raw
+    size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
+    return _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
+
+
 def _attribution(
-    one: Method, captured: Capture, maps: list[Maps], fusion: str, cost: Cost
+    one: Method,
+    captured: Capture,
+    heatmap: Tensor,
+    raw: Tensor,
+    cost: Cost,
+    remarks: tuple[tuple[int, str], ...],
 ) -> Attribution:
     layers: tuple[str, ...] = ()
     if one.info.needs.layer:
-        size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
-        heatmap, raw = _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
         layers = tuple(layer.name for layer in captured.layers)
-    else:
-        heatmap, raw = maps[0].normalised, maps[0].raw
     # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
     # an answer.
     sound = captured.scores.isfinite() & captured.inputs.flatten(1).isfinite().all(1)
@@ -199,7 +234,7 @@ def _attribution(
         layers=layers,
         method=one.name,
         cost=cost,
-        remarks=tuple(dict.fromkeys(remark for found in maps for remark in found.remarks)),
+        remarks=remarks,
     )
 
 

@@ -65,6 +65,16 @@ class Passes:
         finally:
             self.module = own
 
+    @contextmanager
+    def explaining(self, captured: Capture) -> Iterator[None]:
+        """Explain what other passes gave for a while, with the same counters and progress."""
+        own = self.captured
+        self.captured = captured
+        try:
+            yield
+        finally:
+            self.captured = own
+
     def expect(self, total: int) -> None:
         """Say how many more inputs the method will send through the model."""
         self._total = self._done + total

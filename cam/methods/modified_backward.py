@@ -137,6 +137,7 @@ def deconvnet(captured: Capture, passes: Passes) -> Maps:
         "Localization, ICCV 2017, section 3.2"
     ),
     percentile=99,
+    sums=False,
 )
 def guided_gradcam(layer: LayerCapture, passes: Passes) -> Maps:
     """The edges of guided backpropagation, where Grad-CAM sees the class.

@@ -24,6 +24,7 @@ from kernels import normalise
         "Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, "
         "IJCNN 2020, equation 3"
     ),
+    sums=False,
 )
 def eigencam(layer: LayerCapture) -> Maps:
     """What a layer reacts to most, whatever the class: its maps' first principal component.
@@ -41,6 +42,7 @@ def eigencam(layer: LayerCapture) -> Maps:
     needs=Needs(layer=True, activations=True, gradients=True),
     cost="1 forward, and the backward down to the layer",
     citation="pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)",
+    sums=False,
 )
 def eigengradcam(layer: LayerCapture) -> Maps:
     """Eigen-CAM of activations times gradients, so that it asks about the class.
@@ -62,6 +64,7 @@ def eigengradcam(layer: LayerCapture) -> Maps:
         "Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using "
         "Kernel PCA, MMSP 2024; kernels as in scikit-learn, KernelPCA"
     ),
+    sums=False,
 )
 def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None = None) -> Maps:
     """Eigen-CAM along a curved axis: the first principal component of a kernel of the places.

@@ -63,7 +63,9 @@ def test_shapleycam_is_the_formula_in_float64():
     behind = nn.Sequential(*list(network)[1:])
     for image, target in enumerate(TARGETS):
         one = maps[image]
-        gradient = torch.autograd.functional.jacobian(lambda a, t=target: behind(a[None])[0, t], one)
+        gradient = torch.autograd.functional.jacobian(
+            lambda a, t=target: behind(a[None])[0, t], one
+        )
         # H A by central differences of the gradient along A.
         step = 1e-4
         above, below = (
@@ -177,7 +179,9 @@ def test_smoothgradcam_is_the_formula_in_float64():
             drawn = torch.randn(picture.shape, generator=generator)
             copy = picture + noise * (picture.max() - picture.min()) * drawn
             leaf = network[0](copy[None].double()).detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(nn.Sequential(*list(network)[1:])(leaf)[0, target], leaf)
+            (gradient,) = torch.autograd.grad(
+                nn.Sequential(*list(network)[1:])(leaf)[0, target], leaf
+            )
             powers = [old + gradient[0] ** (p + 1) / samples for p, old in enumerate(powers)]
         weights = []
         for channel in range(6):
@@ -350,7 +354,9 @@ def test_an_image_of_nan_stays_alone(name):
     asked = cam.method(name, **ALL[name])
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
         found = cam.attribute(network, broken, asked, targets=TARGETS, layers="0")[name]
-    assert found.raw[0].isnan().all() and near(found.raw[1], ours(network, name, **ALL[name]).raw[1])
+    assert found.raw[0].isnan().all() and near(
+        found.raw[1], ours(network, name, **ALL[name]).raw[1]
+    )
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -102,7 +102,9 @@ def test_cam_is_torchcams():
     assert near(found.heatmap, scaled / scaled.amax((1, 2), keepdim=True))
 
 
-@pytest.mark.parametrize("targets", [TARGETS, cam.targets.Contrast(3, 1)], ids=["class", "contrast"])
+@pytest.mark.parametrize(
+    "targets", [TARGETS, cam.targets.Contrast(3, 1)], ids=["class", "contrast"]
+)
 def test_cam_is_gradcam_where_a_mean_and_one_layer_follow(targets):
     network = Pooled()
     found, other = (ours(network, name, targets=targets) for name in ("cam", "gradcam"))
@@ -182,7 +184,9 @@ def test_an_image_of_nan_stays_alone(name):
 def test_takes_other_precisions(name, dtype):
     network = Pooled()
     expected = ours(network, name).raw
-    found = cam.attribute(network.to(dtype), pictures().to(dtype), name, targets=TARGETS, layers="2")
+    found = cam.attribute(
+        network.to(dtype), pictures().to(dtype), name, targets=TARGETS, layers="2"
+    )
     share = {"kpcacam": 0.2, "fem": 0.3}.get(name, 0.05) if dtype == torch.bfloat16 else 1e-4
     assert near(found[name].raw, expected, share)
 
@@ -190,7 +194,11 @@ def test_takes_other_precisions(name, dtype):
 @pytest.mark.parametrize(
     ("name", "parameters", "sentence"),
     [
-        ("kpcacam", {"kernel": "round"}, "kernel must be one of sigmoid, poly, rbf, cosine, linear"),
+        (
+            "kpcacam",
+            {"kernel": "round"},
+            "kernel must be one of sigmoid, poly, rbf, cosine, linear",
+        ),
         ("kpcacam", {"gamma": 0}, "gamma must be above 0, but is 0"),
         ("fem", {"sigmas": "two"}, "sigmas must be a number"),
         ("fem", {"sum_of": "all"}, "sum_of must be one of maps, masks, but is 'all'"),
