@@ -80,11 +80,15 @@ def parameters(module: nn.Module) -> int:
 
 
 def wake(module: nn.Module) -> None:
-    """Give a classifier that starts at zero, as some do before training, something to say."""
+    """Give what starts at zero, as some classifiers and last norms do, something to say."""
     for child in module.modules():
         weight = getattr(child, "weight", None)
-        if isinstance(child, nn.Linear | nn.Conv2d) and weight is not None and not weight.any():
+        if not isinstance(weight, nn.Parameter) or weight.any():
+            continue
+        if isinstance(child, nn.Linear | nn.Conv2d):
             nn.init.normal_(weight, std=0.02)
+        else:
+            nn.init.ones_(weight)
 
 
 def try_one(name: str) -> Row:

@@ -12,11 +12,13 @@ from torch.nn import functional
 import kernels
 from cam.capture import Capture, capture, check_batch
 from cam.errors import CamWarning, InputError, MethodError, ModelError, TargetError
+from cam.fidelity import fastest, most_careful
 from cam.methods.registry import Method, method
 from cam.methods.smoothing import eigen_smoothed, over_views
 from cam.methods.smoothing import own as own_parameters
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
+from cam.models.precision import check_precision, computing, used
 from cam.models.preset import preset_layers
 from cam.models.state import original_module
 from cam.passes import Passes, Report
@@ -45,6 +47,7 @@ def attribute(
     fusion: str = "mean",
     batch_size: int = 32,
     progress: Report | None = None,
+    precision: str | None = None,
 ) -> dict[str, Attribution]:
     """Explain a batch with one or more methods.
 
@@ -63,6 +66,9 @@ def attribute(
         batch_size: How many inputs a method with passes of its own sends through the model at once.
         progress: Called with a :class:`cam.Progress` after each of those batches; an answer of
             False cancels.
+        precision: In which the network computes: "fp32", "tf32", "fp16", "bf16", or "auto", the
+            fastest for each method whose maps were measured to stay the same. None: as the model
+            and torch are set.
 
     Returns:
         Method name → :class:`cam.Attribution`, in the order asked for. A method given twice with
@@ -73,9 +79,7 @@ def attribute(
             right. The model and the batch are as they were.
     """
     asked = _methods(methods)
-    needs = Needs()
-    for one in asked:
-        needs |= one.info.needs
+    needs = _union(asked)
     module = original_module(model.module if isinstance(model, Model) else model)
     if not isinstance(module, nn.Module):
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
@@ -86,29 +90,70 @@ def attribute(
         # The environment asks for kernels that cannot run here.
         raise InputError(str(error)) from None
     check_batch(module, batch)
-    start = time.perf_counter()
+    check_precision(precision, batch.device)
+    results: dict[str, Attribution] = {}
+    trained = False
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
         # A layer that does not exist is told also where no method would look at it.
         if needs.layer or layers is not None:
             at = resolve_layers(module, _preset(model, batch) if layers is None else layers)
-        at = at if needs.layer else []
-        captured = capture(module, batch, targets, at, needs, _class_index(model))
-        shared = Cost(1, int(needs.gradients or needs.input_gradient), _since(start, batch))
-        passes = Passes(module, captured, batch_size, progress)
-        results = {
-            key: _explained(one, passes, shared, fusion)
-            for key, one in zip(_keys(asked), asked, strict=True)
-        }
-    if captured.was_training:
+        for setting, together in _groups(asked, precision, batch.device).items():
+            start = time.perf_counter()
+            shared_needs = _union(together)
+            with computing(setting, batch.device):
+                captured = capture(
+                    module,
+                    batch,
+                    targets,
+                    at if shared_needs.layer else [],
+                    shared_needs,
+                    _class_index(model),
+                )
+                # In another precision the top class may be another one.
+                targets = captured.targets
+                trained |= captured.was_training
+                shared = Cost(1, int(shared_needs.backward), _since(start, batch))
+                passes = Passes(module, captured, batch_size, progress)
+                name = used(module, setting, batch.device)
+                for one in together:
+                    results[str(one)] = _explained(one, passes, shared, fusion, name)
+    if trained:
         warnings.warn(
             "the model was in training mode; it was explained in evaluation mode (dropout off, "
             "batch norm fixed) and put back",
             CamWarning,
             stacklevel=2,
         )
+    results = {key: results[str(one)] for key, one in zip(_keys(asked), asked, strict=True)}
     _warn_if_not_finite(results)
     return results
+
+
+def _groups(
+    asked: list[Method], precision: str | None, device: torch.device
+) -> dict[str | None, list[Method]]:
+    """Methods that share passes, by the precision of those.
+
+    Those without passes of their own share one, in the precision of the most careful of them.
+    """
+    if precision != "auto":
+        return {precision: asked}
+    wanted = {one: fastest(one.name, device) for one in asked}
+    sharing = [one for one in asked if not one.info.needs.passes]
+    common = most_careful([wanted[one] for one in sharing])
+    groups: dict[str | None, list[Method]] = {}
+    for one in sorted(asked, key=lambda one: one.info.needs.passes):
+        setting = wanted[one] if one.info.needs.passes else common
+        groups.setdefault(setting, []).append(one)
+    return groups
+
+
+def _union(methods: list[Method]) -> Needs:
+    needs = Needs()
+    for one in methods:
+        needs |= one.info.needs
+    return needs
 
 
 def _preset(model: Model | nn.Module, batch: Tensor) -> tuple[str, ...]:
@@ -131,7 +176,9 @@ def _since(start: float, batch: Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _explained(one: Method, passes: Passes, shared: Cost, fusion: str) -> Attribution:
+def _explained(
+    one: Method, passes: Passes, shared: Cost, fusion: str, precision: str
+) -> Attribution:
     start = time.perf_counter()
     captured, info = passes.captured, one.info
     remarks: dict[tuple[int, str], None] = {}
@@ -152,7 +199,7 @@ def _explained(one: Method, passes: Passes, shared: Cost, fusion: str) -> Attrib
         shared.backwards * info.needs.backward + passes.backwards,
         shared.seconds + _since(start, captured.inputs),
     )
-    return _attribution(one, captured, heatmap, raw, cost, tuple(remarks))
+    return _attribution(one, captured, heatmap, raw, cost, tuple(remarks), precision)
 
 
 def _maps(one: Method, passes: Passes) -> list[Maps]:
@@ -217,6 +264,7 @@ def _attribution(
     raw: Tensor,
     cost: Cost,
     remarks: tuple[tuple[int, str], ...],
+    precision: str,
 ) -> Attribution:
     layers: tuple[str, ...] = ()
     if one.info.needs.layer:
@@ -234,6 +282,7 @@ def _attribution(
         layers=layers,
         method=one.name,
         cost=cost,
+        precision=precision,
         remarks=remarks,
     )
 

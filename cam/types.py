@@ -107,6 +107,7 @@ class Attribution:
         layers: Dotted names of the layers used; empty for a method of the pixels.
         method: Name of the method.
         cost: Passes and seconds that it took.
+        precision: In which the network computed: "fp32", "tf32", "fp16", "bf16" or "fp64".
         remarks: What the method itself found that a reader should know; part of :meth:`notes`.
     """
 
@@ -118,6 +119,7 @@ class Attribution:
     layers: tuple[str, ...]
     method: str
     cost: Cost
+    precision: str
     remarks: tuple[tuple[int, str], ...] = ()
 
     def notes(self) -> list[tuple[int, str]]:

@@ -1,11 +1,16 @@
 """Calling a network, whatever it puts its logits in."""
 
 from collections.abc import Mapping
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from cam.errors import ModelError
+from cam.models.precision import casting, widened
+
+# Networks that flatten with `view` what they take to lie plane by plane.
+_needs_planes: WeakSet[nn.Module] = WeakSet()
 
 
 def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
@@ -14,11 +19,15 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
     such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
 
+    It computes in the precision of :func:`cam.models.precision.computing`, and on pixels with their
+    channels last, in which convolutions are faster, where the network can take them.
+
     Raises:
         ModelError: It fails on the batch, or does not put out a tensor.
     """
     try:
-        output = module(pixels)
+        with casting(pixels.device):
+            output = _called(module, pixels)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
@@ -32,7 +41,20 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
             f"the model puts out a {type(output).__name__} without logits; wrap it in a module "
             "that returns them as a tensor"
         )
-    return logits
+    return widened(logits)
+
+
+def _called(module: nn.Module, pixels: Tensor) -> object:
+    if pixels.ndim != 4 or module in _needs_planes:
+        return module(pixels)
+    try:
+        return module(pixels.contiguous(memory_format=torch.channels_last))
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error):
+            raise
+        found = module(pixels.contiguous())
+        _needs_planes.add(module)
+        return found
 
 
 def _logits(output: object) -> Tensor | None:

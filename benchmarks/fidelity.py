@@ -1,0 +1,161 @@
+"""How far each precision moves each method's maps from those in float32, and what it gains.
+
+``python -m benchmarks.fidelity`` explains the sample photos with the bundled model, the targets
+fixed to the top class in float32, with every method in every precision of this device. It writes
+``benchmarks/results/fidelity-DEVICE.json`` and ``.md`` (Spearman correlation and overlap of the
+brightest twentieth for each photo, and speed), and into ``cam/fidelity.json`` what
+``precision="auto"`` chooses by on this kind of device. ``--only NAME`` tries one method and writes
+nothing.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+
+import cam
+from benchmarks.timing import machine
+from cam.fidelity import LEAST_SPEARMAN, TABLE
+
+RESULTS = Path(__file__).parent / "results"
+TOP = 0.05
+# Smaller than usual where many passes are made: the maps are rougher, and as far from one another.
+SMALLER = {
+    "rise": {"masks": 200},
+    "smoothgrad": {"samples": 10},
+    "vargrad": {"samples": 10},
+    "squaregrad": {"samples": 10},
+    "integrated_gradients": {"steps": 16},
+    "occlusion": {"window": 32, "stride": 16},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one precision on one photo."""
+
+    method: str
+    precision: str
+    photo: str
+    spearman: float
+    top: float
+    speed: float
+
+
+def precisions(device: torch.device) -> list[str]:
+    """What the device has beside fp32."""
+    if device.type != "cuda":
+        return ["bf16", "fp16"]
+    modern = torch.cuda.get_device_capability(device) >= (8, 0)
+    return ["tf32", "bf16", "fp16"] if modern else ["fp16"]
+
+
+def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Which share of the brightest twentieth of one map is among that of the other."""
+    count = round(first.numel() * TOP)
+    brightest = [set(one.flatten().topk(count).indices.tolist()) for one in (first, second)]
+    return len(brightest[0] & brightest[1]) / count
+
+
+def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
+    """One method in all precisions, timed in turns."""
+    names = list(cam.samples())
+    batch = model.prepare([cam.sample(name) for name in names])
+    targets = model.predict(batch).argmax(1)
+    settings = ["fp32", *precisions(model.device)]
+    seconds: dict[str, list[float]] = {one: [] for one in settings}
+    maps = {}
+    for turn in range(rounds + 1):
+        for setting in settings:
+            start = time.perf_counter()
+            found = cam.attribute(model, batch, method, targets, precision=setting)
+            if batch.is_cuda:
+                torch.cuda.synchronize()
+            if turn or rounds == 0:
+                seconds[setting].append(time.perf_counter() - start)
+            maps[setting] = found[method.name].heatmap.cpu()
+    plain = statistics.median(seconds["fp32"])
+    return [
+        Row(
+            method.name,
+            setting,
+            name,
+            float(spearmanr(maps["fp32"][index].flatten(), maps[setting][index].flatten())[0]),
+            overlap(maps["fp32"][index], maps[setting][index]),
+            plain / statistics.median(seconds[setting]),
+        )
+        for setting in settings[1:]
+        for index, name in enumerate(names)
+    ]
+
+
+def lowest(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """What ``auto`` chooses by: method → precision → the worst photo's Spearman, and the speed."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        known = found.setdefault(row.method, {}).setdefault(
+            row.precision, {"spearman": 1.0, "speed": round(row.speed, 3)}
+        )
+        # A map without any order, such as one of zeros, agrees with nothing.
+        spearman = row.spearman if row.spearman == row.spearman else -1.0
+        known["spearman"] = min(known["spearman"], round(spearman, 4))
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: a line for each method and precision, a column for each photo."""
+    photos = list(dict.fromkeys(row.photo for row in rows))
+    lines = [
+        f"| method | precision | {' | '.join(photos)} | speed |",
+        f"|---|---|{'---|' * len(photos)}--:|",
+    ]
+    for method, precision in dict.fromkeys((row.method, row.precision) for row in rows):
+        mine = [row for row in rows if (row.method, row.precision) == (method, precision)]
+        cells = [f"{row.spearman:.3f} ({row.top:.0%})" for row in mine]
+        lines.append(f"| {method} | {precision} | {' | '.join(cells)} | {mine[0].speed:.2f} × |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Compare all methods, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="")
+    only = parser.parse_args().only
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = cam.load_model("efficientnet_lite0", device=device)
+    rows: list[Row] = []
+    for name, info in cam.methods().items():
+        if only and name != only:
+            continue
+        if getattr(info.needs, "attention", False):
+            continue  # the bundled model has none
+        method = cam.method(name, **SMALLER.get(name, {}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cam.CamWarning)
+            rows += compared(model, method, rounds=0 if info.needs.passes else 3)
+        print(table([row for row in rows if row.method == name]).splitlines()[2:], flush=True)
+    if only:
+        return
+    told = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    stem = "fidelity-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
+    content = {"machine": machine(), "model": model.name, "rows": [asdict(row) for row in rows]}
+    (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"{stem}.md").write_text(
+        "Spearman correlation with the heatmap in float32 (and overlap of the brightest 5 %), and "
+        f"times as fast; {model.name}, {machine()}. `auto` takes the fastest from "
+        f"{LEAST_SPEARMAN} on every photo.\n\n{table(rows)}\n"
+    )
+    chosen = json.loads(TABLE.read_text())
+    chosen[device.type] = lowest(rows)
+    TABLE.write_text(json.dumps(chosen, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

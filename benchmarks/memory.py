@@ -1,0 +1,59 @@
+"""How much memory a method takes above the model, each in a process of its own.
+
+``python -m benchmarks.memory WORK WHOSE`` prints the peak of one; on a CPU that of the process less
+what it held before, on a GPU what the allocator counted.
+"""
+
+import resource
+import subprocess
+import sys
+
+import torch
+
+import cam
+
+
+def peak_megabytes(work: str, whose: str) -> float:
+    """Measure in a new process, which no earlier work has grown."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", work, whose],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.split()[-1])
+
+
+def _held() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def main() -> None:
+    """Warm up with a batch of the size that is used, then measure what is taken beyond it."""
+    _, whose = sys.argv[1:3]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    module = cam.load_model("torchvision/resnet18", weights=None, device=device).module
+    batch = torch.randn(1, 3, 224, 224, device=device)
+    with torch.no_grad():
+        module(batch)
+    if whose == "grad-cam":
+        from pytorch_grad_cam import ScoreCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        before = _held()
+        with ScoreCAM(module, [module.layer4]) as explainer:
+            explainer(batch, [ClassifierOutputTarget(0)])
+    else:
+        # A small one first: what is imported on the way is not the method's.
+        cam.attribute(module, batch[:, :, :64, :64], "eigencam", 0, module.layer4)
+        before = _held()
+        cam.attribute(module, batch, "scorecam", 0, module.layer4, batch_size=16)
+    print(_held() - before)
+
+
+if __name__ == "__main__":
+    main()
