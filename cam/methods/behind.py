@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cam.capture import LayerCapture
 from cam.errors import ModelError
 from cam.models.forward import run_model
+from cam.models.precision import tolerance
 
 ALONE, REPEATED, WHOLE = "alone", "repeated", "whole"
 
@@ -124,6 +125,7 @@ class Behind(nn.Module):
         """
         # Two different ones, so that a network that mixes a batch shows it.
         pair = torch.cat([activations, activations / 2])
+        share = tolerance(self.network, activations.device)
         with torch.no_grad():
             self.way = WHOLE
             expected = self(pair)
@@ -135,7 +137,7 @@ class Behind(nn.Module):
                     continue
                 # A NaN compares as different, and the long way is taken.
                 if found.shape == expected.shape and bool(
-                    ((found - expected).abs() <= 1e-3 * expected.abs().max()).all()
+                    ((found - expected).abs() <= share * expected.abs().max()).all()
                 ):
                     return tried
         self.way = WHOLE

@@ -7,6 +7,7 @@ from cam.capture import Capture, LayerCapture
 from cam.errors import MethodError
 from cam.methods.registry import register
 from cam.methods.weighted import weighted
+from cam.models.precision import tolerance
 from cam.passes import Passes
 from cam.targets import select_scores
 from cam.types import Maps, Needs
@@ -54,23 +55,17 @@ def _classifier(module: nn.Module, layer: LayerCapture, captured: Capture) -> Te
     pooled = layer.activations.float().mean((2, 3))  # (B, C)
     logits = captured.logits.float()
     sound = logits.flatten(1).isfinite().all(1) & pooled.isfinite().all(1)
-    # What half precision may be off by, or float32 after a long sum.
-    share = 1e-3 if torch.finfo(captured.logits.dtype).bits >= 32 else 3e-2
+    limit = tolerance(module, logits.device) * logits[sound].abs().max() if sound.any() else 0
     for child in module.modules():
         if not isinstance(child, nn.Linear | nn.Conv2d):
             continue
         matrix = child.weight.detach().flatten(1)
-        if (*matrix.shape,) != (logits.flatten(1).shape[1], pooled.shape[1]):
+        if logits.ndim != 2 or matrix.shape != (logits.shape[1], pooled.shape[1]):
             continue
         found = pooled @ matrix.float().T
         if child.bias is not None:
             found = found + child.bias.detach().float()
-        if logits.ndim == 2 and torch.allclose(
-            found[sound],
-            logits[sound],
-            rtol=0,
-            atol=share * float(logits[sound].abs().amax()) if bool(sound.any()) else 0,
-        ):
+        if bool(((found - logits)[sound].abs() <= limit).all()):
             return matrix
     raise MethodError(
         f"cam needs a network whose logits are one linear layer of the mean of layer {layer.name!r}"

@@ -117,6 +117,15 @@ def test_a_network_that_answers_differently_each_time_runs_whole(picture):
     assert behind.way == WHOLE
 
 
+def test_half_precision_takes_the_short_way_too(picture):
+    network = Network("added")
+    asked = {"targets": 1, "layers": "layer", "batch_size": 6, "precision": "bf16"}
+    found = cam.attribute(network, picture, "ablationcam", **asked)["ablationcam"]
+    # The shared pass, the whole way of a pair, and the recorded picture; never again.
+    assert network.front.runs == 3
+    assert found.precision == "bf16"
+
+
 def test_the_way_is_found_again_for_another_picture_without_choosing(picture):
     network = Network("concatenated")
     behind, activations = behind_of(network, picture)

@@ -59,6 +59,15 @@ def test_kpcacam_with_a_linear_kernel_is_eigencam():
     assert near(ours(network, "kpcacam", kernel="linear").raw, expected)
 
 
+@pytest.mark.parametrize("kernel", ["sigmoid", "rbf"])
+def test_kpcacam_shows_the_direction_in_which_the_channels_grow(kernel):
+    several = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    asked, network = cam.method("kpcacam", kernel=kernel), Pooled()
+    raw = cam.attribute(network, several, asked, layers="0")["kpcacam"].raw
+    summed = network[0](several).sum(1).detach()
+    assert ((raw * (summed - summed.mean((1, 2), keepdim=True))).sum((1, 2)) > 0).all()
+
+
 # FEM.
 
 
@@ -130,6 +139,13 @@ def test_cam_takes_a_convolution_for_a_classifier():
     )
     network = nn.Sequential(*network, nn.Flatten()).eval()
     assert near(ours(network, "cam").raw, ours(network, "gradcam").raw * 280)
+
+
+def test_cam_knows_its_head_in_half_precision_too(bundled, batch):
+    expected = cam.attribute(bundled, batch, "cam")["cam"]
+    found = cam.attribute(bundled, batch, "cam", targets=expected.targets, precision="bf16")["cam"]
+    assert found.precision == "bf16"
+    assert near(found.heatmap, expected.heatmap, 0.2)
 
 
 # Random CAM.
