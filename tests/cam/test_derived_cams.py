@@ -204,6 +204,13 @@ def test_smoothgradcam_is_the_formula_in_float64():
     assert found.cost.forwards == 1 + 2 * 2 and found.cost.backwards == 2 * 2
 
 
+def test_smoothgradcam_takes_a_gradient_of_zero():
+    """Behind a max pool three places of four have none."""
+    raw = ours(Pooled(), "smoothgradcam_plus_plus", samples=1, noise=1e-6).raw
+    assert near(raw, ours(Pooled(), "gradcam_plus_plus").raw, 1e-3)
+    assert raw.isfinite().all()
+
+
 # SS-CAM and IS-CAM.
 
 

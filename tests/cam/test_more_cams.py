@@ -1,5 +1,7 @@
 """The CAMs beside the six rules against grad-cam 1.5.7 and torchcam 0.5, formulas and by hand."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,27 @@ def test_kpcacam_with_a_linear_kernel_is_eigencam():
     network = Pooled()
     expected = ours(network, "eigencam").raw
     assert near(ours(network, "kpcacam", kernel="linear").raw, expected)
+
+
+@pytest.mark.parametrize("kernel", ["sigmoid", "poly", "rbf", "cosine"])
+def test_kpcacam_of_a_large_layer_is_found_step_by_step(kernel, monkeypatch):
+    network = Pooled()
+    expected = ours(network, "kpcacam", kernel=kernel).raw
+    monkeypatch.setattr(sys.modules["cam.methods.projection_cam"], "LARGE", 16)
+    whole = torch.linalg.eigh
+
+    def small(matrix: torch.Tensor, **options: str):
+        assert len(matrix) < 16
+        return whole(matrix, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.linalg, "eigh", small)
+        assert near(ours(network, "kpcacam", kernel=kernel).raw, expected, 1e-6)
+    # Where it leads nowhere, as from a start of zeros, all are computed.
+    network[2][0].weight.data[1::2] = -network[2][0].weight.data[::2]
+    blank = torch.zeros(1, 3, 20, 14)
+    found = cam.attribute(network, blank, cam.method("kpcacam", kernel=kernel), layers="2")
+    assert found["kpcacam"].raw.isfinite().all()
 
 
 @pytest.mark.parametrize("kernel", ["sigmoid", "rbf"])
