@@ -19,13 +19,24 @@ from cam.errors import (
 )
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
+    activation_cam,
+    class_cam,
+    contrast_cam,
+    deeplift,
+    expected,
+    full_gradient,
     gradient_cam,
     integrated,
+    modified_backward,
     noise,
+    paths,
     perturbation,
     pixel_gradient,
     projection_cam,
     score_cam,
+    shapley_cam,
+    smooth_cam,
+    smooth_score_cam,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.models.load import load_model, model_names

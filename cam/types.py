@@ -1,7 +1,7 @@
 """The small frozen records that travel between the parts of the library."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -82,10 +82,15 @@ class Maps:
     Attributes:
         raw: (B, h, w) before ReLU and normalisation, signed where the method is.
         normalised: (B, h, w) in [0, 1].
+        remarks: What the method itself found that a reader should know, as (image, sentence).
+        terms: Makes the (B, C, h, w) whose sum over the channels is raw; None where the map is no
+            such sum.
     """
 
     raw: Tensor
     normalised: Tensor
+    remarks: tuple[tuple[int, str], ...] = ()
+    terms: Callable[[], Tensor] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,7 @@ class Attribution:
         method: Name of the method.
         cost: Passes and seconds that it took.
         precision: In which the network computed: "fp32", "tf32", "fp16", "bf16" or "fp64".
+        remarks: What the method itself found that a reader should know; part of :meth:`notes`.
     """
 
     heatmap: Tensor
@@ -114,6 +120,7 @@ class Attribution:
     method: str
     cost: Cost
     precision: str
+    remarks: tuple[tuple[int, str], ...] = ()
 
     def notes(self) -> list[tuple[int, str]]:
         """What a reader of the maps should know, as (image, sentence).
@@ -121,7 +128,7 @@ class Attribution:
         An all-zero map says nothing about the picture and looks like a failure; it means that the
         layer's evidence speaks against the target, or that there is none.
         """
-        found = []
+        found = list(self.remarks)
         highest = self.raw.flatten(1).amax(1)
         lowest = self.raw.flatten(1).amin(1)
         for image, (low, high) in enumerate(zip(lowest.tolist(), highest.tolist(), strict=True)):
