@@ -23,6 +23,7 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     expected,
     gradient_cam,
     integrated,
+    lrp,
     modified_backward,
     noise,
     paths,
