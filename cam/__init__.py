@@ -31,6 +31,7 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     pixel_gradient,
     projection_cam,
     score_cam,
+    superpixels,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.models.load import load_model, model_names
