@@ -32,6 +32,7 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     projection_cam,
     score_cam,
     superpixels,
+    xrai,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.models.load import load_model, model_names
