@@ -21,6 +21,7 @@ from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
     deeplift,
     expected,
+    extremal,
     gradient_cam,
     integrated,
     lrp,
