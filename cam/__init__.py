@@ -24,9 +24,11 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     contrast_cam,
     deeplift,
     expected,
+    extremal,
     full_gradient,
     gradient_cam,
     integrated,
+    lrp,
     modified_backward,
     noise,
     paths,
@@ -37,6 +39,8 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     shapley_cam,
     smooth_cam,
     smooth_score_cam,
+    superpixels,
+    xrai,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.models.load import load_model, model_names

@@ -19,20 +19,18 @@ from cam.capture import Capture
 from cam.methods.checked import number
 from cam.methods.integrated import completeness
 from cam.methods.registry import register
+from cam.methods.replaced import (
+    ACTIVATIONS,
+    PRODUCTS,
+    in_place,
+    is_of_batch,
+    operation,
+    with_gradient,
+)
 from cam.models.forward import run_model
 from cam.passes import Passes
 from cam.types import Maps, Needs
 
-# By the names that torch gives to an operation as a function, as a method and in place.
-_ELEMENTWISE = frozenset(
-    (
-        *("abs", "erf", "exp", "sqrt", "square", "clamp", "clamp_max", "clamp_min", "clip"),
-        *("relu", "relu6", "threshold", "hardtanh", "leaky_relu", "prelu", "elu", "celu", "selu"),
-        *("gelu", "silu", "mish", "hardswish", "sigmoid", "hardsigmoid", "logsigmoid"),
-        *("tanh", "softplus", "softsign"),
-    )
-)
-_PRODUCTS = frozenset(("mul", "multiply", "__mul__", "__rmul__", "__imul__"))
 _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
 
 
@@ -120,47 +118,28 @@ class _Slopes(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        plain = name.removesuffix("_") if not name.startswith("__") else name
-        if plain in _ELEMENTWISE and self._is_ours(*args[:1]):
+        name = operation(func)
+        if name in ACTIVATIONS and is_of_batch(self._batch, *args[:1]):
             return _elementwise(func, *args, **kwargs)
-        if plain in _PRODUCTS and len(args) == 2 and self._is_ours(*args):
+        if name in PRODUCTS and len(args) == 2 and is_of_batch(self._batch, *args):
             return _product(func, *args)
-        if plain in _POOLS and self._is_ours(*args[:1]):
+        if name in _POOLS and is_of_batch(self._batch, *args[:1]):
             return _max_pool(*args, **kwargs)
         return func(*args, **kwargs)
-
-    def _is_ours(self, *tensors: object) -> bool:
-        """Whether all of them came from the batch: no leaf, as parameters are."""
-        return bool(tensors) and all(
-            isinstance(one, Tensor)
-            and one.requires_grad
-            and not one.is_leaf
-            and one.ndim > 0
-            and len(one) % self._batch == 0
-            for one in tensors
-        )
 
 
 def _elementwise(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """f(x), with Δf / Δx as its slope; where Δx is rounding alone, f's own."""
     before = x.clone()
-    value = func(before.clone() if _in_place(func, x, args, kwargs) else before, *args, **kwargs)
+    changes = in_place(func, args, kwargs)
+    value = func(before.clone() if changes else before, *args, **kwargs)
     with torch.no_grad():
         change = before - _other(before)
         size = before.abs() + _other(before).abs()
         near = change.abs() <= 4 * torch.finfo(x.dtype).eps * size
         slope = (value - _other(value)) / change.masked_fill(near, 1)
-    found = _with_gradient(value, torch.where(near, value, before * slope))
-    return x.copy_(found) if _in_place(func, x, args, kwargs) else found
-
-
-def _in_place(func: Callable[..., Tensor], x: Tensor, args: Any, kwargs: dict[str, Any]) -> bool:
-    name = func.__name__
-    if name.endswith("_") and not name.endswith("__"):
-        return True
-    # Of activations written in Python a flag is the last argument of those that have one.
-    return bool(kwargs.get("inplace", bool(args) and args[-1] is True))
+    found = with_gradient(value, torch.where(near, value, before * slope))
+    return x.copy_(found) if changes else found
 
 
 def _product(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
@@ -169,8 +148,8 @@ def _product(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         mean_a = (first + _other(first)) / 2
         mean_b = (second + _other(second)) / 2
-    found = _with_gradient(first * second, first * mean_b + mean_a * second)
-    return a.copy_(found) if func.__name__ in ("mul_", "multiply_", "__imul__") else found
+    found = with_gradient(first * second, first * mean_b + mean_a * second)
+    return a.copy_(found) if in_place(func) else found
 
 
 def _max_pool(
@@ -202,28 +181,9 @@ def _max_pool(
             shares.append(part / torch.where(step == 0, 1, step))
     flat = x.flatten(2)
     spread = flat.gather(2, here) * shares[0] + flat.gather(2, there) * shares[1]
-    return _with_gradient(value, spread.view_as(value))
+    return with_gradient(value, spread.view_as(value))
 
 
 def _other(x: Tensor) -> Tensor:
     """The baselines in the pictures' places, and the other way round."""
     return x.roll(len(x) // 2, 0)
-
-
-def _with_gradient(value: Tensor, sloped: Tensor) -> Tensor:
-    """The first one's value with the second one's gradient."""
-    return _Replaced.apply(value.detach(), sloped)  # type: ignore[no-any-return]
-
-
-class _Replaced(torch.autograd.Function):
-    """Passes the first on and sends the gradient to the second."""
-
-    @staticmethod
-    def forward(_context: Any, value: Tensor, sloped: Tensor) -> Tensor:
-        """A copy, because a result that is an input would be taken for changed in place."""
-        return value.clone()
-
-    @staticmethod
-    def backward(_context: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        """All of it to the second."""
-        return None, gradients[0]

@@ -119,11 +119,11 @@ def exact(bundled) -> nn.Module:
 
 def test_both_are_pairs_on_photos(exact, batch, quantile):
     targets, batch = [281, 7], batch[:2, :, 64:128, 64:128].double()
-    methods = [cam.method(GUIDED, steps=6, distance=0.2), cam.method(BLUR, steps=6, sigma=8.0)]
+    methods = [cam.method(GUIDED, steps=4, distance=0.2), cam.method(BLUR, steps=3, sigma=8.0)]
     found = cam.attribute(exact, batch, methods, targets)
-    expected = pairs(GuidedIG(), exact, batch, targets, x_steps=6, max_dist=0.2)
+    expected = pairs(GuidedIG(), exact, batch, targets, x_steps=4, max_dist=0.2)
     assert error(found[GUIDED].raw.double(), expected) <= 1e-4
-    expected = pairs(BlurIG(), exact, batch, targets, steps=6, max_sigma=8)
+    expected = pairs(BlurIG(), exact, batch, targets, steps=3, max_sigma=8)
     assert error(found[BLUR].raw.double(), expected) <= 1e-4
 
 
@@ -170,7 +170,7 @@ def test_a_corridor_without_width_is_the_straight_way():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_map_adds_up_to_the_difference_of_the_scores(name):
     network, batch = small(nn.Tanh).double(), 3 * pictures().double()
-    steps, options = (2000, {"sigma": 4.0}) if name == BLUR else (400, {"baseline": 0.2})
+    steps, options = (800, {"sigma": 4.0}) if name == BLUR else (400, {"baseline": 0.2})
     found = cam.attribute(network, batch, cam.method(name, steps=steps, **options), targets=2)[name]
     start = blur(batch, 4.0) if name == BLUR else torch.full_like(batch, 0.2)
     with torch.no_grad():
