@@ -19,6 +19,7 @@ from cam.errors import (
 )
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
+    attention,
     gradient_cam,
     integrated,
     noise,

@@ -87,7 +87,7 @@ def attribute(
             at = resolve_layers(module, preset)
         at = at if needs.layer else []
         captured = capture(module, batch, targets, at, needs, _class_index(model))
-        shared = Cost(1, int(needs.gradients or needs.input_gradient), _since(start, batch))
+        shared = Cost(1, int(needs.backward), _since(start, batch))
         passes = Passes(module, captured, batch_size, progress)
         results = {
             key: _explained(one, passes, shared, fusion)
@@ -171,10 +171,10 @@ def _attribution(
     one: Method, captured: Capture, maps: list[Maps], fusion: str, cost: Cost
 ) -> Attribution:
     layers: tuple[str, ...] = ()
-    if one.info.needs.layer:
+    if one.info.needs.layer or one.info.needs.attention:
         size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
         heatmap, raw = _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
-        layers = tuple(layer.name for layer in captured.layers)
+        layers = tuple(layer.name for layer in captured.layers) if one.info.needs.layer else ()
     else:
         heatmap, raw = maps[0].normalised, maps[0].raw
     # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
