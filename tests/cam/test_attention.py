@@ -78,6 +78,7 @@ class Tiny(nn.Module):
         self.blocks = nn.ModuleList(Block(kind, dim, 2) for _ in range(3))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 5)
         self.pool = pool
+        self.shift = nn.Parameter(torch.randn(dim))
         self.forwards = 0
         for parameter in self.parameters():
             parameter.data *= 1.5
@@ -97,8 +98,8 @@ class Tiny(nn.Module):
         self.forwards += 1
         tokens = self.embed(x)
         for block in self.blocks:
+            tokens += self.shift  # in place, what a block has put out
             tokens = block(tokens)
-            tokens += 0  # as residual sums in place do
         return self.classify(tokens)
 
 
@@ -117,6 +118,7 @@ def truth(network: Tiny, picture: torch.Tensor, target: int) -> dict[str, torch.
     tokens = network.embed(picture[None].double())
     weights, behind = [], []
     for block in network.blocks:
+        tokens = tokens + network.shift
         q, k, v = block.projected(block.before(tokens))
         one = torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3)
         weights.append(one)
@@ -367,7 +369,7 @@ class Outputs(nn.Module):
     def forward(self, x):
         tokens = self.inner.embed(x)
         for block in self.inner.blocks:
-            tokens = block(tokens)[0]
+            tokens = block(tokens + self.inner.shift)[0]
         return {"logits": self.inner.classify(tokens)}
 
 
