@@ -22,6 +22,7 @@ RANKS = {
     "methods": 6,
     "attribute": 7,
     "render": 7,
+    "compat": 8,
     "files": 7,
     "__init__": 8,
     "cli": 9,

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import kernels
 from cam.capture import Capture
@@ -64,25 +65,50 @@ def integrated_gradients(
         raise MethodError(f"integrated_gradients' baseline must be a number, but is {baseline!r}")
     if not math.isfinite(baseline):
         raise MethodError(f"integrated_gradients' baseline must be finite, but is {baseline!r}")
-    inputs = captured.inputs
-    # Half precision would lose what each of many steps adds.
-    dtype = torch.promote_types(inputs.dtype, torch.float32)
-    points, weights = (
-        torch.from_numpy(one / 2).to(inputs.device, dtype)
-        for one in np.polynomial.legendre.leggauss(steps)
-    )
-    ways = inputs.to(dtype) - baseline  # (B, C, H, W)
-    total = torch.zeros_like(ways)
-    passes.expect(len(inputs) * steps)
-    for image, way in enumerate(ways):
-        for part in passes.chunks(steps):
-            # The quadrature is one over [-1, 1].
-            share = (points[part] + 0.5)[:, None, None, None]
-            pictures = (baseline + share * way).to(inputs.dtype)  # (n, C, H, W)
-            owner = torch.full((len(pictures),), image, device=inputs.device)
-            _, gradients = passes.gradients(pictures, owner)
-            total[image] += torch.tensordot(weights[part], gradients.to(dtype), 1)
+    points, weights = gauss_legendre(steps)
+    start = torch.full_like(captured.inputs, baseline)
+    total, ways = integrate(captured, passes, start, points, weights)
     normalised, raw = kernels.gradient_map(
         total, ways, reduce="sum", normalise=True, return_raw=True
     )
     return Maps(raw=raw, normalised=normalised)
+
+
+def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights (steps,) of the quadrature over [0, 1]; exact up to degree 2·steps - 1."""
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    # It is one over [-1, 1].
+    return points / 2 + 0.5, weights / 2
+
+
+def integrate(
+    captured: Capture, passes: Passes, start: Tensor, points: np.ndarray, weights: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the score by the pixels, integrated on the straight way to each picture.
+
+    Args:
+        captured: Its inputs (B, C, H, W).
+        passes: Where the pictures on the way go.
+        start: (B, C, H, W) where the way begins.
+        points: (steps,) in [0, 1], where on the way the gradient is taken.
+        weights: (steps,) what each counts.
+
+    Returns:
+        The integral and the whole way, both (B, C, H, W), float32 or, for float64, that.
+    """
+    inputs = captured.inputs
+    # Half precision would lose what each of many steps adds.
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    shares, counts = (torch.from_numpy(one).to(inputs.device, dtype) for one in (points, weights))
+    start = start.to(dtype)
+    ways = inputs.to(dtype) - start
+    total = torch.zeros_like(ways)
+    passes.expect(len(inputs) * len(shares))
+    for image, way in enumerate(ways):
+        for part in passes.chunks(len(shares)):
+            share = shares[part][:, None, None, None]
+            pictures = (start[image] + share * way).to(inputs.dtype)  # (n, C, H, W)
+            owner = torch.full((len(pictures),), image, device=inputs.device)
+            _, gradients = passes.gradients(pictures, owner)
+            total[image] += torch.tensordot(counts[part], gradients.to(dtype), 1)
+    return total, ways
