@@ -22,6 +22,8 @@ from cam.models.state import device_of, evaluation_mode
 from cam.targets import Targets, select_scores
 from cam.types import Maps, Needs, TargetFunction
 
+_DETECTION = {"boxes", "scores", "labels"}
+
 
 @dataclass(frozen=True, eq=False)
 class LayerCapture:
@@ -216,6 +218,8 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
 
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
     such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
+    Detections, a list with a mapping for each image, become (B, D, 6): x0, y0, x1, y1, score and
+    label of each, as :class:`cam.targets.Box` reads them, and -1 all over where there are fewer.
 
     Raises:
         ModelError: It fails on the batch, or does not put out a tensor.
@@ -246,8 +250,21 @@ def _logits(output: object) -> Tensor | None:
         if isinstance(inside, Tensor):
             return inside
     if isinstance(output, tuple | list):
+        if output and all(isinstance(one, Mapping) and one.keys() >= _DETECTION for one in output):
+            return _detections(output)
         return next((one for one in output if isinstance(one, Tensor)), None)
     return None
+
+
+def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """(B, D, 6) of torchvision's detections; the scores and boxes stay part of the graph."""
+    found = [
+        torch.cat(
+            [one["boxes"], one["scores"][:, None], one["labels"][:, None].to(one["scores"])], 1
+        )
+        for one in output
+    ]
+    return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=-1)
 
 
 def _backward(scores: Tensor, wanted: list[Tensor], keep: bool) -> list[Tensor | None]:

@@ -90,6 +90,9 @@ def preset_layers(module: nn.Module) -> tuple[str, ...]:
             f"{type(module).__name__} has no convolutions but its patch embedding, whose maps know "
             "nothing of the class yet; use 'saliency', or name a layer whose output is (B, C, h, w)"
         )
+    if "backbone.fpn" in children and isinstance(children.get("backbone.body"), nn.ModuleDict):
+        # torchvision's detectors, in which proposals and boxes follow.
+        return (f"backbone.body.{list(children['backbone.body']._modules)[-1]}",)
     pools = [
         name
         for name, child in children.items()

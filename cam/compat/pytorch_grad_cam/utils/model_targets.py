@@ -1,10 +1,13 @@
 """pytorch-grad-cam's targets: from one image's output to the scalar that is explained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from cam.targets import box_overlaps
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,35 @@ class SemanticSegmentationTarget:
     def __call__(self, model_output: Tensor) -> Tensor:
         """Σ over pixels of y_c · mask, from (classes, H, W)."""
         return (model_output[self.category] * self.mask.to(model_output.device)).sum()
+
+
+class FasterRCNNBoxScoreTarget:
+    """How well the detections fit some boxes; :class:`cam.targets.Box` explains one alone.
+
+    For each box the detection that overlaps most counts with its overlap and its score, if it
+    overlaps enough and has the box's label.
+
+    Args:
+        labels: One for each box.
+        bounding_boxes: (n, 4): x0, y0, x1, y1 in pixels of the input.
+        iou_threshold: The least intersection over union that counts.
+    """
+
+    def __init__(
+        self, labels: Sequence[int], bounding_boxes: np.ndarray, iou_threshold: float = 0.5
+    ) -> None:
+        self.labels = labels
+        self.bounding_boxes = bounding_boxes
+        self.iou_threshold = iou_threshold
+
+    def __call__(self, model_outputs: Tensor) -> Tensor:
+        """Σ over the boxes of overlap + score, from detections (D, 6) as this library has them."""
+        total = (model_outputs[:, 4] * 0).sum()
+        for box, label in zip(self.bounding_boxes, self.labels, strict=False):
+            if not len(model_outputs):
+                break
+            overlaps = box_overlaps(model_outputs[:, :4], torch.as_tensor(box).to(model_outputs))
+            best = overlaps.argmax()
+            if overlaps[best] > self.iou_threshold and model_outputs[best, 5] == label:
+                total = total + overlaps[best] + model_outputs[best, 4]
+        return total
