@@ -161,7 +161,7 @@ OUTPUT = torch.tensor(
         (Box([0, 0, 10, 8]), 0.8),  # any label: the best fit, not the best score
         (Box((0, 0, 10, 4), 2), 0.7),  # 4 / 7
         (Box((0, 0, 10, 4), 2, overlap=0.6), 0),
-        (Box((0, 0, 10, 4), 1, overlap=0.4), 0.9),  # 0.4 itself counts
+        (Box((0, 0, 10, 5), 1, overlap=0.5), 0.9),  # 0.5 itself counts
         (Box(np.array([20, 20, 30, 30])), 0.6),
         (Box(torch.tensor([40, 40, 50, 50])), 0),
     ],
