@@ -1,5 +1,6 @@
 """Attention methods against the papers' matrices in float64, torchcam's LeGrad, and by hand."""
 
+import gc
 import math
 
 import pytest
@@ -246,6 +247,36 @@ def test_leaves_the_model_as_it_was(name, pictures):
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert all(one.grad is None and one.requires_grad for one in network.parameters())
     assert torch.is_grad_enabled()
+
+
+def test_calls_leave_no_tensors(pictures):
+    """The blocks' graphs are freed with the call, without a run of the garbage collector."""
+    network = Tiny()
+
+    def alive() -> int:
+        return sum(type(one) is torch.Tensor for one in gc.get_objects())
+
+    cam.attribute(network, pictures, NAMES)
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for _ in range(5):
+            cam.attribute(network, pictures, NAMES)
+        assert alive() <= before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_can_be_asked_for_under_autocast_and_compiled(name, pictures):
+    network = Tiny()
+    expected = cam.attribute(network, pictures, name, targets=3)[name].raw
+    compiled = torch.compile(network, backend="eager")
+    assert near(cam.attribute(compiled, pictures, name, targets=3)[name].raw, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cam.attribute(network, pictures, name, targets=3)[name].raw
+    assert near(found, expected, 0.1)
 
 
 def test_double_and_half_precision(pictures):

@@ -130,7 +130,11 @@ def test_grad_cams_target_gives_grad_cams_map(detector, pictures, detections):
     layer = detector.backbone.body.layer4
     made = [
         [
-            module.FasterRCNNBoxScoreTarget(one["labels"][:2].tolist(), one["boxes"][:2].numpy())
+            module.FasterRCNNBoxScoreTarget(
+                # Beside the detections, so that the overlap has a gradient.
+                one["labels"][:2].tolist(),
+                one["boxes"][:2].numpy() + 0.5,
+            )
             for one in detections
         ]
         for module in (model_targets, their_targets)
@@ -203,7 +207,7 @@ def test_images_with_different_numbers_of_detections():
     assert torch.allclose(found.scores, torch.stack([pictures[0].mean(), torch.tensor(0.0)]))
     assert torch.allclose(found.raw[0], torch.full((6, 4), 1 / 72))
     assert not found.raw[1].any()
-    assert found.logits.shape == (2, 1, 6)
+    assert torch.equal(found.logits[1], torch.full((1, 6), -1.0))
 
 
 def test_labels_are_looked_up():

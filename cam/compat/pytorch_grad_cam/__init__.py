@@ -53,6 +53,8 @@ class BaseCAM:
     """
 
     method: str
+    # Methods that show the first component anyway.
+    _first_component = False
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class BaseCAM:
         """
         if not isinstance(input_tensor, Tensor):
             raise InputError(f"input_tensor is a tensor, not {type(input_tensor).__name__}")
+        eigen_smooth = eigen_smooth and not self._first_component
         smooth = {"aug_smooth": aug_smooth, "eigen_smooth": eigen_smooth}
         asked = method(self.method, **{key: True for key, value in smooth.items() if value})
         found = attribute(
@@ -159,12 +162,14 @@ class EigenCAM(BaseCAM):
     """Eigen-CAM."""
 
     method = "eigencam"
+    _first_component = True
 
 
 class EigenGradCAM(BaseCAM):
     """Eigen-Grad-CAM."""
 
     method = "eigengradcam"
+    _first_component = True
 
 
 class ScoreCAM(BaseCAM):
