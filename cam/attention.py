@@ -6,7 +6,6 @@ computes in two steps by itself is recorded at its softmax. The first weights st
 that a frozen model works and nothing before them is recorded.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,10 +17,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam.errors import ModelError
+from cam.explicit_attention import fused, multi_head
 
 _SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
-_MULTI_HEAD = functional.multi_head_attention_forward
-_ARGUMENTS = inspect.signature(_MULTI_HEAD)
 # Class, distillation and register tokens; more than these are no picture's grid.
 _MOST_EXTRA_TOKENS = 16
 _INSTEAD = "use 'gradcam' or 'saliency' instead"
@@ -129,9 +127,9 @@ class AttentionReader(TorchFunctionMode):
         kwargs = kwargs or {}
         # What is called in here is not seen again.
         if func is functional.scaled_dot_product_attention:
-            return self._fused(*args, **kwargs)
-        if func is _MULTI_HEAD:
-            return self._multi_head(args, kwargs)
+            return fused(self._keep, *args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            return multi_head(self._keep, args, kwargs)
         result = func(*args, **kwargs)
         if func in _SOFTMAX and isinstance(result, Tensor) and _is_over_keys(result, args, kwargs):
             # A copy: dropout may change it in place, and that is not possible on a leaf.
@@ -144,62 +142,6 @@ class AttentionReader(TorchFunctionMode):
             torch.set_grad_enabled(True)
         self.weights.append(weights)
         return weights
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """softmax(q kᵀ / √d + mask) v, as ``scaled_dot_product_attention`` defines it."""
-        if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = (one.repeat_interleave(groups, -3) for one in (key, value))
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        logits = (query * scale) @ key.transpose(-2, -1)
-        # Half precision would lose small weights, and their gradients.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if is_causal:
-            attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=query.device).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            logits = logits.masked_fill(~attn_mask, -torch.inf)
-        elif attn_mask is not None:
-            logits = logits + attn_mask
-        weights = self._keep(logits.softmax(-1))
-        return functional.dropout(weights.to(value.dtype), dropout_p) @ value
-
-    def _multi_head(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``multi_head_attention_forward``, whose output is computed once more from its weights."""
-        bound = _ARGUMENTS.bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = bound.arguments
-        value: Tensor = given["value"]  # (keys, B, C)
-        if value.ndim != 3 or given["static_v"] is not None:
-            return _MULTI_HEAD(*args, **kwargs)
-        asked, averaged = given["need_weights"], given["average_attn_weights"]
-        given["need_weights"], given["average_attn_weights"] = True, False
-        _, found = _MULTI_HEAD(**given)  # (B, heads, queries, keys)
-        assert found is not None
-        weights = self._keep(found)
-        separate = given["use_separate_proj_weight"]
-        matrix = given["v_proj_weight"] if separate else given["in_proj_weight"].chunk(3)[2]
-        bias = None if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)[2]
-        values = functional.linear(value, matrix, bias)
-        if given["bias_v"] is not None:
-            values = torch.cat([values, given["bias_v"].expand(1, *values.shape[1:])])
-        if given["add_zero_attn"]:
-            values = torch.cat([values, torch.zeros_like(values[:1])])
-        values = values.reshape(*values.shape[:2], weights.shape[1], -1).permute(1, 2, 0, 3)
-        mixed = (weights.to(values.dtype) @ values).permute(2, 0, 1, 3).flatten(2)
-        output = functional.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
-        if not asked:
-            return output, None
-        return output, weights.mean(1) if averaged else weights
 
     def entered(self) -> None:
         """A module begins."""

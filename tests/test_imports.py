@@ -14,6 +14,7 @@ RANKS = {
     "errors": 0,
     "types": 1,
     "images": 2,
+    "explicit_attention": 1,
     "attention": 3,
     "models": 3,
     "targets": 3,
