@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 import kernels
 from cam.attention import AttentionCapture, reading
-from cam.errors import InputError, LayerError, ModelError
+from cam.errors import InputError, LayerError, ModelError, TargetError
 from cam.models.layers import is_channels_last
 from cam.models.state import device_of, evaluation_mode
 from cam.targets import Targets, select_scores
@@ -180,6 +180,11 @@ def capture(
             pixels.requires_grad_()
         with reading(module, batch, needs.blocks) if needs.attention else nullcontext() as reader:
             output = run_model(module, pixels.clone() if needs.input_gradient else pixels)
+        if not output.numel():
+            raise TargetError(
+                "the model detects nothing in these pictures, so there is nothing to explain; "
+                "lower the score that it asks of a detection"
+            )
         outputs = [recorder.take(name) for name, _ in layers]
         wanted = [*outputs] if needs.gradients else []
         if needs.input_gradient:

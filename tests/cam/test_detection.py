@@ -210,6 +210,17 @@ def test_images_with_different_numbers_of_detections():
     assert torch.equal(found.logits[1], torch.full((1, 6), -1.0))
 
 
+def test_nothing_detected_in_any_image_is_told(pictures):
+    class Blind(Detector):
+        def forward(self, pictures):
+            return [
+                {key: one[:0] for key, one in found.items()} for found in super().forward(pictures)
+            ]
+
+    with pytest.raises(cam.TargetError, match="the model detects nothing in these pictures"):
+        cam.attribute(Blind().eval(), pictures, "saliency", [Box((0, 0, 4, 4), 1)] * 2)
+
+
 def test_labels_are_looked_up():
     model = cam.Model(Detector().eval(), labels=["background", "cat"])
     found = cam.attribute(model, torch.rand(2, 3, 6, 4), "saliency", [Box((0, 0, 4, 4), "cat")] * 2)
