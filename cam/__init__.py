@@ -20,6 +20,7 @@ from cam.errors import (
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
     activation_cam,
+    attention,
     class_cam,
     contrast_cam,
     deeplift,

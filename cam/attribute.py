@@ -251,7 +251,7 @@ def _heatmap_and_raw(
     one: Method, captured: Capture, maps: list[Maps], fusion: str
 ) -> tuple[Tensor, Tensor]:
     """The heatmap at the input's size, and the raw map."""
-    if not one.info.needs.layer:
+    if not (one.info.needs.layer or one.info.needs.attention):
         return maps[0].normalised, maps[0].raw
     size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
     return _upsampled(maps, size, fusion), _fused_raw(maps, fusion)

@@ -55,6 +55,7 @@ def _model_options(command: Any) -> Any:
                 default="DEFAULT",
                 help="A .safetensors or .pth file, or `none` for random weights.",
             ),
+            click.option("--labels", help="A file of class names: one a line, or JSON."),
             click.option(
                 "--device",
                 type=click.Choice(["auto", "cpu", "cuda"]),
@@ -68,7 +69,7 @@ def _model_options(command: Any) -> Any:
     return command
 
 
-def _load(name: str, weights: str, device: str) -> Model:
+def _load(name: str, weights: str, labels: str | None, device: str) -> Model:
     if name not in cam.model_names():
         raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
     if device == "auto":
@@ -76,7 +77,7 @@ def _load(name: str, weights: str, device: str) -> Model:
     elif device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("there is no CUDA device here; use --device cpu")
     return cam.load_model(
-        name, weights=None if weights.lower() == "none" else weights, device=device
+        name, None if weights.lower() == "none" else weights, device, labels=labels
     )
 
 
@@ -108,6 +109,7 @@ def explain(
     images: tuple[str, ...],
     name: str,
     weights: str,
+    labels: str | None,
     device: str,
     methods: tuple[str, ...],
     target: str | None,
@@ -130,7 +132,7 @@ def explain(
             raise click.UsageError(
                 f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
             )
-        model = _load(name, weights, device)
+        model = _load(name, weights, labels, device)
         stems = distinct_stems(images)
         named = dict(zip(stems, images, strict=True))
         failed = 0
@@ -239,10 +241,10 @@ def list_methods(as_json: bool) -> None:
 @main.command("layers")
 @_model_options
 @click.option("--json", "as_json", is_flag=True)
-def list_layers(name: str, weights: str, device: str, as_json: bool) -> None:
+def list_layers(name: str, weights: str, labels: str | None, device: str, as_json: bool) -> None:
     """List a model's layers that have feature maps, in the order in which they run."""
     with _told():
-        model = _load(name, weights, device)
+        model = _load(name, weights, labels, device)
         found = model.feature_layers
         try:
             preset = model.layers

@@ -20,6 +20,9 @@ class Needs:
         input_gradient: The gradient of the score by the pixels (B, 3, H, W).
         rules: Rules of :func:`kernels.fused_cam`, which computes those of all methods at once.
         passes: It runs passes of its own, on inputs that it makes.
+        attention: The self-attention of a transformer, and the last layer's gradient.
+        attention_gradients: The gradients of all layers' attention.
+        blocks: What each transformer block puts out, with its graph.
     """
 
     layer: bool = False
@@ -28,11 +31,14 @@ class Needs:
     input_gradient: bool = False
     rules: frozenset[str] = frozenset()
     passes: bool = False
+    attention: bool = False
+    attention_gradients: bool = False
+    blocks: bool = False
 
     @property
     def backward(self) -> bool:
         """Whether the shared backward pass is for it too."""
-        return self.gradients or self.input_gradient
+        return self.gradients or self.input_gradient or self.attention
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -42,6 +48,9 @@ class Needs:
             self.input_gradient or other.input_gradient,
             self.rules | other.rules,
             self.passes or other.passes,
+            self.attention or other.attention,
+            self.attention_gradients or other.attention_gradients,
+            self.blocks or other.blocks,
         )
 
 

@@ -64,7 +64,7 @@ def integrated_gradients(
     inputs = captured.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), value)
     passes.expect(len(inputs) * (steps + 1))
-    total, ways = straight(captured, passes, starts, steps)
+    total, ways = straight(captured, passes, starts, *gauss_legendre(steps))
     normalised, raw = kernels.gradient_map(
         total, ways, reduce="sum", normalise=True, return_raw=True
     )
@@ -72,16 +72,24 @@ def integrated_gradients(
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 
 
+def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights (steps,) of the quadrature over [0, 1]; exact up to degree 2·steps - 1."""
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    # It is one over [-1, 1].
+    return points / 2 + 0.5, weights / 2
+
+
 def straight(
-    captured: Capture, passes: Passes, starts: Tensor, steps: int
+    captured: Capture, passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """The mean gradient on the straight way to each picture, by Gauss–Legendre quadrature.
+    """The mean gradient on the straight way to each picture.
 
     Args:
         captured: Its inputs (B, C, H, W).
         passes: Where the pictures on the way go; it has been told what to expect.
         starts: Where the ways begin, of a shape that broadcasts to the inputs'.
-        steps: Points at which the gradient is taken.
+        points: (steps,) in [0, 1], where on the way the gradient is taken.
+        weights: (steps,) what each counts.
 
     Returns:
         The mean gradients and the ways, both (B, C, H, W), float32 at least; their product is the
@@ -90,21 +98,17 @@ def straight(
     inputs = captured.inputs
     # Half precision would lose what each of many steps adds.
     dtype = torch.promote_types(inputs.dtype, torch.float32)
-    points, weights = (
-        torch.from_numpy(one / 2).to(inputs.device, dtype)
-        for one in np.polynomial.legendre.leggauss(steps)
-    )
+    shares, counts = (torch.from_numpy(one).to(inputs.device, dtype) for one in (points, weights))
     starts = starts.to(dtype)
     ways = inputs.to(dtype) - starts  # (B, C, H, W)
     total = torch.zeros_like(ways)
     for image, (start, way) in enumerate(zip(starts, ways, strict=True)):
-        for part in passes.chunks(steps):
-            # The quadrature is one over [-1, 1].
-            share = (points[part] + 0.5)[:, None, None, None]
+        for part in passes.chunks(len(shares)):
+            share = shares[part][:, None, None, None]
             pictures = (start + share * way).to(inputs.dtype)  # (n, C, H, W)
             owner = torch.full((len(pictures),), image, device=inputs.device)
             _, gradients = passes.gradients(pictures, owner)
-            total[image] += torch.tensordot(weights[part], gradients.to(dtype), 1)
+            total[image] += torch.tensordot(counts[part], gradients.to(dtype), 1)
     return total, ways
 
 

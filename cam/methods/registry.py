@@ -20,8 +20,9 @@ class MethodInfo:
         name: As :func:`cam.attribute` takes it.
         title: The name that its paper gives it.
         description: One sentence on what its map shows.
-        family: ``cam`` (a layer's feature maps), ``gradient`` (the pixels' gradient) or
-            ``perturbation`` (what the score does when parts of the picture are hidden).
+        family: ``cam`` (a layer's feature maps), ``gradient`` (the pixels' gradient),
+            ``attention`` (a transformer's) or ``perturbation`` (what the score does when parts of
+            the picture are hidden).
         needs: What has to be captured for it.
         cost: Passes through the network for a batch, in words.
         citation: Paper and equation.

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from cam.capture import Capture
 from cam.methods.checked import whole
-from cam.methods.integrated import straight
+from cam.methods.integrated import gauss_legendre, straight
 from cam.methods.registry import register
 from cam.passes import Passes
 from cam.types import Maps, Needs
@@ -62,7 +62,7 @@ def xrai(captured: Capture, passes: Passes, *, steps: int = 50, least: int = 50)
     attribution = torch.zeros_like(inputs, dtype=torch.float64)
     for extreme in (torch.amin, torch.amax):
         start = extreme(inputs, (1, 2, 3), keepdim=True)
-        gradients, ways = straight(captured, passes, start, steps)
+        gradients, ways = straight(captured, passes, start, *gauss_legendre(steps))
         attribution += (gradients * ways).double() / 2
     raw = torch.stack(
         [
