@@ -69,8 +69,13 @@ def fullgrad(captured: Capture, passes: Passes) -> Maps:
         return found
 
     owner = torch.arange(len(inputs), device=inputs.device)
-    with biases:
-        raw = torch.cat(passes.graphs(inputs, owner, total))
+    # Also a pass that memory did not suffice for may have left something.
+    handle = passes.module.register_forward_pre_hook(lambda *_: biases.clear())
+    try:
+        with biases:
+            raw = torch.cat(passes.graphs(inputs, owner, total))
+    finally:
+        handle.remove()
     return Maps(raw=raw, normalised=kernels.normalise(raw))
 
 

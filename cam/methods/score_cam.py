@@ -112,9 +112,9 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     """
     activations, captured = layer.activations, passes.captured
     weights = torch.zeros(activations.shape[:2], device=activations.device)
-    # A score that is not finite has no shares, and would say nothing of the ways behind the layer.
+    # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
+    # its map becomes NaN in the end.
     sound = captured.scores.isfinite()
-    weights[~sound] = torch.nan
     # A channel of zeros can be left as it is.
     live = {
         image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]

@@ -10,7 +10,10 @@ from torch import nn
 from torchcam import methods as torchcam
 
 import cam
+from cam.capture import capture
 from cam.methods.full_gradient import Biases, shares
+from cam.passes import Passes
+from cam.types import Needs
 from tests.cam.networks import Curved, Pooled, conv, near, pictures
 
 TARGETS = [3, 1]
@@ -314,6 +317,34 @@ def test_what_pixels_and_biases_give_adds_up_to_the_score(kind):
     head = network.head if kind is Normed else network[-1]
     total = sum(one.flatten(1).sum(1) for one in found) + head.bias[TARGETS]
     assert torch.allclose(total, scores, rtol=1e-10)
+
+
+def test_fullgrad_lets_go_of_a_pass_that_memory_did_not_suffice_for(monkeypatch):
+    """A second picture is too much at first; what the first attempt kept must be free by then."""
+    network, held = Normed(), []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    whole, real = network.second.forward, Biases.clear
+
+    def limited(maps: torch.Tensor) -> torch.Tensor:
+        if len(maps) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return whole(maps)
+
+    def clear(biases: Biases) -> None:
+        held.append(len(biases.outputs))
+        real(biases)
+
+    monkeypatch.setattr(Biases, "clear", clear)
+    expected = ours(network, "fullgrad", None).raw
+    captured = capture(network, pictures(), TARGETS, [], Needs(), lambda label: 0)
+    held.clear()
+    network.second.forward = limited
+    passes = Passes(network, captured, 32)
+    with passes.of("fullgrad"):
+        found = cam.methods()["fullgrad"].function(captured, passes).raw
+    assert near(found, expected)
+    # Before each forward and after each use: the failed one had kept its norm.
+    assert held == [0, 1, 2, 0, 2]
 
 
 def test_fullgrad_sees_what_a_norm_with_its_activation_adds():

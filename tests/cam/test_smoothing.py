@@ -129,14 +129,22 @@ def test_aug_smooth_asks_all_pictures_about_the_first_ones_target():
     found = ours(network, "gradcam", targets=None, aug_smooth=True)
     given = ours(network, "gradcam", targets=found.targets, aug_smooth=True)
     assert torch.equal(found.heatmap, given.heatmap)
-    mean = torch.zeros(2, 20, 14)
+    mean, raw = torch.zeros(2, 20, 14), torch.zeros(2, 20, 14)
     for mirrored in (False, True):
         for factor in (0.9, 1, 1.1):
             inputs = factor * (pictures().flip(3) if mirrored else pictures())
             one = cam.attribute(network, inputs, "gradcam", targets=found.targets, layers="0")
-            heatmap = one["gradcam"].heatmap
-            mean += (heatmap.flip(2) if mirrored else heatmap) / 6
+            for total, seen in ((mean, one["gradcam"].heatmap), (raw, one["gradcam"].raw)):
+                total += (seen.flip(2) if mirrored else seen) / 6
     assert near(found.heatmap, mean, 1e-5)
+    assert near(found.raw, raw, 1e-5)
+
+
+def test_a_method_beside_an_augmented_one_explains_the_picture_itself():
+    network = Curved()
+    asked = [cam.method("gradcam", aug_smooth=True), "ablationcam"]
+    beside = cam.attribute(network, pictures(), asked, targets=TARGETS, layers="0")
+    assert near(beside["ablationcam"].raw, ours(network, "ablationcam").raw, 1e-6)
 
 
 def test_aug_smooth_counts_its_passes():
