@@ -14,6 +14,8 @@ from cam.capture import Capture, capture, check_batch
 from cam.errors import CamWarning, InputError, MethodError, ModelError, TargetError
 from cam.fidelity import fastest, most_careful
 from cam.methods.registry import Method, method
+from cam.methods.smoothing import eigen_smoothed, over_views
+from cam.methods.smoothing import own as own_parameters
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
 from cam.models.precision import check_precision, computing, used
@@ -28,6 +30,10 @@ EPSILON = 1e-7
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda stacked: stacked.mean(0),
     "max": lambda stacked: stacked.amax(0),
+}
+# Those that are a method's own and no choice of the caller's.
+_FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {
+    "product": lambda stacked: stacked.prod(0)
 }
 
 
@@ -175,16 +181,36 @@ def _explained(
 ) -> Attribution:
     start = time.perf_counter()
     captured, info = passes.captured, one.info
+    remarks: dict[tuple[int, str], None] = {}
+
+    def see() -> tuple[Tensor, Tensor]:
+        maps = _maps(one, passes)
+        if passes.captured is captured:
+            remarks.update(dict.fromkeys(remark for found in maps for remark in found.remarks))
+        return _heatmap_and_raw(one, passes.captured, maps, info.fusion or fusion)
+
     with passes.of(one.name):
-        own = (passes,) if info.needs.passes else ()
-        sources = captured.layers if info.needs.layer else (captured,)
-        maps = [info.function(source, *own, **one.parameters) for source in sources]
+        if one.parameters.get("aug_smooth"):
+            heatmap, raw = over_views(one, passes, see)
+        else:
+            heatmap, raw = see()
     cost = Cost(
         shared.forwards + passes.forwards,
         shared.backwards * info.needs.backward + passes.backwards,
         shared.seconds + _since(start, captured.inputs),
     )
-    return _attribution(one, captured, maps, fusion, cost, precision)
+    return _attribution(one, captured, heatmap, raw, cost, tuple(remarks), precision)
+
+
+def _maps(one: Method, passes: Passes) -> list[Maps]:
+    """What a method makes of each layer, or of the pixels."""
+    info, captured = one.info, passes.captured
+    own = (passes,) if info.needs.passes else ()
+    sources = captured.layers if info.needs.layer else (captured,)
+    maps = [info.function(source, *own, **own_parameters(one.parameters)) for source in sources]
+    if one.parameters.get("eigen_smooth"):
+        return [eigen_smoothed(one, found) for found in maps]
+    return maps
 
 
 def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
@@ -221,16 +247,28 @@ def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
     return refuse
 
 
+def _heatmap_and_raw(
+    one: Method, captured: Capture, maps: list[Maps], fusion: str
+) -> tuple[Tensor, Tensor]:
+    """The heatmap at the input's size, and the raw map."""
+    if not (one.info.needs.layer or one.info.needs.attention):
+        return maps[0].normalised, maps[0].raw
+    size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
+    return _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
+
+
 def _attribution(
-    one: Method, captured: Capture, maps: list[Maps], fusion: str, cost: Cost, precision: str
+    one: Method,
+    captured: Capture,
+    heatmap: Tensor,
+    raw: Tensor,
+    cost: Cost,
+    remarks: tuple[tuple[int, str], ...],
+    precision: str,
 ) -> Attribution:
     layers: tuple[str, ...] = ()
     if one.info.needs.layer:
-        size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
-        heatmap, raw = _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
         layers = tuple(layer.name for layer in captured.layers)
-    else:
-        heatmap, raw = maps[0].normalised, maps[0].raw
     # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
     # an answer.
     sound = captured.scores.isfinite() & captured.inputs.flatten(1).isfinite().all(1)
@@ -245,6 +283,7 @@ def _attribution(
         method=one.name,
         cost=cost,
         precision=precision,
+        remarks=remarks,
     )
 
 
@@ -254,10 +293,17 @@ def _upsampled(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
     peak, so the result is stretched to [0, 1] again.
     """
-    fused = FUSIONS[fusion](torch.stack([_at_size(one.normalised, size) for one in maps]))
-    low = fused.amin((1, 2), keepdim=True)
-    high = fused.amax((1, 2), keepdim=True)
-    return (fused - low) / (high - low + EPSILON)
+    upsampled = [_at_size(one.normalised, size) for one in maps]
+    if fusion == "product":
+        # Here pytorch-grad-cam stretches each layer's map too.
+        upsampled = [_stretched(one) for one in upsampled]
+    return _stretched(_FUSED[fusion](torch.stack(upsampled)))
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    low = maps.amin((1, 2), keepdim=True)
+    high = maps.amax((1, 2), keepdim=True)
+    return (maps - low).div_(high - low + EPSILON)
 
 
 def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
@@ -265,7 +311,7 @@ def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
     if len(maps) == 1:
         return maps[0].raw
     finest = max((one.raw.shape[-2:] for one in maps), key=lambda size: size[0] * size[1])
-    return FUSIONS[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
+    return _FUSED[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
 
 
 def _at_size(maps: Tensor, size: Sequence[int]) -> Tensor:

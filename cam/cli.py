@@ -53,6 +53,7 @@ def explain(
     images: tuple[str, ...],
     name: str,
     weights: str,
+    labels: str | None,
     device: str,
     methods: tuple[str, ...],
     target: str | None,
@@ -75,7 +76,7 @@ def explain(
             raise click.UsageError(
                 f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
             )
-        model = load(name, weights, device)
+        model = load(name, weights, labels, device)
         stems = distinct_stems(images)
         named = dict(zip(stems, images, strict=True))
         failed = 0
@@ -184,10 +185,10 @@ def list_methods(as_json: bool) -> None:
 @main.command("layers")
 @model_options
 @click.option("--json", "as_json", is_flag=True)
-def list_layers(name: str, weights: str, device: str, as_json: bool) -> None:
+def list_layers(name: str, weights: str, labels: str | None, device: str, as_json: bool) -> None:
     """List a model's layers that have feature maps, in the order in which they run."""
     with told():
-        model = load(name, weights, device)
+        model = load(name, weights, labels, device)
         found = model.feature_layers
         try:
             preset = model.layers

@@ -40,6 +40,7 @@ def model_options(command: Any) -> Any:
                 default="DEFAULT",
                 help="A .safetensors or .pth file, or `none` for random weights.",
             ),
+            click.option("--labels", help="A file of class names: one a line, or JSON."),
             click.option(
                 "--device",
                 type=click.Choice(["auto", "cpu", "cuda"]),
@@ -53,7 +54,7 @@ def model_options(command: Any) -> Any:
     return command
 
 
-def load(name: str, weights: str, device: str) -> Model:
+def load(name: str, weights: str, labels: str | None, device: str) -> Model:
     """The model that the options name."""
     if name not in cam.model_names():
         raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
@@ -62,7 +63,7 @@ def load(name: str, weights: str, device: str) -> Model:
     elif device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("there is no CUDA device here; use --device cpu")
     return cam.load_model(
-        name, weights=None if weights.lower() == "none" else weights, device=device
+        name, None if weights.lower() == "none" else weights, device, labels=labels
     )
 
 

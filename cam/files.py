@@ -176,6 +176,20 @@ def _staged(path: Path, content: bytes) -> Path:
     return Path(temporary)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file that appears whole, or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = _staged(path, content)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def distinct_stems(names: Iterable[str]) -> Iterator[str]:
     """File stems for pictures of any name: ``cat``, and ``cat-2`` where another cat came before."""
     seen: set[str] = set()

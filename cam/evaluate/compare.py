@@ -44,16 +44,10 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
             "over the same data"
         )
     methods = [key for key in before.methods if key in after.methods]
-    metrics = [
-        key
-        for key in before.metrics
-        if after.directions.get(key) == before.directions[key]
-    ]
+    metrics = [key for key in before.metrics if after.directions.get(key) == before.directions[key]]
     if not methods or not metrics:
         what = "metric" if methods else "method"
-        raise RunError(
-            f"{str(before.path)!r} and {str(after.path)!r} have no {what} in common"
-        )
+        raise RunError(f"{str(before.path)!r} and {str(after.path)!r} have no {what} in common")
     rows = []
     for metric in metrics:
         direction = before.directions[metric]
@@ -100,8 +94,6 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
         "only_after": len(other) - len(common),
         "predicted_differently": int((first_class != second_class).fillna(False).sum()),
     }
-    table.attrs["configuration"] = list(
-        differences(before.config, after.config)
-    )
+    table.attrs["configuration"] = list(differences(before.config, after.config))
     table.attrs["images"] = images
     return table

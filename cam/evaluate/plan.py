@@ -113,7 +113,9 @@ def make_plan(
     """
     model = model if isinstance(model, Model) else Model(model)
     named = _by_key([method(one) if isinstance(one, str) else one for one in _several(methods)])
-    measured = _by_key([_metric(one) if isinstance(one, str) else one for one in _several(metrics)])
+    measured = _by_key(
+        [named_metric(one) if isinstance(one, str) else one for one in _several(metrics)]
+    )
     for what, value, low in (
         ("shard_size", shard_size, 1),
         ("batch_size", batch_size, 1),
@@ -231,9 +233,10 @@ def _several(given: Any) -> list[Any]:
     return found
 
 
-def _metric(name: str) -> Metric:
+def named_metric(name: str, **parameters: Any) -> Metric:
+    """A metric by its name; see :func:`cam.metric`."""
     registry = importlib.import_module("cam.metrics.registry")
-    found: Metric = registry.metric(name)
+    found: Metric = registry.metric(name, **parameters)
     return found
 
 

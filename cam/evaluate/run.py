@@ -2,7 +2,7 @@
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,34 +219,15 @@ class Run:
         Raises:
             RunError: It is not stored.
         """
-        import pandas
-
-        facts = self._query("SELECT * FROM items WHERE item = ?", [int(number)])
-        if facts.empty:
+        number = int(number)
+        if self._query("SELECT item FROM items WHERE item = ?", [number]).empty:
             raise RunError(
                 f"the run has no image {number}; it has {self.done} of {self.total}, from 0"
             )
         scores = self._query(
-            "SELECT method, metric, value, status, reason FROM scores WHERE item = ?",
-            [int(number)],
+            "SELECT method, metric, value, status, reason FROM scores WHERE item = ?", [number]
         )
-        maps = self._query("SELECT method, side, heatmap FROM maps WHERE item = ?", [int(number)])
-        pictures = self._query("SELECT jpeg FROM pictures WHERE item = ?", [int(number)])
-        return RunImage(
-            {
-                key: None if pandas.isna(value) else value
-                for key, value in facts.astype(object).iloc[0].items()
-            },
-            scores,
-            {
-                row.method: np.frombuffer(row.heatmap, np.uint8)
-                .reshape(row.side, row.side)
-                .astype(np.float32)
-                / 255
-                for row in maps.itertuples()
-            },
-            Image.open(io.BytesIO(pictures["jpeg"].iloc[0])) if len(pictures) else None,
-        )
+        return replace(self.pictures([number])[number], scores=scores)
 
     def failures(self) -> "pandas.DataFrame":
         """Every value that is missing, with its reason: item, id, method, metric, status, reason.
@@ -263,6 +244,73 @@ class Run:
             ORDER BY item, method NULLS FIRST, metric
             """
         )
+
+    def problems(self) -> "pandas.DataFrame":
+        """The reasons of :meth:`failures`, each once.
+
+        Columns: ``status``, ``method`` and ``metric`` (missing for a picture that could not be
+        read), ``reason``, ``images`` and ``example``, the first of them.
+        """
+        return self._query(
+            """
+            SELECT 'skipped' AS status, NULL::VARCHAR AS method, NULL::VARCHAR AS metric, reason,
+                   count(*) AS images, arg_min(id, item) AS example
+            FROM items WHERE reason IS NOT NULL GROUP BY ALL
+            UNION ALL
+            SELECT status::VARCHAR, method::VARCHAR, metric::VARCHAR, s.reason, count(*),
+                   arg_min(id, s.item)
+            FROM scores s JOIN items USING (item) WHERE status IN ('failed', 'nan') GROUP BY ALL
+            ORDER BY images DESC, reason, method, metric
+            """
+        )
+
+    def extremes(self, metric: str, count: int = 3) -> "pandas.DataFrame":
+        """The best and worst images of each method by one metric.
+
+        Returns:
+            Columns ``method``, ``end`` ("best" or "worst"), ``place`` from 1, ``item``, ``id``,
+            ``value``, ``label`` and ``predicted_label``.
+        """
+        direction = self.directions[metric]
+        return self._query(
+            f"""
+            WITH ordered AS (
+                SELECT method, item, value,
+                       row_number() OVER (PARTITION BY method ORDER BY value * {-direction}, item)
+                       AS from_best,
+                       row_number() OVER (PARTITION BY method ORDER BY value * {direction}, item)
+                       AS from_worst
+                FROM scores WHERE metric = ? AND status = 'ok'
+            ), chosen AS (
+                SELECT method, 'best' AS end, from_best AS place, item, value FROM ordered
+                WHERE from_best <= {count}
+                UNION ALL
+                SELECT method, 'worst', from_worst, item, value FROM ordered
+                WHERE from_worst <= {count} AND from_best > {count}
+            )
+            SELECT c.*, id, label, predicted_label FROM chosen c JOIN items USING (item)
+            ORDER BY method, c.end, place
+            """,
+            [metric],
+        )
+
+    def pictures(self, numbers: list[int]) -> dict[int, RunImage]:
+        """:meth:`image` for several at once, without their scores."""
+        several = sorted({int(number) for number in numbers})
+        facts = self._query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
+        maps = self._query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
+        found = self._query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
+        jpegs = dict(zip(found["item"], found["jpeg"], strict=True))
+        images = {}
+        for number in several:
+            own = maps[maps["item"] == number]
+            images[number] = RunImage(
+                _plain(facts[facts["item"] == number]),
+                own.iloc[:0],
+                {row.method: _heatmap(row.heatmap, row.side) for row in own.itertuples()},
+                Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
+            )
+        return images
 
     def costs(self) -> "pandas.DataFrame":
         """What each method took, and each metric of its maps.
@@ -353,3 +401,19 @@ class Run:
                     told = str(error).splitlines()[0]
                     raise RunError(f"the run {str(self.path)!r} cannot be read: {told}") from None
         raise AssertionError
+
+
+def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
+    """One row as a mapping, with None for what is missing."""
+    import pandas
+
+    return {
+        key: None if pandas.isna(value) else value
+        for key, value in row.astype(object).iloc[0].items()
+    }
+
+
+def _heatmap(levels: bytes, side: int) -> np.ndarray:
+    flat = np.frombuffer(levels, np.uint8).astype(np.float32)
+    found: np.ndarray = flat.reshape(side, side) / 255
+    return found

@@ -102,3 +102,11 @@ def used(module: nn.Module, precision: str | None, device: torch.device) -> str:
     if dtype == torch.float32 and device.type == "cuda" and convolutions == "tf32":
         return "tf32"
     return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
+
+
+def tolerance(module: nn.Module, device: torch.device) -> float:
+    """How far two ways to the same logits may be apart, as a share of the largest.
+
+    Rounding alone does not reach it, and anything that is not rounding does.
+    """
+    return {"bf16": 3e-2, "fp16": 1e-2, "tf32": 1e-2}.get(used(module, None, device), 1e-3)

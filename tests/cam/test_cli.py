@@ -15,6 +15,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image, ImageOps
@@ -32,8 +33,10 @@ def run(monkeypatch, tmp_path, bundled):
     monkeypatch.chdir(tmp_path)
     load = cam.load_model
 
-    def loaded(name: str, weights: object = "DEFAULT", device: object = None) -> cam.Model:
-        return bundled if name == bundled.name else load(name, weights, device)
+    def loaded(name: str, weights: object = "DEFAULT", device: object = None, **more) -> cam.Model:
+        if name == bundled.name and weights == "DEFAULT" and not any(more.values()):
+            return bundled
+        return load(name, weights, device, **more)
 
     monkeypatch.setattr(cam, "load_model", loaded)
 
@@ -437,6 +440,22 @@ def test_weights_that_do_not_fit_fail(run):
     assert result.exit_code == FAILED
     assert len(errors(result)) == 1
     assert "empty.pth" in errors(result)[0]
+
+
+def test_weights_and_labels_of_ones_own(run):
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), "mine.pth")
+    Path("names.txt").write_text("ant\nbee\ncat\n")
+    mine = ("--model", "timm/test_resnet", "--weights", "mine.pth", "--labels")
+    result = run("explain", "sample:chelsea", *mine, "names.txt", "--target", "bee", "--json")
+    assert result.exit_code == DONE, result.stderr
+    facts = json.loads(result.stdout)[0]
+    assert facts["target"]["label"] == "bee"
+    assert {one["label"] for one in facts["predictions"]} == {"ant", "bee", "cat"}
+    Path("names.txt").write_text("ant\nbee\n")
+    result = run("layers", *mine, "names.txt")
+    assert result.exit_code == FAILED
+    assert errors(result) == ["Error: names.txt names 2 classes, but the model has 3"]
 
 
 def test_weights_that_hold_code_are_refused_and_not_run(run):

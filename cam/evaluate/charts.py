@@ -1,0 +1,93 @@
+"""The two drawings of a report, as SVG text."""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+
+WIDTH, LEFT, RIGHT, ROW = 760, 220, 40, 24
+
+
+def intervals_svg(
+    names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
+) -> str:
+    """A dot for each mean and a line for its interval, on one axis."""
+    lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
+    first, last = float(lows.min()), float(highs.max())
+    span = (last - first) or max(abs(first), 1.0)
+    first, last = first - 0.05 * span, last + 0.05 * span
+
+    def at(value: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (value - first) / (last - first)
+
+    height = ROW * len(names) + 34
+    parts = [_open(height, "means with 95 % intervals")]
+    for value in np.linspace(first, last, 5):
+        x = at(float(value))
+        parts.append(
+            f"<line x1='{x:.1f}' x2='{x:.1f}' y1='4' y2='{height - 24}' stroke='#e4e8ee'/>"
+        )
+        parts.append(
+            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' fill='#55606e'>"
+            f"{value:.3g}</text>"
+        )
+    for place, name in enumerate(names):
+        y = 16 + ROW * place
+        parts.append(
+            f"<text x='{LEFT - 12}' y='{y + 4}' text-anchor='end'>{html.escape(name)}</text>"
+            f"<line x1='{at(float(lows[place])):.1f}' x2='{at(float(highs[place])):.1f}' y1='{y}' "
+            f"y2='{y}' stroke='#2f6fb0' stroke-width='3'/>"
+            f"<circle cx='{at(float(means[place])):.1f}' cy='{y}' r='5' fill='#2f6fb0'/>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def ranks_svg(ranks: dict[str, float], critical: float) -> str:
+    """A critical-difference diagram: average ranks, and bars over those that may be alike."""
+    ordered = sorted(ranks.items(), key=lambda one: one[1])
+    top = max(len(ordered), 2)
+
+    def at(rank: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (rank - 1) / (top - 1)
+
+    bars = _bars([rank for _, rank in ordered], critical)
+    start = 40 + 8 * len(bars)
+    height = start + ROW * len(ordered) + 8
+    parts = [_open(height, "average ranks with the critical difference")]
+    parts.append(f"<line x1='{at(1):.1f}' x2='{at(top):.1f}' y1='24' y2='24' stroke='#1d2733'/>")
+    for rank in range(1, top + 1):
+        parts.append(
+            f"<line x1='{at(rank):.1f}' x2='{at(rank):.1f}' y1='19' y2='24' stroke='#1d2733'/>"
+            f"<text x='{at(rank):.1f}' y='14' text-anchor='middle' fill='#55606e'>{rank}</text>"
+        )
+    for number, (first, last) in enumerate(bars):
+        y = 34 + 8 * number
+        parts.append(
+            f"<line x1='{at(ordered[first][1]) - 4:.1f}' x2='{at(ordered[last][1]) + 4:.1f}' "
+            f"y1='{y}' y2='{y}' stroke='#c2571a' stroke-width='4' stroke-linecap='round'/>"
+        )
+    for place, (name, rank) in enumerate(ordered):
+        x, y = at(rank), start + ROW * place + 8
+        parts.append(
+            f"<path d='M{x:.1f} 24 V{y} H{LEFT - 6}' fill='none' stroke='#9aa5b1'/>"
+            f"<text x='{LEFT - 12}' y='{y + 4}' text-anchor='end'>{html.escape(name)} "
+            f"{rank:.2f}</text>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _bars(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
+    """The longest stretches of sorted ranks that lie within the critical difference."""
+    found: list[tuple[int, int]] = []
+    for first, rank in enumerate(ranks):
+        last = max(place for place, other in enumerate(ranks) if other - rank < critical)
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return found
+
+
+def _open(height: int, title: str) -> str:
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}' "
+        f"viewBox='0 0 {WIDTH} {height}' role='img' font-size='13'><title>{title}</title>"
+    )

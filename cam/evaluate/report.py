@@ -1,0 +1,287 @@
+"""A run as one HTML file: nothing is fetched, nothing runs, so it opens anywhere and prints."""
+
+import base64
+import html
+import io
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from cam.errors import RunError
+from cam.evaluate.charts import intervals_svg, ranks_svg
+from cam.evaluate.run import Run, RunImage
+from cam.files import replace_file
+from cam.methods.registry import methods as known_methods
+from cam.render import overlay
+
+if TYPE_CHECKING:
+    import pandas
+
+# Best and worst images of each method by each metric.
+EXTREMES = 3
+# Pictures of about 8 kB each; beyond these, metrics have none.
+MOST_PICTURES = 600
+MOST_PROBLEMS = 100
+SIDE = 144
+
+STYLE = """
+:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1d2733; }
+body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d5dbe3; }
+h3 { margin-bottom: .3rem; } .note { color: #55606e; } svg { max-width: 100%; height: auto; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; margin: .5rem 0; }
+th, td { text-align: left; padding: .2rem .7rem; border-bottom: 1px solid #e4e8ee; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.images { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; width: 144px; }
+figure img { width: 144px; border-radius: 4px; display: block; }
+figcaption { font-size: .78rem; line-height: 1.3; overflow-wrap: anywhere; }
+pre { background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .8rem; }
+"""
+
+
+def write_report(run: Run, path: str | Path) -> Path:
+    """Write the report of a run, finished or not.
+
+    Raises:
+        RunError: Nothing is done yet, or the file cannot be written.
+    """
+    target = Path(path)
+    text = report_html(run)
+    try:
+        replace_file(target, text.encode())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RunError(f"cannot write {str(target)!r}: {reason}") from None
+    return target
+
+
+def report_html(run: Run) -> str:
+    """The report's text."""
+    board = run.leaderboard()
+    title = f"{run.config['model']['name']} on {run.notes.get('data', 'data')}"
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{_text(title)}</h1>",
+        f"<p class='note'>{_summary(run, board)}</p>",
+        _leaderboards(run, board),
+        _agreement(run),
+        _images(run),
+        _costs(run),
+        _problems(run),
+        _configuration(run),
+        "</body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def _summary(run: Run, board: "pandas.DataFrame") -> str:
+    state = "all" if run.done == run.total else f"{run.done:,} of"
+    missing = [
+        f"{int(board[column].sum()):,} {word}"
+        for column, word in (("nan", "undefined"), ("failed", "failed"))
+        if board[column].sum()
+    ]
+    skipped = int(board["skipped"].max() or 0)
+    if skipped:
+        missing.append(f"{skipped:,} images that could not be read")
+    return (
+        f"{state} {run.total:,} images, {len(run.methods)} methods, {len(run.metrics)} metrics; "
+        f"{int(board['n'].sum()):,} values"
+        f"{'; ' + ', '.join(missing) if missing else ', none missing'}. "
+        "Intervals hold the mean with 95 % confidence: bootstrapped, images being the sample."
+    )
+
+
+def _leaderboards(run: Run, board: "pandas.DataFrame") -> str:
+    parts = ["<h2>Leaderboard</h2>", _overview(run, board)]
+    for metric in run.metrics:
+        rows = board[board["metric"] == metric].sort_values("rank")
+        better = "higher" if run.directions[metric] > 0 else "lower"
+        parts.append(f"<h3>{_text(metric)} <span class='note'>({better} is better)</span></h3>")
+        columns = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed"]
+        parts.append(_table(rows[[*columns, "skipped"]]))
+        known = rows.dropna(subset=["mean"])
+        if not known.empty:
+            parts.append(
+                intervals_svg(
+                    list(known["method"].astype(str)),
+                    known["mean"].to_numpy(),
+                    known["low"].to_numpy(),
+                    known["high"].to_numpy(),
+                )
+            )
+        if len(run.methods) > 1:
+            parts += [_ranks(run, metric), _comparisons(run, metric)]
+    return "\n".join(parts)
+
+
+def _overview(run: Run, board: "pandas.DataFrame") -> str:
+    """Each method's rank by each metric, and their median: how LATEC sums up metrics."""
+    ranks = board.pivot(index="method", columns="metric", values="rank").reindex(
+        index=run.methods, columns=run.metrics
+    )
+    ranks.insert(0, "median rank", ranks.median(axis=1))
+    ranks = ranks.sort_values("median rank", kind="stable")
+    return (
+        "<p class='note'>Ranks by each metric's mean, and their median. Where metrics disagree "
+        "(below), a single winner says little.</p>" + _table(ranks.reset_index())
+    )
+
+
+def _ranks(run: Run, metric: str) -> str:
+    found = run.ranks(metric)
+    if found["nemenyi"] is None:
+        return "<p class='note'>Too few images have a value of every method for ranks.</p>"
+    test = ""
+    if not math.isnan(found["p"]):
+        test = f"Friedman's test: χ² = {found['statistic']:.4g}, p = {_p(found['p'])}. "
+    return (
+        f"<p class='note'>{test}Average ranks over the {found['n']:,} images with a value of every "
+        f"method; those joined by a bar differ by less than the critical difference "
+        f"{found['critical_difference']:.3g} (Nemenyi, 0.05).</p>"
+        + ranks_svg(found["ranks"], found["critical_difference"])
+    )
+
+
+def _comparisons(run: Run, metric: str) -> str:
+    table = run.comparisons(metric).sort_values("holm")
+    return (
+        f"<details><summary>Every pair: Wilcoxon's signed-rank test, Holm's correction for "
+        f"{len(table)} pairs</summary>{_table(table)}</details>"
+    )
+
+
+def _agreement(run: Run) -> str:
+    if len(run.metrics) < 2 or len(run.methods) < 2:
+        return ""
+    table = run.agreement()
+    counts = table.attrs["n"].to_numpy()
+    return (
+        "<h2>Agreement between metrics</h2><p class='note'>Kendall's τ-b between two metrics' "
+        "order of the methods, image by image, averaged: 1 the same order, 0 unrelated, −1 the "
+        f"opposite. Over {counts.min():,} to {counts.max():,} images.</p>"
+        + _table(table.rename_axis("metric").reset_index())
+    )
+
+
+def _images(run: Run) -> str:
+    if not run.config.get("heatmaps"):
+        return "<h2>Images</h2><p class='note'>This run kept no heatmaps.</p>"
+    parts = [f"<h2>Best and worst images</h2><p class='note'>{EXTREMES} of each.</p>"]
+    shown = 0
+    for metric in run.metrics:
+        rows = run.extremes(metric, EXTREMES)
+        if shown + len(rows) > MOST_PICTURES:
+            parts.append(
+                f"<p class='note'>{_text(metric)}: left out, as the page would be long.</p>"
+            )
+            continue
+        shown += len(rows)
+        images = run.pictures(rows["item"].tolist())
+        parts.append(f"<h3>{_text(metric)}</h3>")
+        for (method, end), group in rows.groupby(["method", "end"], observed=True):
+            figures = "".join(_figure(images[row.item], method, row) for row in group.itertuples())
+            parts.append(
+                f"<p class='note'>{_text(method)}, {end}</p><div class='images'>{figures}</div>"
+            )
+    return "\n".join(parts)
+
+
+def _figure(image: RunImage, method: str, row: Any) -> str:
+    if image.picture is None or method not in image.heatmaps:
+        return ""
+    picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    name = method.partition("(")[0]
+    percentile = known_methods()[name].percentile if name in known_methods() else 100
+    shown = overlay(picture, image.heatmaps[method], percentile=percentile)
+    buffer = io.BytesIO()
+    shown.save(buffer, format="JPEG", quality=80)
+    source = base64.b64encode(buffer.getvalue()).decode()
+    said = str(row.label)
+    if row.label != row.predicted_label:
+        said += f", predicted {row.predicted_label}"
+    return (
+        f"<figure><img alt='{_text(method)} of {_text(row.id)}' "
+        f"src='data:image/jpeg;base64,{source}'><figcaption>{row.value:.4g} · {_text(row.id)}<br>"
+        f"{_text(said)}</figcaption></figure>"
+    )
+
+
+def _costs(run: Run) -> str:
+    table = run.costs()
+    table["peak MB"] = table.pop("peak_bytes") / 1e6
+    return (
+        "<h2>Cost</h2><p class='note'>Forwards and backwards of batches; those that methods share "
+        "count for each of them. A row with a metric is what measuring took.</p>"
+        + _table(table.dropna(axis=1, how="all"))
+    )
+
+
+def _problems(run: Run) -> str:
+    table = run.problems()
+    refused = run.notes.get("refused") or []
+    parts = ["<h2>What is missing</h2>"]
+    if table.empty and not refused:
+        parts.append("<p>Nothing: every image was read, and every value is defined.</p>")
+    if not table.empty:
+        parts.append(_table(table.head(MOST_PROBLEMS)))
+    if len(table) > MOST_PROBLEMS:
+        parts.append(f"<p class='note'>and {len(table) - MOST_PROBLEMS:,} more reasons</p>")
+    if refused:
+        told = "".join(f"<li>{_text(one)}: {_text(why)}</li>" for one, why in refused[:20])
+        parts.append(
+            f"<p>{len(refused):,} entries of the data could not become images:</p><ul>{told}</ul>"
+        )
+    return "\n".join(parts)
+
+
+def _configuration(run: Run) -> str:
+    text = json.dumps(run.store.facts, indent=2, ensure_ascii=False)
+    return f"<h2>Configuration</h2><pre>{_text(text)}</pre>"
+
+
+def _table(table: "pandas.DataFrame") -> str:
+    numbers = {
+        column
+        for column in table.columns
+        if np.issubdtype(np.asarray(table[column]).dtype, np.number)
+    }
+    head = "".join(
+        f"<th{' class=number' if column in numbers else ''}>{_text(str(column))}</th>"
+        for column in table.columns
+    )
+    rows = []
+    for row in table.itertuples(index=False):
+        cells = "".join(
+            f"<td{' class=number' if column in numbers else ''}>{_cell(str(column), value)}</td>"
+            for column, value in zip(table.columns, row, strict=True)
+        )
+        rows.append(f"<tr>{cells}</tr>")
+    return (
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    if column in ("p", "holm"):
+        return _p(value)
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else _text(str(value))
+
+
+def _p(value: float) -> str:
+    return "&lt; 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
