@@ -55,10 +55,10 @@ def ranks_svg(ranks: dict[str, float], critical: float) -> str:
     height = start + ROW * len(ordered) + 8
     parts = [_open(height, "average ranks with the critical difference")]
     parts.append(f"<line x1='{at(1):.1f}' x2='{at(top):.1f}' y1='24' y2='24' stroke='#1d2733'/>")
-    for rank in range(1, top + 1):
+    for number in range(1, top + 1):
         parts.append(
-            f"<line x1='{at(rank):.1f}' x2='{at(rank):.1f}' y1='19' y2='24' stroke='#1d2733'/>"
-            f"<text x='{at(rank):.1f}' y='14' text-anchor='middle' fill='#55606e'>{rank}</text>"
+            f"<line x1='{at(number):.1f}' x2='{at(number):.1f}' y1='19' y2='24' stroke='#1d2733'/>"
+            f"<text x='{at(number):.1f}' y='14' text-anchor='middle' fill='#55606e'>{number}</text>"
         )
     for number, (first, last) in enumerate(bars):
         y = 34 + 8 * number
