@@ -271,15 +271,12 @@ def _limits(texts: tuple[str, ...], metrics: list[str]) -> list[tuple[str, float
 
 def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
     """Rows for JSON, which knows no NaN."""
-    rows: list[dict[str, Any]] = []
-    for row in table.to_dict("records"):
-        rows.append(
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in row.items()
-            }
-        )
-    return rows
+    import pandas
+
+    return [
+        {key: None if pandas.isna(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
 
 
 def _print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:

@@ -92,6 +92,10 @@ class PhotoGrid(Dataset):
         photos = [hashlib.sha256(sample(name).tobytes()).hexdigest() for name in CLASSES]
         return digest("photo-grid", VERSION, self.size, self.n, self.seed, photos)
 
+    def limit(self, count: int) -> Dataset:
+        """The first mosaics: every so many of them would ask for some of the classes only."""
+        return PhotoGrid(min(count, self.size), self.n, self.seed)
+
     def cells(self, index: int) -> tuple[Cell, ...]:
         """The cells of a mosaic, row by row."""
         photos, _ = self._layout(self._random(index), index)

@@ -140,7 +140,7 @@ def _ranks(run: Run, metric: str) -> str:
         return "<p class='note'>Too few images have a value of every method for ranks.</p>"
     test = ""
     if not math.isnan(found["p"]):
-        test = f"Friedman's test: χ² = {found['statistic']:.4g}, p = {_p(found['p'])}. "
+        test = f"Friedman's test: χ² = {found['statistic']:.4g}, p {_p(found['p'])}. "
     return (
         f"<p class='note'>{test}Average ranks over the {found['n']:,} images with a value of every "
         f"method; those joined by a bar differ by less than the critical difference "
@@ -247,10 +247,10 @@ def _configuration(run: Run) -> str:
 
 
 def _table(table: "pandas.DataFrame") -> str:
+    import pandas
+
     numbers = {
-        column
-        for column in table.columns
-        if np.issubdtype(np.asarray(table[column]).dtype, np.number)
+        column for column in table.columns if pandas.api.types.is_numeric_dtype(table[column])
     }
     head = "".join(
         f"<th{' class=number' if column in numbers else ''}>{_text(str(column))}</th>"
@@ -270,17 +270,19 @@ def _table(table: "pandas.DataFrame") -> str:
 
 
 def _cell(column: str, value: Any) -> str:
-    if value is None or value != value:
+    import pandas
+
+    if pandas.isna(value):
         return "–"
     if column in ("p", "holm"):
-        return _p(value)
+        return _p(value).removeprefix("= ")
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int | np.integer) else _text(str(value))
 
 
 def _p(value: float) -> str:
-    return "&lt; 0.0001" if value < 1e-4 else f"{value:.2g}"
+    return "&lt; 0.0001" if value < 1e-4 else f"= {value:.2g}"
 
 
 def _text(value: object) -> str:

@@ -91,6 +91,13 @@ def test_gradcam_finds_the_cell(bundled):
     assert inside.mean() > 0.5  # chance: 0.25
 
 
+def test_a_limited_grid_still_asks_for_every_class():
+    part = cam.dataset("photo-grid", size=16).limit(4)
+    assert sorted(item.target for item in part) == sorted(CLASSES.values())
+    with pytest.raises(cam.DataError, match="size of a photo grid"):
+        part.limit(0)
+
+
 # Folders and lists
 
 

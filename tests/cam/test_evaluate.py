@@ -515,7 +515,7 @@ def test_the_model_comes_back_as_it_was(tmp_path):
 
 def test_a_limit(tmp_path):
     run = evaluate(tmp_path / "run", limit=3)
-    assert run.items()["id"].tolist() == ["grid-00000", "grid-00003", "grid-00006"]
+    assert run.items()["id"].tolist() == ["grid-00000", "grid-00001", "grid-00002"]
 
 
 def test_a_mask_as_the_model_sees_it():
