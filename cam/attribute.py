@@ -16,9 +16,9 @@ from cam.fidelity import fastest, most_careful
 from cam.methods.registry import Method, method
 from cam.methods.smoothing import eigen_smoothed, over_views
 from cam.methods.smoothing import own as own_parameters
-from cam.models.layers import Layers, resolve_layers
+from cam.models.layers import Layers, only_linear_behind, resolve_layers
 from cam.models.model import Model
-from cam.models.precision import check_precision, computing, used
+from cam.models.precision import any_layout, check_precision, computing, used
 from cam.models.preset import preset_layers
 from cam.models.state import original_module
 from cam.passes import Passes, Report
@@ -101,15 +101,12 @@ def attribute(
         for setting, together in _groups(asked, precision, batch.device).items():
             start = time.perf_counter()
             shared_needs = _union(together)
+            read = at if shared_needs.layer else []
             with computing(setting, batch.device):
-                captured = capture(
-                    module,
-                    batch,
-                    targets,
-                    at if shared_needs.layer else [],
-                    shared_needs,
-                    _class_index(model),
-                )
+                with any_layout(_is_smooth(module, read, shared_needs)):
+                    captured = capture(
+                        module, batch, targets, read, shared_needs, _class_index(model)
+                    )
                 # In another precision the top class may be another one.
                 targets = captured.targets
                 trained |= captured.was_training
@@ -128,6 +125,13 @@ def attribute(
     results = {key: results[str(one)] for key, one in zip(_keys(asked), asked, strict=True)}
     _warn_if_not_finite(results)
     return results
+
+
+def _is_smooth(module: nn.Module, at: list[tuple[str, nn.Module]], needs: Needs) -> bool:
+    """Whether no gradient that is needed passes a ReLU or its like."""
+    if needs.input_gradient or needs.attention:
+        return False
+    return not needs.gradients or only_linear_behind(module, [name for name, _ in at])
 
 
 def _groups(
