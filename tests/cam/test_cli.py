@@ -535,12 +535,13 @@ def test_layers_for_a_person(run):
     assert any(line.split()[0] == "conv1" for line in lines)
 
 
-def test_layers_of_a_model_without_a_preset(run):
+def test_layers_of_a_transformer(run):
     result = run("layers", "--model", "timm/test_vit", "--weights", "none", "--json")
     assert result.exit_code == DONE
     found = json.loads(result.stdout)
     assert [64, 160 // 16, 160 // 16] in [one["shape"] for one in found]
-    assert not any(one["preset"] for one in found)
+    # The last place whose patches the class token still reads.
+    assert [one["name"] for one in found if one["preset"]] == ["blocks.5.norm1"]
 
 
 def test_layers_of_an_unknown_model(run):
