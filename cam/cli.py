@@ -21,6 +21,7 @@ from cam.files import distinct_stems, npz_bytes, record, write_explanation
 from cam.images import Photo, read_image
 from cam.models.load import BUNDLED
 from cam.models.model import Model
+from cam.models.precision import PRECISIONS
 
 BATCH = 8
 
@@ -44,6 +45,11 @@ for _command in COMMANDS:
 @click.option("--target", help="A class index or label; by default each picture's top class.")
 @click.option("--layer", "layers", multiple=True, help="Dotted name; several are averaged.")
 @click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="In which the network computes; by default as it is set.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), default=Path("explanations"), show_default=True
 )
 @click.option("--colormap", default="turbo", show_default=True)
@@ -58,6 +64,7 @@ def explain(
     methods: tuple[str, ...],
     target: str | None,
     layers: tuple[str, ...],
+    precision: str | None,
     out: Path,
     colormap: str,
     alpha: float,
@@ -91,7 +98,8 @@ def explain(
                     failed += 1
                     click.echo(f"Error: {error}", err=True)
             if photos:
-                records += _explain(model, photos, asked, target, layers, out, colormap, alpha)
+                maps = _maps(model, photos, asked, target, layers, precision)
+                records += _write(model, photos, maps, out, colormap, alpha)
     if as_json:
         print_json(records)
     else:
@@ -103,23 +111,34 @@ def explain(
         raise SystemExit(1)
 
 
-def _explain(
+def _maps(
     model: Model,
     photos: dict[str, Photo],
     methods: Sequence[cam.Method],
     target: str | None,
     layers: tuple[str, ...],
+    precision: str | None,
+) -> dict[str, cam.Attribution]:
+    """Explain one batch."""
+    batch = model.prepare(list(photos.values()))
+    return cam.attribute(
+        model, batch, methods, _target(target), layers or None, precision=precision
+    )
+
+
+def _write(
+    model: Model,
+    photos: dict[str, Photo],
+    maps: dict[str, cam.Attribution],
     out: Path,
     colormap: str,
     alpha: float,
 ) -> list[dict[str, Any]]:
-    """Explain one batch and write its files."""
+    """Write the files of one batch."""
     for photo in photos.values():
         for note in photo.notes:
             click.echo(f"Note: {photo.name}: {note}", err=True)
-    batch = model.prepare(list(photos.values()))
     crops = [model.crop(photo) for photo in photos.values()]
-    maps = cam.attribute(model, batch, methods, targets=_target(target), layers=layers or None)
     records = []
     for index, (stem, photo) in enumerate(photos.items()):
         for key, attribution in maps.items():

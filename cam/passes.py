@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cam.capture import Capture, LayerCapture, capture
 from cam.errors import Cancelled, ModelError
 from cam.models.forward import run_model
+from cam.models.precision import any_layout
 from cam.models.state import evaluation_mode
 from cam.targets import select_scores
 from cam.types import Needs, Progress, TargetFunction
@@ -102,7 +103,7 @@ class Passes:
             Cancelled: The caller does not want the rest.
             ModelError: The model fails on the inputs.
         """
-        with torch.no_grad():
+        with torch.no_grad(), any_layout():
             found = self._halving(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
         return torch.cat(found)
 

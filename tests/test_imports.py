@@ -22,6 +22,8 @@ RANKS = {
     "capture": 4,
     "passes": 5,
     "methods": 6,
+    "fidelity": 5,
+    "heatmaps": 5,
     "attribute": 7,
     "render": 7,
     "compat": 8,

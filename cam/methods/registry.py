@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from cam.errors import MethodError, nearest
 from cam.types import Maps, Needs
 
@@ -87,11 +91,28 @@ class Method:
         """The registered method."""
         return _METHODS[self.name]
 
+    def same(self, other: "Method") -> bool:
+        """Whether another gives the same maps: name and parameters are equal, tensors too."""
+        mine, theirs = self.parameters, other.parameters
+        return (
+            self.name == other.name
+            and mine.keys() == theirs.keys()
+            and all(_equal(mine[key], theirs[key]) for key in mine)
+        )
+
     def __str__(self) -> str:
         if not self.parameters:
             return self.name
         told = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
         return f"{self.name}({told})"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        both = isinstance(one, Tensor) and isinstance(other, Tensor)
+        return both and one.device == other.device and torch.equal(one, other)
+    # Arrays compare element by element, and without all their elements have no truth.
+    return one is other or bool(np.array_equal(one, other))
 
 
 _METHODS: dict[str, MethodInfo] = {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cam.errors import ModelError
-from cam.models.precision import casting, widened
+from cam.models.precision import arranged, casting, widened
 
 _DETECTION = {"boxes", "scores", "labels"}
 
@@ -23,8 +23,7 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
     Detections, a list with a mapping for each image, become (B, D, 6): x0, y0, x1, y1, score and
     label of each, as :class:`cam.targets.Box` reads them, and -1 all over where there are fewer.
 
-    It computes in the precision of :func:`cam.models.precision.computing`, and on pixels with their
-    channels last, in which convolutions are faster, where the network can take them.
+    It computes in the precision and the layout of :func:`cam.models.precision.computing`.
 
     Raises:
         ModelError: It fails on the batch, or does not put out a tensor.
@@ -49,10 +48,10 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def _called(module: nn.Module, pixels: Tensor) -> object:
-    if pixels.ndim != 4 or module in _needs_planes:
+    if module in _needs_planes:
         return module(pixels)
     try:
-        return module(pixels.contiguous(memory_format=torch.channels_last))
+        return module(arranged(pixels))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):
             raise

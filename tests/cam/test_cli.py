@@ -141,6 +141,7 @@ def test_the_record_says_what_was_done(run, bundled):
     assert facts["predictions"][0]["label"] == "espresso"
     assert facts["target"] == facts["predictions"][0]
     assert facts["layers"] == ["bn2"]
+    assert facts["precision"] == "fp32"
     assert (facts["method"], facts["model"]) == ("gradcam", "efficientnet_lite0")
     assert facts["image"] == "sample:coffee"
     assert facts["versions"]["torch"] == version("torch")
@@ -535,12 +536,30 @@ def test_layers_for_a_person(run):
     assert any(line.split()[0] == "conv1" for line in lines)
 
 
-def test_layers_of_a_model_without_a_preset(run):
+def test_layers_of_a_transformer(run):
     result = run("layers", "--model", "timm/test_vit", "--weights", "none", "--json")
     assert result.exit_code == DONE
     found = json.loads(result.stdout)
     assert [64, 160 // 16, 160 // 16] in [one["shape"] for one in found]
-    assert not any(one["preset"] for one in found)
+    # The last place whose patches the class token still reads.
+    assert [one["name"] for one in found if one["preset"]] == ["blocks.5.norm1"]
+
+
+def test_a_precision_is_used_and_told(run):
+    result = run("explain", "sample:rocket", "--method", "gradcam", "--precision", "bf16")
+    assert result.exit_code == DONE
+    assert read_json("explanations/rocket.gradcam.json")["precision"] == "bf16"
+
+
+def test_a_precision_that_there_is_not(run):
+    result = run("explain", "sample:rocket", "--precision", "fp8")
+    assert result.exit_code == WRONG_USAGE
+
+
+def test_a_precision_that_this_device_has_not(run):
+    result = run("explain", "sample:rocket", "--precision", "tf32", "--device", "cpu")
+    assert result.exit_code == FAILED
+    assert len(errors(result)) == 1
 
 
 def test_layers_of_an_unknown_model(run):

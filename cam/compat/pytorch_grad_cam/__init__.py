@@ -25,6 +25,7 @@ __all__ = [
     "BaseCAM",
     "EigenCAM",
     "EigenGradCAM",
+    "FinerCAM",
     "FullGrad",
     "GradCAM",
     "GradCAMElementWise",
@@ -32,6 +33,7 @@ __all__ = [
     "HiResCAM",
     "LayerCAM",
     "RandomCAM",
+    "RefineCAM",
     "ScoreCAM",
     "ShapleyCAM",
     "XGradCAM",
@@ -91,9 +93,20 @@ class BaseCAM:
         """
         if not isinstance(input_tensor, Tensor):
             raise InputError(f"input_tensor is a tensor, not {type(input_tensor).__name__}")
+        return self._explain(input_tensor, targets, aug_smooth, eigen_smooth)
+
+    def _explain(
+        self,
+        input_tensor: Tensor,
+        targets: Sequence[TargetFunction] | None,
+        aug_smooth: bool,
+        eigen_smooth: bool,
+        **parameters: Any,
+    ) -> np.ndarray:
         eigen_smooth = eigen_smooth and not self._first_component
         smooth = {"aug_smooth": aug_smooth, "eigen_smooth": eigen_smooth}
-        asked = method(self.method, **{key: True for key, value in smooth.items() if value})
+        parameters |= {key: True for key, value in smooth.items() if value}
+        asked = method(self.method, **parameters)
         found = attribute(
             self.model,
             input_tensor.to(device_of(self.model)),
@@ -211,6 +224,117 @@ class AblationCAM(BaseCAM):
                 f"{ratio_channels_to_ablate!r}"
             )
         self.batch_size = batch_size
+
+
+class FinerCAM(BaseCAM):
+    """Finer-CAM.
+
+    Args:
+        model: As for :class:`BaseCAM`.
+        target_layers: Likewise.
+        reshape_transform: Likewise.
+        base_method: The class of the rule that the difference is explained with.
+    """
+
+    method = "finercam"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Callable[..., Tensor] | None = None,
+        base_method: type[BaseCAM] = GradCAM,
+    ) -> None:
+        super().__init__(model, target_layers, reshape_transform)
+        self._base = base_method
+
+    def __call__(  # type: ignore[override]  # the peer's own order of arguments
+        self,
+        input_tensor: Tensor,
+        targets: Sequence[TargetFunction] | None = None,
+        eigen_smooth: bool = False,
+        alpha: float = 1,
+        comparison_categories: Sequence[int] | None = None,
+        target_idx: int | None = None,
+    ) -> np.ndarray:
+        """Explain a batch.
+
+        Args:
+            input_tensor: As for :class:`BaseCAM`.
+            targets: Given, the base method explains them as they are.
+            eigen_smooth: As for :class:`BaseCAM`.
+            alpha: How much of what the others have in common is taken away.
+            comparison_categories: Ranks of the classes to compare with, from the most alike: 1 to
+                some number.
+            target_idx: The class of all images; None: each image's top class.
+
+        Returns:
+            (B, H, W) float32 in [0, 1].
+
+        Raises:
+            CamError: As :func:`cam.attribute`.
+            MethodError: Ranks that leave one out.
+        """
+        if targets is not None:
+            plain = self._base(self.model, self.target_layers)
+            return plain(input_tensor, targets, eigen_smooth=eigen_smooth)
+        ranks = [1, 2, 3] if comparison_categories is None else list(comparison_categories)
+        if not ranks or ranks != list(range(1, len(ranks) + 1)):
+            raise MethodError(
+                f"comparison_categories must be 1 to some number, in order, but is {ranks}"
+            )
+        classes = None
+        if target_idx is not None:
+            classes = [ClassifierOutputTarget(target_idx)] * len(input_tensor)
+        return self._explain(
+            input_tensor,
+            classes,
+            False,
+            eigen_smooth,
+            alpha=alpha,
+            references=len(ranks),
+            base=self._base.method,
+            weighting="probability",
+        )
+
+
+class RefineCAM(BaseCAM):
+    """RefineCAM: the product of the layers' maps.
+
+    Args:
+        model: As for :class:`BaseCAM`.
+        target_layers: Likewise, from early to late.
+        reshape_transform: Likewise.
+        base_method: The class of each layer's rule.
+    """
+
+    method = "refinecam"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Callable[..., Tensor] | None = None,
+        base_method: type[BaseCAM] = GradCAMPlusPlus,
+    ) -> None:
+        super().__init__(model, target_layers, reshape_transform)
+        self._base = base_method
+
+    def __call__(  # type: ignore[override]  # the peer has no aug_smooth here
+        self,
+        input_tensor: Tensor,
+        targets: Sequence[TargetFunction] | None = None,
+        eigen_smooth: bool = False,
+    ) -> np.ndarray:
+        """Explain a batch, without the peer's slip, which takes eigen_smooth for aug_smooth.
+
+        Returns:
+            (B, H, W) float32 in [0, 1].
+
+        Raises:
+            CamError: As :func:`cam.attribute`.
+        """
+        return self._explain(input_tensor, targets, False, eigen_smooth, base=self._base.method)
 
 
 class FullGrad(BaseCAM):
