@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from cam.errors import DataError, ImageError
+from cam.errors import DataError
 from cam.images import read_image
 
 Box = tuple[float, float, float, float]
@@ -291,7 +291,3 @@ def digest(*facts: object) -> str:
     """SHA-256 of anything that JSON can hold, 64 hexadecimal digits."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-# What may keep a single item from being read while the others are fine.
-UNREADABLE = (ImageError, DataError)

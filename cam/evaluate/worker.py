@@ -5,6 +5,7 @@ or a metric stays with it: the batch that failed is tried again image by image.
 """
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam.attribute import attribute
-from cam.data.dataset import UNREADABLE, Item
+from cam.data.dataset import Item
 from cam.errors import CamWarning, Cancelled, TargetError
 from cam.evaluate.plan import Metric, Plan
 from cam.evaluate.seen import mask_as_seen, picture_bytes
@@ -37,11 +38,13 @@ class Read:
         shard: Its range.
         items: The items, or why one could not be read.
         inputs: Item's number → its input (3, H, W), on the CPU.
+        pictures: Item's number → a small JPEG of what the model sees.
     """
 
     shard: Range
     items: dict[int, Item | str]
     inputs: dict[int, Tensor]
+    pictures: dict[int, bytes]
 
 
 @dataclass(eq=False)
@@ -64,18 +67,21 @@ class Result:
 
 def read_shard(plan: Plan, shard: Range) -> Read:
     """Read and preprocess a shard's items; needs the processor only, so it may run ahead."""
-    items: dict[int, Item | str] = {}
-    inputs: dict[int, Tensor] = {}
+    read = Read(shard, {}, {}, {})
     for number in range(*shard):
         try:
             item = plan.data[number]
-            inputs[number] = (
-                item.image if isinstance(item.image, Tensor) else plan.model.transform(item.image)
-            ).float()
-            items[number] = item
-        except UNREADABLE as error:
-            items[number] = str(error)
-    return Read(shard, items, inputs)
+            image = item.image
+            ready = image if isinstance(image, Tensor) else plan.model.transform(image)
+            read.inputs[number] = ready.float()
+            if plan.heatmaps:
+                read.pictures[number] = picture_bytes(plan.model, item)
+            read.items[number] = item
+        except Exception as error:
+            # Decoders, somebody's data set, somebody's transform: it is told beside the image.
+            LOG.debug("an item cannot be read", exc_info=True)
+            read.items[number] = _told(error)
+    return read
 
 
 def measure_shard(plan: Plan, read: Read) -> Result:
@@ -123,6 +129,21 @@ def _target(plan: Plan, item: Item) -> int | None:
     return plan.classes[item.target]
 
 
+@dataclass(frozen=True, eq=False)
+class _Explained:
+    """One method's maps of a batch, by place in it.
+
+    Attributes:
+        maps: As batches of one.
+        reasons: Why there is none.
+        finite: Which of the maps hold no NaN.
+    """
+
+    maps: dict[int, Attribution]
+    reasons: dict[int, str]
+    finite: frozenset[int]
+
+
 @dataclass(eq=False)
 class _Group:
     """Items of a shard whose inputs have the same size."""
@@ -142,10 +163,10 @@ class _Group:
         masks = [self._mask(number, batch.shape[-2:]) for number in self.numbers]
         found = self._explain(batch, targets)
         self._keep_items(found)
-        for key, (maps, reasons) in found.items():
-            self._keep_maps(key, maps)
+        for key, explained in found.items():
+            self._keep_maps(key, explained.maps)
             for what, metric in plan.metrics.items():
-                self._measure(key, what, metric, batch, maps, reasons, masks)
+                self._measure(key, what, metric, batch, explained, masks)
 
     def _targets(self, batch: Tensor) -> list[int] | None:
         wanted = [self.resolved[number] for number in self.numbers]
@@ -165,10 +186,8 @@ class _Group:
             return torch.from_numpy(item.mask.copy())
         return mask_as_seen(self.plan.model.transform, item.mask, (size[0], size[1]))
 
-    def _explain(
-        self, batch: Tensor, targets: list[int] | None
-    ) -> dict[str, tuple[dict[int, Attribution], dict[int, str]]]:
-        """Each method's maps by place in the batch (a batch of one each), and why some are not."""
+    def _explain(self, batch: Tensor, targets: list[int] | None) -> dict[str, _Explained]:
+        """Every method's maps: of all at once, and where that fails, of each image alone."""
         plan = self.plan
 
         def run(places: Sequence[int], methods: list[Method]) -> dict[str, Attribution]:
@@ -217,7 +236,12 @@ class _Group:
             self._cost(key, None, whole, len(maps), _peak(batch))
             for place, reason in reasons.items():
                 self.problems.append(f"{self._name(place)}: {key} failed: {reason}")
-            found[key] = (maps, reasons)
+            finite = torch.tensor([])
+            if maps:
+                heatmaps = torch.cat([one.heatmap for one in maps.values()])
+                finite = heatmaps.flatten(1).isfinite().all(1)
+            sound = [place for place, fine in zip(maps, finite.tolist(), strict=True) if fine]
+            found[key] = _Explained(maps, reasons, frozenset(sound))
         return found
 
     def _measure(
@@ -226,18 +250,17 @@ class _Group:
         what: str,
         metric: Metric,
         batch: Tensor,
-        maps: dict[int, Attribution],
-        reasons: dict[int, str],
+        explained: _Explained,
         masks: list[Tensor | None],
     ) -> None:
         """One metric of one method's maps, a row for each image whatever happens."""
-        plan = self.plan
+        plan, maps = self.plan, explained.maps
         rows: dict[int, tuple[float, str, str | None]] = {}
         fit = []
         for place in range(len(batch)):
-            if place in reasons:
-                rows[place] = (float("nan"), FAILED, reasons[place])
-            elif not bool(maps[place].heatmap.isfinite().all()):
+            if place in explained.reasons:
+                rows[place] = (float("nan"), FAILED, explained.reasons[place])
+            elif place not in explained.finite:
                 rows[place] = (float("nan"), UNDEFINED, "its map is NaN")
             elif metric.info.needs_masks and masks[place] is None:
                 rows[place] = (float("nan"), UNDEFINED, NO_MASK)
@@ -272,26 +295,27 @@ class _Group:
         )
         for places, (values, why) in parts:
             for place, value, reason in zip(places, values, why, strict=True):
-                sound = value == value
-                told = None if sound else reason or "it is undefined here"
-                rows[place] = (value, OK if sound else UNDEFINED, told)
+                if math.isfinite(value):
+                    rows[place] = (value, OK, None)
+                else:
+                    told = reason or (
+                        "it is undefined here" if value != value else "it is infinite"
+                    )
+                    rows[place] = (float("nan"), UNDEFINED, told)
         for place, reason in broken.items():
             rows[place] = (float("nan"), FAILED, reason)
             self.problems.append(f"{self._name(place)}: {what} of {key} failed: {reason}")
         for place in range(len(batch)):
             self.rows.scores.append((self.numbers[place], key, what, *rows[place]))
 
-    def _keep_items(
-        self,
-        found: dict[str, tuple[dict[int, Attribution], dict[int, str]]],
-    ) -> None:
+    def _keep_items(self, found: dict[str, _Explained]) -> None:
         """What the model said of each image, and a small picture of what it saw."""
         plan, model = self.plan, self.plan.model
         for place, number in enumerate(self.numbers):
             item = self.read.items[number]
             assert isinstance(item, Item)
             said: tuple[Any, ...] = (None,) * 7
-            one = next((maps[place] for maps, _ in found.values() if place in maps), None)
+            one = next((e.maps[place] for e in found.values() if place in e.maps), None)
             if one is not None:
                 chances = one.logits[0].softmax(0)
                 top, target = int(chances.argmax()), int(_targets_of(one)[0])
@@ -307,7 +331,7 @@ class _Group:
                 )
             self.rows.items.append((number, item.id, item.path, *said, None))
             if plan.heatmaps:
-                self.rows.pictures.append((number, picture_bytes(model, item)))
+                self.rows.pictures.append((number, self.read.pictures[number]))
 
     def _keep_maps(self, key: str, maps: dict[int, Attribution]) -> None:
         side = self.plan.heatmaps

@@ -381,6 +381,21 @@ def test_no_run_is_told(tmp_path):
         cam.Run.open(tmp_path)
 
 
+def test_the_photo_grid_tells_a_method_from_chance(tmp_path, bundled):
+    """Grad-CAM against the same feature maps with random weights, on the same mosaics."""
+    run = evaluate(
+        tmp_path / "run",
+        cam.dataset("photo-grid", size=16),
+        bundled,
+        methods=("randomcam", "gradcam"),
+        metrics=[Inside()],
+        shard_size=16,
+    )
+    (row,) = run.comparisons("inside").to_dict("records")
+    assert (row["better"], row["worse"]) == ("gradcam", "randomcam")
+    assert row["holm"] < 0.01
+
+
 # What fails stays alone
 
 
@@ -484,6 +499,38 @@ def test_nan_is_counted_apart_with_its_reason(tmp_path):
     assert table.loc[(2, "gradcam", "drop"), "status"] == "ok"
     board = run.leaderboard().set_index(["method", "metric"])
     assert board.loc[("gradcam", "inside"), ["n", "nan", "failed"]].tolist() == [1, 2, 0]
+
+
+def test_an_infinite_value_is_undefined_and_does_not_spoil_the_mean(tmp_path, monkeypatch):
+    real = Drop.measure
+
+    def infinite(self, *arguments, **options):
+        scores = real(self, *arguments, **options)
+        scores.values[0] = torch.inf
+        return scores
+
+    monkeypatch.setattr(Drop, "measure", infinite)
+    run = evaluate(tmp_path / "run", metrics=[Drop()])
+    board = run.leaderboard()
+    assert board[["n", "nan"]].to_numpy().tolist() == [[7, 3], [7, 3]]
+    assert np.isfinite(board["mean"]).all()
+    assert set(run.problems()["reason"]) == {"it is infinite"}
+
+
+def test_a_transform_that_fails_on_one_picture(tmp_path):
+    model = network()
+    usual = model.transform
+
+    def transform(image):
+        if image.size == (50, 50):
+            raise ValueError("too small")
+        return usual(image)
+
+    model.transform = transform
+    items = [(Image.new("RGB", (side, side)), 1) for side in (60, 50, 70)]
+    run = evaluate(tmp_path / "run", items, model, metrics=[Drop()])
+    assert run.leaderboard()["skipped"].tolist() == [1, 1]
+    assert run.problems()["reason"].tolist() == ["ValueError: too small"]
 
 
 def test_inputs_of_several_sizes_and_without_classes(tmp_path):
