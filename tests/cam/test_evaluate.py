@@ -195,10 +195,17 @@ except cam.RunError as error:
 os.kill(holder, signal.SIGKILL)
 os.waitpid(holder, 0)
 
-data = cam.dataset("photo-grid", size=24)
+data = cam.dataset("photo-grid", size=4 * kills + 8)
+told = Path(out + ".told")
 killed = 0
+
+
+def reported():
+    return int(told.read_text() or 0) if told.exists() else 0
+
+
 while True:
-    told = Path(out + ".told")
+    before = reported()
     child = os.fork()
     if child == 0:
         def report(progress):
@@ -207,12 +214,15 @@ while True:
                      shard_size=2, progress=report)
         os._exit(0)
     if killed < kills:
-        time.sleep(random.uniform(0.02, 0.5))
+        # Not before it works; then at any moment of computing, writing and renaming.
+        alive = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        while reported() <= before and alive():
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    reported = int(told.read_text() or 0) if told.exists() else 0
-    stored = cam.Run.open(out).done if Path(out, "run.json").exists() else 0
-    assert stored >= reported, (stored, reported)
+    stored = cam.Run.open(out).done
+    assert stored >= reported(), (stored, reported())
     if os.WIFEXITED(status):
         assert os.WEXITSTATUS(status) == 0
         break
@@ -238,16 +248,17 @@ def killed_run(kills: int, out: Path, seed: int) -> int:
     "kills", [5, pytest.param(20, marks=pytest.mark.slow)], ids=lambda kills: f"{kills}-kills"
 )
 def test_killed_at_random_moments_nothing_is_lost_and_nothing_differs(tmp_path, kills):
-    data = cam.dataset("photo-grid", size=24)
-    whole = evaluate(tmp_path / "whole", data, shard_size=2)
-    assert killed_run(kills, tmp_path / "killed", seed=kills) >= 1
+    images = 4 * kills + 8
+    whole = evaluate(tmp_path / "whole", cam.dataset("photo-grid", size=images), shard_size=2)
+    assert killed_run(kills, tmp_path / "killed", seed=kills) == kills
     run = cam.Run.open(tmp_path / "killed")
-    assert run.done == 24
+    assert run.done == images
     assert scores_bytes(run) == scores_bytes(whole)
     # The very files are the same, and nothing half written is left.
+    name = f"00000000-{images:08d}"
     for folder in (run.path, whole.path):
-        assert [path.name for path in (folder / "shards").iterdir()] == ["00000000-00000024"]
-    stored = "shards/00000000-00000024/scores.parquet"
+        assert [path.name for path in (folder / "shards").iterdir()] == [name]
+    stored = f"shards/{name}/scores.parquet"
     assert (run.path / stored).read_bytes() == (whole.path / stored).read_bytes()
 
 
