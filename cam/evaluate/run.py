@@ -31,6 +31,9 @@ BY = {
 # thousand classes, their intervals come from moments as well.
 DRAWN = 500
 _RETRIES = 3
+# Names as enumerations, which sort in the order of the call and are small in memory.
+NAMED = "method::methods AS method, metric::metrics AS metric"
+STATUS = "status::statuses AS status"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,7 @@ class Run:
         """
         import pandas
 
-        found = self._query("SELECT item, method, metric, value, status, reason FROM scores")
+        found = self._query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
         names = self._query("SELECT item, id FROM items").set_index("item")["id"]
         # A category for each item: the name is stored once, not once a row.
         places = names.index.get_indexer(found["item"])
@@ -135,6 +138,8 @@ class Run:
             ``skipped`` (pictures that could not be read) and ``rank`` (1 is the best mean of that
             metric); with ``by`` a column of that name before them.
         """
+        import pandas
+
         if by is not None and by not in BY:
             raise RunError(f"a leaderboard cannot be taken apart by {by!r}; {nearest(by, BY)}")
         group = f"{BY[by]} AS part" if by else "'' AS part"
@@ -150,9 +155,14 @@ class Run:
                    count(*) FILTER (status = 'nan') AS nan,
                    count(*) FILTER (status = 'failed') AS failed,
                    count(*) FILTER (status = 'skipped') AS skipped
-            FROM {joined} GROUP BY ALL ORDER BY part, metric, method
+            FROM {joined} GROUP BY ALL
             """
         )
+        # In the order of the call. The names are cast here and not in the query: of ten million
+        # rows that would take longer than their means.
+        for column, names in (("method", self.methods), ("metric", self.metrics)):
+            table[column] = pandas.Categorical(table[column], names, ordered=True)
+        table = table.sort_values(["part", "metric", "method"], ignore_index=True)
         low, high = statistics.interval_from_moments(
             table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
         )
@@ -190,7 +200,9 @@ class Run:
         """One row an item, one column a method; NaN where there is no value."""
         if metric not in self.metrics:
             raise RunError(f"the run has no metric {metric!r}; {nearest(metric, self.metrics)}")
-        found = self._query("SELECT item, method, value FROM scores WHERE metric = ?", [metric])
+        found = self._query(
+            "SELECT item, method::methods AS method, value FROM scores WHERE metric = ?", [metric]
+        )
         table = found.pivot(index="item", columns="method", values="value")
         return table.reindex(columns=self.methods)
 
@@ -225,7 +237,7 @@ class Run:
                 f"the run has no image {number}; it has {self.done} of {self.total}, from 0"
             )
         scores = self._query(
-            "SELECT method, metric, value, status, reason FROM scores WHERE item = ?", [number]
+            f"SELECT {NAMED}, value, {STATUS}, reason FROM scores WHERE item = ?", [number]
         )
         return replace(self.pictures([number])[number], scores=scores)
 
@@ -239,7 +251,7 @@ class Run:
             SELECT item, id, NULL::VARCHAR AS method, NULL::VARCHAR AS metric,
                    'skipped' AS status, reason FROM items WHERE reason IS NOT NULL
             UNION ALL
-            SELECT s.item, id, method::VARCHAR, metric::VARCHAR, status::VARCHAR, s.reason
+            SELECT s.item, id, method, metric, status, s.reason
             FROM scores s JOIN items USING (item) WHERE status IN ('failed', 'nan')
             ORDER BY item, method NULLS FIRST, metric
             """
@@ -257,7 +269,7 @@ class Run:
                    count(*) AS images, arg_min(id, item) AS example
             FROM items WHERE reason IS NOT NULL GROUP BY ALL
             UNION ALL
-            SELECT status::VARCHAR, method::VARCHAR, metric::VARCHAR, s.reason, count(*),
+            SELECT status, method, metric, s.reason, count(*),
                    arg_min(id, s.item)
             FROM scores s JOIN items USING (item) WHERE status IN ('failed', 'nan') GROUP BY ALL
             ORDER BY images DESC, reason, method, metric
@@ -275,7 +287,7 @@ class Run:
         return self._query(
             f"""
             WITH ordered AS (
-                SELECT method, item, value,
+                SELECT method::methods AS method, item, value,
                        row_number() OVER (PARTITION BY method ORDER BY value * {-direction}, item)
                        AS from_best,
                        row_number() OVER (PARTITION BY method ORDER BY value * {direction}, item)
@@ -320,12 +332,12 @@ class Run:
         ``seconds``, ``images_per_second`` and ``peak_bytes`` (of a GPU's memory).
         """
         return self._query(
-            """
-            SELECT method, metric, sum(images)::BIGINT AS images,
+            f"""
+            SELECT {NAMED}, sum(images)::BIGINT AS images,
                    sum(forwards)::BIGINT AS forwards, sum(backwards)::BIGINT AS backwards,
                    sum(seconds) AS seconds, sum(images) / nullif(sum(seconds), 0)
                    AS images_per_second, max(peak_bytes) AS peak_bytes
-            FROM costs GROUP BY method, metric ORDER BY metric NULLS FIRST, method
+            FROM costs GROUP BY ALL ORDER BY metric NULLS FIRST, method
             """
         )
 
@@ -344,7 +356,7 @@ class Run:
         try:
             self._query(
                 f"""
-                COPY (SELECT item, id, method, metric, value, status, s.reason FROM scores s
+                COPY (SELECT item, id, {NAMED}, value, status, s.reason FROM scores s
                       JOIN (SELECT item, id FROM items) USING (item)
                       ORDER BY item, method, metric) TO '{name}' ({how})
                 """
@@ -357,7 +369,7 @@ class Run:
         return target
 
     def _query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
-        """Ask DuckDB; tables are views of the shards' files, names in the order of the call."""
+        """Ask DuckDB; the tables are views of the shards' files."""
         import duckdb
 
         for attempt in range(_RETRIES):
@@ -376,17 +388,9 @@ class Run:
                 for name, paths in files.items():
                     if name not in sql:
                         continue
-                    enums = {"method": "methods", "metric": "metrics", "status": "statuses"}
-                    has = {
-                        "scores": ("method", "metric", "status"),
-                        "costs": ("method", "metric"),
-                        "maps": ("method",),
-                    }.get(name, ())
-                    casts = ", ".join(f"{one}::{enums[one]} AS {one}" for one in has)
-                    replaced = f"REPLACE ({casts})" if casts else ""
                     listed = ", ".join("'" + one.replace("'", "''") + "'" for one in paths)
                     database.execute(
-                        f"CREATE VIEW {name} AS SELECT * {replaced} FROM read_parquet([{listed}])"
+                        f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])"
                     )
                 try:
                     return database.execute(sql, parameters).df()
