@@ -185,6 +185,22 @@ def test_inside_the_callers_context(name, context):
 
 
 @pytest.mark.parametrize("name", QUICK)
+def test_in_bfloat16(name):
+    expected = explained(name, pictures())
+    full = cam.methods()[name].full
+    short = explained(name, pictures(), precision="bf16")
+    assert short.precision == ("fp32" if full else "bf16")
+    with torch.autocast("cpu", torch.bfloat16):
+        ambient = explained(name, pictures())
+    assert ambient.precision == short.precision
+    for found in (short, ambient):
+        assert found.heatmap.dtype == torch.float32
+        assert found.heatmap.isfinite().all()
+        if full:
+            assert torch.allclose(found.raw, expected.raw, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_a_frozen_model(name):
     expected = explained(name, pictures())
     model = model_for(name).requires_grad_(False)
