@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cam.errors import Cancelled
 from cam.evaluate.plan import Plan
+from cam.evaluate.reader import read_shard
 from cam.evaluate.store import Store
-from cam.evaluate.worker import measure_shard, read_shard
+from cam.evaluate.worker import measure_shard
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from PIL import Image
 
 from cam.errors import RunError, nearest
 from cam.evaluate import statistics
+from cam.evaluate.query import query
 from cam.evaluate.store import Store
 
 if TYPE_CHECKING:
     import pandas
 
-# DuckDB spills to the disk beyond this.
-MEMORY = "600MB"
 # What a leaderboard can be taken apart by; each is a column made from an item's facts.
 BY = {
     "class": "coalesce(i.label, 'unknown')",
@@ -30,7 +29,6 @@ BY = {
 # Groups of few images that are drawn again, at 3 to 10 ms each; where there are more, as with a
 # thousand classes, their intervals come from moments as well.
 DRAWN = 500
-_RETRIES = 3
 # Names as enumerations, which sort in the order of the call and are small in memory.
 NAMED = "method::methods AS method, metric::metrics AS metric"
 STATUS = "status::statuses AS status"
@@ -370,41 +368,7 @@ class Run:
 
     def _query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Ask DuckDB; the tables are views of the shards' files."""
-        import duckdb
-
-        for attempt in range(_RETRIES):
-            files = {name: self.store.files(name) for name in ("scores", "items", "costs")}
-            files |= {name: self.store.files(name) for name in ("maps", "pictures")}
-            if not files["scores"]:
-                raise RunError(f"the run {str(self.path)!r} has no image done yet")
-            with duckdb.connect() as database:
-                database.execute(f"SET memory_limit = '{MEMORY}'")
-                # No telemetry, no extensions from the network, no progress bar on a terminal.
-                database.execute("SET enable_progress_bar = false")
-                for kind, names in (("methods", self.methods), ("metrics", self.metrics)):
-                    told = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
-                    database.execute(f"CREATE TYPE {kind} AS ENUM ({told})")
-                database.execute("CREATE TYPE statuses AS ENUM ('ok', 'nan', 'failed', 'skipped')")
-                for name, paths in files.items():
-                    if name not in sql:
-                        continue
-                    listed = ", ".join("'" + one.replace("'", "''") + "'" for one in paths)
-                    database.execute(
-                        f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])"
-                    )
-                try:
-                    return database.execute(sql, parameters).df()
-                except duckdb.IOException as error:
-                    # The writer merges shards; what was listed may be part of a larger file by now.
-                    if attempt == _RETRIES - 1:
-                        told = str(error).splitlines()[0]
-                        raise RunError(
-                            f"the run {str(self.path)!r} cannot be read: {told}"
-                        ) from None
-                except duckdb.Error as error:
-                    told = str(error).splitlines()[0]
-                    raise RunError(f"the run {str(self.path)!r} cannot be read: {told}") from None
-        raise AssertionError
+        return query(self.store, self.methods, self.metrics, sql, parameters)
 
 
 def _plain(row: "pandas.DataFrame") -> dict[str, Any]:

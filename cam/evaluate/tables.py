@@ -6,7 +6,7 @@ from typing import Any
 
 # What became of a value: measured; undefined for this image; the method or metric failed on it; the
 # image could not be read.
-OK, UNDEFINED, FAILED, SKIPPED = "ok", "nan", "failed", "skipped"
+STATUSES = (OK, UNDEFINED, FAILED, SKIPPED) = ("ok", "nan", "failed", "skipped")
 
 
 @dataclass(eq=False)

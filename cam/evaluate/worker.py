@@ -1,4 +1,4 @@
-"""One shard: read its items, explain them with every method, measure every map.
+"""One shard: explain its items with every method, measure every map.
 
 A function of a plan and a range, the same whoever calls it. What goes wrong with an image, a method
 or a metric stays with it: the batch that failed is tried again image by image.
@@ -20,31 +20,14 @@ from cam.attribute import attribute
 from cam.data.dataset import Item
 from cam.errors import CamWarning, Cancelled, TargetError
 from cam.evaluate.plan import Metric, Plan
-from cam.evaluate.seen import mask_as_seen, picture_bytes
-from cam.evaluate.store import Range
+from cam.evaluate.reader import Read, in_a_line
+from cam.evaluate.seen import mask_as_seen
 from cam.evaluate.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, as_tables
 from cam.methods.registry import Method
 from cam.types import Attribution
 
 LOG = logging.getLogger("cam.evaluate")
 NO_MASK = "where the class is, is not known"
-
-
-@dataclass(eq=False)
-class Read:
-    """A shard's items as they came from the data.
-
-    Attributes:
-        shard: Its range.
-        items: The items, or why one could not be read.
-        inputs: Item's number → its input (3, H, W), on the CPU.
-        pictures: Item's number → a small JPEG of what the model sees.
-    """
-
-    shard: Range
-    items: dict[int, Item | str]
-    inputs: dict[int, Tensor]
-    pictures: dict[int, bytes]
 
 
 @dataclass(eq=False)
@@ -63,25 +46,6 @@ class Result:
     problems: list[str]
     skipped: int
     failed: int
-
-
-def read_shard(plan: Plan, shard: Range) -> Read:
-    """Read and preprocess a shard's items; needs the processor only, so it may run ahead."""
-    read = Read(shard, {}, {}, {})
-    for number in range(*shard):
-        try:
-            item = plan.data[number]
-            image = item.image
-            ready = image if isinstance(image, Tensor) else plan.model.transform(image)
-            read.inputs[number] = ready.float()
-            if plan.heatmaps:
-                read.pictures[number] = picture_bytes(plan.model, item)
-            read.items[number] = item
-        except Exception as error:
-            # Decoders, somebody's data set, somebody's transform: it is told beside the image.
-            LOG.debug("an item cannot be read", exc_info=True)
-            read.items[number] = _told(error)
-    return read
 
 
 def measure_shard(plan: Plan, read: Read) -> Result:
@@ -374,7 +338,7 @@ def _one_by_one(
     except Exception as error:
         LOG.debug("a batch failed", exc_info=True)
         if len(places) == 1:
-            return [], {places[0]: _told(error)}
+            return [], {places[0]: in_a_line(error)}
     found: list[tuple[list[int], Any]] = []
     reasons: dict[int, str] = {}
     for place in places:
@@ -382,15 +346,6 @@ def _one_by_one(
         found += parts
         reasons |= broken
     return found, reasons
-
-
-def _told(error: Exception) -> str:
-    """One line; an error that is not this library's own is told with its kind."""
-    text = str(error).strip().splitlines()
-    first = text[0] if text else ""
-    return (
-        first if type(error).__module__.startswith("cam.") else f"{type(error).__name__}: {first}"
-    )
 
 
 def _row(whole: Attribution, row: int) -> Attribution:

@@ -192,6 +192,18 @@ def test_diff_says_what_changed(run, monkeypatch):
     assert "8 images in both, 0 only before, 0 only after" in text
 
 
+def test_noise_fails_nothing(run, monkeypatch):
+    """Eight images of two random networks: some mean is lower, and none by more than chance."""
+    two_runs(run, monkeypatch)
+    changes = json.loads(run("diff", "before", "after", "--json").stdout)["changes"]
+    assert {row["verdict"] for row in changes} == {"noise"}
+    sign = {"inside": 1, "drop": -1}
+    lower = {row["metric"] for row in changes if row["difference"] * sign[row["metric"]] < 0}
+    assert lower
+    for metric in lower:
+        assert run("diff", "before", "after", "--fail-if-worse", f"{metric}:0").exit_code == DONE
+
+
 def test_diff_fails_where_it_is_worse_by_more_than_noise(run, monkeypatch):
     """The later version's maps miss by a fifth, give or take as much again."""
     command = ("evaluate", *SMALL, "--data-option", "size=24")

@@ -277,6 +277,26 @@ def test_merging_may_be_killed_too(tmp_path, monkeypatch):
     assert (run.done, len(run.scores())) == (10, 40)
 
 
+def test_a_run_is_read_while_its_shards_are_merged(tmp_path, monkeypatch, finished):
+    """The files that were listed are gone when they are opened; the next list has them whole."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "merge", lambda self: None)
+        run = evaluate(tmp_path / "run")
+    assert len(run.store.ranges()) == 3
+    listed, real = [], Store.files
+
+    def merged_after_the_list(self, table):
+        found = real(self, table)
+        if not listed:
+            self.merge()
+        listed.append(table)
+        return found
+
+    monkeypatch.setattr(Store, "files", merged_after_the_list)
+    assert run.leaderboard().equals(finished.leaderboard())
+    assert len(run.store.ranges()) == 1
+
+
 def test_blocks_begin_at_fixed_items(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "BLOCK_SHARDS", 2)
     run = evaluate(tmp_path / "run", cam.dataset("photo-grid", size=10), shard_size=2)
