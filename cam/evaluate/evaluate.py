@@ -5,6 +5,7 @@ import platform
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,11 @@ def evaluate(
     if (path / "run.json").is_file():
         store = _same(path, plan)
         if store.done() == len(items):
-            # Read only, so that a finished run may lie where nothing can be written.
+            # A finished run may lie where nothing can be written. One that was killed as it merged
+            # is merged if it can be; its scores are the same either way.
+            if not store.merged:
+                with suppress(RunError), locked(path):
+                    store.merge()
             return Run(store)
     with locked(path):
         store = _same(path, plan) if (path / "run.json").is_file() else _new(path, plan)

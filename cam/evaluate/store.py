@@ -161,6 +161,15 @@ class Store:
             self.write((start, stop), tables)
         self.clear()
 
+    @property
+    def merged(self) -> bool:
+        """Whether every block is one file, and nothing is left beside them."""
+        blocks = {
+            self._folder((start, min(start + self.block, self.items))).name
+            for start in range(0, self.items, self.block)
+        }
+        return blocks == {entry.name for entry in os.scandir(self.path / "shards")}
+
     def clear(self) -> None:
         """Remove what a killed writer left half written, and shards that were merged."""
         kept = {self._folder(one).name for one in self.ranges()}

@@ -206,7 +206,7 @@ def test_noise_fails_nothing(run, monkeypatch):
 
 def test_diff_fails_where_it_is_worse_by_more_than_noise(run, monkeypatch):
     """The later version's maps miss by a fifth, give or take as much again."""
-    command = ("evaluate", *SMALL, "--data-option", "size=24")
+    command = ("evaluate", *SMALL, "--data-option", "size=14")
     run(*command, "--out", "before")
     real, random = Inside.measure, np.random.default_rng(0)
 

@@ -245,7 +245,7 @@ def killed_run(kills: int, out: Path, seed: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "kills", [5, pytest.param(20, marks=pytest.mark.slow)], ids=lambda kills: f"{kills}-kills"
+    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=lambda kills: f"{kills}-kills"
 )
 def test_killed_at_random_moments_nothing_is_lost_and_nothing_differs(tmp_path, kills):
     images = 4 * kills + 8
@@ -275,6 +275,26 @@ def test_merging_may_be_killed_too(tmp_path, monkeypatch):
         "00000008-00000010",
     ]
     assert (run.done, len(run.scores())) == (10, 40)
+    assert not run.store.merged
+    # The same call once more has nothing to do but to tidy up.
+    evaluate(tmp_path / "run")
+    assert run.store.merged
+    assert [path.name for path in (run.path / "shards").iterdir()] == ["00000000-00000010"]
+
+
+def test_killed_before_merging_it_is_merged_by_the_next_call(tmp_path, monkeypatch, finished):
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "merge", lambda self: None)
+        run = evaluate(tmp_path / "run")
+    assert len(run.store.ranges()) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            store_module.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(30, ""))
+        )
+        assert scores_bytes(evaluate(tmp_path / "run")) == scores_bytes(finished)
+    evaluate(tmp_path / "run")
+    assert run.store.ranges() == [(0, 10)]
+    assert scores_bytes(run) == scores_bytes(finished)
 
 
 def test_a_run_is_read_while_its_shards_are_merged(tmp_path, monkeypatch, finished):
