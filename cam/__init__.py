@@ -14,6 +14,7 @@ from cam.errors import (
     InputError,
     LayerError,
     MethodError,
+    MetricError,
     ModelError,
     TargetError,
 )
@@ -28,6 +29,10 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     score_cam,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
+from cam.metrics import (  # noqa: F401 (they register the metrics)
+    faithfulness,
+)
+from cam.metrics.registry import Metric, MetricInfo, Scores, metric, metrics
 from cam.models.load import load_model, model_names
 from cam.models.model import Model
 from cam.render import overlay
@@ -47,10 +52,14 @@ __all__ = [
     "Method",
     "MethodError",
     "MethodInfo",
+    "Metric",
+    "MetricError",
+    "MetricInfo",
     "Model",
     "ModelError",
     "Needs",
     "Progress",
+    "Scores",
     "TargetError",
     "__version__",
     "attribute",
@@ -58,6 +67,8 @@ __all__ = [
     "load_model",
     "method",
     "methods",
+    "metric",
+    "metrics",
     "model_names",
     "overlay",
     "sample",
