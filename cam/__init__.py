@@ -30,7 +30,14 @@ from cam.methods import (  # noqa: F401 (they register the methods)
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.metrics import (  # noqa: F401 (they register the metrics)
+    complexity,
     faithfulness,
+    infidelity,
+    information,
+    localisation,
+    randomisation,
+    road,
+    robustness,
 )
 from cam.metrics.registry import Metric, MetricInfo, Scores, metric, metrics
 from cam.models.load import load_model, model_names

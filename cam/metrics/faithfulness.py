@@ -269,7 +269,7 @@ def adcc(subject: Subject) -> Tensor:
 
 
 def _seen(subject: Subject, owner: Tensor) -> Tensor:
-    """x ⊙ A."""
+    """The pictures as their heatmaps let them be seen, x ⊙ A."""
     return kernels.masked_batch(
         subject.inputs, subject.heatmap[owner], owner=owner, channels_last=True
     )

@@ -57,7 +57,7 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     first, second = (one.double() - one.double().mean(1, keepdim=True) for one in (first, second))
     # A row whose values are all equal may still differ from its mean by rounding.
     constant = [one.amax(1) - one.amin(1) == 0 for one in (first, second)]
-    product = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+    product: Tensor = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
     return product.clamp(-1, 1).masked_fill(constant[0] | constant[1], torch.nan)
 
 
@@ -75,6 +75,24 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     found = pearson(mean_ranks(first), mean_ranks(second))
     finite = first.isfinite().all(1) & second.isfinite().all(1)
     return found.masked_fill(~finite, torch.nan)
+
+
+def rank_agreement(found: Tensor, given: Tensor) -> Tensor:
+    """Spearman's correlation of maps with given ones; 0 for one that is the same everywhere.
+
+    Such a map puts no pixel before another, so it agrees in nothing; left out, it would let pass
+    the methods that have it.
+
+    Args:
+        found: (N, H, W).
+        given: (N, H, W).
+
+    Returns:
+        (N,) float64; NaN where a map is not finite.
+    """
+    flat = found.flatten(1)
+    constant = flat.amax(1) == flat.amin(1)
+    return spearman(found, given).masked_fill(constant, 0)
 
 
 def structural_similarity(first: Tensor, second: Tensor, window: int = 7) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cam.errors import MetricError, nearest
 from cam.methods.registry import Method
 from cam.metrics.rules import Rule
-from cam.metrics.subject import Subject, subject
+from cam.metrics.subject import subject
 from cam.models.layers import Layers
 from cam.models.model import Model
 from cam.passes import Report

@@ -17,6 +17,7 @@ from cam.models.forward import Probabilities, run_model
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
 from cam.models.precision import computing
+from cam.models.preprocessing import mean_and_std
 from cam.models.preset import preset_layers
 from cam.models.state import original_module
 from cam.passes import Passes, Report
@@ -39,6 +40,7 @@ class Subject:
         passes: Where changed pictures go; its progress is the metric's.
         method: How the heatmap was made; given for every metric that explains again.
         layers: Dotted names of the layers of the method; None for a method of the pixels.
+        colours: (mean, std) that the model's transform takes off and divides by; None if unknown.
         precision: Of the caller's autocast.
     """
 
@@ -48,6 +50,7 @@ class Subject:
     passes: Passes
     method: Method
     layers: tuple[str, ...] | None
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None
     precision: str | None
     p: Tensor = field(init=False)
     is_probability: bool = field(init=False)
@@ -108,9 +111,7 @@ class Subject:
             found.append(self.scores(write(owner, number % steps), owner))
         return torch.cat(found).view(-1, steps)
 
-    def explained(
-        self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None
-    ) -> Tensor:
+    def explained(self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None) -> Tensor:
         """Heatmaps of other pictures, made as the given one was.
 
         Args:
@@ -129,7 +130,7 @@ class Subject:
                 # A map of NaN becomes a value of NaN with a reason.
                 warnings.simplefilter("ignore", CamWarning)
                 found = attribute(
-                    self._network if module is None else module,
+                    self.network if module is None else module,
                     inputs[part],
                     self.method,
                     targets[own]
@@ -145,26 +146,38 @@ class Subject:
 
         return torch.cat(self.passes.over(run, len(inputs)))
 
-    def explained_again(self, steps: int, write: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """As :meth:`tried`, but the heatmaps (B, steps, H, W)."""
+    def explained_again(
+        self,
+        steps: int,
+        write: Callable[[Tensor, Tensor], Tensor],
+        measure: Callable[[Tensor, Tensor, Tensor], Tensor],
+        module: nn.Module | None = None,
+    ) -> Tensor:
+        """As :meth:`tried`, but for what is measured of the inputs' heatmaps.
+
+        Args:
+            steps: How many inputs are made from an image.
+            write: From owners (n,) and steps (n,) to those inputs (n, C, H, W).
+            measure: From their heatmaps (n, H, W), owners and steps to (n,).
+            module: As for :meth:`explained`.
+
+        Returns:
+            (B, steps).
+        """
         total = len(self.inputs) * steps
         self.passes.expect(total)
         found = []
         for part in self.passes.chunks(total):
             number = torch.arange(part.start, part.stop, device=self.inputs.device)
-            owner = number // steps
-            found.append(self.explained(write(owner, number % steps), owner))
-        return torch.cat(found).view(-1, steps, *self.heatmap.shape[1:])
-
-    @property
-    def _network(self) -> nn.Module:
-        module = self.passes.module
-        return module.network if isinstance(module, Probabilities) else module
+            owner, step = number // steps, number % steps
+            found.append(measure(self.explained(write(owner, step), owner, module), owner, step))
+        return torch.cat(found).view(-1, steps)
 
     @property
     def network(self) -> nn.Module:
         """The caller's own."""
-        return self._network
+        module = self.passes.module
+        return module.network if isinstance(module, Probabilities) else module
 
 
 @contextmanager
@@ -208,6 +221,7 @@ def subject(
         passes=passes,
         method=how,
         layers=where,
+        colours=mean_and_std(model.transform) if isinstance(model, Model) else None,
         precision=precision,
     )
     found.refuse(~found.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
@@ -273,9 +287,7 @@ def _method(
         return how, None
     if layers is None:
         layers = (
-            model.layers
-            if isinstance(model, Model)
-            else preset_layers(module, lambda: batch[:1])
+            model.layers if isinstance(model, Model) else preset_layers(module, lambda: batch[:1])
         )
     return how, tuple(name for name, _ in resolve_layers(module, layers))
 
