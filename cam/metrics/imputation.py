@@ -18,6 +18,7 @@ from torch.nn import functional
 
 _LINE = (1.0, 2.0, 1.0)
 _MOST_ITERATIONS = 60
+_COARSEST = 4
 # As many systems as a CPU's cache likes; a GPU takes them all.
 _SYSTEMS_ON_A_CPU = 16
 
@@ -78,7 +79,7 @@ def _grids(removed: Tensor, dtype: torch.dtype) -> list[_Grid]:
         weight = functional.conv2d(ones, stencil[:1], padding=1)[0]  # (1, h, w)
         free = 1 - known
         grids.append(_Grid(free, free / weight.clamp(min=1e-6), stencil))
-        if min(known.shape[1:]) < 4:
+        if min(known.shape[1:]) < _COARSEST:
             return grids
         known = functional.max_pool2d(known, 2, ceil_mode=True)
         if bool(known.all()):
@@ -136,7 +137,8 @@ def _cycle(grids: list[_Grid], level: int, right: Tensor) -> Tensor:
         better = _cycle(grids, level + 1, coarse)
         size = right.shape[2:]
         found.addcmul_(_finer(better, (size[0], size[1])), grid.free)
-    for _ in range(1 if level + 1 < len(grids) else 8):
+    # As many as the size tells, and not the batch.
+    for _ in range(8 if min(right.shape[2:]) < _COARSEST else 1):
         found = grid.neighbours(found).add_(right).mul_(grid.share)
     return found
 
