@@ -22,9 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 
 _MOST_ITERATIONS = 60
-_COARSEST = 4
+_COARSEST = 8
+# What a correction leaves of the error, at most: a quarter to a third where it was measured.
+_LEFT = 1 / 3
 # As many systems as a CPU's cache likes; a GPU takes them all.
-_SYSTEMS_ON_A_CPU = 4
+_SYSTEMS_ON_A_CPU = 2
 
 
 def impute(images: Tensor, removed: Tensor, tolerance: float = 1e-4) -> Tensor:
@@ -33,7 +35,7 @@ def impute(images: Tensor, removed: Tensor, tolerance: float = 1e-4) -> Tensor:
     Args:
         images: (N, C, H, W); what the removed pixels hold does not matter.
         removed: (N, H, W) bool; at least one pixel of each image is known.
-        tolerance: The largest error of a pixel, as a share of the image's largest absolute value:
+        tolerance: The largest error of a pixel, as a share of the image's largest absolute value;
             about, as it is judged by the last correction.
 
     Returns:
@@ -151,7 +153,7 @@ def _solve(images: Tensor, removed: Tensor, tolerance: float) -> Tensor:
     found = _framed(_guess(images, (~removed).to(images.dtype)))
     # Below rounding there is nothing to be had.
     tolerance = max(tolerance, 8 * torch.finfo(images.dtype).eps)
-    enough = tolerance * _largest(found).clamp(min=1e-30)  # (N,)
+    enough = tolerance / _LEFT * _largest(found).clamp(min=1e-30)  # (N,)
     diagonal = torch.where(fine.share > 0, 1 / fine.share, 0)
     left = fine.neighbours(found) * fine.free - diagonal * found
     correction = _cycle(grids, 0, left)
@@ -171,7 +173,7 @@ def _solve(images: Tensor, removed: Tensor, tolerance: float) -> Tensor:
         turn = (-length * _dot(applied, correction) / change).nan_to_num(0, 0, 0)
         change = _dot(left, correction)
         step.mul_(turn).add_(correction)
-    return fine.inside(found)
+    return fine.inside(found.add_(correction))
 
 
 def _largest(field: Tensor) -> Tensor:
@@ -181,7 +183,8 @@ def _largest(field: Tensor) -> Tensor:
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
     """(C, N, 1)."""
-    return (first * second).sum(2, keepdim=True)
+    product: Tensor = torch.linalg.vecdot(first, second)
+    return product.unsqueeze(2)
 
 
 def _cycle(grids: list[_Grid], level: int, right: Tensor) -> Tensor:
@@ -203,15 +206,34 @@ def _cycle(grids: list[_Grid], level: int, right: Tensor) -> Tensor:
         finer = _finer(better)[..., :height, :width]
         grid.inside(found).addcmul_(finer, _inside(grid.free, grid.size))
     # As many as the size tells, and not the batch.
-    for _ in range(8 if max(grid.size) < _COARSEST else 1):
+    for _ in range(4 if max(grid.size) < _COARSEST else 1):
         torch.mul(grid.neighbours(found).add_(right), grid.share, out=found)
     return found
 
 
 def _finer(coarse: Tensor) -> Tensor:
-    """Twice as many rows and columns."""
-    size = (2 * coarse.shape[2], 2 * coarse.shape[3])
-    return functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+    """Twice as many rows and columns, bilinear; faster than torch's own on a CPU.
+
+    A fine pixel lies a quarter of a coarse one from its centre, beyond the outermost there is none.
+    """
+    *planes, height, width = coarse.shape
+    wide = coarse.new_empty(*planes, height, 2 * width)
+    _twice(coarse, wide, -1)
+    tall = coarse.new_empty(*planes, 2 * height, 2 * width)
+    _twice(wide, tall, -2)
+    return tall
+
+
+def _twice(coarse: Tensor, fine: Tensor, dim: int) -> None:
+    count = coarse.shape[dim]
+    first, later = coarse.narrow(dim, 0, count - 1), coarse.narrow(dim, 1, count - 1)
+    dim %= fine.dim()
+    by_two = fine.view(*fine.shape[:dim], count, 2, *fine.shape[dim + 1 :])
+    even, odd = by_two.unbind(dim + 1)
+    torch.lerp(later, first, 0.25, out=even.narrow(dim, 1, count - 1))
+    torch.lerp(first, later, 0.25, out=odd.narrow(dim, 0, count - 1))
+    even.narrow(dim, 0, 1).copy_(coarse.narrow(dim, 0, 1))
+    odd.narrow(dim, count - 1, 1).copy_(coarse.narrow(dim, count - 1, 1))
 
 
 def _guess(images: Tensor, known: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ NOTHING = nn.Conv2d(3, 2, 1)  # these metrics run no model
 def score(name, heatmap, mask=None, **parameters) -> float:
     metric = cam.metric(name, **parameters)
     picture = torch.zeros(1, 3, *heatmap.shape)
-    return metric(NOTHING, picture, heatmap[None], None, None if mask is None else mask[None]).item()
+    return metric(
+        NOTHING, picture, heatmap[None], None, None if mask is None else mask[None]
+    ).item()
 
 
 HEAT = torch.tensor([[0.4, 0.3], [0.2, 0.1]])

@@ -359,8 +359,6 @@ def test_a_name_is_registered_once():
 def test_the_writing_of_batches_is_left_to_the_kernels(network, pictures, masks, monkeypatch):
     calls = []
     real = kernels.ranked_batch
-    monkeypatch.setattr(
-        kernels, "ranked_batch", lambda *a, **k: calls.append(1) or real(*a, **k)
-    )
+    monkeypatch.setattr(kernels, "ranked_batch", lambda *a, **k: calls.append(1) or real(*a, **k))
     measured("deletion", network, pictures, masks, batch_size=64)
     assert len(calls) == 1

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import math
 
 import numpy as np
@@ -375,7 +376,7 @@ def test_information_curves_by_their_definition(name):
         highest = max(highest, min(max(y, 0), 1))
         points.append((min(max(x, 0), 1), highest))
     points = [*sorted(points, key=lambda point: point[0]), (1.0, 1.0)]
-    area = sum((d - a) * (b + e) / 2 for (a, b), (d, e) in zip(points, points[1:], strict=False))
+    area = sum((d - a) * (b + e) / 2 for (a, b), (d, e) in itertools.pairwise(points))
     assert 0.2 < area < 1
     assert found.values.item() == pytest.approx(area, abs=1e-4)
 
@@ -409,7 +410,9 @@ def test_skipped_pictures_say_why():
     def reasons(name, picture, target, **options) -> tuple:
         return cam.metric(name, **options).measure(network, picture, maps, target).reasons
 
-    assert reasons("sic", picture, 0, sure=0.99) == ("the model's score of the picture is below 0.99",)
+    assert reasons("sic", picture, 0, sure=0.99) == (
+        "the model's score of the picture is below 0.99",
+    )
     assert reasons("sic", picture, 1, sure=0)[0] == "the model scores the blurred picture as high"
     flat = torch.full((1, 3, 24, 24), 0.9)
     assert reasons("sic", flat, 0)[0] == "the blurred picture is not smaller when compressed"
