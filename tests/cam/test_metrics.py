@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -267,6 +268,21 @@ def test_frozen_models_and_callers_without_gradients(network, pictures, masks):
         assert same(measured("adcc", network, pictures, masks, maps=maps), whole)
 
 
+def test_the_callers_autocast_is_the_models_and_not_the_metrics(network, pictures, masks):
+    whole = measured("adcc", network, pictures, masks)
+    maps, kinds = heatmaps(network, pictures), set()
+    network[4].register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = measured("adcc", network, pictures, masks, maps=maps)
+        drop = measured("infidelity", network, pictures, masks, maps=maps)
+    assert kinds == {torch.bfloat16}
+    assert found.values.dtype == drop.values.dtype == torch.float32
+    assert torch.allclose(found.values, whole.values, atol=0.1)
+    kinds.clear()
+    measured("adcc", network, pictures, masks, maps=maps)
+    assert kinds == {torch.float32}
+
+
 def test_a_call_is_the_values_of_measure(network, pictures, masks):
     maps = heatmaps(network, pictures)
     metric = cam.metric("average_drop")
@@ -346,6 +362,23 @@ def test_refuses_a_baseline_that_does_not_fit(baseline, network, pictures):
 def test_refuses_what_is_no_model(pictures):
     with pytest.raises(cam.ModelError, match="not str"):
         cam.metric("deletion")("resnet18", pictures, MAPS)
+
+
+def test_the_docs_list_every_metric_as_it_is():
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for name, info in cam.metrics().items():
+        arrow = "↑" if info.direction > 0 else "↓"
+        low, high = (f"{one:g}".replace("inf", "∞") for one in info.range)
+        parameters = ", ".join(f"{key}={value!r}" for key, value in info.parameters.items())
+        for part in (
+            f"### `{name}` {arrow} {info.title}\n",
+            f"- {info.description} Range {low} … {high}.\n",
+            f"- Definition: {info.definition}.\n",
+            f"- Baseline: {info.baseline}.\n",
+            f"- Source: {info.citation}.\n",
+            f"- Parameters: {f'`{parameters}`' if parameters else 'none'}.",
+        ):
+            assert part in text, (name, part)
 
 
 def test_a_name_is_registered_once():

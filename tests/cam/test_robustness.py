@@ -15,6 +15,7 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 import cam
+from cam.metrics.imputation import impute
 from cam.metrics.randomisation import _forgetting, _histogram_entropy
 from tests.cam.networks import Weighted
 
@@ -83,7 +84,7 @@ def test_max_sensitivity_is_captums(network, pictures):
 
 def test_what_does_not_depend_on_the_picture_has_no_sensitivity(network, pictures):
     """RandomCAM would: the map here is the same whatever the picture, a bump in the middle."""
-    still = Still()
+    still = Still().eval()
     maps = cam.attribute(still, pictures, "eigencam", 0, layers="layer")["eigencam"].heatmap
     options = {"method": "eigencam", "layers": "layer"}
     assert cam.metric("max_sensitivity")(still, pictures, maps, 0, **options).max() == 0
@@ -122,7 +123,7 @@ class Pixel(nn.Module):
 
 
 def test_a_map_that_goes_along_is_stable(pictures):
-    pixel, options = Pixel(), {"method": "eigencam", "layers": "layer"}
+    pixel, options = Pixel().eval(), {"method": "eigencam", "layers": "layer"}
     positive = pictures.sigmoid()
     maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].heatmap
     flip = cam.metric("stability_flip")(pixel, positive, maps, 0, **options)
@@ -254,7 +255,7 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
 
 
 def test_a_method_that_does_not_look_at_the_parameters_scores_1(pictures):
-    pixel, positive = Pixel(), pictures.sigmoid()
+    pixel, positive = Pixel().eval(), pictures.sigmoid()
     maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].heatmap
     options = {"method": "eigencam", "layers": "layer"}
     for name in ("randomisation", "smooth_randomisation"):
@@ -388,6 +389,51 @@ class Plain:
 
     def __call__(self, image):
         raise AssertionError("nothing is transformed here")
+
+
+def test_sic_is_its_authors_but_for_how_pictures_are_filled_in_and_packed(monkeypatch):
+    """PAIR saliency's own program, given this one's imputation and encoder."""
+    from saliency.metrics import pic
+
+    picture, network = textured(4), object_network()
+    heat = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(5))
+    heat[:, 6:14, 6:14] += 0.3
+    pixels = (picture[0] * 255).round().byte().movedim(0, -1).numpy()
+    picture = torch.from_numpy(pixels).movedim(-1, 0)[None].float() / 255
+    # The pixels that are known from the beginning, as they are seen to be.
+    seen = []
+
+    class Keeping(nn.Module):
+        def forward(self, x):
+            seen.append(x.clone())
+            return network(x)
+
+    # Shares of which either way of counting makes the same number of pixels.
+    shares = tuple((count - 0.3) / 575 for count in (20, 50, 90, 200, 400))
+    model = cam.Model(Keeping(), transform=Plain())
+    found = cam.metric("sic", shares=shares, sure=0.5)(model, picture, heat, 0, batch_size=64)
+
+    def filled(full_img, pixel_mask, method="linear"):
+        image = torch.from_numpy(full_img).movedim(-1, 0)[None].float()
+        return impute(image, torch.from_numpy(~pixel_mask)[None], 1e-3)[0].round().byte().movedim(
+            0, -1
+        ).numpy()  # fmt: skip
+
+    def probability(images):
+        with torch.no_grad():
+            logits = network(torch.from_numpy(images).movedim(-1, 1).float() / 255)
+        return logits.softmax(1)[:, 0].numpy()
+
+    monkeypatch.setattr(np, "trapz", np.trapezoid, raising=False)
+    monkeypatch.setattr(pic, "create_blurred_image", filled)
+    monkeypatch.setattr(pic, "estimate_image_entropy", size_of)
+    known = (seen[1][0] == picture[0]).all(0).numpy()
+    expected = pic.compute_pic_metric(
+        pixels, heat[0].numpy(), known, probability, shares, min_pred_value=0.5
+    )
+    assert 0.4 < expected.auc < 0.95
+    # They round to 8 bits what the model sees, and take a thousand points of the curve.
+    assert found.item() == pytest.approx(expected.auc, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["sic", "aic"])
