@@ -27,13 +27,23 @@ from cam.fidelity import LEAST_SPEARMAN, TABLE
 RESULTS = Path(__file__).parent / "results"
 TOP = 0.05
 # Smaller than usual where many passes are made: the maps are rougher, and as far from one another.
-SMALLER = {
-    "rise": {"masks": 200},
+SMALLER: dict[str, dict[str, object]] = {
+    "integrated_gradients": {"steps": 16},
+    "guided_integrated_gradients": {"steps": 16},
+    "blur_integrated_gradients": {"steps": 16},
+    "expected_gradients": {"samples": 16},
     "smoothgrad": {"samples": 10},
     "vargrad": {"samples": 10},
     "squaregrad": {"samples": 10},
-    "integrated_gradients": {"steps": 16},
+    "smoothgradcam_plus_plus": {"samples": 4},
+    "sscam": {"samples": 1},
+    "iscam": {"steps": 1},
+    "xrai": {"steps": 8},
+    "extremal_perturbation": {"areas": (0.1,), "steps": 20},
+    "rise": {"masks": 200},
     "occlusion": {"window": 32, "stride": 16},
+    "lime": {"samples": 100},
+    "kernelshap": {"samples": 100},
 }
 
 
@@ -49,10 +59,10 @@ class Row:
     speed: float
 
 
-def precisions(device: torch.device) -> list[str]:
-    """What the device has beside fp32."""
+def precisions(device: torch.device, many: bool) -> list[str]:
+    """What the device has beside fp32, and can do many passes in: a CPU takes long for fp16."""
     if device.type != "cuda":
-        return ["bf16", "fp16"]
+        return ["bf16"] if many else ["bf16", "fp16"]
     modern = torch.cuda.get_device_capability(device) >= (8, 0)
     return ["tf32", "bf16", "fp16"] if modern else ["fp16"]
 
@@ -69,7 +79,7 @@ def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
     names = list(cam.samples())
     batch = model.prepare([cam.sample(name) for name in names])
     targets = model.predict(batch).argmax(1)
-    settings = ["fp32", *precisions(model.device)]
+    settings = ["fp32", *precisions(model.device, method.info.needs.passes)]
     seconds: dict[str, list[float]] = {one: [] for one in settings}
     maps = {}
     for turn in range(rounds + 1):
@@ -134,7 +144,7 @@ def main() -> None:
     for name, info in cam.methods().items():
         if only and name != only:
             continue
-        if getattr(info.needs, "attention", False):
+        if info.needs.attention:
             continue  # the bundled model has none
         method = cam.method(name, **SMALLER.get(name, {}))
         with warnings.catch_warnings():

@@ -20,13 +20,29 @@ from cam.errors import (
 )
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
+    activation_cam,
+    attention,
+    class_cam,
+    contrast_cam,
+    deeplift,
+    expected,
+    extremal,
+    full_gradient,
     gradient_cam,
     integrated,
+    lrp,
+    modified_backward,
     noise,
+    paths,
     perturbation,
     pixel_gradient,
     projection_cam,
     score_cam,
+    shapley_cam,
+    smooth_cam,
+    smooth_score_cam,
+    superpixels,
+    xrai,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
 from cam.metrics import (  # noqa: F401 (they register the metrics)

@@ -7,28 +7,23 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import kernels
 from cam.capture import Capture, capture, check_batch
 from cam.errors import CamWarning, InputError, MethodError, ModelError, TargetError
 from cam.fidelity import fastest, most_careful
+from cam.heatmaps import FUSIONS, heatmap_and_raw
 from cam.methods.registry import Method, method
-from cam.models.layers import Layers, resolve_layers
+from cam.methods.smoothing import eigen_smoothed, over_views
+from cam.methods.smoothing import own as own_parameters
+from cam.models.layers import Layers, only_linear_behind, resolve_layers
 from cam.models.model import Model
-from cam.models.precision import check_precision, computing, used
+from cam.models.precision import any_layout, check_precision, computing, used
 from cam.models.preset import preset_layers
 from cam.models.state import original_module
 from cam.passes import Passes, Report
 from cam.targets import Targets
 from cam.types import Attribution, Cost, Maps, Needs
-
-# As pytorch-grad-cam.
-EPSILON = 1e-7
-FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda stacked: stacked.mean(0),
-    "max": lambda stacked: stacked.amax(0),
-}
 
 
 def attribute(
@@ -85,7 +80,7 @@ def attribute(
         raise InputError(str(error)) from None
     check_batch(module, batch)
     check_precision(precision, batch.device)
-    results: dict[str, Attribution] = {}
+    results: dict[int, Attribution] = {}
     trained = False
     with model.lock if isinstance(model, Model) else nullcontext():
         at = []
@@ -94,24 +89,21 @@ def attribute(
             at = resolve_layers(module, _preset(model, batch) if layers is None else layers)
         for setting, together in _groups(asked, precision, batch.device).items():
             start = time.perf_counter()
-            shared_needs = _union(together)
+            shared_needs = _union([asked[place] for place in together])
+            read = at if shared_needs.layer else []
             with computing(setting, batch.device):
-                captured = capture(
-                    module,
-                    batch,
-                    targets,
-                    at if shared_needs.layer else [],
-                    shared_needs,
-                    _class_index(model),
-                )
+                with any_layout(_is_smooth(module, read, shared_needs)):
+                    captured = capture(
+                        module, batch, targets, read, shared_needs, _class_index(model)
+                    )
                 # In another precision the top class may be another one.
                 targets = captured.targets
                 trained |= captured.was_training
                 shared = Cost(1, int(shared_needs.backward), _since(start, batch))
                 passes = Passes(module, captured, batch_size, progress)
                 name = used(module, setting, batch.device)
-                for one in together:
-                    results[str(one)] = _explained(one, passes, shared, fusion, name)
+                for place in together:
+                    results[place] = _explained(asked[place], passes, shared, fusion, name)
     if trained:
         warnings.warn(
             "the model was in training mode; it was explained in evaluation mode (dropout off, "
@@ -119,27 +111,34 @@ def attribute(
             CamWarning,
             stacklevel=2,
         )
-    results = {key: results[str(one)] for key, one in zip(_keys(asked), asked, strict=True)}
-    _warn_if_not_finite(results)
-    return results
+    named = {key: results[place] for place, key in enumerate(_keys(asked))}
+    _warn_if_not_finite(named)
+    return named
+
+
+def _is_smooth(module: nn.Module, at: list[tuple[str, nn.Module]], needs: Needs) -> bool:
+    """Whether no gradient that is needed passes a ReLU or its like."""
+    if needs.input_gradient or needs.attention:
+        return False
+    return not needs.gradients or only_linear_behind(module, [name for name, _ in at])
 
 
 def _groups(
     asked: list[Method], precision: str | None, device: torch.device
-) -> dict[str | None, list[Method]]:
-    """Methods that share passes, by the precision of those.
+) -> dict[str | None, list[int]]:
+    """Which methods, by their places, share passes, and the precision of those.
 
     Those without passes of their own share one, in the precision of the most careful of them.
     """
+    places = range(len(asked))
     if precision != "auto":
-        return {precision: asked}
-    wanted = {one: fastest(one.name, device) for one in asked}
-    sharing = [one for one in asked if not one.info.needs.passes]
-    common = most_careful([wanted[one] for one in sharing])
-    groups: dict[str | None, list[Method]] = {}
-    for one in sorted(asked, key=lambda one: one.info.needs.passes):
-        setting = wanted[one] if one.info.needs.passes else common
-        groups.setdefault(setting, []).append(one)
+        return {precision: list(places)}
+    wanted = [fastest(one.name, device) for one in asked]
+    own = [one.info.needs.passes for one in asked]
+    common = most_careful([wanted[place] for place in places if not own[place]])
+    groups: dict[str | None, list[int]] = {}
+    for place in sorted(places, key=own.__getitem__):
+        groups.setdefault(wanted[place] if own[place] else common, []).append(place)
     return groups
 
 
@@ -175,16 +174,38 @@ def _explained(
 ) -> Attribution:
     start = time.perf_counter()
     captured, info = passes.captured, one.info
+    remarks: dict[tuple[int, str], None] = {}
+
+    def see() -> tuple[Tensor, Tensor]:
+        maps = _maps(one, passes)
+        if passes.captured is captured:
+            remarks.update(dict.fromkeys(remark for found in maps for remark in found.remarks))
+        height, width = captured.inputs.shape[-2:]
+        coarse = info.needs.layer or info.needs.attention
+        return heatmap_and_raw(maps, (height, width) if coarse else None, info.fusion or fusion)
+
     with passes.of(one.name):
-        own = (passes,) if info.needs.passes else ()
-        sources = captured.layers if info.needs.layer else (captured,)
-        maps = [info.function(source, *own, **one.parameters) for source in sources]
+        if one.parameters.get("aug_smooth"):
+            heatmap, raw = over_views(one, passes, see)
+        else:
+            heatmap, raw = see()
     cost = Cost(
         shared.forwards + passes.forwards,
         shared.backwards * info.needs.backward + passes.backwards,
         shared.seconds + _since(start, captured.inputs),
     )
-    return _attribution(one, captured, maps, fusion, cost, precision)
+    return _attribution(one, captured, heatmap, raw, cost, tuple(remarks), precision)
+
+
+def _maps(one: Method, passes: Passes) -> list[Maps]:
+    """What a method makes of each layer, or of the pixels."""
+    info, captured = one.info, passes.captured
+    own = (passes,) if info.needs.passes else ()
+    sources = captured.layers if info.needs.layer else (captured,)
+    maps = [info.function(source, *own, **own_parameters(one.parameters)) for source in sources]
+    if one.parameters.get("eigen_smooth"):
+        return [eigen_smoothed(one, found) for found in maps]
+    return maps
 
 
 def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
@@ -201,12 +222,16 @@ def _methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
             found.append(one)
         else:
             raise MethodError(f"a method is a name or a cam.method(…), not {type(one).__name__}")
-    return list({str(one): one for one in found}.values())
+    return [one for place, one in enumerate(found) if not any(map(one.same, found[:place]))]
 
 
 def _keys(asked: list[Method]) -> list[str]:
+    """Names, with the parameters where one name is asked for twice, and a number if need be."""
     names = [one.name for one in asked]
-    return [str(one) if names.count(one.name) > 1 else one.name for one in asked]
+    told = [str(one) if names.count(one.name) > 1 else one.name for one in asked]
+    # Of a large tensor only its corners are told.
+    earlier = [told[:place].count(key) for place, key in enumerate(told)]
+    return [f"{key} #{n + 1}" if n else key for key, n in zip(told, earlier, strict=True)]
 
 
 def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
@@ -222,15 +247,17 @@ def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
 
 
 def _attribution(
-    one: Method, captured: Capture, maps: list[Maps], fusion: str, cost: Cost, precision: str
+    one: Method,
+    captured: Capture,
+    heatmap: Tensor,
+    raw: Tensor,
+    cost: Cost,
+    remarks: tuple[tuple[int, str], ...],
+    precision: str,
 ) -> Attribution:
     layers: tuple[str, ...] = ()
     if one.info.needs.layer:
-        size = (captured.inputs.shape[-2], captured.inputs.shape[-1])
-        heatmap, raw = _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
         layers = tuple(layer.name for layer in captured.layers)
-    else:
-        heatmap, raw = maps[0].normalised, maps[0].raw
     # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
     # an answer.
     sound = captured.scores.isfinite() & captured.inputs.flatten(1).isfinite().all(1)
@@ -245,33 +272,8 @@ def _attribution(
         method=one.name,
         cost=cost,
         precision=precision,
+        remarks=remarks,
     )
-
-
-def _upsampled(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
-    """Each layer's normalised map at the input's size, fused, and normalised once more.
-
-    The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
-    peak, so the result is stretched to [0, 1] again.
-    """
-    fused = FUSIONS[fusion](torch.stack([_at_size(one.normalised, size) for one in maps]))
-    low = fused.amin((1, 2), keepdim=True)
-    high = fused.amax((1, 2), keepdim=True)
-    return (fused - low) / (high - low + EPSILON)
-
-
-def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
-    """The layers' signed maps, fused at the finest of their resolutions."""
-    if len(maps) == 1:
-        return maps[0].raw
-    finest = max((one.raw.shape[-2:] for one in maps), key=lambda size: size[0] * size[1])
-    return FUSIONS[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
-
-
-def _at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
-    return functional.interpolate(
-        maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
-    )[:, 0]
 
 
 def _warn_if_not_finite(results: dict[str, Attribution]) -> None:

@@ -6,7 +6,7 @@ frozen model works, parameters get no gradients, and the backward ends where it 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 import kernels
-from cam.errors import InputError, LayerError, ModelError
+from cam.attention import AttentionCapture, reading
+from cam.errors import InputError, LayerError, ModelError, TargetError
 from cam.models.forward import run_model
 from cam.models.layouts import Layout, extra_tokens, find_layout
 from cam.models.state import device_of, evaluation_mode
@@ -69,6 +70,7 @@ class Capture:
         layers: In the order asked for.
         input_gradient: (B, 3, H, W) of the scores by the pixels; None if no method needs it.
         was_training: Whether any part of the model was in training mode.
+        attention: The self-attention; None if no method needs it.
     """
 
     inputs: Tensor
@@ -78,6 +80,7 @@ class Capture:
     layers: tuple[LayerCapture, ...]
     input_gradient: Tensor | None
     was_training: bool
+    attention: AttentionCapture | None = None
 
 
 class _Recorder:
@@ -181,13 +184,22 @@ def capture(
         pixels = batch.detach().clone()
         if needs.input_gradient:
             pixels.requires_grad_()
-        output = run_model(module, pixels.clone() if needs.input_gradient else pixels)
+        with reading(module, batch, needs.blocks) if needs.attention else nullcontext() as reader:
+            output = run_model(module, pixels.clone() if needs.input_gradient else pixels)
+        if not output.numel():
+            raise TargetError(
+                "the model detects nothing in these pictures, so there is nothing to explain; "
+                "lower the score that it asks of a detection"
+            )
         outputs = [recorder.take(name) for name, _ in layers]
         wanted = [*outputs] if needs.gradients else []
         if needs.input_gradient:
             wanted.append(pixels)
         scores, explained = select_scores(output, targets, class_index)
-        gradients = _backward(scores, wanted)
+        attention = reader.captured(type(module).__name__) if reader else None
+        weights = attention.weights[0 if needs.attention_gradients else -1 :] if attention else ()
+        gradients = _backward(scores, [*weights, *wanted], needs.blocks)
+        by_weights, gradients = gradients[: len(weights)], gradients[len(weights) :]
         input_gradient = gradients.pop() if needs.input_gradient else None
         layer_gradients = gradients or [None] * len(outputs)
     for name, gradient in zip([name for name, _ in layers], layer_gradients, strict=True):
@@ -208,6 +220,7 @@ def capture(
         ),
         input_gradient=input_gradient,
         was_training=was_training,
+        attention=attention.with_gradients(by_weights) if attention else None,
     )
 
 
@@ -218,13 +231,13 @@ def _layer(
     return LayerCapture(name, layout.maps(values.detach()), maps, layout, rules)
 
 
-def _backward(scores: Tensor, wanted: list[Tensor]) -> list[Tensor | None]:
+def _backward(scores: Tensor, wanted: list[Tensor], keep: bool) -> list[Tensor | None]:
     """Gradients of the scores; an image's score depends on its own pixels alone, so they add up."""
     if not wanted:
         return []
     if not scores.requires_grad:
         return [None] * len(wanted)
-    return list(torch.autograd.grad(scores.sum(), wanted, allow_unused=True))
+    return list(torch.autograd.grad(scores.sum(), wanted, allow_unused=True, retain_graph=keep))
 
 
 def check_batch(module: nn.Module, batch: object) -> None:

@@ -28,6 +28,7 @@ from cam.files import distinct_stems, npz_bytes, record, write_explanation
 from cam.images import Photo, read_image
 from cam.models.load import BUNDLED
 from cam.models.model import Model
+from cam.models.precision import PRECISIONS
 
 BATCH = 8
 
@@ -55,6 +56,7 @@ def _model_options(command: Any) -> Any:
                 default="DEFAULT",
                 help="A .safetensors or .pth file, or `none` for random weights.",
             ),
+            click.option("--labels", help="A file of class names: one a line, or JSON."),
             click.option(
                 "--device",
                 type=click.Choice(["auto", "cpu", "cuda"]),
@@ -68,7 +70,7 @@ def _model_options(command: Any) -> Any:
     return command
 
 
-def _load(name: str, weights: str, device: str) -> Model:
+def _load(name: str, weights: str, labels: str | None, device: str) -> Model:
     if name not in cam.model_names():
         raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
     if device == "auto":
@@ -76,7 +78,7 @@ def _load(name: str, weights: str, device: str) -> Model:
     elif device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("there is no CUDA device here; use --device cpu")
     return cam.load_model(
-        name, weights=None if weights.lower() == "none" else weights, device=device
+        name, None if weights.lower() == "none" else weights, device, labels=labels
     )
 
 
@@ -99,6 +101,11 @@ def main() -> None:
 @click.option("--target", help="A class index or label; by default each picture's top class.")
 @click.option("--layer", "layers", multiple=True, help="Dotted name; several are averaged.")
 @click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="In which the network computes; by default as it is set.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), default=Path("explanations"), show_default=True
 )
 @click.option("--colormap", default="turbo", show_default=True)
@@ -108,10 +115,12 @@ def explain(
     images: tuple[str, ...],
     name: str,
     weights: str,
+    labels: str | None,
     device: str,
     methods: tuple[str, ...],
     target: str | None,
     layers: tuple[str, ...],
+    precision: str | None,
     out: Path,
     colormap: str,
     alpha: float,
@@ -130,7 +139,7 @@ def explain(
             raise click.UsageError(
                 f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
             )
-        model = _load(name, weights, device)
+        model = _load(name, weights, labels, device)
         stems = distinct_stems(images)
         named = dict(zip(stems, images, strict=True))
         failed = 0
@@ -145,7 +154,8 @@ def explain(
                     failed += 1
                     click.echo(f"Error: {error}", err=True)
             if photos:
-                records += _explain(model, photos, asked, target, layers, out, colormap, alpha)
+                maps = _maps(model, photos, asked, target, layers, precision)
+                records += _write(model, photos, maps, out, colormap, alpha)
     if as_json:
         _as_json(records)
     else:
@@ -157,23 +167,34 @@ def explain(
         raise SystemExit(1)
 
 
-def _explain(
+def _maps(
     model: Model,
     photos: dict[str, Photo],
     methods: Sequence[cam.Method],
     target: str | None,
     layers: tuple[str, ...],
+    precision: str | None,
+) -> dict[str, cam.Attribution]:
+    """Explain one batch."""
+    batch = model.prepare(list(photos.values()))
+    return cam.attribute(
+        model, batch, methods, _target(target), layers or None, precision=precision
+    )
+
+
+def _write(
+    model: Model,
+    photos: dict[str, Photo],
+    maps: dict[str, cam.Attribution],
     out: Path,
     colormap: str,
     alpha: float,
 ) -> list[dict[str, Any]]:
-    """Explain one batch and write its files."""
+    """Write the files of one batch."""
     for photo in photos.values():
         for note in photo.notes:
             click.echo(f"Note: {photo.name}: {note}", err=True)
-    batch = model.prepare(list(photos.values()))
     crops = [model.crop(photo) for photo in photos.values()]
-    maps = cam.attribute(model, batch, methods, targets=_target(target), layers=layers or None)
     records = []
     for index, (stem, photo) in enumerate(photos.items()):
         for key, attribution in maps.items():
@@ -239,10 +260,10 @@ def list_methods(as_json: bool) -> None:
 @main.command("layers")
 @_model_options
 @click.option("--json", "as_json", is_flag=True)
-def list_layers(name: str, weights: str, device: str, as_json: bool) -> None:
+def list_layers(name: str, weights: str, labels: str | None, device: str, as_json: bool) -> None:
     """List a model's layers that have feature maps, in the order in which they run."""
     with _told():
-        model = _load(name, weights, device)
+        model = _load(name, weights, labels, device)
         found = model.feature_layers
         try:
             preset = model.layers

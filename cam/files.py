@@ -60,6 +60,7 @@ def record(
         "method": attribution.method,
         "citation": methods()[attribution.method].citation,
         "layers": list(attribution.layers),
+        "precision": attribution.precision,
         "target": of_class(int(attribution.targets[index])),
         "predictions": [of_class(number) for number in top],
         "heatmap_shape": list(attribution.heatmap.shape[1:]),

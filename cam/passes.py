@@ -1,6 +1,6 @@
 """Passes that a method makes for itself: counted, in batches, reported, and able to be stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,12 +8,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cam.capture import Capture
+from cam.capture import Capture, LayerCapture, capture
 from cam.errors import Cancelled, ModelError
 from cam.models.forward import run_model
+from cam.models.precision import any_layout
 from cam.models.state import evaluation_mode
 from cam.targets import select_scores
-from cam.types import Progress
+from cam.types import Needs, Progress, TargetFunction
 
 Report = Callable[[Progress], object]
 T = TypeVar("T")
@@ -65,6 +66,16 @@ class Passes:
         finally:
             self.module = own
 
+    @contextmanager
+    def explaining(self, captured: Capture) -> Iterator[None]:
+        """Explain what other passes gave for a while, with the same counters and progress."""
+        own = self.captured
+        self.captured = captured
+        try:
+            yield
+        finally:
+            self.captured = own
+
     def expect(self, total: int) -> None:
         """Say how many more inputs the method will send through the model."""
         self._total = self._done + total
@@ -92,16 +103,23 @@ class Passes:
             Cancelled: The caller does not want the rest.
             ModelError: The model fails on the inputs.
         """
-        with torch.no_grad():
+        with torch.no_grad(), any_layout():
             found = self._halving(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
         return torch.cat(found)
 
-    def gradients(self, inputs: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients(
+        self,
+        inputs: Tensor,
+        owner: Tensor,
+        change: Callable[[Tensor], object] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The explained score of each input, and its gradient by the input.
 
         Args:
             inputs: (N, C, H, W) on the model's device.
             owner: (N,) int64, as for :meth:`scores`.
+            change: Called with the scores of each batch between its forward and its backward, for
+                a method that changes what nodes of their graph send back.
 
         Returns:
             Scores (N,) and gradients (N, C, H, W), detached.
@@ -118,6 +136,8 @@ class Passes:
                 scores = self._scores(pixels.clone(), owner[part])
                 if not scores.requires_grad:
                     raise ModelError("the target's score does not depend on the pixels")
+                if change is not None:
+                    change(scores)
                 (gradient,) = torch.autograd.grad(scores.sum(), pixels)
             self.backwards += 1
             return scores.detach(), gradient
@@ -139,6 +159,62 @@ class Passes:
             Cancelled: The caller does not want the rest.
         """
         return self._halving(run, total)
+
+    def graphs(self, inputs: Tensor, owner: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
+        """What a method makes of the graph from pixels to scores, while it exists.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            owner: (N,) int64, as for :meth:`scores`.
+            use: From the pixels of a batch and its scores. It counts its backward passes itself.
+
+        Returns:
+            What it made of each batch.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            ModelError: The model fails on the inputs.
+        """
+
+        def run(part: slice) -> T:
+            with torch.enable_grad():
+                # A copy also because tensors made in inference mode can never be part of a graph.
+                pixels = inputs[part].detach().clone().requires_grad_()
+                return use(pixels, self._scores(pixels.clone(), owner[part]))
+
+        return self._halving(run, len(inputs))
+
+    def captures(
+        self,
+        inputs: Tensor,
+        targets: Tensor | Sequence[TargetFunction],
+        layers: Sequence[LayerCapture],
+        needs: Needs,
+    ) -> list[Capture]:
+        """The same as the shared passes gave, for other inputs or other targets.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            targets: (N,) int64 classes or N callables.
+            layers: Those to look at again.
+            needs: What of them.
+
+        Returns:
+            A capture of each batch.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            CamError: As for :func:`cam.capture.capture`.
+        """
+        at = [(layer.name, self.module.get_submodule(layer.name)) for layer in layers]
+
+        def run(part: slice) -> Capture:
+            found = capture(self.module, inputs[part], targets[part], at, needs, _no_labels)
+            self.forwards += 1
+            self.backwards += needs.backward
+            return found
+
+        return self._halving(run, len(inputs))
 
     def _scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
         output = run_model(self.module, inputs)

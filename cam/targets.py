@@ -163,6 +163,62 @@ class Segment(ClassTarget):
 
 
 @dataclass(frozen=True, eq=False)
+class Box(ClassTarget):
+    """A detection, for torchvision's Faster R-CNN, RetinaNet and their like.
+
+    Of the detections with this label it is the one whose box overlaps most. Where none overlaps
+    enough, as when a method has hidden the object, the score is 0, and the map of a picture in
+    which there is none to begin with is zero everywhere.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels of the input.
+        label: Its label; None: any.
+        overlap: The least intersection over union that counts as the same detection.
+    """
+
+    box: Sequence[float] | Tensor | np.ndarray
+    label: Class | None = None
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        box = self.box.tolist() if isinstance(self.box, Tensor | np.ndarray) else self.box
+        numbers = [float(one) for one in box]
+        if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+            raise TargetError(
+                f"a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, but was given as {numbers}"
+            )
+        if not 0 < self.overlap <= 1:
+            raise TargetError(f"a box's overlap must lie above 0 and up to 1, not {self.overlap}")
+        object.__setattr__(self, "box", tuple(numbers))
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """The score of the detection that fits, of (D, 6): a box, a score and a label each."""
+        if output.ndim != 2 or output.shape[1] != 6:
+            raise TargetError(
+                "a box is asked of a model that detects objects, not of an output of shape "
+                f"{tuple(output.shape)} an image"
+            )
+        boxes, scores, labels = output[:, :4].detach(), output[:, 4], output[:, 5].detach()
+        overlaps = box_overlaps(boxes, boxes.new_tensor(self.box))  # (D,)
+        if isinstance(self.label, str):
+            _unresolved(self.label)
+        if self.label is not None:
+            overlaps = overlaps.where(labels == float(self.label), 0)
+        if not len(overlaps) or float(overlaps.max()) < self.overlap:
+            # Part of the graph still, so that a gradient of it is zero and not missing.
+            return (scores * 0).sum()
+        return scores[overlaps.argmax()]
+
+
+def box_overlaps(boxes: Tensor, box: Tensor) -> Tensor:
+    """Intersection over union, (D,), of boxes (D, 4) with one (4,): x0, y0, x1, y1."""
+    inside = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
+    common = inside.clamp(min=0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return common / (areas + (box[2:] - box[:2]).prod() - common)
+
+
+@dataclass(frozen=True, eq=False)
 class Similarity:
     """How near an image's embedding is to another one: for models that put out embeddings.
 

@@ -1,7 +1,7 @@
 """The small frozen records that travel between the parts of the library."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ class Needs:
         input_gradient: The gradient of the score by the pixels (B, 3, H, W).
         rules: Rules of :func:`kernels.fused_cam`, which computes those of all methods at once.
         passes: It runs passes of its own, on inputs that it makes.
+        attention: The self-attention of a transformer, and the last layer's gradient.
+        attention_gradients: The gradients of all layers' attention.
+        blocks: What each transformer block puts out, with its graph.
     """
 
     layer: bool = False
@@ -28,11 +31,14 @@ class Needs:
     input_gradient: bool = False
     rules: frozenset[str] = frozenset()
     passes: bool = False
+    attention: bool = False
+    attention_gradients: bool = False
+    blocks: bool = False
 
     @property
     def backward(self) -> bool:
         """Whether the shared backward pass is for it too."""
-        return self.gradients or self.input_gradient
+        return self.gradients or self.input_gradient or self.attention
 
     def __or__(self, other: "Needs") -> "Needs":
         return Needs(
@@ -42,6 +48,9 @@ class Needs:
             self.input_gradient or other.input_gradient,
             self.rules | other.rules,
             self.passes or other.passes,
+            self.attention or other.attention,
+            self.attention_gradients or other.attention_gradients,
+            self.blocks or other.blocks,
         )
 
 
@@ -82,10 +91,15 @@ class Maps:
     Attributes:
         raw: (B, h, w) before ReLU and normalisation, signed where the method is.
         normalised: (B, h, w) in [0, 1].
+        remarks: What the method itself found that a reader should know, as (image, sentence).
+        terms: Makes the (B, C, h, w) whose sum over the channels is raw; None where the map is no
+            such sum.
     """
 
     raw: Tensor
     normalised: Tensor
+    remarks: tuple[tuple[int, str], ...] = ()
+    terms: Callable[[], Tensor] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +117,7 @@ class Attribution:
         method: Name of the method.
         cost: Passes and seconds that it took.
         precision: In which the network computed: "fp32", "tf32", "fp16", "bf16" or "fp64".
+        remarks: What the method itself found that a reader should know; part of :meth:`notes`.
     """
 
     heatmap: Tensor
@@ -114,6 +129,7 @@ class Attribution:
     method: str
     cost: Cost
     precision: str
+    remarks: tuple[tuple[int, str], ...] = ()
 
     def notes(self) -> list[tuple[int, str]]:
         """What a reader of the maps should know, as (image, sentence).
@@ -121,7 +137,7 @@ class Attribution:
         An all-zero map says nothing about the picture and looks like a failure; it means that the
         layer's evidence speaks against the target, or that there is none.
         """
-        found = []
+        found = list(self.remarks)
         highest = self.raw.flatten(1).amax(1)
         lowest = self.raw.flatten(1).amin(1)
         for image, (low, high) in enumerate(zip(lowest.tolist(), highest.tolist(), strict=True)):

@@ -45,14 +45,15 @@ SHAPES = (
     # the compiler spilled for half precision.
     Shape(most_pixels=1024, block_c=8, block_s=1024, tiles=2, num_warps=32),
 )
-# Larger planes are walked in chunks of pixels, 16 bytes of A and of G a thread.
+# Larger planes are walked in chunks of pixels, 16 bytes of A and of G a thread. By bytes an
+# element.
 WALKS = {
     2: Shape(most_pixels=2**31 - 1, block_c=16, block_s=256, tiles=1, num_warps=16),
     4: Shape(most_pixels=2**31 - 1, block_c=16, block_s=128, tiles=1, num_warps=16),
 }
 MAX_REGISTERS = 64
 # Partial values that a thread of the last program sums at a time: more made the compiler spill.
-SUMMED = 4
+SUMMED = 2
 WEIGHTED = {"gradcam", "xgradcam", "gradcam_plus_plus"}
 
 
@@ -82,11 +83,13 @@ def plan(
     """
     images, channels, height, width = activations.shape
     pixels, count = height * width, len(rules)
-    walk = WALKS[activations.element_size()]
+    a, g = planes(activations), planes(gradients)
+    # Where no vector can be loaded, a pointer for each of 8 halves would not fit the registers.
+    wide = _has_vectors(a) and _has_vectors(g)
+    walk = WALKS[activations.element_size() if wide else 4]
     shape = next((shape for shape in SHAPES if pixels <= shape.most_pixels), walk)
     walks = shape is walk
     n_parts = triton.cdiv(channels, shape.block_c * shape.tiles)
-    a, g = planes(activations), planes(gradients)
 
     def empty(*size: int) -> Tensor:
         return torch.empty(size, dtype=torch.float32, device=activations.device)
@@ -147,6 +150,12 @@ def plan(
         max_registers=MAX_REGISTERS,
     )
     return launch, results
+
+
+def _has_vectors(described: Planes) -> bool:
+    """Whether 16 bytes lie together, along a plane or across the channels of a pixel."""
+    other = described.stride_c if described.stride_s == 1 else described.stride_s
+    return 1 in (described.stride_s, described.stride_c) and other % 16 == 0
 
 
 def _is_packed(described: Planes, pixels: int) -> bool:

@@ -165,11 +165,15 @@ def choose_layer(model: cam.Model) -> str | None:
 
 
 def choose_methods() -> list[str]:
-    """One or more methods of those that need no passes of their own.
+    """One or more methods of those that need no passes of their own, and no transformer.
 
     The others take minutes on a CPU, and must not be offered without progress and Cancel.
     """
-    known = {name: info for name, info in cam.methods().items() if not info.needs.passes}
+    known = {
+        name: info
+        for name, info in cam.methods().items()
+        if not info.needs.passes and not info.needs.attention
+    }
     controls.check_link("methods", "method", [info.title for info in known.values()])
     chosen: list[str] = st.pills(
         "Methods",

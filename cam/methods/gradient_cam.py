@@ -4,6 +4,12 @@ A is a layer's activations and G the gradients of the raw score by them, both (B
 map ends in ReLU and min-max for each image. The rules asked for in one call share one kernel.
 """
 
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+import kernels
 from cam.capture import LayerCapture
 from cam.methods.registry import register
 from cam.types import Maps, Needs
@@ -31,7 +37,7 @@ def gradcam(layer: LayerCapture) -> Maps:
 
     w_c = mean over space of G_c; map = Σ_c w_c A_c.
     """
-    return layer.rule("gradcam")
+    return ruled("gradcam", layer)
 
 
 @register(
@@ -50,7 +56,7 @@ def xgradcam(layer: LayerCapture) -> Maps:
 
     w_c = Σ_s A_cs G_cs / (Σ_s A_cs + 1e-7); map = Σ_c w_c A_c.
     """
-    return layer.rule("xgradcam")
+    return ruled("xgradcam", layer)
 
 
 @register(
@@ -69,7 +75,7 @@ def gradcam_plus_plus(layer: LayerCapture) -> Maps:
 
     w_c = Σ_s α_cs max(G_cs, 0) with α = G² / (2 G² + G³ Σ_s A_cs); map = Σ_c w_c A_c.
     """
-    return layer.rule("gradcam_plus_plus")
+    return ruled("gradcam_plus_plus", layer)
 
 
 @register(
@@ -88,7 +94,7 @@ def layercam(layer: LayerCapture) -> Maps:
 
     map_s = Σ_c max(G_cs, 0) A_cs.
     """
-    return layer.rule("layercam")
+    return ruled("layercam", layer)
 
 
 @register(
@@ -107,7 +113,7 @@ def hirescam(layer: LayerCapture) -> Maps:
 
     map_s = Σ_c G_cs A_cs.
     """
-    return layer.rule("hirescam")
+    return ruled("hirescam", layer)
 
 
 @register(
@@ -123,4 +129,24 @@ def gradcam_elementwise(layer: LayerCapture) -> Maps:
 
     map_s = Σ_c max(G_cs A_cs, 0).
     """
-    return layer.rule("gradcam_elementwise")
+    return ruled("gradcam_elementwise", layer)
+
+
+def ruled(rule: str, layer: LayerCapture) -> Maps:
+    """The map of a rule that the layer's methods ask for, and what it is the sum of."""
+    return replace(layer.rule(rule), terms=lambda: _terms(rule, layer))
+
+
+def _terms(rule: str, layer: LayerCapture) -> Tensor:
+    """What a rule adds up over the channels, (B, C, h, w)."""
+    assert layer.gradients is not None
+    dtype = torch.promote_types(layer.activations.dtype, torch.float32)
+    activations, gradients = layer.activations.to(dtype), layer.gradients.to(dtype)
+    if rule == "layercam":
+        return gradients.clamp(min=0) * activations
+    if rule == "hirescam":
+        return gradients * activations
+    if rule == "gradcam_elementwise":
+        return (gradients * activations).clamp(min=0)
+    weights: Tensor = kernels.fused_cam(activations, gradients, (rule,), return_weights=True)[-1]
+    return weights[:, 0, :, None, None] * activations

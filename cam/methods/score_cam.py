@@ -6,13 +6,13 @@ own; in trained networks these are many.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import kernels
 from cam.capture import LayerCapture
-from cam.errors import ModelError
+from cam.methods.behind import Behind
 from cam.methods.registry import register
-from cam.models.forward import run_model
+from cam.methods.weighted import weighted
 from cam.passes import Passes
 from cam.types import Maps, Needs
 
@@ -47,14 +47,9 @@ def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
         Maps (B, h, w) float32.
     """
     activations, inputs = layer.activations, passes.captured.inputs
-    count, channels = activations.shape[:2]
+    channels = activations.shape[1]
     masks = activations.flatten(0, 1)  # (B·C, h, w)
-    # All constant maps of an image give the same picture, so the first of them stands for all.
-    number = torch.arange(count * channels, device=masks.device).view(count, channels)
-    low, high = activations.flatten(2).aminmax(dim=2)
-    constant = low == high  # (B, C)
-    first = number[:, :1] + constant.int().argmax(1, keepdim=True)
-    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    tried, place = distinct(activations)
     passes.expect(len(tried))
     found = []
     for part in passes.chunks(len(tried)):
@@ -64,7 +59,24 @@ def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
         )
         found.append(passes.scores(seen, owner))
     weights = torch.cat(found).float()[place].softmax(1)  # (B, C)
-    return _weighted(weights, activations)
+    return weighted(weights, activations)
+
+
+def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
+    """Which maps (B, C, h, w) mask a picture in a way of their own.
+
+    All constant maps of an image give the same picture, so the first of them stands for all.
+
+    Returns:
+        Their numbers (M,), b·C + c each, and (B, C) which of the M stands for each map.
+    """
+    count, channels = activations.shape[:2]
+    number = torch.arange(count * channels, device=activations.device).view(count, channels)
+    low, high = activations.flatten(2).aminmax(dim=2)
+    constant = low == high  # (B, C)
+    first = number[:, :1] + constant.int().argmax(1, keepdim=True)
+    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    return tried, place
 
 
 @register(
@@ -88,8 +100,8 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     smallest value is zero, as behind a ReLU; elsewhere it sets a large negative number, and another
     one at each place of its batch.
 
-    What stands in front of the layer sees one picture a batch and not one a channel, where the
-    network allows it: its first two runs are made both ways and compared.
+    What stands in front of the layer runs once for each picture, where the network allows it: a
+    pair of inputs is sent both ways and compared.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
@@ -100,15 +112,21 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     """
     activations, captured = layer.activations, passes.captured
     weights = torch.zeros(activations.shape[:2], device=activations.device)
+    # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
+    # its map becomes NaN in the end.
+    sound = captured.scores.isfinite()
     # A channel of zeros can be left as it is.
-    live = [one.flatten(1).ne(0).any(1).nonzero()[:, 0] for one in activations]
-    passes.expect(sum(map(len, live)))
-    network = passes.module
-    behind = _Behind(network, network.get_submodule(layer.name), captured.inputs[:1])
-    passes.forwards += behind.compare(activations[:1])
+    live = {
+        image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]
+        for image in sound.nonzero()[:, 0].tolist()
+    }
+    passes.expect(sum(map(len, live.values())))
+    behind = Behind(passes.module, layer)
     with passes.through(behind):
-        for image, channels in enumerate(live):
-            behind.picture = captured.inputs[image : image + 1]
+        for image, channels in live.items():
+            passes.forwards += behind.record(captured.inputs[image : image + 1])
+            if not behind.way:
+                passes.forwards += behind.choose(activations[image : image + 1])
             for part in passes.chunks(len(channels)):
                 without = channels[part]
                 row = torch.arange(len(without), device=without.device)
@@ -117,76 +135,4 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
                 scores = passes.scores(ablated, torch.full_like(without, image))
                 whole = captured.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
-    return _weighted(weights, activations)
-
-
-class _Behind(nn.Module):
-    """What a network puts out for one picture when a layer's output is given in its place.
-
-    Attributes:
-        picture: (1, 3, H, W), for what goes past the layer.
-        short: Whether what stands in front of the layer runs on that one picture only. What goes
-            past the layer then has a batch of one, which broadcasts in sums but not in
-            concatenations.
-    """
-
-    def __init__(self, network: nn.Module, layer: nn.Module, picture: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.picture = picture
-        self.short = False
-        self._layer = (layer,)  # in a tuple, so that it is not registered a second time
-        self._runs = 0
-
-    def forward(self, activations: Tensor) -> Tensor:
-        """From (N, C, h, w) at the layer to the logits of the N."""
-        ran = 0
-
-        def replace(_module: nn.Module, _inputs: object, output: object) -> object:
-            nonlocal ran
-            ran += 1
-            # The recorded activations are those of the last run. A copy: what comes next may
-            # change it in place, and a batch that was too large is sent again.
-            return activations.clone() if ran == self._runs else output
-
-        handle = self._layer[0].register_forward_hook(replace)
-        try:
-            pictures = self.picture.repeat(1 if self.short else len(activations), 1, 1, 1)
-            output = run_model(self.network, pictures)
-        finally:
-            handle.remove()
-        if not self._runs:
-            self._runs = ran
-        return output
-
-    def compare(self, activations: Tensor) -> int:
-        """Find out how often the layer runs, and whether the short way gives what the long does.
-
-        Args:
-            activations: (1, C, h, w) of the picture.
-
-        Returns:
-            How many forward passes that took.
-        """
-        with torch.no_grad():
-            self(activations)
-            # Two different ones, so that a network that mixes a batch shows it.
-            pair = torch.cat([activations, activations / 2])
-            expected = self(pair)
-            self.short = True
-            try:
-                found = self(pair)
-            except ModelError:
-                self.short = False
-                return 3
-            # A NaN compares as different, and the long way is taken.
-            self.short = found.shape == expected.shape and bool(
-                ((found - expected).abs() <= 1e-3 * expected.abs().max()).all()
-            )
-        return 3
-
-
-def _weighted(weights: Tensor, activations: Tensor) -> Maps:
-    """Σ_c w_c A_c from (B, C) and (B, C, h, w)."""
-    raw = torch.einsum("bc,bchw->bhw", weights, activations.float())
-    return Maps(raw=raw, normalised=kernels.normalise(raw))
+    return weighted(weights, activations)

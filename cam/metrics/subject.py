@@ -129,7 +129,7 @@ class Subject:
             with warnings.catch_warnings():
                 # A map of NaN becomes a value of NaN with a reason.
                 warnings.simplefilter("ignore", CamWarning)
-                found = attribute(
+                (found,) = attribute(
                     self.network if module is None else module,
                     inputs[part],
                     self.method,
@@ -139,7 +139,7 @@ class Subject:
                     self.layers,
                     batch_size=self.passes.batch_size,
                     precision=self.precision,
-                )[self.method.name]
+                ).values()
             self.passes.forwards += found.cost.forwards
             self.passes.backwards += found.cost.backwards
             return found.heatmap.float()

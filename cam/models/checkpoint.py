@@ -3,7 +3,7 @@
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from cam.errors import CheckpointError
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "net")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _SHOWN = 3
+# A file of a few bytes can claim any number.
+_MOST_CLASSES = 1_000_000
+PathLike = str | os.PathLike[str]
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_state_dict(path: PathLike) -> dict[str, Tensor]:
     """Read a ``.safetensors``, ``.pth`` or ``.pt`` file of tensors without running code from it.
 
     Raises:
@@ -68,15 +71,24 @@ def _tensors(content: Any, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Load a weights file into a module, whole or not at all.
+def load_weights(build: Callable[[int | None], nn.Module], path: PathLike) -> nn.Module:
+    """Build a module and load a weights file into it.
+
+    Args:
+        build: From a number of classes, or None for the architecture's own, to the module.
+        path: The file. Its classifier says how many classes there are.
 
     Raises:
         CheckpointError: As :func:`read_state_dict`, or names or shapes do not fit; the first few
             of each are told.
     """
+    module = build(None)
     own = module.state_dict()
     found = _without_prefix(read_state_dict(path), own)
+    classes = _other_classes(found, own)
+    if classes is not None:
+        module = build(classes)
+        own = module.state_dict()
     problems = [
         *_listed("missing", [key for key in own if key not in found]),
         *_listed("unknown", [key for key in found if key not in own]),
@@ -94,6 +106,21 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> None:
             f"{Path(path).name} does not fit {type(module).__name__}: {'; '.join(problems)}"
         )
     module.load_state_dict(found)
+    return module
+
+
+def _other_classes(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
+    """The number of classes for which a file was made, if that is all in which it differs.
+
+    A classifier and those beside it (distilled, auxiliary) have one row a class, and nothing else
+    in a network depends on their number.
+    """
+    pairs = [(found[key].shape, value.shape) for key, value in own.items() if key in found]
+    differ = {(one[:1], other[:1]) for one, other in pairs if one != other}
+    if len(differ) != 1 or any(one[1:] != other[1:] for one, other in pairs):
+        return None
+    ((rows, _),) = differ
+    return int(rows[0]) if rows and 0 < rows[0] <= _MOST_CLASSES else None
 
 
 def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

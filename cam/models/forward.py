@@ -1,13 +1,15 @@
 """Calling a network, whatever it puts its logits in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from cam.errors import ModelError
-from cam.models.precision import casting, widened
+from cam.models.precision import arranged, casting, widened
+
+_DETECTION = {"boxes", "scores", "labels"}
 
 # Networks that flatten with `view` what they take to lie plane by plane.
 _needs_planes: WeakSet[nn.Module] = WeakSet()
@@ -18,9 +20,10 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
 
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
     such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
+    Detections, a list with a mapping for each image, become (B, D, 6): x0, y0, x1, y1, score and
+    label of each, as :class:`cam.targets.Box` reads them, and -1 all over where there are fewer.
 
-    It computes in the precision of :func:`cam.models.precision.computing`, and on pixels with their
-    channels last, in which convolutions are faster, where the network can take them.
+    It computes in the precision and the layout of :func:`cam.models.precision.computing`.
 
     Raises:
         ModelError: It fails on the batch, or does not put out a tensor.
@@ -58,10 +61,10 @@ class Probabilities(nn.Module):
 
 
 def _called(module: nn.Module, pixels: Tensor) -> object:
-    if pixels.ndim != 4 or module in _needs_planes:
+    if module in _needs_planes:
         return module(pixels)
     try:
-        return module(pixels.contiguous(memory_format=torch.channels_last))
+        return module(arranged(pixels))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):
             raise
@@ -78,5 +81,18 @@ def _logits(output: object) -> Tensor | None:
         if isinstance(inside, Tensor):
             return inside
     if isinstance(output, tuple | list):
+        if output and all(isinstance(one, Mapping) and one.keys() >= _DETECTION for one in output):
+            return _detections(output)
         return next((one for one in output if isinstance(one, Tensor)), None)
     return None
+
+
+def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """(B, D, 6) of torchvision's detections; the scores and boxes stay part of the graph."""
+    found = [
+        torch.cat(
+            [one["boxes"], one["scores"][:, None], one["labels"][:, None].to(one["scores"])], 1
+        )
+        for one in output
+    ]
+    return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=-1)

@@ -14,6 +14,10 @@ from cam.models.state import evaluation_mode
 Layer = str | nn.Module
 Layers = Layer | Sequence[Layer] | None
 
+_LINEAR = (nn.Linear, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Identity)
+# timm's.
+_POOLS = ("SelectAdaptivePool2d", "FastAdaptiveAvgPool", "GlobalAvgPool", "ClassifierHead")
+
 
 @dataclass(frozen=True)
 class LayerInfo:
@@ -62,6 +66,21 @@ def resolve_layers(
         else:
             raise LayerError(f"a layer is a dotted name or a module, not {type(layer).__name__}")
     return list(found.items())
+
+
+def only_linear_behind(module: nn.Module, names: Sequence[str]) -> bool:
+    """Whether what is registered behind layers only pools and multiplies.
+
+    Then their gradients do not depend on which side of zero a value was rounded to.
+    """
+    order = list(module.named_modules())
+    first = min(index for index, (name, _) in enumerate(order) if name in names)
+    inside = f"{order[first][0]}."
+    return all(
+        isinstance(child, _LINEAR) or type(child).__name__ in _POOLS
+        for name, child in order[first + 1 :]
+        if not name.startswith(inside)
+    )
 
 
 def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:

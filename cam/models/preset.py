@@ -151,6 +151,9 @@ def _structural(module: nn.Module) -> str | None:
     children = dict(module.named_modules())
     if all(_is_patch_embedding(children[name]) for name in convolutions):
         return None
+    if "backbone.fpn" in children and isinstance(children.get("backbone.body"), nn.ModuleDict):
+        # torchvision's detectors, in which proposals and boxes follow.
+        return f"backbone.body.{list(children['backbone.body']._modules)[-1]}"
     pools = [
         name
         for name, child in children.items()

@@ -6,6 +6,7 @@ import re
 import warnings
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -108,6 +109,128 @@ def test_a_timm_model_takes_a_file(tmp_path):
         assert torch.equal(second.state_dict()[name], value), name
 
 
+# Another number of classes, and their names
+
+
+MADE = {
+    "efficientnet_lite0": lambda n: timm.create_model("tf_efficientnet_lite0", num_classes=n),
+    NAME: lambda n: torchvision.models.shufflenet_v2_x0_5(num_classes=n),
+    "torchvision/squeezenet1_1": lambda n: torchvision.models.squeezenet1_1(num_classes=n),
+    "timm/test_vit": lambda n: timm.create_model("test_vit", num_classes=n),
+    # Two classifiers.
+    "timm/deit_tiny_distilled_patch16_224": lambda n: timm.create_model(
+        "deit_tiny_distilled_patch16_224", num_classes=n
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [*((name, "") for name in MADE), ("timm/test_vit", "module.")]
+)
+def test_the_classifier_in_the_file_says_how_many_classes(name, prefix, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        trained = MADE[name](3).eval()
+    path = tmp_path / "three.pth"
+    torch.save(prefixed(trained, prefix), path)
+    model = cam.load_model(name, weights=path)
+    batch = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    if name == "timm/test_vit":
+        batch = batch[..., :160, :160]
+    with torch.no_grad():
+        expected = trained(batch)
+        assert expected.shape == (1, 3)
+        assert torch.equal(model.module(batch), expected)
+    assert model.labels is None
+    assert model.label(2) == "class 2"
+    assert not model.module.training
+
+
+TINY = "timm/test_resnet"
+
+
+@pytest.fixture
+def three(tmp_path) -> object:
+    path = tmp_path / "three.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("names.txt", "ant\nbee\nsea lion"),
+        ("names.txt", "\ufeffant\r\nbee\r\n  sea lion \r\n\r\n"),
+        ("names.json", '["ant", "bee", "sea lion"]'),
+        ("names.json", '{"2": "sea lion", "0": "ant", "1": "bee"}'),
+        ("names.JSON", '{"bee": 1, "sea lion": 2, "ant": 0}'),
+    ],
+    ids=["lines", "lines of Windows", "list", "by index", "by name"],
+)
+def test_labels_from_a_file(name, content, three, tmp_path):
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8", newline="")
+    for given in (path, str(path)):
+        model = cam.load_model(TINY, weights=three, labels=given)
+        assert model.labels == ("ant", "bee", "sea lion")
+        assert model.class_index("sea lion") == 2
+
+
+def test_labels_from_a_list(three):
+    assert cam.load_model(TINY, weights=three, labels=["a", "b", "c"]).labels == ("a", "b", "c")
+
+
+def test_labels_instead_of_imagenets(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(f"number {index}" for index in range(1000)))
+    assert cam.load_model(TINY, None, labels=path).label(7) == "number 7"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("names.txt", b"ant\nbee", "names.txt names 2 classes, but the model has 3"),
+        ("names.txt", b"a\n\nb\nc", "line 2 of names.txt is empty; write one name a line"),
+        ("names.txt", b" \n", "names.txt names no class; write one name a line"),
+        ("names.txt", b"\xff\xfe\x00", "cannot be read: it is no text in UTF-8"),
+        ("names.txt", None, "cannot be read: No such file or directory"),
+        ("names.json", b"[1, 2, 3]", "names.json holds no names of classes; write a list of"),
+        ("names.json", b"[]", "names.json holds no names of classes"),
+        ("names.json", b"3", "names.json holds no names of classes"),
+        ("names.json", b"{", "names.json is no JSON: "),
+        ("names.json", b"[" * 100_000, "names.json is no JSON: "),
+        (
+            "names.json",
+            b'{"1": "a", "2": "b", "3": "c"}',
+            "names 3 classes, but none of them is number 0; count from 0",
+        ),
+        ("names.json", b'{"a": 0, "b": 0, "c": 1}', "names 2 classes, but the model has 3"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told_of(name, content, sentence, three, tmp_path):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(cam.ModelError) as caught:
+        cam.load_model(TINY, weights=three, labels=path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not re.search(r"[.!?] [A-Z]", str(caught.value)), "more than one sentence"
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (["a", "b"], "labels names 2 classes, but the model has 3"),
+        ([1, 2, 3], "labels are names, one a class, or the path of a file of them"),
+        (3, "labels are names, one a class, or the path of a file of them"),
+    ],
+)
+def test_a_list_of_labels_that_does_not_fit_is_told_of(labels, sentence, three):
+    with pytest.raises(cam.ModelError, match=sentence):
+        cam.load_model(TINY, weights=three, labels=labels)
+
+
 # What does not
 
 
@@ -123,13 +246,25 @@ def test_another_architecture_is_told_by_its_names(tmp_path):
     assert "unknown: conv1.weight" in told
 
 
-def test_another_number_of_classes_is_told_by_its_shape(tmp_path):
-    path = tmp_path / "ten.safetensors"
-    save_file(torchvision.models.shufflenet_v2_x0_5(num_classes=10).state_dict(), path)
+def test_another_shape_than_the_classifiers_is_told(trained, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    odd = trained.state_dict() | {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    save_file(odd, path)
     assert refusal(path) == (
-        "ten.safetensors does not fit ShuffleNetV2: of another shape: "
-        "fc.weight (10, 1024) instead of (1000, 1024), fc.bias (10,) instead of (1000,)"
+        "odd.safetensors does not fit ShuffleNetV2: of another shape: "
+        "fc.weight (10, 512) instead of (1000, 1024), fc.bias (10,) instead of (1000,)"
     )
+    odd = trained.state_dict() | {"fc.weight": torch.zeros(10, 1024), "fc.bias": torch.zeros(9)}
+    save_file(odd, path)
+    assert "fc.weight (10, 1024) instead of (1000, 1024), fc.bias (9,)" in refusal(path)
+    torch.save({"fc.weight": torch.zeros(1, 1024).expand(10**12, -1)}, tmp_path / "huge.pth")
+    assert "fc.weight (1000000000000, 1024) instead of" in refusal(tmp_path / "huge.pth")
+    odd = trained.state_dict() | {"conv1.0.weight": torch.zeros(10, 3, 3, 3)}
+    save_file(odd, path)
+    assert "conv1.0.weight (10, 3, 3, 3) instead of (24, 3, 3, 3)" in refusal(path)
+    odd = trained.state_dict() | {"fc.weight": torch.zeros(0, 1024), "fc.bias": torch.zeros(0)}
+    save_file(odd, path)
+    assert "fc.weight (0, 1024) instead of" in refusal(path)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])

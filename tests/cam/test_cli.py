@@ -15,6 +15,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image, ImageOps
@@ -32,8 +33,10 @@ def run(monkeypatch, tmp_path, bundled):
     monkeypatch.chdir(tmp_path)
     load = cam.load_model
 
-    def loaded(name: str, weights: object = "DEFAULT", device: object = None) -> cam.Model:
-        return bundled if name == bundled.name else load(name, weights, device)
+    def loaded(name: str, weights: object = "DEFAULT", device: object = None, **more) -> cam.Model:
+        if name == bundled.name and weights == "DEFAULT" and not any(more.values()):
+            return bundled
+        return load(name, weights, device, **more)
 
     monkeypatch.setattr(cam, "load_model", loaded)
 
@@ -138,6 +141,7 @@ def test_the_record_says_what_was_done(run, bundled):
     assert facts["predictions"][0]["label"] == "espresso"
     assert facts["target"] == facts["predictions"][0]
     assert facts["layers"] == ["bn2"]
+    assert facts["precision"] == "fp32"
     assert (facts["method"], facts["model"]) == ("gradcam", "efficientnet_lite0")
     assert facts["image"] == "sample:coffee"
     assert facts["versions"]["torch"] == version("torch")
@@ -439,6 +443,22 @@ def test_weights_that_do_not_fit_fail(run):
     assert "empty.pth" in errors(result)[0]
 
 
+def test_weights_and_labels_of_ones_own(run):
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), "mine.pth")
+    Path("names.txt").write_text("ant\nbee\ncat\n")
+    mine = ("--model", "timm/test_resnet", "--weights", "mine.pth", "--labels")
+    result = run("explain", "sample:chelsea", *mine, "names.txt", "--target", "bee", "--json")
+    assert result.exit_code == DONE, result.stderr
+    facts = json.loads(result.stdout)[0]
+    assert facts["target"]["label"] == "bee"
+    assert {one["label"] for one in facts["predictions"]} == {"ant", "bee", "cat"}
+    Path("names.txt").write_text("ant\nbee\n")
+    result = run("layers", *mine, "names.txt")
+    assert result.exit_code == FAILED
+    assert errors(result) == ["Error: names.txt names 2 classes, but the model has 3"]
+
+
 def test_weights_that_hold_code_are_refused_and_not_run(run):
     """The payload would make a file; neither it nor any result may be there afterwards."""
 
@@ -516,12 +536,30 @@ def test_layers_for_a_person(run):
     assert any(line.split()[0] == "conv1" for line in lines)
 
 
-def test_layers_of_a_model_without_a_preset(run):
+def test_layers_of_a_transformer(run):
     result = run("layers", "--model", "timm/test_vit", "--weights", "none", "--json")
     assert result.exit_code == DONE
     found = json.loads(result.stdout)
     assert [64, 160 // 16, 160 // 16] in [one["shape"] for one in found]
-    assert not any(one["preset"] for one in found)
+    # The last place whose patches the class token still reads.
+    assert [one["name"] for one in found if one["preset"]] == ["blocks.5.norm1"]
+
+
+def test_a_precision_is_used_and_told(run):
+    result = run("explain", "sample:rocket", "--method", "gradcam", "--precision", "bf16")
+    assert result.exit_code == DONE
+    assert read_json("explanations/rocket.gradcam.json")["precision"] == "bf16"
+
+
+def test_a_precision_that_there_is_not(run):
+    result = run("explain", "sample:rocket", "--precision", "fp8")
+    assert result.exit_code == WRONG_USAGE
+
+
+def test_a_precision_that_this_device_has_not(run):
+    result = run("explain", "sample:rocket", "--precision", "tf32", "--device", "cpu")
+    assert result.exit_code == FAILED
+    assert len(errors(result)) == 1
 
 
 def test_layers_of_an_unknown_model(run):

@@ -108,6 +108,29 @@ def test_the_map_adds_up_to_the_difference_of_the_scores(baseline, kink, steps):
     assert torch.allclose(found.raw.sum((1, 2)), expected, rtol=0.01)
 
 
+def test_a_map_that_does_not_add_up_is_told_in_its_notes():
+    """Of (a, b) = (2, 3) the middle of the way gives 2·1.5³ + 3·3·1.5²·1 = 27; a b³ is 54."""
+    batch = torch.tensor([[2.0, 3], [4, 3]]).reshape(2, 1, 1, 2)
+    found = cam.attribute(Product(), batch, cam.method(NAME, steps=1), targets=[0, 1])[NAME]
+    sums = found.raw.sum((1, 2)).tolist()
+    [(image, sentence)] = found.notes()
+    assert image == 0 and abs(sums[1] - 5) < 1e-6
+    assert f"adds up to {sums[0]:.3g}, but the score is 54 above that of a blank" in sentence
+    assert f"({(54 - sums[0]) / 54:.0%} off)" in sentence
+    assert cam.attribute(Product(), batch, cam.method(NAME, steps=2), [0, 1])[NAME].notes() == []
+
+
+def test_a_photo_whose_map_does_not_add_up(bundled, batch):
+    """With few steps on a network of kinks; what is told is checked in double precision."""
+    small = batch[:, :, 64:128, 64:128]
+    found = cam.attribute(bundled, small, cam.method(NAME, steps=4), targets=281)[NAME]
+    with torch.no_grad():
+        expected = (bundled.module(small) - bundled.module(torch.zeros_like(small)))[:, 281]
+    off = (found.raw.sum((1, 2)) - expected).abs() > 0.01 * expected.abs()
+    assert off.any()
+    assert [image for image, _ in found.notes()] == off.nonzero()[:, 0].tolist()
+
+
 def test_what_the_score_ignores_gets_nothing():
     """Sensitivity of the axioms: a pixel without influence, and one that is as in the baseline."""
     model, batch = small(), pictures(1)
@@ -137,10 +160,11 @@ def test_the_size_of_batches_changes_cost_and_progress_only():
         model, batch, cam.method(NAME, steps=7), [2, 0], batch_size=3, progress=seen.append
     )[NAME]
     assert error(parts.raw, whole.raw) <= 1e-5
-    assert (whole.cost.forwards, whole.cost.backwards) == (3, 2)
-    assert (parts.cost.forwards, parts.cost.backwards) == (7, 6)
-    assert [one.done for one in seen] == [0, 3, 6, 7, 10, 13, 14]
-    assert {one.total for one in seen} == {14}
+    assert (whole.cost.forwards, whole.cost.backwards) == (4, 2)
+    assert (parts.cost.forwards, parts.cost.backwards) == (8, 6)
+    # The last two are the blank pictures, which tell how well the map adds up.
+    assert [one.done for one in seen] == [0, 3, 6, 7, 10, 13, 14, 16]
+    assert {one.total for one in seen} == {16}
 
 
 def test_callable_targets_double_precision_and_frozen_models():

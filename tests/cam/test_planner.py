@@ -255,3 +255,22 @@ def test_eigencam_reports_a_bad_image_and_leaves_the_others():
     found = first_component(features)
     assert found[1].isnan().all()
     assert torch.equal(found[[0, 2]], clean[[0, 2]])
+
+
+def test_methods_that_differ_in_a_large_tensor_are_two():
+    """Their names tell only its corners."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 900, 2))
+    batch = torch.rand(1, 3, 32, 32)
+    first = torch.zeros(1, 3, 32, 32)
+    second = first.clone()
+    second[0, 1, 16, 16] = 1
+    methods = [
+        cam.method("expected_gradients", samples=2, references=one)
+        for one in (first, second, first.clone())
+    ]
+    assert str(methods[0]) == str(methods[1])
+    found = cam.attribute(model.eval(), batch, methods, 0)
+    assert len(found) == 2, "the third is the first again"
+    one, other = found.values()
+    assert not torch.equal(one.raw, other.raw)

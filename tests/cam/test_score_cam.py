@@ -181,16 +181,16 @@ class Sizes(nn.Module):
         return x
 
 
-def test_ablation_runs_what_stands_in_front_of_the_layer_on_one_picture(pictures):
+def test_ablation_runs_what_stands_in_front_of_the_layer_once_for_each_picture(pictures):
     front, back = Sizes(), Sizes()
     chain = list(Chain())
     network = nn.Sequential(front, *chain[:3], back, *chain[3:]).eval()
     found = cam.attribute(network, pictures, "ablationcam", targets=1, layers="3", batch_size=4)
-    # The shared pass, how often the layer runs, and a pair both ways; then 12 channels, less the
-    # dead two, in batches of 4 for each picture.
-    assert back.seen == [2, 1, 2, 2, *[4, 4, 2] * 2]
-    assert front.seen == [2, 1, 2, 1, *[1] * 6]
-    assert found["ablationcam"].cost.forwards == len(front.seen)
+    # The shared pass, the first picture, and a pair both ways; then 12 channels, less the dead two,
+    # in batches of 4; then the second picture and its channels.
+    assert back.seen == [2, 1, 2, 2, 4, 4, 2, 1, 4, 4, 2]
+    assert front.seen == [2, 1, 2, 1]
+    assert found["ablationcam"].cost.forwards == len(back.seen)
 
 
 class Bright(nn.Module):

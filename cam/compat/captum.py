@@ -1,0 +1,290 @@
+"""Captum's attribution classes (0.9) over this library's passes: its signs, shapes and dtypes.
+
+``from captum.attr import Saliency`` becomes ``from cam.compat.captum import Saliency``. What
+differs: the model is explained in evaluation mode, whatever mode it is in, and comes back as it
+was; ``forward_func`` takes one tensor of pictures (B, C, H, W), and nothing beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cam.capture import Capture, capture
+from cam.errors import InputError, LayerError, MethodError, TargetError
+from cam.methods.integrated import gauss_legendre, straight
+from cam.models.state import original_module
+from cam.passes import Passes
+from cam.types import Needs
+
+Forward = nn.Module | Callable[[Tensor], Any]
+CaptumTarget = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
+
+# Pictures on the way of integrated gradients that go through the model at once.
+_BATCH = 32
+
+
+class _Attribution:
+    """A way to explain one function.
+
+    Args:
+        forward_func: A model, or a function of a batch of pictures.
+    """
+
+    def __init__(self, forward_func: Forward) -> None:
+        self.forward_func = forward_func
+
+    def _capture(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: CaptumTarget,
+        additional: object,
+        needs: Needs,
+        layers: Sequence[tuple[str, nn.Module]] = (),
+    ) -> tuple[nn.Module, Capture]:
+        if isinstance(inputs, tuple) or additional is not None:
+            raise InputError(
+                "one tensor of pictures is explained here, without arguments beside it; bind these "
+                "in a function of the pictures"
+            )
+        module = _module(self.forward_func, inputs)
+        # Captum's callers give inputs that require a gradient; these are not theirs.
+        return module, capture(module, inputs, _targets(target, inputs), layers, needs, _refuse)
+
+
+class Saliency(_Attribution):
+    """The gradient of the score by the pixels."""
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: CaptumTarget = None,
+        abs: bool = True,
+        additional_forward_args: object = None,
+    ) -> Tensor:
+        """Gradients of a batch.
+
+        Args:
+            inputs: (B, C, H, W) floats.
+            target: A class for all, one for each, or, where the output has more dimensions, a tuple
+                of indices; None where there is one number an image.
+            abs: Whether signs are dropped.
+            additional_forward_args: None.
+
+        Returns:
+            (B, C, H, W), of the inputs' dtype.
+
+        Raises:
+            CamError: As :func:`cam.attribute`.
+        """
+        needs = Needs(input_gradient=True)
+        _, captured = self._capture(inputs, target, additional_forward_args, needs)
+        assert captured.input_gradient is not None
+        return captured.input_gradient.abs() if abs else captured.input_gradient
+
+
+class LayerGradCam(_Attribution):
+    """Grad-CAM at a layer, before ReLU and at the layer's resolution.
+
+    Args:
+        forward_func: A model, or a function of a batch of pictures.
+        layer: A module that runs in it.
+        device_ids: Not needed.
+    """
+
+    def __init__(
+        self, forward_func: Forward, layer: nn.Module, device_ids: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(forward_func)
+        self.layer = layer
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: CaptumTarget = None,
+        additional_forward_args: object = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+    ) -> Tensor:
+        """Σ_c w_c A_c with w_c the mean of the gradient over the layer's map A_c.
+
+        Args:
+            inputs: (B, C, H, W) floats.
+            target: As for :meth:`Saliency.attribute`.
+            additional_forward_args: None.
+            attribute_to_layer_input: False; name the layer in front instead.
+            relu_attributions: Whether what speaks against the target becomes zero.
+            attr_dim_summation: Whether the channels are added up.
+
+        Returns:
+            (B, 1, h, w), or (B, C, h, w) without the sum, of the layer's dtype.
+
+        Raises:
+            LayerError: The input of the layer is asked for.
+            CamError: As :func:`cam.attribute`.
+        """
+        if attribute_to_layer_input:
+            raise LayerError("the input of a layer is not explained; name the layer that makes it")
+        needs = Needs(layer=True, activations=True, gradients=True)
+        layers = [(type(self.layer).__name__, self.layer)]
+        _, captured = self._capture(inputs, target, additional_forward_args, needs, layers)
+        (found,) = captured.layers
+        assert found.gradients is not None
+        maps = found.gradients.mean((2, 3), keepdim=True) * found.activations
+        maps = maps.sum(1, keepdim=True) if attr_dim_summation else maps
+        return maps.relu() if relu_attributions else maps
+
+
+class IntegratedGradients(_Attribution):
+    """The gradient by the pixels, integrated on the straight way from a baseline.
+
+    Args:
+        forward_func: A model, or a function of a batch of pictures.
+        multiply_by_inputs: Whether the integral is multiplied by the way, so that all adds up to
+            the difference of the scores.
+    """
+
+    def __init__(self, forward_func: Forward, multiply_by_inputs: bool = True) -> None:
+        super().__init__(forward_func)
+        self.multiply_by_inputs = multiply_by_inputs
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        baselines: Tensor | float | None = None,
+        target: CaptumTarget = None,
+        additional_forward_args: object = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+    ) -> Any:
+        """Attributions of a batch.
+
+        Args:
+            inputs: (B, C, H, W) floats.
+            baselines: A number, or a tensor of the inputs' shape or with one picture; None: 0.
+            target: As for :meth:`Saliency.attribute`.
+            additional_forward_args: None.
+            n_steps: Points at which the gradient is taken.
+            method: ``gausslegendre``, ``riemann_left``, ``riemann_right``, ``riemann_middle`` or
+                ``riemann_trapezoid``.
+            internal_batch_size: Pictures that go through the model at once; None: 32.
+            return_convergence_delta: Whether it is told by how much an image's attributions miss
+                the difference of the scores.
+
+        Returns:
+            (B, C, H, W) of the inputs' dtype, and with the delta that too, (B,).
+
+        Raises:
+            InputError: The baselines do not fit.
+            MethodError: Another rule, or a number of steps or a batch size below 1.
+            CamError: As :func:`cam.attribute`.
+        """
+        points, weights = _rule(method, n_steps)
+        size = _BATCH if internal_batch_size is None else internal_batch_size
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise MethodError(f"internal_batch_size must be at least 1, but is {size!r}")
+        module, captured = self._capture(inputs, target, additional_forward_args, Needs())
+        start = _start(baselines, captured.inputs)
+        with Passes(module, captured, size).of("integrated_gradients") as passes:
+            total, ways = straight(captured, passes, start, points, weights)
+            found = (total * ways if self.multiply_by_inputs else total).to(inputs.dtype)
+            if not return_convergence_delta:
+                return found
+            owner = torch.arange(len(start), device=start.device)
+            gap = captured.scores - passes.scores(start, owner)
+        return found, found.flatten(1).sum(1) - gap
+
+
+class _Function(nn.Module):
+    """A function of pictures as a module, on the pictures' device."""
+
+    def __init__(self, function: Callable[[Tensor], Any], device: torch.device) -> None:
+        super().__init__()
+        self.function = function
+        self.register_buffer("place", torch.empty(0, device=device))
+
+    def forward(self, pictures: Tensor) -> Any:
+        """What the function says."""
+        return self.function(pictures)
+
+
+def _module(forward_func: Forward, inputs: Tensor) -> nn.Module:
+    if isinstance(forward_func, nn.Module):
+        return original_module(forward_func)
+    # A bound method's network is put in evaluation mode with the rest.
+    device = inputs.device if isinstance(inputs, Tensor) else torch.device("cpu")
+    return _Function(forward_func, device)
+
+
+def _targets(target: CaptumTarget, inputs: Tensor) -> Any:
+    """Captum's ways to choose a number of the output, as this library's."""
+    if target is None:
+        return _only
+    if isinstance(target, Tensor):
+        return target.reshape(-1)[0] if target.numel() == 1 else target
+    if isinstance(target, tuple):
+        return [_At(target)] * len(inputs)
+    if isinstance(target, list) and target and isinstance(target[0], tuple):
+        return [_At(one) for one in target]
+    return target
+
+
+class _At:
+    """An entry of an output of several dimensions."""
+
+    def __init__(self, index: tuple[int, ...]) -> None:
+        self.index = index
+
+    def __call__(self, output: Tensor) -> Tensor:
+        return output[self.index]
+
+
+def _only(output: Tensor) -> Tensor:
+    if output.numel() != 1:
+        raise TargetError(
+            f"the output for an image has shape {tuple(output.shape)}, so a target must say which "
+            "number of it is explained"
+        )
+    return output.reshape(())
+
+
+def _refuse(label: str) -> int:
+    raise TargetError(f"a target is an index here, not the label {label!r}")
+
+
+def _start(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:
+    if isinstance(baselines, Tensor):
+        if baselines.shape not in (inputs.shape, (1, *inputs.shape[1:])):
+            raise InputError(
+                f"baselines of shape {tuple(baselines.shape)} do not fit inputs of shape "
+                f"{tuple(inputs.shape)}; give a number, one picture, or one for each input"
+            )
+        return baselines.detach().to(inputs).expand_as(inputs)
+    if baselines is not None and (
+        isinstance(baselines, bool) or not isinstance(baselines, int | float)
+    ):
+        raise InputError(f"baselines is a number or a tensor, not {type(baselines).__name__}")
+    return torch.full_like(inputs, baselines or 0)
+
+
+def _rule(name: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights (steps,) over [0, 1], by the names that Captum gives the rules."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise MethodError(f"n_steps must be a whole number of at least 1, but is {steps!r}")
+    if name == "gausslegendre":
+        return gauss_legendre(steps)
+    even, weights = np.arange(steps) / steps, np.full(steps, 1 / steps)
+    if name == "riemann_trapezoid":
+        # Captum's: weights that add up to 1 - 1 / steps.
+        weights[[0, -1]] /= 2
+        return np.linspace(0, 1, steps), weights
+    shift = {"riemann_left": 0, "riemann_middle": 0.5, "riemann_right": 1}
+    if name not in shift:
+        known = ", ".join(["gausslegendre", *shift, "riemann_trapezoid"])
+        raise MethodError(f"there is no method {name!r} of integration; known: {known}")
+    return even + shift[name] / steps, weights

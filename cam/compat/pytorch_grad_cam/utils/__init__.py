@@ -1,0 +1,1 @@
+"""What pytorch-grad-cam has in ``utils``."""

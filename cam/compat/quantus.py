@@ -1,0 +1,41 @@
+"""Quantus' ``explain_func`` convention over :func:`cam.attribute`."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cam.attribute import attribute
+from cam.methods.registry import Method
+from cam.models.state import device_of
+
+
+def explain(
+    model: nn.Module,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    method: str | Method = "gradcam",
+    **kwargs: Any,
+) -> np.ndarray:
+    """Explain as Quantus' metrics ask for it, which take this as their ``explain_func``.
+
+    Args:
+        model: Any classifier; it comes back as it was.
+        inputs: (B, C, H, W).
+        targets: (B,) integers.
+        method: A name, or :func:`cam.method` with parameters.
+        kwargs: ``layers``, ``fusion`` and ``batch_size`` go to :func:`cam.attribute`; what else
+            Quantus sends, as its ``device``, is not needed.
+
+    Returns:
+        (B, 1, H, W) float32 heatmaps in [0, 1].
+
+    Raises:
+        CamError: As :func:`cam.attribute`.
+    """
+    given = {key: kwargs[key] for key in ("layers", "fusion", "batch_size") if key in kwargs}
+    batch = torch.as_tensor(inputs, dtype=torch.float32, device=device_of(model))
+    (found,) = attribute(model, batch, method, np.asarray(targets), **given).values()
+    heatmap: np.ndarray = found.heatmap[:, None].cpu().numpy()
+    return heatmap
