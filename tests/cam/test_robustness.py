@@ -17,6 +17,7 @@ from torch import nn
 import cam
 from cam.metrics.imputation import impute
 from cam.metrics.randomisation import _forgetting, _histogram_entropy
+from cam.metrics.ranking import rank_agreement
 from tests.cam.networks import Weighted
 
 
@@ -189,6 +190,15 @@ def test_a_heatmap_without_an_order_has_a_reason(name, network, pictures):
     assert all("the same everywhere" in reason for reason in found.reasons)
 
 
+def test_another_map_that_is_the_same_everywhere_agrees_in_nothing():
+    given = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    found = given.clone()
+    found[1], found[2, 0, 0] = 0.3, torch.nan
+    assert torch.allclose(
+        rank_agreement(found, given), torch.tensor([1, 0, torch.nan]).double(), equal_nan=True
+    )
+
+
 # Randomisation.
 
 
@@ -279,7 +289,11 @@ def test_smooth_randomisation_compares_means_over_noisy_pictures(network, pictur
         for forgetful in _forgetting(network, 3, 0):
             again = explain(forgetful, noisy[image], [1, 3][image]).double().mean(0)
             constant = again.min() == again.max()
-            row.append(0 if constant else stats.spearmanr(again, given, axis=None).statistic)
+            row.append(
+                0
+                if constant
+                else stats.spearmanr(again.numpy(), given.numpy(), axis=None).statistic
+            )
         expected.append(sum(row) / 3)
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32), atol=1e-4)
 
