@@ -162,6 +162,16 @@ def test_model_batch_and_maps_come_back_as_they_were(name, pictures, masks):
     assert all(torch.equal(a, b) for a, b in zip(kept, (pictures, maps, masks), strict=True))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_changes_its_input_does_not_change_the_batch(name, network, pictures, masks):
+    changing = nn.Sequential(nn.ReLU(inplace=True), *network).eval()
+    kept, maps = pictures.clone(), torch.rand(3, 20, 16, generator=torch.Generator().manual_seed(0))
+    found = measured(name, changing, pictures, masks, maps=maps, layers="5")
+    assert torch.equal(kept, pictures)
+    careful = nn.Sequential(nn.ReLU(), *network).eval()
+    assert same(found, measured(name, careful, pictures, masks, maps=maps, layers="5"))
+
+
 RUNNING = [name for name in NAMES if cam.metrics()[name].needs_model]
 
 

@@ -1,6 +1,7 @@
 """Robustness, randomisation and information curves: by hand, at their bounds, against peers."""
 
 import copy
+import importlib
 import io
 import itertools
 import math
@@ -244,6 +245,12 @@ def test_a_layer_that_cannot_be_drawn_anew_is_shuffled():
     assert torch.equal(found.scale.sort().values, own.scale)
 
 
+def alike(similarity: str, a: np.ndarray, b: np.ndarray) -> float:
+    if similarity == "ssim":
+        return structural_similarity(a, b, data_range=1)
+    return 0 if a.min() == a.max() else stats.spearmanr(a, b, axis=None).statistic
+
+
 @pytest.mark.parametrize("similarity", ["spearman", "ssim"])
 def test_randomisation_by_its_definition(similarity, network, pictures):
     """The mean over the stages, without the network itself, whose similarity is 1."""
@@ -255,10 +262,7 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
         again = explain(forgetful, pictures, [1, 3])
         row = []
         for a, b in zip(again.numpy(), maps.numpy(), strict=True):
-            if similarity == "ssim":
-                row.append(structural_similarity(a, b, data_range=1))
-            else:
-                row.append(0 if a.min() == a.max() else stats.spearmanr(a, b, axis=None).statistic)
+            row.append(alike(similarity, a, b))
         values.append(row)
     expected = torch.tensor(values, dtype=torch.float64).mean(0)
     assert torch.allclose(found.double(), expected, atol=1e-4)
@@ -275,10 +279,13 @@ def test_a_method_that_does_not_look_at_the_parameters_scores_1(pictures):
     assert torch.equal(found, torch.zeros(2))
 
 
-def test_smooth_randomisation_compares_means_over_noisy_pictures(network, pictures):
+@pytest.mark.parametrize("similarity", ["spearman", "ssim"])
+def test_smooth_randomisation_compares_means_over_noisy_pictures(similarity, network, pictures):
     maps, spy = explain(network, pictures, [1, 3]), copy.deepcopy(network)
     seen = recording(spy)  # the copies that forget keep the hook, and so write here too
-    metric = cam.metric("smooth_randomisation", stages=3, samples=4, noise=0.2)
+    metric = cam.metric(
+        "smooth_randomisation", stages=3, samples=4, noise=0.2, similarity=similarity
+    )
     found = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
     noisy = seen[1].view(2, 4, 3, 20, 16)
     networks = [network]
@@ -288,12 +295,7 @@ def test_smooth_randomisation_compares_means_over_noisy_pictures(network, pictur
         given = explain(networks[0], noisy[image], [1, 3][image]).double().mean(0)
         for forgetful in _forgetting(network, 3, 0):
             again = explain(forgetful, noisy[image], [1, 3][image]).double().mean(0)
-            constant = again.min() == again.max()
-            row.append(
-                0
-                if constant
-                else stats.spearmanr(again.numpy(), given.numpy(), axis=None).statistic
-            )
+            row.append(alike(similarity, again.numpy(), given.numpy()))
         expected.append(sum(row) / 3)
     assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32), atol=1e-4)
 
@@ -376,6 +378,8 @@ def test_information_curves_by_their_definition(name):
     blurred = seen[1]
     sharp = (blurred == picture).all(1).flatten(1).sum(1).tolist()
     assert sharp[0] < 0.02 * 576 and sharp == sorted(sharp) and sharp[4] >= 288
+    corners = (slice(None), slice(None), [0, 0, -1, -1], [0, -1, 0, -1])
+    assert torch.equal(blurred[corners], picture[corners].expand(5, -1, -1))
 
     def both(one) -> tuple[int, float]:
         p = network(one[None]).softmax(1)[0, 0].item()
@@ -394,6 +398,29 @@ def test_information_curves_by_their_definition(name):
     area = sum((d - a) * (b + e) / 2 for (a, b), (d, e) in itertools.pairwise(points))
     assert 0.2 < area < 1
     assert found.values.item() == pytest.approx(area, abs=1e-4)
+
+
+def test_a_curve_whose_sizes_do_not_grow_is_put_in_order(monkeypatch):
+    """10 bytes when blurred, 80 and then 40 in between, 100 whole: at 7/9, and then at 1/3."""
+    information = importlib.import_module("cam.metrics.information")
+    sizes = iter([[10, 80, 40], [100]])
+    monkeypatch.setattr(information, "_compressed", lambda *_: next(sizes))
+    seen, network, picture = [], object_network(), textured(6)
+
+    class Keeping(nn.Module):
+        def forward(self, x):
+            seen.append(x.clone())
+            return network(x)
+
+    heat = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(7))
+    found = cam.metric("sic", shares=(0.2, 0.6), sure=0.5)(Keeping(), picture, heat, 0)
+    with torch.no_grad():
+        nothing, first, second = network(seen[1]).softmax(1)[:, 0].tolist()
+        whole = network(picture).softmax(1)[0, 0].item()
+    first, second = ((p - nothing) / (whole - nothing) for p in (first, second))
+    assert 0 < first < second < 1
+    area = second / 2 / 3 + (second + first) / 2 * 4 / 9 + (first + 1) / 2 * 2 / 9
+    assert found.item() == pytest.approx(area, abs=1e-4)
 
 
 class Plain:
