@@ -90,9 +90,31 @@ class _Grid:
         whole = _rows(field, self.size)
         return whole[..., 1 : 1 + height, 1 : 1 + width]
 
+    # What is written anew in every cycle: memory that a CPU must first be given costs more than
+    # what is computed in it.
+    @cached_property
+    def right(self) -> Tensor:
+        """Room for a right side, (C, N, P)."""
+        return self.field()
+
+    @cached_property
+    def answer(self) -> Tensor:
+        """Room for what a cycle finds, (C, N, P)."""
+        return self.field()
+
+    @cached_property
+    def applied(self) -> Tensor:
+        """Room for the system applied to a step, (C, N, P)."""
+        return self.field()
+
     @cached_property
     def _work(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.field().view(-1), self.field().view(-1), self.field()
+
+    def dot(self, first: Tensor, second: Tensor) -> Tensor:
+        """Σ over the pixels of a plane, (C, N, 1)."""
+        product = torch.mul(first, second, out=self._work[0].view(first.shape))
+        return product.sum(2, keepdim=True)
 
     def neighbours(self, values: Tensor) -> Tensor:
         """12 Σ_j w_j x_j at every pixel, in a field that the next call overwrites."""
@@ -161,20 +183,20 @@ def _solve(images: Tensor, removed: Tensor, tolerance: float) -> Tensor:
     left = fine.neighbours(found) * fine.free - diagonal * found
     correction = _cycle(grids, 0, left)
     step = correction.clone()
-    change = _dot(left, correction)
+    change = fine.dot(left, correction)
     for _ in range(_MOST_ITERATIONS):
         active = _largest(correction) > enough
         if not bool(active.any()):
             break
-        applied = diagonal * step
+        applied = torch.mul(diagonal, step, out=fine.applied)
         applied.addcmul_(fine.neighbours(step), fine.free, value=-1)
-        length = (change / _dot(step, applied)).nan_to_num(0, 0, 0) * active[:, None]
+        length = (change / fine.dot(step, applied)).nan_to_num(0, 0, 0) * active[:, None]
         found.addcmul_(step, length)
         left.addcmul_(applied, length, value=-1)
         correction = _cycle(grids, 0, left)
         # Polak and Ribière's, as the cycle is not symmetric: (r' - r)·z' / r·z.
-        turn = (-length * _dot(applied, correction) / change).nan_to_num(0, 0, 0)
-        change = _dot(left, correction)
+        turn = (-length * fine.dot(applied, correction) / change).nan_to_num(0, 0, 0)
+        change = fine.dot(left, correction)
         step.mul_(turn).add_(correction)
     return fine.inside(found.add_(correction))
 
@@ -184,24 +206,19 @@ def _largest(field: Tensor) -> Tensor:
     return torch.maximum(field.amax(2), -field.amin(2)).amax(0)
 
 
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    """(C, N, 1)."""
-    product: Tensor = torch.linalg.vecdot(first, second)
-    return product.unsqueeze(2)
-
-
 def _cycle(grids: list[_Grid], level: int, right: Tensor) -> Tensor:
-    """Roughly the solution for a right side (C, N, P) that is 0 where values are known.
+    """Roughly the solution for a right side (C, N, P), in a field that the next call overwrites.
 
-    One sweep, the coarser grid's answer to what that leaves, and one sweep.
+    The right side is 0 where values are known. One sweep, the coarser grid's answer to what that
+    leaves, and one sweep.
     """
     grid = grids[level]
-    found = right * grid.share
+    found = torch.mul(right, grid.share, out=grid.answer)
     if level + 1 < len(grids):
         coarse = grids[level + 1]
         # What is left of the right side after this first sweep is what neighbours hand over.
         left = grid.pairs(grid.neighbours(found).mul_(grid.free))
-        below = coarse.field()
+        below = coarse.right
         _sums_of_four(left, coarse.inside(below))
         better = coarse.inside(_cycle(grids, level + 1, below.mul_(coarse.free)))
         height, width = grid.size
