@@ -144,8 +144,8 @@ def main() -> None:
     for name, info in cam.methods().items():
         if only and name != only:
             continue
-        if info.needs.attention:
-            continue  # the bundled model has none
+        if info.needs.attention or info.full:
+            continue  # the bundled model has none; computes in full precision anyway
         method = cam.method(name, **SMALLER.get(name, {}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", cam.CamWarning)

@@ -131,15 +131,21 @@ def _groups(
     Those without passes of their own share one, in the precision of the most careful of them.
     """
     places = range(len(asked))
-    if precision != "auto":
-        return {precision: list(places)}
-    wanted = [fastest(one.name, device) for one in asked]
     own = [one.info.needs.passes for one in asked]
-    common = most_careful([wanted[place] for place in places if not own[place]])
+    wanted = [_precision(one, precision, device) for one in asked]
+    if precision == "auto":
+        common = most_careful([wanted[place] for place in places if not own[place]])
+        wanted = [one if own[place] else common for place, one in enumerate(wanted)]
     groups: dict[str | None, list[int]] = {}
     for place in sorted(places, key=own.__getitem__):
-        groups.setdefault(wanted[place] if own[place] else common, []).append(place)
+        groups.setdefault(wanted[place], []).append(place)
     return groups
+
+
+def _precision(one: Method, precision: str | None, device: torch.device) -> str | None:
+    if one.info.full and (precision or torch.is_autocast_enabled(device.type)):
+        return "tf32" if precision == "tf32" else "fp32"
+    return fastest(one.name, device) if precision == "auto" else precision
 
 
 def _union(methods: list[Method]) -> Needs:

@@ -180,6 +180,7 @@ def capture(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(needs.input_gradient))
         stack.enter_context(_hooks(layers, recorder))
+        inputs = batch.detach().clone() if batch.is_inference() else batch.detach()
         # A copy: a model may change its input in place, and the batch is the caller's.
         pixels = batch.detach().clone()
         if needs.input_gradient:
@@ -210,7 +211,7 @@ def capture(
     if needs.input_gradient and input_gradient is None:
         raise ModelError("the target's score does not depend on the pixels")
     return Capture(
-        inputs=batch.detach(),
+        inputs=inputs,
         logits=output.detach(),
         scores=scores.detach(),
         targets=explained,

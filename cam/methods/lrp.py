@@ -50,6 +50,7 @@ _STABILIZER = 1e-6
     "lrp",
     title="Layer-wise relevance propagation",
     family="gradient",
+    full=True,
     needs=Needs(passes=True),
     cost="3 forwards, and a backward with up to 4 passes through each layer",
     citation=(

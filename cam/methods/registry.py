@@ -33,6 +33,8 @@ class MethodInfo:
         parameters: Parameter → default.
         percentile: Where the colours end when the map is shown. 100 is its maximum; a map with a
             few bright pixels among many dark ones is read better up to 99.
+        full: It computes in full precision whatever is asked for, since it calculates inside the
+            backward pass, where autocast does not reach.
         fusion: How the maps of several layers become one, where that is the method's own; None: as
             the caller of :func:`cam.attribute` says.
         sums: Whether its map is a sum over a layer's channels, so that ``eigen_smooth`` is one of
@@ -50,6 +52,7 @@ class MethodInfo:
     parameters: Mapping[str, Any]
     percentile: float
     fusion: str | None
+    full: bool
     sums: bool
     function: MethodFunction = field(repr=False)
 
@@ -129,6 +132,7 @@ def register(
     percentile: float = 100,
     fusion: str | None = None,
     sums: bool = True,
+    full: bool = False,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Add a function to the list of methods; its docstring's first line describes it."""
 
@@ -157,6 +161,7 @@ def register(
             percentile=percentile,
             fusion=fusion,
             sums=sums and family == "cam",
+            full=full,
             function=function,
         )
         return function
