@@ -14,6 +14,7 @@ from cam.errors import (
     InputError,
     LayerError,
     MethodError,
+    MetricError,
     ModelError,
     TargetError,
 )
@@ -44,6 +45,17 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     xrai,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
+from cam.metrics import (  # noqa: F401 (they register the metrics)
+    complexity,
+    faithfulness,
+    infidelity,
+    information,
+    localisation,
+    randomisation,
+    road,
+    robustness,
+)
+from cam.metrics.registry import Metric, MetricInfo, Scores, metric, metrics
 from cam.models.load import load_model, model_names
 from cam.models.model import Model
 from cam.render import overlay
@@ -63,10 +75,14 @@ __all__ = [
     "Method",
     "MethodError",
     "MethodInfo",
+    "Metric",
+    "MetricError",
+    "MetricInfo",
     "Model",
     "ModelError",
     "Needs",
     "Progress",
+    "Scores",
     "TargetError",
     "__version__",
     "attribute",
@@ -74,6 +90,8 @@ __all__ = [
     "load_model",
     "method",
     "methods",
+    "metric",
+    "metrics",
     "model_names",
     "overlay",
     "sample",

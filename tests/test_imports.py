@@ -27,9 +27,10 @@ RANKS = {
     "render": 7,
     "compat": 8,
     "files": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 10,
+    "metrics": 8,
+    "__init__": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 
 
