@@ -1,7 +1,7 @@
-"""How much memory a method takes above the model, each in a process of its own.
+"""How much memory Score-CAM takes above the model, each time in a process of its own.
 
-``python -m benchmarks.memory WORK WHOSE`` prints the peak of one; on a CPU that of the process less
-what it held before, on a GPU what the allocator counted.
+``python -m benchmarks.memory NETWORK WHOSE`` prints the peak of one picture; on a CPU that of the
+process less what it held before, on a GPU what the allocator counted.
 """
 
 import resource
@@ -13,10 +13,10 @@ import torch
 import cam
 
 
-def peak_megabytes(work: str, whose: str) -> float:
+def peak_megabytes(network: str, whose: str) -> float:
     """Measure in a new process, which no earlier work has grown."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", work, whose],
+        [sys.executable, "-m", "benchmarks.memory", network, whose],
         capture_output=True,
         text=True,
         check=True,
@@ -33,10 +33,10 @@ def _held() -> float:
 
 def main() -> None:
     """Warm up with a batch of the size that is used, then measure what is taken beyond it."""
-    _, whose = sys.argv[1:3]
+    network, whose = sys.argv[1:3]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    module = cam.load_model("torchvision/resnet18", weights=None, device=device).module
+    module = cam.load_model(network, weights=None, device=device).module
     batch = torch.randn(1, 3, 224, 224, device=device)
     with torch.no_grad():
         module(batch)
@@ -51,7 +51,7 @@ def main() -> None:
         # A small one first: what is imported on the way is not the method's.
         cam.attribute(module, batch[:, :, :64, :64], "eigencam", 0, module.layer4)
         before = _held()
-        cam.attribute(module, batch, "scorecam", 0, module.layer4, batch_size=16)
+        cam.attribute(module, batch, "scorecam", 0, module.layer4)
     print(_held() - before)
 
 

@@ -17,6 +17,7 @@ from cam.errors import (
     InputError,
     LayerError,
     MethodError,
+    MetricError,
     ModelError,
     RunError,
     TargetError,
@@ -50,6 +51,17 @@ from cam.methods import (  # noqa: F401 (they register the methods)
     xrai,
 )
 from cam.methods.registry import Method, MethodInfo, method, methods
+from cam.metrics import (  # noqa: F401 (they register the metrics)
+    complexity,
+    faithfulness,
+    infidelity,
+    information,
+    localisation,
+    randomisation,
+    road,
+    robustness,
+)
+from cam.metrics.registry import Metric, MetricInfo, Scores, metric, metrics
 from cam.models.load import load_model, model_names
 from cam.models.model import Model
 from cam.render import overlay
@@ -72,12 +84,16 @@ __all__ = [
     "Method",
     "MethodError",
     "MethodInfo",
+    "Metric",
+    "MetricError",
+    "MetricInfo",
     "Model",
     "ModelError",
     "Needs",
     "Progress",
     "Run",
     "RunError",
+    "Scores",
     "TargetError",
     "__version__",
     "attribute",
@@ -87,6 +103,8 @@ __all__ = [
     "load_model",
     "method",
     "methods",
+    "metric",
+    "metrics",
     "model_names",
     "overlay",
     "sample",

@@ -10,7 +10,7 @@ import click
 import torch
 
 import cam
-from cam.errors import CamError, LayerError, MethodError, TargetError, nearest
+from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, nearest
 from cam.models.load import BUNDLED
 from cam.models.model import Model
 
@@ -22,7 +22,7 @@ def told() -> Iterator[None]:
     """Turn an error of the library into its sentence and an exit status."""
     try:
         yield
-    except (MethodError, LayerError, TargetError) as error:
+    except (MethodError, MetricError, LayerError, TargetError) as error:
         raise click.UsageError(str(error)) from None
     except CamError as error:
         raise click.ClickException(str(error)) from None

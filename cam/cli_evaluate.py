@@ -14,7 +14,7 @@ from cam.cli_common import called, load, model_options, options_of, told
 from cam.evaluate.compare import compare
 from cam.evaluate.evaluate import ENGINES
 from cam.evaluate.local import RunProgress
-from cam.evaluate.plan import TARGETS, named_metric
+from cam.evaluate.plan import TARGETS
 from cam.evaluate.report import write_report
 from cam.evaluate.run import BY
 
@@ -93,7 +93,7 @@ def evaluate(
     bar = _Bar()
     with told():
         chosen = [called(one, cam.method) for one in methods]
-        measured = [called(one, named_metric) for one in metrics]
+        measured = [called(one, cam.metric) for one in metrics]
         items = cam.dataset(data, **options_of(data_options))
         for what, why in items.refused:
             click.echo(f"Note: {what}: {why}", err=True)

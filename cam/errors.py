@@ -28,6 +28,10 @@ class MethodError(CamError):
     """A method that does not exist, or was given parameters it does not have."""
 
 
+class MetricError(CamError):
+    """A metric that does not exist, or that lacks what it needs."""
+
+
 class TargetError(CamError):
     """A target that the model's output does not hold."""
 

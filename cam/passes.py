@@ -145,6 +145,21 @@ class Passes:
         found = self._halving(run, len(inputs))
         return torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
 
+    def over(self, run: Callable[[slice], T], total: int) -> list[T]:
+        """Do something with 0 … total in batches, smaller ones where memory does not suffice.
+
+        Args:
+            run: What to do with a part; it counts its own passes.
+            total: How many inputs there are.
+
+        Returns:
+            What ``run`` gave, in order.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+        """
+        return self._halving(run, total)
+
     def graphs(self, inputs: Tensor, owner: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
         """What a method makes of the graph from pixels to scores, while it exists.
 

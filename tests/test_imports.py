@@ -28,6 +28,7 @@ RANKS = {
     "render": 7,
     "compat": 8,
     "files": 7,
+    "metrics": 8,
     "evaluate": 9,
     "__init__": 10,
     "cli_common": 11,

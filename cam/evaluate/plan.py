@@ -1,7 +1,6 @@
 """What a run will do, with everything that determines its result."""
 
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from cam.data.dataset import Dataset, digest
 from cam.errors import InputError, nearest
 from cam.files import versions
 from cam.methods.registry import Method, method
+from cam.metrics.registry import metric
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
 from cam.models.precision import check_precision, used
@@ -113,9 +113,7 @@ def make_plan(
     """
     model = model if isinstance(model, Model) else Model(model)
     named = _by_key([method(one) if isinstance(one, str) else one for one in _several(methods)])
-    measured = _by_key(
-        [named_metric(one) if isinstance(one, str) else one for one in _several(metrics)]
-    )
+    measured = _by_key([metric(one) if isinstance(one, str) else one for one in _several(metrics)])
     for what, value, low in (
         ("shard_size", shard_size, 1),
         ("batch_size", batch_size, 1),
@@ -230,13 +228,6 @@ def _several(given: Any) -> list[Any]:
     found = [given] if single else list(given)
     if not found:
         raise InputError("a run needs at least one method and one metric")
-    return found
-
-
-def named_metric(name: str, **parameters: Any) -> Metric:
-    """A metric by its name; see :func:`cam.metric`."""
-    registry = importlib.import_module("cam.metrics.registry")
-    found: Metric = registry.metric(name, **parameters)
     return found
 
 

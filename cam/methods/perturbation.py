@@ -7,13 +7,13 @@ they feed to it is made batch by batch, and no more than one batch of it exists 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import kernels
 from cam.capture import Capture
 from cam.errors import MethodError
 from cam.methods.registry import register
-from cam.models.forward import run_model
+from cam.models.forward import Probabilities
 from cam.passes import Passes
 from cam.types import Maps, Needs
 
@@ -174,7 +174,7 @@ def rise(
     passes.expect(count * masks)
     network = passes.module
     if isinstance(captured.targets, Tensor) and captured.logits.shape[1] > 1:
-        network = _Probabilities(network)
+        network = Probabilities(network)
     with passes.through(network):
         for part in passes.chunks(masks):
             shift = shifts[part]
@@ -212,18 +212,6 @@ def random_grids(
     cell = [-(-side // cells) for side in picture]
     shifts = [torch.randint(side, (masks,), generator=generator) for side in cell]
     return grids, torch.stack(shifts, 1), ((cells + 1) * cell[0], (cells + 1) * cell[1])
-
-
-class _Probabilities(nn.Module):
-    """A classifier whose logits pass a softmax."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(N, classes), each row adding up to 1."""
-        return run_model(self.network, pixels).softmax(1)
 
 
 def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:

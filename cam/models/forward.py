@@ -47,6 +47,19 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
     return widened(logits)
 
 
+class Probabilities(nn.Module):
+    """A classifier whose logits pass a softmax."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, classes), each row adding up to 1; float32 where the logits are shorter."""
+        logits = run_model(self.network, pixels)
+        return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
 def _called(module: nn.Module, pixels: Tensor) -> object:
     if module in _needs_planes:
         return module(pixels)

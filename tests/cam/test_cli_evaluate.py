@@ -26,7 +26,7 @@ SMALL = ("photo-grid", "--data-option", "size=8", "--metric", "inside", "--metri
 
 def stand_in(name: str, **parameters: int) -> object:
     if name not in STAND_INS:
-        raise cam.MethodError(f"there is no metric {name!r}")
+        raise cam.MetricError(f"there is no metric {name!r}")
     return STAND_INS[name](**parameters)
 
 
@@ -35,7 +35,7 @@ def run(monkeypatch, tmp_path):
     """Call the command line in an empty folder, with the tiny network and stand-in metrics."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cam, "load_model", lambda *_, **__: network())
-    monkeypatch.setattr(cli_evaluate, "named_metric", stand_in)
+    monkeypatch.setattr(cam, "metric", stand_in)
 
     def call(*arguments: object) -> Result:
         return CliRunner().invoke(main, [str(argument) for argument in arguments])

@@ -447,6 +447,24 @@ def test_the_photo_grid_tells_a_method_from_chance(tmp_path, bundled):
     assert row["holm"] < 0.01
 
 
+def test_the_librarys_own_metrics_by_name(tmp_path):
+    """As a run and as direct calls: with masks, with passes, and with explaining again."""
+    model, data = network(), cam.dataset("photo-grid", size=2)
+    metrics = ["grid_pointing_game", cam.metric("deletion", steps=4), "stability_flip"]
+    run = evaluate(tmp_path / "run", data, model, methods="gradcam", metrics=metrics)
+    batch = model.prepare([item.image for item in data])
+    targets = [item.target for item in data]
+    masks = torch.tensor(np.stack([item.mask[16:240, 16:240] for item in data]))
+    heatmap = cam.attribute(model, batch, "gradcam", targets=targets)["gradcam"].heatmap
+    for one in metrics:
+        metric = cam.metric(one) if isinstance(one, str) else one
+        truth = metric(model, batch, heatmap, targets, masks, method="gradcam")
+        found = run.values(metric.name)["gradcam"].to_numpy()
+        assert np.allclose(found, truth.numpy(), rtol=1e-5, equal_nan=True)
+    assert run.directions == {"grid_pointing_game": 1, "deletion": -1, "stability_flip": 1}
+    assert run.config["metrics"][1]["parameters"]["steps"] == 4
+
+
 # What fails stays alone
 
 

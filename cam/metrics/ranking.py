@@ -1,0 +1,125 @@
+"""Pixels in the order of their importance, and correlations of maps."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def ranks(heatmap: Tensor) -> Tensor:
+    """Each pixel's place in the order of importance, 0 for the most important.
+
+    Pixels of the same value are ordered by rows and then columns, so that the order is the same
+    everywhere, and each rank there is once.
+
+    Args:
+        heatmap: (B, H, W).
+
+    Returns:
+        (B, H, W) int32.
+    """
+    flat = heatmap.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device).expand_as(order)
+    return torch.empty_like(place).scatter_(1, order, place).view(heatmap.shape)
+
+
+def mean_ranks(values: Tensor) -> Tensor:
+    """Each value's rank from the smallest on, where equal values share the mean of theirs.
+
+    Args:
+        values: (N, K).
+
+    Returns:
+        (N, K) float64, from 0 to K - 1.
+    """
+    ordered, order = values.sort(dim=1)
+    changes = ordered[:, 1:] != ordered[:, :-1]
+    group = functional.pad(changes.long().cumsum(1), (1, 0))  # (N, K), 0 for the smallest
+    place = torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
+    place = place.expand(values.shape)
+    zeros = torch.zeros(values.shape, dtype=torch.float64, device=values.device)
+    total = zeros.scatter_add(1, group, place)
+    number = zeros.scatter_add(1, group, torch.ones_like(place))
+    mean = (total / number).gather(1, group)  # of empty groups nothing is taken
+    return torch.empty_like(mean).scatter_(1, order, mean)
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlation of each pair of rows; NaN where a row is the same everywhere.
+
+    Args:
+        first: (N, K).
+        second: (N, K).
+
+    Returns:
+        (N,) float64.
+    """
+    first, second = (one.double() - one.double().mean(1, keepdim=True) for one in (first, second))
+    # A row whose values are all equal may still differ from its mean by rounding.
+    constant = [one.amax(1) - one.amin(1) == 0 for one in (first, second)]
+    product: Tensor = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+    return product.clamp(-1, 1).masked_fill(constant[0] | constant[1], torch.nan)
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rank correlation of each pair of maps, ties at their mean rank.
+
+    Args:
+        first: (N, H, W).
+        second: (N, H, W).
+
+    Returns:
+        (N,) float64; NaN where a map is the same everywhere or not finite.
+    """
+    first, second = first.flatten(1), second.flatten(1)
+    found = pearson(mean_ranks(first), mean_ranks(second))
+    finite = first.isfinite().all(1) & second.isfinite().all(1)
+    return found.masked_fill(~finite, torch.nan)
+
+
+def rank_agreement(found: Tensor, given: Tensor) -> Tensor:
+    """Spearman's correlation of maps with given ones; 0 for one that is the same everywhere.
+
+    Such a map puts no pixel before another, so it agrees in nothing; left out, it would let pass
+    the methods that have it.
+
+    Args:
+        found: (N, H, W).
+        given: (N, H, W).
+
+    Returns:
+        (N,) float64; NaN where a map is not finite.
+    """
+    flat = found.flatten(1)
+    constant = flat.amax(1) == flat.amin(1)
+    return spearman(found, given).masked_fill(constant, 0)
+
+
+def structural_similarity(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
+    """SSIM of each pair of maps with values in [0, 1].
+
+    The mean of ((2 μ₁μ₂ + c₁)(2 σ₁₂ + c₂)) / ((μ₁² + μ₂² + c₁)(σ₁² + σ₂² + c₂)) over all windows
+    that lie inside, with c₁ = 0.01², c₂ = 0.03² and the sample covariance (Wang et al. 2004,
+    "Image Quality Assessment: From Error Visibility to Structural Similarity", equation 13; a
+    uniform window as in scikit-image).
+
+    Args:
+        first: (N, H, W).
+        second: (N, H, W).
+        window: Its side, at most the map's.
+
+    Returns:
+        (N,) float64.
+    """
+    window = min(window, *first.shape[1:])
+    first, second = first.double(), second.double()
+    products = torch.stack([first, second, first * first, second * second, first * second], 1)
+    means = functional.avg_pool2d(products, window, stride=1)
+    mean_1, mean_2, square_1, square_2, product = means.unbind(1)
+    sample = window**2 / max(window**2 - 1, 1)
+    variance_1, variance_2 = ((square_1 - mean_1**2) * sample, (square_2 - mean_2**2) * sample)
+    covariance = (product - mean_1 * mean_2) * sample
+    small_1, small_2 = 0.01**2, 0.03**2
+    above = (2 * mean_1 * mean_2 + small_1) * (2 * covariance + small_2)
+    below = (mean_1**2 + mean_2**2 + small_1) * (variance_1 + variance_2 + small_2)
+    return (above / below).mean((1, 2))

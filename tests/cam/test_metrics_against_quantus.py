@@ -1,0 +1,140 @@
+"""Agreement with Quantus 0.6 where it is right, and the difference where it is not."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cam
+
+quantus = pytest.importorskip("quantus")
+QUIET = {"disable_warnings": True, "display_progressbar": False, "abs": False, "normalise": False}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def network(channels: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3)
+    return nn.Sequential(*layers).eval()
+
+
+GREY, COLOUR = network(1), network(3)
+PICTURES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+MAPS = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(2))
+CLASSES = torch.tensor([0, 1, 2])
+MASKS = torch.zeros(3, 8, 8, dtype=torch.bool)
+MASKS[0, 1:5, 2:7] = MASKS[1, 6:, :3] = MASKS[2, 4, 4] = True
+
+
+def theirs(metric, model=GREY, pictures=PICTURES, maps=MAPS, masks=MASKS, **options) -> list:
+    return metric(
+        model=model,
+        x_batch=pictures.numpy(),
+        y_batch=CLASSES[: len(pictures)].numpy(),
+        a_batch=maps[:, None].numpy(),
+        s_batch=masks[:, None].numpy(),
+        device="cpu",
+        **options,
+    )
+
+
+def ours(name, masks=MASKS, maps=MAPS, **parameters) -> torch.Tensor:
+    return cam.metric(name, **parameters)(GREY, PICTURES, maps, CLASSES, masks)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "parameters"),
+    [
+        ("sparseness", lambda: quantus.Sparseness(**QUIET), {}),
+        ("complexity", lambda: quantus.Complexity(**QUIET), {}),
+        ("energy_pointing_game", lambda: quantus.RelevanceMassAccuracy(**QUIET), {}),
+        ("relevance_rank", lambda: quantus.RelevanceRankAccuracy(**QUIET), {}),
+        ("top_k_intersection", lambda: quantus.TopKIntersection(k=7, **QUIET), {"k": 7}),
+        ("pointing_game", lambda: quantus.PointingGame(**QUIET), {"tolerance": 0}),
+    ],
+)
+def test_agrees(name, metric, parameters):
+    expected = torch.tensor(np.asarray(theirs(metric()), dtype=np.float32))
+    assert torch.allclose(ours(name, **parameters), expected, atol=1e-5)
+
+
+def test_an_empty_mask_is_no_hit():
+    empty = MASKS.clone()
+    empty[0] = False
+    assert theirs(quantus.PointingGame(**QUIET), masks=empty)[0] == 1
+    assert ours("pointing_game", empty)[0].isnan()
+
+
+def test_the_area_under_pixel_flipping_has_the_whole_picture_in_it(monkeypatch):
+    # NumPy 2 has another name for what Quantus calls.
+    monkeypatch.setattr(np, "trapz", np.trapezoid, raising=False)
+    flipping = {"features_in_step": 8, "perturb_baseline": 0.0, **QUIET}
+    curves = np.asarray(theirs(quantus.PixelFlipping(**flipping), softmax=True))  # (3, 8)
+    with torch.no_grad():
+        whole = GREY(PICTURES).softmax(1).gather(1, CLASSES[:, None]).numpy()
+    complete = np.concatenate([whole, curves], 1)
+    expected = (complete.sum(1) - (complete[:, 0] + complete[:, -1]) / 2) / 8
+    found = ours("deletion", steps=8)
+    assert np.allclose(found.numpy(), expected, atol=1e-5)
+    area = np.asarray(
+        theirs(quantus.PixelFlipping(**flipping, return_auc_per_sample=True), softmax=True)
+    )
+    # Seven steps wide, and not eight: without the first, which falls most for a good map.
+    assert np.allclose(area, curves.sum(1) - (curves[:, 0] + curves[:, -1]) / 2, atol=1e-5)
+    assert not np.allclose(area / 8, expected, atol=1e-3)
+
+
+def test_road_takes_pictures_with_colours_and_every_batch():
+    metric = quantus.ROAD(percentages=[50], **QUIET)
+    colours = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    with pytest.raises(IndexError):
+        theirs(metric, COLOUR, colours)
+    assert cam.metric("road")(COLOUR, colours, MAPS, CLASSES).isfinite().all()
+    # And of several batches theirs gives the first one's score.
+    first = theirs(quantus.ROAD(percentages=[50], noise=0, **QUIET), batch_size=1)
+    alone = theirs(
+        quantus.ROAD(percentages=[50], noise=0, **QUIET), pictures=PICTURES[:1], maps=MAPS[:1],
+        masks=MASKS[:1], batch_size=1,
+    )  # fmt: skip
+    assert first == alone
+    assert len(ours("road")) == 3
+
+
+def gradient(model, inputs, targets, **_) -> np.ndarray:
+    pixels = torch.tensor(inputs, dtype=torch.float32, requires_grad=True)
+    score = model(pixels).gather(1, torch.as_tensor(targets).long()[:, None]).sum()
+    return torch.autograd.grad(score, pixels)[0].numpy()
+
+
+def test_their_mean_over_random_networks_has_the_one_in_it_that_is_not_random():
+    # Ours, by its definition and without it, is in test_robustness.py.
+    options = {
+        "model": GREY,
+        "x_batch": PICTURES.numpy(),
+        "y_batch": CLASSES.numpy(),
+        "explain_func": gradient,
+        "explain_func_kwargs": {},
+    }
+    stages = quantus.MPRT(**QUIET)(**options)
+    mean = quantus.MPRT(return_average_correlation=True, **QUIET)(**options)
+    table = np.array(list(stages.values()))  # (1 + layers, 3)
+    assert np.allclose(table[0], 1) and len(table) == 3
+    assert np.allclose(mean, table.mean(0)), "the network itself is in it"
+
+
+def test_a_map_is_not_scaled_by_its_neighbours():
+    pair = np.stack([MAPS[0].numpy(), 10 * MAPS[1].numpy()])
+    scaled = quantus.normalise_func.normalise_by_max(pair)
+    assert scaled[0].max() < 0.2, "their default divides by the largest of the batch"
+    both = torch.from_numpy(pair)
+    drop = cam.metric("average_drop")
+    together = drop(GREY, PICTURES[:2], both, CLASSES[:2])
+    assert torch.allclose(together[:1], drop(GREY, PICTURES[:1], both[:1], CLASSES[:1]), atol=1e-6)
