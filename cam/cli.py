@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage. Results go to standard output, eve
 said about them to standard error.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -198,6 +199,38 @@ def list_methods(as_json: bool) -> None:
         return
     for name, info in cam.methods().items():
         click.echo(f"{name}: {info.title}\n    {info.description}\n    Cost: {info.cost}.")
+        click.echo(f"    Source: {info.citation}.")
+
+
+@main.command("metrics")
+@click.option("--json", "as_json", is_flag=True)
+def list_metrics(as_json: bool) -> None:
+    """List the metrics that say how good a heatmap is."""
+    if as_json:
+        print_json(
+            {
+                name: {
+                    "title": info.title,
+                    "description": info.description,
+                    "family": info.family,
+                    "definition": info.definition,
+                    "direction": info.direction,
+                    # JSON knows no infinity.
+                    "range": [end if math.isfinite(end) else None for end in info.range],
+                    "baseline": info.baseline,
+                    "citation": info.citation,
+                    "cost": info.cost,
+                    "needs_masks": info.needs_masks,
+                    "needs_method": info.needs_method,
+                    "parameters": dict(info.parameters),
+                }
+                for name, info in cam.metrics().items()
+            }
+        )
+        return
+    for name, info in cam.metrics().items():
+        better = "higher" if info.direction > 0 else "lower"
+        click.echo(f"{name}: {info.title} ({better} is better)\n    {info.description}")
         click.echo(f"    Source: {info.citation}.")
 
 

@@ -164,6 +164,17 @@ def test_durations():
     assert told == ["3 s", "99 s", "2 min", "12 min", "3 h 20 min"]
 
 
+def test_metrics_says_what_each_is():
+    found = json.loads(CliRunner().invoke(main, ["metrics", "--json"]).stdout)
+    assert list(found) == list(cam.metrics())
+    assert found["deletion"]["direction"] == -1
+    assert found["grid_pointing_game"]["needs_masks"] is True
+    plain = CliRunner().invoke(main, ["metrics"]).stdout
+    for name, info in cam.metrics().items():
+        assert f"{name}: {info.title} (" in plain
+        assert info.citation in plain
+
+
 # diff
 
 
