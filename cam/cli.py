@@ -15,7 +15,7 @@ import click
 import cam
 import kernels
 from cam.cli_common import as_json as print_json
-from cam.cli_common import load, model_options, told
+from cam.cli_common import called, load, model_options, told
 from cam.cli_evaluate import COMMANDS
 from cam.errors import ImageError, LayerError, nearest
 from cam.files import distinct_stems, npz_bytes, record, write_explanation
@@ -79,7 +79,7 @@ def explain(
     # Pillow warns of large, cut and odd files; each is refused or noted in our own words.
     warnings.filterwarnings("ignore", module="PIL")
     with told():
-        asked = [cam.method(method) for method in methods]
+        asked = [called(text, cam.method) for text in methods]
         if colormap not in kernels.COLORMAPS:
             raise click.UsageError(
                 f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"

@@ -1,6 +1,7 @@
 """README.md says what is so: its code runs, its commands exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,21 @@ def test_the_python_lines_run(tmp_path, monkeypatch):
 
 
 COMMANDS = [
-    line.split("#")[0].removeprefix("python -m cam ").split()
+    shlex.split(line.split("#")[0].removeprefix("python -m cam "))
     for line in block("sh", 1).splitlines()
     if line.startswith("python -m cam") and "torchvision/resnet50 --target" not in line
 ]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """One for all: a command may read what one above it wrote."""
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_the_commands_run(words, tmp_path, monkeypatch, photos):
-    monkeypatch.chdir(tmp_path)
+def test_the_commands_run(words, folder, monkeypatch, photos):
+    monkeypatch.chdir(folder)
     photos[0].save("cat.jpg")
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output

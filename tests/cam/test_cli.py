@@ -545,6 +545,17 @@ def test_layers_of_a_transformer(run):
     assert [one["name"] for one in found if one["preset"]] == ["blocks.5.norm1"]
 
 
+def test_a_method_with_parameters(run):
+    method = "smoothgrad(samples=2, seed=3)"
+    result = run("explain", "sample:rocket", "--method", method, "--json")
+    assert result.exit_code == DONE
+    (facts,) = json.loads(result.stdout)
+    assert facts["method"] == "smoothgrad"
+    refused = run("explain", "sample:rocket", "--method", "smoothgrad(2)")
+    assert refused.exit_code == WRONG_USAGE
+    assert len(errors(refused)) == 1
+
+
 def test_a_precision_is_used_and_told(run):
     result = run("explain", "sample:rocket", "--method", "gradcam", "--precision", "bf16")
     assert result.exit_code == DONE
