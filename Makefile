@@ -5,6 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
+# A file's tests stay together: they share what it has loaded.
+CORES := -n auto --dist loadfile
 
 .PHONY: dashboard test test-slow check benchmark gpu-check clean
 
@@ -12,10 +14,10 @@ dashboard: .venv/installed
 	$(BIN)/streamlit run dashboard.py --server.port $(PORT)
 
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(CORES) -m "not slow"
 
 test-slow: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(CORES)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
