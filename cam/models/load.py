@@ -9,7 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import nn
@@ -171,7 +171,20 @@ def _torchvision(name: str, weights: Weights) -> Model:
             return made
 
         module = create(None) if weights is None else load_weights(create, weights)
-    return Model(module, transform=published.transforms(), labels=_labels_for(module))
+    transform = _fitting_transform(published, module)
+    return Model(module, transform=transform, labels=_labels_for(module))
+
+
+def _fitting_transform(published: Any, module: nn.Module) -> Transform:
+    """The published weights' own, or another's where the network is built for another size.
+
+    The best weights of some transformers are for larger pictures than their builder is by default.
+    """
+    size = getattr(module, "image_size", None)
+    every = [one.transforms() for one in [published, *list(type(published))]]
+    fits = (one for one in every if getattr(one, "crop_size", None) == [size])
+    transform: Transform = next(fits, every[0])
+    return transform
 
 
 def _timm(name: str, weights: Weights) -> Model:

@@ -232,3 +232,10 @@ def test_a_batch_gives_what_its_pictures_give_one_by_one(photos_of_160):
         )
         for name, found in one.items():
             assert torch.allclose(found.heatmap[0], whole[name].heatmap[index], atol=1e-4)
+
+
+def test_a_transformer_without_weights_gets_pictures_of_its_own_size():
+    """The best weights of vit_h_14 and vit_l_16 are for 518 and 512 pixels, their builders 224."""
+    with torch.device("meta"):
+        model = cam.load_model("torchvision/vit_l_16", weights=None)
+    assert model.transform.crop_size == [model.module.image_size] == [224]
