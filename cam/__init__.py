@@ -4,6 +4,7 @@ The names below are the public interface; everything else may change.
 """
 
 from cam import targets
+from cam.anatomy import Anatomy, anatomy
 from cam.attribute import attribute
 from cam.errors import (
     CamError,
@@ -51,6 +52,7 @@ from cam.types import Attribution, Cost, Needs, Progress
 from cam.version import __version__
 
 __all__ = [
+    "Anatomy",
     "Attribution",
     "CamError",
     "CamWarning",
@@ -69,6 +71,7 @@ __all__ = [
     "Progress",
     "TargetError",
     "__version__",
+    "anatomy",
     "attribute",
     "load_image",
     "load_model",

@@ -24,12 +24,13 @@ RANKS = {
     "fidelity": 5,
     "heatmaps": 5,
     "attribute": 7,
+    "anatomy": 8,
     "render": 7,
     "compat": 8,
     "files": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 10,
+    "__init__": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 
 
