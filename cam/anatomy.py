@@ -66,19 +66,27 @@ class Anatomy:
         """(B, C, h, w), w_c A_c: its sum over the channels is ``summed``. Made when it is read."""
         return self.weights[:, :, None, None] * self.activations
 
-    def strongest(self, image: int = 0, count: int = 6) -> tuple[list[int], list[int]]:
-        """The channels that weigh most for the target, and most against it, strongest first.
+    def strongest(
+        self, image: int = 0, count: int = 6, by: str = "weight"
+    ) -> tuple[list[int], list[int]]:
+        """The channels that count most for the target, and most against it, strongest first.
 
         Args:
             image: Which one of the batch.
             count: How many of each sign; fewer where there are no more.
+            by: "weight", or "sum": what a channel adds to ``summed`` over all places. A channel of
+                large weight that does not fire in this picture adds nothing.
 
         Raises:
-            MethodError: ``count`` is no whole number of at least 1.
+            MethodError: ``count`` is no whole number of at least 1, or ``by`` is neither.
         """
         count = min(whole("anatomy", "count", count, 1), self.weights.shape[1])
-        weights = self.weights[image]
-        for_it, against = weights.topk(count), weights.topk(count, largest=False)
+        if by not in ("weight", "sum"):
+            raise MethodError(f"by is {by!r}, but must be 'weight' or 'sum'")
+        values = self.weights[image]
+        if by == "sum":
+            values = values * self.activations[image].sum((1, 2))
+        for_it, against = values.topk(count), values.topk(count, largest=False)
         return (
             for_it.indices[for_it.values > 0].tolist(),
             against.indices[against.values < 0].tolist(),

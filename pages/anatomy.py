@@ -1,0 +1,148 @@
+"""Anatomy: how Grad-CAM and the saliency map come about, step by step, on one's own picture."""
+
+from pages.ui import router
+
+router.require()
+
+import streamlit as st
+
+import cam
+from cam.anatomy import neighbour_correlation, sign_changes
+from pages.ui import choosing, controls, drawings, resources
+from pages.ui.resources import Picture
+from pages.ui.saliency_steps import BESIDE
+from pages.ui.steps import ALPHA, STEPS, View, heading
+
+NAMES = list(STEPS)
+
+
+def main() -> None:
+    """Draw the page; whatever goes wrong is one sentence where its cause is."""
+    st.title("Anatomy", anchor=False)
+    st.caption(
+        "Two heatmaps taken apart on your own picture: the seven steps of **Grad-CAM**, and beside "
+        "them the shorter path of the **saliency map**."
+    )
+    with st.sidebar:
+        picture = choosing.choose_picture()
+        name, trained = choosing.choose_model()
+    if picture is None:
+        st.info("Choose a sample or upload another picture in the sidebar.")
+        return
+    try:
+        model = resources.model(name, trained)
+        chances = resources.probabilities(name, trained, picture.digest, picture)
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        return
+    with st.sidebar:
+        target = choosing.choose_target(model, chances.argsort()[::-1].tolist())
+        layer = choosing.choose_layer(model)
+    try:
+        found = resources.anatomy(name, trained, target, layer, picture.digest, picture)
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        st.info("Choose another model or layer in the sidebar.")
+        return
+    seen = resources.seen(name, trained, picture.digest, picture)
+    view = View(model, found, seen, picture.photo.name, int(found.targets[0]))
+    step_through(view)
+    explain_the_difference(view)
+    if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
+        with box:
+            st.code(as_python(name, trained, target, layer, picture), language="python")
+
+
+@st.fragment
+def step_through(view: View) -> None:
+    """The slider and the step that it names; moving it redraws this part alone."""
+    controls.check_link("step", "step", NAMES)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        step = st.select_slider(
+            "Step", NAMES, key="step", bind="query-params", help="The arrow keys move it too."
+        )
+        place = NAMES.index(step)
+        for label, icon, by in (("Back", "arrow_back", -1), ("Next", "arrow_forward", 1)):
+            there = place + by
+            st.button(
+                label,
+                icon=f":material/{icon}:",
+                disabled=not 0 <= there < len(NAMES),
+                on_click=go_to,
+                args=(NAMES[there % len(NAMES)],),
+            )
+    title, draw = STEPS[step]
+    st.subheader(f"{place + 1} of {len(NAMES)} · {title}", anchor=False)
+    beside = BESIDE.get(step)
+    if beside is None:
+        draw(view)
+        st.caption("Up to here, Grad-CAM and the saliency map go the same way.")
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        heading("Grad-CAM")
+        draw(view)
+    with right:
+        heading("Saliency map")
+        beside(view)
+
+
+def go_to(step: str) -> None:
+    """Move the slider from a button."""
+    st.session_state["step"] = step
+
+
+def explain_the_difference(view: View) -> None:
+    """Why one map is coarse and steady, the other fine and noisy, with numbers of this picture."""
+    found = view.found
+    channels, rows, columns = found.activations.shape[1:]
+    height, width = found.heatmap.shape[1:]
+    likeness = [float(neighbour_correlation(one)) for one in (found.heatmap, found.saliency)]
+    flips = float(sign_changes(found.pixel_gradients[0]).mean())
+    st.subheader("Why one is coarse and steady, the other fine and noisy", anchor=False)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown(
+            f"**Grad-CAM** is read where the network has {rows} × {columns} places left: it cannot "
+            f"point finer than {height // rows} × {width // columns} pixels. Each weight is a mean "
+            f"over {rows * columns:,} gradients, and each place a sum over {channels:,} channels: "
+            "what is accidental in one of them cancels out. So ask it **which region** speaks for "
+            "the class."
+        )
+    with right:
+        st.markdown(
+            "**The saliency map** averages nothing. Its gradient has passed every layer, and each "
+            "ReLU on the way lets it through or blocks it, for one pixel so and for the next one "
+            "otherwise; layers with strides leave their grid in it. So ask it **which pixels** the "
+            "score would react to, and trust patterns rather than single points."
+        )
+    st.markdown(
+        f"| Measured on this picture | Grad-CAM | Saliency map |\n|---|---:|---:|\n"
+        f"| Places | {rows} × {columns} | {height} × {width} |\n"
+        f"| Values behind one place | {channels:,} | {len(found.pixel_gradients[0])} |\n"
+        f"| Likeness of neighbours (correlation) | {likeness[0]:.2f} | {likeness[1]:.2f} |\n"
+        f"| Neighbours that disagree on the sign | {float(sign_changes(found.summed)):.0%} | "
+        f"{flips:.0%} |"
+    )
+
+
+def as_python(
+    name: str, trained: bool, target: int | None, layer: str | None, picture: Picture
+) -> str:
+    """The library calls behind the page, ready to run."""
+    options = "" if target is None else f", targets={target}"
+    options += "" if layer is None else f", layer={layer!r}"
+    end = cam.methods()["saliency"].percentile
+    colours = f"{drawings.PLAIN!r}, {ALPHA}"
+    return (
+        f"{controls.model_and_photo(name, trained, picture)}"
+        f"found = cam.anatomy(model, model.prepare(photo){options})\n"
+        "print(found.scores, found.weights.shape, found.strongest())\n"
+        "print(found.summed)\n"
+        "seen = model.crop(photo)\n"
+        f'cam.overlay(seen, found.heatmap[0], {colours}).save("gradcam.png")\n'
+        f'cam.overlay(seen, found.saliency[0], {colours}, {end}).save("saliency.png")\n'
+    )
+
+
+main()
