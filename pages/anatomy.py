@@ -4,6 +4,7 @@ from pages.ui import router
 
 router.require()
 
+import numpy as np
 import streamlit as st
 
 import cam
@@ -11,7 +12,7 @@ from cam.anatomy import neighbour_correlation, sign_changes
 from pages.ui import choosing, controls, drawings, resources
 from pages.ui.resources import Picture
 from pages.ui.saliency_steps import BESIDE
-from pages.ui.steps import ALPHA, STEPS, View, heading
+from pages.ui.steps import ALPHA, STEPS, View, array, heading
 
 NAMES = list(STEPS)
 
@@ -48,6 +49,11 @@ def main() -> None:
     view = View(model, found, seen, picture.photo.name, int(found.targets[0]))
     step_through(view)
     explain_the_difference(view)
+    if box := controls.lazy_box(
+        "Shake the picture, and look again", ":material/vibration:", "shake"
+    ):
+        with box:
+            shake(view, name, trained, picture)
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
             st.code(as_python(name, trained, target, layer, picture), language="python")
@@ -124,6 +130,41 @@ def explain_the_difference(view: View) -> None:
         f"| Neighbours that disagree on the sign | {float(sign_changes(found.summed)):.0%} | "
         f"{flips:.0%} |"
     )
+
+
+def shake(view: View, name: str, trained: bool, picture: Picture) -> None:
+    """Both maps under a little noise: which of them stays."""
+    try:
+        maps = resources.shaken(
+            name, trained, view.target, view.found.layer, picture.digest, picture
+        )
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        return
+    st.markdown(
+        f"The same class on the picture itself and {resources.SHAKES} times with noise of "
+        f"{resources.NOISE:.0%} of its range, which hardly shows. Under each map is its likeness "
+        "to the first one: its correlation with it."
+    )
+    for found in maps.values():
+        info = cam.methods()[found.method]
+        heatmaps = array(found.heatmap)
+        likeness = np.corrcoef(heatmaps.reshape(len(heatmaps), -1))[0]
+        heading(f"{info.title}, on average {likeness[1:].mean():.2f}")
+        st.html(
+            drawings.side_by_side(
+                (
+                    drawings.tile(
+                        one,
+                        float(np.percentile(one, info.percentile)),
+                        f"{info.title} of the picture{f' with noise {place}' * (place > 0)}",
+                        signed=False,
+                    ),
+                    f"{likeness[place]:.2f}" if place else "the picture itself",
+                )
+                for place, one in enumerate(heatmaps)
+            )
+        )
 
 
 def as_python(

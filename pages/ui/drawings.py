@@ -17,7 +17,7 @@ from pages.ui.charts import CHOSEN, OTHERS
 # Red for and blue against: told apart with any colour vision, and white is nothing.
 SIGNED = "RdBu_r"
 PLAIN = "inferno"
-FOR, AGAINST = "#B2182B", "#2166AC"
+FOR, AGAINST = "#D6604D", "#4393C3"
 # Numbers are legible in cells of a grid of up to so many.
 LEGIBLE = 8
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -73,7 +73,7 @@ def value_grid(values: np.ndarray, end: float, alt: str, signed: bool = True) ->
         colours(values, end, signed).reshape(-1, 3).tolist(), values.flat, strict=True
     ):
         red, green, blue = ink
-        text = "#FFF" if 0.299 * red + 0.587 * green + 0.114 * blue < 140 else "#000"
+        text = "#000" if _luminance(ink) > 0.179 else "#FFF"
         cells.append(
             '<div style="aspect-ratio:1;display:flex;align-items:center;justify-content:center;'
             f'background:rgb({red},{green},{blue});color:{text}">{short(float(value))}</div>'
@@ -83,6 +83,15 @@ def value_grid(values: np.ndarray, end: float, alt: str, signed: bool = True) ->
         f"border-radius:.25rem;font-size:.75rem;grid-template-columns:repeat({columns},1fr)"
         f'">{"".join(cells)}</div>'
     )
+
+
+def _luminance(ink: Sequence[int]) -> float:
+    """WCAG 2's relative luminance; above 0.179, black is read better than white."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (channel / 255 for channel in ink)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def short(value: float) -> str:
@@ -117,7 +126,8 @@ def product(factor: str, left: str, right: str) -> str:
     """One drawing times a number gives another."""
     return (
         '<div style="display:flex;align-items:center;gap:.4rem">'
-        f'<div style="flex:1">{left}</div><span style="white-space:nowrap">× {factor} =</span>'
+        f'<div style="flex:1">{left}</div><span style="width:5.75rem;text-align:center">'
+        f"× {factor} =</span>"
         f'<div style="flex:1">{right}</div></div>'
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from itertools import zip_longest
 
 import numpy as np
 import streamlit as st
@@ -137,8 +138,11 @@ def gradients(view: View) -> None:
     end = float(np.abs(picked).max(initial=0))
     st.html(
         drawings.side_by_side(
-            (drawings.tile(one, end, f"Gradient at channel {channel}"), f"channel {channel:,}")
-            for channel, one in zip(view.channels, picked, strict=True)
+            (
+                (drawings.tile(one, end, f"Gradient at channel {channel}"), f"channel {channel:,}")
+                for channel, one in zip(view.channels, picked, strict=True)
+            ),
+            least=100,
         )
     )
     st.html(drawings.legend(end))
@@ -194,9 +198,9 @@ def maps(view: View) -> None:
         "pattern in this picture. The product $w_c A_c$ is what the channel adds to the result."
     )
     found = view.found
-    most = [channel for side in found.strongest(0, TILES, by="sum") for channel in side]
+    heavy, most = (_in_turn(*found.strongest(0, TILES, by=by)) for by in ("weight", "sum"))
     weights, fired = array(found.weights[0]), array(found.activations[0])
-    both = [*view.channels, *most]
+    both = [*heavy, *most]
     # One range of colours for all of them. Where no ReLU stands before, activations have two signs.
     signed = bool((fired[both] < 0).any())
     bright = float(np.abs(fired[both]).max(initial=0))
@@ -215,7 +219,7 @@ def maps(view: View) -> None:
         st.html(drawings.side_by_side(pieces, least=210))
 
     st.markdown("The channels with **the largest weights**; one that does not fire adds nothing:")
-    show(view.channels)
+    show(heavy)
     st.markdown("The channels that **add most in this picture**:")
     show(most)
     st.html(drawings.legend(bright, signed, "activations"))
@@ -225,6 +229,11 @@ def maps(view: View) -> None:
         f"The last {len(most)} add {shown(adding)} over all places; all "
         f"{len(weights):,} channels together add {shown(float(found.summed[0].sum()))}.",
     )
+
+
+def _in_turn(for_it: list[int], against: list[int]) -> list[int]:
+    """One for, one against: side by side where there are two in a row."""
+    return [one for pair in zip_longest(for_it, against) for one in pair if one is not None]
 
 
 def total(view: View) -> None:
@@ -247,7 +256,7 @@ def total(view: View) -> None:
                 ),
                 (drawings.value_grid(after, end, "The sum after the ReLU"), "<b>after</b> it"),
             ],
-            least=240,
+            least=200,
         )
     )
     st.html(drawings.legend(end))
