@@ -69,13 +69,12 @@ def step_through(view: View) -> None:
         )
         place = NAMES.index(step)
         for label, icon, by in (("Back", "arrow_back", -1), ("Next", "arrow_forward", 1)):
-            there = place + by
             st.button(
                 label,
                 icon=f":material/{icon}:",
-                disabled=not 0 <= there < len(NAMES),
-                on_click=go_to,
-                args=(NAMES[there % len(NAMES)],),
+                disabled=not 0 <= place + by < len(NAMES),
+                on_click=move,
+                args=(by,),
             )
     title, draw = STEPS[step]
     st.subheader(f"{place + 1} of {len(NAMES)} · {title}", anchor=False)
@@ -93,9 +92,10 @@ def step_through(view: View) -> None:
         beside(view)
 
 
-def go_to(step: str) -> None:
-    """Move the slider from a button."""
-    st.session_state["step"] = step
+def move(by: int) -> None:
+    """Move the slider from a button: from where it is by then, as two clicks may come at once."""
+    there = NAMES.index(st.session_state["step"]) + by
+    st.session_state["step"] = NAMES[min(max(there, 0), len(NAMES) - 1)]
 
 
 def explain_the_difference(view: View) -> None:
