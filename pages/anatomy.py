@@ -6,6 +6,7 @@ router.require()
 
 import numpy as np
 import streamlit as st
+from torch import Tensor
 
 import cam
 from cam.anatomy import neighbour_correlation, sign_changes
@@ -46,6 +47,11 @@ def main() -> None:
         st.info("Choose another model or layer in the sidebar.")
         return
     seen = resources.seen(name, trained, picture.digest, picture)
+    if not bool(found.gradients.any()):
+        st.warning(
+            f"The score of {model.label(int(found.targets[0]))} does not change with this layer: "
+            "all gradients are zero, as in a network whose last layer has not learned yet."
+        )
     view = View(model, found, seen, picture.photo.name, int(found.targets[0]))
     step_through(view)
     explain_the_difference(view)
@@ -103,8 +109,8 @@ def explain_the_difference(view: View) -> None:
     found = view.found
     channels, rows, columns = found.activations.shape[1:]
     height, width = found.heatmap.shape[1:]
-    likeness = [float(neighbour_correlation(one)) for one in (found.heatmap, found.saliency)]
-    flips = float(sign_changes(found.pixel_gradients[0]).mean())
+    likeness = [neighbour_correlation(one) for one in (found.heatmap, found.saliency)]
+    flips = [sign_changes(one).mean() for one in (found.summed, found.pixel_gradients[0])]
     st.subheader("Why one is coarse and steady, the other fine and noisy", anchor=False)
     left, right = st.columns(2, gap="large")
     with left:
@@ -118,18 +124,24 @@ def explain_the_difference(view: View) -> None:
     with right:
         st.markdown(
             "**The saliency map** averages nothing. Its gradient has passed every layer, and each "
-            "ReLU on the way lets it through or blocks it, for one pixel so and for the next one "
-            "otherwise; layers with strides leave their grid in it. So ask it **which pixels** the "
-            "score would react to, and trust patterns rather than single points."
+            "ReLU or its like on the way lets it through or blocks it, for one pixel so and for "
+            "the next one otherwise; layers with strides leave their grid in it. So ask it **which "
+            "pixels** the score would react to, and trust patterns rather than single points."
         )
     st.markdown(
         f"| Measured on this picture | Grad-CAM | Saliency map |\n|---|---:|---:|\n"
         f"| Places | {rows} × {columns} | {height} × {width} |\n"
         f"| Values behind one place | {channels:,} | {len(found.pixel_gradients[0])} |\n"
-        f"| Likeness of neighbours (correlation) | {likeness[0]:.2f} | {likeness[1]:.2f} |\n"
-        f"| Neighbours that disagree on the sign | {float(sign_changes(found.summed)):.0%} | "
-        f"{flips:.0%} |"
+        f"| Likeness of neighbours (correlation) | {cell(likeness[0], '.2f')} "
+        f"| {cell(likeness[1], '.2f')} |\n"
+        f"| Neighbours that disagree on the sign | {cell(flips[0], '.0%')} "
+        f"| {cell(flips[1], '.0%')} |"
     )
+
+
+def cell(value: Tensor, form: str) -> str:
+    """A measured number; a dash where a map is the same everywhere."""
+    return "–" if bool(value.isnan()) else format(float(value), form)
 
 
 def shake(view: View, name: str, trained: bool, picture: Picture) -> None:

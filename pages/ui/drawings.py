@@ -27,7 +27,7 @@ _PICTURE = "width:100%;display:block;border-radius:.25rem;image-rendering:"
 def shown(value: float) -> str:
     """A number in three digits, with a true minus, and powers of ten as people write them."""
     if value == 0 or not np.isfinite(value):
-        return f"{value:.0f}"
+        return "0" if value == 0 else str(float(value))
     size = abs(value)
     text = f"{size:,.0f}" if size >= 1000 else f"{size:#.3g}".rstrip(".")
     if "e" in text:
@@ -125,8 +125,8 @@ def side_by_side(pieces: Iterable[tuple[str, str]], least: int = 130) -> str:
 def product(factor: str, left: str, right: str) -> str:
     """One drawing times a number gives another."""
     return (
-        '<div style="display:flex;align-items:center;gap:.4rem">'
-        f'<div style="flex:1">{left}</div><span style="width:5.75rem;text-align:center">'
+        '<div style="display:flex;align-items:center;gap:.25rem">'
+        f'<div style="flex:1">{left}</div><span style="width:5.1rem;text-align:center">'
         f"× {factor} =</span>"
         f'<div style="flex:1">{right}</div></div>'
     )
@@ -209,7 +209,7 @@ def legend(end: float, signed: bool = True, unit: str = "") -> str:
     """The colours and where they end."""
     table = colormap_table(SIGNED if signed else PLAIN)[::15].tolist()
     stops = ", ".join(f"rgb({red},{green},{blue})" for red, green, blue in table)
-    low, high = (shown(-end), f"+{shown(end)}") if signed else ("0", shown(end))
+    low, high = (shown(-end), f"+{shown(end)}") if signed and end else ("0", shown(end))
     of = f'<span style="width:6.5rem">{escape(unit)}</span>' if unit else ""
     return (
         f'<div style="display:flex;gap:.6rem;align-items:center;font-size:.8rem">{of}'

@@ -78,12 +78,15 @@ def neighbours(view: View) -> None:
     end = float(np.abs(patch).max())
     st.html(drawings.tile(patch, end, "The gradient around the strongest pixel"))
     st.html(drawings.legend(end))
-    facts(
-        f"**{flips:.0%}** of all pixels side by side disagree on the sign; tossed coins would "
-        "give 50%.",
-        "That is the noise of a saliency map: neighbours show nearly the same thing, and still get "
-        "different answers.",
-    )
+    if not np.isnan(flips):
+        facts(
+            f"**{flips:.0%}** of all pixels side by side disagree on the sign; tossed coins would "
+            "give 50%.",
+            "That is the noise of a saliency map: neighbours show nearly the same thing, and still "
+            "get different answers."
+            if flips > 0.2
+            else "",
+        )
 
 
 def unsigned(view: View) -> None:
@@ -105,8 +108,8 @@ def unsigned(view: View) -> None:
 def overlay(view: View) -> None:
     """Beside step 7: the map over the picture."""
     st.markdown(
-        "No enlarging: the map has one value a pixel already. It traces edges and texture, and "
-        "leaves out what is even."
+        "No enlarging: the map has one value a pixel already. It tends to trace edges and texture "
+        "rather than whole things."
     )
     blended = cam.overlay(view.seen, view.found.saliency[0], drawings.PLAIN, ALPHA, percentile())
     controls.show_png(png_bytes(blended), f"Saliency map heatmap for {view.label}")
@@ -115,7 +118,7 @@ def overlay(view: View) -> None:
     part = ((np.cumsum(sizes) < sizes.sum() / 2).sum() + 1) / sizes.size
     facts(
         "One place is one pixel.",
-        f"Half of it lies on {part:.0%} of the picture, scattered all over it.",
+        f"Half of it lies on {part:.0%} of the pixels.",
     )
 
 

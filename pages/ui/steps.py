@@ -272,8 +272,8 @@ def total(view: View) -> None:
         + (
             f"The ReLU clears {negative:,} of {before.size:,} places, {lost:.0%} of the evidence."
             if negative
-            else "Nothing is negative, so the ReLU changes nothing here; at an earlier layer it "
-            "does."
+            else "Nothing is negative, so the ReLU changes nothing here; at earlier layers it "
+            "usually does."
         ),
         f"All places together give {whole:.3f}, and the score is {score:.3f}."
         + (

@@ -160,11 +160,22 @@ def test_a_layer_that_cannot_be_explained_gets_one_sentence(monkeypatch):
     assert [box.label for box in app.selectbox][-1] == "Layer for Grad-CAM"
 
 
-def test_a_transformer_has_the_same_seven_steps():
+def test_a_network_whose_gradients_are_all_zero():
+    """An untrained transformer of torchvision, whose head is zero: told, and no NaN on the page."""
     app = page(model="torchvision/vit_b_32", untrained="true")
     for step in STEPS:
         app = shown(app.select_slider(key="step").set_value(step).run())
         assert not app.error
+        assert "all gradients are zero" in app.warning[0].value
+        without_pictures = re.sub(r'src="[^"]*"', "", words(app) + html(app))
+        assert not re.search(r"\bnan\b", without_pictures, re.IGNORECASE)
+
+
+def test_layers_of_tokens_have_the_same_seven_steps():
+    app = page(model="timm/deit_tiny_patch16_224.fb_in1k", untrained="true")
+    for step in STEPS:
+        app = shown(app.select_slider(key="step").set_value(step).run())
+        assert not app.error and not app.warning
 
 
 @pytest.mark.parametrize(
