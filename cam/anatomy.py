@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from cam.attribute import class_index_of, preset_of
+from cam.attribute import check_kernels, class_index_of, preset_of
 from cam.capture import Capture, LayerCapture, capture, check_batch
 from cam.errors import CamWarning, LayerError, MethodError, ModelError
 from cam.heatmaps import heatmap_and_raw
@@ -116,6 +116,7 @@ def anatomy(
     module = original_module(model.module if isinstance(model, Model) else model)
     if not isinstance(module, nn.Module):
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    check_kernels()
     check_batch(module, batch)
     needs = methods()["gradcam"].needs | methods()["saliency"].needs
     with model.lock if isinstance(model, Model) else nullcontext():

@@ -73,11 +73,7 @@ def attribute(
     if not isinstance(module, nn.Module):
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
     _check_options(fusion, batch_size)
-    try:
-        kernels.backend(torch.empty(0))
-    except (ValueError, RuntimeError) as error:
-        # The environment asks for kernels that cannot run here.
-        raise InputError(str(error)) from None
+    check_kernels()
     check_batch(module, batch)
     check_precision(precision, batch.device)
     results: dict[int, Attribution] = {}
@@ -161,6 +157,18 @@ def _check_options(fusion: str, batch_size: int) -> None:
         raise InputError(f"fusion is {fusion!r}, but must be one of {', '.join(FUSIONS)}")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
+
+
+def check_kernels() -> None:
+    """Refuse to start where the environment asks for kernels that cannot run here.
+
+    Raises:
+        InputError: It does.
+    """
+    try:
+        kernels.backend(torch.empty(0))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(str(error)) from None
 
 
 def _since(start: float, batch: Tensor) -> float:

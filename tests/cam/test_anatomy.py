@@ -183,6 +183,12 @@ def test_wrong_arguments(arguments, error, says):
         cam.anatomy(**arguments)
 
 
+def test_kernels_that_cannot_run_here_are_told(monkeypatch):
+    monkeypatch.setenv("CAM_KERNELS", "abacus")
+    with pytest.raises(cam.InputError, match="abacus"):
+        cam.anatomy(Pooled(), pictures(), 0, "2")
+
+
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"count": 1.5}, {"by": "size"}])
 def test_wrong_questions_for_the_strongest(wrong):
     found = cam.anatomy(Pooled(), pictures(), 0, "2")
