@@ -13,7 +13,7 @@ from cam.anatomy import neighbour_correlation, sign_changes
 from pages.ui import choosing, controls, drawings, resources
 from pages.ui.resources import Picture
 from pages.ui.saliency_steps import BESIDE
-from pages.ui.steps import ALPHA, STEPS, View, array, heading
+from pages.ui.steps import ALPHA, STEPS, View, array, heading, small
 
 NAMES = list(STEPS)
 
@@ -21,7 +21,7 @@ NAMES = list(STEPS)
 def main() -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
     st.title("Anatomy", anchor=False)
-    st.caption(
+    st.markdown(
         "Two heatmaps taken apart on your own picture: the seven steps of **Grad-CAM**, and beside "
         "them the shorter path of the **saliency map**."
     )
@@ -87,7 +87,7 @@ def step_through(view: View) -> None:
     beside = BESIDE.get(step)
     if beside is None:
         draw(view)
-        st.caption("Up to here, Grad-CAM and the saliency map go the same way.")
+        small("Up to here, Grad-CAM and the saliency map go the same way.")
         return
     left, right = st.columns([3, 2], gap="large")
     with left:

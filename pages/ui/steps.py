@@ -67,6 +67,11 @@ def facts(*lines: str) -> None:
     st.markdown("\n".join(f"- {line}" for line in lines if line))
 
 
+def small(line: str) -> None:
+    """A line under a picture: small, but in ink that can be read, which a caption's is not."""
+    st.markdown(f":small[{line}]")
+
+
 def scores(view: View) -> None:
     """Step 1: the picture, and what the network says of it."""
     left, right = st.columns([2, 3], gap="large")
@@ -109,7 +114,7 @@ def target(view: View) -> None:
                 f"How the scores of all classes are spread; {view.label} has {shown(score)}",
             )
         )
-        st.caption("The scores of all classes; a bar's height is the root of how many there are.")
+        small("The scores of all classes; a bar's height is the root of how many there are.")
     with right:
         st.markdown(
             "An explanation answers a question about **one number**. Here it is the score of "
@@ -173,7 +178,7 @@ def weights(view: View) -> None:
             [(f"channel {c:,}", float(values[c])) for c in [*for_it, *reversed(against)]]
         )
     )
-    st.caption(
+    small(
         f"The strongest {len(for_it)} for and {len(against)} against {view.label} of "
         f"{len(values):,} channels."
     )

@@ -77,7 +77,8 @@ def test_the_last_step_is_the_librarys_picture(page, site, bundled, coffee):
         ("Saliency map heatmap for espresso", coffee.saliency[0], 99),
     ):
         expected = cam.overlay(seen, heatmap, "inferno", 0.5, percentile)
-        assert np.abs(pixels(page, alt) - np.asarray(expected).astype(int)).max() <= 1
+        # A network rounds otherwise with another number of threads; a JPEG is off by ten.
+        assert np.abs(pixels(page, alt) - np.asarray(expected).astype(int)).max() <= 3
 
 
 def test_the_sum_has_its_numbers_in_its_cells(page, site, coffee):
