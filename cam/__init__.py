@@ -4,6 +4,7 @@ The names below are the public interface; everything else may change.
 """
 
 from cam import targets
+from cam.anatomy import Anatomy, anatomy
 from cam.attribute import attribute
 from cam.data.dataset import Dataset, Item
 from cam.data.source import dataset
@@ -69,6 +70,7 @@ from cam.types import Attribution, Cost, Needs, Progress
 from cam.version import __version__
 
 __all__ = [
+    "Anatomy",
     "Attribution",
     "CamError",
     "CamWarning",
@@ -96,6 +98,7 @@ __all__ = [
     "Scores",
     "TargetError",
     "__version__",
+    "anatomy",
     "attribute",
     "dataset",
     "evaluate",

@@ -74,11 +74,7 @@ def attribute(
     if not isinstance(module, nn.Module):
         raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
     size = _checked_options(fusion, batch_size, batch)
-    try:
-        kernels.backend(torch.empty(0))
-    except (ValueError, RuntimeError) as error:
-        # The environment asks for kernels that cannot run here.
-        raise InputError(str(error)) from None
+    check_kernels()
     check_batch(module, batch)
     check_precision(precision, batch.device)
     results: dict[int, Attribution] = {}
@@ -87,7 +83,7 @@ def attribute(
         at = []
         # A layer that does not exist is told also where no method would look at it.
         if needs.layer or layers is not None:
-            at = resolve_layers(module, _preset(model, batch) if layers is None else layers)
+            at = resolve_layers(module, preset_of(model, batch) if layers is None else layers)
         for setting, together in _groups(asked, precision, batch.device).items():
             start = time.perf_counter()
             shared_needs = _union([asked[place] for place in together])
@@ -95,7 +91,7 @@ def attribute(
             with computing(setting, batch.device):
                 with any_layout(_is_smooth(module, read, shared_needs)):
                     captured = capture(
-                        module, batch, targets, read, shared_needs, _class_index(model)
+                        module, batch, targets, read, shared_needs, class_index_of(model)
                     )
                 # In another precision the top class may be another one.
                 targets = captured.targets
@@ -156,7 +152,8 @@ def _union(methods: list[Method]) -> Needs:
     return needs
 
 
-def _preset(model: Model | nn.Module, batch: Tensor) -> tuple[str, ...]:
+def preset_of(model: Model | nn.Module, batch: Tensor) -> tuple[str, ...]:
+    """The layers that are explained where a call names none."""
     if isinstance(model, Model):
         return model.layers
     return preset_layers(original_module(model), lambda: batch[:1])
@@ -171,6 +168,18 @@ def _checked_options(fusion: str, batch_size: int | None, batch: object) -> int:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
     return batch_size
+
+
+def check_kernels() -> None:
+    """Refuse to start where the environment asks for kernels that cannot run here.
+
+    Raises:
+        InputError: It does.
+    """
+    try:
+        kernels.backend(torch.empty(0))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(str(error)) from None
 
 
 def _since(start: float, batch: Tensor) -> float:
@@ -245,7 +254,8 @@ def _keys(asked: list[Method]) -> list[str]:
     return [f"{key} #{n + 1}" if n else key for key, n in zip(told, earlier, strict=True)]
 
 
-def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
+def class_index_of(model: Model | nn.Module) -> Callable[[str], int]:
+    """From a label to its index; a bare module has none and refuses."""
     if isinstance(model, Model):
         return model.class_index
 
@@ -269,10 +279,7 @@ def _attribution(
     layers: tuple[str, ...] = ()
     if one.info.needs.layer:
         layers = tuple(layer.name for layer in captured.layers)
-    # ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
-    # an answer.
-    sound = captured.scores.isfinite() & captured.inputs.flatten(1).isfinite().all(1)
-    unsound = ~sound[:, None, None]
+    unsound = captured.unsound[:, None, None]
     return Attribution(
         heatmap=heatmap.float().masked_fill(unsound, torch.nan),
         raw=raw.float().masked_fill(unsound, torch.nan),

@@ -82,6 +82,15 @@ class Capture:
     was_training: bool
     attention: AttentionCapture | None = None
 
+    @property
+    def unsound(self) -> Tensor:
+        """(B,) bool: images whose maps must be NaN, because their pixels or scores are not finite.
+
+        ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
+        an answer.
+        """
+        return ~(self.scores.isfinite() & self.inputs.flatten(1).isfinite().all(1))
+
 
 class _Recorder:
     """Keeps the output of each wanted layer, and starts the graph at the first of them.

@@ -13,9 +13,7 @@ from PIL.Image import Image
 
 import cam
 from cam.files import npz_bytes, png_bytes, record
-from cam.images import SAMPLES
-from cam.models.load import BUNDLED
-from pages.ui import charts, controls, resources
+from pages.ui import charts, choosing, controls, resources
 from pages.ui.resources import Choices, Explanation, Picture
 
 TOP = 5
@@ -30,8 +28,8 @@ def main() -> None:
         "steady; the **saliency map** shows single pixels, fine and noisy."
     )
     with st.sidebar:
-        picture = choose_picture()
-        name, trained = choose_model()
+        picture = choosing.choose_picture()
+        name, trained = choosing.choose_model()
     if picture is None:
         st.info("Choose a sample or upload another picture in the sidebar.")
         return
@@ -43,8 +41,8 @@ def main() -> None:
         return
     order = chances.argsort()[::-1].tolist()
     with st.sidebar:
-        target = choose_target(model, order)
-        layer = choose_layer(model)
+        target = choosing.choose_target(model, order)
+        layer = choosing.choose_layer(model)
         methods = choose_methods()
     if not methods:
         st.info("Choose at least one method in the sidebar.")
@@ -73,95 +71,6 @@ def explain(choices: Choices, picture: Picture) -> Explanation | None:
         if not isinstance(error, cam.LayerError) or not rest:
             return None
     return explain(replace(choices, methods=rest), picture)
-
-
-def choose_picture() -> Picture | None:
-    """A sample or an upload; the upload wins while there is one."""
-    names = list(SAMPLES)
-    controls.check_link("sample", "sample photo", controls.SAMPLE_TITLES.values())
-    sample = st.pills(
-        "Sample photo",
-        names,
-        default=names[0],
-        required=True,
-        format_func=lambda name: controls.SAMPLE_TITLES[name],
-        key="sample",
-        bind="query-params",
-        on_change=controls.forget_target,
-    )
-    upload = st.file_uploader(
-        "or your own picture",
-        type=controls.UPLOAD_TYPES,
-        key="upload",
-        on_change=controls.forget_target,
-        help="It stays on this server, in memory, while the page is open.",
-    )
-    if upload is None:
-        return resources.sample(sample)
-    try:
-        return resources.uploaded(upload.getvalue(), upload.name)
-    except cam.ImageError as error:
-        st.error(controls.sentence(error))
-        return None
-
-
-def choose_model() -> tuple[str, bool]:
-    """A model by search, and whether with its published weights."""
-    names = resources.model_names()
-    controls.check_link("model", "model", names)
-    name = st.selectbox(
-        "Model",
-        names,
-        key="model",
-        bind="query-params",
-        on_change=controls.forget_target_and_layer,
-        help="The first one is bundled; every other one downloads its weights once.",
-    )
-    if name == BUNDLED:
-        return name, True
-    untrained = st.checkbox(
-        "Random weights",
-        key="untrained",
-        bind="query-params",
-        help="Nothing is downloaded. The network has learned nothing, and its maps show that.",
-    )
-    return name, not untrained
-
-
-def choose_target(model: cam.Model, order: list[int]) -> int | None:
-    """A class by search, the most probable ones first; None stands for the top class."""
-    labels = controls.class_options(model.labels, len(order))
-    controls.check_link("target", "class", labels)
-    chosen = st.selectbox(
-        "Class to explain",
-        [labels[index] for index in order],
-        index=None,
-        placeholder=f"Top class: {labels[order[0]]}",
-        key="target",
-        bind="query-params",
-        help="The most probable classes come first; type to search all of them.",
-    )
-    return None if chosen is None else labels.index(chosen)
-
-
-def choose_layer(model: cam.Model) -> str | None:
-    """A layer by search; None stands for the model's preset."""
-    try:
-        preset = ", ".join(model.layers)
-    except cam.LayerError:
-        preset = "none"
-    names = [layer.name for layer in model.feature_layers]
-    controls.check_link("layer", "layer", names)
-    chosen: str | None = st.selectbox(
-        "Layer for Grad-CAM",
-        names,
-        index=None,
-        placeholder=f"Preset: {preset}",
-        key="layer",
-        bind="query-params",
-        help="In the order in which they run. Late layers know what, early ones only where.",
-    )
-    return chosen
 
 
 def choose_methods() -> list[str]:

@@ -25,6 +25,7 @@ RANKS = {
     "fidelity": 5,
     "heatmaps": 5,
     "attribute": 7,
+    "anatomy": 8,
     "render": 7,
     "compat": 8,
     "files": 7,

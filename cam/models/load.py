@@ -181,7 +181,8 @@ def _fitting_transform(published: Any, module: nn.Module) -> Transform:
     The best weights of some transformers are for larger pictures than their builder is by default.
     """
     size = getattr(module, "image_size", None)
-    every = [one.transforms() for one in [published, *list(type(published))]]
+    kinds: Any = type(published)  # an enumeration of all weights of the network
+    every = [one.transforms() for one in (published, *kinds)]
     fits = (one for one in every if getattr(one, "crop_size", None) == [size])
     transform: Transform = next(fits, every[0])
     return transform

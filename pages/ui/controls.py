@@ -105,25 +105,32 @@ def show_png(content: bytes, alt: str) -> None:
 
 
 def as_python(choices: Choices, picture: Picture, alpha: float, colormap: str) -> str:
-    """The library call behind the page, ready to run."""
-    source = picture.photo.name
-    bundled = picture.digest.startswith("sample:")
-    image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
-    seed = "" if choices.trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
-    weights = "" if choices.trained else ", weights=None"
+    """The library call behind Explore, ready to run."""
     options = [f"methods={list(choices.methods)!r}"]
     if choices.target is not None:
         options.append(f"targets={choices.target}")
     if choices.layer is not None:
         options.append(f"layers={choices.layer!r}")
     return (
-        f"import cam\n{seed or chr(10)}"
-        f'model = cam.load_model("{choices.model}"{weights})\n'
-        f"photo = {image}\n"
+        f"{model_and_photo(choices.model, choices.trained, picture)}"
         f"maps = cam.attribute(model, model.prepare(photo), {', '.join(options)})\n"
         "seen = model.crop(photo)\n"
         "for name, found in maps.items():\n"
         "    percentile = cam.methods()[name].percentile\n"
         f"    picture = cam.overlay(seen, found.heatmap[0], {colormap!r}, {alpha}, percentile)\n"
         '    picture.save(f"{name}.png")\n'
+    )
+
+
+def model_and_photo(model: str, trained: bool, picture: Picture) -> str:
+    """The lines of Python that load both."""
+    source = picture.photo.name
+    bundled = picture.digest.startswith("sample:")
+    image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
+    seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
+    weights = "" if trained else ", weights=None"
+    return (
+        f"import cam\n{seed or chr(10)}"
+        f'model = cam.load_model("{model}"{weights})\n'
+        f"photo = {image}\n"
     )

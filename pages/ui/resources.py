@@ -20,6 +20,11 @@ from cam.types import Attribution
 MODELS_KEPT = 3
 RESULTS_KEPT = 64
 PHOTOS_KEPT = 16
+# Each holds a layer's activations and gradients: 26 MB at the first layers of the largest networks.
+ANATOMIES_KEPT = 16
+# How often a picture is shaken, and how much: a share of its range, as SmoothGrad adds.
+SHAKES = 3
+NOISE = 0.05
 # 64 megapixels, which the decoder lets in, are 200 MB in memory for each visitor.
 LARGEST_SIDE = 2048
 SEED = 0
@@ -122,6 +127,38 @@ def explain(choices: Choices, digest: str, _picture: Picture) -> Explanation:
         shared, batch, choices.methods, targets=choices.target, layers=choices.layer
     )
     return Explanation(maps, time.perf_counter() - start)
+
+
+@st.cache_resource(max_entries=ANATOMIES_KEPT, show_spinner="Taking the maps apart …")
+def anatomy(
+    name: str, trained: bool, target: int | None, layer: str | None, digest: str, _picture: Picture
+) -> cam.Anatomy:
+    """Every step to the two maps of one picture; shared, so nobody may write to it.
+
+    Raises:
+        CamError: The model cannot be explained so.
+    """
+    shared = model(name, trained)
+    return cam.anatomy(shared, shared.prepare(_picture.photo), target, layer)
+
+
+@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Shaking the picture …")
+def shaken(
+    name: str, trained: bool, target: int, layer: str, digest: str, _picture: Picture
+) -> dict[str, Attribution]:
+    """Both maps of a picture, and of it with noise: the first image is the picture itself.
+
+    Raises:
+        CamError: The model cannot be explained so.
+    """
+    shared = model(name, trained)
+    batch = shared.prepare(_picture.photo)
+    generator = torch.Generator().manual_seed(SEED)
+    noise = torch.randn(SHAKES, *batch.shape[1:], generator=generator).to(batch)
+    noisy = batch + NOISE * (batch.max() - batch.min()) * noise
+    return cam.attribute(
+        shared, torch.cat([batch, noisy]), ("gradcam", "saliency"), targets=target, layers=layer
+    )
 
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)

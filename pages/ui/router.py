@@ -38,6 +38,7 @@ def run() -> None:
                 icon=icon,
                 visibility="visible" if named else "hidden",
             ),
+            st.Page("pages/anatomy.py", title="Anatomy", icon=":material/biotech:"),
         ]
     )
     st.session_state[_FLAG] = True

@@ -53,7 +53,8 @@ def test_the_picture_on_the_page_is_the_librarys(page, site):
     expect(shown).to_be_visible()
     model = cam.load_model("efficientnet_lite0")
     photo = cam.sample("coffee")
-    found = cam.attribute(model, model.prepare(photo), "gradcam")["gradcam"]
+    # With both methods, as the page asks: alone, Grad-CAM may round differently.
+    found = cam.attribute(model, model.prepare(photo), ["gradcam", "saliency"])["gradcam"]
     expected = cam.overlay(model.crop(photo), found.heatmap[0], "inferno", 0.5)
     assert np.abs(pixels_of(page, shown) - np.asarray(expected).astype(int)).max() <= 1
 
@@ -209,12 +210,10 @@ def test_an_untrained_model_by_search(page, site):
     assert_no_error(page)
 
 
-def test_a_model_without_feature_maps_gets_one_sentence(page, site):
+def test_a_transformer_is_explained_by_its_tokens(page, site):
     page.goto(f"{site}/explore?model=torchvision%2Fvit_b_32&untrained=true")
-    expect(page.get_by_text("no convolutions but its patch embedding")).to_be_visible()
-    # The method that needs none is there all the same.
     expect(page.get_by_alt_text(re.compile("Saliency map heatmap for"))).to_be_visible()
-    expect(page.get_by_alt_text(re.compile("Grad-CAM heatmap for"))).to_have_count(0)
+    expect(page.get_by_alt_text(re.compile("Grad-CAM heatmap for"))).to_be_visible()
     assert_no_error(page)
 
 

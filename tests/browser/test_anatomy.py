@@ -1,0 +1,161 @@
+"""What people do on the page Anatomy, in a real Chromium."""
+
+import base64
+import io
+import re
+from urllib.parse import urljoin
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import cam
+from tests.browser.test_explore import a_photo, assert_no_error, choose, upload
+
+
+def at_step(page: Page, place: int) -> None:
+    heading = page.get_by_role("heading", name=re.compile(f"^{place} of 7 · "))
+    expect(heading).to_be_visible()
+
+
+def pixels(page: Page, alt: str) -> np.ndarray:
+    """A picture on the page as the browser has it, from its own address or from the server's."""
+    shown = page.get_by_alt_text(alt, exact=True)
+    expect(shown).to_be_visible()
+    source = shown.get_attribute("src")
+    if source.startswith("data:"):
+        content = base64.b64decode(source.split(",")[1])
+    else:
+        content = page.request.get(urljoin(page.url, source)).body()
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def coffee(bundled) -> cam.Anatomy:
+    return cam.anatomy(bundled, bundled.prepare(cam.sample("coffee")))
+
+
+@pytest.mark.parametrize("path", ["anatomy", "anatomy?sample=Coffee&target=cup&step=Maps"])
+def test_cold_links(page, serve, path):
+    """The first request that a server ever gets is a link into the middle."""
+    site = serve()
+    page.goto(f"{site}/{path}")
+    at_step(page, 5 if "step" in path else 1)
+    expect(page.get_by_test_id("stSidebarNav").get_by_text("Explore")).to_be_visible()
+    assert_no_error(page)
+    if "step" in path:
+        expect(page).to_have_url(re.compile("target=cup&step=Maps"))
+    page.reload()
+    at_step(page, 5 if "step" in path else 1)
+    assert_no_error(page)
+
+
+def test_the_slider_by_keyboard_and_the_buttons(page, site):
+    page.goto(f"{site}/anatomy")
+    at_step(page, 1)
+    slider = page.get_by_role("slider", name="Step")
+    slider.focus()
+    for place, step in enumerate(["Target", "Gradients", "Weights"], start=2):
+        slider.press("ArrowRight")
+        at_step(page, place)
+        expect(page).to_have_url(re.compile(f"step={step}"))
+    page.get_by_role("button", name="Next").click()
+    at_step(page, 5)
+    expect(slider).to_have_attribute("aria-valuetext", "Maps")
+    slider.press("End")
+    at_step(page, 7)
+    expect(page.get_by_role("button", name="Next")).to_be_disabled()
+    assert_no_error(page)
+
+
+def test_the_last_step_is_the_librarys_picture(page, site, bundled, coffee):
+    page.goto(f"{site}/anatomy?sample=Coffee&step=Overlay")
+    seen = bundled.crop(cam.sample("coffee"))
+    for alt, heatmap, percentile in (
+        ("Grad-CAM heatmap for espresso", coffee.heatmap[0], 100),
+        ("Saliency map heatmap for espresso", coffee.saliency[0], 99),
+    ):
+        expected = cam.overlay(seen, heatmap, "inferno", 0.5, percentile)
+        # A network rounds otherwise with another number of threads; a JPEG is off by ten.
+        assert np.abs(pixels(page, alt) - np.asarray(expected).astype(int)).max() <= 3
+
+
+def test_the_sum_has_its_numbers_in_its_cells(page, site, coffee):
+    page.goto(f"{site}/anatomy?sample=Coffee&step=Sum")
+    grid = page.get_by_role("img", name="The sum before the ReLU")
+    expect(grid).to_be_visible()
+    cells = [float(text.replace("−", "-")) for text in grid.locator("div").all_inner_texts()]
+    assert len(cells) == 49
+    assert np.abs(np.array(cells) - coffee.summed[0].flatten().numpy()).max() <= 0.0051
+
+
+def test_the_strongest_channels_are_drawn(page, site, coffee):
+    page.goto(f"{site}/anatomy?sample=Coffee&step=Maps")
+    [channel], _ = coffee.strongest(0, 1, by="sum")
+    drawn = pixels(page, f"Weighted map of channel {channel}")
+    weighted = coffee.weighted[0, channel].numpy()
+    assert drawn.shape == (*weighted.shape, 3)
+    # The more it adds, the redder: less green and blue.
+    strongest, weakest = weighted.argmax(), weighted.argmin()
+    green = drawn[..., 1].flatten()
+    assert green[strongest] == green.min() and green[weakest] == green.max()
+
+
+def test_choices_stay_from_page_to_page(page, site):
+    page.goto(site)
+    menu = page.get_by_test_id("stSidebarNav")
+    page.get_by_role("radio", name="Rocket").click()
+    expect(page.get_by_alt_text("Grad-CAM heatmap for missile")).to_be_visible()
+    menu.get_by_text("Anatomy").click()
+    at_step(page, 1)
+    expect(page.get_by_text("missile").first).to_be_visible()
+    expect(page).to_have_url(re.compile(r"anatomy\?sample=Rocket"))
+    choose(page, "Layer for Grad-CAM", "blocks.4")
+    for place in (2, 3):
+        page.get_by_role("button", name="Next").click()
+        at_step(page, place)
+    expect(page.get_by_text("112 × 14 × 14 activations")).to_be_visible()
+    menu.get_by_text("Explore").click()
+    expect(page.get_by_text("14 × 14 positions")).to_be_visible()
+    assert_no_error(page)
+
+
+def test_ones_own_picture_shaken(page, site):
+    page.goto(f"{site}/anatomy?step=Overlay")
+    at_step(page, 7)
+    upload(page, "my bike.jpg", a_photo())
+    expect(page.get_by_alt_text("Grad-CAM heatmap for moped")).to_be_visible()
+    page.get_by_text("Shake the picture, and look again").click()
+    expect(page.get_by_alt_text("Saliency map of the picture with noise 3")).to_be_visible()
+    assert_no_error(page)
+    upload(page, "notes.png", b"these are words")
+    expect(page.get_by_text("is not a picture that can be read here")).to_be_visible()
+    assert_no_error(page)
+
+
+@pytest.mark.parametrize(
+    "step", ["Scores", "Target", "Gradients", "Weights", "Maps", "Sum", "Overlay"]
+)
+def test_a_phones_width(chromium, site, step):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{site}/anatomy?step={step}")
+    expect(page.get_by_role("heading", name="Why one is coarse")).to_be_visible()
+    expect(page.get_by_text("Copy as Python")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out"
+    right = page.locator("[data-testid=stMain] *").evaluate_all(
+        "all => Math.max(...all.filter(e => !e.closest('.katex-mathml, .katex'))"
+        ".map(e => e.getBoundingClientRect().right))"
+    )
+    assert right <= 390, "nothing is cut off"
+    context.close()
+
+
+def test_every_picture_has_a_text(page, site):
+    for step in ("Scores", "Gradients", "Maps", "Overlay"):
+        page.goto(f"{site}/anatomy?step={step}")
+        expect(page.get_by_role("heading", name="Why one is coarse")).to_be_visible()
+        expect(page.locator("[data-testid=stMain] img").first).to_be_visible()
+        texts = page.locator("[data-testid=stMain] img").evaluate_all("all => all.map(e => e.alt)")
+        assert texts and all(texts) and len(set(texts)) >= len(texts) / 2
