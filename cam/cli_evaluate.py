@@ -14,7 +14,7 @@ from cam.cli_common import called, load, model_options, options_of, told
 from cam.evaluate.compare import compare
 from cam.evaluate.evaluate import ENGINES
 from cam.evaluate.local import RunProgress
-from cam.evaluate.plan import TARGETS
+from cam.evaluate.plan import BASELINES, TARGETS
 from cam.evaluate.report import write_report
 from cam.evaluate.run import BY
 
@@ -45,6 +45,13 @@ _RUN = click.Path(path_type=Path)
     default=("deletion", "insertion"),
     show_default=True,
     help="A name, or 'name(steps=28)'.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=click.Choice(list(BASELINES)),
+    help="Measure a map that knows of no model beside the methods: a bump in the centre.",
 )
 @click.option("--out", type=_RUN, required=True, help="The run's folder; run again to resume.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images.")
