@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 MAPS_AT_ONCE = 4096
 # Below so many images, neighbours say nothing.
 FEWEST = 10
+# An eigenvalue begins a gap if the next one is more than so many times as large. Maps of an object
+# that is now here, now there fill a line (4, as the eigenvalues are as 1 to 4 to 9) or a rectangle
+# evenly, and are no groups; the widest absolute gap, the usual rule, finds 3 to 8 of them there.
+GAP = 5.0
+# What is smaller is rounding: as many eigenvalues are 0 as the graph has parts.
+ZERO = 1e-9
 RESTARTS = 10
 REPRESENTATIVES = 5
 
@@ -57,8 +63,8 @@ class Clusters:
             there are no others), ``row`` and ``column`` (the highest point of its mean map, from 0
             at the top left to 1) and ``representatives`` (items, the most typical first).
         maps: (clusters, side, side) float32 in [0, 1], their mean maps.
-        eigenvalues: Of the graph's Laplacian, from the smallest. As many of them as lie before the
-            first wide gap are the clusters; a second one near 0 is a class that falls apart.
+        eigenvalues: Of the graph's Laplacian, from the smallest, which is 0; a second one near 0
+            means that the images fall apart.
         total: Images that have a map; more than ``items`` has if they were sampled.
         blank: Of those looked at, left out as their map is zero everywhere.
     """
@@ -153,7 +159,7 @@ def clusters(
     points = _points(maps, min(side, stored))
     near = round(np.log(len(points))) if neighbours is None else neighbours
     values, vectors = spectrum(points, min(max(near, 2), len(points) - 1), max(most, count or 1))
-    wanted = int(np.diff(values[: most + 1]).argmax()) + 1 if count is None else count
+    wanted = groups_of(values[: most + 1]) if count is None else count
     parts = _k_means(vectors[:, :wanted], chance)
     items = facts.assign(cluster=parts)
     rows, means = [], []
@@ -167,6 +173,19 @@ def clusters(
     found = np.stack(means).astype(np.float32)
     table = pandas.DataFrame(rows)
     return Clusters(method, label, items, table, found, values, total, int((~seen).sum()))
+
+
+def clusters_told(found: Clusters) -> str:
+    """One line on what was looked at and what was found."""
+    looked = len(found.items) + found.blank
+    of = "all" if found.label is None else found.label
+    text = f"{of}: {found.method} of {looked:,} images"
+    text += f" (sampled from {found.total:,})" if looked < found.total else ""
+    text += f", {found.blank:,} without a map" if found.blank else ""
+    many = len(found.table)
+    said = "one group: they are alike, or pass into each other" if many == 1 else f"{many} groups"
+    values = ", ".join(f"{value:.2g}" for value in found.eigenvalues[1:5])
+    return f"{text}: {said} (eigenvalues 0, {values}, …)"
 
 
 def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,6 +215,20 @@ def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray
     last = min(most, len(points) - 1)
     values, vectors = eigh(laplacian(joined, normed=True), subset_by_index=[0, last])
     return values, vectors
+
+
+def groups_of(values: np.ndarray) -> int:
+    """How many groups a graph falls into: the place of its Laplacian's last wide gap.
+
+    Args:
+        values: Its smallest eigenvalues in ascending order.
+
+    Returns:
+        The largest k with λ[k + 1] > 5 λ[k], counted from 1, where there is one from 2 on, else 1.
+    """
+    above = np.maximum(values, ZERO)
+    wide = np.flatnonzero(above[2:] > GAP * above[1:-1])
+    return int(wide[-1]) + 2 if len(wide) else 1
 
 
 def _k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:

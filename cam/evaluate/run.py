@@ -362,17 +362,18 @@ class Run:
         """Groups of images whose maps are alike, as spectral relevance analysis finds them.
 
         Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
-        eigenvalues of that graph's Laplacian say into how many groups it falls (before their widest
-        gap), and k-means on its eigenvectors, rows scaled to length 1, which they are. One cluster
-        means that the images look alike. A group of no more images than neighbours is not found.
+        eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
+        are before the last that is more than 5 times the one before), and k-means on its
+        eigenvectors, rows scaled to length 1, which they are. One cluster means that the images
+        are alike, or pass into each other. A group of no more images than neighbours is not found.
 
         Args:
             method: Whose maps.
             label: Only of images that were explained for this class. None: of all; then classes are
                 what differs first.
-            count: How many clusters. None: as many as the eigengap says.
+            count: How many clusters. None: as many as the eigenvalues say.
             neighbours: With how many each image is joined. None: log n, and at least 2.
-            most: The most clusters that the eigengap may say.
+            most: The most clusters that the eigenvalues may say.
             side: Size in pixels at which maps are compared.
             limit: Beyond so many images a sample of them is looked at. Memory grows with its square
                 (2,000 images: 150 MB), time with its cube.
@@ -384,8 +385,9 @@ class Run:
 
         Source: Lapuschkin et al., Unmasking Clever Hans predictors and assessing what machines
         really learn, Nature Communications 2019, Methods, "Spectral relevance analysis"; Ng, Jordan
-        and Weiss, NIPS 2001; log n and the eigengap: von Luxburg, A tutorial on spectral
-        clustering, 2007, sections 8.2 and 8.3.
+        and Weiss, NIPS 2001; log n and eigengaps: von Luxburg, A tutorial on spectral clustering,
+        2007, section 8. They take the widest absolute gap, which splits maps of an object that is
+        evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
         """
         return clusters.clusters(
             self, method, label, count=count, neighbours=neighbours, most=most, side=side,
