@@ -356,7 +356,14 @@ def clusters(
                 "looked_at": len(found.items) + found.blank,
                 "blank": found.blank,
                 "eigenvalues": found.eigenvalues.tolist(),
-                "clusters": records(found.table),
+                "clusters": [
+                    {**one, "representatives": [names[item] for item in items]}
+                    for one, items in zip(
+                        records(found.table.drop(columns="representatives")),
+                        found.table["representatives"],
+                        strict=True,
+                    )
+                ],
                 "items": records(found.items[["item", "id", "cluster"]]),
             }
         )

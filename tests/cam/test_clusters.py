@@ -127,16 +127,16 @@ def test_class_averages_are_the_means_of_the_stored_maps(shortcut, monkeypatch):
         assert np.allclose(averages.maps[place], truth, rtol=0, atol=1e-6)
         assert averages.table.loc[place, "label"] == label
     # The mean of the class shows the shortcut that a third of its pictures have.
-    assert averages.maps[0][46:52, 4:10].min() > 0.2
+    assert averages.maps[0][46:52, 4:10].min() > 0.15
     assert averages.maps[1][46:52, 4:10].max() < 0.05
     # Read in parts, as a run of 100,000 images is.
     monkeypatch.setattr(module, "MAPS_AT_ONCE", 7)
     again = run.class_averages("gradcam")
-    assert np.array_equal(again.maps, averages.maps) or np.allclose(again.maps, averages.maps)
+    assert np.allclose(again.maps, averages.maps, rtol=1e-6, atol=0)
     assert again.table.equals(averages.table)
-    assert run.clusters("gradcam", "thing").table.equals(
-        shortcut[0].clusters("gradcam", "thing").table
-    )
+    in_parts = run.clusters("gradcam", "thing")
+    monkeypatch.undo()
+    assert in_parts.items.equals(run.clusters("gradcam", "thing").items)
 
 
 def test_the_same_seed_gives_the_same_clusters_and_a_sample_is_told(shortcut):
@@ -173,7 +173,6 @@ def test_groups_are_counted_and_what_passes_into_each_other_is_one():
     assert module.groups_of(np.array([0, 0, 0, 0.1, 0.12, 0.2])) == 3
     assert module.groups_of(np.array([0, 0.01, 0.06, 0.12, 0.2])) == 2
     assert module.groups_of(np.array([-1e-17, 1e-18, 3e-16])) == 1
-    random = np.random.default_rng(1)
     for seed in range(5):
         random = np.random.default_rng(seed)
         square = random.uniform(size=(150, 2))
@@ -194,7 +193,7 @@ def test_maps_of_zeros_are_left_out_and_counted(tmp_path):
     averages = run.class_averages("gradcam")
     assert averages.table.to_numpy().tolist() == [["thing", 80, 20]]
     assert (found.total, found.blank, len(found.items)) == (100, 20, 80)
-    assert not (data_kinds := Half().kinds[found.items["item"]] == "other").any(), data_kinds
+    assert (Half().kinds[found.items["item"]] != "other").all()
 
 
 @pytest.mark.parametrize(
@@ -236,6 +235,8 @@ def test_the_command_and_the_report_show_the_watermark(shortcut, tmp_path):
     marked = data.kinds[[one["item"] for one in told["items"]]] == "marked"
     assert adjusted_rand_score(marked, parts) == 1
     assert told["clusters"][1]["size"] == MARKED
+    assert told["clusters"][1]["representatives"][0].startswith("item-")
+    assert told["clusters"][0]["apart"] == told["clusters"][1]["apart"] > 0.4
     wrong = CliRunner().invoke(main, [*call[:3], "lrp"])
     assert wrong.exit_code == 1
     assert "no method 'lrp'" in wrong.stderr
