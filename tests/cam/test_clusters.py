@@ -156,15 +156,22 @@ def test_the_same_seed_gives_the_same_clusters_and_a_sample_is_told(shortcut):
     assert adjusted_rand_score(planted(every, data), every.items["cluster"]) > 0.9
 
 
-def test_eigenvalues_are_those_of_the_laplacian_by_definition():
-    points = np.random.default_rng(0).normal(size=(40, 6))
+@pytest.mark.parametrize("size", [40, 260, 300], ids=["dense", "sparse", "in parts"])
+def test_eigenvalues_are_those_of_the_laplacian_by_definition(size):
+    points = np.random.default_rng(0).normal(size=(size, 3))
+    if size == 300:
+        points[:30] += 50
+        points[30:60] -= 50
     joined = kneighbors_graph(points, 5).toarray()
     joined = np.maximum(joined, joined.T)
     root = np.diag(joined.sum(1) ** -0.5)
-    truth = np.linalg.eigvalsh(np.eye(40) - root @ joined @ root)
+    laplacian = np.eye(size) - root @ joined @ root
+    truth = np.linalg.eigvalsh(laplacian)
     values, vectors = module.spectrum(points, 5, 8)
     assert np.allclose(values, truth[:9], atol=1e-12)
-    assert vectors.shape == (40, 9)
+    assert (values < 1e-9).sum() == (3 if size == 300 else 1)
+    assert np.allclose(laplacian @ vectors, vectors * values, atol=1e-10)
+    assert np.allclose(vectors.T @ vectors, np.eye(9), atol=1e-10)
 
 
 def test_groups_are_counted_and_what_passes_into_each_other_is_one():
