@@ -186,7 +186,7 @@ def clusters_told(found: Clusters) -> str:
     text += f", {found.blank:,} without a map" if found.blank else ""
     many = len(found.table)
     said = "one group: they are alike, or pass into each other" if many == 1 else f"{many} groups"
-    values = ", ".join(f"{value:.2g}" for value in found.eigenvalues[1:5])
+    values = ", ".join(f"{0 if value < ZERO else value:.2g}" for value in found.eigenvalues[1:5])
     return f"{text}: {said} (eigenvalues 0, {values}, …)"
 
 

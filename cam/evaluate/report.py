@@ -32,6 +32,7 @@ WHERE_METHODS = 3
 WHERE_CLASSES = 5
 WHERE_IMAGES = 16
 WHERE_LIMIT = 1000
+WHERE_TYPICAL = 2
 SIDE = 144
 
 STYLE = """
@@ -220,11 +221,12 @@ def _where(run: Run) -> str:
             for mean, one in zip(found.maps, found.table.itertuples(), strict=True):
                 if len(found.table) == 1:
                     break
-                examples = ", ".join(
-                    found.items.set_index("item").loc[one.representatives[:3], "id"]
-                )
-                told = f"group of {one.size:,} ({one.share:.0%}), apart {one.apart:.2f}: {examples}"
+                told = f"mean of a group of {one.size:,} ({one.share:.0%}), apart {one.apart:.2f}"
                 figures.append(_mean(mean, told))
+                figures += [
+                    _shown(image, method, f"typical of it: {image.facts['id']}")
+                    for image in run.pictures(one.representatives[:WHERE_TYPICAL]).values()
+                ]
             parts.append(
                 f"<p class='note'>{_text(clusters_told(found))}</p>"
                 f"<div class='images'>{''.join(figures)}</div>"
@@ -238,11 +240,30 @@ def _where(run: Run) -> str:
 
 def _mean(heatmap: np.ndarray, told: str) -> str:
     """A mean map on grey: the classes' pictures have nothing in common to be shown under it."""
-    shown = overlay(Image.new("RGB", (SIDE, SIDE), "#808080"), heatmap)
+    return _captioned(overlay(Image.new("RGB", (SIDE, SIDE), "#808080"), heatmap), told)
+
+
+def _shown(image: RunImage, method: str, told: str) -> str:
+    """A picture under its heatmap."""
+    shown = _overlaid(image, method)
+    return _captioned(shown, told) if shown else ""
+
+
+def _captioned(picture: Image.Image, told: str) -> str:
     said = _text(told)
     return (
-        f"<figure><img alt='{said}' src='{_jpeg(shown)}'><figcaption>{said}</figcaption></figure>"
+        f"<figure><img alt='{said}' src='{_jpeg(picture)}'><figcaption>{said}</figcaption></figure>"
     )
+
+
+def _overlaid(image: RunImage, method: str) -> Image.Image | None:
+    """None where picture or heatmap was not kept."""
+    if image.picture is None or method not in image.heatmaps:
+        return None
+    picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    name = method.partition("(")[0]
+    percentile = known_methods()[name].percentile if name in known_methods() else 100
+    return overlay(picture, image.heatmaps[method], percentile=percentile)
 
 
 def _jpeg(picture: Image.Image) -> str:
@@ -252,12 +273,9 @@ def _jpeg(picture: Image.Image) -> str:
 
 
 def _figure(image: RunImage, method: str, row: Any) -> str:
-    if image.picture is None or method not in image.heatmaps:
+    shown = _overlaid(image, method)
+    if shown is None:
         return ""
-    picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    name = method.partition("(")[0]
-    percentile = known_methods()[name].percentile if name in known_methods() else 100
-    shown = overlay(picture, image.heatmaps[method], percentile=percentile)
     said = str(row.label)
     if row.label != row.predicted_label:
         said += f", predicted {row.predicted_label}"

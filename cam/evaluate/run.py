@@ -376,7 +376,7 @@ class Run:
             most: The most clusters that the eigenvalues may say.
             side: Size in pixels at which maps are compared.
             limit: Beyond so many images a sample of them is looked at. Memory grows with its square
-                (2,000 images: 100 MB).
+                (2,000 images: 70 MB).
             seed: Of the sample and of k-means; the same seed gives the same clusters.
 
         Raises:

@@ -254,5 +254,7 @@ def test_the_command_and_the_report_show_the_watermark(shortcut, tmp_path):
     text = page.read_text()
     assert "Where the model looks" in text
     assert "thing: gradcam of 80 images: 2 groups" in text
-    assert "group of 24 (30%)" in text
+    assert "mean of a group of 24 (30%)" in text
+    typical = run.clusters("gradcam", "thing").table.loc[1, "representatives"][:2]
+    assert all(f"typical of it: item-{item:08d}" in text for item in typical)
     assert "other: gradcam of 20 images: one group" in text
