@@ -11,10 +11,11 @@ import click
 import cam
 from cam.cli_common import as_json as print_json
 from cam.cli_common import called, load, model_options, options_of, told
+from cam.evaluate.clusters import clusters_told
 from cam.evaluate.compare import compare
 from cam.evaluate.evaluate import ENGINES
 from cam.evaluate.local import RunProgress
-from cam.evaluate.plan import TARGETS
+from cam.evaluate.plan import BASELINES, TARGETS
 from cam.evaluate.report import write_report
 from cam.evaluate.run import BY
 
@@ -45,6 +46,13 @@ _RUN = click.Path(path_type=Path)
     default=("deletion", "insertion"),
     show_default=True,
     help="A name, or 'name(steps=28)'.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=click.Choice(list(BASELINES)),
+    help="Measure a map that knows of no model beside the methods: a bump in the centre.",
 )
 @click.option("--out", type=_RUN, required=True, help="The run's folder; run again to resume.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images.")
@@ -314,4 +322,61 @@ def _print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None
             )
 
 
-COMMANDS = (evaluate, leaderboard, report, diff, export)
+@click.command()
+@click.argument("run", type=_RUN)
+@click.option("--method", required=True, help="Whose maps; one of the run's methods.")
+@click.option("--label", help="Only images that were explained for this class.")
+@click.option("--count", type=click.IntRange(min=1), help="How many clusters; by default found.")
+@click.option("--limit", type=click.IntRange(min=10), default=2000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def clusters(
+    run: Path,
+    method: str,
+    label: str | None,
+    count: int | None,
+    limit: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find groups of RUN's images whose maps are alike, as those with a watermark are.
+
+    Beyond --limit images, a sample of them is looked at.
+    """
+    with told():
+        stored = cam.Run.open(run)
+        found = stored.clusters(method, label, count=count, limit=limit, seed=seed)
+    names = dict(zip(found.items["item"], found.items["id"], strict=True))
+    if as_json:
+        print_json(
+            {
+                "method": method,
+                "label": label,
+                "total": found.total,
+                "looked_at": len(found.items) + found.blank,
+                "blank": found.blank,
+                "eigenvalues": found.eigenvalues.tolist(),
+                "clusters": [
+                    {**one, "representatives": [names[item] for item in items]}
+                    for one, items in zip(
+                        records(found.table.drop(columns="representatives")),
+                        found.table["representatives"],
+                        strict=True,
+                    )
+                ],
+                "items": records(found.items[["item", "id", "cluster"]]),
+            }
+        )
+        return
+    click.echo(clusters_told(found))
+    for row in found.table.itertuples():
+        typical = ", ".join(names[item] for item in row.representatives)
+        apart = "" if math.isnan(row.apart) else f", {row.apart:.0%} of its heat elsewhere"
+        correct = "" if math.isnan(row.correct) else f", {row.correct:.0%} correct"
+        click.echo(
+            f"  {row.cluster}  {row.size} images ({row.share:.0%}){correct}{apart}, highest at "
+            f"{row.row:.0%} from the top and {row.column:.0%} from the left: {typical}"
+        )
+
+
+COMMANDS = (evaluate, leaderboard, report, clusters, diff, export)

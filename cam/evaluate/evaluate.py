@@ -33,6 +33,7 @@ def evaluate(
     out: str | os.PathLike[str] = "runs/first",
     engine: str = "local",
     *,
+    baselines: Sequence[str] | str = (),
     limit: int | None = None,
     targets: str = "data",
     layers: Layers = None,
@@ -55,6 +56,9 @@ def evaluate(
         metrics: Names, or :func:`cam.metric` with parameters.
         out: The run's folder.
         engine: "local".
+        baselines: Maps that know of no model, measured like a method's: "centre", a bump in the
+            middle (:func:`cam.metrics.localisation.centre_heatmap`). They cost no pass. Metrics
+            that explain again say of them that they are undefined.
         limit: At most so many items, evenly spaced over the data.
         targets: "data": each item's class, or the model's top class where it has none;
             "predicted": always the top class.
@@ -86,6 +90,7 @@ def evaluate(
         items,
         methods,
         metrics,
+        baselines=baselines,
         targets=targets,
         layers=layers,
         precision=precision,

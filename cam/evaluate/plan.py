@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from cam.data.dataset import Dataset, digest
 from cam.errors import InputError, nearest
 from cam.files import versions
 from cam.methods.registry import Method, method
+from cam.metrics.localisation import centre_heatmap
 from cam.metrics.registry import metric
 from cam.models.layers import Layers, resolve_layers
 from cam.models.model import Model
@@ -24,6 +25,8 @@ from cam.models.precision import check_precision, used
 # Raised when a run folder's files change their meaning.
 FORMAT = 1
 TARGETS = ("data", "predicted")
+# Maps of a batch that know of no model, to be beaten: no methods, as they explain nothing.
+BASELINES: Mapping[str, Callable[[Tensor], Tensor]] = {"centre": centre_heatmap}
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -60,6 +63,7 @@ class Plan:
         data: What it is shown.
         methods: Key → method, the keys being the names where those are unique.
         metrics: Key → metric.
+        baselines: Names of :data:`BASELINES` that are measured beside the methods.
         targets: "data": the item's class, or the top class where it has none; "predicted": always
             the top class.
         layers: Where methods look; None: the model's preset.
@@ -76,6 +80,7 @@ class Plan:
     data: Dataset
     methods: dict[str, Method]
     metrics: dict[str, Metric]
+    baselines: tuple[str, ...]
     targets: str
     layers: Layers
     precision: str | None
@@ -84,6 +89,11 @@ class Plan:
     heatmaps: int
     classes: dict[str, int] = field(repr=False)
     config: dict[str, Any] = field(repr=False)
+
+    @property
+    def keys(self) -> list[str]:
+        """Whose maps are measured: the methods', then the baselines'."""
+        return [*self.methods, *self.baselines]
 
     def shards(self) -> Iterator[tuple[int, int]]:
         """The ranges of items that are one piece of work each."""
@@ -98,6 +108,7 @@ def make_plan(
     methods: Sequence[str | Method] | str | Method,
     metrics: Sequence[str | Metric] | str | Metric,
     *,
+    baselines: Sequence[str] | str = (),
     targets: str = "data",
     layers: Layers = None,
     precision: str | None = None,
@@ -129,6 +140,10 @@ def make_plan(
                 f"the metric {key} needs to know where the class is, and {data.name!r} does not "
                 "say; use data with masks or boxes, such as 'photo-grid', or leave the metric out"
             )
+    beside = tuple(dict.fromkeys([baselines] if isinstance(baselines, str) else baselines))
+    for name in beside:
+        if name not in BASELINES:
+            raise InputError(f"there is no baseline {name!r}; {nearest(name, BASELINES)}")
     check_precision(precision, model.device)
     at: list[str] = []
     if layers is not None:
@@ -143,7 +158,8 @@ def make_plan(
         "methods": [
             {"key": key, "name": one.name, "parameters": _plain(_parameters(one))}
             for key, one in named.items()
-        ],
+        ]
+        + [{"key": name, "name": name, "parameters": {}, "baseline": True} for name in beside],
         "metrics": [
             {
                 "key": key,
@@ -169,6 +185,7 @@ def make_plan(
         data,
         named,
         measured,
+        beside,
         targets,
         layers,
         precision,

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cam.errors import RunError
 from cam.evaluate.charts import intervals_svg, ranks_svg
+from cam.evaluate.clusters import clusters_told
 from cam.evaluate.run import Run, RunImage
 from cam.files import replace_file
 from cam.methods.registry import methods as known_methods
@@ -26,6 +27,12 @@ EXTREMES = 3
 # Pictures of about 8 kB each; beyond these, metrics have none.
 MOST_PICTURES = 600
 MOST_PROBLEMS = 100
+# Mean maps and clusters: of how many methods and classes, of at least and at most so many images.
+WHERE_METHODS = 3
+WHERE_CLASSES = 5
+WHERE_IMAGES = 16
+WHERE_LIMIT = 1000
+WHERE_TYPICAL = 2
 SIDE = 144
 
 STYLE = """
@@ -72,6 +79,7 @@ def report_html(run: Run) -> str:
         _leaderboards(run, board),
         _agreement(run),
         _images(run),
+        _where(run),
         _costs(run),
         _problems(run),
         _configuration(run),
@@ -193,22 +201,87 @@ def _images(run: Run) -> str:
     return "\n".join(parts)
 
 
-def _figure(image: RunImage, method: str, row: Any) -> str:
-    if image.picture is None or method not in image.heatmaps:
+def _where(run: Run) -> str:
+    """Mean maps of the largest classes, and their clusters."""
+    if not run.config.get("heatmaps"):
         return ""
+    parts = [
+        "<h2>Where the model looks</h2><p class='note'>Mean maps of the largest classes, and of "
+        "groups of images whose maps are alike. A group whose heat lies in a corner, at a border "
+        "or on a background is worth a look: a watermark may be what the model goes by.</p>"
+    ]
+    explained = [one["key"] for one in run.config["methods"] if not one.get("baseline")]
+    for method in explained[:WHERE_METHODS]:
+        averages = run.class_averages(method)
+        large = averages.table["images"] >= WHERE_IMAGES
+        for place in np.flatnonzero(large)[:WHERE_CLASSES]:
+            row = averages.table.iloc[place]
+            figures = [_mean(averages.maps[place], f"mean of {row['images']:,} images")]
+            found = run.clusters(method, row["label"], limit=WHERE_LIMIT)
+            for mean, one in zip(found.maps, found.table.itertuples(), strict=True):
+                if len(found.table) == 1:
+                    break
+                told = f"mean of a group of {one.size:,} ({one.share:.0%}), apart {one.apart:.2f}"
+                figures.append(_mean(mean, told))
+                figures += [
+                    _shown(image, method, f"typical of it: {image.facts['id']}")
+                    for image in run.pictures(one.representatives[:WHERE_TYPICAL]).values()
+                ]
+            parts.append(
+                f"<p class='note'>{_text(clusters_told(found))}</p>"
+                f"<div class='images'>{''.join(figures)}</div>"
+            )
+    if len(parts) == 1:
+        return ""
+    if len(explained) > WHERE_METHODS:
+        parts.append(f"<p class='note'>Of the first {WHERE_METHODS} methods only.</p>")
+    return "\n".join(parts)
+
+
+def _mean(heatmap: np.ndarray, told: str) -> str:
+    """A mean map on grey: the classes' pictures have nothing in common to be shown under it."""
+    return _captioned(overlay(Image.new("RGB", (SIDE, SIDE), "#808080"), heatmap), told)
+
+
+def _shown(image: RunImage, method: str, told: str) -> str:
+    """A picture under its heatmap."""
+    shown = _overlaid(image, method)
+    return _captioned(shown, told) if shown else ""
+
+
+def _captioned(picture: Image.Image, told: str) -> str:
+    said = _text(told)
+    return (
+        f"<figure><img alt='{said}' src='{_jpeg(picture)}'><figcaption>{said}</figcaption></figure>"
+    )
+
+
+def _overlaid(image: RunImage, method: str) -> Image.Image | None:
+    """None where picture or heatmap was not kept."""
+    if image.picture is None or method not in image.heatmaps:
+        return None
     picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     name = method.partition("(")[0]
     percentile = known_methods()[name].percentile if name in known_methods() else 100
-    shown = overlay(picture, image.heatmaps[method], percentile=percentile)
+    return overlay(picture, image.heatmaps[method], percentile=percentile)
+
+
+def _jpeg(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    shown.save(buffer, format="JPEG", quality=80)
-    source = base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, format="JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _figure(image: RunImage, method: str, row: Any) -> str:
+    shown = _overlaid(image, method)
+    if shown is None:
+        return ""
     said = str(row.label)
     if row.label != row.predicted_label:
         said += f", predicted {row.predicted_label}"
     return (
         f"<figure><img alt='{_text(method)} of {_text(row.id)}' "
-        f"src='data:image/jpeg;base64,{source}'><figcaption>{row.value:.4g} · {_text(row.id)}<br>"
+        f"src='{_jpeg(shown)}'><figcaption>{row.value:.4g} · {_text(row.id)}<br>"
         f"{_text(said)}</figcaption></figure>"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cam.errors import RunError, nearest
-from cam.evaluate import statistics
+from cam.evaluate import clusters, statistics
 from cam.evaluate.query import query
 from cam.evaluate.store import Store
 
@@ -116,8 +116,8 @@ class Run:
         """
         import pandas
 
-        found = self._query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
-        names = self._query("SELECT item, id FROM items").set_index("item")["id"]
+        found = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
+        names = self.query("SELECT item, id FROM items").set_index("item")["id"]
         # A category for each item: the name is stored once, not once a row.
         places = names.index.get_indexer(found["item"])
         found.insert(1, "id", pandas.Categorical.from_codes(places, categories=names))
@@ -142,7 +142,7 @@ class Run:
             raise RunError(f"a leaderboard cannot be taken apart by {by!r}; {nearest(by, BY)}")
         group = f"{BY[by]} AS part" if by else "'' AS part"
         joined = "scores s JOIN items i USING (item)" if by else "scores s"
-        table = self._query(
+        table = self.query(
             f"""
             SELECT {group}, metric, method,
                    avg(value::DOUBLE) FILTER (status = 'ok') AS mean,
@@ -182,7 +182,7 @@ class Run:
     ) -> None:
         """Bootstrap the groups that are small, in place."""
         places = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
-        values = self._query(
+        values = self.query(
             f"""
             WITH named AS (SELECT {group}, metric, method, item, value, status FROM {joined})
             SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS found
@@ -198,7 +198,7 @@ class Run:
         """One row an item, one column a method; NaN where there is no value."""
         if metric not in self.metrics:
             raise RunError(f"the run has no metric {metric!r}; {nearest(metric, self.metrics)}")
-        found = self._query(
+        found = self.query(
             "SELECT item, method::methods AS method, value FROM scores WHERE metric = ?", [metric]
         )
         table = found.pivot(index="item", columns="method", values="value")
@@ -221,7 +221,7 @@ class Run:
 
     def items(self) -> "pandas.DataFrame":
         """One row an image: what it is, and what the model said of it."""
-        return self._query("SELECT * FROM items")
+        return self.query("SELECT * FROM items")
 
     def image(self, number: int) -> RunImage:
         """What the run knows of one item.
@@ -230,11 +230,11 @@ class Run:
             RunError: It is not stored.
         """
         number = int(number)
-        if self._query("SELECT item FROM items WHERE item = ?", [number]).empty:
+        if self.query("SELECT item FROM items WHERE item = ?", [number]).empty:
             raise RunError(
                 f"the run has no image {number}; it has {self.done} of {self.total}, from 0"
             )
-        scores = self._query(
+        scores = self.query(
             f"SELECT {NAMED}, value, {STATUS}, reason FROM scores WHERE item = ?", [number]
         )
         return replace(self.pictures([number])[number], scores=scores)
@@ -244,7 +244,7 @@ class Run:
 
         A picture that could not be read has one row, without a method and a metric.
         """
-        return self._query(
+        return self.query(
             """
             SELECT item, id, NULL::VARCHAR AS method, NULL::VARCHAR AS metric,
                    'skipped' AS status, reason FROM items WHERE reason IS NOT NULL
@@ -261,7 +261,7 @@ class Run:
         Columns: ``status``, ``method`` and ``metric`` (missing for a picture that could not be
         read), ``reason``, ``images`` and ``example``, the first of them.
         """
-        return self._query(
+        return self.query(
             """
             SELECT 'skipped' AS status, NULL::VARCHAR AS method, NULL::VARCHAR AS metric, reason,
                    count(*) AS images, arg_min(id, item) AS example
@@ -282,7 +282,7 @@ class Run:
             ``value``, ``label`` and ``predicted_label``.
         """
         direction = self.directions[metric]
-        return self._query(
+        return self.query(
             f"""
             WITH ordered AS (
                 SELECT method::methods AS method, item, value,
@@ -307,9 +307,9 @@ class Run:
     def pictures(self, numbers: list[int]) -> dict[int, RunImage]:
         """:meth:`image` for several at once, without their scores."""
         several = sorted({int(number) for number in numbers})
-        facts = self._query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
-        maps = self._query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
-        found = self._query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
+        facts = self.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
+        maps = self.query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
+        found = self.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
         jpegs = dict(zip(found["item"], found["jpeg"], strict=True))
         images = {}
         for number in several:
@@ -329,7 +329,7 @@ class Run:
         and ``backwards`` (batches through the network; those that methods share count for each),
         ``seconds``, ``images_per_second`` and ``peak_bytes`` (of a GPU's memory).
         """
-        return self._query(
+        return self.query(
             f"""
             SELECT {NAMED}, sum(images)::BIGINT AS images,
                    sum(forwards)::BIGINT AS forwards, sum(backwards)::BIGINT AS backwards,
@@ -338,6 +338,61 @@ class Run:
             FROM costs GROUP BY ALL ORDER BY metric NULLS FIRST, method
             """
         )
+
+    def class_averages(self, method: str) -> clusters.ClassAverages:
+        """The mean map of each class's images, whatever their number; maps of zeros are left out.
+
+        Raises:
+            RunError: The run has no such method, or kept no heatmaps.
+        """
+        return clusters.class_averages(self, method)
+
+    def clusters(
+        self,
+        method: str,
+        label: str | None = None,
+        *,
+        count: int | None = None,
+        neighbours: int | None = None,
+        most: int = 8,
+        side: int = 14,
+        limit: int = 2000,
+        seed: int = 0,
+    ) -> clusters.Clusters:
+        """Groups of images whose maps are alike, as spectral relevance analysis finds them.
+
+        Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
+        eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
+        are before the last that is more than 5 times the one before), and k-means on its
+        eigenvectors, rows scaled to length 1, which they are. One cluster means that the images
+        are alike, or pass into each other. A group of no more images than neighbours is not found.
+
+        Args:
+            method: Whose maps.
+            label: Only of images that were explained for this class. None: of all; then classes are
+                what differs first.
+            count: How many clusters. None: as many as the eigenvalues say.
+            neighbours: With how many each image is joined. None: log n, and at least 2.
+            most: The most clusters that the eigenvalues may say.
+            side: Size in pixels at which maps are compared.
+            limit: Beyond so many images a sample of them is looked at. Memory grows with its square
+                (2,000 images: 70 MB).
+            seed: Of the sample and of k-means; the same seed gives the same clusters.
+
+        Raises:
+            RunError: No such method or class, no heatmaps, fewer than 10 maps, or a number that
+                makes no sense.
+
+        Source: Lapuschkin et al., Unmasking Clever Hans predictors and assessing what machines
+        really learn, Nature Communications 2019, Methods, "Spectral relevance analysis"; Ng, Jordan
+        and Weiss, NIPS 2001; log n and eigengaps: von Luxburg, A tutorial on spectral clustering,
+        2007, section 8. They take the widest absolute gap, which splits maps of an object that is
+        evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
+        """
+        return clusters.clusters(
+            self, method, label, count=count, neighbours=neighbours, most=most, side=side,
+            limit=limit, seed=seed,
+        )  # fmt: skip
 
     def export(self, path: str | os.PathLike[str]) -> Path:
         """Write the scores as ``.csv`` or ``.parquet``.
@@ -352,7 +407,7 @@ class Run:
         temporary = target.with_name(f".{target.name}.writing")
         name = str(temporary).replace("'", "''")
         try:
-            self._query(
+            self.query(
                 f"""
                 COPY (SELECT item, id, {NAMED}, value, status, s.reason FROM scores s
                       JOIN (SELECT item, id FROM items) USING (item)
@@ -366,7 +421,7 @@ class Run:
             raise RunError(f"cannot write {str(target)!r}: {reason}") from None
         return target
 
-    def _query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
+    def query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Ask DuckDB; the tables are views of the shards' files."""
         return query(self.store, self.methods, self.metrics, sql, parameters)
 

@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,15 +19,16 @@ from torch.nn import functional
 from cam.attribute import attribute
 from cam.data.dataset import Item
 from cam.errors import CamWarning, Cancelled, TargetError
-from cam.evaluate.plan import Metric, Plan
+from cam.evaluate.plan import BASELINES, Metric, Plan
 from cam.evaluate.reader import Read, in_a_line
 from cam.evaluate.seen import mask_as_seen
 from cam.evaluate.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, as_tables
 from cam.methods.registry import Method
-from cam.types import Attribution
+from cam.types import Attribution, Cost
 
 LOG = logging.getLogger("cam.evaluate")
 NO_MASK = "where the class is, is not known"
+NOT_EXPLAINED = "no method explained the image"
 
 
 @dataclass(eq=False)
@@ -64,7 +65,7 @@ def measure_shard(plan: Plan, read: Read) -> Result:
             name = plan.data.identifier(number)
             problems.append(f"{name} was skipped: {item}")
             rows.items.append((number, name, None, None, None, None, None, None, None, None, item))
-            for way in plan.methods:
+            for way in plan.keys:
                 for what in plan.metrics:
                     rows.scores.append((number, way, what, float("nan"), SKIPPED, item))
     # A transform may give several sizes, which do not fit in one batch.
@@ -75,7 +76,7 @@ def measure_shard(plan: Plan, read: Read) -> Result:
         _Group(plan, read, numbers, resolved, rows, problems).run()
     failed = sum(row[4] == FAILED for row in rows.scores)
     return Result(
-        as_tables(rows, plan.methods, plan.metrics),
+        as_tables(rows, plan.keys, plan.metrics),
         problems,
         len(read.items) - len(resolved),
         failed,
@@ -127,6 +128,7 @@ class _Group:
         masks = [self._mask(number, batch.shape[-2:]) for number in self.numbers]
         found = self._explain(batch, targets)
         self._keep_items(found)
+        found |= {name: self._baseline(name, batch, found) for name in plan.baselines}
         for key, explained in found.items():
             self._keep_maps(key, explained.maps)
             for what, metric in plan.metrics.items():
@@ -208,6 +210,22 @@ class _Group:
             found[key] = _Explained(maps, reasons, frozenset(sound))
         return found
 
+    def _baseline(self, name: str, batch: Tensor, found: dict[str, _Explained]) -> _Explained:
+        """A baseline's maps, for the targets that the methods explained."""
+        begun = time.perf_counter()
+        heatmaps = BASELINES[name](batch)
+        cost = Cost(forwards=0, backwards=0, seconds=time.perf_counter() - begun)
+        maps: dict[int, Attribution] = {}
+        for place in range(len(batch)):
+            one = next((e.maps[place] for e in found.values() if place in e.maps), None)
+            if one is not None:
+                own = heatmaps[place : place + 1]
+                maps[place] = replace(one, heatmap=own, raw=own, layers=(), method=name, cost=cost)
+        every = range(len(batch))
+        reasons = {place: NOT_EXPLAINED for place in every if place not in maps}
+        self._cost(name, None, list(maps.values())[:1], len(maps), _peak(batch))
+        return _Explained(maps, reasons, frozenset(maps))
+
     def _measure(
         self,
         key: str,
@@ -226,6 +244,9 @@ class _Group:
                 rows[place] = (float("nan"), FAILED, explained.reasons[place])
             elif place not in explained.finite:
                 rows[place] = (float("nan"), UNDEFINED, "its map is NaN")
+            elif key in plan.baselines and metric.info.needs_method:
+                told = f"{what} explains again, and {key} is no method"
+                rows[place] = (float("nan"), UNDEFINED, told)
             elif metric.info.needs_masks and masks[place] is None:
                 rows[place] = (float("nan"), UNDEFINED, NO_MASK)
             else:
@@ -240,7 +261,7 @@ class _Group:
                 torch.cat([maps[place].heatmap for place in places]),
                 targets,
                 torch.stack(known).to(batch.device) if metric.info.needs_masks else None,
-                method=plan.methods[key],
+                method=plan.methods.get(key),
                 layers=plan.layers,
                 batch_size=plan.batch_size,
                 progress=None,
