@@ -22,8 +22,9 @@ class Wrapped(Dataset):
     """Items of a torch data set: a picture, (picture, class) or (picture, class, mask).
 
     A picture is a PIL image, a uint8 array (H, W, 3), or a tensor: uint8 (3, H, W) is a picture,
-    float (3, H, W) a model's finished input. A class is a whole number or a label. A mask is (H, W)
-    at the picture's size. A mapping has them as ``image``, ``target`` and ``mask``.
+    float (3, H, W) a model's finished input. A class is a whole number or a label: one of the
+    source's ``classes`` where it lists them, as torchvision's data sets do, else the model's index.
+    A mask is (H, W) at the picture's size. A mapping has them as ``image``, ``target``, ``mask``.
 
     Args:
         source: It must have ``__len__`` and ``__getitem__``.
@@ -46,12 +47,19 @@ class Wrapped(Dataset):
         self.name = type(source).__name__
         classes = getattr(source, "classes", None)
         self._classes = tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
-        self.labels = ()
+        self.labels = self._classes
         try:
-            self.has_masks = self[0].mask is not None
+            first = self[0]
         except CamError:
             # The first picture is broken; the others may have masks.
             self.has_masks = True
+            return
+        self.has_masks = first.mask is not None
+        if isinstance(first.target, str) and not self.labels:
+            raise DataError(
+                f"the classes of {self.name} are names such as {first.target!r}, so it must list "
+                "them all in an attribute `classes`"
+            )
 
     def __len__(self) -> int:
         """The source's length."""
@@ -82,7 +90,16 @@ class Wrapped(Dataset):
             parts = [found, None, None]
         picture, target, mask = parts
         image = _image(picture)
-        return Item(self.identifier(index), image, _target(target), _mask(mask, image))
+        return Item(self.identifier(index), image, self._label(target), _mask(mask, image))
+
+    def _label(self, target: Any) -> int | str | None:
+        """A class as its name, where the source names its classes."""
+        found = _target(target)
+        if not isinstance(found, int) or not self._classes:
+            return found
+        if not 0 <= found < len(self._classes):
+            raise DataError(f"its class {found} is none of its {len(self._classes)} classes")
+        return self._classes[found]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -424,3 +424,27 @@ def test_items_that_are_none(items, told):
 def test_a_data_set_in_memory_must_have_items():
     with pytest.raises(cam.DataError, match="has no item"):
         cam.dataset([])
+
+
+class Named(torch.utils.data.Dataset):
+    """As torchvision's data sets: numbers that are places in its own list of names."""
+
+    classes = ("rocket", "cat")
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple:
+        return np.zeros((8, 8, 3), np.uint8), 1 - index
+
+
+def test_a_torch_data_sets_own_numbers_are_its_own_names():
+    data = cam.dataset(Named())
+    assert data.labels == ("rocket", "cat")
+    assert [data[0].target, data[1].target] == ["cat", "rocket"]
+
+
+def test_names_without_a_list_of_them_are_refused():
+    source = [(np.zeros((8, 8, 3), np.uint8), "cat")]
+    with pytest.raises(cam.CamError, match="must list them all in an attribute `classes`"):
+        cam.dataset(source)
