@@ -69,6 +69,7 @@ class Behind(nn.Module):
         self._layout = layer.layout
         self._layer = (network.get_submodule(layer.name),)  # in a tuple, so that it is no child
         self._picture = torch.empty(0)
+        self._recorded = torch.empty(0)
         self._before: list[_Call] = []
         self._like: object = None
         self._runs = 0
@@ -111,7 +112,7 @@ class Behind(nn.Module):
                 if child is not self.network:
                     stack.callback(child.register_forward_pre_hook(begin).remove)
                     stack.callback(child.register_forward_hook(end).remove)
-            run_model(self.network, picture.clone())
+            self._recorded = run_model(self.network, picture.clone())
         return 1
 
     def choose(self, activations: Tensor) -> int:
@@ -123,12 +124,14 @@ class Behind(nn.Module):
         Returns:
             How many forward passes that took.
         """
-        # Two different ones, so that a network that mixes a batch shows it.
-        pair = torch.cat([activations, activations / 2])
+        # Two different ones, so that a network that mixes a batch shows it. What the first gives is
+        # known from the recorded pass.
+        half = activations / 2
+        pair = torch.cat([activations, half])
         share = tolerance(self.network, activations.device)
         with torch.no_grad():
             self.way = WHOLE
-            expected = self(pair)
+            expected = torch.cat([self._recorded, self(half)])
             for tried, way in enumerate((ALONE, REPEATED), 2):
                 self.way = way
                 try:
