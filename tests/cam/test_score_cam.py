@@ -186,8 +186,8 @@ def test_ablation_runs_what_stands_in_front_of_the_layer_once_for_each_picture(p
     chain = list(Chain())
     network = nn.Sequential(front, *chain[:3], back, *chain[3:]).eval()
     found = cam.attribute(network, pictures, "ablationcam", targets=1, layers="3", batch_size=4)
-    # The shared pass, the first picture, another one whole, and the pair of both the short way; then
-    # 12 channels, less the dead two, in batches of 4; then the second picture and its channels.
+    # The shared pass, the first picture, another one whole, and the pair of both the short way;
+    # then 12 channels, less the dead two, in batches of 4; then the second picture's.
     assert back.seen == [2, 1, 1, 2, 4, 4, 2, 1, 4, 4, 2]
     assert front.seen == [2, 1, 1, 1]
     assert found["ablationcam"].cost.forwards == len(back.seen)
