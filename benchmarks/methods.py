@@ -207,7 +207,7 @@ def score(device: str) -> list[Figure]:
             f"{mine:.0f} MB against {theirs:.0f} MB",
         ),
         Figure(
-            "scorecam, 2,048 channels, batches of 16: peak memory over 300 MB",
+            "scorecam, 2,048 channels, batches of 8: peak memory over 300 MB",
             wide / 300,
             1.0,
             False,
