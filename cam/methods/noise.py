@@ -9,7 +9,6 @@ batch get the same ε, copies of different pictures never share a batch of the n
 has the same map in any batch.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 import kernels
 from cam.capture import Capture
-from cam.errors import MethodError
+from cam.methods import checked
 from cam.methods.registry import register
 from cam.passes import Passes
 from cam.types import Maps, Needs
@@ -139,17 +138,9 @@ class _Noisy:
     """The gradients of noisy copies, once their parameters were found to be sound."""
 
     def __init__(self, method: str, samples: int, noise: float, seed: int, least: int = 1) -> None:
-        for name, value, low in (("samples", samples, least), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise MethodError(
-                    f"{method}'s {name} must be a whole number of at least {low}, but is {value!r}"
-                )
-        if seed >= 2**63:
-            raise MethodError(f"{method}'s seed must be below 2⁶³, but is {seed!r}")
-        if isinstance(noise, bool) or not isinstance(noise, int | float):
-            raise MethodError(f"{method}'s noise must be a number, but is {noise!r}")
-        if not 0 < noise < math.inf:
-            raise MethodError(f"{method}'s noise must be above 0 and finite, but is {noise!r}")
+        checked.whole(method, "samples", samples, least)
+        checked.seeded(method, seed)
+        checked.positive(method, "noise", noise)
         self._samples = samples
         self._noise = noise
         self._seed = seed

@@ -12,6 +12,7 @@ from torch import Tensor
 import kernels
 from cam.capture import Capture
 from cam.errors import MethodError
+from cam.methods import checked
 from cam.methods.registry import register
 from cam.models.forward import Probabilities
 from cam.passes import Passes
@@ -60,8 +61,8 @@ def occlusion(
     """
     inputs = captured.inputs
     count, _, height, width = inputs.shape
-    _whole("occlusion", "window", window, 1)
-    _whole("occlusion", "stride", stride, 1)
+    checked.whole("occlusion", "window", window, 1)
+    checked.whole("occlusion", "stride", stride, 1)
     if window > min(height, width):
         raise MethodError(
             f"occlusion's window is {window}, but the picture has only {height} × {width} pixels"
@@ -156,9 +157,9 @@ def rise(
     Raises:
         MethodError: A parameter that makes no sense.
     """
-    _whole("rise", "masks", masks, 1)
-    _whole("rise", "cells", cells, 1)
-    _whole("rise", "seed", seed, 0)
+    checked.whole("rise", "masks", masks, 1)
+    checked.whole("rise", "cells", cells, 1)
+    checked.seeded("rise", seed)
     if isinstance(probability, bool) or not isinstance(probability, int | float):
         raise MethodError(f"rise's probability must be a number, but is {probability!r}")
     if not 0 < probability <= 1:
@@ -224,10 +225,3 @@ def _covers(starts: Tensor, window: int, side: int) -> Tensor:
     """(windows, side), 1 where a window covers a place and 0 elsewhere."""
     at = torch.arange(side, device=starts.device)
     return ((at >= starts[:, None]) & (at < starts[:, None] + window)).float()
-
-
-def _whole(method: str, name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise MethodError(
-            f"{method}'s {name} must be a whole number of at least {least}, but is {value!r}"
-        )
