@@ -82,7 +82,7 @@ class Capture:
     was_training: bool
     attention: AttentionCapture | None = None
 
-    @property
+    @cached_property
     def unsound(self) -> Tensor:
         """(B,) bool: images whose maps must be NaN, because their pixels or scores are not finite.
 

@@ -1,0 +1,208 @@
+"""Long work in the background: progress, time left and Cancel, while the page stays alive.
+
+A job belongs to what it computes, not to who asked: two visitors who ask the same wait for one job
+and get one result. It is cancelled when the last of them has cancelled or gone away, unless it is
+meant to outlive the browser.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+import cam
+from pages.ui import controls
+
+# Each keeps the cores busy by itself; a second one lets a short job pass a long one.
+WORKERS = 2
+KEPT = 32
+POLL_SECONDS = 0.5
+# A page asks twice a second while it is open; what is not asked for any more is given up.
+PATIENCE_SECONDS = 30
+
+Tell = Callable[[float, str], bool]
+Work = Callable[[Tell], Any]
+
+
+class Job:
+    """One piece of work, seen from its thread and from the pages that wait for it."""
+
+    def __init__(self, work: Work, lasting: bool) -> None:
+        self.share = 0.0
+        self.note = ""
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.done = threading.Event()
+        self.begun: float | None = None
+        self._work = work
+        self._lasting = lasting
+        self._stopped = threading.Event()
+        self._asked: dict[str, float] = {}
+
+    def ask(self, visitor: str) -> None:
+        """A visitor's page is open and waits."""
+        self._asked[visitor] = time.monotonic()
+
+    def leave(self, visitor: str) -> None:
+        """A visitor does not want it any more; the last one stops it."""
+        self._asked.pop(visitor, None)
+        if not self._asked:
+            self._stopped.set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        if self._stopped.is_set():
+            return False
+        latest = max(list(self._asked.values()), default=0.0)
+        return self._lasting or time.monotonic() - latest < PATIENCE_SECONDS
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it ended without a result because nobody wanted one."""
+        return self.done.is_set() and isinstance(self.error, cam.Cancelled)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the speed so far; None while that says nothing yet."""
+        if self.begun is None or self.share < 0.02:
+            return None
+        return (time.monotonic() - self.begun) * (1 - self.share) / self.share
+
+    def tell(self, share: float, note: str = "") -> bool:
+        """How far the work is, from 0 to 1; the answer is whether to go on."""
+        self.share, self.note = min(max(share, 0.0), 1.0), note
+        return self.wanted
+
+    def run(self) -> None:
+        """Do the work, in a thread."""
+        self.begun = time.monotonic()
+        try:
+            if not self.wanted:
+                raise cam.Cancelled("nobody waited for it any more")
+            self.result = self._work(self.tell)
+        except Exception as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+
+class Jobs:
+    """The jobs of all visitors: few at once, the latest results kept."""
+
+    def __init__(self, workers: int = WORKERS, kept: int = KEPT) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="cam-job")
+        self._kept = kept
+        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: Hashable) -> Job | None:
+        """The job of that key, if there is one."""
+        with self._lock:
+            return self._jobs.get(key)
+
+    def ask(self, key: Hashable, work: Work, visitor: str, lasting: bool = False) -> Job:
+        """The job of that key: the one there is, or a new one, also after one was cancelled."""
+        with self._lock:
+            job = self._jobs.get(key)
+            if job is None or job.cancelled or not (job.done.is_set() or job.wanted):
+                job = self._jobs[key] = Job(work, lasting)
+                job.ask(visitor)
+                self._pool.submit(job.run)
+            job.ask(visitor)
+            self._jobs.move_to_end(key)
+            ended = [old for old, one in self._jobs.items() if one.done.is_set() and one is not job]
+            for old in ended[: max(0, len(self._jobs) - self._kept)]:
+                del self._jobs[old]
+            return job
+
+    def forget(self, key: Hashable) -> None:
+        """Drop a finished job, so that the next to ask starts anew."""
+        with self._lock:
+            if key in self._jobs and self._jobs[key].done.is_set():
+                del self._jobs[key]
+
+
+@st.cache_resource(show_spinner=False)
+def shared() -> Jobs:
+    """The jobs of explanations, which visitors wait for."""
+    return Jobs()
+
+
+def visitor() -> str:
+    """Which session is asking."""
+    context = get_script_run_ctx()
+    return context.session_id if context else ""
+
+
+def result(key: Hashable, what: str, work: Work, jobs: Jobs | None = None) -> Any:
+    """What ``work`` returns, computed in the background.
+
+    While it runs, a bar with Cancel stands here and the answer is None; the page is drawn again
+    when it is done. After Cancel a button starts it anew.
+
+    Args:
+        key: Everything that determines the result.
+        what: What is being done, as in "Score-CAM for the cat".
+        work: Called in a thread with ``tell(share, note)``, which answers False once nobody wants
+            the result: the work then raises :class:`cam.Cancelled`. It must not touch Streamlit.
+        jobs: Whose jobs; None: the explanations'.
+
+    Raises:
+        CamError: The work's own.
+    """
+    owner = shared() if jobs is None else jobs
+    refused: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
+    if key in refused:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{what}: cancelled.")
+            st.button("Start again", on_click=refused.discard, args=(key,), key=f"again-{key}")
+        return None
+    job = owner.ask(key, work, visitor())
+    if not job.done.is_set():
+        # What is quick should not flicker.
+        job.done.wait(0.2)
+    if not job.done.is_set():
+        _watch(key, what, job)
+        return None
+    if job.cancelled:
+        # Another page of this visitor, or a pause longer than the patience: begin again.
+        owner.forget(key)
+        return result(key, what, work, owner)
+    if job.error is not None:
+        owner.forget(key)
+        if isinstance(job.error, cam.CamError):
+            raise job.error
+        raise RuntimeError(f"{what} failed") from job.error
+    return job.result
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def _watch(key: Hashable, what: str, job: Job) -> None:
+    if job.done.is_set():
+        st.rerun()
+    job.ask(visitor())
+    st.progress(job.share, text=told(what, job))
+    st.button("Cancel", on_click=_cancel, args=(key, job), key=f"cancel-{key}")
+
+
+def _cancel(key: Hashable, job: Job) -> None:
+    job.leave(visitor())
+    st.session_state["_cancelled_jobs"].add(key)
+
+
+def told(what: str, job: Job) -> str:
+    """One line on how far a job is."""
+    if job.begun is None:
+        return f"{what}: waiting for other work on this server"
+    parts = [f"{what}: {job.share:.0%}"]
+    if job.note:
+        parts.append(job.note)
+    if job.seconds_left is not None:
+        parts.append(controls.duration(job.seconds_left) + " left")
+    return " · ".join(parts)
