@@ -18,6 +18,7 @@ from cam.evaluate.local import RunProgress
 from cam.evaluate.plan import BASELINES, TARGETS
 from cam.evaluate.report import write_report
 from cam.evaluate.run import BY
+from cam.wording import duration
 
 if TYPE_CHECKING:
     import pandas
@@ -169,14 +170,6 @@ class _Bar:
         if self._open:
             click.echo(err=True)
             self._open = False
-
-
-def duration(seconds: float) -> str:
-    """As a person says it: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @click.command()

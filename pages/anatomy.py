@@ -25,20 +25,12 @@ def main() -> None:
         "Two heatmaps taken apart on your own picture: the seven steps of **Grad-CAM**, and beside "
         "them the shorter path of the **saliency map**."
     )
-    with st.sidebar:
-        picture = choosing.choose_picture()
-        name, trained = choosing.choose_model()
-    if picture is None:
-        st.info("Choose a sample or upload another picture in the sidebar.")
+    subject = choosing.choose_subject()
+    if subject is None:
         return
-    try:
-        model = resources.model(name, trained)
-        chances = resources.probabilities(name, trained, picture.digest, picture)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        return
+    picture, name, trained, model = subject.picture, subject.name, subject.trained, subject.model
     with st.sidebar:
-        target = choosing.choose_target(model, chances.argsort()[::-1].tolist())
+        target = choosing.choose_target(model, subject.order)
         layer = choosing.choose_layer(model)
     try:
         found = resources.anatomy(name, trained, target, layer, picture.digest, picture)

@@ -27,37 +27,27 @@ def main() -> None:
         "See which parts of a picture speak for a class: **Grad-CAM** shows the region, coarse and "
         "steady; the **saliency map** shows single pixels, fine and noisy."
     )
-    with st.sidebar:
-        picture = choosing.choose_picture()
-        name, trained = choosing.choose_model()
-    if picture is None:
-        st.info("Choose a sample or upload another picture in the sidebar.")
+    subject = choosing.choose_subject()
+    if subject is None:
         return
-    try:
-        model = resources.model(name, trained)
-        chances = resources.probabilities(name, trained, picture.digest, picture)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        return
-    order = chances.argsort()[::-1].tolist()
     with st.sidebar:
-        target = choosing.choose_target(model, order)
-        layer = choosing.choose_layer(model)
+        target = choosing.choose_target(subject.model, subject.order)
+        layer = choosing.choose_layer(subject.model)
         methods = choose_methods()
     if not methods:
         st.info("Choose at least one method in the sidebar.")
         return
-    choices = Choices(name, trained, tuple(methods), target, layer)
-    explanation = explain(choices, picture)
+    choices = Choices(subject.name, subject.trained, tuple(methods), target, layer)
+    explanation = explain(choices, subject.picture)
     if explanation is None:
         return
-    explained = order[0] if target is None else target
-    show_maps(model, choices, picture, explanation, explained)
+    explained = subject.order[0] if target is None else target
+    show_maps(subject.model, choices, subject.picture, explanation, explained)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        show_predictions(model, chances, order[:TOP], explained)
+        show_predictions(subject.model, subject.chances, subject.order[:TOP], explained)
     with right:
-        show_facts(model, picture, explanation)
+        show_facts(subject.model, subject.picture, explanation)
 
 
 def explain(choices: Choices, picture: Picture) -> Explanation | None:

@@ -1,5 +1,8 @@
 """What is looked at: a picture, a model, a class and a layer, the same on every page."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import streamlit as st
 
 import cam
@@ -7,6 +10,49 @@ from cam.images import SAMPLES
 from cam.models.load import BUNDLED
 from pages.ui import controls, resources
 from pages.ui.resources import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A picture and a model that has looked at it.
+
+    Attributes:
+        picture: What the visitor chose.
+        name: The model's.
+        trained: Whether it has its published weights.
+        model: It, shared by all visitors.
+        chances: (classes,) float32 probabilities.
+        order: The classes, the most probable first.
+    """
+
+    picture: Picture
+    name: str
+    trained: bool
+    model: cam.Model
+    chances: np.ndarray
+    order: list[int]
+
+
+def choose_subject() -> Subject | None:
+    """Picture and model, chosen in the sidebar; None, and a sentence, where they do not do."""
+    with st.sidebar:
+        picture = choose_picture()
+        name, trained = choose_model()
+    if picture is None:
+        st.info("Choose a sample or upload another picture in the sidebar.")
+        return None
+    return look(picture, name, trained)
+
+
+def look(picture: Picture, name: str, trained: bool) -> Subject | None:
+    """Let a model look at a picture; None, and a sentence, where it cannot."""
+    try:
+        model = resources.model(name, trained)
+        chances = resources.probabilities(name, trained, picture.digest, picture)
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        return None
+    return Subject(picture, name, trained, model, chances, chances.argsort()[::-1].tolist())
 
 
 def choose_picture() -> Picture | None:

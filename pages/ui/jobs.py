@@ -16,7 +16,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import cam
-from pages.ui import controls
+from cam.wording import duration
 
 # Each keeps the cores busy by itself; a second one lets a short job pass a long one.
 WORKERS = 2
@@ -86,7 +86,7 @@ class Job:
             if not self.wanted:
                 raise cam.Cancelled("nobody waited for it any more")
             self.result = self._work(self.tell)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  It is raised where the result is asked for.
             self.error = error
         finally:
             self.done.set()
@@ -204,5 +204,5 @@ def told(what: str, job: Job) -> str:
     if job.note:
         parts.append(job.note)
     if job.seconds_left is not None:
-        parts.append(controls.duration(job.seconds_left) + " left")
+        parts.append(duration(job.seconds_left) + " left")
     return " · ".join(parts)

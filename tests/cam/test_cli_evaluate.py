@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import cam
-from cam import cli_evaluate
+from cam import cli_evaluate, wording
 from cam.cli import main
 from cam.evaluate.charts import _bars
 from tests.cam.stand_in import Broken, Drop, Inside, Scores, network
@@ -160,7 +160,7 @@ def test_export(run):
 
 
 def test_durations():
-    told = [cli_evaluate.duration(seconds) for seconds in (3.4, 99, 100, 720, 12_000)]
+    told = [wording.duration(seconds) for seconds in (3.4, 99, 100, 720, 12_000)]
     assert told == ["3 s", "99 s", "2 min", "12 min", "3 h 20 min"]
 
 

@@ -1,0 +1,9 @@
+"""How the command line and the pages say a quantity."""
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
