@@ -7,7 +7,8 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ import kernels
 from cam.errors import CamError
 from cam.methods.registry import methods
 from cam.models.model import Model
+from cam.targets import Contrast
 from cam.types import Attribution
 from cam.version import __version__
 
@@ -35,13 +37,17 @@ def record(
 
     Args:
         model: The model that was explained.
-        attribution: One method's answer for the batch; its targets are classes.
+        attribution: One method's answer for the batch; its targets are classes, or contrasts
+            between two.
         index: Which image of the batch.
         image: The picture's name.
         notes: What was done to the picture when it was read.
     """
-    if not isinstance(attribution.targets, Tensor):
-        raise CamError("a record names a class, and callables were explained here")
+    target = attribution.targets[index]
+    against = target.against if isinstance(target, Contrast) else None
+    explained = target.target if isinstance(target, Contrast) else target
+    if not isinstance(explained, Tensor | int):
+        raise CamError("a record names a class, and a callable was explained here")
     logits = attribution.logits[index]
     probabilities = logits.softmax(0)
     top = probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
@@ -61,7 +67,8 @@ def record(
         "citation": methods()[attribution.method].citation,
         "layers": list(attribution.layers),
         "precision": attribution.precision,
-        "target": of_class(int(attribution.targets[index])),
+        "target": of_class(int(explained)),
+        **({} if against is None else {"against": of_class(int(against))}),
         "predictions": [of_class(number) for number in top],
         "heatmap_shape": list(attribution.heatmap.shape[1:]),
         "raw_shape": list(attribution.raw.shape[1:]),
@@ -111,6 +118,15 @@ def npz_bytes(attribution: Attribution, index: int) -> bytes:
         heatmap=attribution.heatmap[index].cpu().numpy(),
         raw=attribution.raw[index].cpu().numpy(),
     )
+    return buffer.getvalue()
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """Files, by their names, in one archive; pictures and arrays are compressed already."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 

@@ -4,17 +4,27 @@ from pages.ui import router
 
 router.require()
 
-import json
 from dataclasses import replace
 
-import numpy as np
 import streamlit as st
-from PIL.Image import Image
 
 import cam
-from cam.files import npz_bytes, png_bytes, record
-from pages.ui import charts, choosing, controls, resources
-from pages.ui.resources import Choices, Explanation, Picture
+from cam.files import npz_bytes, png_bytes
+from pages.ui import (
+    charts,
+    choosing,
+    controls,
+    depth,
+    downloads,
+    inspecting,
+    methods,
+    resources,
+    slow,
+    steps,
+)
+from pages.ui.choosing import Subject
+from pages.ui.controls import Display
+from pages.ui.resources import Asked, Choices
 
 TOP = 5
 MAPS_A_ROW = 4
@@ -23,7 +33,7 @@ MAPS_A_ROW = 4
 def main() -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
     st.title("Explore", anchor=False)
-    st.caption(
+    st.markdown(
         "See which parts of a picture speak for a class: **Grad-CAM** shows the region, coarse and "
         "steady; the **saliency map** shows single pixels, fine and noisy."
     )
@@ -32,97 +42,117 @@ def main() -> None:
         return
     with st.sidebar:
         target = choosing.choose_target(subject.model, subject.order)
+        against = choosing.choose_against(subject.model, subject.order, target)
         layer = choosing.choose_layer(subject.model)
-        methods = choose_methods()
-    if not methods:
+        asked = methods.choose_methods()
+    if not asked:
         st.info("Choose at least one method in the sidebar.")
         return
-    choices = Choices(subject.name, subject.trained, tuple(methods), target, layer)
-    explanation = explain(choices, subject.picture)
-    if explanation is None:
-        return
-    explained = subject.order[0] if target is None else target
-    show_maps(subject.model, choices, subject.picture, explanation, explained)
+    choices = Choices(subject.name, subject.trained, tuple(asked), target, layer, against)
+    found = explain(choices, subject)
+    if found:
+        show_maps(subject, choices, found)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        show_predictions(subject.model, subject.chances, subject.order[:TOP], explained)
-    with right:
-        show_facts(subject.model, subject.picture, explanation)
+        show_predictions(subject, subject.order[0] if target is None else target)
+    if found:
+        with right:
+            show_facts(subject, found)
 
 
-def explain(choices: Choices, picture: Picture) -> Explanation | None:
-    """Explain the picture; where a layer is in the way, with the methods that need none."""
+def explain(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
+    """What is there of the maps, in the order asked for; of the others why, or how far they are."""
+    quick = tuple(asked for asked in choices.methods if not asked.own_passes)
+    found = at_once(replace(choices, methods=quick), subject) if quick else {}
+    alone = [asked for asked in choices.methods if asked.own_passes]
+    found |= slow.explain(choices, subject, alone)
+    return {asked: found[asked] for asked in choices.methods if asked in found}
+
+
+def at_once(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
+    """Explain in shared passes; what is in the way of some methods is told, and the rest shown."""
     try:
-        return resources.explain(choices, picture.digest, picture)
+        maps = resources.explain(
+            choices, subject.order[0], subject.picture.digest, subject.picture
+        ).maps
     except cam.CamError as error:
         st.error(controls.sentence(error))
-        known = cam.methods()
-        rest = tuple(name for name in choices.methods if not known[name].needs.layer)
-        if not isinstance(error, cam.LayerError) or not rest:
-            return None
-    return explain(replace(choices, methods=rest), picture)
+        in_the_way = _troubled(error, choices.methods)
+        rest = tuple(asked for asked in choices.methods if asked not in in_the_way)
+        return at_once(replace(choices, methods=rest), subject) if rest else {}
+    return dict(zip(choices.methods, maps.values(), strict=True))
 
 
-def choose_methods() -> list[str]:
-    """One or more methods of those that need no passes of their own, and no transformer.
-
-    The others take minutes on a CPU, and must not be offered without progress and Cancel.
-    """
-    known = {
-        name: info
-        for name, info in cam.methods().items()
-        if not info.needs.passes and not info.needs.attention
-    }
-    controls.check_link("methods", "method", [info.title for info in known.values()])
-    chosen: list[str] = st.pills(
-        "Methods",
-        list(known),
-        selection_mode="multi",
-        default=["gradcam", "saliency"],
-        format_func=lambda name: known[name].title,
-        key="methods",
-        bind="query-params",
-    )
-    return chosen
+def _troubled(error: cam.CamError, asked: tuple[Asked, ...]) -> list[Asked]:
+    """Whose error it is: those that look at a layer, or at attention, or all."""
+    if isinstance(error, cam.LayerError):
+        at_layers = [one for one in asked if one.info.needs.layer]
+        return at_layers or list(asked)
+    with_attention = [one for one in asked if one.info.needs.attention]
+    return with_attention or list(asked)
 
 
 @st.fragment
-def show_maps(
-    model: cam.Model,
-    choices: Choices,
-    picture: Picture,
-    explanation: Explanation,
-    explained: int,
-) -> None:
+def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution]) -> None:
     """The photo and each method's heatmap over it; opacity and colours redraw this part alone."""
-    alpha, colormap = controls.choose_display()
-    label = model.label(explained)
-    seen = resources.seen(choices.model, choices.trained, picture.digest, picture)
+    display = controls.choose_display()
+    picture, model = subject.picture, subject.model
+    label = model.label(subject.order[0] if choices.target is None else choices.target)
+    if choices.against is not None:
+        label = f"{label}, not {model.label(choices.against)}"
+    seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
     # As many rows as it takes: side by side, nine maps would be stamps.
-    cells = 1 + len(explanation.maps)
+    cells = 1 + len(found)
     rows = -(-cells // MAPS_A_ROW)
     columns = [column for _ in range(rows) for column in st.columns(min(cells, MAPS_A_ROW))]
     with columns[0]:
         st.markdown("**What the model sees**")
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
-    for column, attribution in zip(columns[1:cells], explanation.maps.values(), strict=True):
-        info = cam.methods()[attribution.method]
-        blended = cam.overlay(seen, attribution.heatmap[0], colormap, alpha, info.percentile)
-        content = png_bytes(blended)
+    files = {}
+    for column, (asked, attribution) in zip(columns[1:cells], found.items(), strict=True):
+        info = asked.info
+        content = png_bytes(display.over(seen, attribution))
+        files[f"{info.name}.png"] = content
         with column:
             st.markdown(f"**{info.title}** for {label}")
             controls.show_png(content, f"{info.title} heatmap for {label}")
-            st.caption(controls.description(info))
+            steps.small(controls.description(info))
+            steps.small(cost(attribution))
             for _, note in attribution.notes():
                 st.warning(controls.sentence(note))
             offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
-    st.html(charts.color_bar(colormap))
-    if values := controls.lazy_box("Inspect values", ":material/colorize:", "inspect"):
-        with values:
-            show_values(seen, explanation, alpha, colormap)
-    if code := controls.lazy_box("Copy as Python", ":material/code:", "code"):
-        with code:
-            st.code(controls.as_python(choices, picture, alpha, colormap), language="python")
+    show_legends(display, found)
+    downloads.offer_all(subject, found, files)
+    if box := controls.lazy_box("Inspect values, draw a box", ":material/colorize:", "inspect"):
+        with box:
+            inspecting.show_values(subject, seen, found, display)
+    if box := controls.lazy_box("Through the depth of the network", ":material/layers:", "through"):
+        with box:
+            depth.look_through(subject, choices, seen, display)
+    if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
+        with box:
+            code = controls.as_python(choices, picture, subject.order[0], display)
+            st.code(code, language="python")
+
+
+def show_legends(display: Display, found: dict[Asked, cam.Attribution]) -> None:
+    """What the colours mean, of both kinds of map if both are there."""
+    kinds = {display.values(attribution)[1] for attribution in found.values()}
+    if False in kinds:
+        st.html(charts.color_bar(display.colormap))
+    if True in kinds:
+        st.html(charts.color_bar(controls.SIGNED, ("against the class", "for it")))
+
+
+def cost(attribution: cam.Attribution) -> str:
+    """What a map took."""
+    spent = attribution.cost
+    parts = [
+        f"{count:,} {name}{'s' * (count != 1)}"
+        for count, name in ((spent.forwards, "forward"), (spent.backwards, "backward"))
+        if count
+    ]
+    return f"{' and '.join(parts)}, {spent.seconds:.2f} s"
 
 
 def offer_downloads(stem: str, content: bytes, attribution: cam.Attribution) -> None:
@@ -149,27 +179,13 @@ def offer_downloads(stem: str, content: bytes, attribution: cam.Attribution) -> 
         )
 
 
-def show_values(seen: Image, explanation: Explanation, alpha: float, colormap: str) -> None:
-    """Each heatmap over the picture, with the value under the pointer."""
-    columns = st.columns(len(explanation.maps))
-    for column, attribution in zip(columns, explanation.maps.values(), strict=True):
-        info = cam.methods()[attribution.method]
-        heatmap = attribution.heatmap[0].cpu().numpy()
-        with column:
-            st.markdown(f"**{info.title}**: point at it")
-            st.plotly_chart(
-                charts.inspector(seen, heatmap, colormap, alpha, info.percentile),
-                key=f"inspector-{attribution.method}",
-                config={"displayModeBar": False},
-                alt=f"{info.title}: values from 0 to 1",
-            )
-
-
-def show_predictions(model: cam.Model, chances: np.ndarray, top: list[int], explained: int) -> None:
+def show_predictions(subject: Subject, explained: int) -> None:
     """The top classes as bars; a click on a class explains it."""
     st.subheader("Predictions", anchor=False)
-    options = controls.class_options(model.labels, len(chances))
-    st.caption("Click a class to explain it.")
+    chances = subject.chances
+    options = controls.class_options(subject.model.labels, len(chances))
+    steps.small("Click a class to explain it.")
+    top = subject.order[:TOP]
     shown = top if explained in top else [*top, explained]
     for index in shown:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -184,30 +200,30 @@ def show_predictions(model: cam.Model, chances: np.ndarray, top: list[int], expl
             st.html(charts.bar(float(chances[index]), index == explained), width="stretch")
 
 
-def show_facts(model: cam.Model, picture: Picture, explanation: Explanation) -> None:
+def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
     """How the maps were made, and what was done to the picture."""
     st.subheader("How it was made", anchor=False)
-    first = next(iter(explanation.maps.values()))
-    lines = [
-        f"Score explained: {float(first.scores[0]):.3f} (raw logit)",
-        f"One forward and one backward pass: {explanation.seconds * 1000:.0f} ms on "
-        f"{first.heatmap.device.type.upper()}",
-    ]
-    at_layers = [one for one in explanation.maps.values() if one.layers]
+    first = next(iter(found.values()))
+    lines = [f"Score explained: {float(first.scores[0]):.3f} (raw logit)"]
+    shared = [one for asked, one in found.items() if not asked.own_passes]
+    if shared:
+        seconds = max(one.cost.seconds for one in shared)
+        device = first.heatmap.device.type.upper()
+        lines.append(
+            f"One forward and one backward pass for {len(shared)} "
+            f"method{'s' * (len(shared) != 1)}: {seconds * 1000:.0f} ms on {device}"
+        )
+    at_layers = [one for one in found.values() if one.layers]
     for one in at_layers[:1]:  # all of them look at the same
         height, width = one.raw.shape[1:]
         layers = ", ".join(f"`{layer}`" for layer in one.layers)
         lines.append(f"Layer {layers}, {height} × {width} positions")
-    lines += [f"Your picture: {note}" for note in picture.photo.notes]
+    lines += [f"Your picture: {note}" for note in subject.picture.photo.notes]
     st.markdown("\n".join(f"- {line}" for line in lines))
-    facts = [
-        record(model, one, 0, picture.photo.name, picture.photo.notes)
-        for one in explanation.maps.values()
-    ]
     st.download_button(
         "Record",
-        json.dumps(facts, indent=2, ensure_ascii=False),
-        f"{controls.stem(picture)}.json",
+        lambda: downloads.record_bytes(subject, found),
+        f"{controls.stem(subject.picture)}.json",
         "application/json",
         on_click="ignore",
         icon=":material/download:",

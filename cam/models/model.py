@@ -1,5 +1,6 @@
 """A network with what an explanation needs beside it: preprocessing, labels, the preset layer."""
 
+import copy
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -81,6 +82,17 @@ class Model:
         """Move the module to a device and return this model."""
         self.module.to(device)
         return self
+
+    def twin(self) -> "Model":
+        """The same network with hooks and a lock of its own, over the same parameters.
+
+        While one is explained, which may take minutes, the other answers. Parameters and buffers
+        take no memory twice, and what changes them in place changes both.
+        """
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        with self.lock:
+            module = copy.deepcopy(self.module, {id(one): one for one in tensors})
+            return Model(module, self.transform, self.labels, self._layers, self.name)
 
     def prepare(self, images: Sequence[ImageSource] | ImageSource) -> Tensor:
         """Turn pictures into the model's input.

@@ -15,6 +15,8 @@ from kernels.colormaps import colormap_table
 CHOSEN = "#E69F00"
 OTHERS = "#56B4E9"
 
+Box = tuple[int, int, int, int]
+
 
 def bar(probability: float, chosen: bool) -> str:
     """One horizontal bar with its figure, as HTML; the chosen class in another colour."""
@@ -27,38 +29,47 @@ def bar(probability: float, chosen: bool) -> str:
     )
 
 
-def color_bar(colormap: str) -> str:
-    """A legend from no evidence to the most, as HTML."""
+def color_bar(colormap: str, ends: tuple[str, str] = ("no evidence", "most evidence")) -> str:
+    """A legend from one end of the colours to the other, as HTML."""
     stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colormap_table(colormap)[::15].tolist())
     return (
         '<div style="display:flex;gap:.75rem;align-items:center;font-size:.875rem">'
-        "<span>no evidence</span>"
+        f"<span>{ends[0]}</span>"
         f'<div style="flex:1;height:.75rem;border-radius:.375rem;background:'
-        f'linear-gradient(to right, {stops})"></div><span>most evidence</span></div>'
+        f'linear-gradient(to right, {stops})"></div><span>{ends[1]}</span></div>'
     )
 
 
 def inspector(
-    seen: Image, heatmap: np.ndarray, colormap: str, alpha: float, percentile: float
+    seen: Image,
+    heatmap: np.ndarray,
+    colormap: str,
+    alpha: float,
+    percentile: float,
+    box: Box | None = None,
+    signed: bool = False,
 ) -> go.Figure:
-    """The picture under its heatmap, with the value at the pointer.
+    """The picture under its heatmap, with the value at the pointer; a box can be drawn over it.
 
     Args:
         seen: What the model sees, in any resolution.
-        heatmap: (H, W) float32 in [0, 1].
+        heatmap: (H, W) float32 in [0, 1], or in [-1, 1] if it is signed.
         colormap: One of ``kernels.COLORMAPS``.
         alpha: Opacity of the heatmap.
         percentile: Where the colours end, as for :func:`cam.overlay`.
+        box: First and last column and row of a box that is drawn already.
+        signed: Whether the heatmap has two signs.
     """
     height, width = heatmap.shape
     table = colormap_table(colormap).tolist()
     scale = [[place / 255, f"rgb({r},{g},{b})"] for place, (r, g, b) in enumerate(table)]
+    end = float(np.percentile(np.abs(heatmap), percentile)) or 1.0
     figure = go.Figure(
         go.Heatmap(
             # Three digits are what the hover shows, and a third of the bytes.
             z=np.round(heatmap, 3),
-            zmin=0,
-            zmax=float(np.percentile(heatmap, percentile)) or 1,
+            zmin=-end if signed else 0,
+            zmax=end,
             colorscale=scale,
             opacity=alpha,
             showscale=False,
@@ -78,5 +89,20 @@ def inspector(
     )
     figure.update_xaxes(visible=False, range=[-0.5, width - 0.5], constrain="domain")
     figure.update_yaxes(visible=False, range=[height - 0.5, -0.5], scaleanchor="x")
-    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, height=420)
+    if box is not None:
+        left, right, top, bottom = box
+        figure.add_shape(
+            type="rect",
+            x0=left - 0.5,
+            x1=right + 0.5,
+            y0=top - 0.5,
+            y1=bottom + 0.5,
+            line={"color": "#FFFFFF", "width": 2, "dash": "dot"},
+        )
+    figure.update_layout(
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        height=420,
+        dragmode="select",
+        selectdirection="any",
+    )
     return figure

@@ -124,6 +124,24 @@ def choose_target(model: cam.Model, order: list[int]) -> int | None:
     return None if chosen is None else labels.index(chosen)
 
 
+def choose_against(model: cam.Model, order: list[int], target: int | None) -> int | None:
+    """A second class, to ask why the first and not that one; None: no contrast."""
+    first = order[0] if target is None else target
+    labels = controls.class_options(model.labels, len(order))
+    others = [labels[index] for index in order if index != first]
+    controls.check_link("against", "class", others)
+    chosen = st.selectbox(
+        "… and not",
+        others,
+        index=None,
+        placeholder="Nothing in particular",
+        key="against",
+        bind="query-params",
+        help="A contrast: what speaks for the first class and not for this one.",
+    )
+    return None if chosen is None else labels.index(chosen)
+
+
 def choose_layer(model: cam.Model) -> str | None:
     """A layer by search; None stands for the model's preset."""
     try:

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 
 import streamlit as st
+from PIL.Image import Image
 from streamlit.delta_generator import DeltaGenerator
+from torch import Tensor
 
 import cam
 from cam.errors import nearest
+from pages.ui.drawings import SIGNED
 from pages.ui.resources import SEED, Choices, Picture
 
 SAMPLE_TITLES = {
@@ -49,11 +53,12 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
 def forget_target() -> None:
     """Another picture has other classes: go back to its top class."""
     st.session_state["target"] = None
+    st.session_state["against"] = None
 
 
 def forget_target_and_layer() -> None:
     """Another model has other layers, and maybe other classes."""
-    st.session_state["target"] = None
+    forget_target()
     st.session_state["layer"] = None
 
 
@@ -74,16 +79,71 @@ def class_options(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ..
     )
 
 
-def choose_display() -> tuple[float, str]:
-    """Opacity and colour map of the heatmaps."""
-    left, right = st.columns([2, 1])
-    with left:
+@dataclass(frozen=True)
+class Display:
+    """How heatmaps are shown.
+
+    Attributes:
+        alpha: Opacity, 0 to 1.
+        colormap: One of :data:`COLORMAPS`.
+        threshold: Where a map is below it, the picture is left as it is; 0 to 1.
+        signed: Whether maps that tell for from against are shown with both.
+    """
+
+    alpha: float = 0.5
+    colormap: str = COLORMAPS[0]
+    threshold: float = 0.0
+    signed: bool = False
+
+    def values(self, attribution: cam.Attribution) -> tuple[Tensor, bool]:
+        """The first picture's map (h, w): in [-1, 1] if it is shown signed, else in [0, 1]."""
+        raw = attribution.raw[0]
+        if not self.signed or not bool((raw < 0).any()):
+            return attribution.heatmap[0], False
+        return raw / raw.abs().max(), True
+
+    def over(self, seen: Image, attribution: cam.Attribution) -> Image:
+        """A map over what the model sees."""
+        values, signed = self.values(attribution)
+        return cam.overlay(
+            seen,
+            values,
+            SIGNED if signed else self.colormap,
+            self.alpha,
+            cam.methods()[attribution.method].percentile,
+            self.threshold,
+            signed,
+        )
+
+
+def choose_display() -> Display:
+    """Opacity, threshold, colours and signs of the heatmaps."""
+    columns = st.columns([2, 2, 1, 1], vertical_alignment="bottom")
+    with columns[0]:
         alpha = st.slider(
             "Opacity of the heatmap", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params"
         )
-    with right:
+    with columns[1]:
+        threshold = st.slider(
+            "Hide evidence below",
+            0.0,
+            0.95,
+            0.0,
+            0.05,
+            key="threshold",
+            bind="query-params",
+            help="Of the strongest, which is 1.",
+        )
+    with columns[2]:
         colormap = st.selectbox("Colour map", COLORMAPS, key="colormap", bind="query-params")
-    return alpha, colormap
+    with columns[3]:
+        signed = st.toggle(
+            "For and against",
+            key="signed",
+            bind="query-params",
+            help="Red speaks for the class, blue against it, where a method tells them apart.",
+        )
+    return Display(alpha, colormap, threshold, signed)
 
 
 def description(info: cam.MethodInfo) -> str:
@@ -104,20 +164,40 @@ def show_png(content: bytes, alt: str) -> None:
     st.image(content, width="stretch", output_format="PNG", alt=alt)
 
 
-def as_python(choices: Choices, picture: Picture, alpha: float, colormap: str) -> str:
+def as_python(choices: Choices, picture: Picture, top: int, display: Display) -> str:
     """The library call behind Explore, ready to run."""
-    options = [f"methods={list(choices.methods)!r}"]
-    if choices.target is not None:
+    told = [
+        f"cam.method({asked.name!r}, {', '.join(f'{k}={v!r}' for k, v in asked.parameters)})"
+        if asked.parameters
+        else repr(asked.name)
+        for asked in choices.methods
+    ]
+    options = [f"methods=[{', '.join(told)}]"]
+    if choices.against is not None:
+        target = top if choices.target is None else choices.target
+        options.append(f"targets=cam.targets.Contrast({target}, {choices.against})")
+    elif choices.target is not None:
         options.append(f"targets={choices.target}")
     if choices.layer is not None:
         options.append(f"layers={choices.layer!r}")
+    look = f"{display.colormap!r}, {display.alpha}, percentile"
+    look += f", {display.threshold}" if display.threshold else ""
+    lines = f"    picture = cam.overlay(seen, found.heatmap[0], {look})\n"
+    if display.signed:
+        lines = (
+            "    raw, signed = found.raw[0], bool((found.raw[0] < 0).any())\n"
+            "    values = raw / raw.abs().max() if signed else found.heatmap[0]\n"
+            f"    colours = {SIGNED!r} if signed else {display.colormap!r}\n"
+            f"    options = colours, {display.alpha}, percentile, {display.threshold}, signed\n"
+            "    picture = cam.overlay(seen, values, *options)\n"
+        )
     return (
         f"{model_and_photo(choices.model, choices.trained, picture)}"
         f"maps = cam.attribute(model, model.prepare(photo), {', '.join(options)})\n"
         "seen = model.crop(photo)\n"
         "for name, found in maps.items():\n"
         "    percentile = cam.methods()[name].percentile\n"
-        f"    picture = cam.overlay(seen, found.heatmap[0], {colormap!r}, {alpha}, percentile)\n"
+        f"{lines}"
         '    picture.save(f"{name}.png")\n'
     )
 

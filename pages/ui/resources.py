@@ -6,7 +6,9 @@ picture by the hash of its bytes, because Streamlit hashes large arrays by a sam
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -15,6 +17,7 @@ from PIL import Image, ImageOps
 
 import cam
 from cam.images import Photo, read_image
+from cam.targets import ClassTarget, Contrast
 from cam.types import Attribution
 
 MODELS_KEPT = 3
@@ -43,19 +46,51 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A method with the parameters that are not its defaults."""
+
+    name: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def info(self) -> cam.MethodInfo:
+        """What the method is."""
+        return cam.methods()[self.name]
+
+    @property
+    def own_passes(self) -> bool:
+        """Whether it sends pictures through the network by itself, which may take long."""
+        return self.info.needs.passes or dict(self.parameters).get("aug_smooth", False)
+
+    def method(self) -> cam.Method:
+        """As the library takes it.
+
+        Raises:
+            MethodError: A parameter that makes no sense.
+        """
+        return cam.method(self.name, **dict(self.parameters))
+
+
+@dataclass(frozen=True)
 class Choices:
     """What a visitor asks of a picture; None stands for the top class and the preset layer."""
 
     model: str
     trained: bool
-    methods: tuple[str, ...]
+    methods: tuple[Asked, ...]
     target: int | None
     layer: str | None
+    against: int | None = None
+
+    def explained(self, top: int) -> int | ClassTarget:
+        """The class, or the contrast between two."""
+        target = top if self.target is None else self.target
+        return target if self.against is None else Contrast(target, self.against)
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One picture, explained by several methods."""
+    """One picture, explained by several methods that shared their passes."""
 
     maps: dict[str, Attribution]
     seconds: float
@@ -114,17 +149,32 @@ def probabilities(name: str, trained: bool, digest: str, _picture: Picture) -> n
 
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
-def explain(choices: Choices, digest: str, _picture: Picture) -> Explanation:
+def explain(choices: Choices, top: int, digest: str, _picture: Picture) -> Explanation:
     """Explain one picture; what comes back is shared, so nobody may write to it.
 
     Raises:
         CamError: The model cannot be explained so.
     """
     shared = model(choices.model, choices.trained)
-    batch = shared.prepare(_picture.photo)
+    return explained(shared, choices, top, _picture)
+
+
+def explained(
+    shared: cam.Model,
+    choices: Choices,
+    top: int,
+    picture: Picture,
+    progress: Callable[[cam.Progress], object] | None = None,
+) -> Explanation:
+    """The same without a place to keep it, for a thread."""
     start = time.perf_counter()
     maps = cam.attribute(
-        shared, batch, choices.methods, targets=choices.target, layers=choices.layer
+        shared,
+        shared.prepare(picture.photo),
+        [one.method() for one in choices.methods],
+        targets=choices.explained(top),
+        layers=choices.layer,
+        progress=progress,
     )
     return Explanation(maps, time.perf_counter() - start)
 

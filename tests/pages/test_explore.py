@@ -94,11 +94,11 @@ def test_the_code_of_an_untrained_model_draws_the_same_weights():
 
     name = "torchvision/squeezenet1_1"
     picture = resources.sample("rocket")
-    choices = resources.Choices(name, False, ("saliency",), 3, None)
-    code = controls.as_python(choices, picture, 0.5, "inferno")
+    choices = resources.Choices(name, False, (resources.Asked("saliency"),), 3, None)
+    code = controls.as_python(choices, picture, 0, controls.Display())
     namespace: dict = {}
     exec(code.split("seen =")[0], namespace)
-    shown = resources.explain(choices, picture.digest, picture).maps["saliency"]
+    shown = resources.explain(choices, 0, picture.digest, picture).maps["saliency"]
     assert np.array_equal(namespace["maps"]["saliency"].heatmap, shown.heatmap)
     assert code.startswith("import cam\nimport torch\n\ntorch.manual_seed(0)\nmodel")
 

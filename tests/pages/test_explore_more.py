@@ -1,0 +1,211 @@
+"""Explore: contrasts, parameters, slow methods, signs, boxes, depth, downloads."""
+
+import io
+import json
+import time
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+import cam
+from pages.ui import controls, downloads, inspecting, resources, slow
+from pages.ui.choosing import Subject
+from pages.ui.resources import Asked, Choices
+
+DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
+BUNDLED = "efficientnet_lite0"
+
+
+def page(**query) -> AppTest:
+    """The dashboard, opened at an address."""
+    app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return shown(app.run())
+
+
+def shown(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception
+    return app
+
+
+def sentences(app: AppTest) -> list[str]:
+    return [error.value for error in app.error]
+
+
+def headings(app: AppTest) -> list[str]:
+    return [markdown.value for markdown in app.markdown if markdown.value.startswith("**")]
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    model = resources.model(BUNDLED, True)
+    picture = resources.sample("chelsea")
+    chances = resources.probabilities(BUNDLED, True, picture.digest, picture)
+    return Subject(picture, BUNDLED, True, model, chances, chances.argsort()[::-1].tolist())
+
+
+def finished(app):
+    """The page once its work in the background is done; AppTest does not poll."""
+    for _ in range(300):
+        if not any(button.label == "Cancel" for button in app.button):
+            return shown(app)
+        time.sleep(0.2)
+        app.run()
+    raise AssertionError("the work does not end")
+
+
+def explained(subject, *asked, target=None, against=None):
+    choices = Choices(BUNDLED, True, asked, target, None, against)
+    maps = resources.explain(choices, subject.order[0], subject.picture.digest, subject.picture)
+    return dict(zip(asked, maps.maps.values(), strict=True))
+
+
+def test_a_contrast_is_the_librarys(subject):
+    app = page(sample="Cat", target="tiger cat", against="tabby")
+    assert headings(app)[1] == "**Grad-CAM** for tiger cat, not tabby"
+    mine = explained(subject, Asked("gradcam"), target=282, against=281)[Asked("gradcam")]
+    batch = subject.model.prepare(subject.picture.photo)
+    logits = subject.model.module(batch)[0].detach()
+    torch.testing.assert_close(mine.scores[0], logits[282] - logits[281])
+
+
+def test_a_class_is_not_contrasted_with_itself():
+    app = page(sample="Cat", target="tabby")
+    [against] = [box for box in app.selectbox if box.label == "… and not"]
+    assert "tabby" not in against.options and len(against.options) == 999
+
+
+def test_another_picture_forgets_the_contrast():
+    app = page(sample="Cat", target="tiger cat", against="tabby")
+    app = shown(app.button_group(key="sample").set_value("rocket").run())
+    assert headings(app)[1] == "**Grad-CAM** for missile"
+
+
+def test_a_slow_method_comes_with_progress_and_its_parameters():
+    link = {"sample": "Cat", "methods": "Grad-CAM", "more": "Occlusion (perturbation)"}
+    app = page(**link, **{"occlusion.window": "112", "occlusion.stride": "56"})
+    app = finished(app)
+    assert headings(app)[1:] == ["**Grad-CAM** for Egyptian cat", "**Occlusion** for Egyptian cat"]
+    # A window of 112 every 56 pixels: 3 × 3 places, and the shared pass.
+    assert any(one.value.startswith(":small[10 forwards") for one in app.markdown) or any(
+        ":small[3 forwards" in one.value for one in app.markdown
+    )
+    assert app.number_input(key="occlusion.window").value == 112
+
+
+def test_a_parameter_that_makes_no_sense_is_told_and_the_rest_is_shown():
+    link = {"sample": "Cat", "methods": "Grad-CAM", "more": "RISE (perturbation)"}
+    app = finished(page(**link, **{"rise.probability": "7"}))
+    [sentence] = sentences(app)
+    assert "probability" in sentence
+    assert headings(app)[1:] == ["**Grad-CAM** for Egyptian cat"]
+
+
+def test_attention_of_a_network_without_any_is_told():
+    app = finished(page(sample="Cat", more="Attention rollout (attention)"))
+    assert len(sentences(app)) == 1 and "attention" in sentences(app)[0]
+    assert len(headings(app)) == 3
+
+
+def test_slow_work_can_be_cancelled_and_the_page_stays(subject):
+    app = page(sample="Cat", more="RISE (perturbation)", **{"rise.masks": "20000"})
+    assert len(headings(app)) == 3
+    [cancel] = [button for button in app.button if button.label == "Cancel"]
+    app = shown(cancel.click().run())
+    assert any(one.value == "RISE: cancelled." for one in app.markdown)
+    # The model that visitors share was free all the time.
+    assert subject.model.lock.acquire(timeout=1)
+    subject.model.lock.release()
+
+
+def test_slow_work_explains_a_twin(subject, monkeypatch):
+    used = []
+    monkeypatch.setattr(slow.resources, "explained", lambda model, *_rest: used.append(model))
+    slow._work(Choices(BUNDLED, True, (Asked("rise"),), None, None), subject)(lambda *_: True)
+    [twin] = used
+    assert twin is not subject.model and twin.lock is not subject.model.lock
+    for mine, own in zip(twin.module.parameters(), subject.model.module.parameters(), strict=True):
+        assert mine is own
+
+
+def test_what_is_shown_signed(subject):
+    # Of a class that is not there, much speaks against it.
+    maps = explained(subject, Asked("gradcam"), Asked("saliency"), target=subject.order[500])
+    display = controls.Display(signed=True)
+    values, signed = display.values(maps[Asked("gradcam")])
+    raw = maps[Asked("gradcam")].raw[0]
+    assert signed and values.abs().max() == 1 and torch.equal(values.sign(), raw.sign())
+    assert display.values(maps[Asked("saliency")])[1] is False
+
+
+def test_the_threshold_leaves_the_picture(subject):
+    [found] = explained(subject, Asked("gradcam")).values()
+    seen = subject.model.crop(subject.picture.photo)
+    shown_, plain = (np.asarray(one) for one in (
+        controls.Display(threshold=0.5).over(seen, found), seen
+    ))  # fmt: skip
+    untouched = (shown_ == plain).all(2).mean()
+    below = torch.nn.functional.interpolate(
+        found.heatmap[None], size=plain.shape[:2], mode="bilinear"
+    )[0, 0].lt(0.5).float().mean()  # fmt: skip
+    assert untouched == pytest.approx(float(below), abs=0.02)
+
+
+@pytest.mark.parametrize("box", [(0, 111, 0, 223), (20, 20, 30, 30), (100, 223, 50, 99)])
+def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
+    maps = explained(subject, Asked("gradcam"), Asked("saliency"))
+    shares = inspecting._shares(subject, maps, box)
+    left, right, top, bottom = box
+    for asked, found in maps.items():
+        heatmap = found.heatmap[0].double().numpy()
+        inside = heatmap[top : bottom + 1, left : right + 1].sum() / heatmap.sum()
+        assert shares[asked] == pytest.approx(inside, rel=1e-5)
+
+
+def test_a_box_of_a_link_is_read_off():
+    app = page(sample="Cat", methods="Grad-CAM", box_columns=["0", "111"])
+    assert not app.exception
+
+
+def test_a_drawn_box_moves_the_sliders(monkeypatch):
+    state = {"map": {"selection": {"box": [{"x": [250.2, 99.6], "y": [-3.0, 49.7]}]}}}
+    monkeypatch.setattr(inspecting, "st", SimpleNamespace(session_state=state))
+    inspecting._take_box("map", 224, 224)
+    assert state["box_columns"] == (100, 223) and state["box_rows"] == (0, 50)
+
+
+def test_the_archive_holds_pictures_arrays_and_the_record(subject):
+    asked = Asked("layercam", (("eigen_smooth", True),))
+    found = explained(subject, asked, target=282, against=281)
+    facts = json.loads(downloads.record_bytes(subject, found))
+    assert facts[0]["parameters"] == {"eigen_smooth": True}
+    assert facts[0]["target"]["label"] == "tiger cat"
+    assert facts[0]["against"]["label"] == "tabby"
+    archive = zipfile.ZipFile(io.BytesIO(cam.files.zip_bytes({"a.png": b"1", "b/c.npz": b"22"})))
+    assert archive.testzip() is None
+    assert {name: archive.read(name) for name in archive.namelist()} == {
+        "a.png": b"1",
+        "b/c.npz": b"22",
+    }
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_code_gives_the_picture_that_is_shown(subject, signed, tmp_path, monkeypatch):
+    from PIL import Image
+
+    asked = Asked("layercam", (("eigen_smooth", True),))
+    choices = Choices(BUNDLED, True, (asked,), 282, "blocks.4", 281)
+    display = controls.Display(0.4, "viridis", 0.2, signed)
+    code = controls.as_python(choices, subject.picture, subject.order[0], display)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    maps = resources.explain(choices, subject.order[0], "sample:chelsea", subject.picture).maps
+    [found] = maps.values()
+    mine = display.over(subject.model.crop(subject.picture.photo), found)
+    assert np.array_equal(np.asarray(Image.open("layercam.png")), np.asarray(mine))
