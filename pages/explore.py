@@ -7,6 +7,7 @@ router.require()
 from dataclasses import replace
 
 import streamlit as st
+from torch import Tensor
 
 import cam
 from cam.files import npz_bytes, png_bytes
@@ -204,7 +205,8 @@ def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
     """How the maps were made, and what was done to the picture."""
     st.subheader("How it was made", anchor=False)
     first = next(iter(found.values()))
-    lines = [f"Score explained: {float(first.scores[0]):.3f} (raw logit)"]
+    kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
+    lines = [f"Score explained: {float(first.scores[0]):.3f} ({kind})"]
     shared = [one for asked, one in found.items() if not asked.own_passes]
     if shared:
         seconds = max(one.cost.seconds for one in shared)

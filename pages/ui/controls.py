@@ -118,7 +118,7 @@ class Display:
 
 def choose_display() -> Display:
     """Opacity, threshold, colours and signs of the heatmaps."""
-    columns = st.columns([2, 2, 1, 1], vertical_alignment="bottom")
+    columns = st.columns([3, 3, 2, 3], vertical_alignment="bottom")
     with columns[0]:
         alpha = st.slider(
             "Opacity of the heatmap", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params"
