@@ -40,6 +40,9 @@ def main() -> None:
             "with the saliency map on 16 mosaics of bundled photos, in about a minute on a CPU.",
             icon=":material/rocket_launch:",
         )
+    else:
+        st.subheader("Runs", anchor=False)
+        show_runs(found)
     start = st.expander(
         "Start a run",
         expanded=not found,
@@ -50,10 +53,6 @@ def main() -> None:
     if start.open:
         with start:
             show_form()
-    if not found:
-        return
-    st.subheader("Runs", anchor=False)
-    show_runs(found)
     names = [state.name for state, _, _ in found if state.done]
     if names:
         show_run(names)

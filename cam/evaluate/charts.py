@@ -52,7 +52,7 @@ def ranks_svg(ranks: dict[str, float], critical: float) -> str:
     def at(rank: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (rank - 1) / (top - 1)
 
-    bars = _bars([rank for _, rank in ordered], critical)
+    bars = alike([rank for _, rank in ordered], critical)
     start = 40 + 8 * len(bars)
     height = start + ROW * len(ordered) + 8
     parts = [_open(height, "average ranks with the critical difference")]
@@ -78,7 +78,7 @@ def ranks_svg(ranks: dict[str, float], critical: float) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _bars(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
+def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
     """The longest stretches of sorted ranks that lie within the critical difference."""
     found: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):

@@ -19,8 +19,7 @@ class Estimate:
     """What one image took, alone.
 
     Attributes:
-        table: A DataFrame of ``method``, ``metric`` (missing for the map itself), ``forwards``,
-            ``backwards`` and ``seconds``.
+        table: A DataFrame of ``method``, ``metric`` (missing for the map itself) and ``seconds``.
         images: How many the run has.
     """
 
@@ -31,11 +30,6 @@ class Estimate:
     def seconds(self) -> float:
         """Of the whole run. Images that share a batch take less each, so it is rather too much."""
         return float(self.table["seconds"].sum()) * self.images
-
-    @property
-    def forwards(self) -> int:
-        """Forward passes for one image; those that methods share count for each of them."""
-        return int(self.table["forwards"].sum())
 
 
 def estimate(
@@ -59,6 +53,6 @@ def estimate(
     with tempfile.TemporaryDirectory(prefix="cam-estimate-") as folder:
         own = {**arguments, "limit": min(2, images), "shard_size": 1, "heatmaps": 0}
         run = evaluate(model, data, out=Path(folder) / "run", progress=progress, **own)
-        costs = run.query("SELECT method, metric, forwards, backwards, seconds FROM costs")
+        costs = run.query("SELECT method, metric, seconds FROM costs")
     last = costs.groupby(["method", "metric"], dropna=False, observed=True, sort=False).last()
     return Estimate(last.reset_index(), images)

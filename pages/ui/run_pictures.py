@@ -1,4 +1,6 @@
-"""A picture of a run on the other pages: ``?run=NAME&item=NUMBER`` in their address.
+"""A picture of a run on the other pages: ``?of_run=NAME&image=NUMBER`` in their address.
+
+Not ``run``, which the page Datasets binds and clears from the address as it is left.
 
 Only the photo grid's pictures, and files below the folders that the operator allowed.
 """
@@ -15,6 +17,8 @@ from cam.images import Photo
 from pages.ui import controls, resources, roots
 from pages.ui.resources import Picture
 
+RUN, ITEM = "of_run", "image"
+
 
 def link(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> dict[str, str]:
     """The query of an address that shows this picture, explained for the same class.
@@ -27,7 +31,7 @@ def link(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> dict[st
         raise cam.RunError("its model has weights or labels of its own")
     if call.data.source != "photo-grid":
         roots.open_data(call.data)
-    query = {"run": name, "item": str(number), "model": call.model.name}
+    query = {RUN: name, ITEM: str(number), "model": call.model.name}
     if call.model.weights is None:
         query["untrained"] = "true"
     model = resources.model(call.model.name, call.model.weights is not None)
@@ -39,7 +43,7 @@ def link(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> dict[st
 
 def choose() -> Picture | None:
     """The picture that the address asks for, and a way back; None where there is none."""
-    name, number = st.query_params.get("run", ""), st.query_params.get("item", "")
+    name, number = st.query_params.get(RUN, ""), st.query_params.get(ITEM, "")
     st.markdown(f"Image {number} of the run **{name}**")
     st.button("Choose another picture", icon=":material/close:", on_click=_leave)
     try:
@@ -54,11 +58,11 @@ def choose() -> Picture | None:
 
 def asked() -> bool:
     """Whether the address names a run's picture."""
-    return "run" in st.query_params and "item" in st.query_params
+    return RUN in st.query_params and ITEM in st.query_params
 
 
 def _leave() -> None:
-    for key in ("run", "item"):
+    for key in (RUN, ITEM):
         st.query_params.pop(key, None)
     controls.forget_target()
 

@@ -124,6 +124,7 @@ def _one(run: cam.Run, name: str, number: int) -> None:
     scores = image.scores.assign(
         method=[method_title(str(one)) for one in image.scores["method"]],
         metric=[metric_title(str(one)) for one in image.scores["metric"]],
+        reason=image.scores["reason"].fillna(""),
     )
     st.dataframe(
         scores,

@@ -40,7 +40,7 @@ def _draw(was_live: bool) -> None:
 
 
 def _row(state: RunState, doing: str, problem: str | None) -> None:
-    left, right = st.columns([5, 2], vertical_alignment="center")
+    left, right = st.columns([5, 3], vertical_alignment="center")
     with left:
         st.html(_told(state, doing))
     with right, st.container(horizontal=True, horizontal_alignment="right"):

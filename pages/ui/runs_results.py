@@ -6,8 +6,7 @@ import pandas
 import streamlit as st
 
 import cam
-from cam.evaluate.charts import intervals_svg, ranks_svg
-from pages.ui import controls
+from pages.ui import controls, runs_charts
 from pages.ui.runs_read import ask, choose_metric, method_title, metric_title
 from pages.ui.steps import heading, small
 
@@ -28,15 +27,12 @@ def show_results(run: cam.Run) -> None:
     _leaderboard(rows)
     _missing(run)
     if len(run.methods) > 1:
-        left, right = st.columns(2, gap="large")
-        with left:
-            _ranks(run, metric)
-        with right:
-            _overview(run, board)
+        _ranks(run, metric)
         if box := controls.lazy_box("Every pair of methods, tested", ":material/balance:", "pairs"):
             with box:
                 _pairs(run, metric)
     if len(run.metrics) > 1 and len(run.methods) > 1:
+        _overview(run, board)
         _agreement(run)
 
 
@@ -45,8 +41,8 @@ def _leaderboard(rows: pandas.DataFrame) -> None:
     if known.empty:
         st.warning("No image has a value of this metric; below is why.")
     else:
-        wide(
-            intervals_svg(
+        st.html(
+            runs_charts.intervals(
                 [method_title(str(one)) for one in known["method"]],
                 known["mean"].to_numpy(),
                 known["low"].to_numpy(),
@@ -69,13 +65,6 @@ def _leaderboard(rows: pandas.DataFrame) -> None:
             "high": st.column_config.NumberColumn("To", format="%.4g"),
             "median": st.column_config.NumberColumn("Median", format="%.4g"),
         },
-    )
-
-
-def wide(svg: str) -> None:
-    """A drawing that is moved sideways where a screen is narrow, rather than shrunk."""
-    st.html(
-        f'<div tabindex="0" role="group" aria-label="Chart" style="overflow-x:auto">{svg}</div>'
     )
 
 
@@ -102,11 +91,12 @@ def _ranks(run: cam.Run, metric: str) -> None:
         st.info("Too few images have a value of every method for ranks.")
         return
     ranks = {method_title(key): rank for key, rank in found["ranks"].items()}
-    wide(ranks_svg(ranks, found["critical_difference"]))
+    st.html(runs_charts.ranks(ranks, found["critical_difference"]))
     sure = ""
     if not math.isnan(found["p"]):
         verdict = "differ" if found["p"] < 0.05 else "may be alike"
-        sure = f"Friedman's test says that the methods {verdict} (χ² = {found['statistic']:.3g}, p {shown_p(found['p'])}). "
+        told = f"χ² = {found['statistic']:.3g}, p {shown_p(found['p'])}"
+        sure = f"Friedman's test says that the methods {verdict} ({told}). "
     small(
         f"{sure}On each of {found['n']:,} images the methods are ranked, 1 the best; these are "
         "the averages. Methods joined by a bar differ by less than the critical difference "
@@ -152,7 +142,8 @@ def _agreement(run: cam.Run) -> None:
     table = ask(run, "agreement")
     counts = table.attrs["n"].to_numpy()
     titles = [metric_title(str(one)) for one in table.index]
-    told = table.set_axis(titles, axis=0).set_axis(titles, axis=1).rename_axis("Metric")
+    # Without the counts beside it, which cannot be sent to the browser.
+    told = pandas.DataFrame(table.to_numpy(), titles, titles).rename_axis("Metric")
     st.dataframe(
         told.reset_index(),
         hide_index=True,
@@ -161,6 +152,6 @@ def _agreement(run: cam.Run) -> None:
     )
     small(
         "Kendall's τ between the orders in which two metrics put the methods, image by image: 1 "
-        f"the same order, 0 unrelated, −1 the opposite. Over {counts.min():,} to "
-        f"{counts.max():,} images."
+        f"the same order, 0 unrelated, −1 the opposite. Over at least "
+        f"{counts.min():,} images."
     )

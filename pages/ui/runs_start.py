@@ -204,9 +204,9 @@ def _costs(call: Call, count: int) -> None:
             return
         if found is not None:
             st.markdown(
-                f"**About {duration(found.seconds)}** for {count:,} images: "
-                f"{found.forwards:,} forward passes and {found.seconds / count:.2g} s each, as "
-                "measured here just now. Images that share a batch take less."
+                f"**About {duration(found.seconds)}** for {count:,} images, "
+                f"{found.seconds / count:.2g} s each, as measured here just now. Images that share "
+                "a batch take less."
             )
 
 
