@@ -23,8 +23,9 @@ from cam.errors import (
     RunError,
     TargetError,
 )
-from cam.evaluate.evaluate import evaluate
+from cam.evaluate.evaluate import evaluate, resume
 from cam.evaluate.run import Run
+from cam.evaluate.states import RunState, runs
 from cam.images import load_image, sample, samples
 from cam.methods import (  # noqa: F401 (they register the methods)
     activation_cam,
@@ -95,6 +96,7 @@ __all__ = [
     "Progress",
     "Run",
     "RunError",
+    "RunState",
     "Scores",
     "TargetError",
     "__version__",
@@ -110,6 +112,8 @@ __all__ = [
     "metrics",
     "model_names",
     "overlay",
+    "resume",
+    "runs",
     "sample",
     "samples",
     "targets",

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -41,6 +42,21 @@ class Item:
     path: str | None = None
 
 
+@dataclass(frozen=True)
+class DataOrigin:
+    """The arguments of :func:`cam.dataset` that open a data set again.
+
+    Attributes:
+        source: "photo-grid", or an absolute path.
+        options: Those that were given.
+        limit: Of :meth:`Dataset.limit`; None: all items.
+    """
+
+    source: str
+    options: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+
+
 class Dataset(ABC):
     """Items in a fixed order.
 
@@ -49,12 +65,14 @@ class Dataset(ABC):
         labels: Its classes' names, sorted; empty where its targets are a model's indices or none.
         has_masks: Whether its items know where their class is.
         refused: (name, reason) of what was found but cannot be an item at all.
+        origin: What opens it again; None for data in memory.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     has_masks: bool = False
     refused: tuple[tuple[str, str], ...] = ()
+    origin: DataOrigin | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -93,7 +111,10 @@ class Dataset(ABC):
         total = len(self)
         if count >= total:
             return self
-        return Part(self, [number * total // count for number in range(count)])
+        part = Part(self, [number * total // count for number in range(count)])
+        if self.origin is not None and self.origin.limit is None:
+            part.origin = replace(self.origin, limit=count)
+        return part
 
 
 class Part(Dataset):
@@ -158,7 +179,12 @@ class Files(Dataset):
         root: The folder that the entries' paths are relative to.
         entries: In the order of the items.
         refused: (name, reason) of what cannot be an entry.
+
+    Attributes:
+        roots: Folders that every file must lie in, whatever links and lists say; None: anywhere.
     """
+
+    roots: tuple[Path, ...] | None = None
 
     def __init__(
         self,
@@ -187,6 +213,10 @@ class Files(Dataset):
         """Read the picture and draw its mask; see :meth:`Dataset.__getitem__`."""
         entry = self._entries[index]
         path = self.root / entry.path
+        if self.roots is not None:
+            own = getattr(entry.truth, "path", None)
+            for one in (path, *([Path(own)] if own else [])):
+                require_inside(one, self.roots)
         image = read_image(path, entry.path).image
         mask = entry.truth.mask(image.size) if entry.truth is not None else None
         boxes = entry.truth.boxes if entry.truth is not None else ()
@@ -285,6 +315,28 @@ def require_size(annotated: tuple[int, int] | None, found: tuple[int, int]) -> N
             f"its annotation is for {annotated[0]} × {annotated[1]} pixels, but the picture has "
             f"{found[0]} × {found[1]}"
         )
+
+
+def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
+    """Follow a path to where it leads, and refuse it if that is in none of the folders.
+
+    It is refused in the same words whether or not there is something outside.
+
+    Returns:
+        The path without links and without ``..``.
+
+    Raises:
+        DataError: It leads outside.
+    """
+    try:
+        found = Path(path).expanduser().resolve()
+        if any(found.is_relative_to(root.resolve()) for root in roots):
+            return found
+    except (OSError, RuntimeError, ValueError):
+        # A loop of links, a name that is too long, a NUL in it: it leads nowhere.
+        pass
+    allowed = ", ".join(map(str, roots)) or "none"
+    raise DataError(f"{str(path)!r} lies outside of the folders that are allowed here ({allowed})")
 
 
 def digest(*facts: object) -> str:

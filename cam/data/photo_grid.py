@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from cam.data.dataset import Box, Dataset, Item, digest
+from cam.data.dataset import Box, DataOrigin, Dataset, Item, digest
 from cam.errors import DataError
 from cam.images import sample
 
@@ -77,6 +77,7 @@ class PhotoGrid(Dataset):
                 )
         self.size, self.n, self.seed = size, n, seed
         self.name = "photo-grid"
+        self.origin = DataOrigin("photo-grid", {"size": size, "n": n, "seed": seed})
 
     def __len__(self) -> int:
         """How many mosaics there are."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cam.data.coco import open_coco
-from cam.data.dataset import Dataset
+from cam.data.dataset import DataOrigin, Dataset
 from cam.data.folder import open_csv, open_folder
 from cam.data.pet import is_pet, open_pet
 from cam.data.photo_grid import PhotoGrid
@@ -44,7 +44,14 @@ def dataset(source: object, **options: Any) -> Dataset:
     for name in options:
         if name not in known:
             raise DataError(f"there is no option {name!r} here; {nearest(name, known)}")
-    return opener(*where, **options)
+    found = opener(*where, **options)
+    if where and isinstance(where[0], Path):
+        plain = {
+            name: str(Path(value).absolute()) if name == "images" and value is not None else value
+            for name, value in options.items()
+        }
+        found.origin = DataOrigin(str(where[0].absolute()), plain)
+    return found
 
 
 def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]:

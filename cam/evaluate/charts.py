@@ -6,6 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 WIDTH, LEFT, RIGHT, ROW = 760, 220, 40, 24
+# In the ink of the page that they stand on, light or dark.
+INK = "stroke='currentColor'"
+GRID = f"{INK} stroke-opacity='.15'"
+FAINT = f"{INK} stroke-opacity='.4'"
+PALE = "fill-opacity='.75'"
 
 
 def intervals_svg(
@@ -24,12 +29,9 @@ def intervals_svg(
     parts = [_open(height, "means with 95 % intervals")]
     for value in np.linspace(first, last, 5):
         x = at(float(value))
+        parts.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='4' y2='{height - 24}' {GRID}/>")
         parts.append(
-            f"<line x1='{x:.1f}' x2='{x:.1f}' y1='4' y2='{height - 24}' stroke='#e4e8ee'/>"
-        )
-        parts.append(
-            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' fill='#55606e'>"
-            f"{value:.3g}</text>"
+            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' {PALE}>{value:.3g}</text>"
         )
     for place, name in enumerate(names):
         y = 16 + ROW * place
@@ -50,15 +52,15 @@ def ranks_svg(ranks: dict[str, float], critical: float) -> str:
     def at(rank: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (rank - 1) / (top - 1)
 
-    bars = _bars([rank for _, rank in ordered], critical)
+    bars = alike([rank for _, rank in ordered], critical)
     start = 40 + 8 * len(bars)
     height = start + ROW * len(ordered) + 8
     parts = [_open(height, "average ranks with the critical difference")]
-    parts.append(f"<line x1='{at(1):.1f}' x2='{at(top):.1f}' y1='24' y2='24' stroke='#1d2733'/>")
+    parts.append(f"<line x1='{at(1):.1f}' x2='{at(top):.1f}' y1='24' y2='24' {INK}/>")
     for number in range(1, top + 1):
         parts.append(
-            f"<line x1='{at(number):.1f}' x2='{at(number):.1f}' y1='19' y2='24' stroke='#1d2733'/>"
-            f"<text x='{at(number):.1f}' y='14' text-anchor='middle' fill='#55606e'>{number}</text>"
+            f"<line x1='{at(number):.1f}' x2='{at(number):.1f}' y1='19' y2='24' {INK}/>"
+            f"<text x='{at(number):.1f}' y='14' text-anchor='middle' {PALE}>{number}</text>"
         )
     for number, (first, last) in enumerate(bars):
         y = 34 + 8 * number
@@ -69,14 +71,14 @@ def ranks_svg(ranks: dict[str, float], critical: float) -> str:
     for place, (name, rank) in enumerate(ordered):
         x, y = at(rank), start + ROW * place + 8
         parts.append(
-            f"<path d='M{x:.1f} 24 V{y} H{LEFT - 6}' fill='none' stroke='#9aa5b1'/>"
+            f"<path d='M{x:.1f} 24 V{y} H{LEFT - 6}' fill='none' {FAINT}/>"
             f"<text x='{LEFT - 12}' y='{y + 4}' text-anchor='end'>{html.escape(name)} "
             f"{rank:.2f}</text>"
         )
     return "".join([*parts, "</svg>"])
 
 
-def _bars(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
+def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
     """The longest stretches of sorted ranks that lie within the critical difference."""
     found: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):
@@ -89,5 +91,6 @@ def _bars(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
 def _open(height: int, title: str) -> str:
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}' "
-        f"viewBox='0 0 {WIDTH} {height}' role='img' font-size='13'><title>{title}</title>"
+        f"viewBox='0 0 {WIDTH} {height}' role='img' font-size='13' "
+        f"fill='currentColor'><title>{title}</title>"
     )

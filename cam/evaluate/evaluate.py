@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cam.data.dataset import Dataset
 from cam.data.source import dataset
 from cam.errors import Cancelled, InputError, RunError, nearest
+from cam.evaluate.call import Call
 from cam.evaluate.local import Engine, Report, run_local
 from cam.evaluate.plan import Metric, Plan, differences, make_plan
 from cam.evaluate.run import Run
@@ -122,6 +124,37 @@ def evaluate(
     return Run(store)
 
 
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    model: Model | None = None,
+    data: Dataset | None = None,
+    engine: str = "local",
+    progress: Report | None = None,
+) -> Run:
+    """Go on with a run whose folder says how it was started, wherever that was.
+
+    Args:
+        path: The run's folder.
+        model: The run's model if it is loaded already, or if its weights were random.
+        data: The run's data if they are opened already, without the limit.
+        engine: As of :func:`evaluate`, and so are the rest and the errors.
+        progress: As of :func:`evaluate`.
+
+    Raises:
+        RunError: There is no run, or its model or data were in memory and are not given.
+    """
+    call = Run.open(path).call
+    return evaluate(
+        call.load_model() if model is None else model,
+        call.open_data() if data is None else data,
+        out=path,
+        engine=engine,
+        progress=progress,
+        **call.arguments(),
+    )
+
+
 def _new(path: Path, plan: Plan) -> Store:
     # A start that was killed may have left these, and nothing else.
     others = [one.name for one in path.iterdir() if not one.name.startswith(".writing-")]
@@ -148,8 +181,10 @@ def _same(path: Path, plan: Plan) -> Store:
 
 def _notes(plan: Plan) -> dict[str, Any]:
     """Where a run was made: worth knowing, and no part of what determines it."""
+    call = Call.of_plan(plan)
     return {
         "data": plan.data.name,
+        "call": call and call.facts(),
         "refused": [list(one) for one in plan.data.refused],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": socket.gethostname(),

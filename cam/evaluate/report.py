@@ -14,7 +14,8 @@ from PIL import Image
 from cam.errors import RunError
 from cam.evaluate.charts import intervals_svg, ranks_svg
 from cam.evaluate.clusters import clusters_told
-from cam.evaluate.run import Run, RunImage
+from cam.evaluate.images import RunImage
+from cam.evaluate.run import Run
 from cam.files import replace_file
 from cam.methods.registry import methods as known_methods
 from cam.render import overlay

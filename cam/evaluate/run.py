@@ -1,16 +1,17 @@
 """A run that is read: scores, leaderboard, images, failures, costs."""
 
-import io
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from cam.errors import RunError, nearest
-from cam.evaluate import clusters, statistics
+from cam.evaluate import clusters, images, statistics
+from cam.evaluate.call import Call
+from cam.evaluate.images import RunImage
 from cam.evaluate.query import query
 from cam.evaluate.store import Store
 
@@ -34,23 +35,6 @@ NAMED = "method::methods AS method, metric::metrics AS metric"
 STATUS = "status::statuses AS status"
 
 
-@dataclass(frozen=True, eq=False)
-class RunImage:
-    """What a run knows of one item.
-
-    Attributes:
-        facts: Number, id, path, target, label, prediction, confidence, and why it was skipped.
-        scores: A DataFrame of method, metric, value, status, reason.
-        heatmaps: Method → (side, side) float32 in [0, 1]; empty where none were kept.
-        picture: What the model saw, small; None where none was kept.
-    """
-
-    facts: dict[str, Any]
-    scores: "pandas.DataFrame"
-    heatmaps: dict[str, np.ndarray]
-    picture: Image.Image | None
-
-
 class Run:
     """A run's folder, finished or not; nothing is written to it.
 
@@ -58,10 +42,12 @@ class Run:
         store: The folder.
         config: Everything that determined the result.
         notes: Where it was made.
+        parts: What :meth:`only` kept.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, parts: Mapping[str, str] | None = None) -> None:
         self.store = store
+        self.parts = dict(parts or {})
         self.config: dict[str, Any] = store.facts["config"]
         self.notes: dict[str, Any] = store.facts.get("notes", {})
 
@@ -106,6 +92,30 @@ class Run:
     def directions(self) -> dict[str, int]:
         """Metric → +1 where higher is better, else -1."""
         return {one["key"]: one["direction"] for one in self.config["metrics"]}
+
+    @property
+    def call(self) -> Call:
+        """What starts it again.
+
+        Raises:
+            RunError: Its model or its data were in memory.
+        """
+        return Call.of_facts(self.notes.get("call") or {})
+
+    def only(self, parts: Mapping[str, str]) -> "Run":
+        """The same run as if it had these images only: every table and test is of them.
+
+        Args:
+            parts: "class", "correct" or "confidence" → one of the groups that
+                :meth:`leaderboard` names.
+
+        Raises:
+            RunError: It cannot be taken apart so.
+        """
+        for by in parts:
+            if by not in BY:
+                raise RunError(f"a run cannot be taken apart by {by!r}; {nearest(by, BY)}")
+        return Run(self.store, {**self.parts, **parts})
 
     def scores(self) -> "pandas.DataFrame":
         """One row an image, method and metric, in that order.
@@ -281,46 +291,31 @@ class Run:
             Columns ``method``, ``end`` ("best" or "worst"), ``place`` from 1, ``item``, ``id``,
             ``value``, ``label`` and ``predicted_label``.
         """
-        direction = self.directions[metric]
-        return self.query(
-            f"""
-            WITH ordered AS (
-                SELECT method::methods AS method, item, value,
-                       row_number() OVER (PARTITION BY method ORDER BY value * {-direction}, item)
-                       AS from_best,
-                       row_number() OVER (PARTITION BY method ORDER BY value * {direction}, item)
-                       AS from_worst
-                FROM scores WHERE metric = ? AND status = 'ok'
-            ), chosen AS (
-                SELECT method, 'best' AS end, from_best AS place, item, value FROM ordered
-                WHERE from_best <= {count}
-                UNION ALL
-                SELECT method, 'worst', from_worst, item, value FROM ordered
-                WHERE from_worst <= {count} AND from_best > {count}
-            )
-            SELECT c.*, id, label, predicted_label FROM chosen c JOIN items USING (item)
-            ORDER BY method, c.end, place
-            """,
-            [metric],
-        )
+        return images.extremes(self, metric, count)
+
+    def ordered(
+        self,
+        metric: str,
+        method: str,
+        *,
+        worst: bool = False,
+        start: int = 0,
+        count: int = 12,
+    ) -> "pandas.DataFrame":
+        """The images with a value, the best first or the worst first, ``count`` from ``start`` on.
+
+        Returns:
+            Columns ``item``, ``id``, ``value``, ``label``, ``predicted_label``, ``correct`` and
+            ``confidence``.
+
+        Raises:
+            RunError: The run has no such metric or method.
+        """
+        return images.ordered(self, metric, method, worst, start, count)
 
     def pictures(self, numbers: list[int]) -> dict[int, RunImage]:
         """:meth:`image` for several at once, without their scores."""
-        several = sorted({int(number) for number in numbers})
-        facts = self.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
-        maps = self.query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
-        found = self.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
-        jpegs = dict(zip(found["item"], found["jpeg"], strict=True))
-        images = {}
-        for number in several:
-            own = maps[maps["item"] == number]
-            images[number] = RunImage(
-                _plain(facts[facts["item"] == number]),
-                own.iloc[:0],
-                {row.method: _heatmap(row.heatmap, row.side) for row in own.itertuples()},
-                Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
-            )
-        return images
+        return images.pictures(self, numbers)
 
     def costs(self) -> "pandas.DataFrame":
         """What each method took, and each metric of its maps.
@@ -423,20 +418,5 @@ class Run:
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Ask DuckDB; the tables are views of the shards' files."""
-        return query(self.store, self.methods, self.metrics, sql, parameters)
-
-
-def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
-    """One row as a mapping, with None for what is missing."""
-    import pandas
-
-    return {
-        key: None if pandas.isna(value) else value
-        for key, value in row.astype(object).iloc[0].items()
-    }
-
-
-def _heatmap(levels: bytes, side: int) -> np.ndarray:
-    flat = np.frombuffer(levels, np.uint8).astype(np.float32)
-    found: np.ndarray = flat.reshape(side, side) / 255
-    return found
+        chosen = {BY[by]: part for by, part in self.parts.items()}
+        return query(self.store, self.methods, self.metrics, sql, parameters, chosen)

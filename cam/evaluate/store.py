@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cam.errors import RunError
 
@@ -32,6 +32,7 @@ TABLES = ("scores", "items", "costs", "maps", "pictures")
 BLOCK_ROWS = 1_000_000
 BLOCK_SHARDS = 256
 _WRITING = ".writing-"
+_LOCK_TRIES = 5
 
 Range = tuple[int, int]
 
@@ -204,7 +205,7 @@ def locked(path: Path) -> Iterator[None]:
         file = (path / "lock").open("a+", encoding="utf-8")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
@@ -223,6 +224,16 @@ def locked(path: Path) -> Iterator[None]:
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
         yield
+
+
+def _take(file: TextIO) -> None:
+    """Lock a file; one who only looks whether it is locked holds it for less than a moment."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

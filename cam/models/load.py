@@ -17,7 +17,7 @@ from torch import nn
 from cam.errors import CheckpointError, ModelError, nearest
 from cam.models.checkpoint import load_weights
 from cam.models.labels import read_labels
-from cam.models.model import Model
+from cam.models.model import Model, ModelOrigin
 from cam.models.preprocessing import Transform, standard_transform
 
 BUNDLED = "efficientnet_lite0"
@@ -75,6 +75,11 @@ def load_model(
             told = f"{Path(labels).name} names" if _is_path(labels) else "labels names"
             raise ModelError(f"{told} {len(names)} classes, but the model has {classes}")
         model.labels = names
+    model.origin = ModelOrigin(
+        name,
+        weights if weights is None or weights == "DEFAULT" else str(Path(weights).absolute()),
+        str(Path(labels).absolute()) if _is_path(labels) else names,
+    )
     model.module.eval()
     try:
         return model.to(device) if device is not None else model

@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -15,6 +16,21 @@ from cam.models.layers import LayerInfo, Layers, feature_layers, resolve_layers
 from cam.models.preprocessing import Transform, mean_and_std, seen_part, standard_transform
 from cam.models.preset import preset_layers
 from cam.models.state import device_of, evaluation_mode, original_module
+
+
+@dataclass(frozen=True)
+class ModelOrigin:
+    """The arguments of :func:`cam.load_model` that load a model again.
+
+    Attributes:
+        name: As it was asked for.
+        weights: "DEFAULT", None for random ones, or a file's absolute path.
+        labels: None, a file's absolute path, or the names.
+    """
+
+    name: str
+    weights: str | None
+    labels: str | tuple[str, ...] | None
 
 
 class Model:
@@ -48,6 +64,8 @@ class Model:
         self.transform = transform or standard_transform()
         self.labels = tuple(labels) if labels is not None else None
         self.name = name or type(self.module).__name__
+        # Only what was loaded by name can be loaded again.
+        self.origin: ModelOrigin | None = None
         self._layers = (
             tuple(found for found, _ in resolve_layers(self.module, layers))
             if layers is not None

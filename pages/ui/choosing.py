@@ -8,7 +8,7 @@ import streamlit as st
 import cam
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
-from pages.ui import controls, resources
+from pages.ui import controls, resources, run_pictures
 from pages.ui.resources import Picture
 
 
@@ -56,7 +56,9 @@ def look(picture: Picture, name: str, trained: bool) -> Subject | None:
 
 
 def choose_picture() -> Picture | None:
-    """A sample or an upload; the upload wins while there is one."""
+    """A sample or an upload; the upload wins while there is one, and a run's picture over both."""
+    if run_pictures.asked():
+        return run_pictures.choose()
     names = list(SAMPLES)
     controls.check_link("sample", "sample photo", controls.SAMPLE_TITLES.values())
     sample = st.pills(

@@ -207,6 +207,7 @@ def model_and_photo(model: str, trained: bool, picture: Picture) -> str:
     source = picture.photo.name
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
+    image = picture.code or image
     seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
     weights = "" if trained else ", weights=None"
     return (

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import streamlit as st
@@ -96,10 +96,18 @@ class Jobs:
     """The jobs of all visitors: few at once, the latest results kept."""
 
     def __init__(self, workers: int = WORKERS, kept: int = KEPT) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="cam-job")
+        self._waiting: SimpleQueue[Job] = SimpleQueue()
+        # Not an executor, whose threads an ending server would wait for, and a run takes hours.
+        for number in range(workers):
+            name = f"cam-job_{number}"
+            threading.Thread(target=self._carry_out, name=name, daemon=True).start()
         self._kept = kept
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
         self._lock = threading.Lock()
+
+    def _carry_out(self) -> None:
+        while True:
+            self._waiting.get().run()
 
     def find(self, key: Hashable) -> Job | None:
         """The job of that key, if there is one."""
@@ -113,7 +121,7 @@ class Jobs:
             if job is None or job.cancelled or not (job.done.is_set() or job.wanted):
                 job = self._jobs[key] = Job(work, lasting)
                 job.ask(visitor)
-                self._pool.submit(job.run)
+                self._waiting.put(job)
             job.ask(visitor)
             self._jobs.move_to_end(key)
             ended = [old for old, one in self._jobs.items() if one.done.is_set() and one is not job]

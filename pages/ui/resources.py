@@ -39,10 +39,11 @@ SMALLEST_SIDE = 224
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A photo with the hash of its content."""
+    """A photo with the hash of its content, and the Python that reads it where that is known."""
 
     photo: Photo
     digest: str
+    code: str | None = None
 
 
 @dataclass(frozen=True)

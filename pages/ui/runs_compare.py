@@ -1,0 +1,121 @@
+"""Two runs against each other, and a run taken home: CSV, Parquet, a report."""
+
+import shlex
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+import cam
+from cam.evaluate.compare import NOISE, compare
+from cam.evaluate.report import report_html
+from pages.ui import controls
+from pages.ui.runs_read import method_title, metric_title, open_run
+from pages.ui.steps import small
+
+NUMBERS = ("before", "after", "difference", "low", "high", "p", "holm")
+PARQUET = "application/vnd.apache.parquet"
+
+
+def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
+    """What changed from another run to this one."""
+    others = [one for one in names if one != name]
+    st.markdown(
+        "Two checkpoints, two versions of a model or of the data's labels: the same images in both "
+        "runs are compared one by one, so small changes show, and noise is told as noise."
+    )
+    if not others:
+        st.info("There is no other run to compare with yet.")
+        return
+    controls.check_link("before", "run", others)
+    before = st.selectbox(f"From this run to {name}", others, key="before", bind="query-params")
+    try:
+        other = open_run(before).only(run.parts)
+        table = compare(other, run)
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        return
+    images = table.attrs["images"]
+    changed = table.attrs["configuration"]
+    counts = table["verdict"].value_counts()
+    told = ", ".join(
+        f"{counts[one]} {word}"
+        for one, word in (("better", "better"), ("worse", "worse"), ("noise", "within noise"))
+        if one in counts
+    )
+    st.markdown(
+        f"**{told}**, of {len(table)} pairs of method and metric. {images['common']:,} images are "
+        f"in both, {images['only_before']:,} only before, {images['only_after']:,} only after; "
+        f"{images['predicted_differently']:,} are predicted differently."
+    )
+    number = st.column_config.NumberColumn(format="%.4g")
+    st.dataframe(
+        table.assign(
+            method=[method_title(str(one)) for one in table["method"]],
+            metric=[metric_title(str(one)) for one in table["metric"]],
+        )[["verdict", *[one for one in table.columns if one != "verdict"]]],
+        hide_index=True,
+        width="stretch",
+        column_config=dict.fromkeys(NUMBERS, number),
+    )
+    small(
+        "Better or worse is said where Wilcoxon's signed-rank test, corrected for all rows (holm), "
+        f"is below {NOISE}; low and high hold the mean difference with 95 % confidence."
+    )
+    st.markdown(
+        "**What differs between the runs:** "
+        + ("; ".join(f"`{one}`" for one in changed) or "nothing of what determines them")
+    )
+    st.code(
+        shlex.join(["python", "-m", "cam", "diff", str(other.path), str(run.path)]), language="bash"
+    )
+
+
+def show_export(run: cam.Run, name: str) -> None:
+    """Downloads; each is made when it is asked for."""
+    st.markdown(
+        "**The report** is one page that opens without a network: leaderboards, ranks, agreement, "
+        "the best and worst images with their heatmaps, costs, and the configuration. "
+        "**The scores** have a row an image, method and metric."
+    )
+    with st.container(horizontal=True):
+        for label, ending, kind, make in (
+            ("Report", "html", "text/html", lambda: report_html(run).encode()),
+            ("Scores as CSV", "csv", "text/csv", _exported(run, "csv")),
+            ("Scores as Parquet", "parquet", PARQUET, _exported(run, "parquet")),
+        ):
+            st.download_button(
+                label,
+                make,
+                f"{name}.{ending}",
+                kind,
+                key=f"download-{ending}",
+                on_click="ignore",
+                icon=":material/download:",
+            )
+    st.markdown("The same from Python, and from the command line:")
+    path = str(run.path)
+    only = f".only({run.parts!r})" if run.parts else ""
+    st.code(
+        "import cam\nfrom cam.evaluate.report import write_report\n\n"
+        f"run = cam.Run.open({path!r}){only}\n"
+        "print(run.leaderboard())\n"
+        'run.export("scores.parquet")\n'
+        'write_report(run, "report.html")\n',
+        language="python",
+    )
+    st.code(f"python -m cam report {shlex.quote(path)} --out report.html", language="bash")
+    try:
+        st.markdown("And the run itself, which goes on where it was if it was stopped:")
+        st.code(run.call.command(path), language="bash", wrap_lines=True)
+    except cam.CamError as error:
+        small(controls.sentence(error))
+
+
+def _exported(run: cam.Run, ending: str) -> Callable[[], bytes]:
+    def make() -> bytes:
+        with tempfile.TemporaryDirectory(prefix="cam-export-") as folder:
+            return run.export(Path(folder) / f"scores.{ending}").read_bytes()
+
+    return make

@@ -1,0 +1,127 @@
+"""Runs in the background of the server: started, watched, cancelled, resumed.
+
+A run belongs to its folder and not to a visitor: it goes on when every browser is closed, whoever
+cancels it cancels it for all, and a server that is killed leaves a folder to go on with.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+import cam
+from cam.evaluate.call import Call
+from cam.evaluate.local import RunProgress
+from cam.evaluate.states import RunState, runs
+from pages.ui import jobs, resources, roots
+
+# The only one who asks for a run, so that leaving it ends it.
+_ASKER = "runs"
+FINISHED, STOPPED, RUNNING = "finished", "stopped", "running"
+WAITING, DAMAGED, FAILED = "waiting", "damaged", "failed"
+
+
+class Runner:
+    """The runs that this server carries out, one at a time."""
+
+    def __init__(self) -> None:
+        self.jobs = jobs.Jobs(workers=1)
+        self.progress: dict[Path, RunProgress] = {}
+        self.asked: dict[Path, jobs.Job] = {}
+
+    def start(self, path: Path, work: Callable[[Callable[[RunProgress], bool]], object]) -> None:
+        """Carry out a run, after those that wait already."""
+        key = ("run", path)
+        self.jobs.forget(key)
+        self.progress.pop(path, None)
+
+        def carried(tell: jobs.Tell) -> object:
+            def report(progress: RunProgress) -> bool:
+                self.progress[path] = progress
+                return tell(progress.done / max(progress.total, 1))
+
+            return work(report)
+
+        self.asked[path] = self.jobs.ask(key, carried, _ASKER, lasting=True)
+
+    def cancel(self, path: Path) -> None:
+        """End it after the images that are being measured."""
+        job = self.asked.get(path)
+        if job is not None:
+            job.leave(_ASKER)
+
+    def forget(self, path: Path) -> None:
+        """Do not speak of its error any more."""
+        self.asked.pop(path, None)
+        self.jobs.forget(("run", path))
+
+
+@st.cache_resource(show_spinner=False)
+def runner() -> Runner:
+    """The server's."""
+    return Runner()
+
+
+def model_of(call: Call) -> cam.Model:
+    """A run's model, the shared one where it is one that the pages know.
+
+    Raises:
+        CamError: It cannot be loaded.
+    """
+    if call.model.labels is None and call.model.weights in ("DEFAULT", None):
+        return resources.model(call.model.name, call.model.weights is not None)
+    return call.load_model()
+
+
+def start(path: Path, call: Call) -> None:
+    """Start a new run.
+
+    Raises:
+        CamError: There is one already, or its model or data cannot be had.
+    """
+    if (path / "run.json").exists() or mine(path):
+        raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
+    model, data = model_of(call), roots.open_data(call.data)
+    runner().start(
+        path,
+        lambda report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
+    )
+
+
+def resume(path: Path) -> None:
+    """Go on with a run, whoever started it.
+
+    Raises:
+        CamError: It does not say how it was started, or its model or data cannot be had.
+    """
+    call = cam.Run.open(path).call
+    model, data = model_of(call), roots.open_data(call.data)
+    runner().start(path, lambda report: cam.resume(path, model=model, data=data, progress=report))
+
+
+def states() -> list[tuple[RunState, str, str | None]]:
+    """Every run: what its folder says, what it is doing, and what went wrong with it.
+
+    Raises:
+        RunError: The folder of runs cannot be read.
+    """
+    found = {one.path: one for one in runs(roots.runs_folder())}
+    asked = runner().asked
+    new = [RunState(path, WAITING) for path in asked if path not in found]
+    return [(one, *_doing(one, asked.get(one.path))) for one in [*new, *found.values()]]
+
+
+def _doing(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
+    if job is not None and not job.done.is_set():
+        return (WAITING if job.begun is None else RUNNING), None
+    error = None if job is None or job.cancelled else job.error
+    told = str(error) if isinstance(error, cam.CamError) else error and type(error).__name__
+    if state.total == 0 and state.problem is None:
+        return FAILED, told or "it was cancelled before its first image"
+    return state.state, state.problem or (told if state.state == STOPPED else None)
+
+
+def mine(path: Path) -> bool:
+    """Whether this server carries it out."""
+    job = runner().asked.get(path)
+    return job is not None and not job.done.is_set()

@@ -1,0 +1,119 @@
+"""The list of runs: what each is doing, Cancel, Resume, Open."""
+
+from html import escape
+
+import streamlit as st
+
+import cam
+from cam.evaluate.states import RunState
+from cam.wording import duration
+from pages.ui import controls, roots, runs_jobs
+from pages.ui.charts import CHOSEN, OTHERS
+from pages.ui.runs_jobs import DAMAGED, FAILED, FINISHED, RUNNING, STOPPED, WAITING
+
+SHOWN = 6
+POLL_SECONDS = 1.0
+
+
+def show_runs(found: list[tuple[RunState, str, str | None]]) -> None:
+    """All runs; while one is being carried out they are drawn again every second."""
+    live = any(doing in (RUNNING, WAITING) for _, doing, _ in found)
+    draw = st.fragment(_draw, run_every=POLL_SECONDS if live else None)
+    draw(live)
+
+
+def _draw(was_live: bool) -> None:
+    try:
+        found = runs_jobs.states()
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        return
+    if was_live and not any(doing in (RUNNING, WAITING) for _, doing, _ in found):
+        # The last one ended: the rest of the page has new results, and polling can stop.
+        st.rerun()
+    everything = len(found) <= SHOWN or st.session_state.get("all_runs", False)
+    for state, doing, problem in found if everything else found[:SHOWN]:
+        with st.container(border=True):
+            _row(state, doing, problem)
+    if len(found) > SHOWN:
+        st.toggle(f"Show all {len(found)} runs", key="all_runs")
+
+
+def _row(state: RunState, doing: str, problem: str | None) -> None:
+    left, right = st.columns([5, 3], vertical_alignment="center")
+    with left:
+        st.html(_told(state, doing))
+    with right, st.container(horizontal=True, horizontal_alignment="right"):
+        name = state.name
+        if doing in (RUNNING, WAITING) and runs_jobs.mine(state.path):
+            st.button(
+                "Cancel",
+                key=f"cancel {name}",
+                icon=":material/stop:",
+                on_click=runs_jobs.runner().cancel,
+                args=(state.path,),
+            )
+        if doing == STOPPED and st.button(
+            "Resume", key=f"resume {name}", icon=":material/play_arrow:"
+        ):
+            _resume(name)
+        if doing == FAILED and st.button("Dismiss", key=f"dismiss {name}"):
+            runs_jobs.runner().forget(state.path)
+            st.rerun()
+        if state.done and st.button(
+            "Results", key=f"open {name}", on_click=_open, args=(name,), icon=":material/bar_chart:"
+        ):
+            st.rerun()
+    if problem:
+        st.error(controls.sentence(problem))
+
+
+def _open(name: str) -> None:
+    st.session_state["run"] = name
+
+
+def _resume(name: str) -> None:
+    try:
+        runs_jobs.resume(roots.run_path(name))
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        return
+    st.rerun()
+
+
+def _told(state: RunState, doing: str) -> str:
+    """One run as HTML: name, state, a bar, and how fast it goes."""
+    done, total, speed, left = state.done, state.total, state.images_per_second, state.seconds_left
+    progress = runs_jobs.runner().progress.get(state.path)
+    parts = []
+    if doing == RUNNING and progress is not None and runs_jobs.mine(state.path):
+        done, total = progress.done, progress.total
+        speed, left = progress.images_per_second, progress.seconds_left
+        missing = progress.failed + progress.skipped
+        parts = [f"{missing:,} failed or skipped"]
+    if total:
+        parts.insert(0, f"{done:,} of {total:,} images")
+    if doing == RUNNING:
+        parts += [f"{speed:.2g} images/s"] if speed else ["measuring the first images"]
+        parts += [f"{duration(left)} left"] if left is not None else []
+        parts += [] if runs_jobs.mine(state.path) else [f"written by {state.holder}"]
+    words = {
+        RUNNING: "running",
+        WAITING: "waiting for another run on this server",
+        STOPPED: "stopped; it goes on where it was",
+        FINISHED: "finished",
+        DAMAGED: "damaged",
+        FAILED: "not started",
+    }
+    share = done / total if total else 0
+    colour = OTHERS if doing == FINISHED else CHOSEN
+    bar = (
+        f'<div style="height:.4rem;border-radius:.2rem;background:rgba(128,128,128,.25)">'
+        f'<div style="height:100%;border-radius:.2rem;width:{share:.1%};background:{colour}">'
+        "</div></div>"
+    )
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:.1rem .8rem;align-items:baseline">'
+        f'<b style="overflow-wrap:anywhere">{escape(state.name)}</b><span>{words[doing]}</span>'
+        f'<span style="font-size:.875rem">{escape(" · ".join(parts))}</span></div>{bar}'
+    )

@@ -1,0 +1,361 @@
+"""The logic of the page Datasets, without a browser: choices in, runs, tables and sentences out."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from streamlit.testing.v1 import AppTest
+
+import cam
+from cam.cli import main
+from cam.data.dataset import DataOrigin
+from pages.ui import roots, runs_jobs
+
+DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
+COMMAND = [
+    *("evaluate", "photo-grid", "--data-option", "size=12", "--shard-size", "4"),
+    *("--method", "gradcam", "--method", "saliency", "--baseline", "centre"),
+    *("--metric", "grid_pointing_game", "--metric", "sparseness", "--out"),
+]
+QUICK = {
+    "size": "12",
+    "run_methods": ["Grad-CAM", "Saliency map"],
+    "run_metrics": ["Grid pointing game", "Sparseness (Gini index)"],
+    "start": "true",
+}
+
+
+def page(name: str = "datasets", **query: str | list[str]) -> AppTest:
+    """The page, opened at an address."""
+    app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    app.switch_page(f"pages/{name}.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    return shown(app.run())
+
+
+def shown(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception
+    return app
+
+
+def errors(app: AppTest) -> list[str]:
+    return [one.value for one in app.error]
+
+
+def text(app: AppTest) -> str:
+    return "\n".join(str(one.value) for one in [*app.markdown, *app.info, *app.warning])
+
+
+def rows(app: AppTest) -> str:
+    """The list of runs."""
+    return "\n".join(one.proto.body for one in app.get("html") if "<b style" in one.proto.body)
+
+
+def click(app: AppTest, label: str) -> AppTest:
+    [button] = [one for one in app.button if one.label == label]
+    return shown(button.click().run())
+
+
+def scores(path: Path) -> bytes:
+    found = cam.Run.open(path).scores()
+    return found["value"].to_numpy().tobytes() + found["status"].astype(str).to_csv().encode()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """What the command line writes."""
+    out = tmp_path_factory.mktemp("made") / "made"
+    found = CliRunner().invoke(main, [*COMMAND, str(out)])
+    assert found.exit_code == 0, found.output
+    return out
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("CAM_DATA_ROOTS", raising=False)
+    runs_jobs.runner.clear()
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def copied(folder, made) -> Path:
+    shutil.copytree(made, folder / "made")
+    return folder / "made"
+
+
+def ended(path: Path) -> None:
+    assert runs_jobs.runner().asked[path].done.wait(100)
+
+
+def test_without_runs_it_invites_to_start_one(folder):
+    app = page()
+    assert "There are no runs yet" in text(app)
+    assert [one.label for one in app.button] == ["Start the run"]
+    [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
+    assert metrics.value == ["deletion", "insertion", "grid_pointing_game"]
+    assert app.text_input(key="name").value == "run-1"
+
+
+def test_the_leaderboard_has_the_means_of_the_scores(copied):
+    app = page(metric="Sparseness (Gini index)")
+    every = cam.Run.open(copied).scores()
+    mean = every[every["metric"] == "sparseness"].groupby("method", observed=True)["value"].mean()
+    table = app.dataframe[0].value.set_index("Method")
+    assert table.loc["Grad-CAM", "mean"] == pytest.approx(mean["gradcam"], rel=1e-6)
+    assert table.loc["centre (a baseline)", "mean"] == pytest.approx(mean["centre"], rel=1e-6)
+    assert (table[["Undefined", "Failed", "Skipped"]] == 0).all().all()
+    assert (table["Values"] == 12).all() and sorted(table["Rank"]) == [1, 2, 3]
+    assert "Friedman's test says that the methods differ" in text(app)
+
+
+def test_a_class_alone(copied):
+    app = page(only_class="espresso", metric="Grid pointing game")
+    run = cam.Run.open(copied)
+    items, every = run.items(), run.scores()
+    kept = every[every["item"].isin(items[items["label"] == "espresso"]["item"])]
+    kept = kept[(kept["metric"] == "grid_pointing_game") & (kept["method"] == "saliency")]
+    table = app.dataframe[0].value.set_index("Method")
+    assert table.loc["Saliency map", "Values"] == 3
+    assert table.loc["Saliency map", "mean"] == pytest.approx(kept["value"].mean(), rel=1e-6)
+
+
+def test_images_sorted_and_one_of_them(copied):
+    query = {"view": "Images", "metric": "Grid pointing game", "method": "Saliency map"}
+    app = page(**query)
+    values = cam.Run.open(copied).values("grid_pointing_game")["saliency"].sort_values()
+    names = [one.label for one in app.button if one.label.startswith("grid-")]
+    assert names == [f"grid-{item:05d}" for item in values.index]
+    app = click(app, names[0])
+    assert app.subheader[-1].value == names[0]
+    found = app.dataframe[0].value
+    row = found[(found["method"] == "Saliency map") & (found["metric"] == "Grid pointing game")]
+    assert row["value"].iloc[0] == pytest.approx(values.iloc[0])
+    assert not any(one.value == names[0] for one in click(app, "Back to all images").subheader)
+    assert "no image 99" in errors(page(item="99", **query))[0]
+    assert "which is no number" in errors(page(item="x", **query))[0]
+
+
+def test_where_the_model_looks(copied):
+    app = page(view="Where it looks")
+    assert "group" in text(app) and "eigenvalues 0" in text(app)
+    app = shown(app.selectbox(key="label").set_value("espresso").run())
+    assert "3 maps of gradcam are too few for clusters" in text(app)
+
+
+def test_a_run_against_another(copied, folder):
+    assert "no other run" in text(page(view="Against another run"))
+    shutil.copytree(copied, folder / "twin")
+    app = page(view="Against another run", run="made")
+    table = app.dataframe[0].value
+    assert (table["verdict"] == "noise").all() and (table["difference"] == 0).all()
+    assert "12 images are in both" in text(app)
+    assert "nothing of what determines them" in text(app)
+
+
+def test_the_code_of_a_run_and_the_report(copied, tmp_path, monkeypatch):
+    app = page(view="Take it home")
+    python, report, again = [one.value for one in app.code]
+    monkeypatch.chdir(tmp_path)
+    exec(python, {})
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert report.startswith("python -m cam report ")
+    assert again.split()[3:5] == ["evaluate", "photo-grid"]
+
+
+def test_states_are_told(copied, folder):
+    shutil.copytree(copied, folder / "broken")
+    (folder / "broken" / "run.json").write_text("{")
+    shutil.copytree(copied, folder / "half")
+    shutil.rmtree(next((folder / "half" / "shards").iterdir()))
+    app = page(run="made")
+    assert "damaged" in rows(app) and "finished" in rows(app) and "it goes on" in rows(app)
+    assert any("is damaged or of no run" in one for one in errors(app))
+    assert "asks for the run 'nobody', which is not here" in text(page(run="nobody"))
+
+
+# Starting, cancelling, going on
+
+
+def test_a_run_started_here_is_the_one_of_the_command_line(folder, made):
+    app = page(**QUICK)
+    app = click(app, "Start the run")
+    ended(folder / "run-1")
+    assert scores(folder / "run-1") == scores(made)
+    ours, theirs = (json.loads((one / "run.json").read_text()) for one in (folder / "run-1", made))
+    assert ours["config"] == theirs["config"]
+    app = page()
+    assert "finished" in rows(app) and "12 of 12 images" in rows(app)
+
+
+def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypatch):
+    path = folder / "run-1"
+    slow_down(monkeypatch)
+    app = click(page(**QUICK), "Start the run")
+    while runs_jobs.runner().progress.get(path) is None:
+        time.sleep(0.02)
+    click(app, "Cancel")
+    ended(path)
+    assert runs_jobs.runner().asked[path].cancelled
+    assert 0 < cam.Run.open(path).done < 12
+    assert "stopped; it goes on" in rows(page())
+    assert CliRunner().invoke(main, [*COMMAND, str(path)]).exit_code == 0
+    assert scores(path) == scores(made)
+
+
+def slow_down(monkeypatch) -> None:
+    """Leave time to cancel between two shards."""
+    from cam.evaluate import local
+
+    measure = local.measure_shard
+
+    def slowly(plan, read):
+        time.sleep(0.5)
+        return measure(plan, read)
+
+    monkeypatch.setattr(local, "measure_shard", slowly)
+
+
+def test_stopped_in_python_and_resumed_here(folder, made):
+    path = folder / "half"
+    run = cam.Run.open(made)
+    with pytest.raises(cam.Cancelled):
+        cam.evaluate(
+            run.call.load_model(),
+            run.call.open_data(),
+            out=path,
+            progress=lambda progress: progress.done < 4,
+            **run.call.arguments(),
+        )
+    click(page(), "Resume")
+    ended(path)
+    assert scores(path) == scores(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../outside", "is no name for a run"),
+        ("a/b", "is no name for a run"),
+        ("", "is no name for a run"),
+        ("made", "there is a run 'made' already"),
+        ("way", "is a link that leads out of the folder of runs"),
+    ],
+    ids=["up", "slash", "empty", "taken", "link"],
+)
+def test_names_that_do_not_do(copied, folder, tmp_path, name, says):
+    (folder / "way").symlink_to(tmp_path)
+    app = page(**QUICK)
+    app = shown(app.text_input(key="name").set_value(name).run())
+    app = click(app, "Start the run")
+    assert any(says.lower() in one.lower() for one in errors(app))
+    assert not runs_jobs.runner().asked
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(folder, monkeypatch):
+    monkeypatch.setenv("CAM_RUNS", "/proc/cam-runs")
+    click(page(**QUICK), "Start the run")
+    ended(Path("/proc/cam-runs/run-1"))
+    app = page()
+    assert any("Cannot write into '/proc/cam-runs/run-1'" in one for one in errors(app))
+    app = click(app, "Dismiss")
+    assert "There are no runs yet" in text(page())
+
+
+# Data of the operator's
+
+
+@pytest.fixture
+def pictures(folder, tmp_path, monkeypatch) -> Path:
+    root = tmp_path / "pictures"
+    for name, label in (("chelsea", "Egyptian cat"), ("coffee", "espresso")):
+        (root / "pets" / label).mkdir(parents=True)
+        cam.sample(name).save(root / "pets" / label / f"{name}.png")
+    cam.sample("rocket").save(tmp_path / "secret.png")
+    (root / "pets" / "espresso" / "link.png").symlink_to(tmp_path / "secret.png")
+    monkeypatch.setenv("CAM_DATA_ROOTS", str(root))
+    return root
+
+
+def test_a_folder_that_is_allowed(pictures, folder):
+    query = {
+        **QUICK,
+        "data": "Folder or list",
+        "source": str(pictures / "pets"),
+        "run_metrics": ["Sparseness (Gini index)"],
+    }
+    app = page(**query)
+    [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
+    assert "Grid pointing game" not in metrics.options and "Deletion" in metrics.options
+    click(app, "Start the run")
+    ended(folder / "run-1")
+    run = cam.Run.open(folder / "run-1")
+    assert (run.done, run.total) == (3, 3)
+    [problem] = run.problems().itertuples()
+    assert problem.status == "skipped" and "outside of the folders" in problem.reason
+    app = page(run="run-1")
+    assert app.dataframe[0].value["Skipped"].tolist() == [1, 1, 1]
+    items = run.items().set_index("id")["item"]
+    app = page("explore", of_run="run-1", image=str(items["Egyptian cat/chelsea.png"]))
+    assert "**Grad-CAM** for Egyptian cat" in text(app)
+    app = page("explore", of_run="run-1", image=str(items["espresso/link.png"]))
+    assert any("outside of the folders" in one for one in errors(app))
+
+
+@pytest.mark.parametrize("source", ["/etc", "{root}/../secret.png", "{root}/out", "pets"])
+def test_folders_that_are_not_allowed(pictures, tmp_path, source):
+    (pictures / "out").symlink_to(tmp_path)
+    asked = source.replace("{root}", str(pictures))
+    app = page(**QUICK | {"data": "Folder or list", "source": asked})
+    assert any("outside of the folders that are allowed here" in one for one in errors(app))
+    assert "Start the run" not in [one.label for one in app.button]
+
+
+def test_no_folder_is_allowed_unless_the_operator_says_so(folder):
+    app = page(**QUICK)
+    assert not app.selectbox or "source" not in [one.key for one in app.selectbox]
+    with pytest.raises(cam.DataError, match="allows no folders of data"):
+        roots.open_data(DataOrigin("/etc"))
+
+
+# A run's picture in Explore
+
+
+def test_a_picture_of_a_run_is_explained_in_explore(copied):
+    from pages.ui import run_pictures
+
+    run = cam.Run.open(copied)
+    link = run_pictures.link(run, "made", 5, run.image(5).facts)
+    assert link["of_run"] == "made" and link["image"] == "5"
+    assert link["target"] == run.image(5).facts["label"]
+    app = page("explore", **link)
+    assert f"**Grad-CAM** for {link['target']}" in text(app)
+    truth = cam.dataset("photo-grid", size=12)[5].image
+    picture = run_pictures._picture(str(run.path), str(run.notes["started"]), 5, run)
+    assert np.array_equal(np.asarray(picture.photo.image), np.asarray(truth))
+    names: dict = {}
+    exec(f"import cam\nfound = {picture.code}", names)
+    assert np.array_equal(np.asarray(names["found"]), np.asarray(truth))
+    app = click(app, "Choose another picture")
+    assert "**Grad-CAM** for Egyptian cat" in text(app)
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"of_run": "nobody", "image": "1"}, "There is no run in"),
+        ({"of_run": "../made", "image": "1"}, "is no name for a run"),
+        ({"of_run": "made", "image": "12"}, "The run has no image 12"),
+        ({"of_run": "made", "image": "-1"}, "is no number"),
+    ],
+    ids=["no run", "a path", "beyond", "negative"],
+)
+def test_a_link_to_a_picture_that_is_not_there(copied, query, says):
+    app = page("explore", **query)
+    assert any(says in one for one in errors(app))
