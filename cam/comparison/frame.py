@@ -27,8 +27,8 @@ def shared_view(
         heatmaps: Each (H, W) floats, of any size.
 
     Returns:
-        The part, and the heatmaps (N, H, W) float32 on the CPU, in the largest of their sizes. Where
-        they lie over the same part in the same size already, they are as they were.
+        The part, and the heatmaps (N, H, W) float32 on the CPU, in the largest of their sizes;
+        as they were, where they lie over the same part in the same size already.
 
     Raises:
         InputError: It cannot be read from a model's transform which part it keeps.

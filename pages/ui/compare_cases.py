@@ -64,7 +64,7 @@ def _layers(subject: Subject) -> list[Case]:
     layers = st.multiselect(
         "Layers",
         list(grids),
-        default=through_the_depth(subject.model),
+        placeholder="Some, through the depth",
         max_selections=MOST,
         format_func=lambda name: f"{name} ({grids[name][0]} × {grids[name][1]})",
         key="layers",
@@ -81,7 +81,7 @@ def _layers(subject: Subject) -> list[Case]:
             target,
             name,
         )
-        for name in sorted(layers, key=list(grids).index)
+        for name in sorted(layers or through_the_depth(subject.model), key=list(grids).index)
     ]
 
 

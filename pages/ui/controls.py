@@ -49,12 +49,16 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
 def forget_target() -> None:
     """Another picture has other classes: go back to its top class."""
     st.session_state["target"] = None
+    if "classes" in st.session_state:
+        st.session_state["classes"] = []
 
 
 def forget_target_and_layer() -> None:
     """Another model has other layers, and maybe other classes."""
-    st.session_state["target"] = None
+    forget_target()
     st.session_state["layer"] = None
+    if "layers" in st.session_state:
+        st.session_state["layers"] = []
 
 
 def take_class(option: str) -> None:
