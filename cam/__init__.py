@@ -6,6 +6,13 @@ The names below are the public interface; everything else may change.
 from cam import targets
 from cam.anatomy import Anatomy, anatomy
 from cam.attribute import attribute
+from cam.comparison.agreement import agreement
+from cam.comparison.cascade import Cascade, cascade
+from cam.comparison.curves import Curves, curves
+from cam.comparison.detail import effective_resolution, total_variation
+from cam.comparison.examine import Examination, examine
+from cam.comparison.frame import shared_view
+from cam.comparison.scale import common_scale
 from cam.data.dataset import Dataset, Item
 from cam.data.source import dataset
 from cam.errors import (
@@ -76,10 +83,13 @@ __all__ = [
     "CamError",
     "CamWarning",
     "Cancelled",
+    "Cascade",
     "CheckpointError",
     "Cost",
+    "Curves",
     "DataError",
     "Dataset",
+    "Examination",
     "ImageError",
     "InputError",
     "Item",
@@ -100,10 +110,16 @@ __all__ = [
     "Scores",
     "TargetError",
     "__version__",
+    "agreement",
     "anatomy",
     "attribute",
+    "cascade",
+    "common_scale",
+    "curves",
     "dataset",
+    "effective_resolution",
     "evaluate",
+    "examine",
     "load_image",
     "load_model",
     "method",
@@ -116,5 +132,7 @@ __all__ = [
     "runs",
     "sample",
     "samples",
+    "shared_view",
     "targets",
+    "total_variation",
 ]

@@ -79,7 +79,7 @@ class Passes:
     def expect(self, total: int) -> None:
         """Say how many more inputs the method will send through the model."""
         self._total = self._done + total
-        self._tell()
+        self.tell()
 
     def chunks(self, total: int) -> Iterator[slice]:
         """Cut 0 … total into batches; each is taken at the size that is possible by then."""
@@ -243,10 +243,15 @@ class Passes:
                 continue
             self._done += stop - start
             start = stop
-            self._tell()
+            self.tell()
         return found
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Say how far the method is.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+        """
         if self.report is None:
             return
         progress = Progress(self._method, self._done, max(self._total, self._done))

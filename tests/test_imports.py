@@ -30,6 +30,7 @@ RANKS = {
     "compat": 8,
     "files": 7,
     "metrics": 8,
+    "comparison": 9,
     "evaluate": 9,
     "__init__": 10,
     "cli_common": 11,

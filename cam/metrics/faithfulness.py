@@ -51,7 +51,7 @@ def deletion(subject: Subject, *, steps: int = 28, baseline: Colour = 0.0) -> Te
     Returns:
         (B,); in [0, 1] where p is a probability.
     """
-    return _area(subject, steps, baseline, insert=False)
+    return area(curve(subject, steps, baseline, insert=False))
 
 
 @register(
@@ -82,10 +82,30 @@ def insertion(subject: Subject, *, steps: int = 28, baseline: Colour = "blur") -
     Returns:
         (B,); in [0, 1] where p is a probability.
     """
-    return _area(subject, steps, baseline, insert=True)
+    return area(curve(subject, steps, baseline, insert=True))
 
 
-def _area(subject: Subject, steps: int, baseline: Colour, insert: bool) -> Tensor:
+def area(curves: Tensor) -> Tensor:
+    """The area under curves of equal steps from 0 to 1, (B, n + 1) to (B,)."""
+    ends = curves[:, 0] + curves[:, -1]
+    return (curves.sum(1) - ends / 2) / (curves.shape[1] - 1)
+
+
+def curve(subject: Subject, steps: int, baseline: Colour, insert: bool) -> Tensor:
+    """The score while the pixels are hidden, or come into view, the most important first.
+
+    Args:
+        subject: A batch with its heatmaps.
+        steps: n.
+        baseline: As for :func:`deletion`.
+        insert: Whether they come into view.
+
+    Returns:
+        (B, n + 1), from none of the pixels to all of them.
+
+    Raises:
+        MetricError: There are fewer pixels than steps, or the baseline does not fit.
+    """
     if steps > subject.pixels:
         raise MetricError(f"the picture has {subject.pixels} pixels, too few for {steps} steps")
     order = ranks(subject.heatmap)
@@ -105,9 +125,8 @@ def _area(subject: Subject, steps: int, baseline: Colour, insert: bool) -> Tenso
         scores = subject.tried(steps, write)  # (B, n)
     except ValueError as error:
         raise MetricError(f"the baseline does not fit the picture: {error}") from None
-    far = scores[:, 0] if insert else scores[:, -1]
-    between = scores.sum(1) - far
-    return (between + (far + subject.p) / 2) / steps
+    whole_picture = subject.p[:, None]
+    return torch.cat([scores, whole_picture] if insert else [whole_picture, scores], 1)
 
 
 def shown_baseline(inputs: Tensor, baseline: Colour) -> float | Sequence[float] | Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,11 @@ from cam.metrics.rules import SEED, number, one_of, whole
 from cam.metrics.subject import Subject
 from cam.models.state import device_of
 
-_SIMILAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+SIMILAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "spearman": rank_agreement,
     "ssim": structural_similarity,
 }
-_RULES = {"stages": whole(1), "similarity": one_of(*_SIMILAR), "seed": SEED}
+_RULES = {"stages": whole(1), "similarity": one_of(*SIMILAR), "seed": SEED}
 _SMOOTH = {"samples": whole(1), "noise": number(0, words="a number above 0")}
 _BASELINE = "a method that does not look at the parameters scores 1; a map of chance 0"
 
@@ -61,14 +62,14 @@ def randomisation(
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
     """
-    alike = _SIMILAR[similarity]
+    alike = SIMILAR[similarity]
 
     def measure(found: Tensor, owner: Tensor, _: Tensor) -> Tensor:
         return alike(found, subject.heatmap[owner])
 
     found = [
         subject.explained_again(1, lambda owner, _: subject.inputs[owner], measure, network)
-        for network in _forgetting(subject.network, stages, seed)
+        for network in forgetting(subject.network, stages, seed)
     ]
     return _mean(subject, torch.cat(found, 1))
 
@@ -135,10 +136,10 @@ def smooth_randomisation(
         )
         return total / samples
 
-    alike = _SIMILAR[similarity]
+    alike = SIMILAR[similarity]
     given = smoothed(subject.network)
     found = [
-        alike(smoothed(network), given) for network in _forgetting(subject.network, stages, seed)
+        alike(smoothed(network), given) for network in forgetting(subject.network, stages, seed)
     ]
     return _mean(subject, torch.stack(found, 1))
 
@@ -173,7 +174,7 @@ def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0)
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
     """
-    (network,) = _forgetting(subject.network, 1, seed)
+    (network,) = forgetting(subject.network, 1, seed)
     before = _histogram_entropy(subject.heatmap, bins)
     subject.refuse(before == 0, "the map is the same everywhere, so its entropy is 0")
     after = subject.explained_again(
@@ -204,30 +205,37 @@ def _histogram_entropy(maps: Tensor, bins: int) -> Tensor:
     return -torch.xlogy(share, share).sum(1).where(flat.isfinite().all(1), torch.nan)
 
 
-def _forgetting(network: nn.Module, stages: int, seed: int) -> Iterator[nn.Module]:
-    """A copy of a network of which more and more is random, from its end; at last the whole."""
-    with_parameters = [
+def layers_in_stages(network: nn.Module, stages: int) -> list[list[str]]:
+    """The layers with parameters that each stage makes random, the last of the network first.
+
+    Raises:
+        MetricError: The network has no parameters.
+    """
+    names = [
         name
         for name, child in network.named_modules()
         if next(child.parameters(recurse=False), None) is not None
-    ]
-    if not with_parameters:
+    ][::-1]
+    if not names:
         raise MetricError("the model has no parameters that could be made random")
+    stages = min(stages, len(names))
+    ends = [round(len(names) * stage / stages) for stage in range(stages + 1)]
+    return [names[start:end] for start, end in pairwise(ends)]
+
+
+def forgetting(network: nn.Module, stages: int, seed: int) -> Iterator[nn.Module]:
+    """A copy of a network of which more and more is random, from its end; at last the whole."""
+    in_stages = layers_in_stages(network, stages)
     try:
         forgetful = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise MetricError(f"the model cannot be copied to be randomised: {reason}") from error
     seeds = torch.Generator().manual_seed(seed)
-    names = with_parameters[::-1]
-    stages = min(stages, len(names))
-    done = 0
-    for stage in range(1, stages + 1):
-        until = round(len(names) * stage / stages)
-        for name in names[done:until]:
+    for names in in_stages:
+        for name in names:
             own = int(torch.randint(2**62, (), generator=seeds))
             _make_random(forgetful.get_submodule(name), own)
-        done = until
         yield forgetful
 
 

@@ -203,6 +203,53 @@ def stability_noise(
     )  # fmt: skip
 
 
+@register(
+    "stability_light",
+    title="Stability under light",
+    family="robustness",
+    definition=(
+        "mean Spearman of A(x) and A(x ± b(max x - min x)), A(m + (1 ± c)(x - m)), m: each "
+        "colour's mean"
+    ),
+    direction=1,
+    range=(-1, 1),
+    baseline="a map of chance scores 0",
+    citation=(
+        "Rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural Networks Is "
+        "Fragile, AAAI 2019, section 2; brightness and contrast as in Hendrycks and Dietterich, "
+        "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR "
+        "2019, section 3, but smaller and without clipping"
+    ),
+    cost="1 forward and 4 explanations",
+    rules={
+        "brightness": number(0, words="a number above 0"),
+        "contrast": number(0, words="a number above 0"),
+    },
+    needs_method=True,
+)
+def stability_light(subject: Subject, *, brightness: float = 0.1, contrast: float = 0.2) -> Tensor:
+    """Whether the heatmap keeps its order of pixels when light or contrast changes.
+
+    Args:
+        subject: A batch with its heatmaps, and how they were made.
+        brightness: b, as a share of the picture's own range.
+        contrast: c, a share.
+
+    Returns:
+        (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
+    """
+    inputs = subject.inputs
+    low, high = inputs.flatten(1).aminmax(dim=1)
+    step = (brightness * (high - low)).view(-1, 1, 1, 1)
+    turned = contrast * (inputs - inputs.mean((2, 3), keepdim=True))
+    lights = torch.stack([inputs + step, inputs - step, inputs + turned, inputs - turned], 1)
+    return _alike(
+        subject, lights.shape[1],
+        lambda owner, step: lights[owner, step],
+        lambda found, owner, _: rank_agreement(found, subject.heatmap[owner]),
+    )  # fmt: skip
+
+
 def _alike(
     subject: Subject,
     steps: int,

@@ -138,6 +138,8 @@ class Subject:
                     else [targets[index] for index in own.tolist()],
                     self.layers,
                     batch_size=self.passes.batch_size,
+                    # One explanation may take minutes: it can be cancelled while it runs.
+                    progress=lambda _: self.passes.tell(),
                     precision=self.precision,
                 ).values()
             self.passes.forwards += found.cost.forwards

@@ -43,11 +43,17 @@ def seen_part(transform: object, image: Image.Image) -> Image.Image | None:
         The cropped picture, or None where the transform's geometry cannot be read (then only the
         transformed tensor itself shows what the model sees).
     """
+    box = seen_box(transform, image.size)
+    return None if box is None else image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def seen_box(transform: object, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of what :func:`seen_part` gives, of a picture (width, height)."""
     geometry = _geometry(transform)
     if geometry is None:
         return None
     resize, crop = geometry
-    width, height = image.size
+    width, height = size
     if isinstance(resize, int):
         across = down = resize / min(width, height)
     elif resize is None:
@@ -55,14 +61,14 @@ def seen_part(transform: object, image: Image.Image) -> Image.Image | None:
     else:
         down, across = resize[0] / height, resize[1] / width
     if crop is None:
-        return image
+        return 0, 0, width, height
     crop_width, crop_height = crop[1] / across, crop[0] / down
     # A crop larger than the picture pads it, and then no part of the picture is what is seen.
     if crop_width > width + 1 or crop_height > height + 1:
         return None
     left, right = _middle(width, crop_width)
     top, bottom = _middle(height, crop_height)
-    return image.crop((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def _middle(length: int, kept: float) -> tuple[int, int]:

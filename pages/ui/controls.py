@@ -53,13 +53,19 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
 def forget_target() -> None:
     """Another picture has other classes: go back to its top class."""
     st.session_state["target"] = None
-    st.session_state["against"] = None
+    # On the pages that have these.
+    if "against" in st.session_state:
+        st.session_state["against"] = None
+    if "classes" in st.session_state:
+        st.session_state["classes"] = []
 
 
 def forget_target_and_layer() -> None:
     """Another model has other layers, and maybe other classes."""
     forget_target()
     st.session_state["layer"] = None
+    if "layers" in st.session_state:
+        st.session_state["layers"] = []
 
 
 def take_class(option: str) -> None:
@@ -116,13 +122,23 @@ class Display:
         )
 
 
+def choose_alpha() -> float:
+    """Opacity of the heatmaps."""
+    return st.slider(
+        "Opacity of the heatmap", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params"
+    )
+
+
+def choose_colormap() -> str:
+    """Colours of the heatmaps."""
+    return st.selectbox("Colour map", COLORMAPS, key="colormap", bind="query-params")
+
+
 def choose_display() -> Display:
     """Opacity, threshold, colours and signs of the heatmaps."""
     columns = st.columns([3, 3, 2, 3], vertical_alignment="bottom")
     with columns[0]:
-        alpha = st.slider(
-            "Opacity of the heatmap", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params"
-        )
+        alpha = choose_alpha()
     with columns[1]:
         threshold = st.slider(
             "Hide evidence below",
@@ -135,7 +151,7 @@ def choose_display() -> Display:
             help="Of the strongest, which is 1.",
         )
     with columns[2]:
-        colormap = st.selectbox("Colour map", COLORMAPS, key="colormap", bind="query-params")
+        colormap = choose_colormap()
     with columns[3]:
         signed = st.toggle(
             "For and against",

@@ -72,17 +72,22 @@ def value_grid(values: np.ndarray, end: float, alt: str, signed: bool = True) ->
     for ink, value in zip(
         colours(values, end, signed).reshape(-1, 3).tolist(), values.flat, strict=True
     ):
-        red, green, blue = ink
-        text = "#000" if _luminance(ink) > 0.179 else "#FFF"
         cells.append(
             '<div style="aspect-ratio:1;display:flex;align-items:center;justify-content:center;'
-            f'background:rgb({red},{green},{blue});color:{text}">{short(float(value))}</div>'
+            f'{on_ground(ink)}">{short(float(value))}</div>'
         )
     return (
         f'<div role="img" aria-label="{escape(alt)}" style="display:grid;overflow:hidden;'
         f"border-radius:.25rem;font-size:.75rem;grid-template-columns:repeat({columns},1fr)"
         f'">{"".join(cells)}</div>'
     )
+
+
+def on_ground(ink: Sequence[int]) -> str:
+    """A ground of that colour, and text on it in black or white, whichever is read better."""
+    red, green, blue = ink
+    text = "#000" if _luminance(ink) > 0.179 else "#FFF"
+    return f"background:rgb({red},{green},{blue});color:{text}"
 
 
 def _luminance(ink: Sequence[int]) -> float:

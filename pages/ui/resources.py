@@ -83,10 +83,12 @@ class Choices:
     layer: str | None
     against: int | None = None
 
-    def explained(self, top: int) -> int | ClassTarget:
-        """The class, or the contrast between two."""
+    def explained(self, top: int | None) -> int | ClassTarget | None:
+        """The class, or the contrast between two; the top class where none is chosen."""
         target = top if self.target is None else self.target
-        return target if self.against is None else Contrast(target, self.against)
+        if self.against is None or target is None:
+            return target
+        return Contrast(target, self.against)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,7 @@ def probabilities(name: str, trained: bool, digest: str, _picture: Picture) -> n
 
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
-def explain(choices: Choices, top: int, digest: str, _picture: Picture) -> Explanation:
+def explain(choices: Choices, top: int | None, digest: str, _picture: Picture) -> Explanation:
     """Explain one picture; what comes back is shared, so nobody may write to it.
 
     Raises:
@@ -163,7 +165,7 @@ def explain(choices: Choices, top: int, digest: str, _picture: Picture) -> Expla
 def explained(
     shared: cam.Model,
     choices: Choices,
-    top: int,
+    top: int | None,
     picture: Picture,
     progress: Callable[[cam.Progress], object] | None = None,
 ) -> Explanation:

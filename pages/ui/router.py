@@ -39,6 +39,7 @@ def run() -> None:
                 visibility="visible" if named else "hidden",
             ),
             st.Page("pages/anatomy.py", title="Anatomy", icon=":material/biotech:"),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
             st.Page("pages/datasets.py", title="Datasets", icon=":material/leaderboard:"),
         ]
     )

@@ -1,0 +1,42 @@
+"""How far work of several parts is."""
+
+from collections.abc import Callable
+
+from cam.errors import Cancelled
+from cam.types import Progress
+
+Tell = Callable[[float, str], object]
+"""Called with how far the work is, from 0 to 1, and what is being done; False cancels."""
+
+
+class Parts:
+    """Several parts of about the same length, one after the other.
+
+    Args:
+        tell: Whom to tell; None: nobody.
+        count: How many parts there are.
+    """
+
+    def __init__(self, tell: Tell | None, count: int) -> None:
+        self._tell = tell
+        self._count = count
+        self._begun = 0
+        self._note = ""
+
+    def begin(self, note: str) -> None:
+        """The next part begins.
+
+        Raises:
+            Cancelled: The caller does not want it.
+        """
+        self._begun += 1
+        self._note = note
+        if self.report(Progress(note, 0, 1)) is False:
+            raise Cancelled(f"cancelled before {note}")
+
+    def report(self, progress: Progress) -> object:
+        """How far the part is that was begun last; what :func:`cam.attribute` and metrics call."""
+        if self._tell is None:
+            return None
+        own = progress.done / max(progress.total, 1)
+        return self._tell((self._begun - 1 + own) / self._count, self._note)

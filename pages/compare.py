@@ -1,0 +1,69 @@
+"""Compare: methods, layers, classes or two models on one picture, and measured on it."""
+
+from pages.ui import router
+
+router.require()
+
+import streamlit as st
+
+from pages.ui import charts, choosing, controls
+from pages.ui.compare_cases import MODES, as_python, choose_cases
+from pages.ui.compare_maps import ranges, show_maps
+from pages.ui.compare_sections import SECTIONS, View
+from pages.ui.steps import small
+
+TWO_MODELS = "Two models"
+
+
+def main() -> None:
+    """Draw the page; whatever goes wrong is one sentence where its cause is."""
+    st.title("Compare", anchor=False)
+    st.markdown(
+        "One picture, several maps: where do they agree, what does the model need of what they "
+        "show, and which of them can be trusted?"
+    )
+    subject = choosing.choose_subject()
+    if subject is None:
+        return
+    controls.check_link("compare", "comparison", MODES)
+    mode = st.segmented_control(
+        "Compare", MODES, default=MODES[0], required=True, key="compare", bind="query-params"
+    )
+    cases = choose_cases(mode, subject)
+    if not cases:
+        if mode != TWO_MODELS:
+            st.info("Choose at least one method in the sidebar.")
+        return
+    picture = subject.picture
+    columns = st.columns([3, 2, 2], vertical_alignment="bottom")
+    with columns[0]:
+        alpha = controls.choose_alpha()
+    with columns[1]:
+        colormap = controls.choose_colormap()
+    with columns[2]:
+        one_range = st.toggle(
+            "One range for all", key="one_range", bind="query-params", help=ranges(mode, True)
+        )
+    shown, maps = show_maps(mode, cases, picture, alpha, colormap, one_range)
+    st.html(charts.color_bar(colormap))
+    small(ranges(mode, one_range))
+    controls.check_link("measure", "measurement", SECTIONS)
+    section = st.segmented_control(
+        "Measure",
+        list(SECTIONS),
+        default=next(iter(SECTIONS)),
+        required=True,
+        key="measure",
+        bind="query-params",
+    )
+    st.subheader(section, anchor=False)
+    draw, code = SECTIONS[section]
+    draw(View(picture, cases, shown, maps, alpha, colormap))
+    if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
+        with box:
+            likeness = st.session_state.get("likeness") or "spearman"
+            call = code.replace("{likeness!r}", repr(likeness))
+            st.code(as_python(cases, picture, call), language="python")
+
+
+main()
