@@ -4,7 +4,6 @@ Networks are copied for it: a model that is explained has hooks on it, and a pag
 its lock would not be alive.
 """
 
-import copy
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -50,14 +49,6 @@ def kept() -> jobs.Jobs:
 
 
 @st.cache_resource(max_entries=resources.MODELS_KEPT, show_spinner=False)
-def copied(name: str, trained: bool) -> cam.Model:
-    """A model for work in the background, so that pages need not wait for the shared one."""
-    shared = resources.model(name, trained)
-    with shared.lock:
-        module = copy.deepcopy(shared.module)
-        return cam.Model(module, shared.transform, shared.labels, shared.layers, shared.name)
-
-
 def explained(cases: list[Case], picture: Picture) -> dict[Case, cam.Attribution | cam.CamError]:
     """The maps of those cases whose methods need no passes of their own, or why there is none.
 
@@ -95,7 +86,7 @@ def explained_later(case: Case, picture: Picture) -> cam.Attribution | None:
     Raises:
         CamError: It does not run on this model.
     """
-    model = copied(case.model, case.trained)
+    model = resources.model(case.model, case.trained).twin()
 
     def work(tell: jobs.Tell) -> cam.Attribution:
         def report(progress: Progress) -> bool:
@@ -149,7 +140,7 @@ def curves(
 ) -> Iterator[tuple[Case, cam.Curves | cam.CamError]]:
     """Deletion and insertion of each case, and of the bump in the middle before them."""
     by_case = {one.case: one for one in shown}
-    models = {case: copied(case.model, case.trained) for case in by_case}
+    models = {case: resources.model(case.model, case.trained).twin() for case in by_case}
     # Those of one model and one class have the same one.
     centres = dict.fromkeys(centre_of(case) for case in by_case)
 
@@ -175,7 +166,7 @@ def examinations(
     cases: list[Case], picture: Picture
 ) -> Iterator[tuple[Case, cam.Examination | cam.CamError]]:
     """The four questions of each case."""
-    models = {case: copied(case.model, case.trained) for case in cases}
+    models = {case: resources.model(case.model, case.trained).twin() for case in cases}
 
     def work(case: Case, tell: jobs.Tell) -> cam.Examination:
         model = models[case]
@@ -199,7 +190,7 @@ def cascades(
     cases: list[Case], picture: Picture
 ) -> Iterator[tuple[Case, Forgetting | cam.CamError]]:
     """Each case while its network forgets."""
-    models = {case: copied(case.model, case.trained) for case in cases}
+    models = {case: resources.model(case.model, case.trained).twin() for case in cases}
 
     def work(case: Case, tell: jobs.Tell) -> Forgetting:
         model = models[case]
