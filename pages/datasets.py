@@ -49,6 +49,7 @@ def main() -> None:
         icon=":material/add:",
         key="start",
         on_change="rerun",
+        bind="query-params",
     )
     if start.open:
         with start:
