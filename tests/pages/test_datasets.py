@@ -43,6 +43,16 @@ def shown(app: AppTest) -> AppTest:
     return app
 
 
+def finished(app: AppTest) -> AppTest:
+    """The page once its work in the background is done; AppTest does not poll."""
+    for _ in range(300):
+        if not any(one.label == "Cancel" and "cancel-" in str(one.key) for one in app.button):
+            return shown(app)
+        time.sleep(0.2)
+        app.run()
+    raise AssertionError("the work does not end")
+
+
 def errors(app: AppTest) -> list[str]:
     return [one.value for one in app.error]
 
@@ -143,9 +153,9 @@ def test_images_sorted_and_one_of_them(copied):
 
 
 def test_where_the_model_looks(copied):
-    app = page(view="Where it looks")
+    app = finished(page(view="Where it looks"))
     assert "group" in text(app) and "eigenvalues 0" in text(app)
-    app = shown(app.selectbox(key="label").set_value("espresso").run())
+    app = finished(app.selectbox(key="label").set_value("espresso").run())
     assert "3 maps of gradcam are too few for clusters" in text(app)
 
 
