@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = {
     "version": 0,
     "errors": 0,
+    "timing": 1,
     "types": 1,
     "images": 2,
     "explicit_attention": 1,
@@ -30,6 +31,9 @@ RANKS = {
     "compat": 8,
     "files": 7,
     "metrics": 8,
+    "peers": 8,
+    "speed": 9,
+    "clip": 9,
     "evaluate": 9,
     "__init__": 10,
     "cli_common": 11,
