@@ -32,6 +32,7 @@ RANKS = {
     "files": 7,
     "metrics": 8,
     "peers": 8,
+    "recorded": 1,
     "speed": 9,
     "clip": 9,
     "evaluate": 9,

@@ -39,6 +39,7 @@ def run() -> None:
                 visibility="visible" if named else "hidden",
             ),
             st.Page("pages/anatomy.py", title="Anatomy", icon=":material/biotech:"),
+            st.Page("pages/performance.py", title="Performance", icon=":material/speed:"),
         ]
     )
     st.session_state[_FLAG] = True
