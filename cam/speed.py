@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import cam.peers as peers
 import kernels
-from cam import peers
 from cam.attribute import attribute
 from cam.errors import Cancelled, InputError
 from cam.methods.registry import method

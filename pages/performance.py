@@ -40,13 +40,19 @@ def main() -> None:
     if part in ("Speed", "Methods in one pass"):
         controls.check_link("batch", "batch size", map(str, SIZES))
         size = st.segmented_control(
-            "Pictures at once", SIZES, default=4, required=True, key="batch", bind="query-params"
+            "Pictures at once",
+            SIZES,
+            default=SIZES[0],
+            required=True,
+            key="batch",
+            bind="query-params",
         )
     code = draw(part, subject, size)
     if code and (box := controls.lazy_box("Copy as Python", ":material/code:", "code")):
         with box:
             start = controls.model_and_photo(subject.name, subject.trained, subject.picture)
-            st.code(start + code, language="python")
+            needed = "model" in code
+            st.code(start + code if needed else code, language="python")
 
 
 def draw(part: str, subject: Subject, size: int) -> str:
@@ -97,12 +103,11 @@ def draw(part: str, subject: Subject, size: int) -> str:
             "Path('explained.webp').write_bytes(found.encoded())\n"
         )
     if part == "Memory traffic":
-        kernels_part.traffic(subject)
-    elif part == "Compiler":
-        kernels_part.compile_report()
-    else:
-        kernels_part.recorded()
-    return ""
+        return kernels_part.traffic(subject)
+    if part == "Compiler":
+        return kernels_part.compile_report()
+    kernels_part.recorded()
+    return "from cam.recorded import recordings\n\nprint(recordings())\n"
 
 
 main()

@@ -65,7 +65,9 @@ def timed(work: Callable[[Callable[[float, Any], bool]], Any], about: str) -> jo
 
     def run(tell: jobs.Tell) -> tuple[Any, str]:
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        found = work(lambda share, partial: tell(share, "", partial))
+        found = work(
+            lambda share, partial: tell(share, "" if share else "trying each once", partial)
+        )
         busy = "" if load is None else f" Load of the machine when it began: {load:.1f}."
         return found, f"{about} {machine()}.{busy}"
 

@@ -25,13 +25,17 @@ RULES = {"Grad-CAM alone": kernels.RULES[:1], f"all {len(kernels.RULES)} rules":
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
 
-def traffic(subject: Subject) -> None:
-    """Bytes read and written, fused and in plain torch, from the layer's shape."""
+def traffic(subject: Subject) -> str:
+    """Bytes read and written, fused and in plain torch, from the layer's shape.
+
+    Returns:
+        The Python behind it; empty where there is nothing to count.
+    """
     shapes = {one.name: one.shape for one in subject.model.feature_layers}
     layer = next((name for name in subject.model.layers if name in shapes), None)
     if layer is None:
         st.info("This model's layer has no plane of pixels that the kernel could be given.")
-        return
+        return ""
     shape = (IMAGES, *shapes[layer])
     for key, what, options in (("rules", "rule set", RULES), ("dtype", "dtype", DTYPES)):
         controls.check_link(key, what, options)
@@ -87,10 +91,15 @@ def traffic(subject: Subject) -> None:
                 "Bytes by operation",
             )
         )
+    return (
+        "import torch\n\nfrom kernels.traffic import cam_traffic\n\n"
+        f"found = cam_traffic({shape}, {tuple(RULES[rules])}, {DTYPES[dtype]})\n"
+        "print(found.floor, found.fused, found.plain_bytes)\n"
+    )
 
 
-def compile_report() -> None:
-    """Registers, spills and load widths for GPUs that are not there."""
+def compile_report() -> str:
+    """Registers, spills and load widths for GPUs that are not there; the Python behind it."""
     st.markdown(
         "What the compiler makes of the kernels for a GPU that need not be here: registers of a "
         "thread, values that did not fit in them (spills), and how many bits a load takes at once."
@@ -114,6 +123,10 @@ def compile_report() -> None:
         return entries, f"Compiled on this server for {target}; no GPU was needed."
 
     measure(("compile", target), "Compiling", run, draw_report, "Compile")
+    return (
+        "from kernels.inspect_stream import stream\n\n"
+        f"for entry in stream([{target!r}]):\n    print(entry)\n"
+    )
 
 
 def draw_report(entries: list[Entry]) -> None:
