@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import cam
-from benchmarks.timing import machine
+from cam.timing import machine
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ["gradcam", "layercam", "saliency", cam.method("rise", masks=4)]

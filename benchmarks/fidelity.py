@@ -21,11 +21,12 @@ import torch
 from scipy.stats import spearmanr
 
 import cam
-from benchmarks.timing import machine
 from cam.fidelity import LEAST_SPEARMAN, TABLE
+from cam.metrics.ranking import brightest_overlap
+from cam.models.precision import available_precisions
+from cam.timing import machine
 
 RESULTS = Path(__file__).parent / "results"
-TOP = 0.05
 # Smaller than usual where many passes are made: the maps are rougher, and as far from one another.
 SMALLER: dict[str, dict[str, object]] = {
     "integrated_gradients": {"steps": 16},
@@ -61,17 +62,8 @@ class Row:
 
 def precisions(device: torch.device, many: bool) -> list[str]:
     """What the device has beside fp32, and can do many passes in: a CPU takes long for fp16."""
-    if device.type != "cuda":
-        return ["bf16"] if many else ["bf16", "fp16"]
-    modern = torch.cuda.get_device_capability(device) >= (8, 0)
-    return ["tf32", "bf16", "fp16"] if modern else ["fp16"]
-
-
-def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Which share of the brightest twentieth of one map is among that of the other."""
-    count = round(first.numel() * TOP)
-    brightest = [set(one.flatten().topk(count).indices.tolist()) for one in (first, second)]
-    return len(brightest[0] & brightest[1]) / count
+    slow = {"fp16"} if many and device.type != "cuda" else set()
+    return [one for one in available_precisions(device)[1:] if one not in slow]
 
 
 def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
@@ -98,7 +90,7 @@ def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
             setting,
             name,
             float(spearmanr(maps["fp32"][index].flatten(), maps[setting][index].flatten())[0]),
-            overlap(maps["fp32"][index], maps[setting][index]),
+            float(brightest_overlap(*(maps[one][index : index + 1] for one in ("fp32", setting)))),
             plain / statistics.median(seconds[setting]),
         )
         for setting in settings[1:]

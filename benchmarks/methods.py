@@ -13,28 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pytorch_grad_cam as peer
 import torch
-import torchcam.methods
-from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Saliency
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 from scipy.stats import spearmanr
 
 import cam
 from benchmarks.memory import peak_megabytes
-from benchmarks.timing import Timing, interleaved, machine
+from cam.peers import CLASSES, grad_cam, gradcam_calls
+from cam.timing import Timing, interleaved, machine
 
 RESULTS = Path(__file__).parent / "results"
-EIGHT = {
-    "gradcam": peer.GradCAM,
-    "gradcam_plus_plus": peer.GradCAMPlusPlus,
-    "xgradcam": peer.XGradCAM,
-    "layercam": peer.LayerCAM,
-    "hirescam": peer.HiResCAM,
-    "gradcam_elementwise": peer.GradCAMElementWise,
-    "eigencam": peer.EigenCAM,
-    "eigengradcam": peer.EigenGradCAM,
-}
+EIGHT = CLASSES | {"eigencam": "EigenCAM", "eigengradcam": "EigenGradCAM"}
 STEPS = 32
 
 
@@ -86,17 +75,8 @@ def _forward(module: torch.nn.Module, batch: torch.Tensor) -> Callable[[], objec
     return run
 
 
-def _grad_cam(kind: type, module: torch.nn.Module, batch: torch.Tensor, target: int = 0) -> object:
-    """Made anew each time: the hooks that it leaves on the model would slow the others."""
-    targets = [ClassifierOutputTarget(target)] * len(batch)
-    with kind(module, [module.layer4]) as explainer:
-        return explainer(batch, targets)
-
-
-def _torchcam(module: torch.nn.Module, batch: torch.Tensor) -> object:
-    with torchcam.methods.GradCAM(module, target_layer="layer4") as explainer:
-        scores = module(batch)
-        return explainer([0] * len(batch), scores)
+def _grad_cam(kind: str, module: torch.nn.Module, batch: torch.Tensor) -> object:
+    return grad_cam(kind, module, "layer4", batch, [0] * len(batch))
 
 
 def gradient_cams(device: str) -> list[Figure]:
@@ -105,16 +85,14 @@ def gradient_cams(device: str) -> list[Figure]:
     model = cam.load_model("torchvision/resnet50", weights=None, device=device)
     module, layer = model.module, model.module.layer4
     batch = torch.randn(8, 3, 224, 224, device=device)
-    captum = LayerGradCam(module, layer)
+    peers = gradcam_calls(module, "layer4", batch, [0] * len(batch))
     wanted = [*EIGHT, "saliency"]
     times = interleaved(
         {
             "forward": _forward(module, batch),
             "ours": lambda: cam.attribute(module, batch, "gradcam", 0, layer),
             "auto": lambda: cam.attribute(model, batch, "gradcam", 0, precision="auto"),
-            "captum": lambda: captum.attribute(batch, target=0),
-            "torchcam": lambda: _torchcam(module, batch),
-            "grad-cam": lambda: _grad_cam(peer.GradCAM, module, batch),
+            **peers,
             "nine": lambda: cam.attribute(module, batch, wanted, 0, layer),
         }
     )
@@ -156,7 +134,7 @@ def ablation(device: str) -> list[Figure]:
     times = interleaved(
         {
             "ours": lambda: cam.attribute(module, batch, "ablationcam", 0, module.layer4),
-            "grad-cam": lambda: _grad_cam(peer.AblationCAM, module, batch),
+            "grad-cam": lambda: _grad_cam("AblationCAM", module, batch),
         },
         rounds=3,
         warm_up=1,
@@ -187,7 +165,7 @@ def score(device: str) -> list[Figure]:
         {
             "ours": ours,
             "low": lambda: ours(low),
-            "grad-cam": lambda: _grad_cam(peer.ScoreCAM, module, batch),
+            "grad-cam": lambda: _grad_cam("ScoreCAM", module, batch),
         },
         rounds=5,
         warm_up=1,

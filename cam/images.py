@@ -30,7 +30,7 @@ MAX_ASPECT = 50
 SMALL_SIDE = 32
 
 # What Pillow's decoders raise on bytes that are not what they say.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -137,17 +137,26 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
 
 
 def _decode(file: BinaryIO, name: str) -> Photo:
+    with open_picture(file, name) as image:
+        return _normalise(image, name)
+
+
+def open_picture(file: BinaryIO, name: str) -> Image.Image:
+    """Read a picture's header; nothing is unpacked yet.
+
+    Raises:
+        ImageError: It is no picture in one of :data:`FORMATS`, or its header tells of too many
+            pixels.
+    """
     try:
-        image = Image.open(file, formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else None) from None
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         raise ImageError(
             f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
         ) from None
-    with image:
-        return _normalise(image, name)
 
 
 def _too_large(name: str, pixels: int | None) -> ImageError:
@@ -179,7 +188,7 @@ def _normalise(image: Image.Image, name: str) -> Photo:
         turn = _turn(image)
     except Image.DecompressionBombError:
         raise _too_large(name, None) from None
-    except _DECODER_ERRORS:
+    except DECODER_ERRORS:
         raise ImageError(
             f"{name} is damaged or incomplete: it ends, or turns to nonsense, before the picture "
             "is whole; save it again"

@@ -87,7 +87,7 @@ def fused_cam(
         ValueError: A shape, dtype, device or rule that does not fit; the message says which.
     """
     _check_tensors(activations, gradients)
-    names = _check_rules(rules)
+    names = check_rules(rules)
     with torch.no_grad():
         found: list[Tensor] = _fused_cam(
             activations,
@@ -149,7 +149,12 @@ def _check_tensors(activations: Tensor, gradients: Tensor) -> None:
         )
 
 
-def _check_rules(rules: Sequence[str]) -> tuple[str, ...]:
+def check_rules(rules: Sequence[str]) -> tuple[str, ...]:
+    """Rules as they are named, each once.
+
+    Raises:
+        ValueError: No rule, one that there is not, or one twice.
+    """
     if isinstance(rules, str):
         raise ValueError(f"rules must be a sequence of names, such as ({rules!r},), not a string.")
     if not rules:

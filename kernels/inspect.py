@@ -3,14 +3,15 @@
 `python -m kernels.inspect [--target sm_90] [--kernel NAME] [--bandwidth GB/s] [--json]` compiles
 every kernel in its launch shapes and prints what a thread and a program take (registers, shared
 memory, spills), how wide the loads and stores of global memory are, how many programs share a core,
-what a call moves, and the least time that takes at a given bandwidth.
+what a call moves, and the least time that takes at a given bandwidth. `--json-lines` prints each
+entry as soon as it is there.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -70,7 +71,7 @@ def compile_report(
     targets: Sequence[str] = TARGETS,
     kernels: Sequence[str] | None = None,
     bandwidth: float = BANDWIDTH,
-) -> list[Entry]:
+) -> Iterator[Entry]:
     """Compile every kernel in its launch shapes; no GPU is needed.
 
     Args:
@@ -78,8 +79,8 @@ def compile_report(
         kernels: Names of kernels, such as "plane_cam_kernel"; None: all.
         bandwidth: GB/s, for the floor.
 
-    Returns:
-        One entry for each target and example.
+    Yields:
+        One entry for each target and example, as they are done.
 
     Raises:
         RuntimeError: Triton's interpreter is on, or Triton is not installed.
@@ -90,6 +91,22 @@ def compile_report(
             "TRITON_INTERPRET is set, and interpreted kernels cannot be compiled; "
             "unset it before Python starts."
         )
+    pairs = work(targets, kernels)
+    # Spawned, because a forked process would inherit torch's threads in whatever state they are.
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        codes = pool.map(_compile, pairs, chunksize=4)
+        for (example, target), code in zip(pairs, codes, strict=True):
+            yield Entry.of(example, target, code, bandwidth)
+
+
+def work(
+    targets: Sequence[str] = TARGETS, kernels: Sequence[str] | None = None
+) -> list[tuple[Example, str]]:
+    """What :func:`compile_report` compiles for those arguments.
+
+    Raises:
+        ValueError: A target or a kernel is not known.
+    """
     for target in targets:
         if target not in DEVICES:
             raise ValueError(f"{target!r} is not a known target; known: {', '.join(DEVICES)}.")
@@ -97,14 +114,7 @@ def compile_report(
     if not chosen:
         known = sorted({one.kernel for one in examples()})
         raise ValueError(f"no kernel is named {kernels}; known: {', '.join(known)}.")
-    pairs = [(example, target) for target in targets for example in chosen]
-    # Spawned, because a forked process would inherit torch's threads in whatever state they are.
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        codes = list(pool.map(_compile, pairs, chunksize=4))
-    return [
-        Entry.of(example, target, code, bandwidth)
-        for (example, target), code in zip(pairs, codes, strict=True)
-    ]
+    return [(example, target) for target in targets for example in chosen]
 
 
 def _compile(pair: tuple[Example, str]) -> Code:
@@ -148,11 +158,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--bandwidth", type=float, default=BANDWIDTH, help="GB/s, for the floor (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print what a program would read")
+    parser.add_argument("--json-lines", action="store_true", help="the same, one entry a line")
     options = parser.parse_args(arguments)
     if not options.bandwidth > 0:
         parser.error(f"--bandwidth must be above 0, but is {options.bandwidth}.")
+    entries = compile_report(options.target or TARGETS, options.kernel, options.bandwidth)
     try:
-        report = compile_report(options.target or TARGETS, options.kernel, options.bandwidth)
+        if options.json_lines:
+            for entry in entries:
+                sys.stdout.write(f"{json.dumps(asdict(entry))}\n")
+                sys.stdout.flush()
+            return 0
+        report = list(entries)
     except ValueError as error:
         parser.error(str(error))
     except RuntimeError as error:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = {
     "version": 0,
     "errors": 0,
+    "timing": 1,
     "types": 1,
     "images": 2,
     "explicit_attention": 1,
@@ -31,6 +32,10 @@ RANKS = {
     "files": 7,
     "metrics": 8,
     "comparison": 9,
+    "peers": 8,
+    "recorded": 1,
+    "speed": 9,
+    "clip": 9,
     "evaluate": 9,
     "__init__": 10,
     "cli_common": 11,

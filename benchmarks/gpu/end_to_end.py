@@ -14,10 +14,10 @@ import cam
 import kernels
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.plan import Bench, Plan, Record
-from benchmarks.timing import Timing, interleaved
 from cam.capture import capture
 from cam.models.layers import resolve_layers
 from cam.targets import Targets
+from cam.timing import Timing, interleaved
 from cam.types import Needs
 
 EPSILON = 1e-7

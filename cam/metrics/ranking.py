@@ -77,6 +77,26 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     return found.masked_fill(~finite, torch.nan)
 
 
+def brightest_overlap(first: Tensor, second: Tensor, share: float = 0.05) -> Tensor:
+    """Which share of the highest values of one map lies where those of the other do.
+
+    Args:
+        first: (N, H, W).
+        second: (N, H, W).
+        share: How many values count as the highest.
+
+    Returns:
+        (N,) float64 in [0, 1].
+    """
+    first, second = first.flatten(1), second.flatten(1)
+    count = round(first.shape[1] * share)
+    marks = [
+        torch.zeros_like(one, dtype=torch.bool).scatter_(1, one.topk(count).indices, True)
+        for one in (first, second)
+    ]
+    return (marks[0] & marks[1]).sum(1).double() / count
+
+
 def rank_agreement(found: Tensor, given: Tensor) -> Tensor:
     """Spearman's correlation of maps with given ones; 0 for one that is the same everywhere.
 

@@ -53,6 +53,14 @@ def check_precision(precision: str | None, device: torch.device) -> None:
             )
 
 
+def available_precisions(device: torch.device) -> tuple[str, ...]:
+    """What a device can compute in, fp32 first; a CPU has fp16, and takes long for it."""
+    if device.type != "cuda":
+        return ("fp32", "bf16", "fp16")
+    modern = torch.cuda.get_device_capability(device) >= (8, 0)
+    return ("fp32", "tf32", "bf16", "fp16") if modern else ("fp32", "fp16")
+
+
 @contextmanager
 def computing(precision: str | None, device: torch.device) -> Iterator[None]:
     """Let :func:`cam.models.forward.run_model` compute so, and the backward passes after it.

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -25,7 +25,15 @@ POLL_SECONDS = 0.5
 # A page asks twice a second while it is open; what is not asked for any more is given up.
 PATIENCE_SECONDS = 30
 
-Tell = Callable[[float, str], bool]
+
+class Tell(Protocol):
+    """How the work says how far it is; the answer is whether to go on."""
+
+    def __call__(self, share: float, note: str = "", partial: Any = None) -> bool:
+        """See :meth:`Job.tell`."""
+
+
+Draw = Callable[[Any], None]
 Work = Callable[[Tell], Any]
 
 
@@ -35,6 +43,7 @@ class Job:
     def __init__(self, work: Work, lasting: bool) -> None:
         self.share = 0.0
         self.note = ""
+        self.partial: Any = None
         self.result: Any = None
         self.error: Exception | None = None
         self.done = threading.Event()
@@ -74,9 +83,17 @@ class Job:
             return None
         return (time.monotonic() - self.begun) * (1 - self.share) / self.share
 
-    def tell(self, share: float, note: str = "") -> bool:
-        """How far the work is, from 0 to 1; the answer is whether to go on."""
+    def tell(self, share: float, note: str = "", partial: Any = None) -> bool:
+        """How far the work is, from 0 to 1; the answer is whether to go on.
+
+        Args:
+            share: Of the work that is done.
+            note: What it is at.
+            partial: The result as far as it is known; it is not written to afterwards.
+        """
         self.share, self.note = min(max(share, 0.0), 1.0), note
+        if partial is not None:
+            self.partial = partial
         return self.wanted
 
     def run(self) -> None:
@@ -148,7 +165,9 @@ def visitor() -> str:
     return context.session_id if context else ""
 
 
-def result(key: Hashable, what: str, work: Work, jobs: Jobs | None = None) -> Any:
+def result(
+    key: Hashable, what: str, work: Work, jobs: Jobs | None = None, draw: Draw | None = None
+) -> Any:
     """What ``work`` returns, computed in the background.
 
     While it runs, a bar with Cancel stands here and the answer is None; the page is drawn again
@@ -157,9 +176,11 @@ def result(key: Hashable, what: str, work: Work, jobs: Jobs | None = None) -> An
     Args:
         key: Everything that determines the result.
         what: What is being done, as in "Score-CAM for the cat".
-        work: Called in a thread with ``tell(share, note)``, which answers False once nobody wants
-            the result: the work then raises :class:`cam.Cancelled`. It must not touch Streamlit.
+        work: Called in a thread with ``tell(share, note, partial)``, which answers False once
+            nobody wants the result: the work then raises :class:`cam.Cancelled`. It must not touch
+            Streamlit.
         jobs: Whose jobs; None: the explanations'.
+        draw: Draws what is known of the result while the work goes on.
 
     Raises:
         CamError: The work's own.
@@ -176,12 +197,12 @@ def result(key: Hashable, what: str, work: Work, jobs: Jobs | None = None) -> An
         # What is quick should not flicker.
         job.done.wait(0.2)
     if not job.done.is_set():
-        _watch(key, what, job)
+        _watch(key, what, job, draw)
         return None
     if job.cancelled:
         # Another page of this visitor, or a pause longer than the patience: begin again.
         owner.forget(key)
-        return result(key, what, work, owner)
+        return result(key, what, work, owner, draw)
     if job.error is not None:
         owner.forget(key)
         if isinstance(job.error, cam.CamError):
@@ -191,12 +212,14 @@ def result(key: Hashable, what: str, work: Work, jobs: Jobs | None = None) -> An
 
 
 @st.fragment(run_every=POLL_SECONDS)
-def _watch(key: Hashable, what: str, job: Job) -> None:
+def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
     if job.done.is_set():
         st.rerun()
     job.ask(visitor())
     st.progress(job.share, text=told(what, job))
     st.button("Cancel", on_click=_cancel, args=(key, job), key=f"cancel-{key}")
+    if draw is not None and job.partial is not None:
+        draw(job.partial)
 
 
 def _cancel(key: Hashable, job: Job) -> None:

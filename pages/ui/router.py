@@ -44,6 +44,7 @@ def run() -> None:
             st.Page("pages/anatomy.py", title="Anatomy", icon=":material/biotech:"),
             st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
             st.Page("pages/datasets.py", title="Datasets", icon=":material/leaderboard:"),
+            st.Page("pages/performance.py", title="Performance", icon=":material/speed:"),
         ]
     )
     if st.context.theme.type == "dark":

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 import cam
 from benchmarks.gpu.end_to_end import PRECISIONS, computing_in, pieces, spearman, speed_row
-from benchmarks.timing import Timing
+from cam.timing import Timing
 
 
 def test_the_pieces_give_what_attribute_gives(bundled, batch):

@@ -1,0 +1,113 @@
+"""Performance: how fast explanations are, measured here and now, and what makes them so."""
+
+from pages.ui import router
+
+router.require()
+
+import streamlit as st
+import torch
+
+from pages.ui import choosing, controls
+from pages.ui import performance_clip as clip
+from pages.ui import performance_kernels as kernels_part
+from pages.ui import performance_precision as precision
+from pages.ui import performance_speed as speed
+from pages.ui.choosing import Subject
+
+PARTS = [
+    "Speed", "Batch size", "Methods in one pass", "Precision", "Clip",
+    "Memory traffic", "Compiler", "Recorded results",
+]  # fmt: skip
+SIZES = [1, 4, 8, 16]
+
+
+def main() -> None:
+    """Draw the part that is chosen; nothing is measured before a button is pressed."""
+    st.title("Performance", anchor=False)
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    st.markdown(
+        "How fast explanations are **on this machine**. Every figure is measured when you ask for "
+        "it. "
+        + (f"It runs on {where}." if where else "There is no GPU here: this is what the CPU gives.")
+    )
+    subject = choosing.choose_subject()
+    if subject is None:
+        return
+    controls.check_link("part", "part", PARTS)
+    part = st.pills("Part", PARTS, default=PARTS[0], required=True, key="part", bind="query-params")
+    st.subheader(part, anchor=False)
+    size = 1
+    if part in ("Speed", "Methods in one pass"):
+        controls.check_link("batch", "batch size", map(str, SIZES))
+        size = st.segmented_control(
+            "Pictures at once",
+            SIZES,
+            default=SIZES[0],
+            required=True,
+            key="batch",
+            bind="query-params",
+        )
+    code = draw(part, subject, size)
+    if code and (box := controls.lazy_box("Copy as Python", ":material/code:", "code")):
+        with box:
+            start = controls.model_and_photo(subject.name, subject.trained, subject.picture)
+            needed = "model" in code
+            st.code(start + code if needed else code, language="python")
+
+
+def draw(part: str, subject: Subject, size: int) -> str:
+    """Draw a part; the answer is the Python behind it, after model and photo."""
+    batch = f"batch = model.prepare([photo] * {size})\n"
+    if part == "Speed":
+        speed.contenders(subject, size)
+        return batch + (
+            "from cam import speed\n\n"
+            f"found = speed.race(model, batch, rounds={speed.ROUNDS})\n"
+            "for name, one in found.speeds.items():\n    print(name, one.images_per_second)\n"
+        )
+    if part == "Batch size":
+        speed.batch_sizes(subject)
+        return batch + (
+            "from cam import speed\n\n"
+            f"print(speed.by_batch_size(model, batch, {speed.SIZES}, rounds={speed.ROUNDS}))\n"
+        )
+    if part == "Methods in one pass":
+        speed.one_pass(subject, size)
+        return batch + (
+            "from cam import speed\n\n"
+            f"found = speed.together(model, batch, rounds={speed.ROUNDS})\n"
+            "for count, timing in found.joint.items():\n"
+            "    print(count, timing.median, found.one_by_one(count))\n"
+        )
+    if part == "Precision":
+        precision.precisions(subject)
+        chosen = tuple(st.session_state["precisions"])
+        return batch + (
+            "from cam import speed\n\n"
+            f"found = speed.by_precision(\n    model, batch, {precision.METHODS}, {chosen}, "
+            f"rounds={precision.ROUNDS}\n)\n"
+            "for one in found:\n"
+            "    print(one.method, one.precision, one.speed.images_per_second, one.spearman)\n"
+        )
+    if part == "Clip":
+        with st.sidebar:
+            target = choosing.choose_target(subject.model, subject.order)
+            layer = choosing.choose_layer(subject.model)
+        clip.explain(subject, target, layer)
+        state = st.session_state
+        return (
+            "from pathlib import Path\n\nfrom cam.clip import demonstration, explain_clip\n\n"
+            f"# or read_clip('a.gif')\nfilm = demonstration(frames={clip.FRAMES})\n"
+            f"found = explain_clip(\n    model, film, {state['clip_method']!r}, {target!r}, "
+            f"{layer!r}, smoothing={state['smoothing']}, colormap='inferno'\n)\n"
+            "Path('explained.webp').write_bytes(found.encoded())\n"
+        )
+    if part == "Memory traffic":
+        return kernels_part.traffic(subject)
+    if part == "Compiler":
+        return kernels_part.compile_report()
+    kernels_part.recorded()
+    return "from cam.recorded import recordings\n\nprint(recordings())\n"
+
+
+main()

@@ -1,0 +1,128 @@
+"""The logic of the page Performance: nothing is measured unasked, and what is, is shown."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import cam
+import kernels
+from cam import speed
+from cam.timing import Timing
+from kernels.traffic import cam_traffic
+from pages.ui import performance_bars, performance_job
+
+DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
+PARTS = [
+    "Speed", "Batch size", "Methods in one pass", "Precision", "Clip",
+    "Memory traffic", "Compiler", "Recorded results",
+]  # fmt: skip
+
+
+def page(**query: str) -> AppTest:
+    app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    app.switch_page("pages/performance.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(one.proto.body for one in app.get("html"))
+
+
+def words(app: AppTest) -> str:
+    return "\n".join(one.value for one in app.markdown)
+
+
+@pytest.fixture(autouse=True)
+def no_jobs():
+    performance_job.measuring.clear()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
+    def unasked(*_args, **_options):
+        raise AssertionError("nobody asked for it")
+
+    for name in ("race", "by_batch_size", "together", "by_precision"):
+        monkeypatch.setattr(speed, name, unasked)
+    monkeypatch.setattr("kernels.inspect_stream.subprocess.Popen", unasked)
+    app = page(part=part)
+    assert app.subheader[0].value == part and not app.error and not app.warning
+    buttons = {one.label for one in app.button}
+    assert buttons & {"Measure", "Explain the clip", "Compile"} or part in PARTS[5::2]
+
+
+def test_a_part_that_is_not_there_is_told():
+    assert "'Sped'" in page(part="Sped").warning[0].value
+
+
+def test_measured_on_request_with_what_it_stands_on(monkeypatch):
+    asked = []
+
+    def race(_model, batch, rounds, report):
+        asked.append((len(batch), rounds))
+        report(0.5, speed.Race({}, {}))
+        half, quarter = Timing((0.5,)), Timing((0.25,))
+        return speed.Race(
+            {
+                speed.INFERENCE: speed.Speed(1, 0, quarter),
+                speed.OURS: speed.Speed(1, 1, half),
+                "captum": speed.Speed(1, 1, Timing((1.0,))),
+            },
+            {speed.OURS: speed.Speed(1, 7, half)},
+            ("torchcam",),
+            {"grad-cam": "RuntimeError: no"},
+        )
+
+    monkeypatch.setattr(speed, "race", race)
+    app = page(part="Speed")
+    app = next(one for one in app.button if one.label == "Measure").click().run()
+    assert not app.exception and asked == [(1, 5)]
+    shown = html(app)
+    for figure in (">2.0<", ">50%<", ">14.0<", ">4.00<", ">1.00<"):
+        assert figure in shown, figure
+    assert "Not installed here, so not measured: torchcam." in words(app)
+    assert "grad-cam cannot explain this model here: RuntimeError: no." in words(app)
+    assert "Medians of 5 interleaved rounds; efficientnet_lite0, batch of 1; CPU" in words(app)
+    # The next visitor sees it without a click, and nothing is measured anew.
+    assert ">50%<" in html(page(part="Speed")) and len(asked) == 1
+    next(one for one in app.button if one.label == "Measure again").click().run()
+    assert len(asked) == 2
+
+
+def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
+    def failing(*_args, **_options):
+        raise cam.InputError("the batch is odd")
+
+    monkeypatch.setattr(speed, "together", failing)
+    app = page(part="Methods in one pass")
+    app = next(one for one in app.button if one.label == "Measure").click().run()
+    assert app.error[0].value == "The batch is odd."
+    assert "Measure" in {one.label for one in app.run().button}
+
+
+def test_traffic_is_that_of_the_layers_shape(bundled):
+    import torch
+
+    app = page(part="Memory traffic")
+    [shape] = [one.shape for one in bundled.feature_layers if one.name == bundled.layers[0]]
+    found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
+    assert performance_bars.size(found.plain_bytes) in html(app)
+    assert f">{found.plain_bytes / found.fused.bytes:.1f} ×<" in html(app)
+    assert "Counted from shapes, not measured" in words(app)
+
+
+def test_recorded_results_say_where_they_are_from():
+    told = words(page(part="Recorded results"))
+    assert "**methods-cpu** · device: CPU, 2 threads" in told
+    assert "measured: 24 November 2026" in told and "the file does not say when" in told
+
+
+def test_sizes_as_people_say_them():
+    assert [performance_bars.size(n) for n in (12, 12_345, 1.5e6, 2e10)] == [
+        "12 B", "12.3 kB", "1.5 MB", "20 GB",
+    ]  # fmt: skip
