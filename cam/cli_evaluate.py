@@ -14,8 +14,8 @@ from cam.cli_common import called, load, model_options, options_of, told
 from cam.evaluate.clusters import clusters_told
 from cam.evaluate.compare import compare
 from cam.evaluate.evaluate import ENGINES
-from cam.evaluate.local import RunProgress
 from cam.evaluate.plan import BASELINES, TARGETS
+from cam.evaluate.progress import RunProgress
 from cam.evaluate.report import write_report
 from cam.evaluate.run import BY
 from cam.wording import duration
