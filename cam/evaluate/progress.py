@@ -99,9 +99,7 @@ class Ledger:
             return
         speed = (self._done - self._before) / max(time.perf_counter() - self._begun, 1e-9)
         left = (self._total - self._done) / speed if speed else None
-        told = RunProgress(
-            self._done, self._total, speed, left, self._skipped, self._failed
-        )
+        told = RunProgress(self._done, self._total, speed, left, self._skipped, self._failed)
         if self._report(told) is False:
             raise Cancelled(
                 f"the run was stopped after {self._done} of {self._total} images; start it again "

@@ -1,7 +1,7 @@
-"""The engine on a Ray cluster: tasks read shards, a pool of processes with the model measures them.
+"""The engine on a Ray cluster: tasks read shards, processes with the model measure them.
 
-Only the process that was called writes, so the store's lock and what it promises hold as they do for
-the local engine. A worker that dies is started again, and its shard is measured again.
+Only the process that was called writes, so the store's lock and what it promises hold as they do
+for the local engine. A worker that dies is started again, and its shard is measured again.
 """
 
 import copy
@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from cam.evaluate.worker import Result, measure_shard
 
 # A shard whose worker dies each time, as where memory does not suffice, ends the run after so many.
 RETRIES = 3
+LOG = logging.getLogger("cam.evaluate")
 _ENVIRONMENT = ("CAM_KERNELS", "TRITON_INTERPRET")
 
 
@@ -112,6 +114,7 @@ def _packed(plan: Plan) -> _Parcels:
         )
     except Exception as error:
         # Somebody's own module, transform or data set: it is told which object will not go.
+        LOG.debug("a plan cannot be pickled", exc_info=True)
         raise InputError(
             "the model or the data cannot be sent to another process, as the engine 'ray' does "
             f"({in_a_line(error)}); use the engine 'local'"
@@ -131,6 +134,7 @@ def _cluster() -> Iterator[None]:
     try:
         if started:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
             if not os.environ.get("RAY_ADDRESS"):
                 # One to measure and one to read, also where there is one only.
@@ -145,7 +149,7 @@ def _cluster() -> Iterator[None]:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise RunError(f"Ray cannot be started: {in_a_line(error)}") from None
         for one in loggers:
-            one.setLevel(logging.ERROR)
+            one.setLevel(logging.CRITICAL)
         context.enable_progress_bars = context.print_on_execution_start = False
         yield
     finally:
@@ -190,48 +194,55 @@ def _measured(
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
     read = rows.map(_Reader(plan, todo))
-    done = read.map_batches(
-        _Worker,
-        fn_constructor_args=(plan, network, device.type, pool.threads, dict(parcels.settings)),
-        batch_size=1,
-        batch_format="numpy",
-        compute=ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers),
-        num_cpus=pool.processors,
-        num_gpus=pool.gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 announces other names for the last two; the releases that need them are not
+        # among those of requirements-ray.txt.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        done = read.map_batches(
+            _Worker,
+            fn_constructor_args=(plan, network, device.type, pool.threads, parcels.settings),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers),
+            num_cpus=pool.processors,
+            num_gpus=pool.gpus,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
     found = iter(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
     try:
         for batch in found:
             for content in batch["content"]:
-                yield pickle.loads(content)
-    except ray.exceptions.RayError as error:
+                answer = pickle.loads(content)
+                if isinstance(answer, CamError):
+                    raise answer
+                yield answer
+    except (ray.exceptions.RayError, SystemError) as error:
         raise _told(error) from None
     finally:
         # Workers end here, and not when somebody lets go of an exception.
         getattr(found, "close", lambda: None)()
 
 
-def _told(error: BaseException) -> CamError:
-    """What a worker says of itself, in one sentence."""
+def _told(error: Exception) -> RunError:
+    """What Ray says of a worker, in one sentence."""
     import ray
 
-    cause: BaseException | None = error
-    while cause is not None:
-        inner = getattr(cause, "cause", None) or cause.__cause__
-        if isinstance(cause, CamError):
-            return cause
-        if isinstance(cause, ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError):
-            return RunError(
-                f"a worker died on the same shard {RETRIES + 1} times, as where memory does not "
-                "suffice; what was done before is kept"
-            )
-        if not isinstance(inner, BaseException) or inner is cause:
-            break
-        cause = inner
-    last = cause if isinstance(cause, Exception) else Exception(str(error))
-    return RunError(f"a worker failed: {in_a_line(last)}; what was done before is kept")
+    dead = ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError
+    if isinstance(error, dead) or isinstance(error.__cause__, dead):
+        return RunError(
+            f"a worker died {RETRIES + 1} times over the same shard, as where memory does not "
+            "suffice; what was done before is kept"
+        )
+    return RunError(f"Ray failed: {in_a_line(error)}; what was done before is kept")
+
+
+def _failed(error: Exception) -> bytes:
+    """What a worker answers where it fails: an exception would lose its cause on the way."""
+    if isinstance(error, CamError):
+        return pickle.dumps(error)
+    told = f"a worker failed: {in_a_line(error)}; what was done before is kept"
+    return pickle.dumps(RunError(told))
 
 
 @lru_cache(maxsize=1)
@@ -251,8 +262,13 @@ class _Reader:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         torch.set_num_threads(1)
-        read = read_shard(_unpacked(self._plan), self._todo[row["id"]])
-        return {"content": pickle.dumps(_light(read))}
+        try:
+            read: Read | bytes = _light(read_shard(_unpacked(self._plan), self._todo[row["id"]]))
+        except Exception as error:
+            # Such as a module of the data set that this machine lacks.
+            LOG.debug("a shard cannot be read", exc_info=True)
+            read = _failed(error)
+        return {"content": pickle.dumps(read)}
 
 
 def _light(read: Read) -> Read:
@@ -271,36 +287,66 @@ class _Worker:
     """Holds the model, and measures the shards that it is handed."""
 
     def __init__(
-        self, plan: Any, network: Any, device: str, threads: int, settings: dict[str, Any]
+        self, plan: Any, network: Any, device: str, threads: int, settings: Mapping[str, Any]
     ) -> None:
-        import ray
-
-        for name, value in settings["environment"].items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(settings["matmul"])
-        torch.backends.cudnn.allow_tf32 = settings["cudnn_tf32"]
-        torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-        torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
-        torch.use_deterministic_algorithms(settings["deterministic"])
-        self._plan: Plan = pickle.loads(ray.get(plan))
-        self._plan.model.module = pickle.loads(ray.get(network))
-        self._plan.model.to(device)
-        here = surroundings(self._plan.model.device)
-        there = {name: self._plan.config[name] for name in here}
-        self._differs = list(differences(there, here))
+        self._broken: bytes | None = None
+        try:
+            _adopt(settings, threads)
+            self._plan = _with_network(plan, network, device)
+        except Exception as error:
+            # Told by the first answer: Ray would start a worker that fails here for ever.
+            LOG.debug("a worker cannot begin", exc_info=True)
+            self._broken = _failed(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        if self._differs:
-            raise RunError(
-                "a worker would not give the same scores as this process: "
-                f"{'; '.join(self._differs[:4])}; have the same on every machine"
-            )
         import numpy as np
 
-        read: Read = pickle.loads(batch["content"][0])
-        content = pickle.dumps((read.shard, measure_shard(self._plan, read)))
+        content = self._broken or self._answer(batch["content"][0])
         return {"content": np.array([content], dtype=object)}
+
+    def _answer(self, content: bytes) -> bytes:
+        read: Read | bytes = pickle.loads(content)
+        if isinstance(read, bytes):
+            return read
+        try:
+            return pickle.dumps((read.shard, measure_shard(self._plan, read)))
+        except Exception as error:
+            LOG.debug("a shard failed", exc_info=True)
+            return _failed(error)
+
+
+def _adopt(settings: Mapping[str, Any], threads: int) -> None:
+    """Compute as the process that was called does."""
+    for name, value in settings["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(settings["matmul"])
+    torch.backends.cudnn.allow_tf32 = settings["cudnn_tf32"]
+    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
+    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
+    torch.use_deterministic_algorithms(settings["deterministic"])
+
+
+def _with_network(plan: Any, network: Any, device: str) -> Plan:
+    """The plan, with its network on this process's device.
+
+    Raises:
+        RunError: Something here differs that the scores depend on.
+    """
+    import ray
+
+    found: Plan = pickle.loads(ray.get(plan))
+    found.model.module = pickle.loads(ray.get(network))
+    found.model.to(device)
+    here = surroundings(found.model.device)
+    there = {name: found.config[name] for name in here}
+    differs = list(differences(there, here))
+    if differs:
+        raise RunError(
+            "a worker would not give the same scores as this process: "
+            f"{'; '.join(differs[:4])}; have the same on every machine"
+        )
+    return found
