@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from cam.cli_common import as_json as print_json
 from cam.cli_common import called, load, model_options, options_of, told
 from cam.evaluate.clusters import clusters_told
 from cam.evaluate.compare import compare
+from cam.evaluate.estimate import Estimate, estimate
 from cam.evaluate.evaluate import ENGINES
-from cam.evaluate.local import RunProgress
-from cam.evaluate.plan import BASELINES, TARGETS
+from cam.evaluate.plan import BASELINES, TARGETS, make_plan
+from cam.evaluate.progress import RunProgress
 from cam.evaluate.report import write_report
 from cam.evaluate.run import BY
 from cam.wording import duration
@@ -77,6 +79,7 @@ _RUN = click.Path(path_type=Path)
 @click.option("--shard-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--heatmaps", type=click.IntRange(min=0), default=56, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Do the first shard, keep nothing, tell the cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
 def evaluate(
     data: str,
@@ -90,6 +93,7 @@ def evaluate(
     limit: int | None,
     data_options: tuple[str, ...],
     as_json: bool,
+    dry_run: bool,
     layers: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -107,6 +111,12 @@ def evaluate(
         for what, why in items.refused:
             click.echo(f"Note: {what}: {why}", err=True)
         model = load(name, weights, labels, device)
+        if dry_run:
+            options.pop("engine")
+            part = items.limit(limit) if limit is not None else items
+            plan = make_plan(model, part, chosen, measured, layers=layers or None, **options)
+            _print_estimate(estimate(plan), as_json)
+            return
         try:
             run = cam.evaluate(
                 model,
@@ -137,6 +147,23 @@ def evaluate(
     _print_board(run, board, as_json)
     if not board["n"].sum():
         raise click.ClickException("nothing could be measured; see the notes above")
+
+
+def _print_estimate(found: Estimate, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(found))
+        return
+    total = found.images
+    for what, each, unit in (
+        ("forwards", found.forwards, "inputs"),
+        ("backwards", found.backwards, "inputs"),
+        ("stored", found.stored / 1000, "kB"),
+    ):
+        click.echo(f"{what}: {each:,.1f} {unit} an image, {each * total:,.0f} for {total:,} images")
+    click.echo(
+        f"time: {found.seconds:.3g} s an image in one process like this one, "
+        f"{duration(found.seconds * total)} for all"
+    )
 
 
 class _Bar:
@@ -288,6 +315,7 @@ def _print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None
                 "done": run.done,
                 "total": run.total,
                 "leaderboard": records(board),
+                "costs": records(run.costs()),
             }
         )
         return
@@ -313,6 +341,24 @@ def _print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None
                 f"  {place:>4}  {row.method:{wide}}  {row.mean:.4f} [{row.low:.4f}, {row.high:.4f}]"
                 f"  median {row.median:.4f}  (n = {row.n}{missing})"
             )
+    _print_costs(run, wide)
+
+
+def _print_costs(run: cam.Run, wide: int) -> None:
+    costs = run.costs()
+    if costs.empty:
+        return
+    click.echo("cost (of each method's maps, and of measuring them)")
+    for method, rows in costs.groupby("method", sort=False, observed=True):
+        maps = rows[rows["metric"].isna()]
+        peak = maps["peak_bytes"].fillna(0).max()
+        click.echo(
+            f"  {method:{wide}}  {maps['images'].sum()} images, "
+            f"{int(maps['forwards'].sum())} forwards and {int(maps['backwards'].sum())} backwards "
+            f"of batches, {maps['seconds'].sum():.3g} s; measuring "
+            f"{rows.loc[rows['metric'].notna(), 'seconds'].sum():.3g} s"
+            + (f"; at most {peak / 1e6:.0f} MB of the GPU" if peak > 0 else "")
+        )
 
 
 @click.command()

@@ -1,58 +1,103 @@
-"""What a run will cost, measured on one image rather than guessed."""
+"""What a run will cost: its first images are done, nothing is kept, and the passes are counted."""
 
-import tempfile
+import io
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from cam.data.dataset import Dataset
-from cam.evaluate.evaluate import evaluate
-from cam.evaluate.local import Report
-from cam.models.model import Model
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    import pandas
+from cam.errors import RunError
+from cam.evaluate.plan import Plan
+from cam.evaluate.reader import read_shard
+from cam.evaluate.worker import measure_shard
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Estimate:
-    """What one image took, alone.
+    """What a run costs, by what its first images did here.
 
     Attributes:
-        table: A DataFrame of ``method``, ``metric`` (missing for the map itself) and ``seconds``.
         images: How many the run has.
+        looked_at: How many were done for this.
+        forwards: Inputs through the network, for an image.
+        backwards: Inputs whose gradient was sent back, for an image.
+        seconds: For an image, reading included, in this process.
+        stored: Bytes in the store for an image.
     """
 
-    table: "pandas.DataFrame"
     images: int
+    looked_at: int
+    forwards: float
+    backwards: float
+    seconds: float
+    stored: float
 
-    @property
-    def seconds(self) -> float:
-        """Of the whole run. Images that share a batch take less each, so it is rather too much."""
-        return float(self.table["seconds"].sum()) * self.images
+
+@dataclass(eq=False)
+class _Count:
+    forwards: int = 0
+    backwards: int = 0
 
 
-def estimate(
-    model: Model, data: Dataset, arguments: dict[str, Any], progress: Report | None = None
-) -> Estimate:
-    """Run the first two images into a temporary folder; the second one is what counts.
-
-    The first one also pays for what is done once.
-
-    Args:
-        model: As of :func:`cam.evaluate`.
-        data: Opened already.
-        arguments: The others of :func:`cam.evaluate`.
-        progress: As of :func:`cam.evaluate`.
+def estimate(plan: Plan) -> Estimate:
+    """Do a plan's first shard, after one image that warms up, and count.
 
     Raises:
-        CamError: What the run itself would raise.
+        RunError: None of its images can be measured.
     """
-    limit = arguments.get("limit")
-    images = len(data) if limit is None else min(limit, len(data))
-    with tempfile.TemporaryDirectory(prefix="cam-estimate-") as folder:
-        own = {**arguments, "limit": min(2, images), "shard_size": 1, "heatmaps": 0}
-        run = evaluate(model, data, out=Path(folder) / "run", progress=progress, **own)
-        costs = run.query("SELECT method, metric, seconds FROM costs")
-    last = costs.groupby(["method", "metric"], dropna=False, observed=True, sort=False).last()
-    return Estimate(last.reset_index(), images)
+    import pyarrow.parquet as parquet
+
+    shard = next(plan.shards())
+    measure_shard(plan, read_shard(plan, (0, 1)))
+    begun = time.perf_counter()
+    with _counting(plan.model.module) as count:
+        result = measure_shard(plan, read_shard(plan, shard))
+    seconds = time.perf_counter() - begun
+    images = shard[1] - shard[0]
+    sound = images - result.skipped
+    if not sound:
+        raise RunError(
+            f"none of the first {images} images can be measured, so the cost is not known: "
+            f"{result.problems[0]}"
+        )
+    stored = 0
+    for table in result.tables.values():
+        buffer = io.BytesIO()
+        parquet.write_table(table, buffer, compression="zstd")
+        stored += buffer.tell()
+    return Estimate(
+        len(plan.data),
+        sound,
+        count.forwards / sound,
+        count.backwards / sound,
+        seconds / sound,
+        stored / sound,
+    )
+
+
+@contextmanager
+def _counting(module: nn.Module) -> Iterator[_Count]:
+    """Count what goes through a network; copies of it, as metrics make them, count too."""
+    count = _Count()
+
+    def through(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        pixels = inputs[0]
+        assert isinstance(pixels, Tensor)
+        size = len(pixels)
+        count.forwards += size
+        values = output.values() if isinstance(output, Mapping) else (output,)
+        first = next((one for one in values if isinstance(one, Tensor)), None)
+        if first is not None and first.requires_grad:
+
+            def back(_: Tensor) -> None:
+                count.backwards += size
+
+            first.register_hook(back)  # type: ignore[no-untyped-call]
+
+    handle = module.register_forward_hook(through)
+    try:
+        yield count
+    finally:
+        handle.remove()

@@ -16,15 +16,17 @@ from cam.data.dataset import Dataset
 from cam.data.source import dataset
 from cam.errors import Cancelled, InputError, RunError, nearest
 from cam.evaluate.call import Call
-from cam.evaluate.local import Engine, Report, run_local
+from cam.evaluate.local import run_local
 from cam.evaluate.plan import Metric, Plan, differences, make_plan
+from cam.evaluate.progress import Engine, Report
+from cam.evaluate.ray_engine import check_ray, run_ray
 from cam.evaluate.run import Run
 from cam.evaluate.store import Store, locked
 from cam.methods.registry import Method
 from cam.models.layers import Layers
 from cam.models.model import Model
 
-ENGINES: Mapping[str, Engine] = {"local": run_local}
+ENGINES: Mapping[str, Engine] = {"local": run_local, "ray": run_ray}
 
 
 def evaluate(
@@ -57,7 +59,9 @@ def evaluate(
         methods: Names, or :func:`cam.method` with parameters.
         metrics: Names, or :func:`cam.metric` with parameters.
         out: The run's folder.
-        engine: "local".
+        engine: "local": this process. "ray": a pool of processes on the machines of a Ray cluster,
+            that of ``RAY_ADDRESS``, else one of this machine; a GPU each where the model is on one.
+            The scores are the same, and either goes on with a run of the other.
         baselines: Maps that know of no model, measured like a method's: "centre", a bump in the
             middle (:func:`cam.metrics.localisation.centre_heatmap`). They cost no pass. Metrics
             that explain again say of them that they are undefined.
@@ -70,8 +74,8 @@ def evaluate(
         batch_size: Inputs that a method or metric sends through the model at once.
         heatmaps: Side in pixels of the heatmaps that are kept for reports, about 2 kB each; 0 keeps
             none.
-        progress: Called with a :class:`cam.evaluate.local.RunProgress` after each shard; an answer
-            of False stops the run.
+        progress: Called with a :class:`cam.evaluate.progress.RunProgress` after each shard; an
+            answer of False stops the run.
 
     Returns:
         The run, to be read.
@@ -84,6 +88,8 @@ def evaluate(
     """
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}; {nearest(engine, ENGINES)}")
+    if engine == "ray":
+        check_ray()
     items = dataset(data)
     if limit is not None:
         items = items.limit(limit)

@@ -176,9 +176,7 @@ def make_plan(
         "shard_size": shard_size,
         "batch_size": batch_size,
         "heatmaps": heatmaps,
-        "device": _device(model.device),
-        "kernels": kernels.backend(torch.empty(0, device=model.device)),
-        "versions": dict(versions()),
+        **surroundings(model.device),
     }
     return Plan(
         model,
@@ -195,6 +193,15 @@ def make_plan(
         classes,
         config,
     )
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """What of a process determines its results: device, kernels and versions."""
+    return {
+        "device": _device(device),
+        "kernels": kernels.backend(torch.empty(0, device=device)),
+        "versions": dict(versions()),
+    }
 
 
 def model_facts(model: Model) -> dict[str, str]:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from PIL import Image
@@ -76,6 +77,14 @@ class Model:
 
     def __repr__(self) -> str:
         return f"cam.Model({self.name!r} on {self.device})"
+
+    # A lock cannot be copied or sent to another process; the copy has its own.
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.lock = threading.RLock()
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ import streamlit as st
 
 import cam
 from cam.evaluate.call import Call
-from cam.evaluate.local import RunProgress
+from cam.evaluate.progress import RunProgress
 from cam.evaluate.states import RunState, runs
 from pages.ui import jobs, resources, roots
 

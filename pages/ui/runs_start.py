@@ -9,8 +9,8 @@ import streamlit as st
 import cam
 from cam.data.dataset import DataOrigin, Dataset
 from cam.evaluate.call import Call
-from cam.evaluate.estimate import estimate
 from cam.evaluate.plan import TARGETS
+from cam.evaluate.trial import trial
 from cam.models.model import ModelOrigin
 from cam.wording import duration
 from pages.ui import choosing, controls, jobs, resources, roots, runs_jobs
@@ -195,7 +195,7 @@ def _costs(call: Call, count: int) -> None:
             found = jobs.result(
                 ("estimate", wanted),
                 "Measuring two images",
-                lambda tell: estimate(
+                lambda tell: trial(
                     model, data, call.arguments(), lambda p: tell(p.done / max(p.total, 1))
                 ),
             )

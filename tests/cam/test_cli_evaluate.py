@@ -59,10 +59,24 @@ def test_a_run_and_its_leaderboard(run):
     best = board[board["metric"] == "inside"].sort_values("rank").iloc[0]
     assert lines[1].split()[:3] == ["1", best["method"], f"{best['mean']:.4f}"]
     assert lines[1].endswith("(n = 6)")
+    assert lines[6].startswith("cost")
+    # The grid's six mosaics are one shard, whose pass both methods share.
+    assert [line.split()[1:6] for line in lines[7:]] == [
+        ["6", "images,", "1", "forwards", "and"]
+    ] * 2
     again = run("leaderboard", "first")
     assert again.stdout == result.stdout
     # The same command once more changes nothing and says the same.
     assert run("evaluate", *SMALL, "--out", "first", "--limit", 6).stdout == result.stdout
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(run):
+    result = run("evaluate", *SMALL, "--out", "dry", "--dry-run", "--json")
+    found = json.loads(result.stdout)
+    assert found["images"] == 8
+    text = run("evaluate", *SMALL, "--out", "dry", "--dry-run").stdout
+    assert f"forwards: {found['forwards']:,.1f} inputs an image" in text
+    assert not Path("dry").exists()
 
 
 def test_the_leaderboard_for_a_program(run):
@@ -71,6 +85,9 @@ def test_the_leaderboard_for_a_program(run):
     assert (found["done"], found["total"]) == (8, 8)
     truth = cam.Run.open("first").leaderboard()
     assert [row["mean"] for row in found["leaderboard"]] == truth["mean"].tolist()
+    costs = cam.Run.open("first").costs()
+    assert [row["seconds"] for row in found["costs"]] == costs["seconds"].tolist()
+    assert found["costs"][0]["metric"] is None
     apart = json.loads(run("leaderboard", "first", "--by", "correct", "--json").stdout)
     assert {row["correct"] for row in apart["leaderboard"]} <= {"correct", "wrong"}
     assert run("leaderboard", "first", "--by", "correct").stdout.startswith("wrong · inside")

@@ -14,8 +14,8 @@ import cam
 from cam.cli import main
 from cam.data.dataset import require_inside
 from cam.evaluate.call import Call
-from cam.evaluate.estimate import estimate
 from cam.evaluate.states import runs, state_of
+from cam.evaluate.trial import trial
 from tests.cam.stand_in import Drop, Inside, network
 
 ROOT = Path(cam.__file__).parents[1]
@@ -191,7 +191,7 @@ def test_images_in_order(whole, worst):
 
 
 def test_an_estimate_is_measured_for_every_method_and_metric():
-    found = estimate(
+    found = trial(
         cam.load_model("efficientnet_lite0"),
         cam.dataset("photo-grid", size=40),
         {"methods": ["gradcam"], "metrics": [cam.metric("deletion", steps=4)]},

@@ -1,0 +1,98 @@
+"""Whether passes foretell time: the seconds of a run, predicted from its first shard, and measured.
+
+``python -m benchmarks.cost_model [--images N]``: by passes (inputs through the network, counted on
+the first shard, times what the plain network takes for an input) and by the first shard's own time.
+It prints both beside what the run then took, and writes
+``benchmarks/results/cost-model-DEVICE.json`` with ``--write``.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import cam
+from benchmarks.timing import machine
+from cam.evaluate.estimate import estimate
+from cam.evaluate.plan import make_plan
+
+RESULTS = Path(__file__).parent / "results"
+METHODS = ("gradcam", "layercam", "saliency", "eigencam")
+METRICS = ("deletion", "insertion", "road", "average_drop", "sparseness")
+BATCH = 32
+
+
+def plain_seconds(model: cam.Model, rounds: int = 5) -> tuple[float, float]:
+    """What an input takes forward, and its gradient back: medians of full batches."""
+    batch = torch.randn(BATCH, 3, 224, 224, device=model.device)
+    forwards, backwards = [], []
+
+    def now() -> float:
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    for _ in range(rounds + 1):
+        start = now()
+        with torch.no_grad():
+            model.module(batch)
+        forwards.append(now() - start)
+        pixels = batch.clone().requires_grad_()
+        scores = model.module(pixels).sum()
+        start = now()
+        torch.autograd.grad(scores, pixels)
+        backwards.append(now() - start)
+    return (
+        statistics.median(forwards[1:]) / BATCH,
+        statistics.median(backwards[1:]) / BATCH,
+    )
+
+
+def main() -> None:
+    """Print what was predicted and what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = cam.load_model("efficientnet_lite0", device=device)
+    data = cam.dataset("photo-grid", size=options.images)
+    found = estimate(make_plan(model, data, METHODS, METRICS))
+    forward, backward = plain_seconds(model)
+    by_passes = options.images * (found.forwards * forward + found.backwards * backward)
+    by_shard = options.images * found.seconds
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run = cam.evaluate(model, data, METHODS, METRICS, out=Path(folder) / "run")
+        took = time.perf_counter() - start
+        rows = run.total * len(run.methods) * len(run.metrics)
+        stored = sum(path.stat().st_size for path in run.path.rglob("*.parquet"))
+    print(f"{found.forwards:.1f} forwards and {found.backwards:.1f} backwards an image")
+    print(f"by passes      {by_passes:8.1f} s   predicted / measured {by_passes / took:.2f}")
+    print(f"by first shard {by_shard:8.1f} s   predicted / measured {by_shard / took:.2f}")
+    print(
+        f"measured       {took:8.1f} s   {rows} scores, {stored / run.total / 1000:.1f} kB an image"
+    )
+    if options.write:
+        told = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+        stem = "cost-model-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
+        content = {
+            "machine": machine(),
+            "images": options.images,
+            "forwards": found.forwards,
+            "backwards": found.backwards,
+            "by_passes": by_passes,
+            "by_first_shard": by_shard,
+            "measured": took,
+            "bytes_an_image": stored / run.total,
+        }
+        (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
