@@ -13,9 +13,9 @@ import streamlit as st
 
 _FLAG = "_routed"
 _PAGES = Path(__file__).parents[1]
-# Streamlit writes a chosen option in white on the theme's colour. No colour is dark enough under
-# white and light enough on a dark page, so the ink changes.
-_DARK_TAGS = "<style>[data-tag] * {color: #0E1117}</style>"
+# Streamlit writes chosen options and main buttons in white on the theme's colour. No colour is dark
+# enough under white and light enough on a dark page, so the ink changes.
+_DARK_INK = "<style>[data-tag] *, [data-testid=stBaseButton-primary] * {color: #0E1117}</style>"
 
 
 def run() -> None:
@@ -48,7 +48,7 @@ def run() -> None:
         ]
     )
     if st.context.theme.type == "dark":
-        st.html(_DARK_TAGS)
+        st.html(_DARK_INK)
     st.session_state[_FLAG] = True
     page.run()
 
