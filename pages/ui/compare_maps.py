@@ -36,8 +36,10 @@ def show_maps(
     shown, places = [], []
     for cell, case in zip(cells, cases, strict=False):
         with cell:
-            st.markdown(f"**{case.title}**")
             found = quick[case] if case in quick else _later(case, picture)
+            # The title stands below, so that the pictures of a row begin at one height.
+            if found is None or isinstance(found, cam.CamError):
+                st.markdown(f"**{case.title}**")
             if isinstance(found, cam.CamError):
                 st.error(controls.sentence(found))
             elif found is not None:
@@ -53,6 +55,7 @@ def show_maps(
         with cell:
             content = png_bytes(cam.overlay(seen, heatmap, colormap, alpha))
             controls.show_png(content, f"{one.case.title}: heatmap")
+            st.markdown(f"**{one.case.title}**")
             for _, note in one.found.notes():
                 st.warning(controls.sentence(note))
     return shown, maps
@@ -112,7 +115,7 @@ def ranges(mode: str, one_range: bool) -> str:
     if mode in ONE_UNIT:
         return (
             "One range for all: the raw maps of one method are in one unit, so the same colour is "
-            "the same evidence, and what is weak looks weak."
+            "as much evidence on as much of the picture, and what is weak looks weak."
         )
     return (
         "One range for all: methods and models measure in units of their own, so each map was "
