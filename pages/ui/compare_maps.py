@@ -91,7 +91,7 @@ def _over_one_part(shown: list[Shown], picture: Picture) -> tuple[list[Image], T
 
 
 def _coloured(mode: str, shown: Sequence[Shown], maps: Tensor, one_range: bool) -> list[np.ndarray]:
-    """Each heatmap so that its last colour is at 1."""
+    """Each heatmap so that its last colour is at 1; a few values may lie above."""
     drawn = list(maps)
     if one_range and mode in ONE_UNIT:
         drawn = [one[0].cpu() for one in cam.common_scale([one.found for one in shown])]
@@ -102,7 +102,8 @@ def _coloured(mode: str, shown: Sequence[Shown], maps: Tensor, one_range: bool) 
     ]
     if one_range:
         ends = [max(ends)] * len(ends)
-    return [(value / (end or 1)).clip(0, 1) for value, end in zip(values, ends, strict=True)]
+    # Not clipped: what is too bright is cut after the enlargement, as cam.overlay does it.
+    return [value / (end or 1) for value, end in zip(values, ends, strict=True)]
 
 
 def ranges(mode: str, one_range: bool) -> str:
