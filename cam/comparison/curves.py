@@ -66,7 +66,7 @@ def curves(
         raise MetricError("the heatmap is not finite, so its pixels have no order")
     parts, found = Parts(tell, 2), []
     for name in ("deletion", "insertion"):
-        parts.begin(name)
+        parts.begin(name, len(batch) * (1 + steps))
         parameters = {**metric(name).info.parameters, **metric(name, steps=steps).parameters}
         with (
             model.lock if isinstance(model, Model) else nullcontext(),

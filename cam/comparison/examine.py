@@ -14,7 +14,7 @@ from cam.comparison.shares import Parts, Tell
 from cam.errors import CamError, CamWarning, Cancelled
 from cam.methods.registry import Method, MethodInfo, methods
 from cam.methods.registry import method as named
-from cam.metrics.registry import metric
+from cam.metrics.registry import Metric, metric
 from cam.models.layers import Layers
 from cam.models.model import Model
 from cam.targets import Targets
@@ -24,6 +24,9 @@ from cam.types import Attribution
 STABILITY: Mapping[str, str] = MappingProxyType(
     {"noise": "stability_noise", "shift": "stability_shift", "light": "stability_light"}
 )
+# Directions of a shift, and kinds of light.
+FOUR = 4
+SHIFT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +42,8 @@ class Examination:
         variation: (B,) float64, :func:`cam.total_variation` of them.
         stability: "noise", "shift" and "light" → (B,) float32: Spearman's correlation of the
             heatmap with those of the changed picture, as the metrics "stability_noise",
-            "stability_shift" and "stability_light" give it; NaN where the map is the same
-            everywhere.
+            "stability_shift" and "stability_light" give it (shifts of 8 pixels, or of just less
+            than half of a smaller picture); NaN where the map is the same everywhere.
     """
 
     method: str
@@ -102,24 +105,25 @@ def examine(
     how = named(method) if isinstance(method, str) else method
     parts = Parts(tell, 1 + len(STABILITY))
     at = layers if how.info.needs.layer else None
-    try:
-        with warnings.catch_warnings():
-            # A map that is not finite shows as values that are NaN.
-            warnings.simplefilter("ignore", CamWarning)
-            parts.begin(how.info.title)
+    with warnings.catch_warnings():
+        # A map that is not finite shows as values that are NaN.
+        warnings.simplefilter("ignore", CamWarning)
+        parts.begin(how.info.title)
+        try:
             (found,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
-            stability = {}
-            for question, name in STABILITY.items():
-                parts.begin(f"{how.info.title}, {question}")
-                stability[question] = metric(name)(
-                    model, batch, found.heatmap, found.targets, method=how, layers=at,
-                    # As small as the passes allow, so that Cancel is heard.
-                    batch_size=32 if batch.is_cuda else 4, progress=parts.report,
-                ).cpu()  # fmt: skip
-    except Cancelled:
-        raise
-    except CamError as error:
-        return Examination(how.name, str(error))
+        except Cancelled:
+            raise
+        except CamError as error:
+            return Examination(how.name, str(error))
+        stability = {}
+        for question, measure in _measures(batch).items():
+            changed = measure.info.parameters.get("samples", FOUR)
+            parts.begin(f"{how.info.title}, {question}", len(batch) * (1 + changed))
+            stability[question] = measure(
+                model, batch, found.heatmap, found.targets, method=how, layers=at,
+                # As small as the passes allow, so that Cancel is heard.
+                batch_size=32 if batch.is_cuda else 4, progress=parts.report,
+            ).cpu()  # fmt: skip
     with torch.no_grad():
         return Examination(
             how.name,
@@ -129,3 +133,12 @@ def examine(
             total_variation(found.heatmap),
             MappingProxyType(stability),
         )
+
+
+def _measures(batch: Tensor) -> dict[str, Metric]:
+    """Question → metric; a small picture is shifted less."""
+    pixels = max(1, min(SHIFT, (min(batch.shape[2:]) - 1) // 2))
+    return {
+        question: metric(name, pixels=pixels) if question == "shift" else metric(name)
+        for question, name in STABILITY.items()
+    }

@@ -13,9 +13,10 @@ def common_scale(found: Sequence[Attribution]) -> list[Tensor]:
     """Heatmaps that keep their strength beside each other.
 
     A heatmap is stretched to [0, 1] whatever its map's values are. Here each is multiplied by its
-    raw map's highest value (for gradients at the pixels: the largest without its sign) and divided
-    by the highest of all, image by image. That makes sense within one method and one model: between
-    layers or classes, whose raw maps are in the same unit.
+    raw map's highest value (for gradients at the pixels: the largest without its sign) times the
+    number of the map's places, and divided by the highest of all, image by image. That makes sense
+    within one method and one model, between layers or classes. Evidence is so counted by area: a
+    layer with more places spreads the same evidence over more of them.
 
     Args:
         found: What one method made of the same batch, at several layers or for several classes.
@@ -33,7 +34,9 @@ def common_scale(found: Sequence[Attribution]) -> list[Tensor]:
         )
     signless = methods()[names.pop()].family == "gradient"
     peaks = [
-        (one.raw.abs() if signless else one.raw.clamp(min=0)).flatten(1).amax(1) for one in found
+        (one.raw.abs() if signless else one.raw.clamp(min=0)).flatten(1).amax(1)
+        * one.raw[0].numel()
+        for one in found
     ]
     highest = peaks[0]
     for peak in peaks[1:]:

@@ -22,15 +22,22 @@ class Parts:
         self._count = count
         self._begun = 0
         self._note = ""
+        self._total = 1
+        self._share = 0.0
 
-    def begin(self, note: str) -> None:
+    def begin(self, note: str, total: int = 1) -> None:
         """The next part begins.
+
+        Args:
+            note: What is being done.
+            total: How many inputs go through the model for it, as far as that is known; what a
+                method or metric says itself may grow on the way.
 
         Raises:
             Cancelled: The caller does not want it.
         """
         self._begun += 1
-        self._note = note
+        self._note, self._total = note, total
         if self.report(Progress(note, 0, 1)) is False:
             raise Cancelled(f"cancelled before {note}")
 
@@ -38,5 +45,6 @@ class Parts:
         """How far the part is that was begun last; what :func:`cam.attribute` and metrics call."""
         if self._tell is None:
             return None
-        own = progress.done / max(progress.total, 1)
-        return self._tell((self._begun - 1 + own) / self._count, self._note)
+        own = progress.done / max(progress.total, self._total)
+        self._share = max(self._share, (self._begun - 1 + own) / self._count)
+        return self._tell(self._share, self._note)

@@ -87,14 +87,22 @@ def _layers(subject: Subject) -> list[Case]:
 
 def through_the_depth(model: cam.Model) -> list[str]:
     """A few layers from the first to the last: the last of each resolution, or evenly spaced."""
-    grids = {layer.shape[1:]: layer.name for layer in model.feature_layers}
-    found = list(grids.values())
+    layers = {layer.name: layer for layer in model.feature_layers}
+    order = list(layers)
+    ends: dict[tuple[int, ...], str] = {}
+    for name, layer in layers.items():
+        parts = name.split(".")
+        around = (layers.get(".".join(parts[:end])) for end in range(1, len(parts)))
+        # Within a block that ends at another resolution it is a step on the way; what only holds
+        # blocks, one behind the other, is no such block.
+        blocks = [one for one in around if one is not None and one.kind != "Sequential"]
+        if all(block.shape[1:] == layer.shape[1:] for block in blocks):
+            ends[layer.shape[1:]] = name
+    found = sorted(ends.values(), key=order.index)
     if len(found) < 3:
-        names = [layer.name for layer in model.feature_layers]
-        count = min(DEPTHS, len(names))
-        found = [names[round(step * (len(names) - 1) / max(count - 1, 1))] for step in range(count)]
-    order = [layer.name for layer in model.feature_layers]
-    return sorted(dict.fromkeys(found[-DEPTHS:]), key=order.index)
+        count = min(DEPTHS, len(order))
+        found = [order[round(step * (len(order) - 1) / max(count - 1, 1))] for step in range(count)]
+    return list(dict.fromkeys(found[-DEPTHS:]))
 
 
 def _classes(subject: Subject) -> list[Case]:

@@ -1,5 +1,6 @@
 """Drawings of comparisons: lines, a matrix with its numbers, a table that can be slid sideways."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,8 +12,8 @@ from pages.ui import drawings
 # Okabe and Ito's, in the order in which they differ most; each line has its own dashes too.
 COLOURS = ["#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#999999", "#F0E442"]
 DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "1 4", "6 2 1 2 1 2"]
-_WIDTH, _HEIGHT = 340, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 8, 36
+# Seen on light and on dark.
+_GRID = "#808080"
 _SLIDING = '<div tabindex="0" role="region" aria-label="{}" style="overflow-x:auto">'
 _CELL = "padding:.35rem .6rem;border-bottom:1px solid rgba(128,128,128,.35)"
 
@@ -46,6 +47,9 @@ def lines(
 ) -> str:
     """A chart of lines over x from 0 to 1, with a legend.
 
+    The words are the page's own, in its ink and its size on any screen; the lines are a picture
+    between them, because Streamlit takes SVG out of what it is given as HTML.
+
     Args:
         several: The lines.
         ends: The lowest and the highest y.
@@ -54,64 +58,78 @@ def lines(
         alt: What the chart says, in words.
         marked: An x with an upright line.
     """
-    low, high = ends
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        share = (y - low) / ((high - low) or 1)
-        return (
-            _LEFT + (_WIDTH - _LEFT - _RIGHT) * x,
-            _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - min(max(share, 0), 1)),
-        )
-
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(alt)}" '
-        'style="width:100%;max-width:36rem;display:block" font-size="11" fill="currentColor">'
-    ]
-    for value in np.linspace(low, high, 5):
-        _, y = at(0, float(value))
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
-            f'stroke="currentColor" stroke-opacity="{0.5 if abs(value) < 1e-9 else 0.15}"/>'
-            f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{drawings.short(float(value))}</text>"
-        )
-    for value in (0, 0.5, 1):
-        x, _ = at(value, low)
-        anchor = {0: "start", 1: "end"}.get(value, "middle")
-        parts.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - 22}" text-anchor="{anchor}">{value:.0%}</text>'
-        )
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(across)}</text>'
-    )
-    if marked is not None:
-        x, _ = at(marked, low)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" '
-            'stroke="currentColor" stroke-dasharray="3 3"/>'
-        )
-    for line in several:
-        points = " ".join(
-            "{:.1f},{:.1f}".format(*at(x, y))
-            for x, y in zip(line.x, line.y, strict=True)
-            if np.isfinite(y)
-        )
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{line.colour}" '
-            f'stroke-width="2.2" stroke-dasharray="{line.dashes}" stroke-linejoin="round"/>'
-        )
-    parts.append("</svg>")
+    step = 0.25 if ends[1] - ends[0] <= 1 else 0.5
+    ticks = [float(value) for value in np.arange(ends[0], ends[1] + step / 2, step)]
+    labels = "".join(f"<span>{drawings.short(value)}</span>" for value in reversed(ticks))
     keys = "".join(
-        '<span style="white-space:nowrap"><svg width="28" height="8" aria-hidden="true">'
-        f'<line x1="0" x2="28" y1="4" y2="4" stroke="{line.colour}" stroke-width="2.5" '
-        f'stroke-dasharray="{line.dashes}"/></svg> {escape(line.name)}</span> '
+        f'<span style="white-space:nowrap"><img src="{_uri(_key(line))}" alt="" '
+        f'style="width:2rem;height:.6rem;display:inline"> {escape(line.name)}</span>'
         for line in several
     )
     return (
-        f'<div style="font-size:.8rem"><div>{escape(down)}</div>{"".join(parts)}'
-        f'<div style="display:flex;flex-wrap:wrap;gap:.2rem 1rem">{keys}</div></div>'
+        f'<div style="font-size:.8rem;max-width:36rem"><div style="padding-bottom:.5rem">'
+        f"{escape(down)}</div>"
+        '<div style="display:grid;grid-template-columns:auto 1fr;gap:.15rem .4rem">'
+        '<div style="display:flex;flex-direction:column;justify-content:space-between;'
+        f'text-align:right;line-height:1;margin:-.4rem 0">{labels}</div>'
+        f'<img src="{_uri(_plot(several, ends, ticks, marked))}" alt="{escape(alt)}" '
+        'style="width:100%;height:10rem;display:block"><span></span>'
+        '<div style="display:flex;justify-content:space-between">'
+        f"<span>0%</span><span>{escape(across)}</span><span>100%</span></div></div>"
+        f'<div style="display:flex;flex-wrap:wrap;gap:.1rem 1rem;padding-top:.3rem">{keys}</div>'
+        "</div>"
     )
+
+
+def _plot(
+    several: Sequence[Line], ends: tuple[float, float], ticks: list[float], marked: float | None
+) -> str:
+    """The lines alone, as SVG that fills whatever room it has."""
+    low, high = ends
+
+    def at(value: float) -> float:
+        return 100 * (1 - min(max((value - low) / ((high - low) or 1), 0), 1))
+
+    parts = []
+    for value in ticks:
+        strong = 0.8 if abs(value) < 1e-9 else 0.35
+        parts.append(_stroke([(0, at(value)), (100, at(value))], _GRID, 1, "", strong))
+    if marked is not None:
+        parts.append(_stroke([(100 * marked, 0), (100 * marked, 100)], _GRID, 2, "4 3"))
+    for line in several:
+        points = [(100 * x, at(y)) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)]
+        parts.append(_stroke(points, line.colour, 2.2, line.dashes))
+    return _svg(100, 100, "".join(parts))
+
+
+def _key(line: Line) -> str:
+    return _svg(32, 10, _stroke([(0, 5), (32, 5)], line.colour, 2.5, line.dashes))
+
+
+def _stroke(
+    points: Sequence[tuple[float, float]],
+    colour: str,
+    width: float,
+    dashes: str,
+    opacity: float = 1,
+) -> str:
+    path = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
+        f'stroke-opacity="{opacity}" stroke-dasharray="{dashes}" stroke-linejoin="round" '
+        'vector-effect="non-scaling-stroke"/>'
+    )
+
+
+def _svg(width: int, height: int, inside: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'preserveAspectRatio="none">{inside}</svg>'
+    )
+
+
+def _uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 
 def title(line: str) -> str:

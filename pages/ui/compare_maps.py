@@ -36,8 +36,10 @@ def show_maps(
     shown, places = [], []
     for cell, case in zip(cells, cases, strict=False):
         with cell:
-            st.markdown(f"**{case.title}**")
             found = quick[case] if case in quick else _later(case, picture)
+            # The title stands below, so that the pictures of a row begin at one height.
+            if found is None or isinstance(found, cam.CamError):
+                st.markdown(f"**{case.title}**")
             if isinstance(found, cam.CamError):
                 st.error(controls.sentence(found))
             elif found is not None:
@@ -53,6 +55,7 @@ def show_maps(
         with cell:
             content = png_bytes(cam.overlay(seen, heatmap, colormap, alpha))
             controls.show_png(content, f"{one.case.title}: heatmap")
+            st.markdown(f"**{one.case.title}**")
             for _, note in one.found.notes():
                 st.warning(controls.sentence(note))
     return shown, maps
@@ -88,7 +91,7 @@ def _over_one_part(shown: list[Shown], picture: Picture) -> tuple[list[Image], T
 
 
 def _coloured(mode: str, shown: Sequence[Shown], maps: Tensor, one_range: bool) -> list[np.ndarray]:
-    """Each heatmap so that its last colour is at 1."""
+    """Each heatmap so that its last colour is at 1; a few values may lie above."""
     drawn = list(maps)
     if one_range and mode in ONE_UNIT:
         drawn = [one[0].cpu() for one in cam.common_scale([one.found for one in shown])]
@@ -99,7 +102,8 @@ def _coloured(mode: str, shown: Sequence[Shown], maps: Tensor, one_range: bool) 
     ]
     if one_range:
         ends = [max(ends)] * len(ends)
-    return [(value / (end or 1)).clip(0, 1) for value, end in zip(values, ends, strict=True)]
+    # Not clipped: what is too bright is cut after the enlargement, as cam.overlay does it.
+    return [value / (end or 1) for value, end in zip(values, ends, strict=True)]
 
 
 def ranges(mode: str, one_range: bool) -> str:
@@ -112,7 +116,7 @@ def ranges(mode: str, one_range: bool) -> str:
     if mode in ONE_UNIT:
         return (
             "One range for all: the raw maps of one method are in one unit, so the same colour is "
-            "the same evidence, and what is weak looks weak."
+            "as much evidence on as much of the picture, and what is weak looks weak."
         )
     return (
         "One range for all: methods and models measure in units of their own, so each map was "

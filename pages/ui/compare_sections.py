@@ -67,7 +67,8 @@ _QUESTIONS_READ = """
   the frequency below which 95 % of its power lies. Small is fine; it does not say that what is
   shown is true.
 - **Total variation**: how much the map goes up and down from pixel to pixel, on a scale where it
-  runs from 0 to 1. A smooth map has little, a noisy one much.
+  runs from 0 to 1. A smooth map has little, a noisy one
+  much; a few pixels that outshine all others make it small.
 - **Under noise, under shifts, in other light**: Spearman's correlation of this map with the one of
   a changed picture, 1 where it stays the same and 0 where no more than chance is left. Noise is 5 %
   of the picture's range; shifts are 8 pixels in four directions, undone before comparing; light is
@@ -137,11 +138,12 @@ def _curve(case: Case, found: cam.Curves, reference: cam.Curves) -> str:
     several = [
         Line(f"deletion, area {ends[0]:.3f}", shares, found.deletion[0].tolist(), charts.CHOSEN),
         Line(f"insertion, area {ends[1]:.3f}", shares, found.insertion[0].tolist(), charts.OTHERS),
-        Line(
-            f"centre {centre[0]:.3f}", shares, reference.deletion[0].tolist(), charts.CHOSEN, "2 4"
-        ),
-        Line(
-            f"centre {centre[1]:.3f}", shares, reference.insertion[0].tolist(), charts.OTHERS, "2 4"
+        *(
+            Line(f"centre, {what} {size:.3f}", shares, of[0].tolist(), colour, "2 4")
+            for what, size, of, colour in (
+                ("deletion", centre[0], reference.deletion, charts.CHOSEN),
+                ("insertion", centre[1], reference.insertion, charts.OTHERS),
+            )
         ),
     ]
     chart = compare_charts.lines(
@@ -260,11 +262,11 @@ def _at_depth(found: dict[Case, compare_work.Forgetting], view: View) -> None:
             heatmap = one.heatmaps[depth].float() / 255
             seen = resources.seen(case.model, case.trained, view.picture.digest, view.picture)
             with columns[place % len(columns)]:
-                st.markdown(f"**{case.title}**: {_number(one.likeness[depth], '.2f')}")
                 controls.show_png(
                     png_bytes(cam.overlay(seen, heatmap, view.colormap, view.alpha, percentile)),
                     f"{case.title} at depth {depth}",
                 )
+                st.markdown(f"**{case.title}**: {_number(one.likeness[depth], '.2f')}")
 
 
 _EACH = (

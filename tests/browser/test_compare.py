@@ -1,0 +1,148 @@
+"""What people do on the page Compare, in a real Chromium."""
+
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+import cam
+from tests.browser.test_anatomy import pixels
+from tests.browser.test_explore import a_photo, assert_no_error, choose, upload
+
+
+def heading(page: Page, name: str) -> None:
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+
+
+def settled(page: Page) -> None:
+    """Nothing is being computed any more."""
+    expect(page.get_by_text("Copy as Python")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["compare", "compare?sample=Coffee&compare=Classes&one_range=true&measure=Four+questions"],
+)
+def test_cold_links(page, serve, path):
+    """The first request that a server ever gets is a link into the middle."""
+    site = serve()
+    page.goto(f"{site}/{path}")
+    if "sample" in path:
+        heading(page, "Four questions")
+        settled(page)
+        expect(page.get_by_alt_text(re.compile("^espresso .*: heatmap"))).to_be_visible()
+        expect(page.get_by_role("rowheader", name=re.compile("^espresso"))).to_be_visible()
+        expect(page).to_have_url(re.compile("compare=Classes&one_range=true"))
+    else:
+        heading(page, "Agreement")
+        expect(page.get_by_alt_text("Grad-CAM: heatmap")).to_be_visible()
+    expect(page.get_by_test_id("stSidebarNav").get_by_text("Explore")).to_be_visible()
+    assert_no_error(page)
+
+
+def test_the_maps_are_the_librarys(page, site, bundled):
+    page.goto(f"{site}/compare?sample=Coffee&compared=Grad-CAM&compared=Saliency+map")
+    photo = cam.sample("coffee")
+    found = cam.attribute(bundled, bundled.prepare(photo), ["gradcam", "saliency"])
+    seen = bundled.crop(photo)
+    for name, title in (("gradcam", "Grad-CAM"), ("saliency", "Saliency map")):
+        percentile = cam.methods()[name].percentile
+        expected = cam.overlay(seen, found[name].heatmap[0], "inferno", 0.5, percentile)
+        drawn = pixels(page, f"{title}: heatmap")
+        assert np.abs(drawn - np.asarray(expected).astype(int)).max() <= 3
+
+
+def test_from_mode_to_mode(page, site):
+    page.goto(f"{site}/compare")
+    heading(page, "Agreement")
+    page.get_by_role("radio", name="Layers").click()
+    expect(page.get_by_alt_text("blocks.1 (56 × 56): heatmap")).to_be_visible()
+    own = pixels(page, "blocks.1 (56 × 56): heatmap")
+    page.get_by_text("One range for all").click()
+    expect(page.get_by_text("One range for all: the raw maps")).to_be_visible()
+    settled(page)
+    assert np.abs(pixels(page, "blocks.1 (56 × 56): heatmap") - own).max() > 10
+    page.get_by_role("radio", name="Classes").click()
+    expect(page.get_by_alt_text(re.compile("^tiger cat"))).to_be_visible()
+    page.get_by_role("radio", name="Two models").click()
+    choose(page, "Second model", "torchvision/resnet18")
+    expect(page).to_have_url(re.compile("second=torchvision%2Fresnet18"))
+    assert_no_error(page)
+
+
+def test_curves_are_drawn(page, site):
+    page.goto(f"{site}/compare?measure=Deletion+and+insertion&compared=Grad-CAM")
+    chart = page.get_by_alt_text(re.compile("^Grad-CAM: area under deletion"))
+    expect(chart).to_be_visible()
+    # Streamlit takes SVG out of HTML: the picture must have arrived, and hold its colours.
+    size = chart.evaluate("e => [e.complete, e.naturalWidth, e.clientWidth, e.clientHeight]")
+    assert size[0] and size[1] > 0 and size[2] > 200 and size[3] > 100
+    assert_no_error(page)
+
+
+def test_the_random_network_by_keyboard(page, site):
+    page.goto(f"{site}/compare?measure=Random+network&compared=Grad-CAM&compared=Saliency+map")
+    slider = page.get_by_role("slider", name="How much of the network is random")
+    expect(page.get_by_alt_text("Saliency map at depth 1")).to_be_visible()
+    before = pixels(page, "Grad-CAM at depth 1")
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(page.get_by_alt_text("Saliency map at depth 2")).to_be_visible()
+    assert np.abs(pixels(page, "Grad-CAM at depth 2") - before).max() > 10
+    expect(page).to_have_url(re.compile("depth=2"))
+    assert_no_error(page)
+
+
+def test_long_work_is_cancelled_and_started_again(page, site):
+    page.goto(f"{site}/compare?compared=Grad-CAM&compared=RISE")
+    page.get_by_role("button", name="Cancel").first.click()
+    again = page.get_by_role("button", name="Start again")
+    expect(again).to_be_visible()
+    expect(page.get_by_text("RISE: cancelled.")).to_be_visible()
+    # The rest of the page is alive meanwhile.
+    expect(page.get_by_alt_text("Grad-CAM: heatmap")).to_be_visible()
+    again.click()
+    expect(page.get_by_role("button", name="Cancel").first).to_be_visible()
+    page.get_by_role("radio", name="Rocket").click()
+    expect(page.get_by_text("missile").first).to_be_visible()
+    page.get_by_role("button", name="Cancel").first.click()
+    expect(page.get_by_text("RISE: cancelled.")).to_be_visible()
+    assert_no_error(page)
+
+
+def test_ones_own_picture(page, site):
+    page.goto(f"{site}/compare?compare=Classes")
+    heading(page, "Agreement")
+    upload(page, "my bike.jpg", a_photo())
+    expect(page.get_by_alt_text(re.compile("^moped"))).to_be_visible()
+    assert_no_error(page)
+
+
+@pytest.mark.parametrize(
+    "measure", ["Agreement", "Deletion and insertion", "Four questions", "Random network"]
+)
+def test_a_phones_width(chromium, site, measure):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{site}/compare?measure={measure}&compared=Grad-CAM&compared=Saliency+map")
+    heading(page, measure)
+    settled(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out"
+    right = page.locator("[data-testid=stMain] *").evaluate_all(
+        "all => Math.max(...all.filter(e => !e.closest('[role=region]') && !e.querySelector"
+        "('[role=region]')).map(e => e.getBoundingClientRect().right))"
+    )
+    assert right <= 390, "nothing is cut off, but for the table, which can be slid sideways"
+    assert_no_error(page)
+    context.close()
+
+
+def test_every_picture_has_a_text(page, site):
+    page.goto(f"{site}/compare?measure=Random+network&compared=Grad-CAM&compared=Saliency+map")
+    expect(page.get_by_alt_text("Saliency map at depth 1")).to_be_visible()
+    texts = page.locator("[data-testid=stMain] img").evaluate_all("all => all.map(e => e.alt)")
+    # The samples of the lines in a legend say nothing by themselves.
+    named = [text for text in texts if text]
+    assert len(named) == 5 and len(set(named)) == 5
