@@ -4,14 +4,16 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas
 import streamlit as st
 
 import cam
 from cam.evaluate.compare import NOISE, compare
 from cam.evaluate.report import report_html
 from pages.ui import controls
-from pages.ui.runs_read import method_title, metric_title, open_run
+from pages.ui.runs_read import method_title, metric_title, open_run, version
 from pages.ui.steps import small
 
 NUMBERS = ("before", "after", "difference", "low", "high", "p", "holm")
@@ -32,12 +34,17 @@ def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
     before = st.selectbox(f"From this run to {name}", others, key="before", bind="query-params")
     try:
         other = open_run(before).only(run.parts)
-        table = compare(other, run)
+        table = _compared(version(other), version(run), other, run)
     except cam.CamError as error:
         st.error(controls.sentence(error))
         return
     images = table.attrs["images"]
     changed = table.attrs["configuration"]
+    if other.config["data"] != run.config["data"]:
+        st.warning(
+            "The two runs are not over the same data. Images are matched by their names, so trust "
+            "this only where the same name is the same picture."
+        )
     counts = table["verdict"].value_counts()
     told = ", ".join(
         f"{counts[one]} {word}"
@@ -70,6 +77,13 @@ def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
     st.code(
         shlex.join(["python", "-m", "cam", "diff", str(other.path), str(run.path)]), language="bash"
     )
+
+
+@st.cache_resource(max_entries=32, show_spinner="Comparing the runs …")
+def _compared(
+    before: tuple[Any, ...], after: tuple[Any, ...], _before: cam.Run, _after: cam.Run
+) -> pandas.DataFrame:
+    return compare(_before, _after)
 
 
 def show_export(run: cam.Run, name: str) -> None:

@@ -29,18 +29,22 @@ def open_run(name: str) -> cam.Run:
 
 def ask(run: cam.Run, what: str, *arguments: Any, **options: Any) -> Any:
     """What a method of the run answers; shared by all visitors, so nobody may write to it."""
-    version = (
+    return _asked(version(run), what, arguments, tuple(options.items()), run)
+
+
+def version(run: cam.Run) -> tuple[Any, ...]:
+    """What tells a run from itself a moment ago, and from another one of that name."""
+    return (
         str(run.path),
         str(run.notes.get("started")),
         tuple(run.store.ranges()),
         tuple(run.parts.items()),
     )
-    return _asked(version, what, arguments, tuple(options.items()), run)
 
 
 @st.cache_resource(max_entries=256, show_spinner="Reading the run …")
 def _asked(
-    version: tuple[Any, ...],
+    key: tuple[Any, ...],
     what: str,
     arguments: tuple[Any, ...],
     options: tuple[tuple[str, Any], ...],

@@ -8,7 +8,7 @@ import cam
 from cam.evaluate.clusters import FEWEST, clusters_told
 from cam.files import png_bytes
 from pages.ui import controls, drawings, jobs
-from pages.ui.runs_read import ask, choose_method, mean_map, method_title, overlaid
+from pages.ui.runs_read import ask, choose_method, mean_map, method_title, overlaid, version
 from pages.ui.steps import heading, small
 
 CLASSES = 8
@@ -56,7 +56,7 @@ def show_where(run: cam.Run) -> None:
 
 
 def _groups(run: cam.Run, method: str, label: str | None) -> None:
-    key = (str(run.path), tuple(run.store.ranges()), tuple(run.parts.items()), method, label)
+    key = (version(run), method, label)
     try:
         found = jobs.result(
             ("clusters", key),
