@@ -4,7 +4,6 @@ import streamlit as st
 
 from cam import speed
 from pages.ui import performance_bars as bars
-from pages.ui import resources
 from pages.ui.charts import CHOSEN, OTHERS
 from pages.ui.choosing import Subject
 from pages.ui.performance_job import measure, timed
@@ -21,9 +20,8 @@ def key_of(subject: Subject, *more: object) -> tuple[object, ...]:
 
 def batch_of(subject: Subject, size: int):  # type: ignore[no-untyped-def]
     """The picture, repeated."""
-    model = resources.model(subject.name, subject.trained)
-    one = model.prepare(subject.picture.photo)
-    return model, one.expand(size, -1, -1, -1).contiguous()
+    one = subject.model.prepare(subject.picture.photo)
+    return subject.model, one.expand(size, -1, -1, -1).contiguous()
 
 
 def contenders(subject: Subject, size: int) -> None:
