@@ -11,7 +11,7 @@ from torch import Tensor
 import cam
 from cam.anatomy import neighbour_correlation, sign_changes
 from pages.ui import choosing, controls, drawings, resources
-from pages.ui.resources import Picture
+from pages.ui.resources import Picture, Weights
 from pages.ui.saliency_steps import BESIDE
 from pages.ui.steps import ALPHA, STEPS, View, array, heading, small
 
@@ -136,7 +136,7 @@ def cell(value: Tensor, form: str) -> str:
     return "–" if bool(value.isnan()) else format(float(value), form)
 
 
-def shake(view: View, name: str, trained: bool, picture: Picture) -> None:
+def shake(view: View, name: str, trained: Weights, picture: Picture) -> None:
     """Both maps under a little noise: which of them stays."""
     try:
         maps = resources.shaken(
@@ -172,7 +172,7 @@ def shake(view: View, name: str, trained: bool, picture: Picture) -> None:
 
 
 def as_python(
-    name: str, trained: bool, target: int | None, layer: str | None, picture: Picture
+    name: str, trained: Weights, target: int | None, layer: str | None, picture: Picture
 ) -> str:
     """The library calls behind the page, ready to run."""
     options = "" if target is None else f", targets={target}"

@@ -8,8 +8,8 @@ import streamlit as st
 import cam
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
-from pages.ui import controls, resources, run_pictures
-from pages.ui.resources import Picture
+from pages.ui import allowed_files, controls, resources, run_pictures
+from pages.ui.resources import Picture, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Subject:
     Attributes:
         picture: What the visitor chose.
         name: The model's.
-        trained: Whether it has its published weights.
+        trained: Its weights: published (True), random (False), or the path of a file.
         model: It, shared by all visitors.
         chances: (classes,) float32 probabilities.
         order: The classes, the most probable first.
@@ -27,7 +27,7 @@ class Subject:
 
     picture: Picture
     name: str
-    trained: bool
+    trained: Weights
     model: cam.Model
     chances: np.ndarray
     order: list[int]
@@ -44,7 +44,7 @@ def choose_subject() -> Subject | None:
     return look(picture, name, trained)
 
 
-def look(picture: Picture, name: str, trained: bool) -> Subject | None:
+def look(picture: Picture, name: str, trained: Weights) -> Subject | None:
     """Let a model look at a picture; None, and a sentence, where it cannot."""
     try:
         model = resources.model(name, trained)
@@ -56,7 +56,7 @@ def look(picture: Picture, name: str, trained: bool) -> Subject | None:
 
 
 def choose_picture() -> Picture | None:
-    """A sample or an upload; the upload wins while there is one, and a run's picture over both."""
+    """A sample, an upload, a shot or a file of the server; a run's picture wins over all."""
     if run_pictures.asked():
         return run_pictures.choose()
     names = list(SAMPLES)
@@ -78,17 +78,51 @@ def choose_picture() -> Picture | None:
         on_change=controls.forget_target,
         help="It stays on this server, in memory, while the page is open.",
     )
-    if upload is None:
-        return resources.sample(sample)
+    shot = _take_shot()
+    file = _choose_file()
     try:
-        return resources.uploaded(upload.getvalue(), upload.name)
-    except cam.ImageError as error:
+        if upload is not None:
+            return resources.uploaded(upload.getvalue(), upload.name)
+        if shot is not None:
+            return resources.uploaded(shot, "camera.jpg")
+        if file is not None:
+            return allowed_files.open_picture(file)
+        return resources.sample(sample)
+    except cam.CamError as error:
         st.error(controls.sentence(error))
         return None
 
 
-def choose_model() -> tuple[str, bool]:
-    """A model by search, and whether with its published weights."""
+def _take_shot() -> bytes | None:
+    """A picture of the visitor's camera, which is only asked for once its box is open."""
+    box = controls.lazy_box("or the camera", ":material/photo_camera:", "camera_box")
+    if box is None:
+        return None
+    with box:
+        shot = st.camera_input("Camera", key="camera", on_change=controls.forget_target)
+    return None if shot is None else shot.getvalue()
+
+
+def _choose_file() -> str | None:
+    """A picture of the folders that the operator allowed, if there are any."""
+    offered = allowed_files.pictures()
+    if not offered:
+        return None
+    controls.check_link("file", "picture", offered)
+    chosen = st.selectbox(
+        "or one of this server",
+        list(offered),
+        index=None,
+        key="file",
+        bind="query-params",
+        on_change=controls.forget_target,
+        placeholder="Type to search",
+    )
+    return None if chosen is None else offered[chosen]
+
+
+def choose_model() -> tuple[str, Weights]:
+    """A model by search, and its weights: published, random, or the path of a file."""
     names = resources.model_names()
     controls.check_link("model", "model", names)
     name = st.selectbox(
@@ -99,6 +133,8 @@ def choose_model() -> tuple[str, bool]:
         on_change=controls.forget_target_and_layer,
         help="The first one is bundled; every other one downloads its weights once.",
     )
+    if file := _choose_checkpoint():
+        return name, file
     if name == BUNDLED:
         return name, True
     untrained = st.checkbox(
@@ -108,6 +144,31 @@ def choose_model() -> tuple[str, bool]:
         help="Nothing is downloaded. The network has learned nothing, and its maps show that.",
     )
     return name, not untrained
+
+
+def _choose_checkpoint() -> str | None:
+    """A file of weights of the folders that the operator allowed, if there are any."""
+    offered = allowed_files.checkpoints()
+    if not offered:
+        return None
+    controls.check_link("checkpoint", "file of weights", offered)
+    chosen = st.selectbox(
+        "Own weights",
+        list(offered),
+        index=None,
+        key="checkpoint",
+        bind="query-params",
+        on_change=controls.forget_target_and_layer,
+        placeholder="The published ones",
+        help="A state dict for the model above; another number of classes is taken from it.",
+    )
+    if chosen is None:
+        return None
+    try:
+        return allowed_files.checkpoint(offered[chosen])
+    except cam.DataError as error:
+        st.error(controls.sentence(error))
+        return None
 
 
 def choose_target(model: cam.Model, order: list[int]) -> int | None:

@@ -9,7 +9,7 @@ import cam
 from cam.models.load import BUNDLED
 from pages.ui import choosing, controls, resources
 from pages.ui.choosing import Subject
-from pages.ui.resources import Picture
+from pages.ui.resources import Picture, Weights
 
 MODES = ["Methods", "Layers", "Classes", "Two models"]
 DEFAULT_METHODS = ["gradcam", "layercam", "saliency", "input_x_gradient"]
@@ -34,7 +34,7 @@ class Case:
 
     title: str
     model: str
-    trained: bool
+    trained: Weights
     method: str
     target: int
     layer: str | None

@@ -14,7 +14,7 @@ from torch import Tensor
 import cam
 from cam.errors import nearest
 from pages.ui.drawings import SIGNED
-from pages.ui.resources import SEED, Choices, Picture
+from pages.ui.resources import SEED, Choices, Picture, Weights
 
 SAMPLE_TITLES = {
     "chelsea": "Cat",
@@ -218,14 +218,15 @@ def as_python(choices: Choices, picture: Picture, top: int, display: Display) ->
     )
 
 
-def model_and_photo(model: str, trained: bool, picture: Picture) -> str:
+def model_and_photo(model: str, trained: Weights, picture: Picture) -> str:
     """The lines of Python that load both."""
     source = picture.photo.name
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
     image = picture.code or image
     seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
-    weights = "" if trained else ", weights=None"
+    weights = f", weights={trained!r}" if isinstance(trained, str) else ""
+    weights = weights if trained else ", weights=None"
     return (
         f"import cam\n{seed or chr(10)}"
         f'model = cam.load_model("{model}"{weights})\n'

@@ -31,6 +31,8 @@ NOISE = 0.05
 # 64 megapixels, which the decoder lets in, are 200 MB in memory for each visitor.
 LARGEST_SIDE = 2048
 SEED = 0
+# A model's weights: the published ones, random ones, or the path of a file.
+Weights = bool | str
 # A photo is shown at its own resolution up to this side; more only costs time on the way.
 DISPLAY_SIDE = 512
 # And a tiny one is enlarged, or its heatmap would be drawn in a handful of pixels.
@@ -77,7 +79,7 @@ class Choices:
     """What a visitor asks of a picture; None stands for the top class and the preset layer."""
 
     model: str
-    trained: bool
+    trained: Weights
     methods: tuple[Asked, ...]
     target: int | None
     layer: str | None
@@ -100,9 +102,11 @@ class Explanation:
 
 
 @st.cache_resource(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
-def model(name: str, trained: bool) -> cam.Model:
+def model(name: str, trained: Weights) -> cam.Model:
     """A model, shared by all visitors; errors are not kept, so a later try is a new one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if isinstance(trained, str):
+        return cam.load_model(name, weights=trained, device=device)
     if trained:
         return cam.load_model(name, device=device)
     with torch.random.fork_rng():
@@ -144,7 +148,7 @@ def sample(name: str) -> Picture:
 
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
-def probabilities(name: str, trained: bool, digest: str, _picture: Picture) -> np.ndarray:
+def probabilities(name: str, trained: Weights, digest: str, _picture: Picture) -> np.ndarray:
     """Class probabilities of a picture, (classes,) float32."""
     shared = model(name, trained)
     found: np.ndarray = shared.predict(shared.prepare(_picture.photo))[0].cpu().numpy()
@@ -184,7 +188,12 @@ def explained(
 
 @st.cache_resource(max_entries=ANATOMIES_KEPT, show_spinner="Taking the maps apart …")
 def anatomy(
-    name: str, trained: bool, target: int | None, layer: str | None, digest: str, _picture: Picture
+    name: str,
+    trained: Weights,
+    target: int | None,
+    layer: str | None,
+    digest: str,
+    _picture: Picture,
 ) -> cam.Anatomy:
     """Every step to the two maps of one picture; shared, so nobody may write to it.
 
@@ -197,7 +206,7 @@ def anatomy(
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Shaking the picture …")
 def shaken(
-    name: str, trained: bool, target: int, layer: str, digest: str, _picture: Picture
+    name: str, trained: Weights, target: int, layer: str, digest: str, _picture: Picture
 ) -> dict[str, Attribution]:
     """Both maps of a picture, and of it with noise: the first image is the picture itself.
 
@@ -215,7 +224,7 @@ def shaken(
 
 
 @st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
-def seen(name: str, trained: bool, digest: str, _picture: Picture) -> Image.Image:
+def seen(name: str, trained: Weights, digest: str, _picture: Picture) -> Image.Image:
     """The part of the picture that the model sees, in a size to show it in."""
     part = model(name, trained).crop(_picture.photo)
     longest = max(part.size)

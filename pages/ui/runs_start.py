@@ -14,6 +14,7 @@ from cam.evaluate.trial import trial
 from cam.models.model import ModelOrigin
 from cam.wording import duration
 from pages.ui import choosing, controls, jobs, resources, roots, runs_jobs
+from pages.ui.resources import Weights
 from pages.ui.steps import small
 
 GRID, OWN = "Photo grid", "Folder or list"
@@ -61,7 +62,7 @@ def show_form() -> None:
     options |= {"baselines": ("centre",)} if centre else {}
     options |= {"targets": targets} if targets != TARGETS[0] else {}
     call = Call(
-        ModelOrigin(model, "DEFAULT" if trained else None, None),
+        ModelOrigin(model, _weights(trained), None),
         origin,
         tuple((one, {}) for one in methods),
         tuple((one, {}) for one in metrics),
@@ -73,6 +74,11 @@ def show_form() -> None:
     if st.button("Start the run", type="primary", icon=":material/play_arrow:", key="go"):
         _start(name, call)
     _code(name, call, trained)
+
+
+def _weights(trained: Weights) -> str | None:
+    """The weights as :func:`cam.load_model` takes them."""
+    return trained if isinstance(trained, str) else "DEFAULT" if trained else None
 
 
 def _choose_data() -> DataOrigin | None:
@@ -221,7 +227,7 @@ def _start(name: str, call: Call) -> None:
     st.rerun()
 
 
-def _code(name: str, call: Call, trained: bool) -> None:
+def _code(name: str, call: Call, trained: Weights) -> None:
     box = controls.lazy_box("Copy as Python or as a command", ":material/code:", "code")
     if box is None:
         return
