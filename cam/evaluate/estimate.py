@@ -94,7 +94,7 @@ def _counting(module: nn.Module) -> Iterator[_Count]:
             def back(_: Tensor) -> None:
                 count.backwards += size
 
-            first.register_hook(back)
+            first.register_hook(back)  # type: ignore[no-untyped-call]
 
     handle = module.register_forward_hook(through)
     try:
