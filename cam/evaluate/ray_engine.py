@@ -90,6 +90,11 @@ class _Pool:
 def _packed(plan: Plan) -> _Parcels:
     from ray import cloudpickle
 
+    if torch.is_autocast_enabled(plan.model.device.type):
+        raise InputError(
+            "the engine 'ray' works in other processes, which torch.autocast does not reach; give "
+            "precision='bf16' or 'fp16' instead, or use the engine 'local'"
+        )
     # On the processor: where a worker's GPU is, is the worker's affair.
     network = plan.model.module
     if plan.model.device.type != "cpu":
@@ -98,19 +103,11 @@ def _packed(plan: Plan) -> _Parcels:
     shell.module = nn.Identity()
     # Layers by name: a module would be another one over there.
     layers = None if plan.layers is None else tuple(plan.config["layers"])
-    settings = {
-        "matmul": torch.get_float32_matmul_precision(),
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "environment": {name: os.environ.get(name) for name in _ENVIRONMENT},
-    }
     try:
         return _Parcels(
             cloudpickle.dumps(replace(plan, model=shell, layers=layers)),
             cloudpickle.dumps(network),
-            settings,
+            _settings(),
         )
     except Exception as error:
         # Somebody's own module, transform or data set: it is told which object will not go.
@@ -119,6 +116,18 @@ def _packed(plan: Plan) -> _Parcels:
             "the model or the data cannot be sent to another process, as the engine 'ray' does "
             f"({in_a_line(error)}); use the engine 'local'"
         ) from None
+
+
+def _settings() -> dict[str, Any]:
+    """What of this process's torch and environment the scores may depend on."""
+    return {
+        "matmul": torch.backends.cuda.matmul.fp32_precision,
+        "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "environment": {name: os.environ.get(name) for name in _ENVIRONMENT},
+    }
 
 
 @contextmanager
@@ -178,8 +187,11 @@ def _pool(shards: int, device: torch.device) -> _Pool:
         return _Pool(min(gpus, free, shards), 1, 1, torch.get_num_threads())
     # As many threads as here: on a processor sums are added up in another order by other numbers.
     threads = torch.get_num_threads()
-    each = min(threads, free)
-    return _Pool(min(free // each, shards), each, 0, threads)
+    machines = [int(one["Resources"].get("CPU", 0)) for one in ray.nodes() if one["Alive"]]
+    # A worker lives on one machine, and waits for ever for more processors than any has.
+    each = min(threads, free, max(machines))
+    workers = min(sum(one // each for one in machines), free // each)
+    return _Pool(min(workers, shards), each, 0, threads)
 
 
 def _measured(
@@ -193,7 +205,7 @@ def _measured(
     pool = _pool(len(todo), device)
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
-    read = rows.map(_Reader(plan, todo))
+    read = rows.map(_Reader(plan, todo, pool.threads))
     with warnings.catch_warnings():
         # Ray 2.60 announces other names for the last two; the releases that need them are not
         # among those of requirements-ray.txt.
@@ -257,11 +269,12 @@ def _unpacked(plan: Any) -> Plan:
 class _Reader:
     """Reads the shard of a row's number."""
 
-    def __init__(self, plan: Any, todo: list[Range]) -> None:
-        self._plan, self._todo = plan, todo
+    def __init__(self, plan: Any, todo: list[Range], threads: int) -> None:
+        self._plan, self._todo, self._threads = plan, todo, threads
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        torch.set_num_threads(1)
+        # A transform may add up too, and in as many parts as there are threads.
+        torch.set_num_threads(self._threads)
         try:
             read: Read | bytes = _light(read_shard(_unpacked(self._plan), self._todo[row["id"]]))
         except Exception as error:
@@ -323,8 +336,8 @@ def _adopt(settings: Mapping[str, Any], threads: int) -> None:
         else:
             os.environ[name] = value
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision(settings["matmul"])
-    torch.backends.cudnn.allow_tf32 = settings["cudnn_tf32"]
+    torch.backends.cuda.matmul.fp32_precision = settings["matmul"]
+    torch.backends.cudnn.conv.fp32_precision = settings["convolution"]  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
     torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
     torch.use_deterministic_algorithms(settings["deterministic"])

@@ -193,3 +193,31 @@ def test_a_model_is_pickled_with_a_lock_of_its_own():
     assert torch.equal(other.predict(batch), model.predict(batch))
     assert (other.name, other.layers) == (model.name, model.layers)
     assert isinstance(other.module, nn.Sequential)
+
+
+def test_autocast_does_not_reach_other_processes(tmp_path):
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(cam.InputError, match="precision="):
+        evaluate(tmp_path / "run")
+
+
+def test_the_callers_precision_of_sums_is_taken_along():
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, convolution.fp32_precision
+    try:
+        matmul.fp32_precision, convolution.fp32_precision = "tf32", "ieee"
+        settings = ray_engine._settings()
+        matmul.fp32_precision, convolution.fp32_precision = "ieee", "tf32"
+        ray_engine._adopt(settings, torch.get_num_threads())
+        assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "ieee")
+    finally:
+        matmul.fp32_precision, convolution.fp32_precision = before
+
+
+def test_workers_fit_on_the_machines(monkeypatch):
+    """Three machines of two processors, called with three threads: no worker asks for three."""
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}] * 3
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 6.0})
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    pool = ray_engine._pool(100, torch.device("cpu"))
+    assert (pool.processors, pool.workers, pool.threads) == (2, 2, 3)
