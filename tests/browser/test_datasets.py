@@ -18,7 +18,7 @@ METHODS = "run_methods=Grad-CAM&run_methods=Saliency+map"
 LOCATED = "run_metrics=Grid+pointing+game&run_metrics=Sparseness+%28Gini+index%29"
 QUICK = f"datasets?start=true&size=12&{METHODS}&{LOCATED}"
 # With a metric that runs the model: long enough to look and to cancel.
-SLOW = f"datasets?start=true&size=12&{METHODS}&run_metrics=Stability+under+shifts"
+SLOW = f"datasets?start=true&size=12&{METHODS}&centre=false&run_metrics=Deletion"
 
 # Milliseconds; a run takes seconds on a quiet machine, and minutes on one that others use too.
 LONG = 200_000
