@@ -159,6 +159,7 @@ def test_layers_given_as_modules(tmp_path):
 def test_one_processor_is_left_for_reading(monkeypatch):
     def pool(threads, shards=1000, device="cpu", **there):
         monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+        monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": there}])
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         found = ray_engine._pool(shards, torch.device(device))
         assert found.workers * found.processors < there["CPU"]
