@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 import cam
-from benchmarks.timing import machine
 from cam.evaluate.estimate import estimate
 from cam.evaluate.plan import make_plan
+from cam.timing import origin
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("gradcam", "layercam", "saliency", "eigencam")
@@ -82,7 +82,7 @@ def main() -> None:
         told = torch.cuda.get_device_name() if device == "cuda" else "cpu"
         stem = "cost-model-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
         content = {
-            "machine": machine(),
+            **origin("python -m benchmarks.cost_model --write"),
             "images": options.images,
             "forwards": found.forwards,
             "backwards": found.backwards,

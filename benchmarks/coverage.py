@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import cam
-from cam.timing import machine
+from cam.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ["gradcam", "layercam", "saliency", cam.method("rise", masks=4)]
@@ -147,7 +147,7 @@ def main() -> None:
     if only:
         return
     RESULTS.mkdir(exist_ok=True)
-    content = {"machine": machine(), "networks": [asdict(row) for row in rows]}
+    content = origin("python -m benchmarks.coverage") | {"networks": [asdict(row) for row in rows]}
     (RESULTS / "coverage.json").write_text(json.dumps(content, indent=1) + "\n")
     head = "| network | million parameters | picture | layer found | grid | explained |\n"
     table = head + "|---|--:|---|---|---|---|\n" + "\n".join(row.line for row in rows)

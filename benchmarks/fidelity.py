@@ -24,7 +24,7 @@ import cam
 from cam.fidelity import LEAST_SPEARMAN, TABLE
 from cam.metrics.ranking import brightest_overlap
 from cam.models.precision import available_precisions
-from cam.timing import machine
+from cam.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 # Smaller than usual where many passes are made: the maps are rougher, and as far from one another.
@@ -147,7 +147,10 @@ def main() -> None:
         return
     told = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     stem = "fidelity-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
-    content = {"machine": machine(), "model": model.name, "rows": [asdict(row) for row in rows]}
+    content = origin("python -m benchmarks.fidelity") | {
+        "model": model.name,
+        "rows": [asdict(row) for row in rows],
+    }
     (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
     (RESULTS / f"{stem}.md").write_text(
         "Spearman correlation with the heatmap in float32 (and overlap of the brightest 5 %), and "

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 import cam
 from benchmarks.memory import peak_megabytes
 from cam.peers import CLASSES, grad_cam, gradcam_calls
-from cam.timing import Timing, interleaved, machine
+from cam.timing import Timing, interleaved, machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 EIGHT = CLASSES | {"eigencam": "EigenCAM", "eigengradcam": "EigenGradCAM"}
@@ -251,7 +251,7 @@ def main() -> None:
     head = "| work, beside | measured | goal | | medians |\n|---|--:|--:|---|---|\n"
     rows = "\n".join(one.line for one in figures)
     (RESULTS / f"{stem}.md").write_text(f"{machine()}\n\n{head}{rows}\n")
-    content = {"machine": machine(), "figures": [asdict(one) for one in figures]}
+    content = origin("make benchmark") | {"figures": [asdict(one) for one in figures]}
     (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

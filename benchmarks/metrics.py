@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import cam
-from benchmarks.timing import machine
+from cam.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("deletion", "insertion", "road")
@@ -120,7 +120,10 @@ def main() -> None:
     (RESULTS / f"{stem}.md").write_text(
         f"{machine()}; {size}\n\n{head}{rows}\n\nGoal: at most {GOAL:.0%} beyond: {verdict}.\n"
     )
-    content = {"machine": machine(), "size": size, "shares": [asdict(one) for one in shares]}
+    content = origin("python -m benchmarks.metrics") | {
+        "size": size,
+        "shares": [asdict(one) for one in shares],
+    }
     (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -11,6 +11,8 @@ COMMANDS = {
     "methods": "make benchmark",
     "fidelity": "python -m benchmarks.fidelity",
     "coverage": "python -m benchmarks.coverage",
+    "metrics": "python -m benchmarks.metrics",
+    "cost": "python -m benchmarks.cost_model --write",
 }
 _DATE = re.compile(r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b|\b20\d\d-\d\d-\d\d\b")
 _TOLD = 2000

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import TypeVar
 
 import torch
@@ -81,3 +82,8 @@ def machine() -> str:
         f"{device}, {torch.get_num_threads()} threads, {platform.machine()}, "
         f"torch {torch.__version__}, Python {platform.python_version()}"
     )
+
+
+def origin(command: str) -> dict[str, str]:
+    """What a file of figures says of where they are from: machine, date, and what measured them."""
+    return {"machine": machine(), "date": date.today().isoformat(), "command": command}

@@ -16,7 +16,7 @@ from PIL import Image
 import cam
 from cam import cli_evaluate, wording
 from cam.cli import main
-from cam.evaluate.charts import _bars
+from cam.evaluate.charts import alike
 from tests.cam.stand_in import Broken, Drop, Inside, Scores, network
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -372,6 +372,6 @@ def test_a_report_of_a_part_and_of_nothing(run, monkeypatch):
 
 def test_bars_join_ranks_that_differ_by_less():
     """Demšar's figure: of 1, 2, 2.5 and 4 with 1.2, the first three are not one stretch."""
-    assert _bars([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
-    assert _bars([1, 2, 3], 5) == [(0, 2)]
-    assert _bars([1, 2, 3], 0.5) == []
+    assert alike([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
+    assert alike([1, 2, 3], 5) == [(0, 2)]
+    assert alike([1, 2, 3], 0.5) == []

@@ -119,7 +119,7 @@ def test_traffic_is_that_of_the_layers_shape(bundled):
 def test_recorded_results_say_where_they_are_from():
     told = words(page(part="Recorded results"))
     assert "**methods-cpu** · device: CPU, 2 threads" in told
-    assert "measured: 24 November 2026" in told and "the file does not say when" in told
+    assert "measured: 2026-11-24" in told and "`make benchmark`" in told
 
 
 def test_sizes_as_people_say_them():
