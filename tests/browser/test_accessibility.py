@@ -12,9 +12,10 @@ SERIOUS = {"serious", "critical"}
 def test_no_serious_error(site, page, name, scheme):
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{site}/{name}")
-    page.get_by_text("Copy as Python").first.wait_for()
-    # What is still being drawn is pale for a moment.
-    page.wait_for_timeout(2000)
+    page.get_by_role("heading", name=name.capitalize(), exact=True).wait_for()
+    page.get_by_test_id("stStatusWidget").wait_for(state="detached")
+    # What has just been drawn is pale for a moment.
+    page.wait_for_timeout(3000)
     found = [
         (one["id"], [node["html"][:200] for node in one["nodes"]])
         for one in Axe().run(page).response["violations"]
