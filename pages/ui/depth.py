@@ -20,12 +20,12 @@ def look_through(subject: Subject, choices: Choices, seen: Image, display: Displ
     at = [asked for asked in choices.methods if asked.info.needs.layer and not asked.own_passes]
     method = at[0] if at else Asked("gradcam")
     start = choices.layer or next((name for name in subject.model.layers if name in names), None)
-    controls.check_link("depth", "layer", names)
+    controls.check_link("through_layer", "layer", names)
     name = st.select_slider(
         "Layer, from the picture to the classifier",
         names,
         value=start or names[-1],
-        key="depth",
+        key="through_layer",
         bind="query-params",
         help="The arrow keys move it too.",
     )
