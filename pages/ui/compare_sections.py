@@ -194,6 +194,17 @@ def random_network(view: View) -> None:
         "beginning: the parameters are drawn anew. **A map that stays as it was does not show what "
         "the network has learned** (Adebayo et al. 2018)."
     )
+    # Before the work is done: a widget that comes with its end does not get into the address.
+    depth = st.slider(
+        "How much of the network is random",
+        0,
+        compare_work.STAGES,
+        1,
+        key="depth",
+        bind="query-params",
+        help="0 is the network as it was trained; the last step is all of it. The arrow keys "
+        "move it too.",
+    )
     found = {}
     for case, one in compare_work.cascades([one.case for one in view.shown], view.picture):
         if isinstance(one, cam.CamError):
@@ -201,27 +212,14 @@ def random_network(view: View) -> None:
         else:
             found[case] = one
     if found:
-        _at_depth(found, view)
+        _at_depth(found, view, depth)
 
 
-@st.fragment
-def _at_depth(found: dict[Case, compare_work.Forgetting], view: View) -> None:
-    """A slider through the depth redraws this part alone."""
+def _at_depth(found: dict[Case, compare_work.Forgetting], view: View, depth: int) -> None:
+    """The charts, and the maps at that depth."""
     first = next(iter(found.values()))
     last = len(first.depths) - 1
-    depth = min(
-        st.slider(
-            "How much of the network is random",
-            0,
-            compare_work.STAGES,
-            1,
-            key="depth",
-            bind="query-params",
-            help="0 is the network as it was trained; the last step is all of it. The arrow keys "
-            "move it too.",
-        ),
-        last,
-    )
+    depth = min(depth, last)
     names = {one.depths[depth] for one in found.values()}
     st.markdown(
         "The network itself, nothing is random yet."

@@ -1,0 +1,88 @@
+"""Twenty visitors for two minutes: each gets their own picture, and memory stays bounded."""
+
+import io
+import re
+import time
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+import cam
+
+VISITORS = 20
+SECONDS = 120
+# A server with torch holds a gigabyte; what twenty visitors may add while they come and go.
+GROWTH_MEGABYTES = 600
+SAMPLES = {
+    "Cat": ("chelsea", "Egyptian cat"),
+    "Coffee": ("coffee", "espresso"),
+    "Rocket": ("rocket", "missile"),
+    "Motorcycle": ("motorcycle_left", "moped"),
+}
+
+
+def expected_maps() -> dict[str, np.ndarray]:
+    """What each visitor must see, from the library."""
+    model = cam.load_model("efficientnet_lite0")
+    maps = {}
+    for title, (name, _) in SAMPLES.items():
+        photo = cam.sample(name)
+        found = cam.attribute(model, model.prepare(photo), ["gradcam", "saliency"])["gradcam"]
+        picture = cam.overlay(model.crop(photo), found.heatmap[0], "inferno", 0.5)
+        maps[title] = np.asarray(picture).astype(int)
+    return maps
+
+
+def megabytes(port: int) -> float:
+    """The memory of the server at a port."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"--server.port={port}" in (process / "cmdline").read_text():
+                status = (process / "status").read_text()
+                return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        except (OSError, TypeError):
+            continue
+    raise AssertionError("the server is gone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_visitors(chromium, serve, record_property):
+    site = serve()
+    truth, titles = expected_maps(), list(SAMPLES)
+    pages = []
+    for _ in range(VISITORS):
+        page = chromium.new_context(viewport={"width": 900, "height": 700}).new_page()
+        page.set_default_timeout(120_000)
+        pages.append(page)
+    shown = [titles[place % 4] for place in range(VISITORS)]
+    for page, title in zip(pages, shown, strict=True):
+        page.goto(f"{site}/explore?sample={title}", wait_until="commit")
+    seen, before, end = 0, 0.0, time.monotonic() + SECONDS
+    while time.monotonic() < end or not seen:
+        for place, page in enumerate(pages):
+            title = shown[place]
+            label = SAMPLES[title][1]
+            image = page.get_by_alt_text(f"Grad-CAM heatmap for {label}", exact=True)
+            expect(image).to_be_visible(timeout=120_000)
+            response = page.request.get(urljoin(page.url, image.get_attribute("src")))
+            found = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB")).astype(int)
+            assert np.abs(found - truth[title]).max() <= 1, f"visitor {place} saw another picture"
+            expect(page.get_by_text("Traceback")).to_have_count(0)
+            expect(page.get_by_test_id("stAlert")).to_have_count(0)
+            seen += 1
+        before = before or megabytes(urlsplit(site).port)
+        # All of them choose another photo before anyone looks at what came.
+        for place, page in enumerate(pages):
+            shown[place] = titles[(titles.index(shown[place]) + 1) % 4]
+            page.get_by_role("radio", name=shown[place]).click()
+    grown = megabytes(urlsplit(site).port) - before
+    record_property("pictures", seen)
+    record_property("megabytes", grown)
+    assert grown < GROWTH_MEGABYTES
+    for page in pages:
+        page.context.close()
