@@ -195,7 +195,8 @@ def capture(
         if needs.input_gradient:
             pixels.requires_grad_()
         with reading(module, batch, needs.blocks) if needs.attention else nullcontext() as reader:
-            output = run_model(module, pixels.clone() if needs.input_gradient else pixels)
+            start = pixels.clone() if needs.input_gradient else pixels
+            output = run_model(module, start, quick=not needs.blocks)
         if not output.numel():
             raise TargetError(
                 "the model detects nothing in these pictures, so there is nothing to explain; "

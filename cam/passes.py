@@ -133,7 +133,7 @@ class Passes:
             with torch.enable_grad():
                 pixels = inputs[part].detach().requires_grad_()
                 # A copy: a model may change its input in place, which a leaf does not allow.
-                scores = self._scores(pixels.clone(), owner[part])
+                scores = self._scores(pixels.clone(), owner[part], quick=change is None)
                 if not scores.requires_grad:
                     raise ModelError("the target's score does not depend on the pixels")
                 if change is not None:
@@ -216,8 +216,8 @@ class Passes:
 
         return self._halving(run, len(inputs))
 
-    def _scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
-        output = run_model(self.module, inputs)
+    def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
+        output = run_model(self.module, inputs, quick)
         self.forwards += 1
         targets = self.captured.targets
         own = (

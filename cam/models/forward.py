@@ -6,6 +6,7 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _len_torch_function_stack  # type: ignore[attr-defined]
 
 from cam.errors import ModelError
 from cam.models.precision import arranged, casting, widened
@@ -17,7 +18,7 @@ _DETECTION = {"boxes", "scores", "labels"}
 _needs_planes: WeakSet[nn.Module] = WeakSet()
 
 
-def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
+def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
     """Run a model on a batch and give its logits.
 
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
@@ -27,13 +28,19 @@ def run_model(module: nn.Module, pixels: Tensor) -> Tensor:
 
     It computes in the precision and the layout of :func:`cam.models.precision.computing`.
 
+    Args:
+        module: The network.
+        pixels: (N, C, H, W).
+        quick: Whether only the gradients by pixels and layers are wanted, and how they come about
+            does not matter: no other mode watches the operations, nobody walks the graph.
+
     Raises:
         ModelError: It fails on the batch, or does not put out a tensor.
     """
     try:
         # For one picture, seeing each operation costs what the shorter backward pass saves.
-        quick = QuickGradients() if len(pixels) > 1 else nullcontext()
-        with casting(pixels.device), quick:
+        short = quick and len(pixels) > 1 and not _len_torch_function_stack()
+        with casting(pixels.device), QuickGradients() if short else nullcontext():
             output = _called(module, pixels)
     except torch.OutOfMemoryError:
         raise
