@@ -71,7 +71,9 @@ def test_twenty_visitors(chromium, serve, record_property):
             expect(image).to_be_visible(timeout=120_000)
             response = page.request.get(urljoin(page.url, image.get_attribute("src")))
             found = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB")).astype(int)
-            assert np.abs(found - truth[title]).max() <= 1, f"visitor {place} saw another picture"
+            # The server's kernels and threads round otherwise, by 2 of 255 in a few pixels; the
+            # maps of two photos differ by more than 100.
+            assert np.abs(found - truth[title]).max() <= 4, f"visitor {place} saw another picture"
             expect(page.get_by_text("Traceback")).to_have_count(0)
             expect(page.get_by_test_id("stAlert")).to_have_count(0)
             seen += 1
