@@ -96,8 +96,9 @@ def draw(part: str, subject: Subject, size: int) -> str:
         clip.explain(subject, target, layer)
         state = st.session_state
         return (
-            "from pathlib import Path\n\nfrom cam.clip import demonstration, explain_clip\n\n"
-            f"# or read_clip('a.gif')\nfilm = demonstration(frames={clip.FRAMES})\n"
+            "from pathlib import Path\n\n"
+            "from cam.clip import demonstration, explain_clip, read_clip\n\n"
+            f"film = {clip.source(subject)}\n"
             f"found = explain_clip(\n    model, film, {state['clip_method']!r}, {target!r}, "
             f"{layer!r}, smoothing={state['smoothing']}, colormap='inferno'\n)\n"
             "Path('explained.webp').write_bytes(found.encoded())\n"

@@ -25,8 +25,7 @@ SECONDS = 30
 
 def checkpoint_roots() -> tuple[Path, ...]:
     """The folders that weights may be read from."""
-    named = os.environ.get("CAM_CHECKPOINT_ROOTS", "").split(os.pathsep)
-    return tuple(Path(one).expanduser() for one in named if one.strip())
+    return roots.folders_of("CAM_CHECKPOINT_ROOTS")
 
 
 def pictures() -> dict[str, str]:

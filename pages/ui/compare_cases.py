@@ -243,9 +243,7 @@ def as_python(cases: list[Case], picture: Picture, call: str) -> str:
     several = len(models) > 1
     lines = [load]
     if several:
-        random = "" if models[1][1] else ", weights=None"
-        seed = "" if models[1][1] else f"import torch\n\ntorch.manual_seed({resources.SEED})\n"
-        lines.append(f'{seed}other = cam.load_model("{models[1][0]}"{random})\n')
+        lines.append(controls.loading(*models[1], "other"))
     lines.append("cases = {  # model, method, class, layer\n")
     for case in cases:
         model = "other" if models.index((case.model, case.trained)) else "model"

@@ -224,11 +224,13 @@ def model_and_photo(model: str, trained: Weights, picture: Picture) -> str:
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
     image = picture.code or image
+    start = "\n" if trained else ""
+    return f"import cam\n{start}{loading(model, trained)}photo = {image}\n"
+
+
+def loading(model: str, trained: Weights, variable: str = "model") -> str:
+    """The lines of Python that load a model."""
     seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
     weights = f", weights={trained!r}" if isinstance(trained, str) else ""
     weights = weights if trained else ", weights=None"
-    return (
-        f"import cam\n{seed or chr(10)}"
-        f'model = cam.load_model("{model}"{weights})\n'
-        f"photo = {image}\n"
-    )
+    return f'{seed}{variable} = cam.load_model("{model}"{weights})\n'

@@ -74,6 +74,15 @@ def explain(subject: Subject, target: int | None, layer: str | None) -> None:
     measure(key, "Explaining the clip", run, draw, "Explain the clip")
 
 
+def source(subject: Subject) -> str:
+    """The Python that gives the clip which is explained."""
+    names = [one.name for one in st.session_state.get("frames") or []]
+    if not names:
+        sample = subject.picture.digest.removeprefix("sample:")
+        return f"demonstration({sample!r}, {FRAMES})"
+    return f"read_clip({(names[0] if len(names) == 1 else names)!r})"
+
+
 def draw(found: tuple[clip.Clip, float, float, dict[str, bytes], str]) -> None:
     """Frames per second, the clip, and its downloads."""
     film, explaining, whole, encoded, labels = found

@@ -11,6 +11,8 @@ from cam.timing import machine
 from pages.ui import controls, jobs
 from pages.ui.steps import small
 
+Report = Callable[[float, Any], bool]
+
 
 @st.cache_resource(show_spinner=False)
 def measuring() -> jobs.Jobs:
@@ -60,7 +62,7 @@ def _again(key: Hashable) -> None:
     st.session_state["_measurements"].add(key)
 
 
-def timed(work: Callable[[Callable[[float, Any], bool]], Any], about: str) -> jobs.Work:
+def timed(work: Callable[[Report], Any], about: str) -> jobs.Work:
     """A job of a measuring function, which returns its result and what it stands on."""
 
     def run(tell: jobs.Tell) -> tuple[Any, str]:

@@ -19,7 +19,12 @@ OFFERED = 200
 
 def data_roots() -> tuple[Path, ...]:
     """The folders that data may be read from."""
-    named = os.environ.get("CAM_DATA_ROOTS", "").split(os.pathsep)
+    return folders_of("CAM_DATA_ROOTS")
+
+
+def folders_of(variable: str) -> tuple[Path, ...]:
+    """The folders that a variable of the environment names, separated as in ``PATH``."""
+    named = os.environ.get(variable, "").split(os.pathsep)
     return tuple(Path(one).expanduser() for one in named if one.strip())
 
 
