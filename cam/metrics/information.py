@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cam.errors import MetricError
-from cam.metrics.imputation import impute
+from cam.metrics.imputation import Imputer
 from cam.metrics.ranking import ranks
 from cam.metrics.registry import register
 from cam.metrics.rules import SEED, fractions, number
@@ -150,6 +150,7 @@ def _area(
     sharp = sharp.view(height, width).to(inputs.device)
     sharp[:: max(height - 1, 1), :: max(width - 1, 1)] = True  # the corners
     sizes: list[int] = []
+    impute = Imputer(inputs.shape[1:], inputs.dtype, inputs.device)
 
     def write(owner: Tensor, step: Tensor) -> Tensor:
         removed = (order[owner] >= counts[step, None, None]) & ~sharp

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cam.metrics.imputation import impute
+from cam.metrics.imputation import Imputer
 from cam.metrics.ranking import ranks
 from cam.metrics.registry import register
 from cam.metrics.rules import SEED, fractions, number
@@ -44,8 +44,8 @@ def road(
     """How much more the most important pixels are missed than the least important ones.
 
     Removed pixels become the weighted mean of their neighbours, which are partly removed
-    themselves (:func:`cam.metrics.imputation.impute`), and get normal noise on top. Pixels of equal
-    importance are removed by rows and columns, so that the given share is removed exactly.
+    themselves (:class:`cam.metrics.imputation.Imputer`), and get normal noise on top. Pixels of
+    equal importance are removed by rows and columns, so that the given share is removed exactly.
 
     Args:
         subject: A batch with its heatmaps.
@@ -127,6 +127,7 @@ def _removed(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(len(counts), *inputs.shape[1:], generator=generator) * noise
     drawn = drawn.to(inputs.device)
+    impute = Imputer(inputs.shape[1:], inputs.dtype, inputs.device)
 
     def write(owner: Tensor, step: Tensor) -> Tensor:
         own = order[owner]

@@ -1,0 +1,284 @@
+"""The grids on which removed pixels are filled in, from the picture's to one of a few pixels.
+
+A level holds all memory that its work needs and all views of it that its steps take: the pieces are
+so small that to make a view takes as long as to compute with it.
+
+Times 12, the neighbours' weights are [1 2 1] down times [1 2 1] along, less 4 in the middle, and
+[1 2 1] is [1 1] twice: four additions of a plane to itself, shifted. For that each plane has a
+frame of zeros.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+# At a side of this or less, all of a system's pixels are solved for at once.
+SMALL = 7
+
+
+class Field:
+    """Planes with their frame.
+
+    Attributes:
+        whole: (C, N, P), P = (h + 2)·(w + 2).
+        inside: (C, N, h, w), the same without the frame, a view.
+    """
+
+    def __init__(self, systems: int, channels: int, size: tuple[int, int], like: Tensor) -> None:
+        height, width = size[0] + 2, size[1] + 2
+        self.whole = like.new_zeros(channels, systems, height * width)
+        self.framed = self.whole.view(channels, systems, height, width)
+        self.inside = self.framed[..., 1:-1, 1:-1]
+        flat = self.whole.view(-1)
+        self.first, self.later = flat[:-1], flat[1:]
+
+    def repeat_edges(self) -> None:
+        """The frame shows the pixels beside it."""
+        framed = self.framed
+        framed[..., 0].copy_(framed[..., 1])
+        framed[..., -1].copy_(framed[..., -2])
+        framed[..., 0, :].copy_(framed[..., 1, :])
+        framed[..., -1, :].copy_(framed[..., -2, :])
+
+    def clear_edges(self) -> None:
+        """The frame is 0 again."""
+        for edge in (0, -1):
+            self.framed[..., edge].zero_()
+            self.framed[..., edge, :].zero_()
+
+
+class Level:
+    """One grid for a number of systems of one size.
+
+    Attributes:
+        size: (h, w).
+        known: (N, h, w), 1 where a pixel is known, and 0.
+        number: (N, h, w), of how many of the picture's known pixels it is the mean.
+        free: (N, P), 1 where a value is sought; 0 where it is known and in the frame.
+        share: free / (12 Σ w), the inverse of the system's diagonal.
+        middle: free · (12 Σ w + 4), what a pixel itself has in the system when the neighbours come
+            as :meth:`around`.
+        right: The right side, 0 where not free.
+        answer: What :func:`cycle` finds.
+        values: Pixels, and what is guessed where they are removed.
+    """
+
+    def __init__(self, systems: int, channels: int, size: tuple[int, int], like: Tensor) -> None:
+        def field() -> Field:
+            return Field(systems, channels, size, like)
+
+        height, width = self.size = size
+        # How many of [1 2 1] lie in the picture, down and along; a single pixel has no neighbours.
+        diagonal = torch.outer(*(_in_the_picture(side, like) for side in size)) - 4
+        self._diagonal = diagonal.clamp(min=1)
+        self.known = self.number = like.new_zeros(systems, *size)
+        one = Field(systems, 1, size, like)
+        self.free, self.free_inside = one.whole[0], one.inside[0]
+        one = Field(systems, 1, size, like)
+        self.share, self._share = one.whole[0], one.inside[0]
+        one = Field(systems, 1, size, like)
+        self.middle, self._middle = one.whole[0], one.inside[0]
+        self.right, self.answer, self.values, self._once = field(), field(), field(), field()
+        self._shifts(field(), field(), field())
+        tall, wide = height + height % 2, width + width % 2
+        self._halved = like.new_empty(channels, systems, tall // 2, wide)
+        self._wide = like.new_empty(channels, systems, tall // 2 + 2, wide)
+        self._tall = like.new_empty(channels, systems, tall, wide)
+        self.finer = self._tall[..., :height, :width]
+
+    def _shifts(self, first: Field, second: Field, result: Field) -> None:
+        """The four additions' views; the first one's are those of what is added."""
+        row, end = self.size[1] + 2, first.whole.numel()
+        one, two, last = (field.whole.view(-1) for field in (first, second, result))
+        self._around = result.whole
+        self._pairs = self.pairs(result)
+        self._first = one[: end - 1]
+        self._second = one[: end - 2], one[1 : end - 1], two[: end - 2]
+        end -= 2
+        self._third = two[: end - row], two[row:end], one[: end - row]
+        end -= row
+        self._fourth = one[: end - row], one[row:end], last[1 + row : 1 + end]
+
+    def pairs(self, field: Field) -> Tensor:
+        """The planes with a row or column of the frame where one is odd, a view."""
+        height, width = (side + side % 2 for side in self.size)
+        return field.framed[..., 1 : 1 + height, 1 : 1 + width]
+
+    def mark(self, known: Tensor, number: Tensor) -> None:
+        """Take over which pixels are known, (N, h, w)."""
+        self.known, self.number = known, number
+        torch.sub(1, known, out=self.free_inside)
+        torch.div(self.free_inside, self._diagonal, out=self._share)
+        torch.mul(self.free_inside, self._diagonal + 4, out=self._middle)
+
+    def around(self, field: Field) -> Tensor:
+        """12 Σ_j w_j x_j + 4 x_i at every pixel, in memory that the next call overwrites.
+
+        (C, N, P); what stands in the frame means nothing.
+        """
+        torch.add(field.first, field.later, out=self._first)
+        for first, later, out in (self._second, self._third, self._fourth):
+            torch.add(first, later, out=out)
+        return self._around
+
+    def sweep(self, field: Field) -> None:
+        """One Jacobi sweep over what is found for the right side times the share, in place."""
+        around = self.around(field).sub_(field.whole, alpha=4)
+        torch.addcmul(self._once.whole, around, self.share, out=field.whole)
+
+    def start(self, right: Tensor) -> Field:
+        """The first sweep, from nothing."""
+        torch.mul(right, self.share, out=self._once.whole)
+        return self._once
+
+    def halve(self, planes: Tensor, out: Tensor) -> None:
+        """Sums over blocks of 2 × 2 of planes with even sides."""
+        torch.add(planes[..., 0::2, :], planes[..., 1::2, :], out=self._halved)
+        torch.add(self._halved[..., 0::2], self._halved[..., 1::2], out=out)
+
+    def left(self, out: Tensor) -> None:
+        """What the first sweep leaves of the right side, as sums over blocks of 2 × 2."""
+        around = self.around(self._once).mul_(self.free)
+        around.sub_(self._once.whole, alpha=4)
+        self.halve(self._pairs, out)
+
+    def take(self, coarse: Field) -> Tensor:
+        """Half as many rows and columns made finer, bilinear between the centres of pixels.
+
+        Beyond the edges lies what the frame holds.
+        """
+        framed, wide, tall = coarse.framed, self._wide, self._tall
+        torch.lerp(framed[..., 1:-1], framed[..., :-2], 0.25, out=wide[..., 0::2])
+        torch.lerp(framed[..., 1:-1], framed[..., 2:], 0.25, out=wide[..., 1::2])
+        torch.lerp(wide[..., 1:-1, :], wide[..., :-2, :], 0.25, out=tall[..., 0::2, :])
+        torch.lerp(wide[..., 1:-1, :], wide[..., 2:, :], 0.25, out=tall[..., 1::2, :])
+        return self.finer
+
+    def better(self) -> Field:
+        """The first sweep's answer with what the coarser grid found added, and one sweep."""
+        answer = self.answer
+        torch.addcmul(self._once.inside, self.finer, self.free_inside, out=answer.inside)
+        self.sweep(answer)
+        return answer
+
+    def invert(self) -> None:
+        """The systems of a small grid inverted, (N, h·w, h·w)."""
+        height, width = self.size
+        rows, columns = (
+            torch.arange(side, device=self.free.device) for side in (height, width)
+        )  # fmt: skip
+        down = (rows.view(-1, 1) - rows).abs()[:, None, :, None]
+        along = (columns.view(-1, 1) - columns).abs()[None, :, None, :]
+        weight = (2 - down).clamp(min=0) * (2 - along).clamp(min=0)
+        weight = weight.reshape(height * width, height * width).to(self.free.dtype)
+        weight.fill_diagonal_(0)
+        free = self.free_inside.flatten(1)
+        system = torch.diag(self._diagonal.flatten()) - weight * free[:, None, :]
+        eye = torch.eye(height * width, dtype=free.dtype, device=free.device)
+        self._inverse = torch.linalg.inv_ex(torch.where(free[:, :, None] > 0, system, eye))[0]
+
+    def solve(self, right: Tensor) -> Field:
+        """The small grid's answer to a right side (C, N, P)."""
+        height, width = self.size
+        channels, systems, _ = right.shape
+        inside = right.view(self.right.framed.shape)[..., 1:-1, 1:-1]
+        columns = inside.reshape(channels, systems, -1).permute(1, 2, 0)  # (N, h·w, C)
+        found = torch.bmm(self._inverse, columns).permute(2, 0, 1)
+        self.answer.inside.copy_(found.view(channels, systems, height, width))
+        return self.answer
+
+
+def levels(systems: int, channels: int, size: tuple[int, int], like: Tensor) -> list[Level]:
+    """From the picture's grid to one of at most ``SMALL`` pixels a side.
+
+    Args:
+        systems: N, how many are solved together.
+        channels: C, of each picture.
+        size: (H, W).
+        like: Of the dtype and device that the levels are to have.
+    """
+    found = [Level(systems, channels, size, like)]
+    while max(size) > SMALL:
+        size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        found.append(Level(systems, channels, size, like))
+    return found
+
+
+def mark(grids: list[Level], known: Tensor) -> list[Level]:
+    """Tell all levels what is known, and give those on which something is sought.
+
+    Args:
+        grids: Of :func:`levels`.
+        known: (N, H, W), 1 or 0. A coarse pixel is sought where all its pixels are.
+    """
+    number = known
+    for depth, grid in enumerate(grids):
+        grid.mark(known, number)
+        if bool(known.all()):
+            return grids[:depth]
+        if grid is grids[-1]:
+            grid.invert()
+        else:
+            height, width = grid.size
+            even = known.new_zeros(len(known), height + height % 2, width + width % 2)
+            even[:, :height, :width] = known
+            rows = even[:, 0::2] + even[:, 1::2]
+            number = rows[..., 0::2] + rows[..., 1::2]
+            known = (number > 0).to(number.dtype)
+    return grids
+
+
+def cycle(grids: list[Level], depth: int, right: Tensor) -> Field:
+    """Roughly the solution for a right side, in a field that the next call overwrites.
+
+    One sweep, the coarser grid's answer to what that leaves, and one sweep.
+
+    Args:
+        grids: Of :func:`mark`.
+        depth: At which level.
+        right: (C, N, P), 0 where values are known.
+    """
+    grid = grids[depth]
+    if max(grid.size) <= SMALL:
+        return grid.solve(right)
+    once = grid.start(right)
+    if depth + 1 < len(grids):
+        coarse = grids[depth + 1]
+        grid.left(coarse.right.inside)
+        coarse.right.whole.mul_(coarse.free)
+        grid.take(cycle(grids, depth + 1, coarse.right.whole))
+        return grid.better()
+    grid.answer.whole.copy_(once.whole)
+    grid.sweep(grid.answer)
+    return grid.answer
+
+
+def guess(grids: list[Level], count: int) -> None:
+    """Fill in removed pixels from the means of what is known around them, at finer scales.
+
+    Args:
+        grids: Of :func:`levels`, marked; the first one's ``values`` are the picture's, 0 where they
+            are removed, and filled in afterwards.
+        count: How many levels have something to seek.
+    """
+    pairs = list(pairwise(grids[: count + 1]))
+    for finer, coarse in pairs:
+        finer.halve(finer.pairs(finer.values), coarse.values.inside)
+        coarse.values.inside.div_(coarse.number.clamp(min=1))
+    if 0 < count == len(grids):
+        last = grids[-1]
+        found = last.solve(last.around(last.values) * last.free)
+        last.values.whole.add_(found.whole)
+    for finer, coarse in reversed(pairs):
+        coarse.values.repeat_edges()
+        finer.take(coarse.values)
+        coarse.values.clear_edges()
+        finer.values.inside.addcmul_(finer.finer, finer.free_inside)
+
+
+def _in_the_picture(side: int, like: Tensor) -> Tensor:
+    weight = like.new_full((side,), 4)
+    weight[0] -= 1
+    weight[-1] -= 1
+    return weight
