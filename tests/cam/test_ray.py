@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import cam
-from cam.evaluate import ray_engine
+from cam.evaluate import ray_engine, ray_parcels
 from tests.cam.stand_in import Drop, Inside, Metric, Scores, network
 
 pytest.importorskip("ray")
@@ -39,7 +40,7 @@ def cluster():
 
 
 class Deadly(Metric):
-    """It kills the process that measures the first image, as often as a file has letters left."""
+    """It kills the process that measures a batch, or spares it, as a file's next letter says."""
 
     def __init__(self, lives: Path) -> None:
         super().__init__("deadly", parameters={})
@@ -49,7 +50,8 @@ class Deadly(Metric):
         left = self.lives.read_text() if self.lives.exists() else ""
         if left:
             self.lives.write_text(left[1:])
-            os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] == "x":
+                os.kill(os.getpid(), signal.SIGKILL)
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
 
 
@@ -111,10 +113,127 @@ def test_a_killed_worker_costs_its_shard_only(tmp_path):
 @pytest.mark.slow
 def test_a_shard_that_kills_each_worker_ends_the_run(tmp_path):
     lives = tmp_path / "lives"
-    lives.write_text("x" * 100)
+    lives.write_text("o" + "x" * 100)
+    options = {"methods": "gradcam", "metrics": [Deadly(lives)]}
     with pytest.raises(cam.RunError, match="a worker died 4 times over the same shard"):
-        evaluate(tmp_path / "run", metrics=[Deadly(lives)])
+        evaluate(tmp_path / "run", **options)
     assert len(lives.read_text()) > 50
+    assert cam.Run.open(tmp_path / "run").done == 4
+    # Nobody holds the processors that its workers had.
+    lives.write_text("")
+    begun = time.monotonic()
+    assert evaluate(tmp_path / "run", **options).done == 10
+    assert time.monotonic() - begun < 60
+
+
+class Records(Metric):
+    """It tells a file which actor unpacks it, an actor being what measures."""
+
+    def __init__(self, seen: Path) -> None:
+        super().__init__("records")
+        object.__setattr__(self, "seen", seen)
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        with self.seen.open("a") as file:
+            file.write(f"{ray.get_runtime_context().get_actor_id()}\n")
+
+    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+        return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
+
+
+def test_those_who_read_are_not_sent_what_measures(tmp_path):
+    """Such as a parameter on a GPU, which a machine without one could not unpack."""
+    evaluate(tmp_path / "run", methods="gradcam", metrics=[Records(tmp_path / "seen")])
+    (actor,) = set((tmp_path / "seen").read_text().split())
+    assert actor != "None"
+
+
+OWN = """
+@method_register("own_method", title="Own", family="gradient", needs=Needs(input_gradient=True),
+                 cost="none", citation="none")
+def own_method(captured, *, power=1.0):
+    "The picture's red, raised."
+    red = captured.inputs[:, 0].abs().pow(power) * half()
+    return Maps(red, red / red.amax((1, 2), keepdim=True))
+
+@metric_register("own_metric", title="Own", family="complexity", definition="mean", direction=1,
+                 range=(0, 1), baseline="none", citation="none")
+def own_metric(subject):
+    "The mean."
+    return subject.heatmap.mean((1, 2)) * half()
+
+def half():
+    return 0.5
+"""
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A method and a metric from the caller's own program, which no other process can import."""
+    from cam.methods import registry as methods
+    from cam.metrics import registry as metrics
+
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    program = {
+        "__name__": "__main__",
+        "method_register": methods.register,
+        "metric_register": metrics.register,
+        "Maps": cam.types.Maps,
+        "Needs": cam.types.Needs,
+    }
+    exec(OWN, program)
+
+
+def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
+    options = {"methods": [cam.method("own_method", power=2.0)], "metrics": ["own_metric"]}
+    truth, run = (evaluate(tmp_path / one, one, **options) for one in ("local", "ray"))
+    assert truth.scores()["status"].tolist() == ["ok"] * 10
+    assert content(run) == content(truth)
+
+
+class Mortal(nn.Module):
+    """The process that loads it ends at once, and a file gets a letter."""
+
+    def __init__(self, loads: Path) -> None:
+        super().__init__()
+        self.own, self.loads = network().module, loads
+
+    def forward(self, batch):
+        return self.own(batch)
+
+    def __setstate__(self, state: dict) -> None:
+        with state["loads"].open("a") as file:
+            file.write("x")
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_model_that_ends_each_process_that_loads_it_ends_the_run(tmp_path):
+    model = cam.Model(Mortal(tmp_path / "loads"), layers="own.3", name="mortal")
+    with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died") as told:
+        evaluate(tmp_path / "run", model=model)
+    assert "\n" not in str(told.value)
+    assert 4 <= len((tmp_path / "loads").read_text()) <= 8
+
+
+class Stillborn:
+    """Its process ends before it has anything to do, as one that cannot import torch does."""
+
+    def __init__(self, *_: object) -> None:
+        os._exit(1)
+
+    def __call__(self, batch: dict) -> dict:
+        return batch
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "Worker", Stillborn)
+    monkeypatch.setattr(ray_engine, "RESTARTS", 3)
+    with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died"):
+        evaluate(tmp_path / "run")
 
 
 def test_what_determines_the_scores_must_be_the_same_there(tmp_path, monkeypatch):
@@ -206,9 +325,9 @@ def test_the_callers_precision_of_sums_is_taken_along():
     before = matmul.fp32_precision, convolution.fp32_precision
     try:
         matmul.fp32_precision, convolution.fp32_precision = "tf32", "ieee"
-        settings = ray_engine._settings()
+        settings = ray_parcels.settings()
         matmul.fp32_precision, convolution.fp32_precision = "ieee", "tf32"
-        ray_engine._adopt(settings, torch.get_num_threads())
+        ray_parcels.adopt(settings, torch.get_num_threads())
         assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "ieee")
     finally:
         matmul.fp32_precision, convolution.fp32_precision = before
