@@ -131,10 +131,7 @@ def evaluate(
             )
         except KeyboardInterrupt:
             bar.close()
-            raise click.ClickException(
-                f"stopped after {bar.done} of {bar.total} images; run the same command again to "
-                "go on"
-            ) from None
+            raise click.ClickException(_stopped(out)) from None
         finally:
             bar.close()
         board = run.leaderboard()
@@ -147,6 +144,15 @@ def evaluate(
     _print_board(run, board, as_json)
     if not board["n"].sum():
         raise click.ClickException("nothing could be measured; see the notes above")
+
+
+def _stopped(out: Path) -> str:
+    """What is stored, which may be a shard more than the bar was told of."""
+    try:
+        run = cam.Run.open(out)
+    except cam.RunError:
+        return "stopped before the run had begun"
+    return f"stopped after {run.done} of {run.total} images; run the same command again to go on"
 
 
 def _print_estimate(found: Estimate, as_json: bool) -> None:
@@ -170,12 +176,10 @@ class _Bar:
     """Progress on standard error: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self.done = self.total = 0
         self._told = time.monotonic()
         self._open = False
 
     def __call__(self, progress: RunProgress) -> None:
-        self.done, self.total = progress.done, progress.total
         left = progress.seconds_left
         text = f"{progress.done}/{progress.total} images"
         if left is not None:

@@ -81,14 +81,18 @@ class _Pool:
 def _cluster() -> Iterator[None]:
     """Be connected to Ray; what was not there before is stopped again."""
     import ray
+    import ray._private.worker as driver
 
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
     levels = [one.level for one in loggers]
     started = not ray.is_initialized()
+    prints = getattr(driver, "_worker_logs_enabled", True)
     try:
         if started:
+            # It tells of a worker's death on standard output, where a program may read JSON.
+            driver._worker_logs_enabled = False
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -114,6 +118,7 @@ def _cluster() -> Iterator[None]:
             one.setLevel(level)
         if started:
             ray.shutdown()
+            driver._worker_logs_enabled = prints
 
 
 def _pool(shards: int, device: torch.device) -> _Pool:

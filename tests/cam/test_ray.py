@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch import nn
 
 import cam
 from cam.evaluate import ray_engine, ray_parcels
+from cam.evaluate.store import locked
 from tests.cam.stand_in import Drop, Inside, Metric, Scores, network
 
 pytest.importorskip("ray")
@@ -234,6 +237,54 @@ def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path, monkeypatc
     monkeypatch.setattr(ray_engine, "RESTARTS", 3)
     with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died"):
         evaluate(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ctrl_c_is_a_sentence_and_a_second_start_goes_on(tmp_path):
+    """The process alone is told, and then its whole group, as a terminal does."""
+    data = cam.dataset("photo-grid", size=24)
+    metrics = ["sparseness", "insertion"]
+    truth = cam.evaluate(
+        cam.load_model("efficientnet_lite0"), data, "gradcam", metrics, tmp_path / "local",
+        shard_size=1,
+    )  # fmt: skip
+    out = tmp_path / "run"
+    words = [sys.executable, "-m", "cam", "evaluate", "photo-grid", "--data-option", "size=24"]
+    words += ["--method", "gradcam", "--metric", "sparseness", "--metric", "insertion"]
+    words += ["--shard-size", "1", "--engine", "ray", "--out", str(out)]
+    apart = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(
+            words, cwd=ROOT, env=apart, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def done() -> int:
+        return cam.Run.open(out).done if (out / "run.json").exists() else 0
+
+    for send, beyond in ((os.kill, 0), (os.killpg, 3)):
+        before = done()
+        with start() as process:
+            while done() <= before + beyond and process.poll() is None:
+                time.sleep(0.01)
+            seen = done()
+            send(process.pid, signal.SIGINT)
+            told, errors = process.communicate(timeout=60)
+        assert process.returncode == 1, errors
+        assert before < seen <= done() < 24
+        sentence = f"Error: stopped after {done()} of 24 images; run the same command again"
+        assert errors.splitlines()[-1].startswith(sentence)
+        assert "Traceback" not in errors and told == ""
+        assert f"stopped with {done()} of 24 images done" in (out / "log.txt").read_text()
+        assert not list(out.rglob(".writing-*"))
+        with locked(out):
+            pass
+    with start() as process:
+        told, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert content(cam.Run.open(out)) == content(truth)
 
 
 def test_what_determines_the_scores_must_be_the_same_there(tmp_path, monkeypatch):
