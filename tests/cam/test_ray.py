@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -194,6 +196,17 @@ def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
     truth, run = (evaluate(tmp_path / one, one, **options) for one in ("local", "ray"))
     assert truth.scores()["status"].tolist() == ["ok"] * 10
     assert content(run) == content(truth)
+
+
+def test_a_module_that_a_worker_cannot_import_is_told(tmp_path, registered, monkeypatch):
+    (tmp_path / "own_module.py").write_text("def own_metric(subject):\n    return subject.heatmap")
+    monkeypatch.syspath_prepend(tmp_path)
+    from cam.metrics import registry
+
+    info = replace(registry._METRICS["own_metric"], function=import_module("own_module").own_metric)
+    monkeypatch.setitem(registry._METRICS, "own_metric", info)
+    with pytest.raises(cam.RunError, match=r"a worker failed: ModuleNotFoundError: .*'own_module'"):
+        evaluate(tmp_path / "run", metrics=["own_metric"])
 
 
 class Mortal(nn.Module):
