@@ -19,6 +19,7 @@ from torch.nn import functional
 from cam.attribute import attribute
 from cam.data.dataset import Item
 from cam.errors import CamWarning, Cancelled, TargetError
+from cam.evaluate.classes import class_of
 from cam.evaluate.plan import BASELINES, Metric, Plan
 from cam.evaluate.reader import Read, in_a_line
 from cam.evaluate.seen import mask_as_seen
@@ -89,9 +90,7 @@ def _target(plan: Plan, item: Item) -> int | None:
         return None
     if isinstance(item.target, int):
         return item.target
-    if item.target not in plan.classes:
-        raise TargetError(f"the model has no class {item.target!r}")
-    return plan.classes[item.target]
+    return class_of(plan.model, plan.classes, item.target)
 
 
 @dataclass(frozen=True, eq=False)

@@ -526,6 +526,68 @@ def test_wordnet_numbers_are_imagenets_classes(tmp_path, folder, bundled):
     assert run.items()["target"].dropna().tolist() == [285, 285, 967, 967, 967]
 
 
+def named(*names: object) -> list[tuple]:
+    """A torch data set in a list: pictures with names that it lists nowhere."""
+    return [(np.full((40, 40, 3), 20 * k, np.uint8), name) for k, name in enumerate(names)]
+
+
+def test_names_of_a_torch_data_set_are_the_models(tmp_path):
+    """An exact name before one in other letters; what is unknown or ambiguous is skipped."""
+    model = labelled("Cardigan", "cat", "cardigan", "crane", "dog", "crane")
+    data = named("cat", "cardigan", "DOG", "crane", "unicorn", 7, None, "CARDIGAN", "Cardigan")
+    run = evaluate(tmp_path / "run", data, model, metrics=[Drop()], methods="gradcam")
+    items = run.items()
+    top = items["predicted"][6]
+    told = [one if isinstance(one, str) else None for one in items["reason"]]
+    assert told == [
+        *[None] * 3,
+        "2 of the model's classes are called 'crane': [3, 5]; give the number",
+        "the model has no class 'unicorn'",
+        *[None] * 2,
+        "2 of the model's classes are called 'CARDIGAN': [0, 2]; give the number",
+        None,
+    ]
+    assert items["target"].dropna().tolist() == [1, 2, 4, 7, top, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ["unicorn", "griffin"],
+            r"none of the data's classes, such as griffin, unicorn; .* known: cat",
+        ),
+        (["crane"], r"2 of the model's classes are called 'crane': \[1, 2\]"),
+    ],
+    ids=["unknown", "ambiguous"],
+)
+def test_names_of_which_the_model_knows_none_are_refused_at_once(tmp_path, names, told):
+    model = labelled("cat", "crane", "crane")
+    with pytest.raises(cam.InputError, match=told):
+        evaluate(tmp_path / "run", named(*names), model, metrics=[Drop()])
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_and_a_model_without_any_are_refused_at_once(tmp_path):
+    with pytest.raises(cam.InputError, match=r"such as cat; .* it has no labels"):
+        evaluate(tmp_path / "run", named("cat"), network(), metrics=[Drop()])
+
+
+def test_wordnet_numbers_that_are_listed_nowhere(tmp_path, bundled):
+    data = named("n02124075", "n07920052", "n00000000")
+    run = evaluate(tmp_path / "run", data, bundled, metrics=[Drop()], methods="gradcam")
+    assert run.items()["target"].tolist()[:2] == [285, 967]
+    assert run.failures()["reason"].tolist() == ["the model has no class 'n00000000'"]
+
+
+def test_a_folders_name_is_the_class_with_just_that_name(tmp_path, folder):
+    """ImageNet has a Cardigan, a dog, and a cardigan, to wear."""
+    (folder / "cat").rename(folder / "cardigan")
+    model = labelled("Cardigan", "cardigan", "dog")
+    run = evaluate(tmp_path / "run", folder, model, metrics=[Drop()])
+    assert run.items()["target"].dropna().tolist() == [1, 1, 2, 2, 2]
+
+
 def test_a_metric_that_fails_on_one_image_measures_the_others(tmp_path):
     data = cam.dataset("photo-grid", size=8)
     targets = [item.target for item in data]
