@@ -173,6 +173,7 @@ import torch
 torch.set_num_threads(1)
 import cam
 from pathlib import Path
+from cam.evaluate import store
 from cam.evaluate.store import locked
 from tests.cam.stand_in import Drop, Inside, network
 
@@ -197,35 +198,73 @@ os.waitpid(holder, 0)
 
 data = cam.dataset("photo-grid", size=4 * kills + 8)
 told = Path(out + ".told")
-killed = 0
+told.touch()
 
 
 def reported():
-    return int(told.read_text() or 0) if told.exists() else 0
+    whole = told.read_text().rpartition("\\n")[0]
+    return int(whole.rpartition("\\n")[2] or 0)
 
 
+class Writing:
+    # Kills this process after so many steps of storing a shard: five files, and the folder.
+    left = None
+
+    def __call__(self, real):
+        def step(*arguments):
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*arguments)
+            self.left = self.left and self.left - 1
+        return step
+
+
+writing = Writing()
+store._write, store._sync_folder = writing(store._write), writing(store._sync_folder)
+
+
+def live(before, last, steps):
+    # Two shards and no third, so that whoever kills it, whenever, never comes too late.
+    def report(progress):
+        with told.open("a") as file:
+            file.write(f"{progress.done}\\n")
+        if progress.done > before:
+            writing.left = steps
+        while not last and progress.done >= before + 4:
+            time.sleep(1)
+    cam.evaluate(network(), data, ("gradcam", "saliency"), [Inside(), Drop()], out,
+                 shard_size=2, progress=report)
+
+
+before = killed = 0
 while True:
-    before = reported()
+    last = killed == kills
+    # Every other one falls in the midst of storing its second shard; the others, at any moment
+    # from the first shard's end, for as long as that one took with all that comes before it.
+    steps = random.randrange(6) if killed % 2 and not last else None
     child = os.fork()
     if child == 0:
-        def report(progress):
-            told.write_text(str(progress.done))
-        cam.evaluate(network(), data, ("gradcam", "saliency"), [Inside(), Drop()], out,
-                     shard_size=2, progress=report)
+        live(before, last, steps)
         os._exit(0)
-    if killed < kills:
-        # Not before it works; then at any moment of computing, writing and renaming.
-        alive = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        while reported() <= before and alive():
+    if not last and steps is None:
+        begun = time.monotonic()
+        while reported() <= before:
+            assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
             time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.1))
+        time.sleep(random.uniform(0, time.monotonic() - begun))
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     stored = cam.Run.open(out).done
-    assert stored >= reported(), (stored, reported())
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
+    assert stored >= reported() > before, (stored, reported(), before)
+    if last:
+        assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0, status
         break
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+    if steps is not None:
+        # All files and the rename done, but not told: it counts. Anything less does not.
+        assert stored == reported() + 2 * (steps == 5), (stored, reported(), steps)
+        assert any(Path(out).rglob(".writing-*")) == (steps < 5), steps
+    before = stored
     killed += 1
 print(killed)
 """
