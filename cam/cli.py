@@ -16,7 +16,8 @@ import cam
 import kernels
 from cam.cli_common import as_json as print_json
 from cam.cli_common import called, load, model_options, told
-from cam.cli_evaluate import COMMANDS
+from cam.cli_evaluate import evaluate
+from cam.cli_runs import COMMANDS
 from cam.errors import ImageError, LayerError, nearest
 from cam.files import distinct_stems, npz_bytes, record, write_explanation
 from cam.images import Photo, read_image
@@ -33,7 +34,7 @@ def main() -> None:
     """Explain what a vision model sees."""
 
 
-for _command in COMMANDS:
+for _command in (evaluate, *COMMANDS):
     main.add_command(_command)
 
 

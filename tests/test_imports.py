@@ -39,9 +39,10 @@ RANKS = {
     "evaluate": 9,
     "__init__": 10,
     "cli_common": 11,
-    "cli_evaluate": 12,
-    "cli": 13,
-    "__main__": 14,
+    "cli_runs": 12,
+    "cli_evaluate": 13,
+    "cli": 14,
+    "__main__": 15,
 }
 
 

@@ -62,7 +62,9 @@ class Dataset(ABC):
 
     Attributes:
         name: What to call it in results.
-        labels: Its classes' names, sorted; empty where its targets are a model's indices or none.
+        labels: Its classes' names, sorted; empty where its targets are a model's indices, none, or
+            names that it does not list.
+        examples: Some of the names that it does not list.
         has_masks: Whether its items know where their class is.
         refused: (name, reason) of what was found but cannot be an item at all.
         origin: What opens it again; None for data in memory.
@@ -70,6 +72,7 @@ class Dataset(ABC):
 
     name: str
     labels: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
     has_masks: bool = False
     refused: tuple[tuple[str, str], ...] = ()
     origin: DataOrigin | None = None
@@ -122,7 +125,7 @@ class Part(Dataset):
 
     def __init__(self, whole: Dataset, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
-        self.name, self.labels = whole.name, whole.labels
+        self.name, self.labels, self.examples = whole.name, whole.labels, whole.examples
         self.has_masks, self.refused = whole.has_masks, whole.refused
 
     def __len__(self) -> int:

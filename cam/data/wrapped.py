@@ -22,7 +22,7 @@ class Wrapped(Dataset):
     """Items of a torch data set: a picture, (picture, class) or (picture, class, mask).
 
     A picture is a PIL image, a uint8 array (H, W, 3), or a tensor: uint8 (3, H, W) is a picture,
-    float (3, H, W) a model's finished input. A class is a whole number or a label: one of the
+    float (3, H, W) a model's finished input. A class is a label, or a whole number: a place in the
     source's ``classes`` where it lists them, as torchvision's data sets do, else the model's index.
     A mask is (H, W) at the picture's size. A mapping has them as ``image``, ``target``, ``mask``.
 
@@ -49,17 +49,10 @@ class Wrapped(Dataset):
         self._classes = tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
         self.labels = self._classes
         try:
-            first = self[0]
+            self.has_masks = self[0].mask is not None
         except CamError:
             # The first picture is broken; the others may have masks.
             self.has_masks = True
-            return
-        self.has_masks = first.mask is not None
-        if isinstance(first.target, str) and not self.labels:
-            raise DataError(
-                f"the classes of {self.name} are names such as {first.target!r}, so it must list "
-                "them all in an attribute `classes`"
-            )
 
     def __len__(self) -> int:
         """The source's length."""
@@ -102,20 +95,31 @@ class Wrapped(Dataset):
         return self._classes[found]
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Of the type, the length, and the pixels and classes of 16 items, evenly spaced."""
+    def _looked(self) -> list[tuple[int, str, int | str | None]]:
+        """Number, hash of the pixels or why there are none, and class of a few items."""
         count = min(LOOKED_AT, self._length)
-        looked: list[object] = []
+        found: list[tuple[int, str, int | str | None]] = []
         for number in range(count):
             index = number * self._length // count
             try:
                 item = self[index]
             except CamError as error:
-                looked.append((index, str(error)))
+                found.append((index, str(error), None))
                 continue
             pixels = np.ascontiguousarray(np.asarray(item.image))
-            looked.append((index, hashlib.sha256(pixels.tobytes()).hexdigest(), item.target))
-        return digest(self.name, self._length, self._classes, looked)
+            found.append((index, hashlib.sha256(pixels.tobytes()).hexdigest(), item.target))
+        return found
+
+    @cached_property
+    def examples(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of 16 items' classes, evenly spaced, where the source does not list them."""
+        names = {target for _, _, target in self._looked if isinstance(target, str)}
+        return () if self.labels else tuple(sorted(names))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the type, the length, and the pixels and classes of those 16 items."""
+        return digest(self.name, self._length, self._classes, self._looked)
 
 
 def _image(picture: Any) -> Image.Image | Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cam.errors import RunError
 from cam.evaluate.plan import Plan
-from cam.evaluate.reader import read_shard
+from cam.evaluate.reader import Source, read_shard
 from cam.evaluate.worker import measure_shard
 
 
@@ -49,11 +49,11 @@ def estimate(plan: Plan) -> Estimate:
     """
     import pyarrow.parquet as parquet
 
-    shard = next(plan.shards())
-    measure_shard(plan, read_shard(plan, (0, 1)))
+    shard, source = next(plan.shards()), Source.of(plan)
+    measure_shard(plan, read_shard(source, (0, 1)))
     begun = time.perf_counter()
     with _counting(plan.model.module) as count:
-        result = measure_shard(plan, read_shard(plan, shard))
+        result = measure_shard(plan, read_shard(source, shard))
     seconds = time.perf_counter() - begun
     images = shard[1] - shard[0]
     sound = images - result.skipped

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cam.evaluate.plan import Plan
 from cam.evaluate.progress import Ledger, Report, missing
-from cam.evaluate.reader import read_shard
+from cam.evaluate.reader import Source, read_shard
 from cam.evaluate.store import Store
 from cam.evaluate.worker import measure_shard
 
@@ -16,16 +16,16 @@ def run_local(plan: Plan, store: Store, report: Report | None = None) -> None:
         Cancelled: ``report`` answered False; what it was told of is stored.
         RunError: The store cannot be written.
     """
-    todo = missing(plan, store)
+    todo, source = missing(plan, store), Source.of(plan)
     ledger = Ledger(plan, store, report)
     ledger.tell()
     # One thread: decoding releases the interpreter, and torch uses the other cores.
     with ThreadPoolExecutor(1, thread_name_prefix="cam-read") as reader:
-        ahead = reader.submit(read_shard, plan, todo[0]) if todo else None
+        ahead = reader.submit(read_shard, source, todo[0]) if todo else None
         for number, shard in enumerate(todo):
             assert ahead is not None
             read = ahead.result()
             following = todo[number + 1] if number + 1 < len(todo) else None
-            ahead = reader.submit(read_shard, plan, following) if following else None
+            ahead = reader.submit(read_shard, source, following) if following else None
             ledger.add(shard, measure_shard(plan, read))
     store.merge()

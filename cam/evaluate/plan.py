@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import kernels
 from cam.data.dataset import Dataset, digest
 from cam.errors import InputError, nearest
+from cam.evaluate.classes import known_classes
 from cam.files import versions
 from cam.methods.registry import Method, method
 from cam.metrics.localisation import centre_heatmap
@@ -71,8 +71,7 @@ class Plan:
         shard_size: Items that are explained together and stored together.
         batch_size: Inputs that a method or metric sends through the model at once.
         heatmaps: Side of the stored heatmaps in pixels; 0 stores none.
-        classes: From the data's labels to the model's indices; labels that it does not know are
-            missing.
+        classes: As of :func:`cam.evaluate.classes.known_classes`.
         config: All of the above that determines the result, ready for JSON.
     """
 
@@ -150,7 +149,7 @@ def make_plan(
         at = [name for name, _ in resolve_layers(model.module, layers)]
     elif any(one.info.needs.layer for one in named.values()):
         at = list(model.layers)
-    classes = _classes(model, data) if targets == "data" else {}
+    classes = known_classes(model, data) if targets == "data" else {}
     config = {
         "format": FORMAT,
         "model": model_facts(model),
@@ -283,43 +282,3 @@ def _device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return device.type
-
-
-def _classes(model: Model, data: Dataset) -> dict[str, int]:
-    """The model's index of each of the data's labels, by the first rule that knows one of them.
-
-    Names as the model has them; WordNet's numbers, such as n02124075, as ImageNet's folders have;
-    and, where there are as many labels as the model has classes, their order, as in torchvision's
-    ImageFolder.
-    """
-    if not data.labels:
-        return {}
-    found: dict[str, int] = {}
-    names: dict[str, int] = {}
-    for number, name in enumerate(model.labels or ()):
-        names.setdefault(name.lower(), number)
-    found = {label: names[label.lower()] for label in data.labels if label.lower() in names}
-    if found:
-        return found
-    outputs = len(model.labels) if model.labels else _outputs(model)
-    synsets = _synsets() if outputs == 1000 else {}
-    found = {label: synsets[label] for label in data.labels if label in synsets}
-    if not found and len(data.labels) == outputs:
-        found = {label: number for number, label in enumerate(data.labels)}
-    if not found:
-        raise InputError(
-            f"the model knows none of the data's {len(data.labels)} classes "
-            f"({', '.join(data.labels[:3])}, …); {nearest(data.labels[0], model.labels or ())} "
-            "Or explain what it predicts, with targets='predicted'"
-        )
-    return found
-
-
-def _synsets() -> dict[str, int]:
-    from timm.data import ImageNetInfo
-
-    return {name: number for number, name in enumerate(ImageNetInfo().label_names())}
-
-
-def _outputs(model: Model) -> int:
-    return int(model.predict(model.prepare(Image.new("RGB", (256, 256)))).shape[1])

@@ -4,34 +4,33 @@ Only the process that was called writes, so the store's lock and what it promise
 for the local engine. A worker that dies is started again, and its shard is measured again.
 """
 
-import copy
+import gc
 import importlib.util
 import logging
 import os
 import pickle
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import nn
 
-from cam.data.dataset import Item
 from cam.errors import CamError, InputError, RunError
-from cam.evaluate.plan import Plan, differences, surroundings
+from cam.evaluate.plan import Plan
 from cam.evaluate.progress import Ledger, Report, missing
-from cam.evaluate.reader import Read, in_a_line, read_shard
+from cam.evaluate.ray_parcels import Parcels, packed
+from cam.evaluate.ray_workers import Reader, Worker
+from cam.evaluate.reader import in_a_line
 from cam.evaluate.store import Range, Store
-from cam.evaluate.worker import Result, measure_shard
+from cam.evaluate.worker import Result
 
-# A shard whose worker dies each time, as where memory does not suffice, ends the run after so many.
+# A shard whose worker dies each time, as where memory does not suffice, ends the run after these.
 RETRIES = 3
-LOG = logging.getLogger("cam.evaluate")
-_ENVIRONMENT = ("CAM_KERNELS", "TRITON_INTERPRET")
+# In all of a worker's life: one that dies as it imports, before it has one, would begin for ever.
+RESTARTS = 100
 
 
 def check_ray() -> None:
@@ -61,20 +60,11 @@ def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
     ledger = Ledger(plan, store, report)
     ledger.tell()
     if todo:
-        parcels = _packed(plan)
+        parcels = packed(plan)
         with _cluster():
             for shard, result in _measured(parcels, todo, plan.model.device):
                 ledger.add(shard, result)
     store.merge()
-
-
-@dataclass(frozen=True)
-class _Parcels:
-    """A plan as bytes: the network apart, since those who read need it not."""
-
-    plan: bytes
-    network: bytes
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -87,61 +77,22 @@ class _Pool:
     threads: int
 
 
-def _packed(plan: Plan) -> _Parcels:
-    from ray import cloudpickle
-
-    if torch.is_autocast_enabled(plan.model.device.type):
-        raise InputError(
-            "the engine 'ray' works in other processes, which torch.autocast does not reach; give "
-            "precision='bf16' or 'fp16' instead, or use the engine 'local'"
-        )
-    # On the processor: where a worker's GPU is, is the worker's affair.
-    network = plan.model.module
-    if plan.model.device.type != "cpu":
-        network = copy.deepcopy(network).cpu()
-    shell = copy.copy(plan.model)
-    shell.module = nn.Identity()
-    # Layers by name: a module would be another one over there.
-    layers = None if plan.layers is None else tuple(plan.config["layers"])
-    try:
-        return _Parcels(
-            cloudpickle.dumps(replace(plan, model=shell, layers=layers)),
-            cloudpickle.dumps(network),
-            _settings(),
-        )
-    except Exception as error:
-        # Somebody's own module, transform or data set: it is told which object will not go.
-        LOG.debug("a plan cannot be pickled", exc_info=True)
-        raise InputError(
-            "the model or the data cannot be sent to another process, as the engine 'ray' does "
-            f"({in_a_line(error)}); use the engine 'local'"
-        ) from None
-
-
-def _settings() -> dict[str, Any]:
-    """What of this process's torch and environment the scores may depend on."""
-    return {
-        "matmul": torch.backends.cuda.matmul.fp32_precision,
-        "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "environment": {name: os.environ.get(name) for name in _ENVIRONMENT},
-    }
-
-
 @contextmanager
 def _cluster() -> Iterator[None]:
     """Be connected to Ray; what was not there before is stopped again."""
     import ray
+    import ray._private.worker as driver
 
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
     levels = [one.level for one in loggers]
     started = not ray.is_initialized()
+    prints = getattr(driver, "_worker_logs_enabled", True)
     try:
         if started:
+            # It tells of a worker's death on standard output, where a program may read JSON.
+            driver._worker_logs_enabled = False
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -167,6 +118,7 @@ def _cluster() -> Iterator[None]:
             one.setLevel(level)
         if started:
             ray.shutdown()
+            driver._worker_logs_enabled = prints
 
 
 def _pool(shards: int, device: torch.device) -> _Pool:
@@ -195,171 +147,92 @@ def _pool(shards: int, device: torch.device) -> _Pool:
 
 
 def _measured(
-    parcels: _Parcels, todo: list[Range], device: torch.device
+    parcels: Parcels, todo: list[Range], device: torch.device
 ) -> Iterator[tuple[Range, Result]]:
     """Shards as they are done, in any order."""
     import ray
+
+    answers = _answers(parcels, todo, device)
+    answered = False
+    told = None
+    try:
+        for content in answers:
+            answered = True
+            answer = pickle.loads(content)
+            if isinstance(answer, CamError):
+                raise answer
+            yield answer
+    except (ray.exceptions.RayError, SystemError) as error:
+        told = _told(error, answered)
+        _let_go(error)
+    except BaseException as error:
+        _let_go(error)
+        raise
+    finally:
+        answers.close()
+        # Ray ends a worker when nobody holds it, and cycles of its own objects do.
+        gc.collect()
+    if told is not None:
+        raise told
+
+
+def _answers(
+    parcels: Parcels, todo: list[Range], device: torch.device
+) -> Generator[bytes, None, None]:
+    """What the workers say of each shard."""
+    import ray
     from ray.data import ActorPoolStrategy
 
-    plan, network = ray.put(parcels.plan), ray.put(parcels.network)
+    source, plan, network = map(ray.put, (parcels.source, parcels.plan, parcels.network))
     pool = _pool(len(todo), device)
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
-    read = rows.map(_Reader(plan, todo, pool.threads))
+    read = rows.map(Reader(source, todo, pool.threads))
+    arguments = (source, plan, network, device.type, pool.threads, parcels.settings)
     with warnings.catch_warnings():
         # Ray 2.60 announces other names for the last two; the releases that need them are not
         # among those of requirements-ray.txt.
         warnings.simplefilter("ignore", DeprecationWarning)
         done = read.map_batches(
-            _Worker,
-            fn_constructor_args=(plan, network, device.type, pool.threads, parcels.settings),
+            Worker,
+            fn_constructor_args=arguments,
             batch_size=1,
             batch_format="numpy",
             compute=ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers),
             num_cpus=pool.processors,
             num_gpus=pool.gpus,
-            max_restarts=-1,
+            max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )
     found = iter(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
     try:
         for batch in found:
-            for content in batch["content"]:
-                answer = pickle.loads(content)
-                if isinstance(answer, CamError):
-                    raise answer
-                yield answer
-    except (ray.exceptions.RayError, SystemError) as error:
-        raise _told(error) from None
+            yield from batch["content"]
     finally:
         # Workers end here, and not when somebody lets go of an exception.
         getattr(found, "close", lambda: None)()
 
 
-def _told(error: Exception) -> RunError:
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames that an exception holds, and so let go of the workers."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _told(error: Exception, answered: bool) -> RunError:
     """What Ray says of a worker, in one sentence."""
     import ray
 
     dead = ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError
     if isinstance(error, dead) or isinstance(error.__cause__, dead):
+        if not answered:
+            return RunError(
+                f"no worker measured a shard: each of {RETRIES + 1} died, as where memory does "
+                "not suffice or loading the model ends the process; what was done before is kept"
+            )
         return RunError(
             f"a worker died {RETRIES + 1} times over the same shard, as where memory does not "
             "suffice; what was done before is kept"
         )
     return RunError(f"Ray failed: {in_a_line(error)}; what was done before is kept")
-
-
-def _failed(error: Exception) -> bytes:
-    """What a worker answers where it fails: an exception would lose its cause on the way."""
-    if isinstance(error, CamError):
-        return pickle.dumps(error)
-    told = f"a worker failed: {in_a_line(error)}; what was done before is kept"
-    return pickle.dumps(RunError(told))
-
-
-@lru_cache(maxsize=1)
-def _unpacked(plan: Any) -> Plan:
-    """A process reads many shards of one plan, whose list of files may be long."""
-    import ray
-
-    found: Plan = pickle.loads(ray.get(plan))
-    return found
-
-
-class _Reader:
-    """Reads the shard of a row's number."""
-
-    def __init__(self, plan: Any, todo: list[Range], threads: int) -> None:
-        self._plan, self._todo, self._threads = plan, todo, threads
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        # A transform may add up too, and in as many parts as there are threads.
-        torch.set_num_threads(self._threads)
-        try:
-            read: Read | bytes = _light(read_shard(_unpacked(self._plan), self._todo[row["id"]]))
-        except Exception as error:
-            # Such as a module of the data set that this machine lacks.
-            LOG.debug("a shard cannot be read", exc_info=True)
-            read = _failed(error)
-        return {"content": pickle.dumps(read)}
-
-
-def _light(read: Read) -> Read:
-    """Without the pictures themselves, whose inputs are made: they are most of the bytes."""
-    none = Image.new("RGB", (1, 1))
-    items: dict[int, Item | str] = {
-        number: replace(item, image=none)
-        if isinstance(item, Item) and isinstance(item.image, Image.Image)
-        else item
-        for number, item in read.items.items()
-    }
-    return replace(read, items=items)
-
-
-class _Worker:
-    """Holds the model, and measures the shards that it is handed."""
-
-    def __init__(
-        self, plan: Any, network: Any, device: str, threads: int, settings: Mapping[str, Any]
-    ) -> None:
-        self._broken: bytes | None = None
-        try:
-            _adopt(settings, threads)
-            self._plan = _with_network(plan, network, device)
-        except Exception as error:
-            # Told by the first answer: Ray would start a worker that fails here for ever.
-            LOG.debug("a worker cannot begin", exc_info=True)
-            self._broken = _failed(error)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        import numpy as np
-
-        content = self._broken or self._answer(batch["content"][0])
-        return {"content": np.array([content], dtype=object)}
-
-    def _answer(self, content: bytes) -> bytes:
-        read: Read | bytes = pickle.loads(content)
-        if isinstance(read, bytes):
-            return read
-        try:
-            return pickle.dumps((read.shard, measure_shard(self._plan, read)))
-        except Exception as error:
-            LOG.debug("a shard failed", exc_info=True)
-            return _failed(error)
-
-
-def _adopt(settings: Mapping[str, Any], threads: int) -> None:
-    """Compute as the process that was called does."""
-    for name, value in settings["environment"].items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.fp32_precision = settings["matmul"]
-    torch.backends.cudnn.conv.fp32_precision = settings["convolution"]  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
-    torch.use_deterministic_algorithms(settings["deterministic"])
-
-
-def _with_network(plan: Any, network: Any, device: str) -> Plan:
-    """The plan, with its network on this process's device.
-
-    Raises:
-        RunError: Something here differs that the scores depend on.
-    """
-    import ray
-
-    found: Plan = pickle.loads(ray.get(plan))
-    found.model.module = pickle.loads(ray.get(network))
-    found.model.to(device)
-    here = surroundings(found.model.device)
-    there = {name: found.config[name] for name in here}
-    differs = list(differences(there, here))
-    if differs:
-        raise RunError(
-            "a worker would not give the same scores as this process: "
-            f"{'; '.join(differs[:4])}; have the same on every machine"
-        )
-    return found

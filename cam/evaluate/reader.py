@@ -5,12 +5,33 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cam.data.dataset import Item
+from cam.data.dataset import Dataset, Item
 from cam.evaluate.plan import Plan
 from cam.evaluate.seen import picture_bytes
 from cam.evaluate.store import Range
+from cam.models.model import Model
 
 LOG = logging.getLogger("cam.evaluate")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What reading takes of a plan.
+
+    Attributes:
+        data: Where items come from.
+        model: Its transform makes inputs of them; its network is not used.
+        pictures: Whether small pictures are kept.
+    """
+
+    data: Dataset
+    model: Model
+    pictures: bool
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Source":
+        """A plan's."""
+        return cls(plan.data, plan.model, plan.heatmaps > 0)
 
 
 @dataclass(eq=False)
@@ -30,17 +51,17 @@ class Read:
     pictures: dict[int, bytes]
 
 
-def read_shard(plan: Plan, shard: Range) -> Read:
+def read_shard(source: Source, shard: Range) -> Read:
     """Read and preprocess a shard's items; needs the processor only, so it may run ahead."""
     read = Read(shard, {}, {}, {})
     for number in range(*shard):
         try:
-            item = plan.data[number]
+            item = source.data[number]
             image = item.image
-            ready = image if isinstance(image, Tensor) else plan.model.transform(image)
+            ready = image if isinstance(image, Tensor) else source.model.transform(image)
             read.inputs[number] = ready.float()
-            if plan.heatmaps:
-                read.pictures[number] = picture_bytes(plan.model, item)
+            if source.pictures:
+                read.pictures[number] = picture_bytes(source.model, item)
             read.items[number] = item
         except Exception as error:
             # Decoders, somebody's data set, somebody's transform: it is told beside the image.

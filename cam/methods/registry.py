@@ -169,6 +169,12 @@ def register(
     return add
 
 
+def adopt(known: Mapping[str, MethodInfo]) -> None:
+    """Know another process's methods too; those that are here already stay as they are."""
+    for name, info in known.items():
+        _METHODS.setdefault(name, info)
+
+
 def methods() -> dict[str, MethodInfo]:
     """Every method: name → description, family, needs, cost, citation, parameters."""
     return dict(_METHODS)

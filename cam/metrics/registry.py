@@ -250,6 +250,12 @@ def register(
     return add
 
 
+def adopt(known: Mapping[str, MetricInfo]) -> None:
+    """Know another process's metrics too; those that are here already stay as they are."""
+    for name, info in known.items():
+        _METRICS.setdefault(name, info)
+
+
 def metrics() -> dict[str, MetricInfo]:
     """Every metric: name → definition, direction, range, baseline, citation, parameters, needs."""
     return dict(_METRICS)

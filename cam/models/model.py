@@ -4,7 +4,7 @@ import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -174,14 +174,20 @@ class Model:
             raise TargetError(
                 f"the model has no labels, so {label!r} means nothing to it; use an index"
             )
-        found = [i for i, name in enumerate(self.labels) if name == label]
-        if not found:
-            found = [i for i, name in enumerate(self.labels) if name.lower() == label.lower()]
+        found = self.classes_called(label)
         if not found:
             raise TargetError(f"the model has no class {label!r}; {nearest(label, self.labels)}")
         if len(found) > 1:
             raise TargetError(f"{len(found)} classes are called {label!r}: {found}; use an index")
         return found[0]
+
+    def classes_called(self, label: str) -> list[int]:
+        """Every class of a name, in order; none where the model has no labels.
+
+        Upper and lower case matter only where two names differ by them.
+        """
+        exact, folded = _places(self.labels or ())
+        return list(exact.get(label) or folded.get(label.lower()) or ())
 
     def label(self, index: int) -> str:
         """The name of a class, or ``class 7`` where there are no labels."""
@@ -202,3 +208,14 @@ class Model:
         with self.lock, evaluation_mode(self.module), torch.no_grad():
             logits: Tensor = self.module(batch)
             return logits.float().softmax(1)
+
+
+@lru_cache(maxsize=8)
+def _places(labels: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Where each name is, as it stands and in lower case."""
+    exact: dict[str, list[int]] = {}
+    folded: dict[str, list[int]] = {}
+    for index, name in enumerate(labels):
+        exact.setdefault(name, []).append(index)
+        folded.setdefault(name.lower(), []).append(index)
+    return exact, folded

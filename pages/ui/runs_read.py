@@ -8,7 +8,7 @@ from PIL import Image
 
 import cam
 from cam.evaluate.images import RunImage
-from cam.evaluate.run import BY
+from cam.evaluate.leaderboard import BY
 from pages.ui import controls, roots
 
 # The side at which pictures of a run are drawn; they are kept at 160.

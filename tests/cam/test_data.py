@@ -444,7 +444,11 @@ def test_a_torch_data_sets_own_numbers_are_its_own_names():
     assert [data[0].target, data[1].target] == ["cat", "rocket"]
 
 
-def test_names_without_a_list_of_them_are_refused():
-    source = [(np.zeros((8, 8, 3), np.uint8), "cat")]
-    with pytest.raises(cam.CamError, match="must list them all in an attribute `classes`"):
-        cam.dataset(source)
+def test_names_that_are_listed_nowhere_are_given_as_they_are():
+    source = [(np.full((8, 8, 3), shade, np.uint8), name) for shade, name in enumerate("cbaab")]
+    data = cam.dataset(source)
+    assert (data.labels, data.examples) == ((), ("a", "b", "c"))
+    assert [item.target for item in data] == list("cbaab")
+    assert data.limit(2).examples == ("a", "b", "c")
+    assert cam.dataset([(np.zeros((8, 8, 3), np.uint8), 1)]).examples == ()
+    assert cam.dataset(Named()).examples == ()

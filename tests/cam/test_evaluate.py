@@ -173,6 +173,7 @@ import torch
 torch.set_num_threads(1)
 import cam
 from pathlib import Path
+from cam.evaluate import store
 from cam.evaluate.store import locked
 from tests.cam.stand_in import Drop, Inside, network
 
@@ -197,35 +198,73 @@ os.waitpid(holder, 0)
 
 data = cam.dataset("photo-grid", size=4 * kills + 8)
 told = Path(out + ".told")
-killed = 0
+told.touch()
 
 
 def reported():
-    return int(told.read_text() or 0) if told.exists() else 0
+    whole = told.read_text().rpartition("\\n")[0]
+    return int(whole.rpartition("\\n")[2] or 0)
 
 
+class Writing:
+    # Kills this process after so many steps of storing a shard: five files, and the folder.
+    left = None
+
+    def __call__(self, real):
+        def step(*arguments):
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*arguments)
+            self.left = self.left and self.left - 1
+        return step
+
+
+writing = Writing()
+store._write, store._sync_folder = writing(store._write), writing(store._sync_folder)
+
+
+def live(before, last, steps):
+    # Two shards and no third, so that whoever kills it, whenever, never comes too late.
+    def report(progress):
+        with told.open("a") as file:
+            file.write(f"{progress.done}\\n")
+        if progress.done > before:
+            writing.left = steps
+        while not last and progress.done >= before + 4:
+            time.sleep(1)
+    cam.evaluate(network(), data, ("gradcam", "saliency"), [Inside(), Drop()], out,
+                 shard_size=2, progress=report)
+
+
+before = killed = 0
 while True:
-    before = reported()
+    last = killed == kills
+    # Every other one falls in the midst of storing its second shard; the others, at any moment
+    # from the first shard's end, for as long as that one took with all that comes before it.
+    steps = random.randrange(6) if killed % 2 and not last else None
     child = os.fork()
     if child == 0:
-        def report(progress):
-            told.write_text(str(progress.done))
-        cam.evaluate(network(), data, ("gradcam", "saliency"), [Inside(), Drop()], out,
-                     shard_size=2, progress=report)
+        live(before, last, steps)
         os._exit(0)
-    if killed < kills:
-        # Not before it works; then at any moment of computing, writing and renaming.
-        alive = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        while reported() <= before and alive():
+    if not last and steps is None:
+        begun = time.monotonic()
+        while reported() <= before:
+            assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
             time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.1))
+        time.sleep(random.uniform(0, time.monotonic() - begun))
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     stored = cam.Run.open(out).done
-    assert stored >= reported(), (stored, reported())
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
+    assert stored >= reported() > before, (stored, reported(), before)
+    if last:
+        assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0, status
         break
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+    if steps is not None:
+        # All files and the rename done, but not told: it counts. Anything less does not.
+        assert stored == reported() + 2 * (steps == 5), (stored, reported(), steps)
+        assert any(Path(out).rglob(".writing-*")) == (steps < 5), steps
+    before = stored
     killed += 1
 print(killed)
 """
@@ -524,6 +563,68 @@ def test_wordnet_numbers_are_imagenets_classes(tmp_path, folder, bundled):
     run = evaluate(tmp_path / "run", folder, bundled, metrics=[Drop()], methods="gradcam")
     # Egyptian cat and espresso.
     assert run.items()["target"].dropna().tolist() == [285, 285, 967, 967, 967]
+
+
+def named(*names: object) -> list[tuple]:
+    """A torch data set in a list: pictures with names that it lists nowhere."""
+    return [(np.full((40, 40, 3), 20 * k, np.uint8), name) for k, name in enumerate(names)]
+
+
+def test_names_of_a_torch_data_set_are_the_models(tmp_path):
+    """An exact name before one in other letters; what is unknown or ambiguous is skipped."""
+    model = labelled("Cardigan", "cat", "cardigan", "crane", "dog", "crane")
+    data = named("cat", "cardigan", "DOG", "crane", "unicorn", 7, None, "CARDIGAN", "Cardigan")
+    run = evaluate(tmp_path / "run", data, model, metrics=[Drop()], methods="gradcam")
+    items = run.items()
+    top = items["predicted"][6]
+    told = [one if isinstance(one, str) else None for one in items["reason"]]
+    assert told == [
+        *[None] * 3,
+        "2 of the model's classes are called 'crane': [3, 5]; give the number",
+        "the model has no class 'unicorn'",
+        *[None] * 2,
+        "2 of the model's classes are called 'CARDIGAN': [0, 2]; give the number",
+        None,
+    ]
+    assert items["target"].dropna().tolist() == [1, 2, 4, 7, top, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ["unicorn", "griffin"],
+            r"none of the data's classes, such as griffin, unicorn; .* known: cat",
+        ),
+        (["crane"], r"2 of the model's classes are called 'crane': \[1, 2\]"),
+    ],
+    ids=["unknown", "ambiguous"],
+)
+def test_names_of_which_the_model_knows_none_are_refused_at_once(tmp_path, names, told):
+    model = labelled("cat", "crane", "crane")
+    with pytest.raises(cam.InputError, match=told):
+        evaluate(tmp_path / "run", named(*names), model, metrics=[Drop()])
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_and_a_model_without_any_are_refused_at_once(tmp_path):
+    with pytest.raises(cam.InputError, match=r"such as cat; .* it has no labels"):
+        evaluate(tmp_path / "run", named("cat"), network(), metrics=[Drop()])
+
+
+def test_wordnet_numbers_that_are_listed_nowhere(tmp_path, bundled):
+    data = named("n02124075", "n07920052", "n00000000")
+    run = evaluate(tmp_path / "run", data, bundled, metrics=[Drop()], methods="gradcam")
+    assert run.items()["target"].tolist()[:2] == [285, 967]
+    assert run.failures()["reason"].tolist() == ["the model has no class 'n00000000'"]
+
+
+def test_a_folders_name_is_the_class_with_just_that_name(tmp_path, folder):
+    """ImageNet has a Cardigan, a dog, and a cardigan, to wear."""
+    (folder / "cat").rename(folder / "cardigan")
+    model = labelled("Cardigan", "cardigan", "dog")
+    run = evaluate(tmp_path / "run", folder, model, metrics=[Drop()])
+    assert run.items()["target"].dropna().tolist() == [1, 1, 2, 2, 2]
 
 
 def test_a_metric_that_fails_on_one_image_measures_the_others(tmp_path):

@@ -3,7 +3,12 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
+import time
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,7 +16,8 @@ import torch
 from torch import nn
 
 import cam
-from cam.evaluate import ray_engine
+from cam.evaluate import ray_engine, ray_parcels
+from cam.evaluate.store import locked
 from tests.cam.stand_in import Drop, Inside, Metric, Scores, network
 
 pytest.importorskip("ray")
@@ -39,7 +45,7 @@ def cluster():
 
 
 class Deadly(Metric):
-    """It kills the process that measures the first image, as often as a file has letters left."""
+    """It kills the process that measures a batch, or spares it, as a file's next letter says."""
 
     def __init__(self, lives: Path) -> None:
         super().__init__("deadly", parameters={})
@@ -49,7 +55,8 @@ class Deadly(Metric):
         left = self.lives.read_text() if self.lives.exists() else ""
         if left:
             self.lives.write_text(left[1:])
-            os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] == "x":
+                os.kill(os.getpid(), signal.SIGKILL)
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
 
 
@@ -111,10 +118,186 @@ def test_a_killed_worker_costs_its_shard_only(tmp_path):
 @pytest.mark.slow
 def test_a_shard_that_kills_each_worker_ends_the_run(tmp_path):
     lives = tmp_path / "lives"
-    lives.write_text("x" * 100)
+    lives.write_text("o" + "x" * 100)
+    options = {"methods": "gradcam", "metrics": [Deadly(lives)]}
     with pytest.raises(cam.RunError, match="a worker died 4 times over the same shard"):
-        evaluate(tmp_path / "run", metrics=[Deadly(lives)])
+        evaluate(tmp_path / "run", **options)
     assert len(lives.read_text()) > 50
+    assert cam.Run.open(tmp_path / "run").done == 4
+    # Nobody holds the processors that its workers had.
+    lives.write_text("")
+    begun = time.monotonic()
+    assert evaluate(tmp_path / "run", **options).done == 10
+    assert time.monotonic() - begun < 60
+
+
+class Records(Metric):
+    """It tells a file which actor unpacks it, an actor being what measures."""
+
+    def __init__(self, seen: Path) -> None:
+        super().__init__("records")
+        object.__setattr__(self, "seen", seen)
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        with self.seen.open("a") as file:
+            file.write(f"{ray.get_runtime_context().get_actor_id()}\n")
+
+    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+        return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
+
+
+def test_those_who_read_are_not_sent_what_measures(tmp_path):
+    """Such as a parameter on a GPU, which a machine without one could not unpack."""
+    evaluate(tmp_path / "run", methods="gradcam", metrics=[Records(tmp_path / "seen")])
+    (actor,) = set((tmp_path / "seen").read_text().split())
+    assert actor != "None"
+
+
+OWN = """
+@method_register("own_method", title="Own", family="gradient", needs=Needs(input_gradient=True),
+                 cost="none", citation="none")
+def own_method(captured, *, power=1.0):
+    "The picture's red, raised."
+    red = captured.inputs[:, 0].abs().pow(power) * half()
+    return Maps(red, red / red.amax((1, 2), keepdim=True))
+
+@metric_register("own_metric", title="Own", family="complexity", definition="mean", direction=1,
+                 range=(0, 1), baseline="none", citation="none")
+def own_metric(subject):
+    "The mean."
+    return subject.heatmap.mean((1, 2)) * half()
+
+def half():
+    return 0.5
+"""
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A method and a metric from the caller's own program, which no other process can import."""
+    from cam.methods import registry as methods
+    from cam.metrics import registry as metrics
+
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
+    program = {
+        "__name__": "__main__",
+        "method_register": methods.register,
+        "metric_register": metrics.register,
+        "Maps": cam.types.Maps,
+        "Needs": cam.types.Needs,
+    }
+    exec(OWN, program)
+
+
+def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
+    options = {"methods": [cam.method("own_method", power=2.0)], "metrics": ["own_metric"]}
+    truth, run = (evaluate(tmp_path / one, one, **options) for one in ("local", "ray"))
+    assert truth.scores()["status"].tolist() == ["ok"] * 10
+    assert content(run) == content(truth)
+
+
+def test_a_module_that_a_worker_cannot_import_is_told(tmp_path, registered, monkeypatch):
+    (tmp_path / "own_module.py").write_text("def own_metric(subject):\n    return subject.heatmap")
+    monkeypatch.syspath_prepend(tmp_path)
+    from cam.metrics import registry
+
+    info = replace(registry._METRICS["own_metric"], function=import_module("own_module").own_metric)
+    monkeypatch.setitem(registry._METRICS, "own_metric", info)
+    with pytest.raises(cam.RunError, match=r"a worker failed: ModuleNotFoundError: .*'own_module'"):
+        evaluate(tmp_path / "run", metrics=["own_metric"])
+
+
+class Mortal(nn.Module):
+    """The process that loads it ends at once, and a file gets a letter."""
+
+    def __init__(self, loads: Path) -> None:
+        super().__init__()
+        self.own, self.loads = network().module, loads
+
+    def forward(self, batch):
+        return self.own(batch)
+
+    def __setstate__(self, state: dict) -> None:
+        with state["loads"].open("a") as file:
+            file.write("x")
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_model_that_ends_each_process_that_loads_it_ends_the_run(tmp_path):
+    model = cam.Model(Mortal(tmp_path / "loads"), layers="own.3", name="mortal")
+    with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died") as told:
+        evaluate(tmp_path / "run", model=model)
+    assert "\n" not in str(told.value)
+    assert 4 <= len((tmp_path / "loads").read_text()) <= 8
+
+
+class Stillborn:
+    """Its process ends before it has anything to do, as one that cannot import torch does."""
+
+    def __init__(self, *_: object) -> None:
+        os._exit(1)
+
+    def __call__(self, batch: dict) -> dict:
+        return batch
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "Worker", Stillborn)
+    monkeypatch.setattr(ray_engine, "RESTARTS", 3)
+    with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died"):
+        evaluate(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ctrl_c_is_a_sentence_and_a_second_start_goes_on(tmp_path):
+    """The process alone is told, and then its whole group, as a terminal does."""
+    data = cam.dataset("photo-grid", size=24)
+    metrics = ["sparseness", "insertion"]
+    truth = cam.evaluate(
+        cam.load_model("efficientnet_lite0"), data, "gradcam", metrics, tmp_path / "local",
+        shard_size=1,
+    )  # fmt: skip
+    out = tmp_path / "run"
+    words = [sys.executable, "-m", "cam", "evaluate", "photo-grid", "--data-option", "size=24"]
+    words += ["--method", "gradcam", "--metric", "sparseness", "--metric", "insertion"]
+    words += ["--shard-size", "1", "--engine", "ray", "--out", str(out)]
+    apart = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(
+            words, cwd=ROOT, env=apart, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def done() -> int:
+        return cam.Run.open(out).done if (out / "run.json").exists() else 0
+
+    for send, beyond in ((os.kill, 0), (os.killpg, 3)):
+        before = done()
+        with start() as process:
+            while done() <= before + beyond and process.poll() is None:
+                time.sleep(0.01)
+            seen = done()
+            send(process.pid, signal.SIGINT)
+            told, errors = process.communicate(timeout=60)
+        assert process.returncode == 1, errors
+        assert before < seen <= done() < 24
+        sentence = f"Error: stopped after {done()} of 24 images; run the same command again"
+        assert errors.splitlines()[-1].startswith(sentence)
+        assert "Traceback" not in errors and told == ""
+        assert f"stopped with {done()} of 24 images done" in (out / "log.txt").read_text()
+        assert not list(out.rglob(".writing-*"))
+        with locked(out):
+            pass
+    with start() as process:
+        told, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert content(cam.Run.open(out)) == content(truth)
 
 
 def test_what_determines_the_scores_must_be_the_same_there(tmp_path, monkeypatch):
@@ -206,9 +389,9 @@ def test_the_callers_precision_of_sums_is_taken_along():
     before = matmul.fp32_precision, convolution.fp32_precision
     try:
         matmul.fp32_precision, convolution.fp32_precision = "tf32", "ieee"
-        settings = ray_engine._settings()
+        settings = ray_parcels.settings()
         matmul.fp32_precision, convolution.fp32_precision = "ieee", "tf32"
-        ray_engine._adopt(settings, torch.get_num_threads())
+        ray_parcels.adopt(settings, torch.get_num_threads())
         assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "ieee")
     finally:
         matmul.fp32_precision, convolution.fp32_precision = before
