@@ -79,8 +79,8 @@ class Published:
         """Download them, unless they are here.
 
         Args:
-            report: Called with a :class:`DownloadProgress`, for a file after each 64 KiB at most,
-                for the hub after each 10 MiB, which is how its client reads; False cancels.
+            report: Called with a :class:`DownloadProgress`, after each 64 KiB at most of a
+                file, and after each MiB of the hub's; False cancels.
 
         Raises:
             ModelError: They cannot be had; nothing is left of what came.
@@ -146,7 +146,7 @@ def _fetch_from_hub(repository: str, report: Report | None) -> None:
 
     for file in _HUB_FILES:
         try:
-            with _plain_http():
+            with _watchable():
                 huggingface_hub.hf_hub_download(repository, file, tqdm_class=_watched_by(report))
             return
         except LocalEntryNotFoundError:
@@ -181,28 +181,33 @@ def _watched_by(report: Report | None) -> type[Any]:
     return Watch
 
 
-_without_xet, _guard = 0, threading.Lock()
-_as_it_was = False
+# Xet, the hub's other protocol, reads in threads of its own that no callback can stop; and ten
+# megabytes at once are minutes without a word on a slow line.
+_WATCHABLE = {"HF_HUB_DISABLE_XET": True, "DOWNLOAD_CHUNK_SIZE": 1 << 20}
+_before: dict[str, Any] = {}
+_watching, _guard = 0, threading.Lock()
 
 
 @contextmanager
-def _plain_http() -> Iterator[None]:
-    """Xet, the hub's other protocol, reads in threads of its own that no callback can stop."""
-    global _without_xet, _as_it_was
+def _watchable() -> Iterator[None]:
+    """Let the hub's client read so that a download can be watched, as long as one is."""
+    global _watching
     from huggingface_hub import constants
 
     with _guard:
-        if not _without_xet:
-            _as_it_was = constants.HF_HUB_DISABLE_XET
-            constants.HF_HUB_DISABLE_XET = True
-        _without_xet += 1
+        if not _watching:
+            _before.update({name: getattr(constants, name) for name in _WATCHABLE})
+            for name, value in _WATCHABLE.items():
+                setattr(constants, name, value)
+        _watching += 1
     try:
         yield
     finally:
         with _guard:
-            _without_xet -= 1
-            if not _without_xet:
-                constants.HF_HUB_DISABLE_XET = _as_it_was
+            _watching -= 1
+            if not _watching:
+                for name, value in _before.items():
+                    setattr(constants, name, value)
 
 
 def _tell(report: Report | None, done: int, total: int | None) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 import cam
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
-from pages.ui import allowed_files, controls, resources, run_pictures
+from pages.ui import allowed_files, controls, resources, run_pictures, weights
 from pages.ui.resources import Picture, Weights
 
 
@@ -34,7 +34,7 @@ class Subject:
 
 
 def choose_subject() -> Subject | None:
-    """Picture and model, chosen in the sidebar; None, and a sentence, where they do not do."""
+    """Picture and model, chosen in the sidebar; None, and why, where they do not do yet."""
     with st.sidebar:
         picture = choose_picture()
         name, trained = choose_model()
@@ -45,8 +45,10 @@ def choose_subject() -> Subject | None:
 
 
 def look(picture: Picture, name: str, trained: Weights) -> Subject | None:
-    """Let a model look at a picture; None, and a sentence, where it cannot."""
+    """Let a model look at a picture; None, and a sentence or a download, where it cannot yet."""
     try:
+        if not weights.ready(name, trained):
+            return None
         model = resources.model(name, trained)
         chances = resources.probabilities(name, trained, picture.digest, picture)
     except cam.CamError as error:

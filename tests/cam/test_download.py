@@ -17,7 +17,7 @@ from safetensors.torch import save
 import cam
 from cam.models import download
 from cam.models.load import published
-from tests.cam.weights_server import random_state, serving
+from tests.cam.weights_server import as_hub, random_state, serving, without_weights
 
 TORCHVISION, TIMM = "torchvision/squeezenet1_1", "timm/test_resnet.r160_in1k"
 SOURCES = ["torchvision", "timm by the hub", "timm by an address"]
@@ -25,15 +25,11 @@ SOURCES = ["torchvision", "timm by the hub", "timm by an address"]
 
 @pytest.fixture(autouse=True)
 def empty_caches(monkeypatch, tmp_path):
-    """No weights that an earlier download left on this machine, no proxy, no patience."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    for variable in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(variable, raising=False)
-        monkeypatch.delenv(variable.upper(), raising=False)
-    # The hub's client pauses before it tries again, and reads ten megabytes at once.
+    """Nothing is here yet, and nobody is patient."""
+    without_weights(monkeypatch, tmp_path)
+    # The hub's client pauses before it tries again.
     monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda _: None))
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)
+    monkeypatch.setitem(download._WATCHABLE, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
 
 
 @pytest.fixture(params=SOURCES)
@@ -54,11 +50,7 @@ def source(request, monkeypatch):
     content, file = (save(state), "model.safetensors") if by_hub else (pickled(state), "own.pth")
     with serving(content, file) as server:
         if by_hub:
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
-            monkeypatch.setattr(
-                "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-                server.address + "/{repo_id}/resolve/{revision}/{filename}",
-            )
+            as_hub(server, monkeypatch)
         else:
             config.url, config.hf_hub_id = f"{server.address}/{file}", None
             for module in ("timm", "timm.models._builder"):
@@ -167,12 +159,13 @@ def test_the_hubs_other_protocol_is_off_while_a_download_must_be_stoppable(sourc
     )
     thread.start()
     assert inside.wait(10)
-    with download._plain_http():
+    with download._watchable():
         pass
     assert constants.HF_HUB_DISABLE_XET  # the other one still needs it
     go.set()
     thread.join()
     assert all(seen) and not constants.HF_HUB_DISABLE_XET
+    assert constants.DOWNLOAD_CHUNK_SIZE == 10 << 20  # what it was
 
 
 def test_a_model_that_nobody_published_weights_for_and_the_bundled_one():

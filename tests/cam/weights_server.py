@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import torch
 
@@ -98,3 +99,20 @@ def random_state(module: torch.nn.Module, seed: int = 5) -> dict[str, torch.Tens
         else value.clone()
         for key, value in module.state_dict().items()
     }
+
+
+def as_hub(server: WeightsServer, monkeypatch) -> None:
+    """Let the hub's client of this process ask this server."""
+    constants = "huggingface_hub.constants"
+    monkeypatch.setattr(f"{constants}.ENDPOINT", server.address)
+    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def without_weights(monkeypatch, folder: Path) -> None:
+    """No weights that an earlier download left on this machine, and no proxy."""
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.upper(), raising=False)
