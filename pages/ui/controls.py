@@ -52,21 +52,20 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
 
 def forget_target() -> None:
     """Another picture has other classes: go back to its top class."""
-    _forget(target=None, against=None, classes=[])
+    st.session_state["target"] = None
+    # On the pages that have these.
+    if "against" in st.session_state:
+        st.session_state["against"] = None
+    if "classes" in st.session_state:
+        st.session_state["classes"] = []
 
 
 def forget_target_and_layer() -> None:
     """Another model has other layers, and maybe other classes."""
-    _forget(target=None, against=None, classes=[], layer=None, layers=[])
-
-
-def _forget(**empty: object) -> None:
-    for key, value in empty.items():
-        if key in st.session_state:
-            st.session_state[key] = value
-        else:
-            # Not on this page, or not drawn yet, while weights are downloaded: the link still says.
-            st.query_params.pop(key, None)
+    forget_target()
+    st.session_state["layer"] = None
+    if "layers" in st.session_state:
+        st.session_state["layers"] = []
 
 
 def take_class(option: str) -> None:
