@@ -8,7 +8,7 @@ import streamlit as st
 import cam
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
-from pages.ui import allowed_files, controls, resources, run_pictures, weights
+from pages.ui import allowed_files, controls, own_weights, resources, run_pictures, weights
 from pages.ui.resources import Picture, Weights
 
 
@@ -19,7 +19,7 @@ class Subject:
     Attributes:
         picture: What the visitor chose.
         name: The model's.
-        trained: Its weights: published (True), random (False), or the path of a file.
+        trained: Its weights: published (True), random (False), the path of a file, or an upload.
         model: It, shared by all visitors.
         chances: (classes,) float32 probabilities.
         order: The classes, the most probable first.
@@ -37,7 +37,7 @@ def choose_subject() -> Subject | None:
     """Picture and model, chosen in the sidebar; None, and why, where they do not do yet."""
     with st.sidebar:
         picture = choose_picture()
-        name, trained = choose_model()
+        name, trained = choose_model(uploads=True)
     if picture is None:
         st.info("Choose a sample or upload another picture in the sidebar.")
         return None
@@ -76,6 +76,7 @@ def choose_picture() -> Picture | None:
     upload = st.file_uploader(
         "or your own picture",
         type=controls.UPLOAD_TYPES,
+        max_upload_size=controls.UPLOAD_MB,
         key="upload",
         on_change=controls.forget_target,
         help="It stays on this server, in memory, while the page is open.",
@@ -123,8 +124,8 @@ def _choose_file() -> str | None:
     return None if chosen is None else offered[chosen]
 
 
-def choose_model() -> tuple[str, Weights]:
-    """A model by search, and its weights: published, random, or the path of a file."""
+def choose_model(uploads: bool = False) -> tuple[str, Weights]:
+    """A model by search, and its weights: published, random, the path of a file, or an upload."""
     names = resources.model_names()
     controls.check_link("model", "model", names)
     name = st.selectbox(
@@ -137,6 +138,8 @@ def choose_model() -> tuple[str, Weights]:
     )
     if file := _choose_checkpoint():
         return name, file
+    if uploads and (own := own_weights.choose()):
+        return name, own
     if name == BUNDLED:
         return name, True
     untrained = st.checkbox(

@@ -24,7 +24,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setitem(download._WATCHABLE, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
     weights.downloading.clear()
-    resources.model.clear()
+    resources._shared.clear()
     content = save(random_state(timm.create_model("test_resnet")))
     with serving(content, "model.safetensors") as server:
         as_hub(server, monkeypatch)
