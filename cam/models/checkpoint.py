@@ -3,6 +3,7 @@
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cam.errors import CheckpointError
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "net")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _SHOWN = 3
+_SMALL = 1 << 20
 # A file of a few bytes can claim any number.
 _MOST_CLASSES = 1_000_000
 PathLike = str | os.PathLike[str]
@@ -37,6 +39,7 @@ def read_state_dict(path: PathLike) -> dict[str, Tensor]:
             return load_file(file)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file.name} is no whole .safetensors file: {error}") from None
+    _refuse_bomb(file)
     try:
         with warnings.catch_warnings():
             # torch warns of odd pickles before it refuses them.
@@ -52,6 +55,22 @@ def read_state_dict(path: PathLike) -> dict[str, Tensor]:
             f"{file.name} is damaged or is no weights file; .safetensors, .pth and .pt are read"
         ) from None
     return _tensors(content, file.name)
+
+
+def _refuse_bomb(file: Path) -> None:
+    """An archive that is packed may fill any memory; torch.save packs nothing."""
+    try:
+        if not zipfile.is_zipfile(file):
+            return
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(one.file_size for one in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # torch says what is wrong with it
+    if unpacked > max(_SMALL, 2 * file.stat().st_size):
+        raise CheckpointError(
+            f"{file.name} is refused: it unpacks to {unpacked:,} bytes, more than twice its size; "
+            "save model.state_dict() with torch.save, or use .safetensors"
+        )
 
 
 def _tensors(content: Any, name: str) -> dict[str, Tensor]:

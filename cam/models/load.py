@@ -1,13 +1,10 @@
 """Models by name: the bundled one, torchvision's and timm's classifiers."""
 
 import os
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -16,6 +13,7 @@ from torch import nn
 
 from cam.errors import CheckpointError, ModelError, nearest
 from cam.models.checkpoint import load_weights
+from cam.models.download import Published, Report, no_weights
 from cam.models.labels import read_labels
 from cam.models.model import Model, ModelOrigin
 from cam.models.preprocessing import Transform, standard_transform
@@ -24,8 +22,6 @@ BUNDLED = "efficientnet_lite0"
 Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
 Labels = str | os.PathLike[str] | Sequence[str] | None
 
-_TIMEOUT_SECONDS = 5
-
 
 def load_model(
     name: str,
@@ -33,6 +29,7 @@ def load_model(
     device: str | torch.device | None = None,
     *,
     labels: Labels = None,
+    progress: Report | None = None,
 ) -> Model:
     """Load a classifier by name, in evaluation mode.
 
@@ -45,10 +42,14 @@ def load_model(
         device: Where to put it; the CPU by default.
         labels: One name a class, or a file of them: text with one name a line, or JSON, a list or
             ``{index: name}``. None: ImageNet's where the model has ImageNet's number of classes.
+        progress: Called while published weights are downloaded, with a
+            :class:`cam.models.download.DownloadProgress`: bytes that are here, and in all. False
+            cancels, and nothing is left of what came.
 
     Raises:
         ModelError: No such model, its weights cannot be had, or the labels do not fit it.
         CheckpointError: The weights file is unsafe, damaged, or for another architecture.
+        Cancelled: ``progress`` answered False.
     """
     if not isinstance(name, str):
         raise ModelError(f"a model is loaded by its name, not by a {type(name).__name__}")
@@ -58,16 +59,16 @@ def load_model(
         raise ModelError(
             f"weights is 'DEFAULT', None or the path of a file, not {type(weights).__name__}"
         )
-    family, _, own = name.partition("/")
+    family, own = _family(name)
     names = _names(labels)
-    if name == BUNDLED:
-        model = _bundled(weights)
-    elif family == "torchvision" and own in _torchvision_names():
+    if weights == "DEFAULT" and (source := published(name)) is not None:
+        source.fetch(progress)
+    if family == "torchvision":
         model = _torchvision(own, weights)
-    elif family == "timm" and own in _timm_names():
+    elif family == "timm":
         model = _timm(own, weights)
     else:
-        raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
+        model = _bundled(weights)
     model.name = name
     if names is not None:
         classes = _classes(model.module)
@@ -95,6 +96,39 @@ def model_names() -> tuple[str, ...]:
         *(f"torchvision/{name}" for name in _torchvision_names()),
         *(f"timm/{name}" for name in _timm_names()),
     )
+
+
+def _family(name: str) -> tuple[str, str]:
+    """Who builds a model, and under which name."""
+    family, _, own = name.partition("/")
+    if name == BUNDLED:
+        return "", name
+    known = {"torchvision": _torchvision_names, "timm": _timm_names}.get(family)
+    if known is None or own not in known():
+        raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
+    return family, own
+
+
+def published(name: str) -> Published | None:
+    """Where a model's published weights come from; None for the bundled one's, which are here.
+
+    Raises:
+        ModelError: No such model, or nobody published weights for it.
+    """
+    family, own = _family(name)
+    if family == "torchvision":
+        import torchvision
+
+        url = torchvision.models.get_model_weights(own).DEFAULT.url
+        return Published(name, url, checked=True)
+    if family == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(own)
+        if config is None or not config.has_weights:
+            raise ModelError(f"{name} has no published weights; use weights=None for random ones")
+        return Published(name, config.url, config.hf_hub_id)
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -154,16 +188,13 @@ def _bundled(weights: Weights) -> Model:
 def _torchvision(name: str, weights: Weights) -> Model:
     import torchvision
 
-    published = torchvision.models.get_model_weights(name).DEFAULT
+    best = torchvision.models.get_model_weights(name).DEFAULT
     module: nn.Module
     if weights == "DEFAULT":
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
-        if not cached.is_file():
-            _refuse_if_unreachable(f"torchvision/{name}", published.url)
         # The builder itself: some of them build another network for their published weights.
         module = _downloaded(
             f"torchvision/{name}",
-            lambda: torchvision.models.get_model(name, weights=published, progress=False),
+            lambda: torchvision.models.get_model(name, weights=best, progress=False),
         )
     else:
 
@@ -176,18 +207,18 @@ def _torchvision(name: str, weights: Weights) -> Model:
             return made
 
         module = create(None) if weights is None else load_weights(create, weights)
-    transform = _fitting_transform(published, module)
+    transform = _fitting_transform(best, module)
     return Model(module, transform=transform, labels=_labels_for(module))
 
 
-def _fitting_transform(published: Any, module: nn.Module) -> Transform:
+def _fitting_transform(best: Any, module: nn.Module) -> Transform:
     """The published weights' own, or another's where the network is built for another size.
 
     The best weights of some transformers are for larger pictures than their builder is by default.
     """
     size = getattr(module, "image_size", None)
-    kinds: Any = type(published)  # an enumeration of all weights of the network
-    every = [one.transforms() for one in (published, *kinds)]
+    kinds: Any = type(best)  # an enumeration of all weights of the network
+    every = [one.transforms() for one in (best, *kinds)]
     fits = (one for one in every if getattr(one, "crop_size", None) == [size])
     transform: Transform = next(fits, every[0])
     return transform
@@ -195,7 +226,6 @@ def _fitting_transform(published: Any, module: nn.Module) -> Transform:
 
 def _timm(name: str, weights: Weights) -> Model:
     import timm
-    from huggingface_hub import constants
     from timm.data import create_transform, resolve_model_data_config
 
     def create(classes: int | None, pretrained: bool = False) -> nn.Module:
@@ -203,13 +233,7 @@ def _timm(name: str, weights: Weights) -> Model:
         return module
 
     if weights == "DEFAULT":
-        full = f"timm/{name}"
-        config = timm.get_pretrained_cfg(name)
-        if config is None or not config.has_weights:
-            raise ModelError(f"{full} has no published weights; use weights=None for random ones")
-        if config.hf_hub_id and not _in_hub_cache(config.hf_hub_id):
-            _refuse_if_unreachable(full, constants.ENDPOINT)
-        module = _downloaded(full, lambda: create(None, pretrained=True))
+        module = _downloaded(f"timm/{name}", lambda: create(None, pretrained=True))
     else:
         module = create(None) if weights is None else load_weights(create, weights)
     if not getattr(module, "num_classes", 0):
@@ -255,41 +279,9 @@ def _names(labels: Labels) -> tuple[str, ...] | None:
     return tuple(labels)
 
 
-def _downloaded(name: str, fetch: Callable[[], nn.Module]) -> nn.Module:
-    """Call ``fetch`` and tell a failed download in one sentence."""
+def _downloaded(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Call ``build`` and tell in one sentence why the weights that it reads do not do."""
     try:
-        return fetch()
-    except (urllib.error.URLError, OSError, HTTPException, RuntimeError) as error:
-        raise _no_weights(name, error) from None
-
-
-def _no_weights(name: str, error: Exception) -> ModelError:
-    reason = str(getattr(error, "reason", error)).splitlines()[0][:200]
-    return ModelError(
-        f"the weights of {name} could not be downloaded ({reason}); connect to the network, give a "
-        "file with weights=PATH, or use weights=None for random ones"
-    )
-
-
-def _in_hub_cache(repository: str) -> bool:
-    import huggingface_hub
-
-    return any(
-        isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)
-        for file in ("model.safetensors", "pytorch_model.bin")
-    )
-
-
-def _refuse_if_unreachable(name: str, url: str) -> None:
-    """Ask the server once, within a limit, before a client that has none.
-
-    Offline, the hub's client retries for most of a minute; torch's waits for a silent network
-    without end.
-    """
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()
-    except urllib.error.HTTPError:
-        return
-    except OSError as error:
-        raise _no_weights(name, error) from None
+        return build()
+    except (OSError, RuntimeError) as error:
+        raise no_weights(name, error) from None

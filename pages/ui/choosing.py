@@ -8,7 +8,7 @@ import streamlit as st
 import cam
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
-from pages.ui import allowed_files, controls, resources, run_pictures
+from pages.ui import allowed_files, controls, own_weights, resources, run_pictures, weights
 from pages.ui.resources import Picture, Weights
 
 
@@ -19,7 +19,7 @@ class Subject:
     Attributes:
         picture: What the visitor chose.
         name: The model's.
-        trained: Its weights: published (True), random (False), or the path of a file.
+        trained: Its weights: published (True), random (False), the path of a file, or an upload.
         model: It, shared by all visitors.
         chances: (classes,) float32 probabilities.
         order: The classes, the most probable first.
@@ -34,10 +34,10 @@ class Subject:
 
 
 def choose_subject() -> Subject | None:
-    """Picture and model, chosen in the sidebar; None, and a sentence, where they do not do."""
+    """Picture and model, chosen in the sidebar; None, and why, where they do not do yet."""
     with st.sidebar:
         picture = choose_picture()
-        name, trained = choose_model()
+        name, trained = choose_model(uploads=True)
     if picture is None:
         st.info("Choose a sample or upload another picture in the sidebar.")
         return None
@@ -45,8 +45,10 @@ def choose_subject() -> Subject | None:
 
 
 def look(picture: Picture, name: str, trained: Weights) -> Subject | None:
-    """Let a model look at a picture; None, and a sentence, where it cannot."""
+    """Let a model look at a picture; None, and a sentence or a download, where it cannot yet."""
     try:
+        if not weights.ready(name, trained):
+            return None
         model = resources.model(name, trained)
         chances = resources.probabilities(name, trained, picture.digest, picture)
     except cam.CamError as error:
@@ -74,6 +76,7 @@ def choose_picture() -> Picture | None:
     upload = st.file_uploader(
         "or your own picture",
         type=controls.UPLOAD_TYPES,
+        max_upload_size=controls.UPLOAD_MB,
         key="upload",
         on_change=controls.forget_target,
         help="It stays on this server, in memory, while the page is open.",
@@ -121,8 +124,8 @@ def _choose_file() -> str | None:
     return None if chosen is None else offered[chosen]
 
 
-def choose_model() -> tuple[str, Weights]:
-    """A model by search, and its weights: published, random, or the path of a file."""
+def choose_model(uploads: bool = False) -> tuple[str, Weights]:
+    """A model by search, and its weights: published, random, the path of a file, or an upload."""
     names = resources.model_names()
     controls.check_link("model", "model", names)
     name = st.selectbox(
@@ -135,6 +138,8 @@ def choose_model() -> tuple[str, Weights]:
     )
     if file := _choose_checkpoint():
         return name, file
+    if uploads and (own := own_weights.choose()):
+        return name, own
     if name == BUNDLED:
         return name, True
     untrained = st.checkbox(

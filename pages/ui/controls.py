@@ -14,7 +14,7 @@ from torch import Tensor
 import cam
 from cam.errors import nearest
 from pages.ui.drawings import SIGNED
-from pages.ui.resources import SEED, Choices, Picture, Weights
+from pages.ui.resources import SEED, Choices, OwnWeights, Picture, Weights
 
 SAMPLE_TITLES = {
     "chelsea": "Cat",
@@ -23,6 +23,7 @@ SAMPLE_TITLES = {
     "motorcycle_left": "Motorcycle",
 }
 UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
+UPLOAD_MB = 20
 # Those whose lightness rises steadily come first: they are read right with any colour vision.
 COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
 
@@ -231,6 +232,11 @@ def model_and_photo(model: str, trained: Weights, picture: Picture) -> str:
 def loading(model: str, trained: Weights, variable: str = "model") -> str:
     """The lines of Python that load a model."""
     seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
-    weights = f", weights={trained!r}" if isinstance(trained, str) else ""
-    weights = weights if trained else ", weights=None"
+    weights = "" if trained else ", weights=None"
+    if isinstance(trained, str):
+        weights = f", weights={trained!r}"
+    elif isinstance(trained, OwnWeights):
+        # As the visitor has them; where they lie on the server is nobody's business.
+        weights = f", weights={trained.name!r}"
+        weights += f", labels={trained.labels!r}" if trained.labels else ""
     return f'{seed}{variable} = cam.load_model("{model}"{weights})\n'

@@ -21,6 +21,8 @@ from cam.targets import ClassTarget, Contrast
 from cam.types import Attribution
 
 MODELS_KEPT = 3
+# Of weights that visitors upload, which nobody else will ask for.
+OWN_MODELS_KEPT = 2
 RESULTS_KEPT = 64
 PHOTOS_KEPT = 16
 # Each holds a layer's activations and gradients: 26 MB at the first layers of the largest networks.
@@ -31,8 +33,6 @@ NOISE = 0.05
 # 64 megapixels, which the decoder lets in, are 200 MB in memory for each visitor.
 LARGEST_SIDE = 2048
 SEED = 0
-# A model's weights: the published ones, random ones, or the path of a file.
-Weights = bool | str
 # A photo is shown at its own resolution up to this side; more only costs time on the way.
 DISPLAY_SIDE = 512
 # And a tiny one is enlarged, or its heatmap would be drawn in a handful of pixels.
@@ -46,6 +46,27 @@ class Picture:
     photo: Photo
     digest: str
     code: str | None = None
+
+
+@dataclass(frozen=True)
+class OwnWeights:
+    """Weights that a visitor uploaded, and the names of their classes where those were too.
+
+    Attributes:
+        name: The file's, as the visitor calls it.
+        path: Where it lies on this server: below its digest, so another content is another path.
+        labels: The name of the file of labels.
+        labels_path: Where that lies.
+    """
+
+    name: str
+    path: str
+    labels: str | None = None
+    labels_path: str | None = None
+
+
+# A model's weights: the published ones, random ones, the path of a file, or an upload.
+Weights = bool | str | OwnWeights
 
 
 @dataclass(frozen=True)
@@ -101,18 +122,31 @@ class Explanation:
     seconds: float
 
 
-@st.cache_resource(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
 def model(name: str, trained: Weights) -> cam.Model:
     """A model, shared by all visitors; errors are not kept, so a later try is a new one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return _own(name, trained) if isinstance(trained, OwnWeights) else _shared(name, trained)
+
+
+@st.cache_resource(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
+def _shared(name: str, trained: bool | str) -> cam.Model:
     if isinstance(trained, str):
-        return cam.load_model(name, weights=trained, device=device)
+        return cam.load_model(name, weights=trained, device=_device())
     if trained:
-        return cam.load_model(name, device=device)
+        return cam.load_model(name, device=_device())
     with torch.random.fork_rng():
         # A shared link shows the same untrained network.
         torch.manual_seed(SEED)
-        return cam.load_model(name, weights=None, device=device)
+        return cam.load_model(name, weights=None, device=_device())
+
+
+@st.cache_resource(max_entries=OWN_MODELS_KEPT, show_spinner="Loading the model …")
+def _own(name: str, own: OwnWeights) -> cam.Model:
+    """An upload's, apart: it must not push out the models of everybody."""
+    return cam.load_model(name, own.path, _device(), labels=own.labels_path)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @st.cache_resource(show_spinner=False)
