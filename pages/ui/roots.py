@@ -69,7 +69,9 @@ def offers() -> list[str]:
     for root in data_roots():
         try:
             inside = sorted(one for one in root.iterdir() if not one.name.startswith("."))
-            lists = sorted((root / "annotations").glob("*.json"))
+            # COCO's lists lie there; a folder of pictures may be too large to be looked through.
+            under = [root, *(one for one in inside if one.is_dir())]
+            lists = [file for one in under for file in sorted((one / "annotations").glob("*.json"))]
         except OSError:
             continue
         found += [str(root)]
