@@ -13,6 +13,7 @@ import cam
 from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, nearest
 from cam.models.load import BUNDLED
 from cam.models.model import Model
+from cam.wording import value_of
 
 T = TypeVar("T")
 
@@ -99,8 +100,5 @@ def options_of(texts: tuple[str, ...]) -> dict[str, Any]:
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise click.UsageError(f"{text!r} is no option; write it as key=value")
-        try:
-            found[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[key] = value
+        found[key] = value_of(value)
     return found

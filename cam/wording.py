@@ -1,4 +1,7 @@
-"""How the command line and the pages say a quantity."""
+"""How the command line and the pages say a quantity, and read one that was typed."""
+
+import ast
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -7,3 +10,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def value_of(text: str) -> Any:
+    """What was typed: what Python would read as a number, a tuple or None is one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

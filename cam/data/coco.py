@@ -14,6 +14,9 @@ from PIL import Image, ImageDraw
 from cam.data.dataset import Box, BoxTruth, Entry, Files, Truth, require_size
 from cam.errors import DataError
 
+# What a mask may be made of.
+TRUTHS = ("segments", "boxes")
+
 
 @dataclass(frozen=True)
 class SegmentTruth:
@@ -99,7 +102,7 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
     Raises:
         DataError: The list cannot be read or is no list of instances.
     """
-    if truth not in ("segments", "boxes"):
+    if truth not in TRUTHS:
         raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

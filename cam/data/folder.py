@@ -11,6 +11,7 @@ EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 PATH_COLUMNS = ("path", "image", "file", "filename")
 LABEL_COLUMNS = ("label", "class", "target")
 MASK_COLUMN = "mask"
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def open_folder(root: Path) -> Files:
@@ -51,6 +52,8 @@ def open_csv(path: Path, delimiter: str = ",") -> Files:
     Raises:
         DataError: The list cannot be read, or names no column of paths.
     """
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        raise DataError(f"a delimiter is one character, not {delimiter!r}")
     root = path.parent
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -10,11 +10,17 @@ from cam.errors import DataError
 
 # A trimap's values: 1 the animal, 2 background, 3 the border, which may be either.
 ANIMAL = 1
+SPLITS = ("test", "trainval")
 
 
 def is_pet(root: Path) -> bool:
     """Whether a folder is laid out as the data set is."""
     return (root / "annotations" / "trimaps").is_dir() and (root / "images").is_dir()
+
+
+def pet_splits(root: Path) -> tuple[str, ...]:
+    """The lists of :data:`SPLITS` that are there, the one that is taken by itself first."""
+    return tuple(one for one in SPLITS if (root / "annotations" / f"{one}.txt").is_file())
 
 
 def open_pet(root: Path, split: str | None = None) -> Files:

@@ -62,7 +62,7 @@ def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         try:
-            return _path_opener(path), (path,)
+            return path_opener(path), (path,)
         except OSError as error:
             raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
     if hasattr(source, "__getitem__"):
@@ -73,7 +73,12 @@ def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]
     )
 
 
-def _path_opener(path: Path) -> Callable[..., Dataset]:
+def path_opener(path: Path) -> Callable[..., Dataset]:
+    """What opens a path; :func:`cam.data.kinds.kind_of` says what that means.
+
+    Raises:
+        DataError: There is nothing there, it may not be read, or it is no data set.
+    """
     if path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):
             raise DataError(f"the folder {str(path)!r} may not be read by this user")

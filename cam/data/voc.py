@@ -34,6 +34,7 @@ CLASSES = (
 )
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 SPLITS = ("test", "val", "trainval", "train")
+TRUTHS = ("boxes", "segments")
 
 
 def voc_root(root: Path) -> Path | None:
@@ -42,6 +43,13 @@ def voc_root(root: Path) -> Path | None:
         if (folder / "JPEGImages").is_dir() and (folder / "Annotations").is_dir():
             return folder
     return None
+
+
+def voc_splits(root: Path) -> tuple[str, ...]:
+    """The lists of :data:`SPLITS` that are there, the one that is taken by itself first."""
+    folder = voc_root(root)
+    lists = None if folder is None else folder / "ImageSets" / "Main"
+    return tuple(one for one in SPLITS if lists is not None and (lists / f"{one}.txt").is_file())
 
 
 def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> Files:
@@ -57,7 +65,7 @@ def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> File
     Raises:
         DataError: There is no such list, or it cannot be read.
     """
-    if truth not in ("segments", "boxes"):
+    if truth not in TRUTHS:
         raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
     folder = voc_root(root)
     if folder is None:
@@ -87,7 +95,7 @@ def _names(folder: Path, split: str | None) -> list[str]:
     lists = folder / "ImageSets" / "Main"
     try:
         if split is None:
-            there = [one for one in SPLITS if (lists / f"{one}.txt").is_file()]
+            there = voc_splits(folder)
             if not there:
                 return sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
             split = there[0]

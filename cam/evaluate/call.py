@@ -173,8 +173,8 @@ class Call:
             "run = cam.evaluate(",
             "    model,",
             "    data,",
-            f"    methods=[{', '.join(_python(one, 'cam.method') for one in self.methods)}],",
-            f"    metrics=[{', '.join(_python(one, 'cam.metric') for one in self.metrics)}],",
+            *_listed("methods", [_python(one, "cam.method") for one in self.methods]),
+            *_listed("metrics", [_python(one, "cam.metric") for one in self.metrics]),
             f"    out={out!r},",
             *([] if self.data.limit is None else [f"    limit={self.data.limit},"]),
             *(f"    {name}={value!r}," for name, value in self.options.items()),
@@ -196,3 +196,11 @@ def _python(one: Named, make: str) -> str:
     if not given:
         return repr(name)
     return f"{make}({name!r}, {', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def _listed(argument: str, parts: list[str]) -> list[str]:
+    """A list as an argument: in one line where it fits, else a line a part."""
+    line = f"    {argument}=[{', '.join(parts)}],"
+    if len(line) <= 88:
+        return [line]
+    return [f"    {argument}=[", *(f"        {one}," for one in parts), "    ],"]

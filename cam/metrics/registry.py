@@ -90,6 +90,9 @@ class Metric:
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        # A run's folder holds JSON, which knows no tuples: what comes back is the same again.
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in self.parameters.items()}
+        object.__setattr__(self, "parameters", plain)
         if self.name not in _METRICS:
             raise MetricError(f"there is no metric {self.name!r}; {nearest(self.name, _METRICS)}")
         known = self.info.parameters

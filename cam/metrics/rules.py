@@ -15,10 +15,14 @@ class Rule:
     Attributes:
         words: What follows "must be".
         holds: Whether a value keeps it.
+        choices: All values that do, where they are a few words; else none.
+        mixed: Whether values of several types do, so that a form takes them as text.
     """
 
     words: str
     holds: Callable[[object], bool]
+    choices: tuple[str, ...] = ()
+    mixed: bool = False
 
 
 def whole(least: int = 0) -> Rule:
@@ -39,7 +43,7 @@ def number(
 
 def one_of(*choices: str) -> Rule:
     """One of a few words."""
-    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
 def fractions() -> Rule:
@@ -65,7 +69,8 @@ def colour() -> Rule:
         several = value if isinstance(value, Sequence) else [value]
         return len(several) > 0 and all(_is_number(one) for one in several)
 
-    return Rule("a number, one a channel, a tensor of a picture's shape, or 'blur'", holds)
+    words = "a number, one a channel, a tensor of a picture's shape, or 'blur'"
+    return Rule(words, holds, mixed=True)
 
 
 def flag() -> Rule:

@@ -1,11 +1,10 @@
 """Which methods, with which parameters: the quick ones side by side, all others by search."""
 
-from typing import Any
-
 import streamlit as st
 
 import cam
 from pages.ui import controls
+from pages.ui.parameters import choose_parameters
 from pages.ui.resources import Asked
 
 FAMILIES = {
@@ -55,31 +54,4 @@ def choose_methods() -> list[Asked]:
         help="These send the picture through the network again and again, or read a transformer's "
         "attention. They run in the background, with progress.",
     )
-    return [Asked(name, _choose_parameters(known[name])) for name in chosen]
-
-
-def _choose_parameters(info: cam.MethodInfo) -> tuple[tuple[str, Any], ...]:
-    """A widget for each parameter that is a number, a word or a switch; only what was changed."""
-    offered = {
-        name: default
-        for name, default in info.parameters.items()
-        if isinstance(default, bool | int | float | str)
-    }
-    if not offered:
-        return ()
-    with st.expander(f"{info.title}: parameters", icon=":material/tune:"):
-        st.markdown(f":small[{info.cost[0].upper()}{info.cost[1:]}. {info.citation}]")
-        values = {name: _widget(info, name, default) for name, default in offered.items()}
-    return tuple((name, value) for name, value in values.items() if value != offered[name])
-
-
-def _widget(info: cam.MethodInfo, name: str, default: bool | int | float | str) -> Any:
-    label, key = name.replace("_", " "), f"{info.name}.{name}"
-    if isinstance(default, bool):
-        return st.toggle(label, default, key=key, bind="query-params")
-    if isinstance(default, str):
-        return st.text_input(label, default, key=key, bind="query-params").strip()
-    # A format of its own: Streamlit would show 0.15 and 1e-05 with two digits.
-    style = {"step": 1} if isinstance(default, int) else {"format": "%g"}
-    value = st.number_input(label, value=default, key=key, bind="query-params", **style)
-    return default if value is None else value
+    return [Asked(name, choose_parameters(known[name])) for name in chosen]

@@ -9,7 +9,9 @@ import re
 from pathlib import Path
 
 import cam
+from cam.data import kinds
 from cam.data.dataset import DataOrigin, Dataset, Files, require_inside
+from cam.data.kinds import DataKind
 
 # Names that are the same on every file system, and never a path.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
@@ -67,13 +69,37 @@ def offers() -> list[str]:
     for root in data_roots():
         try:
             inside = sorted(one for one in root.iterdir() if not one.name.startswith("."))
-            lists = sorted((root / "annotations").glob("*.json"))
+            # COCO's lists lie there; a folder of pictures may be too large to be looked through.
+            under = [root, *(one for one in inside if one.is_dir())]
+            lists = [file for one in under for file in sorted((one / "annotations").glob("*.json"))]
         except OSError:
             continue
         found += [str(root)]
         found += [str(one) for one in inside if one.is_dir() or one.suffix.lower() in LISTS]
         found += [str(one) for one in lists]
     return found[:OFFERED]
+
+
+def folders_near(source: str) -> list[str]:
+    """Allowed folders beside a list, and beside its folder, where its pictures may be."""
+    found: list[str] = []
+    for place in (Path(source).parent, Path(source).parent.parent):
+        try:
+            inside = require_inside(place, data_roots())
+            found += sorted(str(one) for one in inside.iterdir() if one.is_dir())
+        except (OSError, cam.DataError):
+            # Above the allowed folders there is nothing to offer.
+            continue
+    return list(dict.fromkeys(found))[:OFFERED]
+
+
+def kind_of(source: str) -> DataKind:
+    """What kind of data an allowed path is.
+
+    Raises:
+        DataError: It lies outside of the allowed folders, or is no data set.
+    """
+    return kinds.kind_of(require_inside(source, data_roots()))
 
 
 def open_data(origin: DataOrigin) -> Dataset:

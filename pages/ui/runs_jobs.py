@@ -11,6 +11,7 @@ import streamlit as st
 
 import cam
 from cam.evaluate.call import Call
+from cam.evaluate.plan import make_plan
 from cam.evaluate.progress import RunProgress
 from cam.evaluate.states import RunState, runs
 from pages.ui import jobs, resources, roots
@@ -68,20 +69,25 @@ def model_of(call: Call) -> cam.Model:
     Raises:
         CamError: It cannot be loaded.
     """
-    if call.model.labels is None and call.model.weights in ("DEFAULT", None):
-        return resources.model(call.model.name, call.model.weights is not None)
-    return call.load_model()
+    if call.model.labels is not None:
+        return call.load_model()
+    weights = call.model.weights
+    return resources.model(call.model.name, True if weights == "DEFAULT" else weights or False)
 
 
 def start(path: Path, call: Call) -> None:
     """Start a new run.
 
     Raises:
-        CamError: There is one already, or its model or data cannot be had.
+        CamError: There is one already, its model or data cannot be had, or they do not fit.
     """
     if (path / "run.json").exists() or mine(path):
         raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
     model, data = model_of(call), roots.open_data(call.data)
+    # What can be told before the first picture is read is told here, and not by a run that failed.
+    arguments = call.arguments()
+    limit = arguments.pop("limit")
+    make_plan(model, data if limit is None else data.limit(limit), **arguments)
     runner().start(
         path,
         lambda report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
