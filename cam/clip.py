@@ -25,13 +25,14 @@ from cam.models.layers import Layers
 from cam.models.model import Model
 from cam.render import overlay
 from cam.targets import Targets
+from cam.video import kind_of, read_video, write_video
 
 MAX_FRAMES = 240
 # A frame is kept at this side at most: 240 of them are 280 MB.
 LARGEST_SIDE = 640
 # Of all frames together: a tenth of a second each at 1080p.
 MAX_CLIP_PIXELS = 8 * MAX_PIXELS
-FORMATS = ("WEBP", "GIF")
+FORMATS = ("WEBP", "GIF", "MP4")
 # What browsers do with a frame that is to be shown for no time at all.
 NO_TIME, USUAL_TIME = 10, 100
 
@@ -67,7 +68,11 @@ def read_clip(
     frames_per_second: float = 8,
     report: Report | None = None,
 ) -> Clip:
-    """Read an animated GIF, WebP or PNG, or several pictures, as a clip.
+    """Read a video, an animated GIF, WebP or PNG, or several pictures, as a clip.
+
+    Of a video (MP4, MOV, WebM, Matroska) with more than ``MAX_FRAMES`` frames every second, fourth,
+    … one is taken, each shown until the next, so that the whole is seen at its own speed; of one
+    with more than ``cam.video.MAX_DECODED`` the beginning. ``notes`` say so. Its sound is left out.
 
     Args:
         source: A path, encoded bytes or an open binary file; or several pictures of one size, of
@@ -87,12 +92,12 @@ def read_clip(
     if isinstance(source, Sequence) and not isinstance(source, str | bytes):
         return _of_pictures(list(source), name or "the pictures", frames_per_second, report)
     if isinstance(source, bytes):
-        return _of_animation(io.BytesIO(source), name or "the clip", report)
+        return _of_file(io.BytesIO(source), name or "the clip", report)
     if isinstance(source, str | os.PathLike) and not str(source).startswith("sample:"):
         path = Path(source)
         try:
             with path.open("rb") as file:
-                return _of_animation(file, name or path.name, report)
+                return _of_file(file, name or path.name, report)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ImageError(f"{str(path)!r} cannot be opened: {reason}") from None
@@ -128,6 +133,23 @@ def _check_size(sizes: list[tuple[int, int]], name: str) -> None:
             f"{name} has {width} × {height} pixels at frame {len(sizes)}, but the first frame of "
             f"the clip has {first_width} × {first_height}; make all of them the same size"
         )
+
+
+def _of_file(file: BinaryIO, name: str, report: Report | None) -> Clip:
+    kind = kind_of(file.read(12))
+    file.seek(0)
+    if kind is None:
+        return _of_animation(file, name, report)
+    notes: dict[str, None] = {}
+    found = read_video(
+        file,
+        kind,
+        name,
+        MAX_FRAMES,
+        lambda frame: _kept(frame, notes),
+        lambda share: _tell(report, share, "reading"),
+    )
+    return Clip(found.frames, found.durations, name, (*found.notes, *notes))
 
 
 def _of_animation(file: BinaryIO, name: str, report: Report | None) -> Clip:
@@ -262,17 +284,19 @@ class ExplainedClip:
     seconds: dict[str, float]
 
     def encoded(self, format: str = "WEBP") -> bytes:
-        """The frames as an animation with their durations, in an endless loop.
+        """The frames as an animation with their durations, in an endless loop, or as a video.
 
         Args:
-            format: "WEBP", or "GIF", whose times are in hundredths of a second and whose colours
-                are 256.
+            format: "WEBP"; "GIF", whose times are in hundredths of a second and whose colours are
+                256; or "MP4", a video in H.264 without sound.
 
         Raises:
             InputError: Another format.
         """
         if format not in FORMATS:
             raise InputError(f"format is {format!r}, but must be one of {', '.join(FORMATS)}")
+        if format == "MP4":
+            return write_video(self.frames, self.durations)
         buffer = io.BytesIO()
         self.frames[0].save(
             buffer,

@@ -102,6 +102,7 @@ def draw(part: str, subject: Subject, size: int) -> str:
             f"found = explain_clip(\n    model, film, {state['clip_method']!r}, {target!r}, "
             f"{layer!r}, smoothing={state['smoothing']}, colormap='inferno'\n)\n"
             "Path('explained.webp').write_bytes(found.encoded())\n"
+            "Path('explained.mp4').write_bytes(found.encoded('MP4'))\n"
         )
     if part == "Memory traffic":
         return kernels_part.traffic(subject)

@@ -15,6 +15,7 @@ RANKS = {
     "timing": 1,
     "types": 1,
     "images": 2,
+    "video": 3,
     "explicit_attention": 1,
     "attention": 3,
     "data": 3,

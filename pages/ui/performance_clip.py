@@ -15,20 +15,27 @@ from pages.ui.choosing import Subject
 from pages.ui.performance_job import measure
 from pages.ui.steps import small
 
-KINDS = ["gif", "webp", "png", "jpg", "jpeg"]
+KINDS = ["mp4", "webm", "mov", "gif", "webp", "png", "jpg", "jpeg"]
 METHODS = ["gradcam", "layercam", "saliency"]
 FRAMES = 24
+CLIP_MB = 100
 
 
 def explain(subject: Subject, target: int | None, layer: str | None) -> None:
     """Choose a clip, explain it on request, show and offer the result."""
     st.markdown(
-        "Each frame is explained. Upload an animated GIF, WebP or PNG, or several pictures; "
+        "Each frame is explained. Upload a short video (MP4, WebM, MOV), an animated GIF, WebP or "
+        f"PNG, or several pictures: {clip.MAX_FRAMES} frames at most, evenly taken of a longer "
+        "video; "
         "without one, a demonstration is **made from the sample photo by a pan and zoom**, not "
         "filmed."
     )
     uploads = st.file_uploader(
-        "Your clip, or several pictures", KINDS, accept_multiple_files=True, key="frames"
+        "Your clip, or several pictures",
+        KINDS,
+        accept_multiple_files=True,
+        key="frames",
+        max_upload_size=CLIP_MB,
     )
     controls.check_link("clip_method", "method", METHODS)
     name = st.segmented_control(
@@ -66,7 +73,7 @@ def explain(subject: Subject, target: int | None, layer: str | None) -> None:
         shown = ", ".join(list(labels)[:4])
         return (film, found.seconds["explain"], seconds, encoded, shown), (
             f"{subject.name} on {subject.model.device}, batches of 8 frames, one run; end to end "
-            "holds reading, preparing, explaining, drawing, and writing WebP and GIF."
+            "holds reading, preparing, explaining, drawing, and writing WebP, GIF and MP4."
         )
 
     whole = hashlib.sha256(b"".join(content for _, content in contents)).hexdigest()
@@ -110,7 +117,7 @@ def draw(found: tuple[clip.Clip, float, float, dict[str, bytes], str]) -> None:
                 f"Download {kind}",
                 content,
                 f"explained.{kind.lower()}",
-                f"image/{kind.lower()}",
+                f"{'video' if kind == 'MP4' else 'image'}/{kind.lower()}",
                 on_click="ignore",
                 icon=":material/download:",
             )
