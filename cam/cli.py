@@ -14,8 +14,9 @@ import click
 
 import cam
 import kernels
+from cam.cli_clip import clip
 from cam.cli_common import as_json as print_json
-from cam.cli_common import called, load, model_options, told
+from cam.cli_common import called, load, model_options, target_of, told
 from cam.cli_evaluate import evaluate
 from cam.cli_runs import COMMANDS
 from cam.errors import ImageError, LayerError, nearest
@@ -34,7 +35,7 @@ def main() -> None:
     """Explain what a vision model sees."""
 
 
-for _command in (evaluate, *COMMANDS):
+for _command in (clip, evaluate, *COMMANDS):
     main.add_command(_command)
 
 
@@ -124,7 +125,7 @@ def _maps(
     """Explain one batch."""
     batch = model.prepare(list(photos.values()))
     return cam.attribute(
-        model, batch, methods, _target(target), layers or None, precision=precision
+        model, batch, methods, target_of(target), layers or None, precision=precision
     )
 
 
@@ -154,14 +155,6 @@ def _write(
             arrays = npz_bytes(attribution, index)
             records.append(write_explanation(out, f"{stem}.{key}", picture, arrays, facts))
     return records
-
-
-def _target(text: str | None) -> int | str | None:
-    """A class index where the text is a number, else a label."""
-    try:
-        return int(text) if text else text
-    except ValueError:
-        return text
 
 
 @main.command()

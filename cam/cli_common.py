@@ -93,6 +93,14 @@ def called(text: str, make: Callable[..., T]) -> T:
     return make(call.func.id, **parameters)
 
 
+def target_of(text: str | None) -> int | str | None:
+    """A class index where the text is a number, else a label."""
+    try:
+        return int(text) if text else text
+    except ValueError:
+        return text
+
+
 def options_of(texts: tuple[str, ...]) -> dict[str, Any]:
     """``key=value`` pairs; a value that Python would read as a number or None is one."""
     found: dict[str, Any] = {}

@@ -13,6 +13,8 @@ from pages.ui.compare_sections import SECTIONS, View
 from pages.ui.steps import small
 
 TWO_MODELS = "Two models"
+# Models crop a photo differently.
+OVER_ONE_PART = "_, maps = cam.shared_view(photo, [case[0] for case in cases.values()], maps)\n"
 
 
 def main() -> None:
@@ -62,7 +64,9 @@ def main() -> None:
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
             likeness = st.session_state.get("likeness") or "spearman"
+            several = len({(case.model, case.trained) for case in cases}) > 1
             call = code.replace("{likeness!r}", repr(likeness))
+            call = call.replace("{over_one_part}", OVER_ONE_PART if several else "")
             st.code(as_python(cases, picture, call), language="python")
 
 

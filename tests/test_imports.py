@@ -40,6 +40,7 @@ RANKS = {
     "evaluate": 9,
     "__init__": 10,
     "cli_common": 11,
+    "cli_clip": 12,
     "cli_runs": 12,
     "cli_evaluate": 13,
     "cli": 14,

@@ -64,16 +64,19 @@ class Imputer:
         filled = self._like.new_empty(images.shape)
         for start in range(0, len(images), size):
             part = slice(start, start + size)
-            holes = removed[part]
-            known = images[part].to(self._like.dtype).masked_fill(holes[:, None], 0)
+            holes, pictures = removed[part], images[part].to(self._like.dtype)
+            known = pictures * ~holes[:, None]
             # Planes touch in memory, and 0 · NaN would spread.
-            broken = ~known.flatten(1).sum(1).isfinite()
-            if bool(broken.any()):
-                known[broken] = 0
+            finite = known.flatten(1).sum(1).isfinite()
+            if not bool(finite.all()):
+                # Slower, but what the removed pixels hold does not matter.
+                known = pictures.masked_fill(holes[:, None], 0)
+                finite = known.flatten(1).sum(1).isfinite()
+                known[~finite] = 0
             planes = known.transpose(0, 1)  # (C, N, H, W)
             filled[part] = self._for(len(holes)).solve(planes, holes, tolerance).transpose(0, 1)
-            if bool(broken.any()):
-                filled[part][broken] = torch.nan
+            if not bool(finite.all()):
+                filled[part][~finite] = torch.nan
         return filled
 
     def _for(self, count: int) -> "_Systems":

@@ -126,14 +126,14 @@ def _removed(
     # Drawn on the CPU: the same on every device, in any batch and for either order.
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(len(counts), *inputs.shape[1:], generator=generator) * noise
-    drawn = drawn.to(inputs.device)
+    drawn = drawn.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
     impute = Imputer(inputs.shape[1:], inputs.dtype, inputs.device)
 
     def write(owner: Tensor, step: Tensor) -> Tensor:
         own = order[owner]
         removed = (own >= first[step, None, None]) & (own < last[step, None, None])
         filled = impute(inputs[owner], removed, _TOLERANCE)
-        filled += drawn[step % len(counts)] * removed[:, None]
+        filled.addcmul_(drawn[step % len(counts)], removed[:, None].to(filled.dtype))
         return filled.to(inputs.dtype)
 
     return subject.tried(len(spans), write)

@@ -274,7 +274,9 @@ _EACH = (
 SECTIONS: dict[str, tuple[Callable[[View], None], str]] = {
     "Agreement": (
         agreement,
-        "print(cam.agreement([one.heatmap[0] for one in found.values()], {likeness!r}))\n",
+        "maps = [one.heatmap[0] for one in found.values()]\n"
+        "{over_one_part}"
+        "print(cam.agreement(maps, {likeness!r}))\n",
     ),
     "Deletion and insertion": (
         curves,

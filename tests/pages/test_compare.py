@@ -223,11 +223,13 @@ def test_links_that_ask_for_what_is_not_here():
         ("Layers", "Random network"),
         ("Classes", "Deletion and insertion"),
         ("Two models", "Four questions"),
+        ("Two models", "Agreement"),
     ],
 )
 def test_the_code_is_the_call(compare, measure, capsys):
     """Open the box, run what it shows, and get what the page tells."""
-    second = {"second": "torchvision/resnet18", "second_untrained": "true"}
+    # It sees more of the photo than the bundled one, so that their maps must be cut first.
+    second = {"second": "torchvision/efficientnet_b1", "second_untrained": "true"}
     chosen = {
         "Methods": {"compared": PAIR},
         "Layers": {"layers": ["blocks.3 (14 × 14)", "bn2 (7 × 7)"]},
