@@ -21,7 +21,7 @@ _MOST_ITERATIONS = 60
 # What a correction leaves of the error, at most: a quarter to a third where it was measured.
 _LEFT = 1 / 3
 # As many systems as a CPU's cache likes; a GPU takes them all.
-_SYSTEMS_ON_A_CPU = 4
+_SYSTEMS_ON_A_CPU = 2
 
 
 def impute(images: Tensor, removed: Tensor, tolerance: float = 1e-4) -> Tensor:
@@ -64,19 +64,9 @@ class Imputer:
         filled = self._like.new_empty(images.shape)
         for start in range(0, len(images), size):
             part = slice(start, start + size)
-            holes, pictures = removed[part], images[part].to(self._like.dtype)
-            known = pictures * ~holes[:, None]
-            # Planes touch in memory, and 0 · NaN would spread.
-            finite = known.flatten(1).sum(1).isfinite()
-            if not bool(finite.all()):
-                # Slower, but what the removed pixels hold does not matter.
-                known = pictures.masked_fill(holes[:, None], 0)
-                finite = known.flatten(1).sum(1).isfinite()
-                known[~finite] = 0
-            planes = known.transpose(0, 1)  # (C, N, H, W)
-            filled[part] = self._for(len(holes)).solve(planes, holes, tolerance).transpose(0, 1)
-            if not bool(finite.all()):
-                filled[part][~finite] = torch.nan
+            self._for(len(filled[part])).fill(
+                images[part].to(self._like.dtype), removed[part], tolerance, filled[part]
+            )
         return filled
 
     def _for(self, count: int) -> "_Systems":
@@ -94,17 +84,33 @@ class _Systems:
             Field(count, channels, size, like) for _ in range(4)
         )
 
-    def solve(self, planes: Tensor, removed: Tensor, tolerance: float) -> Tensor:
-        """Fill in planes (C, N, H, W), 0 where they are removed, in memory of the next call's."""
+    def fill(self, images: Tensor, removed: Tensor, tolerance: float, out: Tensor) -> None:
+        """Write images (N, C, H, W) with their removed pixels filled in."""
+        values = self._grids[0].values
+        known = (~removed).to(images.dtype)
+        torch.mul(images.transpose(0, 1), known, out=values.inside)
+        finite = values.whole.sum(2).isfinite().all(0)  # (N,)
+        if not bool(finite.all()):
+            # 0 · NaN is NaN: it may have been removed. This is slower.
+            values.inside.copy_(images.masked_fill(removed[:, None], 0).transpose(0, 1))
+            finite = values.whole.sum(2).isfinite().all(0)
+            # Planes touch in memory, so that one would spoil its neighbours.
+            values.inside[:, ~finite] = 0
+        correction = self._solve(known, tolerance)
+        torch.add(values.inside, correction, out=out.transpose(0, 1))
+        if not bool(finite.all()):
+            out[~finite] = torch.nan
+
+    def _solve(self, known: Tensor, tolerance: float) -> Tensor | float:
+        """Fill in the first grid's values, 0 where they are removed; what is still to be added."""
         fine = self._grids[0]
-        grids = mark(self._grids, (~removed).to(planes.dtype))
-        fine.values.inside.copy_(planes)
+        grids = mark(self._grids, known)
         guess(self._grids, len(grids))
         if not grids:
-            return fine.values.inside
+            return 0.0
         found, left, step = fine.values, self._left.whole, self._step
         # Below rounding there is nothing to be had.
-        tolerance = max(tolerance, 8 * torch.finfo(planes.dtype).eps)
+        tolerance = max(tolerance, 8 * torch.finfo(known.dtype).eps)
         enough = tolerance / _LEFT * _largest(found.whole).clamp(min=1e-30)  # (N,)
         torch.mul(fine.around(found), fine.free, out=left)
         left.addcmul_(fine.middle, found.whole, value=-1)
@@ -126,7 +132,7 @@ class _Systems:
             turn = (-length * self._dot(applied, correction) / change).nan_to_num(0, 0, 0)
             change = self._dot(left, correction)
             step.whole.mul_(turn).add_(correction)
-        return found.inside.add_(fine.answer.inside)
+        return fine.answer.inside
 
     def _dot(self, first: Tensor, second: Tensor) -> Tensor:
         """Σ over the pixels of a plane, (C, N, 1)."""

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # At a side of this or less, all of a system's pixels are solved for at once.
 SMALL = 7
@@ -72,17 +73,19 @@ class Level:
         # How many of [1 2 1] lie in the picture, down and along; a single pixel has no neighbours.
         diagonal = torch.outer(*(_in_the_picture(side, like) for side in size)) - 4
         self._diagonal = diagonal.clamp(min=1)
+        self._each_share = functional.pad(1 / self._diagonal, (1, 1, 1, 1)).flatten()
+        self._each_middle = functional.pad(self._diagonal + 4, (1, 1, 1, 1)).flatten()
         self.known = self.number = like.new_zeros(systems, *size)
         one = Field(systems, 1, size, like)
         self.free, self.free_inside = one.whole[0], one.inside[0]
-        one = Field(systems, 1, size, like)
-        self.share, self._share = one.whole[0], one.inside[0]
-        one = Field(systems, 1, size, like)
-        self.middle, self._middle = one.whole[0], one.inside[0]
+        self.share, self.middle = torch.empty_like(self.free), torch.empty_like(self.free)
         self.right, self.answer, self.values, self._once = field(), field(), field(), field()
         self._shifts(field(), field(), field())
         tall, wide = height + height % 2, width + width % 2
         self._halved = like.new_empty(channels, systems, tall // 2, wide)
+        if max(size) <= SMALL:
+            self._system = _system(self._diagonal)
+            self._one = torch.eye(height * width, dtype=like.dtype, device=like.device)
         self._wide = like.new_empty(channels, systems, tall // 2 + 2, wide)
         self._tall = like.new_empty(channels, systems, tall, wide)
         self.finer = self._tall[..., :height, :width]
@@ -93,6 +96,11 @@ class Level:
         one, two, last = (field.whole.view(-1) for field in (first, second, result))
         self._around = result.whole
         self._pairs = self.pairs(result)
+        self._beyond = []
+        if self.size[0] % 2:
+            self._beyond.append(result.framed[..., -1, :])
+        if self.size[1] % 2:
+            self._beyond.append(result.framed[..., -1])
         self._first = one[: end - 1]
         self._second = one[: end - 2], one[1 : end - 1], two[: end - 2]
         end -= 2
@@ -109,8 +117,8 @@ class Level:
         """Take over which pixels are known, (N, h, w)."""
         self.known, self.number = known, number
         torch.sub(1, known, out=self.free_inside)
-        torch.div(self.free_inside, self._diagonal, out=self._share)
-        torch.mul(self.free_inside, self._diagonal + 4, out=self._middle)
+        torch.mul(self.free, self._each_share, out=self.share)
+        torch.mul(self.free, self._each_middle, out=self.middle)
 
     def around(self, field: Field) -> Tensor:
         """12 Σ_j w_j x_j + 4 x_i at every pixel, in memory that the next call overwrites.
@@ -138,9 +146,13 @@ class Level:
         torch.add(self._halved[..., 0::2], self._halved[..., 1::2], out=out)
 
     def left(self, out: Tensor) -> None:
-        """What the first sweep leaves of the right side, as sums over blocks of 2 × 2."""
-        around = self.around(self._once).mul_(self.free)
-        around.sub_(self._once.whole, alpha=4)
+        """What the first sweep leaves of the right side, as sums over blocks of 2 × 2.
+
+        Only where all of a block is sought: elsewhere they mean nothing.
+        """
+        self.around(self._once).sub_(self._once.whole, alpha=4)
+        for edge in self._beyond:
+            edge.zero_()
         self.halve(self._pairs, out)
 
     def take(self, coarse: Field) -> Tensor:
@@ -164,19 +176,10 @@ class Level:
 
     def invert(self) -> None:
         """The systems of a small grid inverted, (N, h·w, h·w)."""
-        height, width = self.size
-        rows, columns = (
-            torch.arange(side, device=self.free.device) for side in (height, width)
-        )  # fmt: skip
-        down = (rows.view(-1, 1) - rows).abs()[:, None, :, None]
-        along = (columns.view(-1, 1) - columns).abs()[None, :, None, :]
-        weight = (2 - down).clamp(min=0) * (2 - along).clamp(min=0)
-        weight = weight.reshape(height * width, height * width).to(self.free.dtype)
-        weight.fill_diagonal_(0)
         free = self.free_inside.flatten(1)
-        system = torch.diag(self._diagonal.flatten()) - weight * free[:, None, :]
-        eye = torch.eye(height * width, dtype=free.dtype, device=free.device)
-        self._inverse = torch.linalg.inv_ex(torch.where(free[:, :, None] > 0, system, eye))[0]
+        # A known pixel's row says that it is itself, and nothing is sought of it.
+        system = torch.where(free[:, :, None] > 0, self._system * free[:, None, :], self._one)
+        self._inverse = torch.linalg.inv_ex(system)[0]
 
     def solve(self, right: Tensor) -> Field:
         """The small grid's answer to a right side (C, N, P)."""
@@ -282,3 +285,14 @@ def _in_the_picture(side: int, like: Tensor) -> Tensor:
     weight[0] -= 1
     weight[-1] -= 1
     return weight
+
+
+def _system(diagonal: Tensor) -> Tensor:
+    """The matrix of a grid on which nothing is known, (h·w, h·w)."""
+    height, width = diagonal.shape
+    rows, columns = (torch.arange(side, device=diagonal.device) for side in (height, width))
+    down = (rows.view(-1, 1) - rows).abs()[:, None, :, None]
+    along = (columns.view(-1, 1) - columns).abs()[None, :, None, :]
+    weight = (2 - down).clamp(min=0) * (2 - along).clamp(min=0)
+    weight = weight.reshape(height * width, height * width).to(diagonal.dtype)
+    return torch.diag(diagonal.flatten()) - weight.fill_diagonal_(0)
