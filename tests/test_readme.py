@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cam.cli import main
+from cam.video import write_video
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -41,6 +42,7 @@ def folder(tmp_path_factory) -> Path:
 def test_the_commands_run(words, folder, monkeypatch, photos):
     monkeypatch.chdir(folder)
     photos[0].save("cat.jpg")
+    Path("walk.mp4").write_bytes(write_video([photos[0].resize((320, 240))] * 2, [40, 40]))
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
 
