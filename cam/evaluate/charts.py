@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 WIDTH, LEFT, RIGHT, ROW = 760, 220, 40, 24
 # In the ink of the page that they stand on, light or dark.
@@ -27,11 +28,13 @@ def intervals_svg(
 
     height = ROW * len(names) + 34
     parts = [_open(height, "means with 95 % intervals")]
-    for value in np.linspace(first, last, 5):
+    for value in MaxNLocator(5).tick_values(first, last):
+        if not first <= value <= last:
+            continue
         x = at(float(value))
         parts.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='4' y2='{height - 24}' {GRID}/>")
         parts.append(
-            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' {PALE}>{value:.3g}</text>"
+            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' {PALE}>{value:.6g}</text>"
         )
     for place, name in enumerate(names):
         y = 16 + ROW * place
