@@ -4,7 +4,6 @@ import html
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 WIDTH, LEFT, RIGHT, ROW = 760, 220, 40, 24
 # In the ink of the page that they stand on, light or dark.
@@ -18,6 +17,9 @@ def intervals_svg(
     names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
 ) -> str:
     """A dot for each mean and a line for its interval, on one axis."""
+    # Here: it takes longer to import than the rest of the command line.
+    from matplotlib.ticker import MaxNLocator
+
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
     first, last = float(lows.min()), float(highs.max())
     span = (last - first) or max(abs(first), 1.0)
