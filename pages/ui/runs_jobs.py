@@ -12,9 +12,9 @@ import streamlit as st
 import cam
 from cam.evaluate.call import Call
 from cam.evaluate.plan import make_plan
-from cam.evaluate.progress import RunProgress
+from cam.evaluate.progress import Report, RunProgress
 from cam.evaluate.states import RunState, runs
-from pages.ui import jobs, resources, roots
+from pages.ui import checkpoints, jobs, roots, weights
 
 # The only one who asks for a run, so that leaving it ends it.
 _ASKER = "runs"
@@ -30,7 +30,7 @@ class Runner:
         self.progress: dict[Path, RunProgress] = {}
         self.asked: dict[Path, jobs.Job] = {}
 
-    def start(self, path: Path, work: Callable[[Callable[[RunProgress], bool]], object]) -> None:
+    def start(self, path: Path, work: Callable[[jobs.Tell, Report], object]) -> None:
         """Carry out a run, after those that wait already."""
         key = ("run", path)
         self.jobs.forget(key)
@@ -41,7 +41,7 @@ class Runner:
                 self.progress[path] = progress
                 return tell(progress.done / max(progress.total, 1))
 
-            return work(report)
+            return work(tell, report)
 
         self.asked[path] = self.jobs.ask(key, carried, _ASKER, lasting=True)
 
@@ -63,18 +63,6 @@ def runner() -> Runner:
     return Runner()
 
 
-def model_of(call: Call) -> cam.Model:
-    """A run's model, the shared one where it is one that the pages know.
-
-    Raises:
-        CamError: It cannot be loaded.
-    """
-    if call.model.labels is not None:
-        return call.load_model()
-    weights = call.model.weights
-    return resources.model(call.model.name, True if weights == "DEFAULT" else weights or False)
-
-
 def start(path: Path, call: Call) -> None:
     """Start a new run.
 
@@ -83,14 +71,16 @@ def start(path: Path, call: Call) -> None:
     """
     if (path / "run.json").exists() or mine(path):
         raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
-    model, data = model_of(call), roots.open_data(call.data)
+    checkpoints.keep(call.model)
+    # A twin, so that the pages can explain with the same network while the run goes on.
+    model, data = checkpoints.load(call).twin(), roots.open_data(call.data)
     # What can be told before the first picture is read is told here, and not by a run that failed.
     arguments = call.arguments()
     limit = arguments.pop("limit")
     make_plan(model, data if limit is None else data.limit(limit), **arguments)
     runner().start(
         path,
-        lambda report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
+        lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
     )
 
 
@@ -101,8 +91,17 @@ def resume(path: Path) -> None:
         CamError: It does not say how it was started, or its model or data cannot be had.
     """
     call = cam.Run.open(path).call
-    model, data = model_of(call), roots.open_data(call.data)
-    runner().start(path, lambda report: cam.resume(path, model=model, data=data, progress=report))
+    data = roots.open_data(call.data)
+    published = weights.missing(call.model.name, call.model.weights == "DEFAULT")
+    shared = None if published else checkpoints.load(call).twin()
+
+    def work(tell: jobs.Tell, report: Report) -> object:
+        if published is not None:
+            weights.fetch(published, tell)
+        model = call.load_model() if shared is None else shared
+        return cam.resume(path, model=model, data=data, progress=report)
+
+    runner().start(path, work)
 
 
 def states() -> list[tuple[RunState, str, str | None]]:
