@@ -11,9 +11,8 @@ from pathlib import Path
 
 import cam
 from cam.data.dataset import require_inside
-from cam.evaluate.call import Call
 from cam.models.model import ModelOrigin
-from pages.ui import allowed_files, own_weights, resources, roots
+from pages.ui import allowed_files, own_weights, roots
 from pages.ui.resources import OwnWeights, Weights
 
 FOLDER = ".checkpoints"
@@ -39,18 +38,6 @@ def weights_of(found: ModelOrigin) -> Weights | None:
     labels = found.labels and str(_here(found.labels))
     path = str(_here(found.weights))
     return OwnWeights(Path(path).name, path, labels and Path(labels).name, labels)
-
-
-def load(call: Call) -> cam.Model:
-    """A run's model, the shared one where it is one that the pages know.
-
-    Raises:
-        CamError: It cannot be loaded.
-    """
-    trained = weights_of(call.model)
-    if trained is None:
-        return call.load_model()
-    return resources.model(call.model.name, trained)
 
 
 def allowed(found: ModelOrigin) -> Weights:

@@ -40,12 +40,3 @@ def headline(figures: Sequence[tuple[str, str]]) -> str:
 def colour_of(name: str, ours: str, plain: str) -> str:
     """This library's own in one colour, plain inference in grey, the others in another."""
     return {ours: CHOSEN, plain: PLAIN}.get(name, OTHERS)
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} GB"

@@ -10,6 +10,7 @@ import torch
 import cam
 import kernels
 from cam.recorded import recordings
+from cam.wording import size
 from kernels.inspect import TARGETS, Entry, work
 from kernels.inspect_stream import stream
 from kernels.traffic import cam_traffic
@@ -47,13 +48,11 @@ def traffic(subject: Subject) -> str:
         "Numbers", list(DTYPES), default="bf16", required=True, key="dtype", bind="query-params"
     )
     found = cam_traffic(shape, RULES[rules], DTYPES[dtype])
-    rows = [("The least possible", found.floor, bars.size(found.floor), bars.PLAIN)]
+    rows = [("The least possible", found.floor, size(found.floor), bars.PLAIN)]
     if found.fused is None:
         small("Triton is not installed here, so the fused kernel's launch cannot be planned.")
     else:
-        rows.append(
-            ("Fused kernel: 1 launch", found.fused.bytes, bars.size(found.fused.bytes), CHOSEN)
-        )
+        rows.append(("Fused kernel: 1 launch", found.fused.bytes, size(found.fused.bytes), CHOSEN))
         st.html(
             bars.headline(
                 [
@@ -66,7 +65,7 @@ def traffic(subject: Subject) -> str:
         (
             f"Plain torch: {len(found.plain)} launches",
             found.plain_bytes,
-            bars.size(found.plain_bytes),
+            size(found.plain_bytes),
             OTHERS,
         )
     )
@@ -74,7 +73,7 @@ def traffic(subject: Subject) -> str:
     small(
         f"Counted from shapes, not measured: {IMAGES} pictures at `{layer}`, "
         f"{' × '.join(map(str, shape[1:]))}; every operation reads its tensors once and writes its "
-        f"result once. Of the fused kernel's bytes, {bars.size(found.scratch)} are partial results."
+        f"result once. Of the fused kernel's bytes, {size(found.scratch)} are partial results."
     )
     with st.expander("Each operation of plain torch"):
         st.html(
@@ -83,7 +82,7 @@ def traffic(subject: Subject) -> str:
                     (
                         step.name,
                         step.bytes,
-                        f"{bars.size(step.reads)} read, {bars.size(step.writes)} written",
+                        f"{size(step.reads)} read, {size(step.writes)} written",
                         OTHERS,
                     )
                     for step in found.plain

@@ -10,11 +10,12 @@ from pathlib import Path
 import streamlit as st
 
 import cam
+from cam.data.dataset import Dataset
 from cam.evaluate.call import Call
-from cam.evaluate.plan import make_plan
+from cam.evaluate.plan import Plan, make_plan
 from cam.evaluate.progress import Report, RunProgress
 from cam.evaluate.states import RunState, runs
-from pages.ui import checkpoints, jobs, roots, weights
+from pages.ui import checkpoints, jobs, resources, roots, weights
 
 # The only one who asks for a run, so that leaving it ends it.
 _ASKER = "runs"
@@ -63,6 +64,34 @@ def runner() -> Runner:
     return Runner()
 
 
+def model_of(call: Call) -> cam.Model:
+    """A run's model, the shared one where it is one that the pages know.
+
+    Raises:
+        CamError: It cannot be loaded.
+    """
+    trained = checkpoints.weights_of(call.model)
+    if trained is None:
+        return call.load_model()
+    return resources.model(call.model.name, trained)
+
+
+def plan_of(call: Call, model: cam.Model, data: Dataset) -> Plan:
+    """What a call will do.
+
+    Args:
+        call: Of a run.
+        model: Its model.
+        data: Its data, without the limit.
+
+    Raises:
+        CamError: They do not fit.
+    """
+    arguments = call.arguments()
+    limit = arguments.pop("limit")
+    return make_plan(model, data if limit is None else data.limit(limit), **arguments)
+
+
 def start(path: Path, call: Call) -> None:
     """Start a new run.
 
@@ -73,11 +102,9 @@ def start(path: Path, call: Call) -> None:
         raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
     checkpoints.keep(call.model)
     # A twin, so that the pages can explain with the same network while the run goes on.
-    model, data = checkpoints.load(call).twin(), roots.open_data(call.data)
+    model, data = model_of(call).twin(), roots.open_data(call.data)
     # What can be told before the first picture is read is told here, and not by a run that failed.
-    arguments = call.arguments()
-    limit = arguments.pop("limit")
-    make_plan(model, data if limit is None else data.limit(limit), **arguments)
+    plan_of(call, model, data)
     runner().start(
         path,
         lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
@@ -93,7 +120,7 @@ def resume(path: Path) -> None:
     call = cam.Run.open(path).call
     data = roots.open_data(call.data)
     published = weights.missing(call.model.name, call.model.weights == "DEFAULT")
-    shared = None if published else checkpoints.load(call).twin()
+    shared = None if published else model_of(call).twin()
 
     def work(tell: jobs.Tell, report: Report) -> object:
         if published is not None:
