@@ -60,7 +60,7 @@ def why_not(
             return None
         except CamError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001  A run tells it of every image; here once.
+        except Exception as error:
             LOG.debug("%s failed", how, exc_info=True)
             return in_a_line(error)
     return None

@@ -136,6 +136,8 @@ def choose_model() -> tuple[str, Weights]:
         on_change=controls.forget_target_and_layer,
         help="The first one is bundled; every other one downloads its weights once.",
     )
+    if of_run := run_pictures.choose_weights(name):
+        return name, of_run
     if file := _choose_checkpoint():
         return name, file
     if own := own_weights.choose():
