@@ -20,7 +20,9 @@ from pages.ui import checkpoints, jobs, resources, roots, weights
 # The only one who asks for a run, so that leaving it ends it.
 _ASKER = "runs"
 FINISHED, STOPPED, RUNNING = "finished", "stopped", "running"
-WAITING, DAMAGED, FAILED = "waiting", "damaged", "failed"
+WAITING, STOPPING, DAMAGED, FAILED = "waiting", "stopping", "damaged", "failed"
+# This server is at it.
+LIVE = (WAITING, RUNNING, STOPPING)
 
 
 class Runner:
@@ -47,7 +49,7 @@ class Runner:
         self.asked[path] = self.jobs.ask(key, carried, _ASKER, lasting=True)
 
     def cancel(self, path: Path) -> None:
-        """End it after the images that are being measured."""
+        """End it as soon as what runs through the network is through."""
         job = self.asked.get(path)
         if job is not None:
             job.leave(_ASKER)
@@ -124,7 +126,10 @@ def resume(path: Path) -> None:
 
     def work(tell: jobs.Tell, report: Report) -> object:
         if published is not None:
-            weights.fetch(published, tell)
+            weights.fetch(
+                published,
+                lambda _, note="", partial=None: tell(0, f"downloading its weights, {note}"),
+            )
         model = call.load_model() if shared is None else shared
         return cam.resume(path, model=model, data=data, progress=report)
 
@@ -145,12 +150,27 @@ def states() -> list[tuple[RunState, str, str | None]]:
 
 def _doing(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
     if job is not None and not job.done.is_set():
+        if not job.wanted:
+            return STOPPING, None
         return (WAITING if job.begun is None else RUNNING), None
     error = None if job is None or job.cancelled else job.error
     told = str(error) if isinstance(error, cam.CamError) else error and type(error).__name__
     if state.total == 0 and state.problem is None:
         return FAILED, told or "it was cancelled before its first image"
     return state.state, state.problem or (told if state.state == STOPPED else None)
+
+
+def free_name() -> str:
+    """A name that no run has, and none that waits."""
+    number = 1
+    while known(roots.runs_folder() / f"run-{number}"):
+        number += 1
+    return f"run-{number}"
+
+
+def known(path: Path) -> bool:
+    """Whether there is a run, or one that is about to be."""
+    return path.exists() or path in runner().asked
 
 
 def mine(path: Path) -> bool:

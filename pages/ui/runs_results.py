@@ -23,6 +23,10 @@ def show_results(run: cam.Run) -> None:
     """One metric's leaderboard first; then whether its order means anything; then all metrics."""
     metric = choose_metric(run)
     board = ask(run, "leaderboard")
+    if not board["n"].sum():
+        st.warning("No image has a value of any metric, and this is why:")
+        _problems(run)
+        return
     rows = board[board["metric"] == metric].sort_values("rank")
     _leaderboard(rows)
     _missing(run)
@@ -79,9 +83,22 @@ def _missing(run: cam.Run) -> None:
         f"{count:,} values or images are missing", ":material/rule:", "gap"
     ):
         with box:
-            st.dataframe(problems, hide_index=True, width="stretch")
-            for what, why in refused[:20]:
-                small(f"{what}: {why}")
+            _problems(run)
+
+
+def _problems(run: cam.Run) -> None:
+    """A row for each reason why something is missing, and what could not become an image."""
+    problems = ask(run, "problems")
+    st.dataframe(
+        problems.assign(
+            method=[method_title(str(one)) for one in problems["method"]],
+            metric=[metric_title(str(one)) for one in problems["metric"]],
+        )[["reason", "images", "method", "metric", "status", "example"]],
+        hide_index=True,
+        width="stretch",
+    )
+    for what, why in (run.notes.get("refused") or [])[:20]:
+        small(f"{what}: {why}")
 
 
 def _ranks(run: cam.Run, metric: str) -> None:

@@ -31,6 +31,7 @@ from pages.ui.steps import small
 
 # A shard is what a progress bar sees, and what a kill may cost.
 SHARD = 4
+_STARTED, _FORGET = "_started_run", "_forget_name"
 TARGET_TITLES = {
     "data": "The data's class, or the top class where there is none",
     "predicted": "Always the class that the model predicts",
@@ -58,7 +59,11 @@ def show_form() -> None:
     call = wanted.call(methods)
     if here:
         _costs(call, wanted.count)
-    name = st.text_input("Name of the run", value=roots.free_name("run"), key="name", max_chars=80)
+    free = runs_jobs.free_name()
+    if st.session_state.pop(_FORGET, False):
+        st.session_state["name"] = ""
+    typed = st.text_input("Name of the run", key="name", max_chars=80, placeholder=free)
+    name = typed.strip() or free
     if st.button(
         "Start the run",
         type="primary",
@@ -183,13 +188,29 @@ def _costs(call: Call, count: int) -> None:
 
 def _start(name: str, call: Call) -> None:
     try:
-        runs_jobs.start(roots.run_path(name.strip()), call)
+        path = roots.run_path(name)
+        # Before it is: a second click may come in between, and finds that it is started.
+        st.session_state[_STARTED] = name
+        runs_jobs.start(path, call)
     except cam.CamError as error:
+        st.session_state.pop(_STARTED, None)
         st.error(controls.sentence(error))
         return
-    # The next one gets a name of its own.
-    del st.session_state["name"]
     st.rerun()
+
+
+def greet_started() -> None:
+    """Close the form behind a run that was started with it, and say so; before it is drawn."""
+    name = st.session_state.pop(_STARTED, None)
+    if name is None or not runs_jobs.known(roots.run_path(name)):
+        return
+    st.session_state["start"] = False
+    # The next one gets a name of its own.
+    st.session_state[_FORGET] = True
+    st.toast(
+        f"The run {name} is started; the list at the top shows how far it is.",
+        icon=":material/play_arrow:",
+    )
 
 
 def _code(name: str, call: Call, uploaded: bool) -> None:
@@ -197,7 +218,7 @@ def _code(name: str, call: Call, uploaded: bool) -> None:
     if box is None:
         return
     try:
-        out = str(roots.run_path(name.strip()))
+        out = str(roots.run_path(name))
     except cam.CamError as error:
         st.error(controls.sentence(error))
         return
