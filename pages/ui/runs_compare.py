@@ -120,6 +120,8 @@ def show_export(run: cam.Run, name: str) -> None:
         language="python",
     )
     st.code(f"python -m cam report {shlex.quote(path)} --out report.html", language="bash")
+    if run.parts:
+        small("The command's report is of all images, as it takes no filter.")
     try:
         st.markdown("And the run itself, which goes on where it was if it was stopped:")
         st.code(run.call.command(path), language="bash", wrap_lines=True)

@@ -12,6 +12,7 @@ from pages.ui.runs_read import (
     ask,
     choose_method,
     choose_metric,
+    describe_metric,
     method_title,
     metric_title,
     overlaid,
@@ -41,6 +42,7 @@ def show_images(run: cam.Run, name: str) -> None:
     with right:
         controls.check_link("order", "order", (WORST, BEST))
         order = st.selectbox("Order", (WORST, BEST), key="order", bind="query-params")
+    describe_metric(run, metric)
     board = ask(run, "leaderboard")
     row = board[(board["metric"] == metric) & (board["method"] == method)]
     total = int(row["n"].iloc[0]) if len(row) else 0
@@ -50,6 +52,7 @@ def show_images(run: cam.Run, name: str) -> None:
     pages = -(-total // A_PAGE)
     number = 1
     if pages > 1:
+        controls.check_number("page", "Page", 1, pages)
         number = st.number_input(f"Page of {pages:,}", 1, pages, key="page", bind="query-params")
     rows = ask(
         run,

@@ -10,6 +10,7 @@ import cam
 from cam.evaluate.images import RunImage
 from cam.evaluate.leaderboard import BY
 from pages.ui import controls, roots
+from pages.ui.steps import small
 
 # The side at which pictures of a run are drawn; they are kept at 160.
 SIDE = 224
@@ -81,10 +82,14 @@ def choose_metric(run: cam.Run) -> str:
     chosen: str = st.selectbox(
         "Metric", run.metrics, format_func=titles.__getitem__, key="metric", bind="query-params"
     )
-    better = "higher" if run.directions[chosen] > 0 else "lower"
-    info = cam.metrics().get(chosen.partition("(")[0])
-    st.markdown(f":small[{better.capitalize()} is better. {info.description if info else ''}]")
     return chosen
+
+
+def describe_metric(run: cam.Run, metric: str) -> None:
+    """What a metric says, and which end is the good one."""
+    better = "Higher" if run.directions[metric] > 0 else "Lower"
+    info = cam.metrics().get(metric.partition("(")[0])
+    small(f"{better} is better. {info.description if info else ''}")
 
 
 def choose_method(run: cam.Run, baselines: bool = True) -> str:
@@ -125,6 +130,10 @@ def overlaid(image: RunImage, method: str) -> Image.Image | None:
 
 
 def mean_map(heatmap: np.ndarray) -> Image.Image:
-    """A mean map on grey: a class's pictures have nothing in common to be shown under it."""
+    """A mean map on grey: a class's pictures have nothing in common to be shown under it.
+
+    From 0 to its own maximum: the mean of maps that are bright in a few pixels is dark everywhere.
+    """
     grey = Image.new("RGB", (SIDE, SIDE), "#808080")
-    return cam.overlay(grey, heatmap, "inferno", 0.8)
+    highest = float(heatmap.max())
+    return cam.overlay(grey, heatmap / highest if highest > 0 else heatmap, "inferno", 0.8)

@@ -7,7 +7,7 @@ import streamlit as st
 
 import cam
 from pages.ui import controls, runs_charts
-from pages.ui.runs_read import ask, choose_metric, method_title, metric_title
+from pages.ui.runs_read import ask, choose_metric, describe_metric, method_title, metric_title
 from pages.ui.steps import heading, small
 
 COUNTS = {
@@ -22,6 +22,7 @@ NUMBER = st.column_config.NumberColumn(format="%.4g")
 def show_results(run: cam.Run) -> None:
     """One metric's leaderboard first; then whether its order means anything; then all metrics."""
     metric = choose_metric(run)
+    describe_metric(run, metric)
     board = ask(run, "leaderboard")
     if not board["n"].sum():
         st.warning("No image has a value of any metric, and this is why:")
