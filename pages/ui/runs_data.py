@@ -71,12 +71,13 @@ def _grid(allowed: bool) -> DataOrigin:
         "its cells, so where the evidence should lie is known, and nothing is downloaded."
         + ("" if allowed else " The operator of a server can allow folders of pictures too.")
     )
+    for key, label, low, high, _ in GRID_NUMBERS:
+        controls.check_number(key, label, low, high)
     values = []
     for column, (key, label, low, high, usual) in zip(
         st.columns(len(GRID_NUMBERS)), GRID_NUMBERS, strict=True
     ):
         with column:
-            controls.check_number(key, label, low, high)
             values.append(st.number_input(label, low, high, usual, key=key, bind="query-params"))
     size, side, seed = values
     return DataOrigin("photo-grid", {"size": size, "n": side, "seed": seed})

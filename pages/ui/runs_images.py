@@ -74,8 +74,8 @@ def _cell(image: Any, row: Any, method: str) -> None:
     picture = overlaid(image, method)
     if picture is not None:
         controls.show_png(png_bytes(picture), f"{method_title(method)} of {row.id}")
-    small(f"**{shown(row.value)}** · {_said(row.label, row.predicted_label)}")
     st.button(row.id, key=f"look {row.item}", on_click=_look, args=(row.item,), width="stretch")
+    small(f"**{shown(row.value)}** · {_said(row.label, row.predicted_label)}")
 
 
 def _said(label: object, predicted: object) -> str:
