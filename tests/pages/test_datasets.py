@@ -235,9 +235,10 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     path = folder / "run-1"
     slow_down(monkeypatch)
     app = click(page(**QUICK), "Start the run")
-    while runs_jobs.runner().progress.get(path) is None:
+    while not (told := runs_jobs.runner().progress.get(path)) or not told.done:
         time.sleep(0.02)
-    click(app, "Cancel")
+    # By its key: it is there as long as the run is live, which finished() would wait for.
+    shown(app.button(key="cancel run-1").click().run())
     ended(path)
     assert runs_jobs.runner().asked[path].cancelled
     assert 0 < cam.Run.open(path).done < 12
@@ -252,9 +253,9 @@ def slow_down(monkeypatch) -> None:
 
     measure = local.measure_shard
 
-    def slowly(plan, read):
+    def slowly(*arguments):
         time.sleep(0.5)
-        return measure(plan, read)
+        return measure(*arguments)
 
     monkeypatch.setattr(local, "measure_shard", slowly)
 
