@@ -19,11 +19,12 @@ from cam.types import Attribution, Cost
 
 LOG = logging.getLogger("cam.evaluate")
 NOT_EXPLAINED = "no method explained the image"
-Beat = Callable[[str], None]
-"""Told what is being done; it raises :class:`cam.Cancelled` where nobody wants it any more."""
+Beat = Callable[[str, float], None]
+"""Told what is being done and how much of that is; it raises :class:`cam.Cancelled` where nobody
+wants it any more."""
 
 
-def quiet(_doing: str) -> None:
+def quiet(_doing: str, _share: float) -> None:
     """Tell nobody."""
 
 
@@ -68,7 +69,7 @@ def explain(
                 layers=plan.layers,
                 batch_size=plan.batch_size,
                 precision=plan.precision,
-                progress=lambda progress: beat(progress.method),
+                progress=lambda part: beat(part.method, part.done / max(part.total, 1)),
             )
         return dict(zip([str(one) for one in methods], maps.values(), strict=True))
 

@@ -80,7 +80,7 @@ class Group:
         masks: list[Tensor | None],
     ) -> None:
         """One metric of one method's maps, a row for each image whatever happens."""
-        plan, maps = self.plan, explained.maps
+        plan, maps, name = self.plan, explained.maps, f"{what} of {key}"
         rows: dict[int, tuple[float, str, str | None]] = {}
         fit = []
         for place in range(len(batch)):
@@ -108,14 +108,14 @@ class Group:
                 method=plan.methods.get(key),
                 layers=plan.layers,
                 batch_size=plan.batch_size,
-                progress=lambda _: self.beat(f"{what} of {key}"),
+                progress=lambda part: self.beat(name, part.done / max(part.total, 1)),
             )
             values = scores.values.float().cpu().tolist()
             if len(values) != len(places):
                 raise ValueError(f"it gave {len(values)} values for {len(places)} images")
             return values, list(scores.reasons)
 
-        self.beat(f"{what} of {key}")
+        self.beat(name, 0.0)
         start = time.perf_counter()
         forget_peak(batch)
         parts, broken = one_by_one(run, fit) if fit else ([], {})

@@ -23,6 +23,7 @@ class RunProgress:
         failed: Values that a method or metric failed to give, of this start.
         measuring: What is being done with the images that are not stored yet, told about once a
             second; "" as a shard is stored.
+        share: Of that, in [0, 1].
     """
 
     done: int
@@ -32,6 +33,7 @@ class RunProgress:
     skipped: int
     failed: int
     measuring: str = ""
+    share: float = 0.0
 
 
 BEAT_SECONDS = 1.0
@@ -93,19 +95,20 @@ class Ledger:
             self._store.merge()
         self.tell()
 
-    def beat(self, measuring: str) -> None:
+    def beat(self, measuring: str, share: float = 0.0) -> None:
         """Within a shard, which may take minutes: be heard, and hear whether to go on.
 
         Args:
             measuring: What is being done.
+            share: Of that, how much.
 
         Raises:
             Cancelled: The answer is False; of this shard nothing is stored.
         """
         if time.perf_counter() - self._told > BEAT_SECONDS:
-            self.tell(measuring)
+            self.tell(measuring, share)
 
-    def tell(self, measuring: str = "") -> None:
+    def tell(self, measuring: str = "", share: float = 0.0) -> None:
         """Say how far it is.
 
         Raises:
@@ -117,7 +120,7 @@ class Ledger:
         speed = (self._done - self._before) / max(time.perf_counter() - self._begun, 1e-9)
         left = (self._total - self._done) / speed if speed else None
         told = RunProgress(
-            self._done, self._total, speed, left, self._skipped, self._failed, measuring
+            self._done, self._total, speed, left, self._skipped, self._failed, measuring, share
         )
         if self._report(told) is False:
             raise Cancelled(

@@ -14,8 +14,8 @@ from pages.ui.runs_read import (
     choose_metric,
     describe_metric,
     method_title,
-    metric_title,
     overlaid,
+    show_table,
 )
 from pages.ui.steps import heading, small
 
@@ -124,17 +124,7 @@ def _one(run: cam.Run, name: str, number: int) -> None:
     if not run.config.get("heatmaps"):
         small("This run kept no heatmaps.")
     heading("Its scores")
-    scores = image.scores.assign(
-        method=[method_title(str(one)) for one in image.scores["method"]],
-        metric=[metric_title(str(one)) for one in image.scores["metric"]],
-        reason=image.scores["reason"].fillna(""),
-    )
-    st.dataframe(
-        scores,
-        hide_index=True,
-        width="stretch",
-        column_config={"value": st.column_config.NumberColumn(format="%.4g")},
-    )
+    show_table(image.scores.assign(reason=image.scores["reason"].fillna("")))
 
 
 def _explore(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from html import escape
 import streamlit as st
 
 import cam
+from cam.evaluate.progress import RunProgress
 from cam.evaluate.states import RunState
 from cam.wording import duration
 from pages.ui import controls, roots, runs_jobs
@@ -93,13 +94,13 @@ def _resume(name: str) -> None:
     st.rerun()
 
 
-def _now(state: RunState, measuring: str) -> str:
+def _now(state: RunState, progress: RunProgress | None) -> str:
     """What is being done, in the words of the page."""
-    what, of, key = measuring.rpartition(" of ")
-    if of:
-        return f"{metric_title(what)} of {method_title(key)}"
-    job = runs_jobs.runner().asked[state.path]
-    return method_title(key) if key else job.note or "measuring the first images"
+    if progress is None or not progress.measuring:
+        return runs_jobs.runner().asked[state.path].note or "measuring images"
+    what, of, key = progress.measuring.rpartition(" of ")
+    told = f"{metric_title(what)} of {method_title(key)}" if of else method_title(key)
+    return f"{told} {progress.share:.0%}" if progress.share else told
 
 
 def _told(state: RunState, doing: str) -> str:
@@ -107,9 +108,8 @@ def _told(state: RunState, doing: str) -> str:
     done, total, speed, left = state.done, state.total, state.images_per_second, state.seconds_left
     progress = runs_jobs.runner().progress.get(state.path)
     parts = []
-    measuring = ""
     if doing == RUNNING and progress is not None and runs_jobs.mine(state.path):
-        done, total, measuring = progress.done, progress.total, progress.measuring
+        done, total = progress.done, progress.total
         speed, left = progress.images_per_second, progress.seconds_left
         missing = progress.failed + progress.skipped
         parts = [f"{missing:,} failed or skipped"] if missing else []
@@ -118,7 +118,7 @@ def _told(state: RunState, doing: str) -> str:
     if doing == RUNNING:
         parts += [f"{speed:.2g} images/s"] if speed else []
         parts += [f"{duration(left)} left"] if left is not None else []
-        parts += [_now(state, measuring)] if runs_jobs.mine(state.path) else []
+        parts += [_now(state, progress)] if runs_jobs.mine(state.path) else []
         parts += [] if runs_jobs.mine(state.path) else [f"written by {state.holder}"]
     words = {
         RUNNING: "running",

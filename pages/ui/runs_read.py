@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas
 import streamlit as st
 from PIL import Image
 
@@ -17,6 +18,8 @@ SIDE = 224
 EVERYTHING = "All"
 TITLES = {"class": "Class", "correct": "Prediction", "confidence": "Confidence"}
 ALPHA = 0.5
+# What the columns of the library's tables are called where that is not their name.
+COLUMNS = {"n": "Images", "low": "From", "high": "To", "holm": "p, corrected"}
 
 
 def open_run(name: str) -> cam.Run:
@@ -117,6 +120,24 @@ def metric_title(key: str) -> str:
     name, bracket, rest = key.partition("(")
     info = cam.metrics().get(name)
     return key if info is None else info.title + (f" ({rest}" if bracket else "")
+
+
+def show_table(table: pandas.DataFrame) -> None:
+    """A table of the library's: its columns and the keys in them in words, numbers short."""
+    words = {"method": method_title, "metric": metric_title}
+    words |= dict.fromkeys(("better", "worse"), method_title)
+    told = {
+        name: [word(str(one)) for one in table[name]]
+        for name, word in words.items()
+        if name in table
+    }
+    columns = {}
+    for name, kind in table.dtypes.items():
+        title = COLUMNS.get(str(name), str(name).capitalize())
+        short = st.column_config.NumberColumn(title, format="%.4g")
+        plain = st.column_config.Column(title)
+        columns[str(name)] = short if kind.kind == "f" else plain
+    st.dataframe(table.assign(**told), hide_index=True, width="stretch", column_config=columns)
 
 
 def overlaid(image: RunImage, method: str) -> Image.Image | None:
