@@ -13,7 +13,7 @@ from pages.ui.runs_images import show_images
 from pages.ui.runs_list import show_runs
 from pages.ui.runs_read import choose_parts, open_run
 from pages.ui.runs_results import show_results
-from pages.ui.runs_start import show_form
+from pages.ui.runs_start import greet_started, show_form
 from pages.ui.runs_where import show_where
 
 BOARD, IMAGES, WHERE = "Leaderboard", "Images", "Where it looks"
@@ -43,6 +43,7 @@ def main() -> None:
     else:
         st.subheader("Runs", anchor=False)
         show_runs(found)
+    greet_started()
     start = st.expander(
         "Start a run",
         expanded=not found,

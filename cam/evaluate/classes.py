@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from PIL import Image
 
 from cam.data.dataset import Dataset
+from cam.data.photo_grid import PhotoGrid
 from cam.errors import InputError, TargetError, nearest
 from cam.models.model import Model
 
@@ -20,9 +21,15 @@ def known_classes(model: Model, data: Dataset) -> dict[str, int]:
     is known by name or number, and :func:`class_of` finds the others by name.
 
     Raises:
-        InputError: The model knows none of them.
+        InputError: The model knows none of them, or the photo grid's numbers mean other classes.
     """
     labels = data.labels or data.examples
+    if isinstance(data, PhotoGrid) and (count := _outputs(model)) != IMAGENET:
+        raise InputError(
+            f"the photo grid asks for ImageNet's {IMAGENET:,} classes by their numbers, and the "
+            f"model has {count:,} of its own; with targets='predicted' what it predicts is "
+            "explained, or use data of its classes"
+        )
     if not labels:
         return {}
     found = {
@@ -30,7 +37,7 @@ def known_classes(model: Model, data: Dataset) -> dict[str, int]:
     }
     if found:
         return found
-    outputs = len(model.labels) if model.labels else _outputs(model)
+    outputs = _outputs(model)
     synsets = _synsets() if outputs == IMAGENET else {}
     if any(label in synsets for label in labels):
         return synsets
@@ -83,4 +90,6 @@ def _synsets() -> dict[str, int]:
 
 
 def _outputs(model: Model) -> int:
+    if model.labels:
+        return len(model.labels)
     return int(model.predict(model.prepare(Image.new("RGB", (256, 256)))).shape[1])

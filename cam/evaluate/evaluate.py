@@ -74,8 +74,8 @@ def evaluate(
         batch_size: Inputs that a method or metric sends through the model at once.
         heatmaps: Side in pixels of the heatmaps that are kept for reports, about 2 kB each; 0 keeps
             none.
-        progress: Called with a :class:`cam.evaluate.progress.RunProgress` after each shard; an
-            answer of False stops the run.
+        progress: Called with a :class:`cam.evaluate.progress.RunProgress` after each shard, and
+            about once a second within one; an answer of False stops the run.
 
     Returns:
         The run, to be read.

@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,13 @@ from cam.types import Attribution, Cost
 
 LOG = logging.getLogger("cam.evaluate")
 NOT_EXPLAINED = "no method explained the image"
+Beat = Callable[[str, float], None]
+"""Told what is being done and how much of that is; it raises :class:`cam.Cancelled` where nobody
+wants it any more."""
+
+
+def quiet(_doing: str, _share: float) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +44,7 @@ class Explained:
 
 
 def explain(
-    plan: Plan, batch: Tensor, targets: list[int] | None, rows: Rows
+    plan: Plan, batch: Tensor, targets: list[int] | None, rows: Rows, beat: Beat
 ) -> dict[str, Explained]:
     """Every method's maps: of all at once, and where that fails, of each image alone.
 
@@ -46,6 +53,7 @@ def explain(
         batch: (B, 3, H, W) on the model's device.
         targets: (B,) classes; None: the top ones.
         rows: What they took is added to its costs.
+        beat: Told which method is at work, between two batches of its own.
     """
 
     def run(places: Sequence[int], methods: list[Method]) -> dict[str, Attribution]:
@@ -61,6 +69,7 @@ def explain(
                 layers=plan.layers,
                 batch_size=plan.batch_size,
                 precision=plan.precision,
+                progress=lambda part: beat(part.method, part.done / max(part.total, 1)),
             )
         return dict(zip([str(one) for one in methods], maps.values(), strict=True))
 

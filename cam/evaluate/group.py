@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam.data.dataset import Item
-from cam.evaluate.explained import Explained, explain, explain_baseline
+from cam.evaluate.explained import Beat, Explained, explain, explain_baseline
 from cam.evaluate.plan import Metric, Plan
 from cam.evaluate.reader import Read
 from cam.evaluate.seen import mask_as_seen
@@ -32,6 +32,7 @@ class Group:
     resolved: dict[int, int | None]
     rows: Rows
     problems: list[str]
+    beat: Beat
 
     def run(self) -> None:
         """Explain and measure them, into the rows and problems."""
@@ -40,7 +41,7 @@ class Group:
         batch = batch.to(plan.model.device)
         targets = self._targets(batch)
         masks = [self._mask(number, batch.shape[-2:]) for number in self.numbers]
-        found = explain(plan, batch, targets, self.rows)
+        found = explain(plan, batch, targets, self.rows, self.beat)
         for key, explained in found.items():
             for place, reason in explained.reasons.items():
                 self.problems.append(f"{self._name(place)}: {key} failed: {reason}")
@@ -79,7 +80,7 @@ class Group:
         masks: list[Tensor | None],
     ) -> None:
         """One metric of one method's maps, a row for each image whatever happens."""
-        plan, maps = self.plan, explained.maps
+        plan, maps, name = self.plan, explained.maps, f"{what} of {key}"
         rows: dict[int, tuple[float, str, str | None]] = {}
         fit = []
         for place in range(len(batch)):
@@ -107,13 +108,14 @@ class Group:
                 method=plan.methods.get(key),
                 layers=plan.layers,
                 batch_size=plan.batch_size,
-                progress=None,
+                progress=lambda part: self.beat(name, part.done / max(part.total, 1)),
             )
             values = scores.values.float().cpu().tolist()
             if len(values) != len(places):
                 raise ValueError(f"it gave {len(values)} values for {len(places)} images")
             return values, list(scores.reasons)
 
+        self.beat(name, 0.0)
         start = time.perf_counter()
         forget_peak(batch)
         parts, broken = one_by_one(run, fit) if fit else ([], {})

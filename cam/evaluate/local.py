@@ -27,5 +27,5 @@ def run_local(plan: Plan, store: Store, report: Report | None = None) -> None:
             read = ahead.result()
             following = todo[number + 1] if number + 1 < len(todo) else None
             ahead = reader.submit(read_shard, source, following) if following else None
-            ledger.add(shard, measure_shard(plan, read))
+            ledger.add(shard, measure_shard(plan, read, ledger.beat))
     store.merge()

@@ -21,6 +21,9 @@ class RunProgress:
         seconds_left: At that speed; None before the first shard is done.
         skipped: Images that could not be read, of this start.
         failed: Values that a method or metric failed to give, of this start.
+        measuring: What is being done with the images that are not stored yet, told about once a
+            second; "" as a shard is stored.
+        share: Of that, in [0, 1].
     """
 
     done: int
@@ -29,8 +32,11 @@ class RunProgress:
     seconds_left: float | None
     skipped: int
     failed: int
+    measuring: str = ""
+    share: float = 0.0
 
 
+BEAT_SECONDS = 1.0
 Report = Callable[[RunProgress], object]
 Engine = Callable[[Plan, Store, Report | None], None]
 
@@ -63,7 +69,7 @@ class Ledger:
         self._total = len(plan.data)
         self._before = self._done = store.done()
         self._skipped = self._failed = 0
-        self._begun = time.perf_counter()
+        self._begun = self._told = time.perf_counter()
         # Items of each block that are still missing: it is merged when there are none.
         self._left: dict[int, int] = {}
         for start, stop in missing(plan, store):
@@ -89,7 +95,20 @@ class Ledger:
             self._store.merge()
         self.tell()
 
-    def tell(self) -> None:
+    def beat(self, measuring: str, share: float = 0.0) -> None:
+        """Within a shard, which may take minutes: be heard, and hear whether to go on.
+
+        Args:
+            measuring: What is being done.
+            share: Of that, how much.
+
+        Raises:
+            Cancelled: The answer is False; of this shard nothing is stored.
+        """
+        if time.perf_counter() - self._told > BEAT_SECONDS:
+            self.tell(measuring, share)
+
+    def tell(self, measuring: str = "", share: float = 0.0) -> None:
         """Say how far it is.
 
         Raises:
@@ -97,9 +116,12 @@ class Ledger:
         """
         if self._report is None:
             return
+        self._told = time.perf_counter()
         speed = (self._done - self._before) / max(time.perf_counter() - self._begun, 1e-9)
         left = (self._total - self._done) / speed if speed else None
-        told = RunProgress(self._done, self._total, speed, left, self._skipped, self._failed)
+        told = RunProgress(
+            self._done, self._total, speed, left, self._skipped, self._failed, measuring, share
+        )
         if self._report(told) is False:
             raise Cancelled(
                 f"the run was stopped after {self._done} of {self._total} images; start it again "

@@ -10,6 +10,7 @@ from typing import Any
 from cam.data.dataset import Item
 from cam.errors import TargetError
 from cam.evaluate.classes import class_of
+from cam.evaluate.explained import Beat, quiet
 from cam.evaluate.group import Group
 from cam.evaluate.plan import Plan
 from cam.evaluate.reader import Read
@@ -34,8 +35,14 @@ class Result:
     failed: int
 
 
-def measure_shard(plan: Plan, read: Read) -> Result:
-    """Explain and measure what was read."""
+def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
+    """Explain and measure what was read.
+
+    Args:
+        plan: What the run does.
+        read: The shard's items.
+        beat: Told what is being done, between two batches; what it raises ends it.
+    """
     rows = Rows()
     problems: list[str] = []
     resolved: dict[int, int | None] = {}
@@ -58,7 +65,7 @@ def measure_shard(plan: Plan, read: Read) -> Result:
     for number in resolved:
         groups.setdefault(tuple(read.inputs[number].shape), []).append(number)
     for numbers in groups.values():
-        Group(plan, read, numbers, resolved, rows, problems).run()
+        Group(plan, read, numbers, resolved, rows, problems, beat).run()
     failed = sum(row[4] == FAILED for row in rows.scores)
     return Result(
         as_tables(rows, plan.keys, plan.metrics),

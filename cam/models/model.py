@@ -119,7 +119,9 @@ class Model:
         tensors = [*self.module.parameters(), *self.module.buffers()]
         with self.lock:
             module = copy.deepcopy(self.module, {id(one): one for one in tensors})
-            return Model(module, self.transform, self.labels, self._layers, self.name)
+            found = Model(module, self.transform, self.labels, self._layers, self.name)
+            found.origin = self.origin
+            return found
 
     def prepare(self, images: Sequence[ImageSource] | ImageSource) -> Tensor:
         """Turn pictures into the model's input.

@@ -37,7 +37,7 @@ def choose_subject() -> Subject | None:
     """Picture and model, chosen in the sidebar; None, and why, where they do not do yet."""
     with st.sidebar:
         picture = choose_picture()
-        name, trained = choose_model(uploads=True)
+        name, trained = choose_model()
     if picture is None:
         st.info("Choose a sample or upload another picture in the sidebar.")
         return None
@@ -124,7 +124,7 @@ def _choose_file() -> str | None:
     return None if chosen is None else offered[chosen]
 
 
-def choose_model(uploads: bool = False) -> tuple[str, Weights]:
+def choose_model() -> tuple[str, Weights]:
     """A model by search, and its weights: published, random, the path of a file, or an upload."""
     names = resources.model_names()
     controls.check_link("model", "model", names)
@@ -136,9 +136,11 @@ def choose_model(uploads: bool = False) -> tuple[str, Weights]:
         on_change=controls.forget_target_and_layer,
         help="The first one is bundled; every other one downloads its weights once.",
     )
+    if of_run := run_pictures.choose_weights(name):
+        return name, of_run
     if file := _choose_checkpoint():
         return name, file
-    if uploads and (own := own_weights.choose()):
+    if own := own_weights.choose():
         return name, own
     if name == BUNDLED:
         return name, True

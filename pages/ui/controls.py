@@ -1,10 +1,13 @@
 """Small pieces of the pages: options, callbacks, wording."""
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
+from urllib.parse import urlsplit
 
 import streamlit as st
 from PIL.Image import Image
@@ -25,6 +28,9 @@ SAMPLE_TITLES = {
 UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
 UPLOAD_MB = 20
 # Those whose lightness rises steadily come first: they are read right with any colour vision.
+# What a link asks for in vain is told that long, or until the page is left alone.
+LINKS_SECONDS = 20
+_LINKS = "_links_in_vain"
 COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
 
 
@@ -48,7 +54,41 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
     for asked in st.query_params.get_all(key):
         if asked not in known:
             hint = nearest(asked, known)
-            st.warning(f"The link asks for the {what} {asked!r}, which is not here; {hint}")
+            _remember(key, f"The link asks for the {what} {asked!r}, which is not here; {hint}")
+    _tell_of_link(key)
+
+
+def check_number(key: str, what: str, low: float = -math.inf, high: float = math.inf) -> None:
+    """The same of a number that a link asks for."""
+    for asked in st.query_params.get_all(key):
+        try:
+            sound = low <= float(asked) <= high
+        except ValueError:
+            sound = False
+        if not sound:
+            limits = "" if high == math.inf else f" from {low:,} to {high:,}"
+            _remember(key, f"The link asks for {asked!r} as {what!r}, which is no number{limits}.")
+    _tell_of_link(key)
+
+
+def _remember(key: str, message: str) -> None:
+    """As the address is cleared, the next run would not know of it any more."""
+    st.session_state.setdefault(_LINKS, {})[_where(), key, message] = time.monotonic()
+
+
+def _tell_of_link(key: str) -> None:
+    """Also in the runs that follow by themselves, as when a job is done."""
+    links = st.session_state.get(_LINKS, {})
+    for (where, own, message), since in list(links.items()):
+        if (where, own) == (_where(), key):
+            if time.monotonic() - since < LINKS_SECONDS:
+                st.warning(message)
+            else:
+                del links[where, own, message]
+
+
+def _where() -> str:
+    return urlsplit(st.context.url or "").path
 
 
 def forget_target() -> None:

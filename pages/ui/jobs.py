@@ -186,11 +186,10 @@ def result(
         CamError: The work's own.
     """
     owner = shared() if jobs is None else jobs
-    refused: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
-    if key in refused:
+    if refused(key):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{what}: cancelled.")
-            st.button("Start again", on_click=refused.discard, args=(key,), key=f"again-{key}")
+            st.button("Start again", on_click=_cancelled().discard, args=(key,), key=f"again-{key}")
         return None
     job = owner.ask(key, work, visitor())
     if not job.done.is_set():
@@ -211,6 +210,16 @@ def result(
     return job.result
 
 
+def refused(key: Hashable) -> bool:
+    """Whether this visitor has cancelled a job, and not asked for it again."""
+    return key in _cancelled()
+
+
+def _cancelled() -> set[Hashable]:
+    found: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
+    return found
+
+
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
     if job.done.is_set():
@@ -224,7 +233,7 @@ def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
 
 def _cancel(key: Hashable, job: Job) -> None:
     job.leave(visitor())
-    st.session_state["_cancelled_jobs"].add(key)
+    _cancelled().add(key)
 
 
 def told(what: str, job: Job) -> str:

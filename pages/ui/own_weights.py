@@ -26,7 +26,8 @@ class Store:
     """The latest uploads of all visitors, each once, in a folder that goes with the server."""
 
     def __init__(self, kept: int = FILES_KEPT) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="cam-uploads-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="cam-uploads-")
+        self.folder = Path(self._temporary.name)
         self._kept = kept
         self._paths: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -34,7 +35,7 @@ class Store:
     def put(self, content: bytes, name: str) -> str:
         """Where a file lies from now on: below its digest, under a harmless form of its name."""
         harmless = re.sub(r"[^\w. -]", "_", PurePath(name).name)[-80:].lstrip(".") or "weights"
-        path = Path(self._folder.name, hashlib.sha256(content).hexdigest(), harmless)
+        path = self.folder / hashlib.sha256(content).hexdigest() / harmless
         with self._lock:
             if str(path) not in self._paths:
                 path.parent.mkdir(exist_ok=True)

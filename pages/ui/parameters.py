@@ -9,6 +9,7 @@ import streamlit as st
 import cam
 from cam.metrics.registry import MetricInfo
 from cam.wording import value_of
+from pages.ui import controls
 from pages.ui.steps import small
 
 Parameters = tuple[tuple[str, Any], ...]
@@ -119,6 +120,7 @@ def _number(label: str, usual: int | float | None, key: str) -> int | float | No
     # A format of its own: Streamlit would show 0.15 and 1e-05 with two digits.
     style: dict[str, Any] = {"step": 1} if isinstance(usual, int) else {"format": "%g"}
     style |= {"placeholder": "chosen by itself"} if usual is None else {}
+    controls.check_number(key, label)
     value: int | float | None = st.number_input(
         label, value=usual, key=key, bind="query-params", **style
     )
@@ -126,6 +128,7 @@ def _number(label: str, usual: int | float | None, key: str) -> int | float | No
 
 
 def _whole_or_none(label: str, usual: None, key: str) -> int | None:
+    controls.check_number(key, label)
     value: int | None = st.number_input(
         label, value=usual, step=1, key=key, bind="query-params", placeholder="chosen by itself"
     )

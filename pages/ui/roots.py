@@ -55,14 +55,6 @@ def run_path(name: str) -> Path:
     return folder / name
 
 
-def free_name(stem: str) -> str:
-    """A name that no run has yet."""
-    folder, number = runs_folder(), 1
-    while (folder / f"{stem}-{number}").exists():
-        number += 1
-    return f"{stem}-{number}"
-
-
 def offers() -> list[str]:
     """What lies at the top of the allowed folders and may be a data set, and the folders."""
     found: list[str] = []

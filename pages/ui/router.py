@@ -15,7 +15,9 @@ _FLAG = "_routed"
 _PAGES = Path(__file__).parents[1]
 # Streamlit writes chosen options and main buttons in white on the theme's colour. No colour is dark
 # enough under white and light enough on a dark page, so the ink changes.
-_DARK_INK = "<style>[data-tag] *, [data-testid=stBaseButton-primary] * {color: #0E1117}</style>"
+_DARK_INK = (
+    "<style>[data-tag] *, [data-testid=stBaseButton-primary]:enabled * {color: #0E1117}</style>"
+)
 
 
 def run() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 import cam
 from cam.data.dataset import Dataset
 from cam.images import Photo
-from pages.ui import controls, resources, roots
-from pages.ui.resources import Picture
+from pages.ui import checkpoints, controls, resources, roots, weights
+from pages.ui.resources import Picture, Weights
 
 RUN, ITEM = "of_run", "image"
 
@@ -27,18 +27,39 @@ def link(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> dict[st
         CamError: Its model cannot be loaded by name, or its data may not be read here.
     """
     call = run.call
-    if call.model.labels is not None or call.model.weights not in ("DEFAULT", None):
-        raise cam.RunError("its model has weights or labels of its own")
+    trained = checkpoints.allowed(call.model)
     if call.data.source != "photo-grid":
         roots.open_data(call.data)
     query = {RUN: name, ITEM: str(number), "model": call.model.name}
-    if call.model.weights is None:
+    if not trained:
         query["untrained"] = "true"
-    model = resources.model(call.model.name, call.model.weights is not None)
-    if facts.get("target") is not None and model.labels:
-        options = controls.class_options(model.labels, len(model.labels))
-        query["target"] = options[int(facts["target"])]
+    target = facts.get("target")
+    # For names alone nothing is downloaded.
+    if target is not None and weights.missing(call.model.name, trained) is None:
+        labels = resources.model(call.model.name, trained).labels
+        query["target"] = controls.class_options(labels, int(target) + 1)[int(target)]
     return query
+
+
+def choose_weights(model: str) -> Weights | None:
+    """The weights of the run whose picture is asked for, where they are its own.
+
+    Args:
+        model: The name of the model that is chosen; another one than the run's has its usual ones.
+    """
+    name = st.query_params.get(RUN, "")
+    if not asked():
+        return None
+    try:
+        origin = cam.Run.open(roots.run_path(name)).call.model
+        trained = checkpoints.allowed(origin)
+    except cam.CamError:
+        # What is wrong with the run is told beside its picture.
+        return None
+    if origin.name != model or isinstance(trained, bool):
+        return None
+    st.markdown(f"Weights: those of the run **{name}**")
+    return trained
 
 
 def choose() -> Picture | None:

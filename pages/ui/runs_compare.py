@@ -13,10 +13,9 @@ import cam
 from cam.evaluate.compare import NOISE, compare
 from cam.evaluate.report import report_html
 from pages.ui import controls
-from pages.ui.runs_read import method_title, metric_title, open_run, version
+from pages.ui.runs_read import open_run, show_table, version
 from pages.ui.steps import small
 
-NUMBERS = ("before", "after", "difference", "low", "high", "p", "holm")
 PARQUET = "application/vnd.apache.parquet"
 
 
@@ -56,19 +55,10 @@ def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
         f"in both, {images['only_before']:,} only before, {images['only_after']:,} only after; "
         f"{images['predicted_differently']:,} are predicted differently."
     )
-    number = st.column_config.NumberColumn(format="%.4g")
-    st.dataframe(
-        table.assign(
-            method=[method_title(str(one)) for one in table["method"]],
-            metric=[metric_title(str(one)) for one in table["metric"]],
-        )[["verdict", *[one for one in table.columns if one != "verdict"]]],
-        hide_index=True,
-        width="stretch",
-        column_config=dict.fromkeys(NUMBERS, number),
-    )
+    show_table(table[["verdict", *[one for one in table.columns if one != "verdict"]]])
     small(
-        "Better or worse is said where Wilcoxon's signed-rank test, corrected for all rows (holm), "
-        f"is below {NOISE}; low and high hold the mean difference with 95 % confidence."
+        "Better or worse is said where p of Wilcoxon's signed-rank test, corrected for all rows "
+        f"(Holm), is below {NOISE}; from … to holds the mean difference with 95 % confidence."
     )
     st.markdown(
         "**What differs between the runs:** "
@@ -120,6 +110,8 @@ def show_export(run: cam.Run, name: str) -> None:
         language="python",
     )
     st.code(f"python -m cam report {shlex.quote(path)} --out report.html", language="bash")
+    if run.parts:
+        small("The command's report is of all images, as it takes no filter.")
     try:
         st.markdown("And the run itself, which goes on where it was if it was stopped:")
         st.code(run.call.command(path), language="bash", wrap_lines=True)

@@ -15,8 +15,13 @@ from pages.ui import controls, roots
 from pages.ui.steps import small
 
 GRID, OWN = "Photo grid", "Folder or list"
-SIZE = 16
-LIMIT = 64
+# Key, label, lowest and highest, and what stands there at first.
+GRID_NUMBERS = (
+    ("size", "Images", 1, 5000, 16),
+    ("cells", "Cells a side", 2, 7, 2),
+    ("seed", "Seed", 0, 10**9, 0),
+)
+LIMIT, MOST = 64, 1_000_000
 # How many items are shown before a run is started.
 LOOKED_AT = 4
 SIDE = 224
@@ -66,14 +71,16 @@ def _grid(allowed: bool) -> DataOrigin:
         "its cells, so where the evidence should lie is known, and nothing is downloaded."
         + ("" if allowed else " The operator of a server can allow folders of pictures too.")
     )
-    size, cells, seed = st.columns(3)
-    with size:
-        number = st.number_input("Images", 1, 5000, SIZE, key="size", bind="query-params")
-    with cells:
-        side = st.number_input("Cells a side", 2, 7, 2, key="cells", bind="query-params")
-    with seed:
-        drawn = st.number_input("Seed", 0, 10**9, 0, key="seed", bind="query-params")
-    return DataOrigin("photo-grid", {"size": number, "n": side, "seed": drawn})
+    for key, label, low, high, _ in GRID_NUMBERS:
+        controls.check_number(key, label, low, high)
+    values = []
+    for column, (key, label, low, high, usual) in zip(
+        st.columns(len(GRID_NUMBERS)), GRID_NUMBERS, strict=True
+    ):
+        with column:
+            values.append(st.number_input(label, low, high, usual, key=key, bind="query-params"))
+    size, side, seed = values
+    return DataOrigin("photo-grid", {"size": size, "n": side, "seed": seed})
 
 
 def _own() -> DataOrigin | None:
@@ -98,10 +105,11 @@ def _own() -> DataOrigin | None:
         if chosen is not None:
             options[name] = chosen
     with columns[-1]:
+        controls.check_number("limit", "At most so many", 1, MOST)
         limit = st.number_input(
             "At most so many",
             1,
-            1_000_000,
+            MOST,
             LIMIT,
             key="limit",
             bind="query-params",

@@ -12,9 +12,10 @@ from pages.ui.runs_read import (
     ask,
     choose_method,
     choose_metric,
+    describe_metric,
     method_title,
-    metric_title,
     overlaid,
+    show_table,
 )
 from pages.ui.steps import heading, small
 
@@ -41,6 +42,7 @@ def show_images(run: cam.Run, name: str) -> None:
     with right:
         controls.check_link("order", "order", (WORST, BEST))
         order = st.selectbox("Order", (WORST, BEST), key="order", bind="query-params")
+    describe_metric(run, metric)
     board = ask(run, "leaderboard")
     row = board[(board["metric"] == metric) & (board["method"] == method)]
     total = int(row["n"].iloc[0]) if len(row) else 0
@@ -50,6 +52,7 @@ def show_images(run: cam.Run, name: str) -> None:
     pages = -(-total // A_PAGE)
     number = 1
     if pages > 1:
+        controls.check_number("page", "Page", 1, pages)
         number = st.number_input(f"Page of {pages:,}", 1, pages, key="page", bind="query-params")
     rows = ask(
         run,
@@ -71,8 +74,8 @@ def _cell(image: Any, row: Any, method: str) -> None:
     picture = overlaid(image, method)
     if picture is not None:
         controls.show_png(png_bytes(picture), f"{method_title(method)} of {row.id}")
-    small(f"**{shown(row.value)}** · {_said(row.label, row.predicted_label)}")
     st.button(row.id, key=f"look {row.item}", on_click=_look, args=(row.item,), width="stretch")
+    small(f"**{shown(row.value)}** · {_said(row.label, row.predicted_label)}")
 
 
 def _said(label: object, predicted: object) -> str:
@@ -121,17 +124,7 @@ def _one(run: cam.Run, name: str, number: int) -> None:
     if not run.config.get("heatmaps"):
         small("This run kept no heatmaps.")
     heading("Its scores")
-    scores = image.scores.assign(
-        method=[method_title(str(one)) for one in image.scores["method"]],
-        metric=[metric_title(str(one)) for one in image.scores["metric"]],
-        reason=image.scores["reason"].fillna(""),
-    )
-    st.dataframe(
-        scores,
-        hide_index=True,
-        width="stretch",
-        column_config={"value": st.column_config.NumberColumn(format="%.4g")},
-    )
+    show_table(image.scores.assign(reason=image.scores["reason"].fillna("")))
 
 
 def _explore(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> None:

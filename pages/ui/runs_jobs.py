@@ -13,14 +13,16 @@ import cam
 from cam.data.dataset import Dataset
 from cam.evaluate.call import Call
 from cam.evaluate.plan import Plan, make_plan
-from cam.evaluate.progress import RunProgress
+from cam.evaluate.progress import Report, RunProgress
 from cam.evaluate.states import RunState, runs
-from pages.ui import jobs, resources, roots
+from pages.ui import checkpoints, jobs, resources, roots, weights
 
 # The only one who asks for a run, so that leaving it ends it.
 _ASKER = "runs"
 FINISHED, STOPPED, RUNNING = "finished", "stopped", "running"
-WAITING, DAMAGED, FAILED = "waiting", "damaged", "failed"
+WAITING, STOPPING, DAMAGED, FAILED = "waiting", "stopping", "damaged", "failed"
+# This server is at it.
+LIVE = (WAITING, RUNNING, STOPPING)
 
 
 class Runner:
@@ -31,7 +33,7 @@ class Runner:
         self.progress: dict[Path, RunProgress] = {}
         self.asked: dict[Path, jobs.Job] = {}
 
-    def start(self, path: Path, work: Callable[[Callable[[RunProgress], bool]], object]) -> None:
+    def start(self, path: Path, work: Callable[[jobs.Tell, Report], object]) -> None:
         """Carry out a run, after those that wait already."""
         key = ("run", path)
         self.jobs.forget(key)
@@ -42,12 +44,12 @@ class Runner:
                 self.progress[path] = progress
                 return tell(progress.done / max(progress.total, 1))
 
-            return work(report)
+            return work(tell, report)
 
         self.asked[path] = self.jobs.ask(key, carried, _ASKER, lasting=True)
 
     def cancel(self, path: Path) -> None:
-        """End it after the images that are being measured."""
+        """End it as soon as what runs through the network is through."""
         job = self.asked.get(path)
         if job is not None:
             job.leave(_ASKER)
@@ -70,10 +72,10 @@ def model_of(call: Call) -> cam.Model:
     Raises:
         CamError: It cannot be loaded.
     """
-    if call.model.labels is not None:
+    trained = checkpoints.weights_of(call.model)
+    if trained is None:
         return call.load_model()
-    weights = call.model.weights
-    return resources.model(call.model.name, True if weights == "DEFAULT" else weights or False)
+    return resources.model(call.model.name, trained)
 
 
 def plan_of(call: Call, model: cam.Model, data: Dataset) -> Plan:
@@ -100,12 +102,14 @@ def start(path: Path, call: Call) -> None:
     """
     if (path / "run.json").exists() or mine(path):
         raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
-    model, data = model_of(call), roots.open_data(call.data)
+    checkpoints.keep(call.model)
+    # A twin, so that the pages can explain with the same network while the run goes on.
+    model, data = model_of(call).twin(), roots.open_data(call.data)
     # What can be told before the first picture is read is told here, and not by a run that failed.
     plan_of(call, model, data)
     runner().start(
         path,
-        lambda report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
+        lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
     )
 
 
@@ -116,8 +120,20 @@ def resume(path: Path) -> None:
         CamError: It does not say how it was started, or its model or data cannot be had.
     """
     call = cam.Run.open(path).call
-    model, data = model_of(call), roots.open_data(call.data)
-    runner().start(path, lambda report: cam.resume(path, model=model, data=data, progress=report))
+    data = roots.open_data(call.data)
+    published = weights.missing(call.model.name, call.model.weights == "DEFAULT")
+    shared = None if published else model_of(call).twin()
+
+    def work(tell: jobs.Tell, report: Report) -> object:
+        if published is not None:
+            weights.fetch(
+                published,
+                lambda _, note="", partial=None: tell(0, f"downloading its weights, {note}"),
+            )
+        model = call.load_model() if shared is None else shared
+        return cam.resume(path, model=model, data=data, progress=report)
+
+    runner().start(path, work)
 
 
 def states() -> list[tuple[RunState, str, str | None]]:
@@ -134,12 +150,27 @@ def states() -> list[tuple[RunState, str, str | None]]:
 
 def _doing(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
     if job is not None and not job.done.is_set():
+        if not job.wanted:
+            return STOPPING, None
         return (WAITING if job.begun is None else RUNNING), None
     error = None if job is None or job.cancelled else job.error
     told = str(error) if isinstance(error, cam.CamError) else error and type(error).__name__
     if state.total == 0 and state.problem is None:
         return FAILED, told or "it was cancelled before its first image"
     return state.state, state.problem or (told if state.state == STOPPED else None)
+
+
+def free_name() -> str:
+    """A name that no run has, and none that waits."""
+    number = 1
+    while known(roots.runs_folder() / f"run-{number}"):
+        number += 1
+    return f"run-{number}"
+
+
+def known(path: Path) -> bool:
+    """Whether there is a run, or one that is about to be."""
+    return path.exists() or path in runner().asked
 
 
 def mine(path: Path) -> bool:

@@ -5,11 +5,22 @@ from html import escape
 import streamlit as st
 
 import cam
+from cam.evaluate.progress import RunProgress
 from cam.evaluate.states import RunState
 from cam.wording import duration
 from pages.ui import controls, roots, runs_jobs
 from pages.ui.charts import CHOSEN, OTHERS
-from pages.ui.runs_jobs import DAMAGED, FAILED, FINISHED, RUNNING, STOPPED, WAITING
+from pages.ui.runs_jobs import (
+    DAMAGED,
+    FAILED,
+    FINISHED,
+    LIVE,
+    RUNNING,
+    STOPPED,
+    STOPPING,
+    WAITING,
+)
+from pages.ui.runs_read import method_title, metric_title
 
 SHOWN = 6
 POLL_SECONDS = 1.0
@@ -17,7 +28,7 @@ POLL_SECONDS = 1.0
 
 def show_runs(found: list[tuple[RunState, str, str | None]]) -> None:
     """All runs; while one is being carried out they are drawn again every second."""
-    live = any(doing in (RUNNING, WAITING) for _, doing, _ in found)
+    live = any(doing in LIVE for _, doing, _ in found)
     draw = st.fragment(_draw, run_every=POLL_SECONDS if live else None)
     draw(live)
 
@@ -28,7 +39,7 @@ def _draw(was_live: bool) -> None:
     except cam.CamError as error:
         st.error(controls.sentence(error))
         return
-    if was_live and not any(doing in (RUNNING, WAITING) for _, doing, _ in found):
+    if was_live and not any(doing in LIVE for _, doing, _ in found):
         # The last one ended: the rest of the page has new results, and polling can stop.
         st.rerun()
     everything = len(found) <= SHOWN or st.session_state.get("all_runs", False)
@@ -70,6 +81,8 @@ def _row(state: RunState, doing: str, problem: str | None) -> None:
 
 def _open(name: str) -> None:
     st.session_state["run"] = name
+    # Out of the way: what was asked for stands below the form.
+    st.session_state["start"] = False
 
 
 def _resume(name: str) -> None:
@@ -81,6 +94,15 @@ def _resume(name: str) -> None:
     st.rerun()
 
 
+def _now(state: RunState, progress: RunProgress | None) -> str:
+    """What is being done, in the words of the page."""
+    if progress is None or not progress.measuring:
+        return runs_jobs.runner().asked[state.path].note or "measuring images"
+    what, of, key = progress.measuring.rpartition(" of ")
+    told = f"{metric_title(what)} of {method_title(key)}" if of else method_title(key)
+    return f"{told} {progress.share:.0%}" if progress.share else told
+
+
 def _told(state: RunState, doing: str) -> str:
     """One run as HTML: name, state, a bar, and how fast it goes."""
     done, total, speed, left = state.done, state.total, state.images_per_second, state.seconds_left
@@ -90,16 +112,18 @@ def _told(state: RunState, doing: str) -> str:
         done, total = progress.done, progress.total
         speed, left = progress.images_per_second, progress.seconds_left
         missing = progress.failed + progress.skipped
-        parts = [f"{missing:,} failed or skipped"]
+        parts = [f"{missing:,} failed or skipped"] if missing else []
     if total:
         parts.insert(0, f"{done:,} of {total:,} images")
     if doing == RUNNING:
-        parts += [f"{speed:.2g} images/s"] if speed else ["measuring the first images"]
+        parts += [f"{speed:.2g} images/s"] if speed else []
         parts += [f"{duration(left)} left"] if left is not None else []
+        parts += [_now(state, progress)] if runs_jobs.mine(state.path) else []
         parts += [] if runs_jobs.mine(state.path) else [f"written by {state.holder}"]
     words = {
         RUNNING: "running",
         WAITING: "waiting for another run on this server",
+        STOPPING: "stopping; what is measured just now is still waited for",
         STOPPED: "stopped; it goes on where it was",
         FINISHED: "finished",
         DAMAGED: "damaged",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas
 import streamlit as st
 from PIL import Image
 
@@ -10,12 +11,15 @@ import cam
 from cam.evaluate.images import RunImage
 from cam.evaluate.leaderboard import BY
 from pages.ui import controls, roots
+from pages.ui.steps import small
 
 # The side at which pictures of a run are drawn; they are kept at 160.
 SIDE = 224
 EVERYTHING = "All"
 TITLES = {"class": "Class", "correct": "Prediction", "confidence": "Confidence"}
 ALPHA = 0.5
+# What the columns of the library's tables are called where that is not their name.
+COLUMNS = {"n": "Images", "low": "From", "high": "To", "holm": "p, corrected"}
 
 
 def open_run(name: str) -> cam.Run:
@@ -81,10 +85,14 @@ def choose_metric(run: cam.Run) -> str:
     chosen: str = st.selectbox(
         "Metric", run.metrics, format_func=titles.__getitem__, key="metric", bind="query-params"
     )
-    better = "higher" if run.directions[chosen] > 0 else "lower"
-    info = cam.metrics().get(chosen.partition("(")[0])
-    st.markdown(f":small[{better.capitalize()} is better. {info.description if info else ''}]")
     return chosen
+
+
+def describe_metric(run: cam.Run, metric: str) -> None:
+    """What a metric says, and which end is the good one."""
+    better = "Higher" if run.directions[metric] > 0 else "Lower"
+    info = cam.metrics().get(metric.partition("(")[0])
+    small(f"{better} is better. {info.description if info else ''}")
 
 
 def choose_method(run: cam.Run, baselines: bool = True) -> str:
@@ -114,6 +122,24 @@ def metric_title(key: str) -> str:
     return key if info is None else info.title + (f" ({rest}" if bracket else "")
 
 
+def show_table(table: pandas.DataFrame) -> None:
+    """A table of the library's: its columns and the keys in them in words, numbers short."""
+    words = {"method": method_title, "metric": metric_title}
+    words |= dict.fromkeys(("better", "worse"), method_title)
+    told = {
+        name: [word(str(one)) for one in table[name]]
+        for name, word in words.items()
+        if name in table
+    }
+    columns = {}
+    for name, kind in table.dtypes.items():
+        title = COLUMNS.get(str(name), str(name).capitalize())
+        short = st.column_config.NumberColumn(title, format="%.4g")
+        plain = st.column_config.Column(title)
+        columns[str(name)] = short if kind.kind == "f" else plain
+    st.dataframe(table.assign(**told), hide_index=True, width="stretch", column_config=columns)
+
+
 def overlaid(image: RunImage, method: str) -> Image.Image | None:
     """What the model saw under a heatmap; None where either was not kept."""
     if image.picture is None or method not in image.heatmaps:
@@ -125,6 +151,10 @@ def overlaid(image: RunImage, method: str) -> Image.Image | None:
 
 
 def mean_map(heatmap: np.ndarray) -> Image.Image:
-    """A mean map on grey: a class's pictures have nothing in common to be shown under it."""
+    """A mean map on grey: a class's pictures have nothing in common to be shown under it.
+
+    From 0 to its own maximum: the mean of maps that are bright in a few pixels is dark everywhere.
+    """
     grey = Image.new("RGB", (SIDE, SIDE), "#808080")
-    return cam.overlay(grey, heatmap, "inferno", 0.8)
+    highest = float(heatmap.max())
+    return cam.overlay(grey, heatmap / highest if highest > 0 else heatmap, "inferno", 0.8)

@@ -7,7 +7,14 @@ import streamlit as st
 
 import cam
 from pages.ui import controls, runs_charts
-from pages.ui.runs_read import ask, choose_metric, method_title, metric_title
+from pages.ui.runs_read import (
+    ask,
+    choose_metric,
+    describe_metric,
+    method_title,
+    metric_title,
+    show_table,
+)
 from pages.ui.steps import heading, small
 
 COUNTS = {
@@ -16,13 +23,17 @@ COUNTS = {
     "failed": "Failed",
     "skipped": "Skipped",
 }
-NUMBER = st.column_config.NumberColumn(format="%.4g")
 
 
 def show_results(run: cam.Run) -> None:
     """One metric's leaderboard first; then whether its order means anything; then all metrics."""
     metric = choose_metric(run)
+    describe_metric(run, metric)
     board = ask(run, "leaderboard")
+    if not board["n"].sum():
+        st.warning("No image has a value of any metric, and this is why:")
+        _problems(run)
+        return
     rows = board[board["metric"] == metric].sort_values("rank")
     _leaderboard(rows)
     _missing(run)
@@ -79,9 +90,15 @@ def _missing(run: cam.Run) -> None:
         f"{count:,} values or images are missing", ":material/rule:", "gap"
     ):
         with box:
-            st.dataframe(problems, hide_index=True, width="stretch")
-            for what, why in refused[:20]:
-                small(f"{what}: {why}")
+            _problems(run)
+
+
+def _problems(run: cam.Run) -> None:
+    """A row for each reason why something is missing, and what could not become an image."""
+    problems = ask(run, "problems")
+    show_table(problems[["reason", "images", "method", "metric", "status", "example"]])
+    for what, why in (run.notes.get("refused") or [])[:20]:
+        small(f"{what}: {why}")
 
 
 def _ranks(run: cam.Run, metric: str) -> None:
@@ -123,17 +140,10 @@ def _overview(run: cam.Run, board: pandas.DataFrame) -> None:
 
 def _pairs(run: cam.Run, metric: str) -> None:
     table = ask(run, "comparisons", metric).sort_values("holm")
-    for side in ("better", "worse"):
-        table = table.assign(**{side: [method_title(str(one)) for one in table[side]]})
-    st.dataframe(
-        table,
-        hide_index=True,
-        width="stretch",
-        column_config=dict.fromkeys(("difference", "low", "high", "p", "holm"), NUMBER),
-    )
+    show_table(table)
     small(
-        "On the same images: Wilcoxon's signed-rank test. Read the column holm, which is corrected "
-        f"for {len(table)} pairs; below 0.05 the difference is more than noise."
+        "On the same images: Wilcoxon's signed-rank test. Read the corrected p (Holm, for "
+        f"{len(table)} pairs); below 0.05 the difference is more than noise."
     )
 
 

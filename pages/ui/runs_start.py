@@ -1,25 +1,37 @@
 """The form that starts a run: data, model, methods, metrics, what it costs, and its code."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 import cam
-from cam.evaluate.call import Call
+from cam.data.dataset import DataOrigin
+from cam.evaluate.call import Call, Named
 from cam.evaluate.estimate import estimate
 from cam.evaluate.plan import TARGETS
-from cam.models.model import ModelOrigin
 from cam.wording import duration, size
-from pages.ui import choosing, controls, jobs, resources, roots, runs_jobs
-from pages.ui.resources import Weights
-from pages.ui.runs_choices import choose_run_methods, choose_run_metrics, costs
+from pages.ui import (
+    checkpoints,
+    choosing,
+    controls,
+    jobs,
+    resources,
+    roots,
+    runs_fit,
+    runs_jobs,
+    weights,
+)
+from pages.ui.resources import OwnWeights, Weights
+from pages.ui.runs_choices import check, choose_run_methods, choose_run_metrics, costs
 from pages.ui.runs_data import choose_data
 from pages.ui.steps import small
 
 # A shard is what a progress bar sees, and what a kill may cost.
 SHARD = 4
+_STARTED, _FORGET = "_started_run", "_forget_name"
 TARGET_TITLES = {
     "data": "The data's class, or the top class where there is none",
     "predicted": "Always the class that the model predicts",
@@ -27,31 +39,83 @@ TARGET_TITLES = {
 
 
 def show_form() -> None:
-    """The form; what is wrong with it is one sentence at its end."""
+    """The form; what is wrong with it is one sentence where its cause is."""
     try:
-        call, count = _choose()
+        wanted = _choose()
+        if wanted is None:
+            return
+        # Below every widget that the address holds: one that comes with the end of a download
+        # would not get into it.
+        here = weights.ready(wanted.model, wanted.trained)
+        methods, settled = wanted.methods, False
+        if here:
+            methods, settled = runs_fit.fitting(wanted.model, wanted.trained, methods)
     except cam.CamError as error:
         st.error(controls.sentence(error))
         return
-    if call is None:
+    if not methods:
+        st.info("None of the chosen methods runs on this model: choose another one.")
         return
-    _costs(call, count)
-    name = st.text_input("Name of the run", value=roots.free_name("run"), key="name", max_chars=80)
-    if st.button("Start the run", type="primary", icon=":material/play_arrow:", key="go"):
+    call = wanted.call(methods)
+    if here:
+        _costs(call, wanted.count)
+    free = runs_jobs.free_name()
+    if st.session_state.pop(_FORGET, False):
+        st.session_state["name"] = ""
+    typed = st.text_input("Name of the run", key="name", max_chars=80, placeholder=free)
+    name = typed.strip() or free
+    if st.button(
+        "Start the run",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="go",
+        disabled=not settled,
+        help=None if settled else "As soon as the model is here and the methods were tried on it.",
+    ):
         _start(name, call)
-    _code(name, call)
+    _code(name, call, isinstance(wanted.trained, OwnWeights))
 
 
-def _choose() -> tuple[Call | None, int]:
-    """The call and its number of items; None, and a sentence, while something is missing.
+@dataclass(frozen=True)
+class Wanted:
+    """What was chosen.
+
+    Attributes:
+        data: Where they come from.
+        count: How many of them.
+        model: The model's name.
+        trained: Its weights.
+        methods: Names and parameters.
+        metrics: Likewise.
+        options: The others of :func:`cam.evaluate`.
+    """
+
+    data: DataOrigin
+    count: int
+    model: str
+    trained: Weights
+    methods: tuple[Named, ...]
+    metrics: tuple[Named, ...]
+    options: dict[str, Any]
+
+    def call(self, methods: tuple[Named, ...]) -> Call:
+        """The call with those of the methods."""
+        model = checkpoints.origin(self.model, self.trained)
+        return Call(model, self.data, methods, self.metrics, self.options)
+
+
+def _choose() -> Wanted | None:
+    """What is wanted; None, and a sentence, while something is missing.
 
     Raises:
         CamError: Something that makes no sense.
     """
-    found = choose_data()
-    if found is None:
-        return None, 0
-    origin, data = found
+    # What is wrong with the data, or missing, must not take the other choices away.
+    try:
+        found = choose_data()
+    except cam.CamError as error:
+        st.error(controls.sentence(error))
+        found = None
     left, right = st.columns(2)
     with left:
         model, trained = choosing.choose_model()
@@ -62,9 +126,9 @@ def _choose() -> tuple[Call | None, int]:
             key="targets",
             bind="query-params",
         )
-        methods = choose_run_methods()
     with right:
-        metrics = choose_run_metrics(data)
+        methods = choose_run_methods()
+        metrics = choose_run_metrics(None if found is None else found[1])
         centre = st.checkbox(
             "Also measure a bump in the centre",
             value=True,
@@ -72,19 +136,18 @@ def _choose() -> tuple[Call | None, int]:
             bind="query-params",
             help="A map that knows of no model: what photographers' habit alone scores.",
         )
+    if found is None:
+        return None
     if not methods or not metrics:
         st.info("Choose at least one method and one metric.")
-        return None, 0
+        return None
+    check(methods, metrics)
+    origin, data = found
     options: dict[str, Any] = {"shard_size": SHARD}
     options |= {"baselines": ("centre",)} if centre else {}
     options |= {"targets": targets} if targets != TARGETS[0] else {}
-    call = Call(ModelOrigin(model, _weights(trained), None), origin, methods, metrics, options)
-    return call, min(len(data), origin.limit or len(data))
-
-
-def _weights(trained: Weights) -> str | None:
-    """The weights as :func:`cam.load_model` takes them."""
-    return trained if isinstance(trained, str) else "DEFAULT" if trained else None
+    count = min(len(data), origin.limit or len(data))
+    return Wanted(origin, count, model, trained, methods, metrics, options)
 
 
 def _costs(call: Call, count: int) -> None:
@@ -125,21 +188,37 @@ def _costs(call: Call, count: int) -> None:
 
 def _start(name: str, call: Call) -> None:
     try:
-        runs_jobs.start(roots.run_path(name.strip()), call)
+        path = roots.run_path(name)
+        # Before it is: a second click may come in between, and finds that it is started.
+        st.session_state[_STARTED] = name
+        runs_jobs.start(path, call)
     except cam.CamError as error:
+        st.session_state.pop(_STARTED, None)
         st.error(controls.sentence(error))
         return
-    # The next one gets a name of its own.
-    del st.session_state["name"]
     st.rerun()
 
 
-def _code(name: str, call: Call) -> None:
+def greet_started() -> None:
+    """Close the form behind a run that was started with it, and say so; before it is drawn."""
+    name = st.session_state.pop(_STARTED, None)
+    if name is None or not runs_jobs.known(roots.run_path(name)):
+        return
+    st.session_state["start"] = False
+    # The next one gets a name of its own.
+    st.session_state[_FORGET] = True
+    st.toast(
+        f"The run {name} is started; the list at the top shows how far it is.",
+        icon=":material/play_arrow:",
+    )
+
+
+def _code(name: str, call: Call, uploaded: bool) -> None:
     box = controls.lazy_box("Copy as Python or as a command", ":material/code:", "code")
     if box is None:
         return
     try:
-        out = str(roots.run_path(name.strip()))
+        out = str(roots.run_path(name))
     except cam.CamError as error:
         st.error(controls.sentence(error))
         return
@@ -152,6 +231,8 @@ def _code(name: str, call: Call) -> None:
             else "Random weights are drawn anew at each start of the command line: such a run goes "
             "on from here, or from Python with the seed."
         )
+        if uploaded:
+            small("The weights that you uploaded lie there as soon as the run is started here.")
 
 
 def _short(out: str) -> str:

@@ -46,6 +46,7 @@ def show_where(run: cam.Run) -> None:
             for heatmap, row in zip(averages.maps, rows.itertuples(), strict=False)
         )
     )
+    small("Each from 0 to its own maximum: bright is where most of the class's heat lies.")
     if len(averages.table) > CLASSES:
         small(f"The largest {CLASSES} of {len(averages.table):,} classes.")
     heading("Groups of images whose maps are alike")
@@ -82,7 +83,7 @@ def _groups(run: cam.Run, method: str, label: str | None) -> None:
 def _verdict(found: Any) -> str:
     if len(found.table) == 1:
         return (
-            "**one group**: over these images the model looks at alike places, or at places that "
+            "**One group**: over these images the model looks at alike places, or at places that "
             "pass into each other, so no shortcut of some of the images shows"
         )
     return (

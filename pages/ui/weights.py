@@ -36,24 +36,30 @@ def ready(name: str, trained: Weights) -> bool:
     if source is None:
         return True
     key = ("weights", name)
-    done = jobs.result(key, f"Downloading the weights of {name}", _work(source), downloading())
+    done = jobs.result(
+        key, f"Downloading the weights of {name}", lambda tell: fetch(source, tell), downloading()
+    )
     if done:
         # They may be taken away from the disk: then the next who asks downloads them again.
         downloading().forget(key)
     return bool(done)
 
 
-def _work(source: Published) -> jobs.Work:
-    def work(tell: jobs.Tell) -> bool:
-        def report(progress: DownloadProgress) -> bool:
-            if progress.total is None:
-                return tell(0, f"{size(progress.done)} so far")
-            share = progress.done / max(progress.total, 1)
-            return tell(share, f"{size(progress.done)} of {size(progress.total)}")
+def fetch(source: Published, tell: jobs.Tell) -> bool:
+    """Download weights, in a thread.
 
-        if not tell(0, "asking the server"):
-            raise cam.Cancelled("nobody waits for the weights any more")
-        source.fetch(report)
-        return True
+    Raises:
+        Cancelled: Nobody wants them any more.
+        ModelError: They cannot be had.
+    """
 
-    return work
+    def report(progress: DownloadProgress) -> bool:
+        if progress.total is None:
+            return tell(0, f"{size(progress.done)} so far")
+        share = progress.done / max(progress.total, 1)
+        return tell(share, f"{size(progress.done)} of {size(progress.total)}")
+
+    if not tell(0, "asking the server"):
+        raise cam.Cancelled("nobody waits for the weights any more")
+    source.fetch(report)
+    return True

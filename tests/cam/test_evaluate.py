@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import cam
+from cam.evaluate import progress as progress_module
 from cam.evaluate import store as store_module
 from cam.evaluate.seen import mask_as_seen
 from cam.evaluate.store import Store
@@ -123,10 +124,27 @@ def stopped_after(shards: int):
     calls = []
 
     def report(progress):
-        calls.append(progress)
+        if not progress.measuring:
+            calls.append(progress)
         return len(calls) <= shards
 
     return report
+
+
+def test_it_is_stopped_within_a_shard_too(tmp_path, monkeypatch, finished):
+    """At its first, which is not stored: nothing of it is left, and the run begins again."""
+    monkeypatch.setattr(progress_module, "BEAT_SECONDS", 0)
+    told = []
+
+    def stop(progress):
+        told.append(progress.measuring)
+        return len(told) < 4
+
+    with pytest.raises(cam.Cancelled):
+        evaluate(tmp_path / "run", progress=stop)
+    assert told[:2] == ["", "inside of gradcam"] and len(told) == 4
+    assert cam.Run.open(tmp_path / "run").done == 0
+    assert scores_bytes(evaluate(tmp_path / "run")) == scores_bytes(finished)
 
 
 def scores_bytes(run: cam.Run) -> bytes:
@@ -145,7 +163,8 @@ def test_a_stopped_run_goes_on(tmp_path, finished, shards):
         assert len(partial.scores()) == shards * 4 * 4
     progress = []
     run = evaluate(tmp_path / "run", progress=progress.append)
-    assert [one.done for one in progress] == [*range(shards * 4, 10, 4), 10]
+    stored = [one.done for one in progress if not one.measuring]
+    assert stored == [*range(shards * 4, 10, 4), 10]
     assert progress[0].seconds_left is None
     assert progress[-1].seconds_left == 0
     assert progress[-1].images_per_second > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
@@ -67,6 +68,8 @@ def rows(app: AppTest) -> str:
 
 
 def click(app: AppTest, label: str) -> AppTest:
+    # A run cannot be started before the methods were tried.
+    app = finished(app)
     [button] = [one for one in app.button if one.label == label]
     return shown(button.click().run())
 
@@ -107,10 +110,11 @@ def ended(path: Path) -> None:
 def test_without_runs_it_invites_to_start_one(folder):
     app = page()
     assert "There are no runs yet" in text(app)
-    assert [one.label for one in app.button] == ["Start the run"]
+    assert [one.label for one in finished(app).button] == ["Start the run"]
     [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
     assert metrics.value == ["deletion", "insertion", "grid_pointing_game"]
-    assert app.text_input(key="name").value == "run-1"
+    name = app.text_input(key="name")
+    assert (name.value, name.placeholder) == ("", "run-1")
 
 
 def test_the_leaderboard_has_the_means_of_the_scores(copied):
@@ -123,6 +127,23 @@ def test_the_leaderboard_has_the_means_of_the_scores(copied):
     assert (table[["Undefined", "Failed", "Skipped"]] == 0).all().all()
     assert (table["Values"] == 12).all() and sorted(table["Rank"]) == [1, 2, 3]
     assert "Friedman's test says that the methods differ" in text(app)
+
+
+def test_a_run_without_any_value_says_why(folder):
+    small = timm.create_model("test_resnet", num_classes=3)
+    # Its three classes hold none of the numbers that the grid asks for.
+    cam.evaluate(
+        cam.Model(small),
+        [(cam.sample("coffee"), 285), (cam.sample("rocket"), 285)],
+        ["gradcam"],
+        ["sparseness"],
+        folder / "empty",
+    )
+    app = page()
+    assert "No image has a value of any metric" in text(app)
+    [table] = app.dataframe
+    assert table.value["reason"][0].startswith("target 285 is out of range")
+    assert table.value["method"].tolist() == ["Grad-CAM"]
 
 
 def test_a_class_alone(copied):
@@ -187,7 +208,13 @@ def test_states_are_told(copied, folder):
     app = page(run="made")
     assert "damaged" in rows(app) and "finished" in rows(app) and "it goes on" in rows(app)
     assert any("is damaged or of no run" in one for one in errors(app))
-    assert "asks for the run 'nobody', which is not here" in text(page(run="nobody"))
+    app = page(run="nobody")
+    assert "asks for the run 'nobody', which is not here" in text(app)
+    # The address is cleared, and jobs draw the page again within the second.
+    assert "asks for the run 'nobody', which is not here" in text(shown(app.run()))
+    app = page(run="made", view="Images", page="7", start="true", size="none")
+    assert "asks for '7' as 'Page'" not in text(app)  # there is one page only
+    assert "asks for 'none' as 'Images', which is no number from 1 to 5,000" in text(app)
 
 
 # Starting, cancelling, going on
@@ -208,9 +235,10 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     path = folder / "run-1"
     slow_down(monkeypatch)
     app = click(page(**QUICK), "Start the run")
-    while runs_jobs.runner().progress.get(path) is None:
+    while not (told := runs_jobs.runner().progress.get(path)) or not told.done:
         time.sleep(0.02)
-    click(app, "Cancel")
+    # By its key: it is there as long as the run is live, which finished() would wait for.
+    shown(app.button(key="cancel run-1").click().run())
     ended(path)
     assert runs_jobs.runner().asked[path].cancelled
     assert 0 < cam.Run.open(path).done < 12
@@ -225,9 +253,9 @@ def slow_down(monkeypatch) -> None:
 
     measure = local.measure_shard
 
-    def slowly(plan, read):
+    def slowly(*arguments):
         time.sleep(0.5)
-        return measure(plan, read)
+        return measure(*arguments)
 
     monkeypatch.setattr(local, "measure_shard", slowly)
 
@@ -253,11 +281,11 @@ def test_stopped_in_python_and_resumed_here(folder, made):
     [
         ("../outside", "is no name for a run"),
         ("a/b", "is no name for a run"),
-        ("", "is no name for a run"),
+        (".hidden", "is no name for a run"),
         ("made", "there is a run 'made' already"),
         ("way", "is a link that leads out of the folder of runs"),
     ],
-    ids=["up", "slash", "empty", "taken", "link"],
+    ids=["up", "slash", "hidden", "taken", "link"],
 )
 def test_names_that_do_not_do(copied, folder, tmp_path, name, says):
     (folder / "way").symlink_to(tmp_path)

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.cli import main
+from cam.evaluate.plan import make_plan
 from pages.ui import parameters, runs_jobs
 from tests.pages.small_data import make_all, saved
-from tests.pages.test_datasets import click, ended, errors, page, scores, shown, text
+from tests.pages.test_datasets import click, ended, errors, finished, page, scores, shown, text
 
 OWN = {"data": "Folder or list", "start": "true"}
 QUICK = {
@@ -215,25 +214,43 @@ def test_classes_that_the_model_does_not_know_are_told_before_the_run(
     assert not (folder / "run-1").exists() and not runs_jobs.runner().asked
 
 
-def test_own_weights(folder, root, tmp_path, monkeypatch):
-    weights = tmp_path / "weights" / "own.safetensors"
-    weights.parent.mkdir()
-    torch.manual_seed(0)
-    module = timm.create_model("resnet18", num_classes=3)
-    save_file({k: v.contiguous() for k, v in module.state_dict().items()}, weights)
-    monkeypatch.setenv("CAM_CHECKPOINT_ROOTS", str(weights.parent))
-    run = started(
-        folder,
-        **OWN,
-        **QUICK,
-        source=str(root / "classes"),
-        model="timm/resnet18",
-        checkpoint="own.safetensors",
+def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
+    """Those that were chosen by themselves, and those that the visitor chose."""
+    app = page(**OWN, source=str(root / "voc"))
+
+    def metrics() -> list[str]:
+        [box] = [one for one in app.multiselect if one.label == "Metrics"]
+        return box.value
+
+    def change(kind: str) -> None:
+        shown(app.segmented_control(key="data").set_value(kind).run())
+
+    assert metrics() == ["deletion", "insertion", "pointing_game"]
+    change("Photo grid")
+    assert metrics() == ["deletion", "insertion", "grid_pointing_game"]
+    change("Folder or list")
+    assert metrics() == ["deletion", "insertion", "pointing_game"]
+    change("Photo grid")
+    [box] = [one for one in app.multiselect if one.label == "Metrics"]
+    shown(box.set_value(["grid_pointing_game", "sparseness"]).run())
+    change("Folder or list")
+    assert metrics() == ["sparseness"]
+    # What is wrong with the data takes nothing away.
+    shown(app.selectbox(key="source").set_value(str(root / "flat")).run())
+    assert metrics() == ["sparseness"]
+    change("Photo grid")
+    assert sorted(metrics()) == ["grid_pointing_game", "sparseness"]
+
+
+def test_the_grids_classes_are_not_those_of_another_model(folder):
+    app = page(**QUICK, start="true", model="timm/resnet18.fb_swsl_ig1b_ft_in1k", untrained="true")
+    assert not errors(finished(app))
+    module = cam.Model(timm.create_model("test_resnet", num_classes=5))
+    with pytest.raises(cam.InputError, match="the model has 5 of its own; with targets='pred"):
+        make_plan(module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"])
+    make_plan(
+        module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"], targets="predicted"
     )
-    assert run.call.model.weights == str(weights)
-    # As many folders as classes: they are the model's, in their order.
-    assert sorted(run.items()["target"]) == [0, 1, 2]
-    assert (run.scores()["status"] == "ok").all()
 
 
 # Widgets
