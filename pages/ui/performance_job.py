@@ -7,11 +7,11 @@ from typing import Any
 import streamlit as st
 
 import cam
+from cam import speed
 from cam.timing import machine
 from pages.ui import controls, jobs
 from pages.ui.steps import small
 
-Report = Callable[[float, Any], bool]
 
 
 @st.cache_resource(show_spinner=False)
@@ -62,14 +62,12 @@ def _again(key: Hashable) -> None:
     st.session_state["_measurements"].add(key)
 
 
-def timed(work: Callable[[Report], Any], about: str) -> jobs.Work:
+def timed(work: Callable[[speed.Report], Any], about: str) -> jobs.Work:
     """A job of a measuring function, which returns its result and what it stands on."""
 
     def run(tell: jobs.Tell) -> tuple[Any, str]:
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        found = work(
-            lambda share, partial: tell(share, "" if share else "trying each once", partial)
-        )
+        found = work(lambda share, partial, at: tell(share, at, partial))
         busy = "" if load is None else f" Load of the machine when it began: {load:.1f}."
         return found, f"{about} {machine()}.{busy}"
 

@@ -10,7 +10,7 @@ from cam.files import png_bytes
 from cam.models.precision import available_precisions
 from pages.ui import controls, resources
 from pages.ui.choosing import Subject
-from pages.ui.performance_job import Report, measure, timed
+from pages.ui.performance_job import measure, timed
 from pages.ui.performance_speed import batch_of, key_of
 from pages.ui.steps import small
 
@@ -41,7 +41,7 @@ def precisions(subject: Subject) -> None:
             "There is no GPU here: tf32 does not exist on a CPU, and these are the CPU's figures."
         )
 
-    def work(report: Report) -> list[speed.Fidelity]:
+    def work(report: speed.Report) -> list[speed.Fidelity]:
         model, batch = batch_of(subject, 1)
         return speed.by_precision(model, batch, METHODS, chosen, ROUNDS, report=report)
 

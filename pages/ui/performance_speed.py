@@ -8,7 +8,7 @@ from cam import speed
 from pages.ui import performance_bars as bars
 from pages.ui.charts import CHOSEN, OTHERS
 from pages.ui.choosing import Subject
-from pages.ui.performance_job import Report, measure, timed
+from pages.ui.performance_job import measure, timed
 from pages.ui.steps import small
 
 ROUNDS = 5
@@ -33,7 +33,7 @@ def contenders(subject: Subject, size: int) -> None:
         "other packages that are installed, on the same model and picture."
     )
 
-    def work(report: Report) -> speed.Race:
+    def work(report: speed.Report) -> speed.Race:
         model, batch = batch_of(subject, size)
         return speed.race(model, batch, ROUNDS, report=report)
 
@@ -89,7 +89,7 @@ def batch_sizes(subject: Subject) -> None:
     """Throughput over the size of the batch."""
     st.markdown("Plain inference and Grad-CAM, with more and more pictures at once.")
 
-    def work(report: Report) -> dict[int, dict[str, speed.Speed]]:
+    def work(report: speed.Report) -> dict[int, dict[str, speed.Speed]]:
         model, batch = batch_of(subject, 1)
         return speed.by_batch_size(model, batch, SIZES, ROUNDS, report=report)
 
@@ -116,7 +116,7 @@ def one_pass(subject: Subject, size: int) -> None:
     """How many methods fit in one pass."""
     st.markdown("Several methods in **one call**, beside the same methods in calls of their own.")
 
-    def work(report: Report) -> speed.Together:
+    def work(report: speed.Report) -> speed.Together:
         model, batch = batch_of(subject, size)
         return speed.together(model, batch, rounds=ROUNDS, report=report)
 

@@ -65,7 +65,7 @@ def test_measured_on_request_with_what_it_stands_on(monkeypatch):
 
     def race(_model, batch, rounds, report):
         asked.append((len(batch), rounds))
-        report(0.5, speed.Race({}, {}))
+        report(0.5, speed.Race({}, {}), "round 1 of 5")
         half, quarter = Timing((0.5,)), Timing((0.25,))
         return speed.Race(
             {
