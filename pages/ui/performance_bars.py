@@ -49,3 +49,48 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} GB"
+
+
+READ, WRITTEN = OTHERS, "#D55E00"
+Part = tuple[float, float, str]
+"""One launch: bytes read, bytes written, and what it is."""
+Lane = tuple[str, str, Sequence[Part]]
+"""What it is, what stands at its end, and its launches."""
+
+
+def lanes(rows: Sequence[Lane], alt: str, longest: float) -> str:
+    """One lane a row, to scale: of each launch what it reads, then what it writes."""
+    lines = "".join(
+        f'<div style="margin-bottom:.5rem"><div style="display:flex;flex-wrap:wrap;'
+        f'justify-content:space-between;column-gap:1rem"><span>{escape(name)}</span>'
+        f"<span>{escape(told)}</span></div>"
+        '<div style="display:flex;height:1.1rem;border-radius:.15rem;overflow:hidden;'
+        f'width:max(2px,{100 * length(parts) / longest:.2f}%)">'
+        + "".join(
+            f'<div title="{escape(what)}" style="display:flex;flex:{reads + writes} 1 0;'
+            f'box-shadow:inset -1px 0 #0006"><div style="flex:{reads} 1 0;background:{READ}">'
+            f'</div><div style="flex:{writes} 1 0;background:{WRITTEN}"></div></div>'
+            for reads, writes, what in parts
+        )
+        + "</div></div>"
+        for name, told, parts in rows
+    )
+    return f'<div role="group" aria-label="{escape(alt)}" style="font-size:.9rem">{lines}</div>'
+
+
+def length(parts: Sequence[Part]) -> float:
+    """How many bytes a lane has."""
+    return sum(reads + writes for reads, writes, _ in parts)
+
+
+def legend(colours: Sequence[tuple[str, str]]) -> str:
+    """What each colour stands for."""
+    cells = "".join(
+        f'<span style="display:inline-flex;align-items:center;gap:.4rem"><span style="width:.9rem;'
+        f'height:.9rem;border-radius:.15rem;background:{colour}"></span>{escape(what)}</span>'
+        for what, colour in colours
+    )
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.875rem">'
+        f"{cells}</div>"
+    )

@@ -13,7 +13,6 @@ from pages.ui import controls, jobs
 from pages.ui.steps import small
 
 
-
 @st.cache_resource(show_spinner=False)
 def measuring() -> jobs.Jobs:
     """One at a time: two would slow each other."""
@@ -52,7 +51,11 @@ def measure(
     draw(result)
     small(where)
     st.button(
-        "Measure again", on_click=_again, args=(key,), key=f"again-{key}", icon=":material/refresh:"
+        f"{label} again",
+        on_click=_again,
+        args=(key,),
+        key=f"again-{key}",
+        icon=":material/refresh:",
     )
     return result
 

@@ -29,7 +29,9 @@ def batch():
 def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, batch):
     before = copy.deepcopy(small.module.state_dict())
     partial = []
-    found = speed.race(small, batch, 2, 1, report=lambda _share, race, at: partial.append((race, at)))
+    found = speed.race(
+        small, batch, 2, 1, report=lambda _share, race, at: partial.append((race, at))
+    )
     assert set(found.speeds) == {speed.INFERENCE, speed.OURS, *peers.installed()} - set(
         found.refused
     )

@@ -113,13 +113,16 @@ def test_traffic_is_that_of_the_layers_shape(bundled):
     found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
     assert performance_bars.size(found.plain_bytes) in html(app)
     assert f">{found.plain_bytes / found.fused.bytes:.1f} ×<" in html(app)
-    assert "Counted from shapes, not measured" in words(app)
+    assert "Counted from shapes, **not measured**" in words(app)
 
 
 def test_recorded_results_say_where_they_are_from():
     told = words(page(part="Recorded results"))
-    assert "**methods-cpu** · device: CPU, 2 threads" in told
-    assert "measured: 2026-11-24" in told and "`make benchmark`" in told
+    assert "**What methods cost, beside a plain forward and other packages**" in told
+    assert (
+        "Device: CPU, 2 threads, x86_64, torch 2.14.1+cu130, Python 3.11.7  \nMeasured: 2026-11-24"
+        "  \nWritten by: `make benchmark`, as `methods-cpu`"
+    ) in told
 
 
 def test_sizes_as_people_say_them():
