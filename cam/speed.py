@@ -361,7 +361,8 @@ def by_precision(
         CamError: A method or a precision that there is not, or not for this model.
         Cancelled: ``report`` answered False.
     """
-    chosen = dict.fromkeys(("fp32", *(precisions or available_precisions(batch.device))))
+    asked = available_precisions(batch.device) if precisions is None else precisions
+    chosen = dict.fromkeys(("fp32", *asked))
     mine, *_ = _contender(model)
     targets = mine.predict(batch).argmax(1).tolist()
     maps: dict[tuple[str, str], Tensor] = {}

@@ -10,16 +10,17 @@ Bar = tuple[str, float, str, str]
 """What it is, how long, what stands behind it, its colour."""
 
 
-def bars(rows: Sequence[Bar], alt: str) -> str:
-    """One bar a row, the longest as long as there is room."""
+def bars(rows: Sequence[Bar], alt: str, together: int = 1) -> str:
+    """One bar a row, the longest as long as there is room; so many rows make a group."""
     longest = max((length for _, length, _, _ in rows), default=0) or 1
     lines = "".join(
-        f'<div style="margin-bottom:.6rem"><div style="display:flex;justify-content:space-between;'
-        f'gap:1rem"><span>{escape(name)}</span><b style="white-space:nowrap">{escape(told)}</b>'
+        f'<div style="margin-bottom:{0.6 if together == 1 or place % together else 1.4}rem">'
+        '<div style="display:flex;justify-content:space-between;gap:1rem"><span>'
+        f'{escape(name)}</span><b style="white-space:nowrap">{escape(told)}</b>'
         f'</div><div style="height:1.1rem"><div style="height:100%;border-radius:.25rem;'
         f"background:{colour};transition:width .4s;width:max(2px,{100 * length / longest:.2f}%)"
         '"></div></div></div>'
-        for name, length, told, colour in rows
+        for place, (name, length, told, colour) in enumerate(rows, start=1)
     )
     return f'<div role="group" aria-label="{escape(alt)}" style="font-size:.9rem">{lines}</div>'
 

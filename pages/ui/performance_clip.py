@@ -109,9 +109,9 @@ def explain(subject: Subject, target: int | None, layer: str | None) -> None:
             film.notes,
         )
         return shown, (
-            f"{titles[name]} of {subject.name} on {subject.model.device}, batches of "
-            "8 frames, one run; end to end holds reading, preparing, explaining, drawing, and "
-            f"writing WebP, GIF and MP4. {machine()}."
+            f"{titles[name]} of {subject.name}, batches of 8 frames, one run; end to end holds "
+            "reading, preparing, explaining, drawing, and writing WebP, GIF and MP4. "
+            f"{machine()}."
         )
 
     files = tuple(one.file_id for one in uploads)

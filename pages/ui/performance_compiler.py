@@ -73,9 +73,7 @@ def compile_report() -> str:
         made = f"Compiled on this server for {chosen} with Triton {versions().get('triton', '')};"
         return entries, f"{made} no GPU was needed."
 
-    found = measure(("compile", target), "Compiling", run, draw_report, "Compile")
-    if found:
-        _every_launch(found, target)
+    measure(("compile", target), "Compiling", run, draw_report, "Compile", _every_launch)
     return (
         "from kernels.inspect_stream import stream\n\n"
         f"for entry in stream([{target!r}]):\n    print(entry)\n"
@@ -187,7 +185,7 @@ def _range(values: Iterable[int]) -> str:
     return str(known[0]) if known[0] == known[-1] else f"{known[0]}–{known[-1]}"
 
 
-def _every_launch(entries: list[Entry], target: str) -> None:
+def _every_launch(entries: list[Entry]) -> None:
     """The table for experts, and the whole as JSON."""
     box = controls.lazy_box("Every launch", ":material/table:", "every_launch")
     if box is None:
@@ -204,7 +202,7 @@ def _every_launch(entries: list[Entry], target: str) -> None:
         st.download_button(
             "Download JSON",
             lambda: json.dumps([asdict(one) for one in entries], indent=1),
-            f"kernels-{target}.json",
+            f"kernels-{entries[0].target}.json",
             "application/json",
             on_click="ignore",
             icon=":material/download:",

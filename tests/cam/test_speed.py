@@ -117,6 +117,8 @@ def test_precisions_beside_fp32(small, batch):
     exact, short = found
     assert (exact.precision, exact.spearman, exact.overlap) == ("fp32", pytest.approx(1), 1)
     assert short.precision == "bf16" and not torch.equal(short.heatmap, exact.heatmap)
+    [alone] = speed.by_precision(small, batch, ("gradcam",), (), rounds=1)
+    assert alone.precision == "fp32"
     plain = cam.attribute(small, batch, "gradcam", precision="fp32")["gradcam"].heatmap
     assert torch.allclose(exact.heatmap, plain, atol=1e-5)
 
