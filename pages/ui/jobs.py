@@ -221,7 +221,8 @@ def result(
 
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
-    if job.done.is_set():
+    # Who cancels is let go at once, also while others wait for the job or it waits for its turn.
+    if job.done.is_set() or key in st.session_state["_cancelled_jobs"]:
         st.rerun()
     job.ask(visitor())
     st.progress(job.share, text=told(what, job))

@@ -41,20 +41,14 @@ def measure(
     asked: set[Hashable] = st.session_state.setdefault("_measurements", set())
     job = measuring().find(key)
     if key not in asked and (job is None or job.cancelled):
-        st.button(
-            label,
-            type="primary",
-            icon=":material/speed:",
-            on_click=asked.add,
-            args=(key,),
-            key=f"measure-{key}",
-        )
+        _start(key, label)
         return
     try:
         found = jobs.result(key, what, work, measuring(), draw)
     except cam.CamError as error:
         asked.discard(key)
         st.error(controls.sentence(error))
+        _start(key, label)
         return
     if found is None:
         return
@@ -70,6 +64,17 @@ def measure(
         args=(key,),
         key=f"again-{key}",
         icon=":material/refresh:",
+    )
+
+
+def _start(key: Hashable, label: str) -> None:
+    st.button(
+        label,
+        type="primary",
+        icon=":material/speed:",
+        on_click=st.session_state["_measurements"].add,
+        args=(key,),
+        key=f"measure-{key}",
     )
 
 

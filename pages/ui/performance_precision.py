@@ -68,7 +68,7 @@ def draw_speeds(found: list[speed.Fidelity]) -> None:
     for name in exact:
         rows = [
             (
-                one.precision,
+                one.precision if one.precision == EXACT else f"{one.precision}, {_rank(one)}",
                 one.speed.images_per_second,
                 f"{one.speed.images_per_second:.1f} images/s{_gain(one, exact[name])}",
                 bars.PLAIN if one.precision == EXACT else CHOSEN,
@@ -94,5 +94,11 @@ def _map(one: speed.Fidelity, seen: Image) -> tuple[str, str]:
     drawing = drawings.image(blended, f"{info.title} in {one.precision}")
     if one.precision == EXACT:
         return drawing, f"<b>{EXACT}</b>, which the others are compared with"
-    rank = "without an order" if math.isnan(one.spearman) else f"Spearman {one.spearman:.3f}"
-    return drawing, f"<b>{one.precision}</b>: {rank}, brightest 5 %: {one.overlap:.0%} the same"
+    return (
+        drawing,
+        f"<b>{one.precision}</b>: {_rank(one)}, brightest 5 %: {one.overlap:.0%} the same",
+    )
+
+
+def _rank(one: speed.Fidelity) -> str:
+    return "no order" if math.isnan(one.spearman) else f"Spearman {one.spearman:.3f}"

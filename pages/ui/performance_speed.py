@@ -159,4 +159,4 @@ def draw_together(found: speed.Together) -> None:
     st.html(bars.bars(rows, "Milliseconds by number of methods", together=2))
     if found.singles:
         titles = [cam.methods()[name].title for name in speed.EVERY_GRADIENT_METHOD]
-        small(f"In this order: {', '.join(titles)}, which goes back to the pixels.")
+        small(f"In this order: {' · '.join(titles)}, which goes back to the pixels.")
