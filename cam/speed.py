@@ -160,7 +160,8 @@ def _failure(call: Callable[[], object]) -> str | None:
     try:
         call()
     except Exception as error:  # noqa: BLE001
-        return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        told = (str(error).strip() or "no message").splitlines()[0].rstrip(". ")
+        return f"{type(error).__name__}: {told}"
     return None
 
 

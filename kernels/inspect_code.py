@@ -92,7 +92,7 @@ def compiled(launch: Launch, device: Device) -> Code:
         options=options,
     )
     if device.backend == "hip":
-        return _read_amd(result.asm["amdgcn"])
+        return _read_amd(result.asm["amdgcn"], result.metadata.shared)
     return _read_nvidia(result.asm["cubin"], result.metadata.shared)
 
 
@@ -157,12 +157,15 @@ AMD_BITS = {
 }  # fmt: skip
 
 
-def _read_amd(assembly: str) -> Code:
-    """Read what the assembler was given, and its metadata."""
+def _read_amd(assembly: str, shared: int) -> Code:
+    """Read what the assembler was given, and its metadata.
+
+    Shared memory is not in it: Triton has it set aside at the launch.
+    """
     spilled = (int(_found(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
     return Code(
         registers=int(_found(r"\.vgpr_count:\s*(\d+)", assembly)),
-        shared=int(_found(r"\.group_segment_fixed_size:\s*(\d+)", assembly)),
+        shared=shared,
         spills=sum(spilled),
         loads=_amd_widths("load", assembly),
         stores=_amd_widths("store", assembly),

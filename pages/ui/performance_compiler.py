@@ -134,7 +134,7 @@ def _card(kernel: str, launches: list[Entry]) -> str:
         ),
         _line(
             "Shared memory a program",
-            f"up to {_kibibytes(shared)} of {_kibibytes(device.shared)}",
+            f"up to {_kibibytes(shared)} of {_kibibytes(device.shared)}" if shared else "none",
             shared / device.shared,
         ),
         _line(

@@ -70,7 +70,7 @@ def test_the_peers_explain_the_same_class_at_the_same_layer(small, batch):
 def test_a_peer_that_fails_is_told_and_left_out(small, batch, monkeypatch):
     def failing(*_):
         def call():
-            raise RuntimeError("no such shape\nat all")
+            raise RuntimeError("no such shape.\nat all")
 
         return {"captum": call}
 

@@ -9,8 +9,10 @@ import cam
 import kernels
 from cam import speed
 from cam.timing import Timing
+from kernels.inspect import Entry
+from kernels.inspect_examples import PLANS
 from kernels.traffic import cam_traffic
-from pages.ui import performance_bars, performance_job
+from pages.ui import performance_bars, performance_compiler, performance_job
 
 DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 PARTS = [
@@ -103,6 +105,43 @@ def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
     app = next(one for one in app.button if one.label == "Measure").click().run()
     assert app.error[0].value == "The batch is odd."
     assert "Measure" in {one.label for one in app.button}
+
+
+def entry(kernel: str, **figures) -> Entry:
+    usual = {
+        "case": "7×7", "dtype": "float32", "layout": "contiguous", "threads": 256, "spills": 0,
+        "registers": 64, "shared": 4096, "loads": {"128": 2, "32": 7}, "stores": {"32": 1},
+        "occupancy": 0.5, "megabytes": 1.0, "floor": 1.0,
+    }  # fmt: skip
+    return Entry(kernel=kernel, target="sm_90", **usual | figures)
+
+
+def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
+    first, second, *_ = performance_compiler.TITLES
+
+    def stream(targets):
+        assert targets == ["sm_90"]
+        yield entry(first, registers=32, occupancy=1.0)
+        yield entry(second, spills=3, loads={"32": 7}, shared=0)
+        yield entry(first)
+
+    monkeypatch.setattr(performance_compiler, "stream", stream)
+    app = page(part="Compiler")
+    app = next(one for one in app.button if one.label == "Compile").click().run()
+    assert not app.exception
+    whole, cards = app.get("html")[-2:]
+    for figure in (">3<", ">spills in 3 launches<", ">2 of 3<", ">50–100 %<"):
+        assert figure in whole.proto.body, figure
+    one, other = cards.proto.body.split("</section>")[:2]
+    for told in (">none ✓<", ">in 2 of 2 ✓<", ">32–64 of 255<", ">up to 4 KiB of 228 KiB<"):
+        assert told in one, told
+    for told in (">3 ⚠<", ">in 0 of 1<", ">64 of 255<", ">none<", ">50 %<"):
+        assert told in other, told
+    assert "Compiled on this server for H100 (sm_90)" in words(app)
+
+
+def test_every_kernel_has_a_title():
+    assert set(performance_compiler.TITLES) == set(PLANS)
 
 
 def test_traffic_is_that_of_the_layers_shape(bundled):
