@@ -3,7 +3,7 @@
 ``python -m benchmarks.cost_model [--images N]``: by passes (inputs through the network, counted on
 the first shard, times what the plain network takes for an input) and by the first shard's own time.
 It prints both beside what the run then took, and writes
-``benchmarks/results/cost-model-DEVICE.json`` with ``--write``.
+``benchmarks/results/cost-model-DEVICE.json`` and ``.md`` with ``--write``.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +51,25 @@ def plain_seconds(model: cam.Model, rounds: int = 5) -> tuple[float, float]:
     return (
         statistics.median(forwards[1:]) / BATCH,
         statistics.median(backwards[1:]) / BATCH,
+    )
+
+
+def in_words(content: dict[str, Any]) -> str:
+    """What is written as JSON, for people."""
+    took = content["measured"]
+    rows = "\n".join(
+        f"| {name} | {content[key]:.0f} s | {content[key] / took:.2f} |"
+        for name, key in (
+            ("foretold by counting passes", "by_passes"),
+            ("foretold by its first shard", "by_first_shard"),
+            ("measured", "measured"),
+        )
+    )
+    return (
+        f"{content['machine']}; {content['images']} images, {len(METHODS)} methods, {len(METRICS)} "
+        f"metrics: {content['forwards']:.0f} forwards and {content['backwards']:.0f} backward an "
+        f"image, {content['bytes_an_image'] / 1000:.0f} kB of results an image\n\n"
+        f"| time of the run | seconds | of what was measured |\n|---|--:|--:|\n{rows}\n"
     )
 
 
@@ -92,6 +112,7 @@ def main() -> None:
             "bytes_an_image": stored / run.total,
         }
         (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+        (RESULTS / f"{stem}.md").write_text(in_words(content))
 
 
 if __name__ == "__main__":

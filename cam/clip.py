@@ -33,6 +33,7 @@ LARGEST_SIDE = 640
 # Of all frames together: a tenth of a second each at 1080p.
 MAX_CLIP_PIXELS = 8 * MAX_PIXELS
 FORMATS = ("WEBP", "GIF", "MP4")
+NO_CLIP = "is neither a video nor a picture that can be read here; use MP4, WebM, GIF, WebP or PNG"
 # What browsers do with a frame that is to be shown for no time at all.
 NO_TIME, USUAL_TIME = 10, 100
 
@@ -157,7 +158,7 @@ def _of_animation(file: BinaryIO, name: str, report: Report | None) -> Clip:
     durations: list[int] = []
     sizes: list[tuple[int, int]] = []
     notes: dict[str, None] = {}
-    with open_picture(file, name) as image:
+    with open_picture(file, name, NO_CLIP) as image:
         # A GIF does not say how many frames it has before all of them are read.
         told = getattr(image, "n_frames", 1) if image.format in ("WEBP", "PNG") else 1
         _check_count(told, name)

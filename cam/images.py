@@ -23,6 +23,7 @@ from cam.errors import CamWarning, ImageError, nearest
 
 # Pillow opens MPO (a JPEG with more than one picture) as JPEG; there is no opener by that name.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+NO_PICTURE = "is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
 MAX_PIXELS = 64_000_000
 # Preprocessing scales the short side up to the model's size: a 1 × 30,000 picture would become
 # 256 × 7,680,000.
@@ -141,8 +142,13 @@ def _decode(file: BinaryIO, name: str) -> Photo:
         return _normalise(image, name)
 
 
-def open_picture(file: BinaryIO, name: str) -> Image.Image:
+def open_picture(file: BinaryIO, name: str, otherwise: str = NO_PICTURE) -> Image.Image:
     """Read a picture's header; nothing is unpacked yet.
+
+    Args:
+        file: An open file.
+        name: What to call it in messages.
+        otherwise: What to say of it if it is none.
 
     Raises:
         ImageError: It is no picture in one of :data:`FORMATS`, or its header tells of too many
@@ -154,9 +160,7 @@ def open_picture(file: BinaryIO, name: str) -> Image.Image:
         pixels = re.search(r"\d+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else None) from None
     except DECODER_ERRORS:
-        raise ImageError(
-            f"{name} is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
-        ) from None
+        raise ImageError(f"{name} {otherwise}") from None
 
 
 def _too_large(name: str, pixels: int | None) -> ImageError:

@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
-COMMANDS = {
-    "methods": "make benchmark",
-    "fidelity": "python -m benchmarks.fidelity",
-    "coverage": "python -m benchmarks.coverage",
-    "metrics": "python -m benchmarks.metrics",
-    "cost": "python -m benchmarks.cost_model --write",
+# First word of the name → what such a file holds, and what writes it.
+KINDS = {
+    "methods": ("What methods cost, beside a plain forward and other packages", "make benchmark"),
+    "fidelity": (
+        "How far each precision moves each method's map, and how fast it is",
+        "python -m benchmarks.fidelity",
+    ),
+    "metrics": ("What metrics cost beyond the network's forwards", "python -m benchmarks.metrics"),
+    "coverage": (
+        "Which networks of torchvision and timm can be explained",
+        "python -m benchmarks.coverage",
+    ),
+    "cost": (
+        "How well the time of a run over a dataset is foretold",
+        "python -m benchmarks.cost_model --write",
+    ),
 }
 _DATE = re.compile(r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b|\b20\d\d-\d\d-\d\d\b")
 _TOLD = 2000
@@ -24,6 +34,7 @@ class Recording:
 
     Attributes:
         name: The file's, without its ending.
+        title: What it holds; the name where that is not known.
         device: What it was measured on; None where the file does not say.
         date: When; None where the file does not say.
         command: That writes such a file; None where that is not known.
@@ -31,6 +42,7 @@ class Recording:
     """
 
     name: str
+    title: str
     device: str | None
     date: str | None
     command: str | None
@@ -44,10 +56,12 @@ def recordings(folder: Path = RESULTS) -> list[Recording]:
     """
     names = {path.stem for ending in ("json", "md") for path in folder.glob(f"*.{ending}")}
     found = [_recording(folder, name) for name in sorted(names - {"README"})]
-    known = tuple(COMMANDS)
-    return sorted(
-        (one for one in found if one is not None), key=lambda one: one.name.startswith(known)
-    )
+    return sorted((one for one in found if one is not None), key=lambda one: _place(one.name))
+
+
+def _place(name: str) -> int:
+    kind = name.split("-")[0]
+    return list(KINDS).index(kind) if kind in KINDS else -1
 
 
 def _recording(folder: Path, name: str) -> Recording | None:
@@ -63,8 +77,10 @@ def _recording(folder: Path, name: str) -> Recording | None:
     date = facts.get("date")
     if date is None and (dated := _DATE.search(head)):
         date = dated.group(0)
-    command = facts.get("command") or COMMANDS.get(name.split("-")[0])
-    return Recording(name, device, date, command, text)
+    title, usual = KINDS.get(name.split("-")[0], (None, None))
+    if title is None:
+        title = f"Kernels, rivals and goals on {device}" if facts.get("device") else name
+    return Recording(name, title, device, date, facts.get("command") or usual, text)
 
 
 def _json(path: Path) -> dict[str, Any]:

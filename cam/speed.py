@@ -5,11 +5,13 @@ compared with leave gradients on what they explain. What else the machine does a
 contenders alike, and makes all of them slower than they are.
 """
 
+import contextlib
 import copy
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,8 +31,14 @@ EVERY_GRADIENT_METHOD = (*kernels.RULES, "saliency")
 INFERENCE = "plain inference"
 OURS = "cam"
 
-Report = Callable[[float, Any], bool | None]
-"""Told the share that is done and the result so far; an answer of False cancels."""
+Name = TypeVar("Name", bound=Hashable)
+Found = TypeVar("Found")
+
+Report = Callable[[float, Any, str], bool | None]
+"""Told the share that is done, the result so far and what is at work; an answer of False cancels.
+
+What comes before the first round, such as importing other packages, counts as no share.
+"""
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,8 @@ def race(
         batch: (B, 3, H, W), as ``model.prepare`` gives.
         rounds: How often each contender runs.
         warm_up: Rounds before those.
-        report: Called after each run with the share that is done and a :class:`Race` of what has
-            been measured; False cancels.
+        report: Called before each try and after each run, with a :class:`Race` of what has been
+            measured.
 
     Raises:
         Cancelled: ``report`` answered False.
@@ -103,13 +111,19 @@ def race(
         rivals[("grad-cam", len(kernels.RULES))] = several
     every = (OURS, len(EVERY_GRADIENT_METHOD))
     refused: dict[str, str] = {}
+    for package in calls:
+        _tell(report, Race({}, {}, absent, refused), f"importing {package}")
+        with contextlib.suppress(Exception):  # the call says why
+            import_module(peers.PACKAGES[package])
     for (package, maps), call in rivals.items():
-        if _asked(report, 0.0, Race({}, {}, absent, refused)) and package not in refused:
-            reason = _failure(call)
-            if reason is None:
-                work[(package, maps)] = call
-            else:
-                refused[package] = reason
+        if package in refused:
+            continue
+        _tell(report, Race({}, {}, absent, refused), f"trying {package} once")
+        reason = _failure(call)
+        if reason is None:
+            work[(package, maps)] = call
+        else:
+            refused[package] = reason
     work[every] = lambda: attribute(mine, batch, EVERY_GRADIENT_METHOD, targets, layer)
 
     def result(timings: Mapping[tuple[str, int], Timing]) -> Race:
@@ -122,7 +136,7 @@ def race(
 
         return Race(of(several=False), of(several=True), absent, refused)
 
-    return result(interleaved(work, rounds, warm_up, report=_told(report, result)))
+    return _measured(work, rounds, warm_up, report, result)
 
 
 def _contender(model: Model) -> tuple[Model, str, torch.nn.Module]:
@@ -146,21 +160,33 @@ def _failure(call: Callable[[], object]) -> str | None:
     try:
         call()
     except Exception as error:  # noqa: BLE001
-        return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        told = (str(error).strip() or "no message").splitlines()[0].rstrip(". ")
+        return f"{type(error).__name__}: {told}"
     return None
 
 
-def _asked(report: Report | None, share: float, so_far: object) -> bool:
-    if report is not None and report(share, so_far) is False:
+def _tell(report: Report | None, so_far: object, at: str) -> None:
+    """Before the first round."""
+    if report is not None and report(0.0, so_far, at) is False:
         raise Cancelled("the measurement was cancelled")
-    return True
 
 
-def _told(report: Report | None, result: Callable[[Any], Any]) -> Any:
-    """From the timings that are told to the result that is told on."""
-    if report is None:
-        return None
-    return lambda share, timings: report(share, result(timings))
+def _measured(
+    work: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    warm_up: int,
+    report: Report | None,
+    result: Callable[[Mapping[Name, Timing]], Found],
+) -> Found:
+    """Time the work, and tell of each run what the timings so far amount to."""
+
+    def told(share: float, timings: dict[Name, Timing]) -> bool | None:
+        assert report is not None
+        done = max((len(one.seconds) for one in timings.values()), default=0)
+        return report(share, result(timings), f"round {done} of {rounds}" if done else "warming up")
+
+    _tell(report, result({}), "warming up")
+    return result(interleaved(work, rounds, warm_up, report=told if report else None))
 
 
 def by_batch_size(
@@ -195,13 +221,13 @@ def by_batch_size(
     target = int(mine.predict(image).argmax())
     work: dict[tuple[int, str], Callable[[], object]] = {}
     for size in sorted(set(sizes)):
+        _tell(report, {}, f"trying {size} at once")
         batch = image.expand(size, -1, -1, -1).contiguous()
         run = _gradcam_call(mine, batch, target, layer)
         try:
             run()
         except torch.OutOfMemoryError:
             break
-        _asked(report, 0.0, {})
         work |= {(size, INFERENCE): _inference(mine, batch), (size, OURS): run}
     if not work:
         raise InputError("not even the smallest batch fits into the device's memory")
@@ -212,7 +238,7 @@ def by_batch_size(
             found.setdefault(size, {})[name] = Speed(size, int(name == OURS), timing)
         return found
 
-    return result(interleaved(work, rounds, warm_up, report=_told(report, result)))
+    return _measured(work, rounds, warm_up, report, result)
 
 
 def _gradcam_call(model: Model, batch: Tensor, target: int, layer: str) -> Callable[[], object]:
@@ -285,7 +311,7 @@ def together(
             {count: timing for count, timing in timings.items() if isinstance(count, int)},
         )
 
-    return result(interleaved(work, rounds, warm_up, report=_told(report, result)))
+    return _measured(work, rounds, warm_up, report, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +362,8 @@ def by_precision(
         CamError: A method or a precision that there is not, or not for this model.
         Cancelled: ``report`` answered False.
     """
-    chosen = dict.fromkeys(("fp32", *(precisions or available_precisions(batch.device))))
+    asked = available_precisions(batch.device) if precisions is None else precisions
+    chosen = dict.fromkeys(("fp32", *asked))
     mine, *_ = _contender(model)
     targets = mine.predict(batch).argmax(1).tolist()
     maps: dict[tuple[str, str], Tensor] = {}
@@ -364,4 +391,4 @@ def by_precision(
             for (name, precision), timing in timings.items()
         ]
 
-    return result(interleaved(work, rounds, warm_up, report=_told(report, result)))
+    return _measured(work, rounds, warm_up, report, result)

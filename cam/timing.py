@@ -78,8 +78,9 @@ def interleaved(
 def machine() -> str:
     """One line on where the figures come from."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    threads = torch.get_num_threads()
     return (
-        f"{device}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"{device}, {threads} thread{'s' * (threads > 1)}, {platform.machine()}, "
         f"torch {torch.__version__}, Python {platform.python_version()}"
     )
 

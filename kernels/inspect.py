@@ -94,7 +94,7 @@ def compile_report(
     pairs = work(targets, kernels)
     # Spawned, because a forked process would inherit torch's threads in whatever state they are.
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        codes = pool.map(_compile, pairs, chunksize=4)
+        codes = pool.map(_compile, pairs)
         for (example, target), code in zip(pairs, codes, strict=True):
             yield Entry.of(example, target, code, bandwidth)
 

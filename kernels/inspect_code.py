@@ -24,16 +24,18 @@ POINTERS = {
 
 @dataclass(frozen=True)
 class Device:
-    """What limits how many programs share a core.
+    """A GPU of that architecture, and what limits how many programs share one of its cores.
 
     Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD
     CDNA 3 Instruction Set Architecture, chapter 3 (512 registers a lane and SIMD, 4 SIMDs a
     compute unit, 8 waves each).
     """
 
+    name: str  # of one that is widely used
     backend: str
     architecture: int | str
     warp: int  # threads
+    thread_registers: int  # that a thread can have at most
     registers: int  # a core, 32 bits each
     register_step: int  # a thread's registers are rounded up to this
     threads: int  # a core
@@ -43,11 +45,11 @@ class Device:
 
 
 DEVICES = {
-    "sm_80": Device("cuda", 80, 32, 65_536, 8, 2048, 32, 164 * 1024, 1024),
-    "sm_89": Device("cuda", 89, 32, 65_536, 8, 1536, 24, 100 * 1024, 1024),
-    "sm_90": Device("cuda", 90, 32, 65_536, 8, 2048, 32, 228 * 1024, 1024),
-    "sm_100": Device("cuda", 100, 32, 65_536, 8, 2048, 32, 228 * 1024, 1024),
-    "gfx942": Device("hip", "gfx942", 64, 4 * 64 * 512, 8, 2048, 32, 64 * 1024, 0),
+    "sm_80": Device("A100", "cuda", 80, 32, 255, 65_536, 8, 2048, 32, 164 * 1024, 1024),
+    "sm_89": Device("L40S", "cuda", 89, 32, 255, 65_536, 8, 1536, 24, 100 * 1024, 1024),
+    "sm_90": Device("H100", "cuda", 90, 32, 255, 65_536, 8, 2048, 32, 228 * 1024, 1024),
+    "sm_100": Device("B200", "cuda", 100, 32, 255, 65_536, 8, 2048, 32, 228 * 1024, 1024),
+    "gfx942": Device("MI300X", "hip", "gfx942", 64, 512, 4 * 64 * 512, 8, 2048, 32, 64 * 1024, 0),
 }
 
 
@@ -90,7 +92,7 @@ def compiled(launch: Launch, device: Device) -> Code:
         options=options,
     )
     if device.backend == "hip":
-        return _read_amd(result.asm["amdgcn"])
+        return _read_amd(result.asm["amdgcn"], result.metadata.shared)
     return _read_nvidia(result.asm["cubin"], result.metadata.shared)
 
 
@@ -155,12 +157,15 @@ AMD_BITS = {
 }  # fmt: skip
 
 
-def _read_amd(assembly: str) -> Code:
-    """Read what the assembler was given, and its metadata."""
+def _read_amd(assembly: str, shared: int) -> Code:
+    """Read what the assembler was given, and its metadata.
+
+    Shared memory is not in it: Triton has it set aside at the launch.
+    """
     spilled = (int(_found(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
     return Code(
         registers=int(_found(r"\.vgpr_count:\s*(\d+)", assembly)),
-        shared=int(_found(r"\.group_segment_fixed_size:\s*(\d+)", assembly)),
+        shared=shared,
         spills=sum(spilled),
         loads=_amd_widths("load", assembly),
         stores=_amd_widths("store", assembly),

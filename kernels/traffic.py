@@ -3,7 +3,7 @@
 Counted from shapes on tensors without memory, so no GPU is needed and nothing is measured.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kernels import reference
 from kernels.fused_cam import check_rules
+from kernels.reference import EPSILON, working_dtype
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -26,11 +26,13 @@ class Step:
         name: The kernel's, or the operation's.
         reads: Bytes that it takes.
         writes: Bytes that it gives.
+        stage: The rule that it belongs to, or what is done before or after all rules.
     """
 
     name: str
     reads: int
     writes: int
+    stage: str = ""
 
     @property
     def bytes(self) -> int:
@@ -75,7 +77,7 @@ def cam_traffic(
 ) -> Traffic:
     """Count what :func:`kernels.fused_cam` moves on a GPU, and the same maps in plain torch.
 
-    Plain torch is :mod:`kernels.reference`, operation by operation: each reads its tensors once and
+    Plain torch is :func:`plain_maps`, operation by operation: each reads its tensors once and
     writes its result once, and what is only looked at in another shape costs nothing. Whether a
     cache spares some of that depends on the device and is not counted, on either side.
 
@@ -101,10 +103,74 @@ def cam_traffic(
         for _ in range(2)
     )
     with _Counter() as counter:
-        signed, _ = reference.fused_cam(activations, gradients, names)
-        maps = reference.normalise(signed)
+        maps = plain_maps(activations, gradients, names, counter.begin)
     fused, scratch = _fused(activations, gradients, names)
     return Traffic(_bytes(activations), _bytes(maps), fused, scratch, tuple(counter.steps))
+
+
+WIDEN, NORMALISE = "widen to fp32", "normalise"
+"""The stages before and after the rules."""
+
+
+def plain_maps(
+    activations: Tensor,
+    gradients: Tensor,
+    rules: Sequence[str],
+    begin: Callable[[str], None] = lambda _: None,
+) -> Tensor:
+    """The maps as one writes them in torch: each rule by its formula, in as few operations.
+
+    Unlike :mod:`kernels.reference`, which takes more operations for it, this does not see to it
+    that a NaN or an infinity in the layer is found in the map.
+
+    Args:
+        activations: (B, C, h, w); half precision is widened, because sums in it would be coarse.
+        gradients: The same shape and dtype.
+        rules: K names out of ``kernels.RULES``.
+        begin: Told each stage before its first operation.
+
+    Returns:
+        (B, K, h, w) in [0, 1].
+    """
+    begin(WIDEN)
+    dtype = working_dtype(activations)
+    activations, gradients = activations.to(dtype), gradients.to(dtype)
+    signed = []
+    for rule in rules:
+        begin(rule)
+        signed.append(_PLAIN[rule](activations, gradients))
+    begin(NORMALISE)
+    positive = torch.stack(signed, dim=1).relu().flatten(-2)  # (B, K, h·w)
+    low, high = positive.aminmax(dim=-1, keepdim=True)
+    scaled = (positive - low) / (high - low + EPSILON)
+    return scaled.view(*scaled.shape[:2], *activations.shape[2:])
+
+
+def _weighted(weights: Tensor, activations: Tensor) -> Tensor:
+    """Σ_c w_c A_cs, as a product of matrices, which writes no product of each."""
+    signed = torch.bmm(weights.unsqueeze(1), activations.flatten(2))  # (B, 1, h·w)
+    return signed.view(len(signed), *activations.shape[2:])
+
+
+def _xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    total = activations.sum((2, 3)) + EPSILON
+    return _weighted((activations * gradients).sum((2, 3)) / total, activations)
+
+
+def _gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
+    total = activations.sum((2, 3), keepdim=True)
+    terms = gradients.relu() / (2 + gradients * total)
+    return _weighted(terms.sum((2, 3)), activations)
+
+
+_PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gradcam": lambda a, g: _weighted(g.mean((2, 3)), a),
+    "xgradcam": _xgradcam,
+    "gradcam_plus_plus": _gradcam_plus_plus,
+    "layercam": lambda a, g: (g.relu() * a).sum(1),
+    "hirescam": lambda a, g: (g * a).sum(1),
+    "gradcam_elementwise": lambda a, g: (g * a).relu().sum(1),
+}
 
 
 def _fused(activations: Tensor, gradients: Tensor, rules: Sequence[str]) -> tuple[Step | None, int]:
@@ -131,6 +197,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
+        self._stage = ""
+
+    def begin(self, stage: str) -> None:
+        """What follows belongs to another stage."""
+        self._stage = stage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
@@ -139,7 +210,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             reads, writes = sum(map(_bytes, taken)), sum(map(_bytes, given))
             # An operation that only allocates launches nothing.
             if reads + writes and not func.__name__.startswith("empty"):
-                self.steps.append(Step(func._schema.name.split("::")[1].strip("_"), reads, writes))
+                name = func._schema.name.split("::")[1].strip("_")
+                self.steps.append(Step(name, reads, writes, self._stage))
         return found
 
 

@@ -9,10 +9,12 @@ import torch
 
 from pages.ui import choosing, controls
 from pages.ui import performance_clip as clip
-from pages.ui import performance_kernels as kernels_part
 from pages.ui import performance_precision as precision
 from pages.ui import performance_speed as speed
 from pages.ui.choosing import Subject
+from pages.ui.performance_compiler import compile_report
+from pages.ui.performance_recorded import recorded
+from pages.ui.performance_traffic import traffic
 
 PARTS = [
     "Speed", "Batch size", "Methods in one pass", "Precision", "Clip",
@@ -26,8 +28,8 @@ def main() -> None:
     st.title("Performance", anchor=False)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     st.markdown(
-        "How fast explanations are **on this machine**. Every figure is measured when you ask for "
-        "it. "
+        "How fast explanations are **on this machine**. Every speed is measured when you ask for "
+        "it; what comes from elsewhere says so. "
         + (f"It runs on {where}." if where else "There is no GPU here: this is what the CPU gives.")
     )
     subject = choosing.choose_subject()
@@ -105,11 +107,10 @@ def draw(part: str, subject: Subject, size: int) -> str:
             "Path('explained.mp4').write_bytes(found.encoded('MP4'))\n"
         )
     if part == "Memory traffic":
-        return kernels_part.traffic(subject)
+        return traffic(subject)
     if part == "Compiler":
-        return kernels_part.compile_report()
-    kernels_part.recorded()
-    return "from cam.recorded import recordings\n\nprint(recordings())\n"
+        return compile_report()
+    return recorded()
 
 
 main()

@@ -52,7 +52,8 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
     """
     known = list(options)
     for asked in st.query_params.get_all(key):
-        if asked not in known:
+        # Empty where nothing is chosen of several.
+        if asked and asked not in known:
             hint = nearest(asked, known)
             _remember(key, f"The link asks for the {what} {asked!r}, which is not here; {hint}")
     _tell_of_link(key)

@@ -48,7 +48,9 @@ class Job:
         self.error: Exception | None = None
         self.done = threading.Event()
         self.begun: float | None = None
-        self._work = work
+        # Its last moment at nothing done: what comes before, such as imports, tells no speed.
+        self._moving: float | None = None
+        self._work: Work | None = work
         self._lasting = lasting
         self._stopped = threading.Event()
         self._asked: dict[str, float] = {}
@@ -79,9 +81,10 @@ class Job:
     @property
     def seconds_left(self) -> float | None:
         """At the speed so far; None while that says nothing yet."""
-        if self.begun is None or self.share < 0.02:
+        since = self.begun if self._moving is None else self._moving
+        if since is None or self.share < 0.02:
             return None
-        return (time.monotonic() - self.begun) * (1 - self.share) / self.share
+        return (time.monotonic() - since) * (1 - self.share) / self.share
 
     def tell(self, share: float, note: str = "", partial: Any = None) -> bool:
         """How far the work is, from 0 to 1; the answer is whether to go on.
@@ -92,6 +95,8 @@ class Job:
             partial: The result as far as it is known; it is not written to afterwards.
         """
         self.share, self.note = min(max(share, 0.0), 1.0), note
+        if not self.share:
+            self._moving = time.monotonic()
         if partial is not None:
             self.partial = partial
         return self.wanted
@@ -102,10 +107,13 @@ class Job:
         try:
             if not self.wanted:
                 raise cam.Cancelled("nobody waited for it any more")
+            assert self._work is not None
             self.result = self._work(self.tell)
         except Exception as error:  # noqa: BLE001  It is raised where the result is asked for.
             self.error = error
         finally:
+            # It holds what it was made from, such as an uploaded film, and the job is kept.
+            self._work = None
             self.done.set()
 
 
@@ -222,7 +230,8 @@ def _cancelled() -> set[Hashable]:
 
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
-    if job.done.is_set():
+    # Who cancels is let go at once, also while others wait for the job or it waits for its turn.
+    if job.done.is_set() or key in st.session_state["_cancelled_jobs"]:
         st.rerun()
     job.ask(visitor())
     st.progress(job.share, text=told(what, job))

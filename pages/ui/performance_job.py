@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
 
 import cam
+from cam import speed
 from cam.timing import machine
 from pages.ui import controls, jobs
 from pages.ui.steps import small
-
-Report = Callable[[float, Any], bool]
 
 
 @st.cache_resource(show_spinner=False)
@@ -21,40 +21,61 @@ def measuring() -> jobs.Jobs:
 
 
 def measure(
-    key: Hashable, what: str, work: jobs.Work, draw: jobs.Draw, label: str = "Measure"
-) -> Any:
-    """Show what was measured, or a button that starts it; None while there is no result.
+    key: Hashable,
+    what: str,
+    work: jobs.Work,
+    draw: jobs.Draw,
+    label: str = "Measure",
+    more: jobs.Draw | None = None,
+) -> None:
+    """Show what was measured, or a button that starts it.
 
-    The work's result is drawn by ``draw``, as its partial results are.
+    Args:
+        key: Everything that determines the measurement.
+        what: What is being done, as in "Measuring".
+        work: As for :func:`jobs.result`; it returns its result, and a line on what it stands on.
+        draw: Draws the result, and what is known of it while the work goes on.
+        label: Of the button.
+        more: Draws what is only worth drawing once it is done.
     """
     asked: set[Hashable] = st.session_state.setdefault("_measurements", set())
     job = measuring().find(key)
     if key not in asked and (job is None or job.cancelled):
-        st.button(
-            label,
-            type="primary",
-            icon=":material/speed:",
-            on_click=asked.add,
-            args=(key,),
-            key=f"measure-{key}",
-        )
-        return None
+        _start(key, label)
+        return
     try:
         found = jobs.result(key, what, work, measuring(), draw)
     except cam.CamError as error:
         asked.discard(key)
         st.error(controls.sentence(error))
-        return None
+        _start(key, label)
+        return
     if found is None:
-        return None
+        return
     asked.discard(key)
     result, where = found
     draw(result)
+    if more is not None:
+        more(result)
     small(where)
     st.button(
-        "Measure again", on_click=_again, args=(key,), key=f"again-{key}", icon=":material/refresh:"
+        f"{label} again",
+        on_click=_again,
+        args=(key,),
+        key=f"again-{key}",
+        icon=":material/refresh:",
     )
-    return result
+
+
+def _start(key: Hashable, label: str) -> None:
+    st.button(
+        label,
+        type="primary",
+        icon=":material/speed:",
+        on_click=st.session_state["_measurements"].add,
+        args=(key,),
+        key=f"measure-{key}",
+    )
 
 
 def _again(key: Hashable) -> None:
@@ -62,15 +83,21 @@ def _again(key: Hashable) -> None:
     st.session_state["_measurements"].add(key)
 
 
-def timed(work: Callable[[Report], Any], about: str) -> jobs.Work:
+def timed(work: Callable[[speed.Report], Any], about: str) -> jobs.Work:
     """A job of a measuring function, which returns its result and what it stands on."""
 
     def run(tell: jobs.Tell) -> tuple[Any, str]:
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        found = work(
-            lambda share, partial: tell(share, "" if share else "trying each once", partial)
-        )
-        busy = "" if load is None else f" Load of the machine when it began: {load:.1f}."
-        return found, f"{about} {machine()}.{busy}"
+        begun, busy = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", _busy()
+        found = work(lambda share, partial, at: tell(share, at, partial))
+        return found, f"{about} {machine()}. Measured here, {begun}.{busy}"
 
     return run
+
+
+def _busy() -> str:
+    """How much else the machine has to do, and what follows from that."""
+    if not hasattr(os, "getloadavg"):
+        return ""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    told = f" Load when it began: {load:.1f} on {cores} core{'s' * (cores > 1)}"
+    return told + (", so other work slowed all of them." if load > cores else ".")

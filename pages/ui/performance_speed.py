@@ -8,7 +8,7 @@ from cam import speed
 from pages.ui import performance_bars as bars
 from pages.ui.charts import CHOSEN, OTHERS
 from pages.ui.choosing import Subject
-from pages.ui.performance_job import Report, measure, timed
+from pages.ui.performance_job import measure, timed
 from pages.ui.steps import small
 
 ROUNDS = 5
@@ -29,11 +29,11 @@ def batch_of(subject: Subject, size: int) -> tuple[cam.Model, Tensor]:
 def contenders(subject: Subject, size: int) -> None:
     """Images per second of plain inference, this engine and the installed peers."""
     st.markdown(
-        "Images a second on this machine, measured now: plain inference, this engine, and the "
-        "other packages that are installed, on the same model and picture."
+        "Images a second on this machine: plain inference, this engine, and the other packages "
+        "that are installed, in turns, on the same model and picture."
     )
 
-    def work(report: Report) -> speed.Race:
+    def work(report: speed.Report) -> speed.Race:
         model, batch = batch_of(subject, size)
         return speed.race(model, batch, ROUNDS, report=report)
 
@@ -87,9 +87,9 @@ def _name(name: str, maps: int) -> str:
 
 def batch_sizes(subject: Subject) -> None:
     """Throughput over the size of the batch."""
-    st.markdown("Plain inference and Grad-CAM, with more and more pictures at once.")
+    st.markdown("Images a second of plain inference and of Grad-CAM, with more pictures at once.")
 
-    def work(report: Report) -> dict[int, dict[str, speed.Speed]]:
+    def work(report: speed.Report) -> dict[int, dict[str, speed.Speed]]:
         model, batch = batch_of(subject, 1)
         return speed.by_batch_size(model, batch, SIZES, ROUNDS, report=report)
 
@@ -98,7 +98,18 @@ def batch_sizes(subject: Subject) -> None:
 
 
 def draw_sizes(found: dict[int, dict[str, speed.Speed]]) -> None:
-    """Two bars a size."""
+    """The best of them, and two bars a size."""
+    ours = {
+        size: speeds[speed.OURS].images_per_second
+        for size, speeds in found.items()
+        if speed.OURS in speeds
+    }
+    if ours:
+        best = max(ours, key=lambda size: ours[size])
+        figures = [(f"{ours[best]:.1f}", f"images a second at best: Grad-CAM, {best} at once")]
+        if best > 1:
+            figures.append((f"{ours[best] / ours[1]:.1f} ×", "as many as one at a time"))
+        st.html(bars.headline(figures))
     rows = [
         (
             f"{size} at once: {'Grad-CAM' if name == speed.OURS else 'plain inference'}",
@@ -109,14 +120,14 @@ def draw_sizes(found: dict[int, dict[str, speed.Speed]]) -> None:
         for size, speeds in found.items()
         for name, one in speeds.items()
     ]
-    st.html(bars.bars(rows, "Images a second by batch size"))
+    st.html(bars.bars(rows, "Images a second by batch size", together=2))
 
 
 def one_pass(subject: Subject, size: int) -> None:
     """How many methods fit in one pass."""
     st.markdown("Several methods in **one call**, beside the same methods in calls of their own.")
 
-    def work(report: Report) -> speed.Together:
+    def work(report: speed.Report) -> speed.Together:
         model, batch = batch_of(subject, size)
         return speed.together(model, batch, rounds=ROUNDS, report=report)
 
@@ -135,6 +146,17 @@ def draw_together(found: speed.Together) -> None:
             rows.append((f"{what}, one by one", single, f"{1000 * single:.0f} ms", OTHERS))
             last = (count, single / timing.median)
     if last:
-        st.html(bars.headline([(f"{last[1]:.1f} ×", f"as fast: {last[0]} methods in one call")]))
-    st.html(bars.bars(rows, "Milliseconds by number of methods"))
-    small(f"In this order: {', '.join(found.singles)}. The last one also needs the pixels' pass.")
+        count, times = last
+        calls = found.joint[count].median / found.joint[1].median
+        st.html(
+            bars.headline(
+                [
+                    (f"{times:.1f} ×", f"as fast as one by one: {count} methods in one call"),
+                    (f"{calls:.1f} ×", f"the time of one method, for {count} of them"),
+                ]
+            )
+        )
+    st.html(bars.bars(rows, "Milliseconds by number of methods", together=2))
+    if found.singles:
+        titles = [cam.methods()[name].title for name in speed.EVERY_GRADIENT_METHOD]
+        small(f"In this order: {' · '.join(titles)}, which goes back to the pixels.")

@@ -25,7 +25,13 @@ def test_what_a_file_says_and_does_not_say(tmp_path):
     assert found["fidelity-cpu"].device == "CPU, torch 2" and found["fidelity-cpu"].date is None
     assert found["methods-cpu"].date == "24 November 2026"
     assert found["methods-cpu"].device == "CPU, torch 2.1"
-    assert found["broken"].device is None and found["broken"].command is None
+    assert gpu.title == "Kernels, rivals and goals on NVIDIA X"
+    assert found["methods-cpu"].title.startswith("What methods cost") and gpu.name == "nvidia-x"
+    assert (
+        found["broken"].title == "broken"
+        and found["broken"].device is None
+        and found["broken"].command is None
+    )
 
 
 def test_no_folder_no_results(tmp_path):

@@ -29,7 +29,9 @@ def batch():
 def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, batch):
     before = copy.deepcopy(small.module.state_dict())
     partial = []
-    found = speed.race(small, batch, 2, 1, report=lambda _, race: partial.append(race))
+    found = speed.race(
+        small, batch, 2, 1, report=lambda _share, race, at: partial.append((race, at))
+    )
     assert set(found.speeds) == {speed.INFERENCE, speed.OURS, *peers.installed()} - set(
         found.refused
     )
@@ -39,7 +41,13 @@ def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, bat
         assert len(one.timing.seconds) == 2 and one.images == 2
         assert one.images_per_second == pytest.approx(2 / one.timing.median)
     assert found.every[speed.OURS].maps == 7
-    assert any(0 < len(race.speeds) < len(found.speeds) for race in partial), "it grows"
+    assert any(0 < len(race.speeds) < len(found.speeds) for race, _ in partial), "it grows"
+    told = list(dict.fromkeys(at for _, at in partial))
+    here = peers.installed()
+    assert told == [
+        *(f"importing {one}" for one in here), *(f"trying {one} once" for one in here),
+        "warming up", "round 1 of 2", "round 2 of 2",
+    ]  # fmt: skip
     assert all(parameter.grad is None for parameter in small.module.parameters())
     assert all(
         torch.equal(value, before[name]) for name, value in small.module.state_dict().items()
@@ -62,7 +70,7 @@ def test_the_peers_explain_the_same_class_at_the_same_layer(small, batch):
 def test_a_peer_that_fails_is_told_and_left_out(small, batch, monkeypatch):
     def failing(*_):
         def call():
-            raise RuntimeError("no such shape\nat all")
+            raise RuntimeError("no such shape.\nat all")
 
         return {"captum": call}
 
@@ -75,7 +83,7 @@ def test_a_peer_that_fails_is_told_and_left_out(small, batch, monkeypatch):
 
 def test_cancelled(small, batch):
     with pytest.raises(cam.Cancelled):
-        speed.by_batch_size(small, batch[:1], (1, 2), 3, report=lambda share, _: share < 0.5)
+        speed.by_batch_size(small, batch[:1], (1, 2), 3, report=lambda share, *_: share < 0.5)
 
 
 def test_sizes(small, batch):
@@ -109,6 +117,8 @@ def test_precisions_beside_fp32(small, batch):
     exact, short = found
     assert (exact.precision, exact.spearman, exact.overlap) == ("fp32", pytest.approx(1), 1)
     assert short.precision == "bf16" and not torch.equal(short.heatmap, exact.heatmap)
+    [alone] = speed.by_precision(small, batch, ("gradcam",), (), rounds=1)
+    assert alone.precision == "fp32"
     plain = cam.attribute(small, batch, "gradcam", precision="fp32")["gradcam"].heatmap
     assert torch.allclose(exact.heatmap, plain, atol=1e-5)
 

@@ -94,6 +94,8 @@ def test_compiles_for_ada_blackwell_and_amd():
     # percentile of a picture. They stay in the first cache.
     spilled = [entry for entry in found if entry["spills"]]
     assert all(entry["target"] == "sm_100" and entry["spills"] <= 5 for entry in spilled), spilled
+    # Warps, and AMD's waves, have no other place to meet.
+    assert all(entry["shared"] for entry in found if entry["kernel"] in CAMS)
 
 
 @pytest.mark.parametrize(

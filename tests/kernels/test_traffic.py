@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kernels import RULES
-from kernels.traffic import cam_traffic
+from kernels import RULES, reference
+from kernels.traffic import NORMALISE, WIDEN, cam_traffic, plain_maps
 
 pytest.importorskip("triton")
 
@@ -15,9 +15,11 @@ def test_gradcam_in_plain_torch_by_hand():
     layer = 4 * images * channels * pixels
     weights, maps = 4 * images * channels, 4 * images * pixels
     assert (found.layer, found.maps, found.floor) == (layer, maps, 2 * layer + maps)
-    mean, product = found.plain[:2]
+    mean, product, stack, relu, _, _, _, _, _ = found.plain
     assert (mean.name, mean.reads, mean.writes) == ("mean", layer, weights)
     assert (product.name, product.reads, product.writes) == ("bmm", layer + weights, maps)
+    assert {one.stage for one in (mean, product)} == {"gradcam"} and stack.stage == NORMALISE
+    assert (relu.name, relu.reads, relu.writes) == ("relu", maps, maps)
     assert found.plain_bytes == sum(one.reads + one.writes for one in found.plain)
 
 
@@ -26,6 +28,16 @@ def test_half_precision_is_widened_first_and_costs_as_much():
     assert found.layer == 2 * 2 * 8 * 9
     for step in found.plain[:2]:
         assert (step.name, step.reads, step.writes) == ("to_copy", found.layer, 2 * found.layer)
+        assert step.stage == WIDEN
+
+
+def test_what_is_counted_gives_the_maps():
+    generator = torch.Generator().manual_seed(0)
+    activations = torch.rand(2, 5, 4, 3, generator=generator)
+    gradients = torch.randn(2, 5, 4, 3, generator=generator)
+    signed, _ = reference.fused_cam(activations.double(), gradients.double(), RULES)
+    maps = plain_maps(activations, gradients, RULES)
+    assert torch.allclose(maps.double(), reference.normalise(signed), atol=1e-5)
 
 
 @pytest.mark.parametrize("rules", [RULES[:1], RULES], ids=["one", "all"])

@@ -1,7 +1,10 @@
 """Work in the background: shared, cancelled by the last who leaves, given up when nobody looks."""
 
+import gc
 import threading
 import time
+import weakref
+from types import SimpleNamespace
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -92,6 +95,29 @@ def test_time_left_and_what_is_told(pool):
     job.tell(0.25, "image 5 of 20")
     assert job.seconds_left == pytest.approx(30, rel=0.01)
     assert jobs.told("Score-CAM", job) == "Score-CAM: 25% · image 5 of 20 · 30 s left"
+
+
+def test_what_comes_before_the_work_tells_no_speed(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    job = jobs.Job(lambda _tell: None, lasting=False)
+    job.begun = 0.0
+    now[0] = 100.0
+    job.tell(0, "importing")
+    assert job.seconds_left is None
+    now[0] = 110.0
+    job.tell(0.5)
+    assert job.seconds_left == 10
+
+
+def test_a_finished_job_lets_go_of_what_it_was_made_from(pool):
+    film = Steps()
+    film.go.set()
+    kept = weakref.ref(film)
+    assert pool.ask("a", film, "one").done.wait(10)
+    del film
+    gc.collect()
+    assert kept() is None and pool.find("a").result == "result 1"
 
 
 def script():

@@ -9,8 +9,10 @@ import cam
 import kernels
 from cam import speed
 from cam.timing import Timing
+from kernels.inspect import Entry
+from kernels.inspect_examples import PLANS
 from kernels.traffic import cam_traffic
-from pages.ui import performance_bars, performance_job
+from pages.ui import performance_bars, performance_compiler, performance_job
 
 DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 PARTS = [
@@ -65,7 +67,7 @@ def test_measured_on_request_with_what_it_stands_on(monkeypatch):
 
     def race(_model, batch, rounds, report):
         asked.append((len(batch), rounds))
-        report(0.5, speed.Race({}, {}))
+        report(0.5, speed.Race({}, {}), "round 1 of 5")
         half, quarter = Timing((0.5,)), Timing((0.25,))
         return speed.Race(
             {
@@ -102,7 +104,44 @@ def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
     app = page(part="Methods in one pass")
     app = next(one for one in app.button if one.label == "Measure").click().run()
     assert app.error[0].value == "The batch is odd."
-    assert "Measure" in {one.label for one in app.run().button}
+    assert "Measure" in {one.label for one in app.button}
+
+
+def entry(kernel: str, **figures) -> Entry:
+    usual = {
+        "case": "7×7", "dtype": "float32", "layout": "contiguous", "threads": 256, "spills": 0,
+        "registers": 64, "shared": 4096, "loads": {"128": 2, "32": 7}, "stores": {"32": 1},
+        "occupancy": 0.5, "megabytes": 1.0, "floor": 1.0,
+    }  # fmt: skip
+    return Entry(kernel=kernel, target="sm_90", **usual | figures)
+
+
+def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
+    first, second, *_ = performance_compiler.TITLES
+
+    def stream(targets):
+        assert targets == ["sm_90"]
+        yield entry(first, registers=32, occupancy=1.0)
+        yield entry(second, spills=3, loads={"32": 7}, shared=0)
+        yield entry(first)
+
+    monkeypatch.setattr(performance_compiler, "stream", stream)
+    app = page(part="Compiler")
+    app = next(one for one in app.button if one.label == "Compile").click().run()
+    assert not app.exception
+    whole, cards = app.get("html")[-2:]
+    for figure in (">3<", ">spills in 3 launches<", ">2 of 3<", ">50–100 %<"):
+        assert figure in whole.proto.body, figure
+    one, other = cards.proto.body.split("</section>")[:2]
+    for told in (">none ✓<", ">in 2 of 2 ✓<", ">32–64 of 255<", ">up to 4 KiB of 228 KiB<"):
+        assert told in one, told
+    for told in (">3 ⚠<", ">in 0 of 1<", ">64 of 255<", ">none<", ">50 %<"):
+        assert told in other, told
+    assert "Compiled on this server for H100 (sm_90)" in words(app)
+
+
+def test_every_kernel_has_a_title():
+    assert set(performance_compiler.TITLES) == set(PLANS)
 
 
 def test_traffic_is_that_of_the_layers_shape(bundled):
@@ -113,13 +152,16 @@ def test_traffic_is_that_of_the_layers_shape(bundled):
     found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
     assert performance_bars.size(found.plain_bytes) in html(app)
     assert f">{found.plain_bytes / found.fused.bytes:.1f} ×<" in html(app)
-    assert "Counted from shapes, not measured" in words(app)
+    assert "Counted from shapes, **not measured**" in words(app)
 
 
 def test_recorded_results_say_where_they_are_from():
     told = words(page(part="Recorded results"))
-    assert "**methods-cpu** · device: CPU, 2 threads" in told
-    assert "measured: 2026-11-24" in told and "`make benchmark`" in told
+    assert "**What methods cost, beside a plain forward and other packages**" in told
+    assert (
+        "Device: CPU, 2 threads, x86_64, torch 2.14.1+cu130, Python 3.11.7  \nMeasured: 2026-11-24"
+        "  \nWritten by: `make benchmark`, as `methods-cpu`"
+    ) in told
 
 
 def test_sizes_as_people_say_them():

@@ -1,0 +1,42 @@
+"""Figures that were measured on other machines, each with where it is from."""
+
+import re
+
+import streamlit as st
+
+from cam.recorded import Recording, recordings
+from pages.ui import controls
+from pages.ui.steps import small
+
+
+def recorded() -> str:
+    """One box a recording; the Python behind it."""
+    found = recordings()
+    st.markdown(
+        "Measured before, by the commands of `benchmarks/`, on the machine that each names."
+    )
+    gpus = [one for one in found if one.device and "CPU" not in one.device]
+    if not gpus:
+        small("No result of a GPU has been recorded yet: `make gpu-check` on one writes it.")
+    if not found:
+        st.info("There are no recorded results beside this installation.")
+    for one in found:
+        _draw(one)
+    return "from cam.recorded import recordings\n\nprint(recordings())\n"
+
+
+def _draw(one: Recording) -> None:
+    with st.container(border=True, key=f"recording-{one.name}"):
+        st.markdown(f"**{one.title}**")
+        command = f"`{one.command}`" if one.command else "the file does not say"
+        small(
+            f"Device: {one.device or 'the file does not say'}  \nMeasured: "
+            f"{one.date or 'the file does not say when'}  \nWritten by: {command}, as "
+            f"`{one.name}`"
+        )
+        if one.text:
+            box = controls.lazy_box("Look at it", ":material/table:", f"recorded-{one.name}")
+            if box:
+                with box:
+                    # Its headings stand below the page's own.
+                    st.markdown(re.sub(r"^#", "####", one.text, flags=re.MULTILINE))
