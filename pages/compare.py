@@ -67,7 +67,7 @@ def main() -> None:
             several = len({(case.model, case.trained) for case in cases}) > 1
             call = code.replace("{likeness!r}", repr(likeness))
             call = call.replace("{over_one_part}", OVER_ONE_PART if several else "")
-            st.code(as_python(cases, picture, call), language="python")
+            st.code(as_python(cases, picture, call), language="python", wrap_lines=True)
 
 
 main()

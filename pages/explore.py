@@ -109,6 +109,8 @@ def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribu
     with columns[0]:
         st.markdown("**What the model sees**")
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
+        for note in picture.photo.notes:
+            steps.small(f"Your picture: {note}.")
     files = {}
     for column, (asked, attribution) in zip(columns[1:cells], found.items(), strict=True):
         info = asked.info
@@ -133,7 +135,7 @@ def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribu
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
             code = controls.as_python(choices, picture, subject.order[0], display)
-            st.code(code, language="python")
+            st.code(code, language="python", wrap_lines=True)
 
 
 def show_legends(display: Display, found: dict[Asked, cam.Attribution]) -> None:
@@ -202,7 +204,7 @@ def show_predictions(subject: Subject, explained: int) -> None:
 
 
 def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
-    """How the maps were made, and what was done to the picture."""
+    """How the maps were made."""
     st.subheader("How it was made", anchor=False)
     first = next(iter(found.values()))
     kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
@@ -220,7 +222,6 @@ def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
         height, width = one.raw.shape[1:]
         layers = ", ".join(f"`{layer}`" for layer in one.layers)
         lines.append(f"Layer {layers}, {height} × {width} positions")
-    lines += [f"Your picture: {note}" for note in subject.picture.photo.notes]
     st.markdown("\n".join(f"- {line}" for line in lines))
     st.download_button(
         "Record",

@@ -59,29 +59,26 @@ def _methods(subject: Subject) -> list[Case]:
 
 def _layers(subject: Subject) -> list[Case]:
     method = _one_method(with_layers=True)
-    grids = {layer.name: layer.shape[1:] for layer in subject.model.feature_layers}
-    controls.check_link("layers", "layer", grids)
+    # As they stand in the address too.
+    titles = {
+        layer.name: f"{layer.name} ({layer.shape[1]} × {layer.shape[2]})"
+        for layer in subject.model.feature_layers
+    }
+    controls.check_link("layers", "layer", titles.values())
     layers = st.multiselect(
         "Layers",
-        list(grids),
+        list(titles),
         placeholder="Some, through the depth",
         max_selections=MOST,
-        format_func=lambda name: f"{name} ({grids[name][0]} × {grids[name][1]})",
+        format_func=titles.__getitem__,
         key="layers",
         bind="query-params",
         help="In the order in which they run.",
     )
     target = _one_target(subject)
     return [
-        Case(
-            f"{name} ({grids[name][0]} × {grids[name][1]})",
-            subject.name,
-            subject.trained,
-            method,
-            target,
-            name,
-        )
-        for name in sorted(layers or through_the_depth(subject.model), key=list(grids).index)
+        Case(titles[name], subject.name, subject.trained, method, target, name)
+        for name in sorted(layers or through_the_depth(subject.model), key=list(titles).index)
     ]
 
 

@@ -1,5 +1,6 @@
 """Small pieces of the pages: options, callbacks, wording."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,8 +23,6 @@ SAMPLE_TITLES = {
     "rocket": "Rocket",
     "motorcycle_left": "Motorcycle",
 }
-UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
-UPLOAD_MB = 20
 # Those whose lightness rises steadily come first: they are read right with any colour vision.
 COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
 
@@ -32,6 +31,11 @@ def sentence(message: cam.CamError | str) -> str:
     """An error's message, or a note, with a capital and a full stop."""
     text = str(message)
     return text[0].upper() + text[1:].rstrip(".") + "."
+
+
+def plain(name: str) -> str:
+    """A stranger's name, without the marks of Markdown."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:])", r"\\\1", name)
 
 
 def stem(picture: Picture) -> str:
@@ -170,9 +174,17 @@ def description(info: cam.MethodInfo) -> str:
     return f"{info.description} The colours end at its {info.percentile:g}th percentile."
 
 
-def lazy_box(label: str, icon: str, key: str) -> DeltaGenerator | None:
-    """An expander whose content is made only while it is open; None while it is not."""
-    box = st.expander(label, icon=icon, key=key, on_change="rerun")
+def lazy_box(label: str, icon: str, key: str, bound: bool = True) -> DeltaGenerator | None:
+    """An expander whose content is made only while it is open; None while it is not.
+
+    Args:
+        label: What stands on it.
+        icon: Before the label.
+        key: The widget's.
+        bound: Whether a link opens it too.
+    """
+    bind = "query-params" if bound else None
+    box = st.expander(label, icon=icon, key=key, on_change="rerun", bind=bind)
     return box if box.open else None
 
 
