@@ -48,6 +48,7 @@ def inspector(
     percentile: float,
     box: Box | None = None,
     signed: bool = False,
+    tall: int = 420,
 ) -> go.Figure:
     """The picture under its heatmap, with the value at the pointer; a box can be drawn over it.
 
@@ -59,6 +60,7 @@ def inspector(
         percentile: Where the colours end, as for :func:`cam.overlay`.
         box: First and last column and row of a box that is drawn already.
         signed: Whether the heatmap has two signs.
+        tall: Height of the figure on the page, in pixels.
     """
     height, width = heatmap.shape
     table = colormap_table(colormap).tolist()
@@ -101,7 +103,7 @@ def inspector(
         )
     figure.update_layout(
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        height=420,
+        height=tall,
         dragmode="select",
         selectdirection="any",
     )

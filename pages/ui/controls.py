@@ -52,7 +52,10 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
     for asked in st.query_params.get_all(key):
         if asked not in known:
             hint = nearest(asked, known)
-            st.warning(f"The link asks for the {what} {asked!r}, which is not here; {hint}")
+            # As code: whoever wrote the link puts no marks and no links into the page.
+            told = asked[:60].replace("`", "'") + "…" * (len(asked) > 60)
+            sentence = f"The link asks for the {what} `{told}`, which is not here; {hint}"
+            st.warning(sentence if sentence.endswith("?") else f"{sentence}.")
 
 
 def forget_target() -> None:

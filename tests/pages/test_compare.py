@@ -211,8 +211,8 @@ def test_a_flat_map_shows_a_dash_and_no_nan():
 def test_links_that_ask_for_what_is_not_here():
     app = page(compare="Method", measure="Agrement")
     told = [one.value for one in app.warning]
-    assert "the comparison 'Method', which is not here; did you mean 'Methods'" in told[0]
-    assert "the measurement 'Agrement'" in told[1] and "'Agreement'" in told[1]
+    assert "the comparison `Method`, which is not here; did you mean 'Methods'" in told[0]
+    assert "the measurement `Agrement`" in told[1] and "'Agreement'" in told[1]
     assert app.subheader[0].value == "Agreement"
 
 

@@ -187,7 +187,7 @@ def test_states_are_told(copied, folder):
     app = page(run="made")
     assert "damaged" in rows(app) and "finished" in rows(app) and "it goes on" in rows(app)
     assert any("is damaged or of no run" in one for one in errors(app))
-    assert "asks for the run 'nobody', which is not here" in text(page(run="nobody"))
+    assert "asks for the run `nobody`, which is not here" in text(page(run="nobody"))
 
 
 # Starting, cancelling, going on

@@ -106,14 +106,14 @@ def test_the_code_of_an_untrained_model_draws_the_same_weights():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("model", "torchvision/resnet5", "the model 'torchvision/resnet5', which is not here; did"),
-        ("sample", "Dog", "the sample photo 'Dog', which is not here; known: Cat, Coffee"),
-        ("target", "tigre", "the class 'tigre', which is not here; did you mean 'tiger'"),
-        ("layer", "block.4", "the layer 'block.4', which is not here; did you mean 'blocks.4'"),
+        ("model", "torchvision/resnet5", "the model `torchvision/resnet5`, which is not here; did"),
+        ("sample", "Dog", "the sample photo `Dog`, which is not here; known: Cat, Coffee"),
+        ("target", "tigre", "the class `tigre`, which is not here; did you mean 'tiger'"),
+        ("layer", "block.4", "the layer `block.4`, which is not here; did you mean 'blocks.4'"),
         (
             "methods",
             "Grad-CAN",
-            "the method 'Grad-CAN', which is not here; did you mean 'Grad-CAM'",
+            "the method `Grad-CAN`, which is not here; did you mean 'Grad-CAM'",
         ),
     ],
 )
