@@ -156,7 +156,9 @@ def look_closer(
             depth.look_through(subject, choices, seen, display)
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
-            code = controls.as_python(choices, picture, subject.order[0], display)
+            # Of what is shown: a method that does not run here would end the copied call.
+            shown = replace(choices, methods=tuple(found))
+            code = controls.as_python(shown, picture, subject.order[0], display)
             st.code(code, language="python", wrap_lines=True)
 
 

@@ -236,12 +236,10 @@ _CHOOSERS: dict[str, Callable[[Subject], list[Case]]] = {
 def as_python(cases: list[Case], picture: Picture, call: str) -> str:
     """The library calls behind the page, ready to run: the maps, and then what is measured."""
     models = list(dict.fromkeys((case.model, case.trained) for case in cases))
-    load = controls.model_and_photo(*models[0], picture)
-    several = len(models) > 1
-    lines = [load]
-    if several:
-        lines.append(controls.loading(*models[1], "other"))
-    lines.append("cases = {  # model, method, class, layer\n")
+    lines = [
+        controls.model_and_photo(*models[0], picture, *models[1:]),
+        "cases = {  # model, method, class, layer\n",
+    ]
     for case in cases:
         model = "other" if models.index((case.model, case.trained)) else "model"
         lines.append(

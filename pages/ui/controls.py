@@ -234,19 +234,23 @@ def as_python(choices: Choices, picture: Picture, top: int, display: Display) ->
     )
 
 
-def model_and_photo(model: str, trained: Weights, picture: Picture) -> str:
-    """The lines of Python that load both."""
+def model_and_photo(
+    model: str, trained: Weights, picture: Picture, other: tuple[str, Weights] | None = None
+) -> str:
+    """The lines of Python that load both, and a second model where there is one."""
     source = picture.photo.name
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
     image = picture.code or image
-    start = "\n" if trained else ""
-    return f"import cam\n{start}{loading(model, trained)}photo = {image}\n"
+    lines = _loading("model", model, trained)
+    lines += "" if other is None else _loading("other", *other)
+    imports = "import cam\n"
+    imports += "import torch\n" if "torch.manual_seed" in lines else ""
+    return f"{imports}\n{lines}photo = {image}\n"
 
 
-def loading(model: str, trained: Weights, variable: str = "model") -> str:
-    """The lines of Python that load a model."""
-    seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
+def _loading(variable: str, model: str, trained: Weights) -> str:
+    seed = "" if trained else f"torch.manual_seed({SEED})\n"
     weights = "" if trained else ", weights=None"
     if isinstance(trained, str):
         weights = f", weights={trained!r}"

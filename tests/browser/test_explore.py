@@ -165,14 +165,14 @@ def test_upload_and_download(page, site):
     expect(map_of(page, "Grad-CAM", "moped")).to_be_visible()
 
     with page.expect_download() as picture:
-        download(page, "Picture").click()
+        download(page, "PNG").click()
     assert picture.value.suggested_filename == "my bike.gradcam.png"
     with Image.open(picture.value.path()) as saved:
         saved.load()
         assert saved.format == "PNG" and min(saved.size) >= 224
 
     with page.expect_download() as arrays:
-        download(page, "Arrays").click()
+        download(page, "NPZ").click()
     assert arrays.value.suggested_filename == "my bike.gradcam.npz"
     with np.load(arrays.value.path()) as saved:
         assert saved["heatmap"].shape == (224, 224) and saved["raw"].shape == (7, 7)

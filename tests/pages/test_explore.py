@@ -125,6 +125,14 @@ def test_a_link_that_asks_for_what_is_not_here(key, value, says):
     assert headings(app)[1].startswith("**Grad-CAM** for ")
 
 
+def test_whoever_writes_a_link_writes_no_links_into_the_page():
+    app = page(target="`[Log in](https://evil.example) ``" + 900 * "a")
+    [sentence] = [warning.value for warning in app.warning]
+    told = sentence.split("`")
+    assert len(told) == 3 and told[1].startswith("'[Log in](https://evil.example) ''aaa")
+    assert len(told[1]) == 61
+
+
 def test_a_link_with_several_methods():
     app = AppTest.from_file(DASHBOARD, default_timeout=120)
     app.query_params["methods"] = ["Grad-CAM", "Saliency map"]
@@ -226,7 +234,7 @@ NOTED = {
 @pytest.mark.parametrize(("name", "content", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(name, content, says):
     app = page(sample="Cat")
-    app = shown(app.file_uploader(key="upload").upload(name, content).run())
+    app = shown(app.file_uploader(key="upload_0").upload(name, content).run())
     [sentence] = sentences(app)
     assert says.lower() in sentence.lower() and sentence.endswith(".")
     assert headings(app) == []
@@ -235,7 +243,7 @@ def test_what_is_refused(name, content, says):
 @pytest.mark.parametrize(("content", "says"), NOTED.values(), ids=NOTED)
 def test_what_is_changed_is_told(content, says):
     app = page(sample="Cat")
-    app = shown(app.file_uploader(key="upload").upload("cat.png", content).run())
+    app = shown(app.file_uploader(key="upload_0").upload("cat.png", content).run())
     assert not app.error
     assert len(headings(app)) == 3
     [facts] = [one.value for one in app.markdown if "Your picture: " in one.value]

@@ -103,14 +103,17 @@ def test_a_parameter_that_makes_no_sense_is_told_and_the_rest_is_shown():
     link = {"sample": "Cat", "methods": "Grad-CAM", "more": "RISE (perturbation)"}
     app = finished(page(**link, **{"rise.probability": "7"}))
     [sentence] = sentences(app)
-    assert "probability" in sentence
+    assert sentence.startswith("RISE: ") and "probability" in sentence
     assert headings(app)[1:] == ["**Grad-CAM** for Egyptian cat"]
 
 
 def test_attention_of_a_network_without_any_is_told():
-    app = finished(page(sample="Cat", more="Attention rollout (attention)"))
-    assert len(sentences(app)) == 1 and "attention" in sentences(app)[0]
+    app = finished(page(sample="Cat", more="Attention rollout (attention)", code="true"))
+    [sentence] = sentences(app)
+    assert sentence.startswith("Attention rollout: EfficientNet has no self-attention")
     assert len(headings(app)) == 3
+    # The call that copies is of what is shown: with the other it would end in the same sentence.
+    assert "methods=['gradcam', 'saliency']" in app.code[0].value
 
 
 def test_slow_work_can_be_cancelled_and_the_page_stays(subject):
@@ -168,9 +171,15 @@ def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
         assert shares[asked] == pytest.approx(inside, rel=1e-5)
 
 
-def test_a_box_of_a_link_is_read_off():
-    app = page(sample="Cat", methods="Grad-CAM", box_columns=["0", "111"])
-    assert not app.exception
+def test_a_box_of_a_link_is_read_off(subject):
+    app = page(sample="Cat", methods="Grad-CAM", inspect="true", box_columns=["0", "111"])
+    heatmap = explained(subject, Asked("gradcam"))[Asked("gradcam")].heatmap[0]
+    share = float(heatmap[:, :112].sum() / heatmap.sum())
+    assert any(f"**{share:.0%}** of the evidence" in one.value for one in app.markdown)
+    [clear] = [button for button in app.button if button.label == "Clear the box"]
+    app = shown(clear.click().run())
+    assert app.slider(key="box_columns").value == (0, 223)
+    assert not any("of the evidence is in this box" in one.value for one in app.markdown)
 
 
 def test_a_drawn_box_moves_the_sliders(monkeypatch):
