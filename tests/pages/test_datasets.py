@@ -352,8 +352,14 @@ def test_a_picture_of_a_run_is_explained_in_explore(copied):
     names: dict = {}
     exec(f"import cam\nfound = {picture.code}", names)
     assert np.array_equal(np.asarray(names["found"]), np.asarray(truth))
+    # It goes along to another page, whose address the browser begins anew.
+    app.query_params.clear()
+    app.switch_page("pages/anatomy.py")
+    app.run()
+    assert not app.exception and "Image 5 of the run **made**" in text(app)
+    assert app.query_params["of_run"] == "made"
     app = click(app, "Choose another picture")
-    assert "**Grad-CAM** for Egyptian cat" in text(app)
+    assert "Image 5" not in text(app) and not app.error
 
 
 @pytest.mark.parametrize(
