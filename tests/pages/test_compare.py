@@ -235,7 +235,8 @@ def test_the_code_is_the_call(compare, measure, capsys):
     # It sees more of the photo than the bundled one, so that their maps must be cut first.
     second = {"second": "torchvision/efficientnet_b1", "second_untrained": "true"}
     chosen = {
-        "Methods": {"compared": PAIR},
+        # Rollout does not run here, so the call that copies is without it.
+        "Methods": {"compared": [*PAIR, "Attention rollout"]},
         "Layers": {"layers": ["blocks.3 (14 × 14)", "bn2 (7 × 7)"]},
         "Classes": {"classes": ["tabby", "lynx"]},
         "Two models": second | {"compared": ["Grad-CAM"]},
