@@ -111,9 +111,9 @@ def show_maps(
 ) -> None:
     """The photo, and each method's heatmap over it."""
     picture, model = subject.picture, subject.model
-    label = controls.plain(model.label(explained(subject, choices)))
+    label = model.label(explained(subject, choices))
     if choices.against is not None:
-        label = f"{label}, not {controls.plain(model.label(choices.against))}"
+        label = f"{label}, not {model.label(choices.against)}"
     seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
     # As many rows as it takes: side by side, nine maps would be stamps.
     cells = 1 + len(found)
@@ -132,7 +132,7 @@ def show_maps(
         files[f"{info.name}.png"] = content
         with column:
             controls.show_png(content, f"{info.title} heatmap for {label}")
-            st.markdown(f"**{info.title}** for {label}")
+            st.markdown(f"**{info.title}** for {controls.plain(label)}")
             steps.small(controls.description(info))
             steps.small(cost(attribution))
             for _, note in attribution.notes():

@@ -51,6 +51,7 @@ def show_values(
                     asked.info.percentile,
                     box,
                     signed,
+                    display.threshold,
                     HEIGHTS.get(len(maps), HEIGHT),
                 ),
                 key=key,
