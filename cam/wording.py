@@ -25,5 +25,5 @@ def value_of(text: str) -> Any:
     """What was typed: what Python would read as a number, a tuple or None is one, else the text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text

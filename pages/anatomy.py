@@ -54,7 +54,9 @@ def main() -> None:
             shake(view, name, trained, picture)
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
-            st.code(as_python(name, trained, target, layer, picture), language="python")
+            st.code(
+                as_python(name, trained, target, layer, picture), language="python", wrap_lines=True
+            )
 
 
 @st.fragment

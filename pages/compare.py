@@ -64,10 +64,12 @@ def main() -> None:
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
             likeness = st.session_state.get("likeness") or "spearman"
-            several = len({(case.model, case.trained) for case in cases}) > 1
+            # Of what is shown: a method that does not run here would end the copied call.
+            ran = [one.case for one in shown] or cases
+            several = len({(case.model, case.trained) for case in ran}) > 1
             call = code.replace("{likeness!r}", repr(likeness))
             call = call.replace("{over_one_part}", OVER_ONE_PART if several else "")
-            st.code(as_python(cases, picture, call), language="python")
+            st.code(as_python(ran, picture, call), language="python", wrap_lines=True)
 
 
 main()

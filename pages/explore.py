@@ -50,15 +50,7 @@ def main() -> None:
         st.info("Choose at least one method in the sidebar.")
         return
     choices = Choices(subject.name, subject.trained, tuple(asked), target, layer, against)
-    found = explain(choices, subject)
-    if found:
-        show_maps(subject, choices, found)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        show_predictions(subject, subject.order[0] if target is None else target)
-    if found:
-        with right:
-            show_facts(subject, found)
+    show(subject, choices, explain(choices, subject))
 
 
 def explain(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
@@ -77,8 +69,9 @@ def at_once(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
             choices, subject.order[0], subject.picture.digest, subject.picture
         ).maps
     except cam.CamError as error:
-        st.error(controls.sentence(error))
         in_the_way = _troubled(error, choices.methods)
+        names = ", ".join(asked.info.title for asked in in_the_way)
+        st.error(f"{names}: {controls.sentence(error)}")
         rest = tuple(asked for asked in choices.methods if asked not in in_the_way)
         return at_once(replace(choices, methods=rest), subject) if rest else {}
     return dict(zip(choices.methods, maps.values(), strict=True))
@@ -94,11 +87,31 @@ def _troubled(error: cam.CamError, asked: tuple[Asked, ...]) -> list[Asked]:
 
 
 @st.fragment
-def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution]) -> None:
-    """The photo and each method's heatmap over it; opacity and colours redraw this part alone."""
-    display = controls.choose_display()
+def show(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution]) -> None:
+    """Maps, predictions, and what looks closer; opacity and colours redraw this part alone."""
+    maps, facts, boxes = (st.container() for _ in range(3))
+    # First what is quick: a click on a class ends this and begins the page anew.
+    with facts:
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            show_predictions(subject, choices)
+        if found:
+            with right:
+                show_facts(subject, found)
+    if found:
+        with maps:
+            display = controls.choose_display()
+            show_maps(subject, choices, found, display)
+        with boxes:
+            look_closer(subject, choices, found, display)
+
+
+def show_maps(
+    subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution], display: Display
+) -> None:
+    """The photo, and each method's heatmap over it."""
     picture, model = subject.picture, subject.model
-    label = model.label(subject.order[0] if choices.target is None else choices.target)
+    label = model.label(explained(subject, choices))
     if choices.against is not None:
         label = f"{label}, not {model.label(choices.against)}"
     seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
@@ -106,17 +119,20 @@ def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribu
     cells = 1 + len(found)
     rows = -(-cells // MAPS_A_ROW)
     columns = [column for _ in range(rows) for column in st.columns(min(cells, MAPS_A_ROW))]
+    # The titles stand below, so that the pictures of a row begin at one height.
     with columns[0]:
-        st.markdown("**What the model sees**")
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
+        st.markdown("**What the model sees**")
+        for note in picture.photo.notes:
+            steps.small(f"Your picture: {note}.")
     files = {}
     for column, (asked, attribution) in zip(columns[1:cells], found.items(), strict=True):
         info = asked.info
         content = png_bytes(display.over(seen, attribution))
         files[f"{info.name}.png"] = content
         with column:
-            st.markdown(f"**{info.title}** for {label}")
             controls.show_png(content, f"{info.title} heatmap for {label}")
+            st.markdown(f"**{info.title}** for {controls.plain(label)}")
             steps.small(controls.description(info))
             steps.small(cost(attribution))
             for _, note in attribution.notes():
@@ -124,6 +140,14 @@ def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribu
             offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
     show_legends(display, found)
     downloads.offer_all(subject, found, files)
+
+
+def look_closer(
+    subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution], display: Display
+) -> None:
+    """What costs more to draw than everybody needs: each in a box."""
+    picture = subject.picture
+    seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
     if box := controls.lazy_box("Inspect values, draw a box", ":material/colorize:", "inspect"):
         with box:
             inspecting.show_values(subject, seen, found, display)
@@ -132,8 +156,15 @@ def show_maps(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribu
             depth.look_through(subject, choices, seen, display)
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
-            code = controls.as_python(choices, picture, subject.order[0], display)
-            st.code(code, language="python")
+            # Of what is shown: a method that does not run here would end the copied call.
+            shown = replace(choices, methods=tuple(found))
+            code = controls.as_python(shown, picture, subject.order[0], display)
+            st.code(code, language="python", wrap_lines=True)
+
+
+def explained(subject: Subject, choices: Choices) -> int:
+    """The class that is explained."""
+    return subject.order[0] if choices.target is None else choices.target
 
 
 def show_legends(display: Display, found: dict[Asked, cam.Attribution]) -> None:
@@ -160,49 +191,54 @@ def offer_downloads(stem: str, content: bytes, attribution: cam.Attribution) -> 
     """The picture as it is shown, and the arrays behind it."""
     with st.container(horizontal=True):
         st.download_button(
-            "Picture",
+            "PNG",
             content,
             f"{stem}.png",
             "image/png",
             key=f"png-{attribution.method}",
             on_click="ignore",
             icon=":material/download:",
+            help="The picture as it is shown.",
         )
         st.download_button(
-            "Arrays",
+            "NPZ",
             lambda: npz_bytes(attribution, 0),
             f"{stem}.npz",
             "application/octet-stream",
             key=f"npz-{attribution.method}",
             on_click="ignore",
             icon=":material/download:",
-            help="NumPy .npz: the heatmap, and the raw map at the layer's resolution.",
+            help="NumPy arrays: the heatmap, and the raw map at the layer's resolution.",
         )
 
 
-def show_predictions(subject: Subject, explained: int) -> None:
+def show_predictions(subject: Subject, choices: Choices) -> None:
     """The top classes as bars; a click on a class explains it."""
+    chosen = explained(subject, choices)
     st.subheader("Predictions", anchor=False)
     chances = subject.chances
     options = controls.class_options(subject.model.labels, len(chances))
     steps.small("Click a class to explain it.")
     top = subject.order[:TOP]
-    shown = top if explained in top else [*top, explained]
+    shown = top if chosen in top else [*top, chosen]
     for index in shown:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button(
+            clicked = st.button(
                 options[index],
                 key=f"class-{index}",
-                type="secondary" if index == explained else "tertiary",
+                type="secondary" if index == chosen else "tertiary",
                 width=160,
                 on_click=controls.take_class,
                 args=(options[index],),
             )
-            st.html(charts.bar(float(chances[index]), index == explained), width="stretch")
+            st.html(charts.bar(float(chances[index]), index == chosen), width="stretch")
+        if clicked:
+            # All of the page, and not only this part of it.
+            st.rerun()
 
 
 def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
-    """How the maps were made, and what was done to the picture."""
+    """How the maps were made."""
     st.subheader("How it was made", anchor=False)
     first = next(iter(found.values()))
     kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
@@ -220,16 +256,15 @@ def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
         height, width = one.raw.shape[1:]
         layers = ", ".join(f"`{layer}`" for layer in one.layers)
         lines.append(f"Layer {layers}, {height} × {width} positions")
-    lines += [f"Your picture: {note}" for note in subject.picture.photo.notes]
     st.markdown("\n".join(f"- {line}" for line in lines))
     st.download_button(
-        "Record",
+        "JSON",
         lambda: downloads.record_bytes(subject, found),
         f"{controls.stem(subject.picture)}.json",
         "application/json",
         on_click="ignore",
         icon=":material/download:",
-        help="Predictions, target, layer, methods and versions, as JSON.",
+        help="The record: predictions, target, layer, methods and versions.",
     )
 
 

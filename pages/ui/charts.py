@@ -48,6 +48,8 @@ def inspector(
     percentile: float,
     box: Box | None = None,
     signed: bool = False,
+    threshold: float = 0.0,
+    tall: int = 420,
 ) -> go.Figure:
     """The picture under its heatmap, with the value at the pointer; a box can be drawn over it.
 
@@ -59,21 +61,29 @@ def inspector(
         percentile: Where the colours end, as for :func:`cam.overlay`.
         box: First and last column and row of a box that is drawn already.
         signed: Whether the heatmap has two signs.
+        threshold: What is below it, after ``percentile``, is not coloured, as for
+            :func:`cam.overlay`.
+        tall: Height of the figure on the page, in pixels.
     """
     height, width = heatmap.shape
     table = colormap_table(colormap).tolist()
     scale = [[place / 255, f"rgb({r},{g},{b})"] for place, (r, g, b) in enumerate(table)]
     end = float(np.percentile(np.abs(heatmap), percentile)) or 1.0
+    # Three digits are what the hover shows, and a third of the bytes.
+    values = np.round(heatmap, 3)
+    hidden = np.abs(heatmap) < threshold * end
+    read = "customdata" if hidden.any() else "z"
     figure = go.Figure(
         go.Heatmap(
-            # Three digits are what the hover shows, and a third of the bytes.
-            z=np.round(heatmap, 3),
+            z=np.where(hidden, np.nan, values) if hidden.any() else values,
+            # A value is read off also where it is not coloured.
+            customdata=values if hidden.any() else None,
             zmin=-end if signed else 0,
             zmax=end,
             colorscale=scale,
             opacity=alpha,
             showscale=False,
-            hovertemplate="column %{x}, row %{y}: <b>%{z:.3f}</b><extra></extra>",
+            hovertemplate=f"column %{{x}}, row %{{y}}: <b>%{{{read}:.3f}}</b><extra></extra>",
         )
     )
     figure.add_layout_image(
@@ -101,7 +111,7 @@ def inspector(
         )
     figure.update_layout(
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        height=420,
+        height=tall,
         dragmode="select",
         selectdirection="any",
     )

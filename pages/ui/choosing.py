@@ -8,8 +8,18 @@ import streamlit as st
 import cam
 from cam.images import SAMPLES
 from cam.models.load import BUNDLED
-from pages.ui import allowed_files, controls, own_weights, resources, run_pictures, weights
+from pages.ui import (
+    allowed_files,
+    controls,
+    own_picture,
+    own_weights,
+    resources,
+    run_pictures,
+    weights,
+)
 from pages.ui.resources import Picture, Weights
+
+_SAMPLE = "_sample"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,33 +71,24 @@ def choose_picture() -> Picture | None:
     """A sample, an upload, a shot or a file of the server; a run's picture wins over all."""
     if run_pictures.asked():
         return run_pictures.choose()
+    own = own_picture.shown()
     names = list(SAMPLES)
     controls.check_link("sample", "sample photo", controls.SAMPLE_TITLES.values())
     sample = st.pills(
         "Sample photo",
         names,
         default=names[0],
-        required=True,
         format_func=lambda name: controls.SAMPLE_TITLES[name],
         key="sample",
         bind="query-params",
-        on_change=controls.forget_target,
+        on_change=_take_sample,
     )
-    upload = st.file_uploader(
-        "or your own picture",
-        type=controls.UPLOAD_TYPES,
-        max_upload_size=controls.UPLOAD_MB,
-        key="upload",
-        on_change=controls.forget_target,
-        help="It stays on this server, in memory, while the page is open.",
-    )
-    shot = _take_shot()
+    st.session_state[_SAMPLE] = sample = sample or names[0]
+    own_picture.choose()
     file = _choose_file()
+    if own is not None:
+        return own.picture
     try:
-        if upload is not None:
-            return resources.uploaded(upload.getvalue(), upload.name)
-        if shot is not None:
-            return resources.uploaded(shot, "camera.jpg")
         if file is not None:
             return allowed_files.open_picture(file)
         return resources.sample(sample)
@@ -96,14 +97,21 @@ def choose_picture() -> Picture | None:
         return None
 
 
-def _take_shot() -> bytes | None:
-    """A picture of the visitor's camera, which is only asked for once its box is open."""
-    box = controls.lazy_box("or the camera", ":material/photo_camera:", "camera_box")
-    if box is None:
-        return None
-    with box:
-        shot = st.camera_input("Camera", key="camera", on_change=controls.forget_target)
-    return None if shot is None else shot.getvalue()
+def _take_sample() -> None:
+    """The latest choice counts: a sample that is clicked is shown, whatever was there before."""
+    if st.session_state["sample"] is None:
+        # A click on the one that is chosen already: it stays so, and another picture makes way.
+        st.session_state["sample"] = st.session_state[_SAMPLE]
+        if not own_picture.given() and st.session_state.get("file") is None:
+            return
+    if "file" in st.session_state:
+        st.session_state["file"] = None
+    _take_file()
+
+
+def _take_file() -> None:
+    own_picture.drop()
+    controls.forget_target()
 
 
 def _choose_file() -> str | None:
@@ -118,7 +126,7 @@ def _choose_file() -> str | None:
         index=None,
         key="file",
         bind="query-params",
-        on_change=controls.forget_target,
+        on_change=_take_file,
         placeholder="Type to search",
     )
     return None if chosen is None else offered[chosen]

@@ -59,29 +59,26 @@ def _methods(subject: Subject) -> list[Case]:
 
 def _layers(subject: Subject) -> list[Case]:
     method = _one_method(with_layers=True)
-    grids = {layer.name: layer.shape[1:] for layer in subject.model.feature_layers}
-    controls.check_link("layers", "layer", grids)
+    # As they stand in the address too.
+    titles = {
+        layer.name: f"{layer.name} ({layer.shape[1]} × {layer.shape[2]})"
+        for layer in subject.model.feature_layers
+    }
+    controls.check_link("layers", "layer", titles.values())
     layers = st.multiselect(
         "Layers",
-        list(grids),
+        list(titles),
         placeholder="Some, through the depth",
         max_selections=MOST,
-        format_func=lambda name: f"{name} ({grids[name][0]} × {grids[name][1]})",
+        format_func=titles.__getitem__,
         key="layers",
         bind="query-params",
         help="In the order in which they run.",
     )
     target = _one_target(subject)
     return [
-        Case(
-            f"{name} ({grids[name][0]} × {grids[name][1]})",
-            subject.name,
-            subject.trained,
-            method,
-            target,
-            name,
-        )
-        for name in sorted(layers or through_the_depth(subject.model), key=list(grids).index)
+        Case(titles[name], subject.name, subject.trained, method, target, name)
+        for name in sorted(layers or through_the_depth(subject.model), key=list(titles).index)
     ]
 
 
@@ -239,12 +236,10 @@ _CHOOSERS: dict[str, Callable[[Subject], list[Case]]] = {
 def as_python(cases: list[Case], picture: Picture, call: str) -> str:
     """The library calls behind the page, ready to run: the maps, and then what is measured."""
     models = list(dict.fromkeys((case.model, case.trained) for case in cases))
-    load = controls.model_and_photo(*models[0], picture)
-    several = len(models) > 1
-    lines = [load]
-    if several:
-        lines.append(controls.loading(*models[1], "other"))
-    lines.append("cases = {  # model, method, class, layer\n")
+    lines = [
+        controls.model_and_photo(*models[0], picture, *models[1:]),
+        "cases = {  # model, method, class, layer\n",
+    ]
     for case in cases:
         model = "other" if models.index((case.model, case.trained)) else "model"
         lines.append(

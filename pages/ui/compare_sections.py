@@ -59,6 +59,7 @@ QUESTIONS = [
     "Under noise",
     "Under shifts",
     "In other light",
+    "Runs here",
 ]
 _QUESTIONS_READ = """
 - **How it works**: what the method looks at, and how many passes through the network it took for
@@ -73,7 +74,8 @@ _QUESTIONS_READ = """
   a changed picture, 1 where it stays the same and 0 where no more than chance is left. Noise is 5 %
   of the picture's range; shifts are 8 pixels in four directions, undone before comparing; light is
   10 % brighter and darker, and contrast 20 % up and down.
-- **Where a sentence stands** instead of numbers, the method does not run on this model, and why.
+- **Runs here**: whether the method can explain this model at all. Where it cannot, a sentence says
+  why, instead of the numbers.
 """
 
 
@@ -179,6 +181,7 @@ def _answers(found: cam.Examination | cam.CamError) -> list[str]:
         _number(float(found.resolution[0]), ".1f"),
         _number(float(found.variation[0]), ".4f"),
         *(_number(float(one[0]), ".2f") for one in found.stability.values()),
+        "yes",
     ]
 
 

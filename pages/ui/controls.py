@@ -1,6 +1,7 @@
 """Small pieces of the pages: options, callbacks, wording."""
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -25,8 +26,6 @@ SAMPLE_TITLES = {
     "rocket": "Rocket",
     "motorcycle_left": "Motorcycle",
 }
-UPLOAD_TYPES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
-UPLOAD_MB = 20
 # Those whose lightness rises steadily come first: they are read right with any colour vision.
 # What a link asks for in vain is told that long, or until the page is left alone.
 LINKS_SECONDS = 20
@@ -38,6 +37,11 @@ def sentence(message: cam.CamError | str) -> str:
     """An error's message, or a note, with a capital and a full stop."""
     text = str(message)
     return text[0].upper() + text[1:].rstrip(".") + "."
+
+
+def plain(name: str) -> str:
+    """A stranger's name, without the marks of Markdown."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:])", r"\\\1", name)
 
 
 def stem(picture: Picture) -> str:
@@ -55,7 +59,8 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
         # Empty where nothing is chosen of several.
         if asked and asked not in known:
             hint = nearest(asked, known)
-            _remember(key, f"The link asks for the {what} {asked!r}, which is not here; {hint}")
+            told = f"The link asks for the {what} {_as_code(asked)}, which is not here; {hint}"
+            _remember(key, told if told.endswith("?") else f"{told}.")
     _tell_of_link(key)
 
 
@@ -68,8 +73,14 @@ def check_number(key: str, what: str, low: float = -math.inf, high: float = math
             sound = False
         if not sound:
             limits = "" if high == math.inf else f" from {low:,} to {high:,}"
-            _remember(key, f"The link asks for {asked!r} as {what!r}, which is no number{limits}.")
+            told = f"The link asks for {_as_code(asked)} as {what!r}, which is no number{limits}."
+            _remember(key, told)
     _tell_of_link(key)
+
+
+def _as_code(asked: str) -> str:
+    """As code: whoever wrote the link puts no marks and no links into the page."""
+    return "`" + asked[:60].replace("`", "'") + "…" * (len(asked) > 60) + "`"
 
 
 def _remember(key: str, message: str) -> None:
@@ -211,9 +222,17 @@ def description(info: cam.MethodInfo) -> str:
     return f"{info.description} The colours end at its {info.percentile:g}th percentile."
 
 
-def lazy_box(label: str, icon: str, key: str) -> DeltaGenerator | None:
-    """An expander whose content is made only while it is open; None while it is not."""
-    box = st.expander(label, icon=icon, key=key, on_change="rerun")
+def lazy_box(label: str, icon: str, key: str, bound: bool = True) -> DeltaGenerator | None:
+    """An expander whose content is made only while it is open; None while it is not.
+
+    Args:
+        label: What stands on it.
+        icon: Before the label.
+        key: The widget's.
+        bound: Whether a link opens it too.
+    """
+    bind = "query-params" if bound else None
+    box = st.expander(label, icon=icon, key=key, on_change="rerun", bind=bind)
     return box if box.open else None
 
 
@@ -260,19 +279,23 @@ def as_python(choices: Choices, picture: Picture, top: int, display: Display) ->
     )
 
 
-def model_and_photo(model: str, trained: Weights, picture: Picture) -> str:
-    """The lines of Python that load both."""
+def model_and_photo(
+    model: str, trained: Weights, picture: Picture, other: tuple[str, Weights] | None = None
+) -> str:
+    """The lines of Python that load both, and a second model where there is one."""
     source = picture.photo.name
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
     image = picture.code or image
-    start = "\n" if trained else ""
-    return f"import cam\n{start}{loading(model, trained)}photo = {image}\n"
+    lines = _loading("model", model, trained)
+    lines += "" if other is None else _loading("other", *other)
+    imports = "import cam\n"
+    imports += "import torch\n" if "torch.manual_seed" in lines else ""
+    return f"{imports}\n{lines}photo = {image}\n"
 
 
-def loading(model: str, trained: Weights, variable: str = "model") -> str:
-    """The lines of Python that load a model."""
-    seed = "" if trained else f"import torch\n\ntorch.manual_seed({SEED})\n"
+def _loading(variable: str, model: str, trained: Weights) -> str:
+    seed = "" if trained else f"torch.manual_seed({SEED})\n"
     weights = "" if trained else ", weights=None"
     if isinstance(trained, str):
         weights = f", weights={trained!r}"

@@ -54,13 +54,15 @@ def look_through(subject: Subject, choices: Choices, seen: Image, display: Displ
             "Early layers see edges and colours anywhere; what counts for the class shows near the "
             "end of the network."
         )
-        st.button(
+        if st.button(
             "Explain at this layer",
             icon=":material/layers:",
             on_click=_take_layer,
             args=(name,),
             disabled=name == choices.layer,
-        )
+        ):
+            # All of the page, and not only the part of it that this is in.
+            st.rerun()
 
 
 def _take_layer(name: str) -> None:

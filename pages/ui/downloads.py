@@ -34,7 +34,7 @@ def offer_all(
         return zip_bytes({**pictures, **arrays, "record.json": record_bytes(subject, found)})
 
     st.download_button(
-        "Download all",
+        "All as ZIP",
         archive,
         f"{stem}.zip",
         "application/zip",

@@ -16,6 +16,10 @@ from pages.ui.resources import Asked
 from pages.ui.steps import small
 
 SIDES = ("box_columns", "box_rows")
+MAPS_A_ROW = 3
+# As high as the columns are wide, or there would be a gap above and below.
+HEIGHTS = {1: 420, 2: 380}
+HEIGHT = 260
 
 
 def show_values(
@@ -26,7 +30,9 @@ def show_values(
     small("Point at a map to read its value. Draw a box over it, or move the sliders.")
     box = _choose_box(height, width)
     shares = _shares(subject, maps, box) if box else {}
-    for column, (asked, found) in zip(st.columns(len(maps)), maps.items(), strict=True):
+    width_of_row = min(len(maps), MAPS_A_ROW)
+    cells = [one for _ in range(0, len(maps), width_of_row) for one in st.columns(width_of_row)]
+    for column, (asked, found) in zip(cells, maps.items(), strict=False):
         values, signed = display.values(found)
         if signed:
             # At the picture's size, where the pointer is.
@@ -45,6 +51,8 @@ def show_values(
                     asked.info.percentile,
                     box,
                     signed,
+                    display.threshold,
+                    HEIGHTS.get(len(maps), HEIGHT),
                 ),
                 key=key,
                 on_select=lambda key=key: _take_box(key, height, width),
@@ -61,6 +69,7 @@ def show_values(
             f"The box is {part:.0%} of the picture: a map that points at nothing would have "
             f"{part:.0%} of its evidence there."
         )
+        st.button("Clear the box", icon=":material/close:", on_click=_clear, args=(height, width))
 
 
 def _choose_box(height: int, width: int) -> Box | None:
@@ -79,6 +88,11 @@ def _choose_box(height: int, width: int) -> Box | None:
     (left, right), (top, bottom) = sides
     whole = (left, right, top, bottom) == (0, width - 1, 0, height - 1)
     return None if whole else (left, right, top, bottom)
+
+
+def _clear(height: int, width: int) -> None:
+    for side, size in zip(SIDES, (width, height), strict=True):
+        st.session_state[side] = (0, size - 1)
 
 
 def _take_box(key: str, height: int, width: int) -> None:

@@ -18,10 +18,11 @@ DEFAULT = ["gradcam", "saliency"]
 
 def quick() -> dict[str, cam.MethodInfo]:
     """Those that share one pass and have an answer at once, whatever the network."""
+    known = cam.methods()
     return {
-        name: info
-        for name, info in cam.methods().items()
-        if not info.needs.passes and not info.needs.attention
+        name: known[name]
+        for name in dict.fromkeys([*DEFAULT, *known])
+        if not known[name].needs.passes and not known[name].needs.attention
     }
 
 

@@ -71,11 +71,13 @@ def choose() -> OwnWeights | None:
         _remove()
         own = None
     if own is not None:
-        st.markdown(f"Weights: **{_plain(own.name)}**, uploaded")
+        st.markdown(f"Weights: **{controls.plain(own.name)}**, uploaded")
         if own.labels:
-            small(f"Names of its classes: {_plain(own.labels)}.")
+            small(f"Names of its classes: {controls.plain(own.labels)}.")
         st.button("Remove these weights", icon=":material/close:", on_click=_remove)
-    box = controls.lazy_box("or upload weights", ":material/upload_file:", "weights_box")
+    box = controls.lazy_box(
+        "or upload weights", ":material/upload_file:", "weights_box", bound=False
+    )
     if box is None:
         return own
     with box:
@@ -120,8 +122,3 @@ def _take(key: str) -> None:
 def _remove() -> None:
     st.session_state.pop(_CHOSEN, None)
     controls.forget_target_and_layer()
-
-
-def _plain(name: str) -> str:
-    """A stranger's name, without the marks of Markdown."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:-])", r"\\\1", name)

@@ -18,6 +18,7 @@ from pages.ui import checkpoints, controls, resources, roots, weights
 from pages.ui.resources import Picture, Weights
 
 RUN, ITEM = "of_run", "image"
+_ASKED = "_run_picture"
 
 
 def link(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> dict[str, str]:
@@ -78,11 +79,16 @@ def choose() -> Picture | None:
 
 
 def asked() -> bool:
-    """Whether the address names a run's picture."""
-    return RUN in st.query_params and ITEM in st.query_params
+    """Whether the address names a run's picture; on the way to another page it goes along."""
+    if RUN in st.query_params and ITEM in st.query_params:
+        st.session_state[_ASKED] = {key: st.query_params[key] for key in (RUN, ITEM)}
+    elif _ASKED in st.session_state:
+        st.query_params.update(st.session_state[_ASKED])
+    return _ASKED in st.session_state
 
 
 def _leave() -> None:
+    st.session_state.pop(_ASKED, None)
     for key in (RUN, ITEM):
         st.query_params.pop(key, None)
     controls.forget_target()

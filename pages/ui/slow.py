@@ -23,7 +23,7 @@ def explain(choices: Choices, subject: Subject, methods: list[Asked]) -> dict[As
                 _work(one, subject),
             )
         except cam.CamError as error:
-            st.error(controls.sentence(error))
+            st.error(f"{asked.info.title}: {controls.sentence(error)}")
         else:
             if explanation is not None:
                 [found[asked]] = explanation.maps.values()

@@ -140,7 +140,8 @@ def gradients(view: View) -> None:
     )
     values = array(found.gradients[0])
     picked = values[view.channels]
-    end = float(np.abs(picked).max(initial=0))
+    # Where they differ, a few strong ones would leave the rest white.
+    end = float(np.percentile(np.abs(picked), 100 if view.flat else 99)) if picked.size else 0.0
     st.html(
         drawings.side_by_side(
             (
@@ -151,6 +152,8 @@ def gradients(view: View) -> None:
         )
     )
     st.html(drawings.legend(end))
+    if not view.flat:
+        small("The colours end where 99% of these gradients' sizes lie below.")
     rows, columns = values.shape[1:]
     cancelled = 1 - np.abs(values.mean((1, 2))).sum() / (np.abs(values).mean((1, 2)).sum() or 1)
     facts(

@@ -143,7 +143,7 @@ def test_the_code_is_the_call(bundled, tmp_path, monkeypatch):
 def test_links_that_ask_for_what_is_not_here():
     app = page(step="Gradient")
     [sentence] = [one.value for one in app.warning]
-    assert "the step 'Gradient', which is not here; did you mean 'Gradients'" in sentence
+    assert "the step `Gradient`, which is not here; did you mean 'Gradients'" in sentence
     assert heading(app) == "1 of 7 · The scores"
 
 

@@ -90,6 +90,9 @@ def test_layers_go_through_the_depth():
     assert [title.rsplit(" ×", 1)[0] for title in titles(app)] == names
     app = settled(app.multiselect(key="layers").set_value(["blocks.6", "blocks.3"]).run())
     assert titles(app) == ["blocks.3 (14 × 14)", "blocks.6 (7 × 7)"], "in the order they run in"
+    # A link names them as they are shown.
+    app = page(sample="Cat", compare="Layers", layers=["blocks.3 (14 × 14)", "bn2 (7 × 7)"])
+    assert titles(app) == ["blocks.3 (14 × 14)", "bn2 (7 × 7)"] and not app.warning
 
 
 def test_layers_of_a_network_with_one_resolution():
@@ -172,7 +175,8 @@ def test_the_four_questions_and_a_method_that_does_not_run(bundled):
     batch = bundled.prepare(cam.sample("chelsea"))
     expected = cam.examine(bundled, batch, "gradcam")
     assert first[:2] == ["a layer's activations and their gradients", "1 + 1"]
-    numbers = [float(cell) for cell in first[2:]]
+    numbers = [float(cell) for cell in first[2:-1]]
+    assert first[-1] == "yes"
     assert numbers[0] == pytest.approx(float(expected.resolution), abs=0.06)
     assert numbers[1] == pytest.approx(float(expected.variation), abs=1e-4)
     for shown, value in zip(numbers[2:], expected.stability.values(), strict=True):
@@ -211,8 +215,8 @@ def test_a_flat_map_shows_a_dash_and_no_nan():
 def test_links_that_ask_for_what_is_not_here():
     app = page(compare="Method", measure="Agrement")
     told = [one.value for one in app.warning]
-    assert "the comparison 'Method', which is not here; did you mean 'Methods'" in told[0]
-    assert "the measurement 'Agrement'" in told[1] and "'Agreement'" in told[1]
+    assert "the comparison `Method`, which is not here; did you mean 'Methods'" in told[0]
+    assert "the measurement `Agrement`" in told[1] and "'Agreement'" in told[1]
     assert app.subheader[0].value == "Agreement"
 
 
@@ -231,7 +235,8 @@ def test_the_code_is_the_call(compare, measure, capsys):
     # It sees more of the photo than the bundled one, so that their maps must be cut first.
     second = {"second": "torchvision/efficientnet_b1", "second_untrained": "true"}
     chosen = {
-        "Methods": {"compared": PAIR},
+        # Rollout does not run here, so the call that copies is without it.
+        "Methods": {"compared": [*PAIR, "Attention rollout"]},
         "Layers": {"layers": ["blocks.3 (14 × 14)", "bn2 (7 × 7)"]},
         "Classes": {"classes": ["tabby", "lynx"]},
         "Two models": second | {"compared": ["Grad-CAM"]},

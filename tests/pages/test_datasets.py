@@ -209,12 +209,12 @@ def test_states_are_told(copied, folder):
     assert "damaged" in rows(app) and "finished" in rows(app) and "it goes on" in rows(app)
     assert any("is damaged or of no run" in one for one in errors(app))
     app = page(run="nobody")
-    assert "asks for the run 'nobody', which is not here" in text(app)
+    assert "asks for the run `nobody`, which is not here" in text(app)
     # The address is cleared, and jobs draw the page again within the second.
-    assert "asks for the run 'nobody', which is not here" in text(shown(app.run()))
+    assert "asks for the run `nobody`, which is not here" in text(shown(app.run()))
     app = page(run="made", view="Images", page="7", start="true", size="none")
-    assert "asks for '7' as 'Page'" not in text(app)  # there is one page only
-    assert "asks for 'none' as 'Images', which is no number from 1 to 5,000" in text(app)
+    assert "asks for `7` as 'Page'" not in text(app)  # there is one page only
+    assert "asks for `none` as 'Images', which is no number from 1 to 5,000" in text(app)
 
 
 # Starting, cancelling, going on
@@ -380,8 +380,14 @@ def test_a_picture_of_a_run_is_explained_in_explore(copied):
     names: dict = {}
     exec(f"import cam\nfound = {picture.code}", names)
     assert np.array_equal(np.asarray(names["found"]), np.asarray(truth))
+    # It goes along to another page, whose address the browser begins anew.
+    app.query_params.clear()
+    app.switch_page("pages/anatomy.py")
+    app.run()
+    assert not app.exception and "Image 5 of the run **made**" in text(app)
+    assert app.query_params["of_run"] == "made"
     app = click(app, "Choose another picture")
-    assert "**Grad-CAM** for Egyptian cat" in text(app)
+    assert "Image 5" not in text(app) and not app.error
 
 
 @pytest.mark.parametrize(

@@ -106,14 +106,14 @@ def test_the_code_of_an_untrained_model_draws_the_same_weights():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("model", "torchvision/resnet5", "the model 'torchvision/resnet5', which is not here; did"),
-        ("sample", "Dog", "the sample photo 'Dog', which is not here; known: Cat, Coffee"),
-        ("target", "tigre", "the class 'tigre', which is not here; did you mean 'tiger'"),
-        ("layer", "block.4", "the layer 'block.4', which is not here; did you mean 'blocks.4'"),
+        ("model", "torchvision/resnet5", "the model `torchvision/resnet5`, which is not here; did"),
+        ("sample", "Dog", "the sample photo `Dog`, which is not here; known: Cat, Coffee"),
+        ("target", "tigre", "the class `tigre`, which is not here; did you mean 'tiger'"),
+        ("layer", "block.4", "the layer `block.4`, which is not here; did you mean 'blocks.4'"),
         (
             "methods",
             "Grad-CAN",
-            "the method 'Grad-CAN', which is not here; did you mean 'Grad-CAM'",
+            "the method `Grad-CAN`, which is not here; did you mean 'Grad-CAM'",
         ),
     ],
 )
@@ -123,6 +123,14 @@ def test_a_link_that_asks_for_what_is_not_here(key, value, says):
     assert says in sentence
     # The page itself is there, with its defaults.
     assert headings(app)[1].startswith("**Grad-CAM** for ")
+
+
+def test_whoever_writes_a_link_writes_no_links_into_the_page():
+    app = page(target="`[Log in](https://evil.example) ``" + 900 * "a")
+    [sentence] = [warning.value for warning in app.warning]
+    told = sentence.split("`")
+    assert len(told) == 3 and told[1].startswith("'[Log in](https://evil.example) ''aaa")
+    assert len(told[1]) == 61
 
 
 def test_a_link_with_several_methods():
@@ -226,7 +234,7 @@ NOTED = {
 @pytest.mark.parametrize(("name", "content", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(name, content, says):
     app = page(sample="Cat")
-    app = shown(app.file_uploader(key="upload").upload(name, content).run())
+    app = shown(app.file_uploader(key="upload_0").upload(name, content).run())
     [sentence] = sentences(app)
     assert says.lower() in sentence.lower() and sentence.endswith(".")
     assert headings(app) == []
@@ -235,7 +243,7 @@ def test_what_is_refused(name, content, says):
 @pytest.mark.parametrize(("content", "says"), NOTED.values(), ids=NOTED)
 def test_what_is_changed_is_told(content, says):
     app = page(sample="Cat")
-    app = shown(app.file_uploader(key="upload").upload("cat.png", content).run())
+    app = shown(app.file_uploader(key="upload_0").upload("cat.png", content).run())
     assert not app.error
     assert len(headings(app)) == 3
     [facts] = [one.value for one in app.markdown if "Your picture: " in one.value]

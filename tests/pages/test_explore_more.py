@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import cam
-from pages.ui import controls, downloads, inspecting, resources, slow
+from pages.ui import charts, controls, downloads, inspecting, resources, slow
 from pages.ui.choosing import Subject
 from pages.ui.resources import Asked, Choices
 
@@ -103,14 +104,17 @@ def test_a_parameter_that_makes_no_sense_is_told_and_the_rest_is_shown():
     link = {"sample": "Cat", "methods": "Grad-CAM", "more": "RISE (perturbation)"}
     app = finished(page(**link, **{"rise.probability": "7"}))
     [sentence] = sentences(app)
-    assert "probability" in sentence
+    assert sentence.startswith("RISE: ") and "probability" in sentence
     assert headings(app)[1:] == ["**Grad-CAM** for Egyptian cat"]
 
 
 def test_attention_of_a_network_without_any_is_told():
-    app = finished(page(sample="Cat", more="Attention rollout (attention)"))
-    assert len(sentences(app)) == 1 and "attention" in sentences(app)[0]
+    app = finished(page(sample="Cat", more="Attention rollout (attention)", code="true"))
+    [sentence] = sentences(app)
+    assert sentence.startswith("Attention rollout: EfficientNet has no self-attention")
     assert len(headings(app)) == 3
+    # The call that copies is of what is shown: with the other it would end in the same sentence.
+    assert "methods=['gradcam', 'saliency']" in app.code[0].value
 
 
 def test_slow_work_can_be_cancelled_and_the_page_stays(subject):
@@ -157,6 +161,19 @@ def test_the_threshold_leaves_the_picture(subject):
     assert untouched == pytest.approx(float(below), abs=0.02)
 
 
+@pytest.mark.parametrize(("threshold", "signed"), [(0.0, False), (0.4, False), (0.4, True)])
+def test_the_inspector_colours_what_the_overlay_colours(threshold, signed):
+    heatmap = torch.linspace(-1.0 if signed else 0.0, 1.0, 60).reshape(6, 10)
+    black = Image.new("RGB", (10, 6))
+    over = cam.overlay(black, heatmap, "viridis", 1.0, 90, threshold, signed)
+    figure = charts.inspector(black, heatmap.numpy(), "viridis", 1, 90, None, signed, threshold)
+    untouched = (np.asarray(over) == 0).all(2)
+    assert np.array_equal(np.isnan(figure.data[0].z), untouched)
+    # What is not coloured is read off all the same.
+    read = figure.data[0].customdata if threshold else figure.data[0].z
+    assert np.abs(read - heatmap.numpy()).max() < 1e-3
+
+
 @pytest.mark.parametrize("box", [(0, 111, 0, 223), (20, 20, 30, 30), (100, 223, 50, 99)])
 def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
     maps = explained(subject, Asked("gradcam"), Asked("saliency"))
@@ -168,9 +185,15 @@ def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
         assert shares[asked] == pytest.approx(inside, rel=1e-5)
 
 
-def test_a_box_of_a_link_is_read_off():
-    app = page(sample="Cat", methods="Grad-CAM", box_columns=["0", "111"])
-    assert not app.exception
+def test_a_box_of_a_link_is_read_off(subject):
+    app = page(sample="Cat", methods="Grad-CAM", inspect="true", box_columns=["0", "111"])
+    heatmap = explained(subject, Asked("gradcam"))[Asked("gradcam")].heatmap[0]
+    share = float(heatmap[:, :112].sum() / heatmap.sum())
+    assert any(f"**{share:.0%}** of the evidence" in one.value for one in app.markdown)
+    [clear] = [button for button in app.button if button.label == "Clear the box"]
+    app = shown(clear.click().run())
+    assert app.slider(key="box_columns").value == (0, 223)
+    assert not any("of the evidence is in this box" in one.value for one in app.markdown)
 
 
 def test_a_drawn_box_moves_the_sliders(monkeypatch):
@@ -197,8 +220,6 @@ def test_the_archive_holds_pictures_arrays_and_the_record(subject):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_code_gives_the_picture_that_is_shown(subject, signed, tmp_path, monkeypatch):
-    from PIL import Image
-
     asked = Asked("layercam", (("eigen_smooth", True),))
     choices = Choices(BUNDLED, True, (asked,), 282, "blocks.4", 281)
     display = controls.Display(0.4, "viridis", 0.2, signed)
