@@ -1,7 +1,7 @@
 """Calling a network, whatever it puts its logits in."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from weakref import WeakSet
 
 import torch
@@ -9,13 +9,18 @@ from torch import Tensor, nn
 from torch.overrides import _len_torch_function_stack  # type: ignore[attr-defined]
 
 from cam.errors import ModelError
+from cam.models.fresh import Fresh
 from cam.models.precision import arranged, casting, widened
-from cam.models.quick_gradients import QuickGradients
+from cam.models.quick_passes import QuickPasses
 
+LOG = logging.getLogger("cam.models")
 _DETECTION = {"boxes", "scores", "labels"}
 
 # Networks that flatten with `view` what they take to lie plane by plane.
 _needs_planes: WeakSet[nn.Module] = WeakSet()
+
+# Networks that look at a convolution's output again behind its batch norm.
+_not_quick: WeakSet[nn.Module] = WeakSet()
 
 
 def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
@@ -38,10 +43,8 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
         ModelError: It fails on the batch, or does not put out a tensor.
     """
     try:
-        # For one picture, seeing each operation costs what the shorter backward pass saves.
-        short = quick and len(pixels) > 1 and not _len_torch_function_stack()
-        with casting(pixels.device), QuickGradients() if short else nullcontext():
-            output = _called(module, pixels)
+        with casting(pixels.device):
+            output = _run(module, pixels, quick or not torch.is_grad_enabled())
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
@@ -71,6 +74,33 @@ class Probabilities(nn.Module):
         return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
+def _run(module: nn.Module, pixels: Tensor, quick: bool) -> object:
+    # For one picture, seeing each operation costs what the shorter passes save.
+    if not quick or len(pixels) == 1 or _len_torch_function_stack() or module in _not_quick:
+        return _called(module, pixels)
+    mode = QuickPasses(over=not _is_watched(module))
+    try:
+        with mode:
+            output = _called(module, pixels)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        # Whether it is the network's own fault shows without the mode.
+        LOG.debug("the short way failed", exc_info=True)
+    else:
+        if not mode.leaked:
+            return output
+    output = _called(module, pixels)
+    _not_quick.add(module)
+    return output
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether somebody's hooks see what convolutions put out."""
+    convolutions = (one for one in module.modules() if isinstance(one, nn.Conv2d))
+    return any(one._forward_hooks for one in convolutions)
+
+
 def _called(module: nn.Module, pixels: Tensor) -> object:
     if module in _needs_planes:
         return module(pixels)
@@ -85,16 +115,18 @@ def _called(module: nn.Module, pixels: Tensor) -> object:
 
 
 def _logits(output: object) -> Tensor | None:
+    if isinstance(output, Fresh):
+        return output.share()
     if isinstance(output, Tensor):
         return output
     for name in ("logits", "out"):
         inside = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
         if isinstance(inside, Tensor):
-            return inside
+            return _logits(inside)
     if isinstance(output, tuple | list):
         if output and all(isinstance(one, Mapping) and one.keys() >= _DETECTION for one in output):
             return _detections(output)
-        return next((one for one in output if isinstance(one, Tensor)), None)
+        return next((_logits(one) for one in output if isinstance(one, Tensor)), None)
     return None
 
 
