@@ -26,10 +26,10 @@ SAMPLE_TITLES = {
     "rocket": "Rocket",
     "motorcycle_left": "Motorcycle",
 }
-# Those whose lightness rises steadily come first: they are read right with any colour vision.
 # What a link asks for in vain is told that long, or until the page is left alone.
 LINKS_SECONDS = 20
 _LINKS = "_links_in_vain"
+# Those whose lightness rises steadily come first: they are read right with any colour vision.
 COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
 
 
