@@ -63,7 +63,8 @@ def estimate(
         plan: What the run will do.
         images: How many; by default a shard, as the run will. Fewer are told sooner, and take more
             each, as images that share a batch take less.
-        progress: Called with the share that is done, in [0, 1]; an answer of False stops.
+        progress: Called with the share that is done, in [0, 1], and again with the same between two
+            batches; an answer of False stops.
 
     Raises:
         RunError: None of them can be measured, or a method or metric failed on all of them.
@@ -78,11 +79,11 @@ def estimate(
             raise Cancelled("the estimate was stopped; nothing is kept of it")
 
     tell(0.0)
-    measure_shard(plan, read_shard(source, (start, start + 1)))
-    tell(1 / (1 + count))
+    measure_shard(plan, read_shard(source, (start, start + 1)), lambda *_: tell(0.0))
+    tell(warm := 1 / (1 + count))
     begun = time.perf_counter()
     with _counting(plan.model.module) as passes:
-        result = measure_shard(plan, read_shard(source, shard))
+        result = measure_shard(plan, read_shard(source, shard), lambda *_: tell(warm))
     seconds = time.perf_counter() - begun
     sound = count - result.skipped
     _check(result, count)
