@@ -24,10 +24,10 @@ def known_classes(model: Model, data: Dataset) -> dict[str, int]:
         InputError: The model knows none of them, or the photo grid's numbers mean other classes.
     """
     labels = data.labels or data.examples
-    if isinstance(data, PhotoGrid) and (count := _outputs(model)) != IMAGENET:
+    if isinstance(data, PhotoGrid) and (own := _outputs(model)) != IMAGENET:
         raise InputError(
             f"the photo grid asks for ImageNet's {IMAGENET:,} classes by their numbers, and the "
-            f"model has {count:,} of its own; with targets='predicted' what it predicts is "
+            f"model has {own:,} of its own; with targets='predicted' what it predicts is "
             "explained, or use data of its classes"
         )
     if not labels:
