@@ -10,7 +10,7 @@ import cam
 from pages.ui import controls, runs_jobs
 from pages.ui.runs_compare import show_comparison, show_export
 from pages.ui.runs_images import show_images
-from pages.ui.runs_list import show_runs
+from pages.ui.runs_list import asked_for, show_runs
 from pages.ui.runs_read import choose_parts, open_run
 from pages.ui.runs_results import show_results
 from pages.ui.runs_start import greet_started, show_form
@@ -23,6 +23,8 @@ VIEWS = (BOARD, IMAGES, WHERE, AGAINST, TAKE)
 
 def main() -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
+    if greet_started():
+        controls.scroll_here()
     st.title("Datasets", anchor=False)
     st.markdown(
         "One picture shows what a method does; many show **which method to trust**. A run explains "
@@ -43,7 +45,6 @@ def main() -> None:
     else:
         st.subheader("Runs", anchor=False)
         show_runs(found)
-    greet_started()
     start = st.expander(
         "Start a run",
         expanded=not found,
@@ -62,6 +63,8 @@ def main() -> None:
 
 def show_run(names: list[str]) -> None:
     """One run, seen in one of several ways."""
+    if asked_for():
+        controls.scroll_here()
     controls.check_link("run", "run", names)
     st.subheader("Results", anchor=False)
     name = st.selectbox("Run", names, key="run", bind="query-params", on_change=forget_item)

@@ -236,6 +236,15 @@ def lazy_box(label: str, icon: str, key: str, bound: bool = True) -> DeltaGenera
     return box if box.open else None
 
 
+def scroll_here() -> None:
+    """Bring what follows into view, where a click far below has changed it."""
+    st.html(
+        '<span class="look-here" style="scroll-margin-top:4rem"></span>'
+        '<script>document.querySelector(".look-here").scrollIntoView()</script>',
+        unsafe_allow_javascript=True,
+    )
+
+
 def show_png(content: bytes, alt: str) -> None:
     """A picture as it is: without the format, Streamlit sends a JPEG of it."""
     st.image(content, width="stretch", output_format="PNG", alt=alt)

@@ -149,7 +149,7 @@ def states() -> list[tuple[RunState, str, str | None]]:
 
 
 def _doing(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
-    if job is not None and not job.done.is_set():
+    if job is not None and _is_live(job):
         if not job.wanted:
             return STOPPING, None
         return (WAITING if job.begun is None else RUNNING), None
@@ -176,4 +176,9 @@ def known(path: Path) -> bool:
 def mine(path: Path) -> bool:
     """Whether this server carries it out."""
     job = runner().asked.get(path)
-    return job is not None and not job.done.is_set()
+    return job is not None and _is_live(job)
+
+
+def _is_live(job: jobs.Job) -> bool:
+    """Whether it is at work or will be; one that was cancelled as it waited will not."""
+    return not job.done.is_set() and (job.wanted or job.begun is not None)

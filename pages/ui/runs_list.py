@@ -23,6 +23,7 @@ from pages.ui.runs_jobs import (
 from pages.ui.runs_read import method_title, metric_title
 
 SHOWN = 6
+_ASKED = "_asked_for_results"
 POLL_SECONDS = 1.0
 
 
@@ -81,8 +82,14 @@ def _row(state: RunState, doing: str, problem: str | None) -> None:
 
 def _open(name: str) -> None:
     st.session_state["run"] = name
+    st.session_state[_ASKED] = True
     # Out of the way: what was asked for stands below the form.
     st.session_state["start"] = False
+
+
+def asked_for() -> bool:
+    """Whether the results of a run were asked for by its button just now."""
+    return bool(st.session_state.pop(_ASKED, False))
 
 
 def _resume(name: str) -> None:

@@ -199,18 +199,16 @@ def _start(name: str, call: Call) -> None:
     st.rerun()
 
 
-def greet_started() -> None:
+def greet_started() -> bool:
     """Close the form behind a run that was started with it, and say so; before it is drawn."""
     name = st.session_state.pop(_STARTED, None)
     if name is None or not runs_jobs.known(roots.run_path(name)):
-        return
+        return False
     st.session_state["start"] = False
     # The next one gets a name of its own.
     st.session_state[_FORGET] = True
-    st.toast(
-        f"The run {name} is started; the list at the top shows how far it is.",
-        icon=":material/play_arrow:",
-    )
+    st.toast(f"The run {name} is started.", icon=":material/play_arrow:")
+    return True
 
 
 def _code(name: str, call: Call, uploaded: bool) -> None:

@@ -247,6 +247,21 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     assert scores(path) == scores(made)
 
 
+def test_one_that_waits_is_cancelled_at_once(folder, monkeypatch):
+    slow_down(monkeypatch)
+    click(page(**QUICK), "Start the run")
+    app = click(page(**QUICK), "Start the run")
+    assert "waiting for another run" in rows(app)
+    shown(app.button(key="cancel run-2").click().run())
+    app = shown(app.run())
+    assert "It was cancelled before its first image." in errors(app)
+    assert not runs_jobs.mine(folder / "run-2") and runs_jobs.mine(folder / "run-1")
+    shown(app.button(key="dismiss run-2").click().run())
+    assert not errors(shown(app.run()))
+    ended(folder / "run-1")
+    assert not (folder / "run-2").exists()
+
+
 def slow_down(monkeypatch) -> None:
     """Leave time to cancel between two shards."""
     from cam.evaluate import local
