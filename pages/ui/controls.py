@@ -220,14 +220,16 @@ def as_python(choices: Choices, picture: Picture, top: int, display: Display) ->
     )
 
 
-def model_and_photo(model: str, trained: Weights, picture: Picture) -> str:
-    """The lines of Python that load both."""
+def model_and_photo(model: str, trained: Weights, picture: Picture | None) -> str:
+    """The lines of Python that load both, or the model alone."""
+    start = "import cam\n" + ("\n" if trained else "") + loading(model, trained)
+    if picture is None:
+        return start
     source = picture.photo.name
     bundled = picture.digest.startswith("sample:")
     image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
     image = picture.code or image
-    start = "\n" if trained else ""
-    return f"import cam\n{start}{loading(model, trained)}photo = {image}\n"
+    return f"{start}photo = {image}\n"
 
 
 def loading(model: str, trained: Weights, variable: str = "model") -> str:
