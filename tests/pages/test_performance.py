@@ -8,11 +8,12 @@ from streamlit.testing.v1 import AppTest
 import cam
 import kernels
 from cam import speed
+from cam.recorded import Recording
 from cam.timing import Timing
 from kernels.inspect import Entry
 from kernels.inspect_examples import PLANS
 from kernels.traffic import cam_traffic
-from pages.ui import performance_bars, performance_compiler, performance_job
+from pages.ui import performance_bars, performance_compiler, performance_job, performance_recorded
 
 DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 PARTS = [
@@ -162,6 +163,20 @@ def test_recorded_results_say_where_they_are_from():
         "Device: CPU, 2 threads, x86_64, torch 2.14.1+cu130, Python 3.11.7  \nMeasured: 2026-11-24"
         "  \nWritten by: `make benchmark`, as `methods-cpu`"
     ) in told
+
+
+def test_a_recordings_tables_and_headings(monkeypatch):
+    text = "# Title\n\n| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n\nGoal: met.\n"
+    one = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
+    monkeypatch.setattr(performance_recorded, "recordings", lambda: [one])
+    app = page(part="Recorded results")
+    app.session_state["recorded-nvidia-x"] = True
+    app.run()
+    assert not app.exception and "No result of a GPU" not in words(app)
+    [table] = app.dataframe
+    assert [head.strip() for head in table.value] == ["a", "", ""]
+    assert table.value.to_numpy().tolist() == [["1", "x | z", "2.5"], ["3", "y", "4.5"]]
+    assert "#### Title" in words(app) and "Goal: met." in words(app)
 
 
 def test_sizes_as_people_say_them():
