@@ -166,7 +166,8 @@ def test_recorded_results_say_where_they_are_from():
 
 
 def test_a_recordings_tables_and_headings(monkeypatch):
-    text = "# Title\n\n| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n\nGoal: met.\n"
+    rows = "| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n"
+    text = f"# Title\n\n{rows}\nGoal: met.\n"
     one = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
     monkeypatch.setattr(performance_recorded, "recordings", lambda: [one])
     app = page(part="Recorded results")
