@@ -105,6 +105,8 @@ def try_one(name: str) -> Row:
         problem = "; ".join(
             f"{key}: {fault}" for key, one in found.items() if (fault := wrong(one))
         )
+        if problem and not cam.anatomy(model, batch).activations.flatten(2).std(2).any():
+            problem += "; the layer's features are, too: of random weights they fade on the way"
     except cam.CamError as error:
         problem = str(error)
     return Row(

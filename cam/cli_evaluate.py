@@ -16,7 +16,7 @@ from cam.evaluate.estimate import Estimate, estimate
 from cam.evaluate.evaluate import ENGINES
 from cam.evaluate.plan import BASELINES, TARGETS, make_plan
 from cam.evaluate.progress import RunProgress
-from cam.wording import duration
+from cam.wording import duration, size
 
 # Where the output is no terminal, a line so often.
 QUIET_SECONDS = 10
@@ -153,16 +153,16 @@ def _print_estimate(found: Estimate, as_json: bool) -> None:
         print_json(asdict(found))
         return
     total = found.images
-    for what, each, unit in (
-        ("forwards", found.forwards, "inputs"),
-        ("backwards", found.backwards, "inputs"),
-        ("stored", found.stored / 1000, "kB"),
-    ):
-        click.echo(f"{what}: {each:,.1f} {unit} an image, {each * total:,.0f} for {total:,} images")
+    for what, each in (("forwards", found.forwards), ("backwards", found.backwards)):
+        click.echo(f"{what}: {each:,.1f} inputs an image, {each * total:,.0f} for {total:,} images")
+    click.echo(f"stored: {size(found.stored)} an image, {size(found.stored * total)} for all")
     click.echo(
         f"time: {found.seconds:.3g} s an image in one process like this one, "
         f"{duration(found.seconds * total)} for all"
     )
+    for share in found.shares:
+        what = share.method if share.metric is None else f"{share.metric} of {share.method}"
+        click.echo(f"  {what}: {share.seconds:.3g} s an image")
 
 
 class _Bar:

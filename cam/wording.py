@@ -12,6 +12,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def size(count: float) -> str:
+    """Bytes as a person says them, in powers of 1000: ``14.9 kB``, ``3.2 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} GB"
+
+
 def value_of(text: str) -> Any:
     """What was typed: what Python would read as a number, a tuple or None is one, else the text."""
     try:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import cam
 from cam.cli import main
 from cam.video import write_video
 
@@ -45,6 +46,16 @@ def test_the_commands_run(words, folder, monkeypatch, photos):
     Path("walk.mp4").write_bytes(write_video([photos[0].resize((320, 240))] * 2, [40, 40]))
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
+
+
+def test_every_method_is_named_and_counted():
+    named = set(
+        re.findall(r"`(\w+)`", README[README.index("| family") : README.index("A method takes")])
+    )
+    assert named == set(cam.methods())
+    counts = {int(one) for one in re.findall(r"(\d+) (?:attribution )?methods\b", README)}
+    assert counts == {len(cam.methods())}
+    assert f"{len(cam.metrics())} metrics" in README
 
 
 def test_the_two_commands_are_in_the_makefile():

@@ -17,6 +17,9 @@ def intervals_svg(
     names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
 ) -> str:
     """A dot for each mean and a line for its interval, on one axis."""
+    # Here: it takes longer to import than the rest of the command line.
+    from matplotlib.ticker import MaxNLocator
+
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
     first, last = float(lows.min()), float(highs.max())
     span = (last - first) or max(abs(first), 1.0)
@@ -27,11 +30,13 @@ def intervals_svg(
 
     height = ROW * len(names) + 34
     parts = [_open(height, "means with 95 % intervals")]
-    for value in np.linspace(first, last, 5):
+    for value in MaxNLocator(5).tick_values(first, last):
+        if not first <= value <= last:
+            continue
         x = at(float(value))
         parts.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='4' y2='{height - 24}' {GRID}/>")
         parts.append(
-            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' {PALE}>{value:.3g}</text>"
+            f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' {PALE}>{value:.6g}</text>"
         )
     for place, name in enumerate(names):
         y = 16 + ROW * place

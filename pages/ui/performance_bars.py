@@ -43,15 +43,6 @@ def colour_of(name: str, ours: str, plain: str) -> str:
     return {ours: CHOSEN, plain: PLAIN}.get(name, OTHERS)
 
 
-def size(count: float) -> str:
-    """Bytes as a person says them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} GB"
-
-
 READ, WRITTEN = OTHERS, "#D55E00"
 Part = tuple[float, float, str]
 """One launch: bytes read, bytes written, and what it is."""

@@ -7,6 +7,7 @@ import torch
 
 import cam
 import kernels
+from cam.wording import size
 from kernels.traffic import NORMALISE, WIDEN, Step, Traffic, cam_traffic
 from pages.ui import controls
 from pages.ui import performance_bars as bars
@@ -55,7 +56,7 @@ def traffic(subject: Subject) -> str:
         "as few operations as it takes, each of which reads its tensors once and writes its result "
         f"once.{widened if dtype != 'fp32' else ''}"
         + (
-            f" Of the fused kernel's bytes, {bars.size(found.scratch)} are partial results."
+            f" Of the fused kernel's bytes, {size(found.scratch)} are partial results."
             if found.fused
             else ""
         )
@@ -83,11 +84,11 @@ def traffic(subject: Subject) -> str:
 
 def draw(found: Traffic) -> None:
     """Two figures, and the picture behind them."""
-    whole, count = bars.size(found.plain_bytes), len(found.plain)
+    whole, count = size(found.plain_bytes), len(found.plain)
     stages: list[bars.Lane] = []
     for stage, steps in groupby(found.plain, lambda step: step.stage):
         several = list(steps)
-        told = f"{bars.size(sum(step.bytes for step in several))}, {len(several)} launches"
+        told = f"{size(sum(step.bytes for step in several))}, {len(several)} launches"
         stages.append((_title(stage), told, [_part(step) for step in several]))
     longest = max(bars.length(parts) for _, _, parts in stages)
     colours = bars.legend([("read from memory", bars.READ), ("written to memory", bars.WRITTEN)])
@@ -95,7 +96,7 @@ def draw(found: Traffic) -> None:
         small("Triton is not installed here, so the fused kernel's launch cannot be planned.")
         st.html(colours)
     else:
-        fused, ratio = bars.size(found.fused.bytes), found.plain_bytes / found.fused.bytes
+        fused, ratio = size(found.fused.bytes), found.plain_bytes / found.fused.bytes
         moved = f"{fused} instead of {whole}"
         st.html(
             bars.headline(
@@ -113,9 +114,7 @@ def draw(found: Traffic) -> None:
         st.html(bars.lanes([lane], f"The fused kernel moves {moved}", longest))
     st.markdown(f"**Plain torch: {whole} in {count} launches**")
     st.html(bars.lanes(stages, f"Plain torch moves {whole} in {count} launches", longest))
-    small(
-        f"The least possible, to read the layer once and write the maps: {bars.size(found.floor)}."
-    )
+    small(f"The least possible, to read the layer once and write the maps: {size(found.floor)}.")
 
 
 def _title(stage: str) -> str:
@@ -127,4 +126,4 @@ def _part(step: Step) -> bars.Part:
 
 
 def _told(step: Step) -> str:
-    return f"{bars.size(step.reads)} read, {bars.size(step.writes)} written"
+    return f"{size(step.reads)} read, {size(step.writes)} written"

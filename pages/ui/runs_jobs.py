@@ -10,8 +10,9 @@ from pathlib import Path
 import streamlit as st
 
 import cam
+from cam.data.dataset import Dataset
 from cam.evaluate.call import Call
-from cam.evaluate.plan import make_plan
+from cam.evaluate.plan import Plan, make_plan
 from cam.evaluate.progress import RunProgress
 from cam.evaluate.states import RunState, runs
 from pages.ui import jobs, resources, roots
@@ -75,6 +76,22 @@ def model_of(call: Call) -> cam.Model:
     return resources.model(call.model.name, True if weights == "DEFAULT" else weights or False)
 
 
+def plan_of(call: Call, model: cam.Model, data: Dataset) -> Plan:
+    """What a call will do.
+
+    Args:
+        call: Of a run.
+        model: Its model.
+        data: Its data, without the limit.
+
+    Raises:
+        CamError: They do not fit.
+    """
+    arguments = call.arguments()
+    limit = arguments.pop("limit")
+    return make_plan(model, data if limit is None else data.limit(limit), **arguments)
+
+
 def start(path: Path, call: Call) -> None:
     """Start a new run.
 
@@ -85,9 +102,7 @@ def start(path: Path, call: Call) -> None:
         raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
     model, data = model_of(call), roots.open_data(call.data)
     # What can be told before the first picture is read is told here, and not by a run that failed.
-    arguments = call.arguments()
-    limit = arguments.pop("limit")
-    make_plan(model, data if limit is None else data.limit(limit), **arguments)
+    plan_of(call, model, data)
     runner().start(
         path,
         lambda report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),

@@ -8,10 +8,10 @@ import streamlit as st
 
 import cam
 from cam.evaluate.call import Call
+from cam.evaluate.estimate import estimate
 from cam.evaluate.plan import TARGETS
-from cam.evaluate.trial import trial
 from cam.models.model import ModelOrigin
-from cam.wording import duration
+from cam.wording import duration, size
 from pages.ui import choosing, controls, jobs, resources, roots, runs_jobs
 from pages.ui.resources import Weights
 from pages.ui.runs_choices import choose_run_methods, choose_run_metrics, costs
@@ -100,7 +100,7 @@ def _costs(call: Call, count: int) -> None:
         ]
         st.markdown("\n".join(passes))
         wanted = json.dumps(call.facts())
-        if st.button("Measure it on two images", key="estimate"):
+        if st.button("Measure it on an image", key="estimate"):
             st.session_state["estimated"] = wanted
         if st.session_state.get("estimated") != wanted:
             return
@@ -108,19 +108,18 @@ def _costs(call: Call, count: int) -> None:
             model, data = runs_jobs.model_of(call), roots.open_data(call.data)
             found = jobs.result(
                 ("estimate", wanted),
-                "Measuring two images",
-                lambda tell: trial(
-                    model, data, call.arguments(), lambda p: tell(p.done / max(p.total, 1))
-                ),
+                "Measuring an image, after one that warms up",
+                lambda tell: estimate(runs_jobs.plan_of(call, model, data), 1, tell),
             )
         except cam.CamError as error:
             st.error(controls.sentence(error))
             return
         if found is not None:
             st.markdown(
-                f"**About {duration(found.seconds)}** for {count:,} images, "
-                f"{found.seconds / count:.2g} s each, as measured here just now. Images that share "
-                "a batch take less."
+                f"**About {duration(found.seconds * count)}** for {count:,} images: "
+                f"{found.forwards:,.0f} forward and {found.backwards:,.0f} backward passes and "
+                f"{found.seconds:.2g} s each, as measured here just now. Images that share a batch "
+                f"take less. The run's folder will hold about {size(found.stored * count)}."
             )
 
 

@@ -5,8 +5,8 @@ import streamlit as st
 import cam
 from cam.models.download import DownloadProgress, Published
 from cam.models.load import published
+from cam.wording import size
 from pages.ui import jobs
-from pages.ui.performance_bars import size
 from pages.ui.resources import Weights
 
 

@@ -15,7 +15,6 @@ from cam.cli import main
 from cam.data.dataset import require_inside
 from cam.evaluate.call import Call
 from cam.evaluate.states import runs, state_of
-from cam.evaluate.trial import trial
 from tests.cam.stand_in import Drop, Inside, network
 
 ROOT = Path(cam.__file__).parents[1]
@@ -188,18 +187,6 @@ def test_images_in_order(whole, worst):
     assert found["value"].tolist() == values.iloc[2:5].tolist()
     with pytest.raises(cam.RunError, match="no method 'salience'; did you mean 'saliency'"):
         whole.ordered("grid_pointing_game", "salience")
-
-
-def test_an_estimate_is_measured_for_every_method_and_metric():
-    found = trial(
-        cam.load_model("efficientnet_lite0"),
-        cam.dataset("photo-grid", size=40),
-        {"methods": ["gradcam"], "metrics": [cam.metric("deletion", steps=4)]},
-    )
-    assert found.table["metric"].fillna("map").astype(str).tolist() == ["map", "deletion"]
-    assert (found.table["seconds"] > 0).all()
-    assert found.images == 40
-    assert found.seconds == pytest.approx(40 * found.table["seconds"].sum())
 
 
 # Data that may be read

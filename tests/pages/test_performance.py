@@ -10,10 +10,11 @@ import kernels
 from cam import speed
 from cam.recorded import Recording
 from cam.timing import Timing
+from cam.wording import size
 from kernels.inspect import Entry
 from kernels.inspect_examples import PLANS
 from kernels.traffic import cam_traffic
-from pages.ui import performance_bars, performance_compiler, performance_job, performance_recorded
+from pages.ui import performance_compiler, performance_job, performance_recorded
 
 DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 PARTS = [
@@ -151,7 +152,7 @@ def test_traffic_is_that_of_the_layers_shape(bundled):
     app = page(part="Memory traffic")
     [shape] = [one.shape for one in bundled.feature_layers if one.name == bundled.layers[0]]
     found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
-    assert performance_bars.size(found.plain_bytes) in html(app)
+    assert size(found.plain_bytes) in html(app)
     assert f">{found.plain_bytes / found.fused.bytes:.1f} ×<" in html(app)
     assert "Counted from shapes, **not measured**" in words(app)
 
@@ -181,6 +182,6 @@ def test_a_recordings_tables_and_headings(monkeypatch):
 
 
 def test_sizes_as_people_say_them():
-    assert [performance_bars.size(n) for n in (12, 12_345, 1.5e6, 2e10)] == [
+    assert [size(n) for n in (12, 12_345, 1.5e6, 2e10)] == [
         "12 B", "12.3 kB", "1.5 MB", "20 GB",
     ]  # fmt: skip
