@@ -113,7 +113,7 @@ def read_video(
         raise ImageError(f"{name} is a video without a single frame")
     notes = []
     if step > 1:
-        notes.append(f"1 of {step} of its {count:,} frames is taken, evenly spaced")
+        notes.append(f"{len(shown)} of its {count:,} frames are taken, evenly spaced")
     if cut:
         notes.append(f"only its first {end - times[0]:.0f} seconds are read; cut it to see others")
     elif count < promised:

@@ -52,9 +52,9 @@ def main() -> None:
     code = draw(part, subject, size)
     if code and (box := controls.lazy_box("Copy as Python", ":material/code:", "code")):
         with box:
-            start = controls.model_and_photo(subject.name, subject.trained, subject.picture)
-            needed = "model" in code
-            st.code(start + code if needed else code, language="python")
+            picture = subject.picture if "photo" in code else None
+            start = controls.model_and_photo(subject.name, subject.trained, picture)
+            st.code(start + code if "model" in code else code, language="python")
 
 
 def draw(part: str, subject: Subject, size: int) -> str:
@@ -97,10 +97,11 @@ def draw(part: str, subject: Subject, size: int) -> str:
             layer = choosing.choose_layer(subject.model)
         clip.explain(subject, target, layer)
         state = st.session_state
+        source = clip.source(subject)
         return (
             "from pathlib import Path\n\n"
-            "from cam.clip import demonstration, explain_clip, read_clip\n\n"
-            f"film = {clip.source(subject)}\n"
+            f"from cam.clip import explain_clip, {source.split('(')[0]}\n\n"
+            f"film = {source}\n"
             f"found = explain_clip(\n    model, film, {state['clip_method']!r}, {target!r}, "
             f"{layer!r}, smoothing={state['smoothing']}, colormap='inferno'\n)\n"
             "Path('explained.webp').write_bytes(found.encoded())\n"

@@ -289,18 +289,22 @@ def as_python(choices: Choices, picture: Picture, top: int, display: Display) ->
 
 
 def model_and_photo(
-    model: str, trained: Weights, picture: Picture, other: tuple[str, Weights] | None = None
+    model: str,
+    trained: Weights,
+    picture: Picture | None,
+    other: tuple[str, Weights] | None = None,
 ) -> str:
-    """The lines of Python that load both, and a second model where there is one."""
-    source = picture.photo.name
-    bundled = picture.digest.startswith("sample:")
-    image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
-    image = picture.code or image
+    """The lines of Python that load a model, a second one and a picture where there are such."""
     lines = _loading("model", model, trained)
     lines += "" if other is None else _loading("other", *other)
+    if picture is not None:
+        bundled = picture.digest.startswith("sample:")
+        source = picture.photo.name
+        image = f'cam.sample("{source}")' if bundled else f"cam.load_image({source!r})"
+        lines += f"photo = {picture.code or image}\n"
     imports = "import cam\n"
     imports += "import torch\n" if "torch.manual_seed" in lines else ""
-    return f"{imports}\n{lines}photo = {image}\n"
+    return f"{imports}\n{lines}"
 
 
 def _loading(variable: str, model: str, trained: Weights) -> str:

@@ -58,10 +58,10 @@ class Shown:
 def explain(subject: Subject, target: int | None, layer: str | None) -> None:
     """Choose a clip, explain it on request, show and offer the result."""
     st.markdown(
-        "Each frame is explained. Upload a short video (MP4, WebM, MOV), an animated GIF, WebP or "
-        f"PNG, or several pictures; of a longer video, {clip.MAX_FRAMES} frames at most are taken, "
-        "evenly spaced. Without a clip of yours, a demonstration is **made from the sample photo "
-        "by a pan and zoom**, not filmed."
+        "Each frame is explained, for its own top class unless the sidebar names one. Upload a "
+        "short video (MP4, WebM, MOV), an animated GIF, WebP or PNG, or several pictures; of a "
+        f"longer video, {clip.MAX_FRAMES} frames at most are taken, evenly spaced. Without a clip "
+        "of yours, a demonstration is **made from the sample photo by a pan and zoom**, not filmed."
     )
     uploads = st.file_uploader(
         "Your clip, or several pictures",
@@ -95,7 +95,7 @@ def explain(subject: Subject, target: int | None, layer: str | None) -> None:
         files = {}
         written = _part(tell, EXPLAINED, 1)
         for place, kind in enumerate(clip.FORMATS):
-            if not written(place / len(clip.FORMATS), f"writing {kind}"):
+            if not written(place / len(clip.FORMATS), f"writing {TITLES[kind]}"):
                 raise cam.Cancelled("the clip was cancelled")
             files[kind] = found.encoded(kind)
         shown = Shown(

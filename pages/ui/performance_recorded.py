@@ -2,11 +2,15 @@
 
 import re
 
+import pandas as pd
 import streamlit as st
 
 from cam.recorded import Recording, recordings
 from pages.ui import controls
 from pages.ui.steps import small
+
+# A bar that belongs to a cell has a backslash before it.
+_BETWEEN_CELLS = re.compile(r"(?<!\\)\|")
 
 
 def recorded() -> str:
@@ -38,5 +42,20 @@ def _draw(one: Recording) -> None:
             box = controls.lazy_box("Look at it", ":material/table:", f"recorded-{one.name}")
             if box:
                 with box:
-                    # Its headings stand below the page's own.
-                    st.markdown(re.sub(r"^#", "####", one.text, flags=re.MULTILINE))
+                    for part in re.split(r"((?:^\|.*\n?)+)", one.text, flags=re.MULTILINE):
+                        _part(part)
+
+
+def _part(text: str) -> None:
+    """Prose as it is; a table so that it can be sorted, and moved sideways on a phone."""
+    if not text.startswith("|"):
+        # Its headings stand below the page's own.
+        st.markdown(re.sub(r"^#", "####", text, flags=re.MULTILINE))
+        return
+    heads, _, *rows = (
+        [cell.strip().replace("\\|", "|") for cell in _BETWEEN_CELLS.split(line.strip()[1:-1])]
+        for line in text.splitlines()
+    )
+    # Two heads may be alike, or empty: a space more, which nobody sees, tells them apart.
+    names = [head + " " * heads[:place].count(head) for place, head in enumerate(heads)]
+    st.dataframe(pd.DataFrame(rows, columns=names), hide_index=True, width="stretch")

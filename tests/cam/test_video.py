@@ -106,7 +106,7 @@ def test_a_long_film_is_seen_as_a_whole_at_its_own_speed(monkeypatch):
     assert len(found.frames) == 6 and found.durations == (160,) * 5 + (40,)
     for place, frame in enumerate(found.frames):
         assert np.abs(middle(frame) - COLOURS[4 * place % 5]).max() < 16
-    assert found.notes == ("1 of 4 of its 21 frames is taken, evenly spaced",)
+    assert found.notes == ("6 of its 21 frames are taken, evenly spaced",)
 
 
 def test_of_an_endless_film_the_beginning_is_decoded(monkeypatch):

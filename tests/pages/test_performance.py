@@ -8,11 +8,13 @@ from streamlit.testing.v1 import AppTest
 import cam
 import kernels
 from cam import speed
+from cam.recorded import Recording
 from cam.timing import Timing
+from cam.wording import size
 from kernels.inspect import Entry
 from kernels.inspect_examples import PLANS
 from kernels.traffic import cam_traffic
-from pages.ui import performance_bars, performance_compiler, performance_job
+from pages.ui import performance_compiler, performance_job, performance_recorded
 
 DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 PARTS = [
@@ -150,7 +152,7 @@ def test_traffic_is_that_of_the_layers_shape(bundled):
     app = page(part="Memory traffic")
     [shape] = [one.shape for one in bundled.feature_layers if one.name == bundled.layers[0]]
     found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
-    assert performance_bars.size(found.plain_bytes) in html(app)
+    assert size(found.plain_bytes) in html(app)
     assert f">{found.plain_bytes / found.fused.bytes:.1f} ×<" in html(app)
     assert "Counted from shapes, **not measured**" in words(app)
 
@@ -164,7 +166,22 @@ def test_recorded_results_say_where_they_are_from():
     ) in told
 
 
+def test_a_recordings_tables_and_headings(monkeypatch):
+    rows = "| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n"
+    text = f"# Title\n\n{rows}\nGoal: met.\n"
+    one = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
+    monkeypatch.setattr(performance_recorded, "recordings", lambda: [one])
+    app = page(part="Recorded results")
+    app.session_state["recorded-nvidia-x"] = True
+    app.run()
+    assert not app.exception and "No result of a GPU" not in words(app)
+    [table] = app.dataframe
+    assert [head.strip() for head in table.value] == ["a", "", ""]
+    assert table.value.to_numpy().tolist() == [["1", "x | z", "2.5"], ["3", "y", "4.5"]]
+    assert "#### Title" in words(app) and "Goal: met." in words(app)
+
+
 def test_sizes_as_people_say_them():
-    assert [performance_bars.size(n) for n in (12, 12_345, 1.5e6, 2e10)] == [
+    assert [size(n) for n in (12, 12_345, 1.5e6, 2e10)] == [
         "12 B", "12.3 kB", "1.5 MB", "20 GB",
     ]  # fmt: skip
