@@ -224,7 +224,7 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
     for index in shown:
         with st.container(horizontal=True, vertical_alignment="center"):
             clicked = st.button(
-                options[index],
+                controls.plain(options[index]),
                 key=f"class-{index}",
                 type="secondary" if index == chosen else "tertiary",
                 width=160,

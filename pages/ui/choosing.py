@@ -63,6 +63,7 @@ def look(picture: Picture, name: str, trained: Weights) -> Subject | None:
         chances = resources.probabilities(name, trained, picture.digest, picture)
     except cam.CamError as error:
         st.error(controls.sentence(error))
+        st.info("Choose another model or other weights in the sidebar.")
         return None
     return Subject(picture, name, trained, model, chances, chances.argsort()[::-1].tolist())
 

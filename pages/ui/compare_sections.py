@@ -51,7 +51,7 @@ _MEANING = {
     "top": "The share of the most important 5 % of the pixels that is the same; chance gives .05.",
 }
 QUESTIONS = [
-    "",
+    "Map",
     "It reads",
     "Passes forward + back",
     "Finest detail, pixels",
