@@ -17,23 +17,17 @@ def intervals_svg(
     names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
 ) -> str:
     """A dot for each mean and a line for its interval, on one axis."""
-    # Here: it takes longer to import than the rest of the command line.
-    from matplotlib.ticker import MaxNLocator
-
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
-    first, last = float(lows.min()), float(highs.max())
-    span = (last - first) or max(abs(first), 1.0)
-    first, last = first - 0.05 * span, last + 0.05 * span
+    ticks = round_ticks(float(lows.min()), float(highs.max()))
+    first, last = ticks[0], ticks[-1]
 
     def at(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - first) / (last - first)
 
     height = ROW * len(names) + 34
     parts = [_open(height, "means with 95 % intervals")]
-    for value in MaxNLocator(5).tick_values(first, last):
-        if not first <= value <= last:
-            continue
-        x = at(float(value))
+    for value in ticks:
+        x = at(value)
         parts.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='4' y2='{height - 24}' {GRID}/>")
         parts.append(
             f"<text x='{x:.1f}' y='{height - 8}' text-anchor='middle' {PALE}>{value:.6g}</text>"
@@ -47,6 +41,23 @@ def intervals_svg(
             f"<circle cx='{at(float(means[place])):.1f}' cy='{y}' r='5' fill='#2f6fb0'/>"
         )
     return "".join([*parts, "</svg>"])
+
+
+def round_ticks(low: float, high: float, parts: int = 5) -> list[float]:
+    """Round numbers, evenly spaced, the first and last of which enclose both.
+
+    Args:
+        low: The least value.
+        high: The largest.
+        parts: How many lie between, or one more.
+    """
+    # Here: it takes longer to import than the rest of the command line.
+    from matplotlib.ticker import MaxNLocator
+
+    if low == high:
+        low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
+    ticks = MaxNLocator(parts, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(f"{one:.9g}") for one in ticks]
 
 
 def ranks_svg(ranks: dict[str, float], critical: float) -> str:

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from cam.evaluate.charts import alike
+from cam.evaluate.charts import alike, round_ticks
 from pages.ui.charts import CHOSEN, OTHERS
 from pages.ui.drawings import shown
 
@@ -26,12 +26,11 @@ _LINE = "background:rgba(128,128,128,.25)"
 def intervals(names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> str:
     """A dot for each mean and a line for its interval, on one axis."""
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
-    first, last = float(lows.min()), float(highs.max())
-    span = (last - first) or max(abs(first), 1.0)
-    ticks = np.linspace(first, first + span, 4)
+    # Few: on a phone their numbers would stand in one another.
+    ticks = np.array(round_ticks(float(lows.min()), float(highs.max()), parts=3))
 
     def at(value: float) -> float:
-        return 100 * (value - first) / span
+        return 100 * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
     rows = []
     for name, mean, low, high in zip(names, means, lows, highs, strict=True):
@@ -103,7 +102,7 @@ def _row(name: str, marks: str, figure: str, ticks: np.ndarray, at: Place) -> st
 def _axis(ticks: np.ndarray, at: Place) -> str:
     labels = "".join(
         f'<span style="position:absolute;left:{at(float(tick)):.2f}%;transform:translateX(-50%)">'
-        f"{shown(float(tick))}</span>"
+        f"{tick:g}</span>"
         for tick in ticks
     )
     return f'{_ROW}<span></span>{_TRACK}font-size:.75rem">{labels}</div><span></span></div>'
