@@ -54,7 +54,18 @@ def main() -> None:
         with box:
             picture = subject.picture if "photo" in code else None
             start = controls.model_and_photo(subject.name, subject.trained, picture)
-            st.code(start + code if "model" in code else code, language="python")
+            st.code(_after(start, code) if "model" in code else code, language="python")
+
+
+def _after(start: str, code: str) -> str:
+    """A part's Python behind the lines that load model and photo, its imports beside theirs."""
+    lines = code.splitlines(keepends=True)
+    imports = [line for line in lines if line.startswith(("from ", "import "))]
+    rest = "".join(line for line in lines if line not in imports)
+    own = "".join(line for line in imports if line.startswith("from cam"))
+    standard = "".join(line for line in imports if not line.startswith("from cam"))
+    head = f"{standard}\nimport cam\n{own}".lstrip("\n")
+    return start.replace("import cam\n", head, 1) + rest.lstrip("\n")
 
 
 def draw(part: str, subject: Subject, size: int) -> str:
