@@ -48,6 +48,9 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
 
     Called before the widget that is bound to ``key``, which then clears the address.
     """
+    if key in st.session_state:
+        # The link was read before; now another model, say, has other layers.
+        return
     known = list(options)
     for asked in st.query_params.get_all(key):
         if asked not in known:

@@ -125,6 +125,14 @@ def test_a_link_that_asks_for_what_is_not_here(key, value, says):
     assert headings(app)[1].startswith("**Grad-CAM** for ")
 
 
+def test_what_another_model_lacks_is_not_blamed_on_a_link():
+    app = page(sample="Cat", layer="blocks.4", through="true", through_layer="blocks.3")
+    app = shown(app.selectbox(key="model").set_value("torchvision/squeezenet1_1").run())
+    app = shown(app.checkbox(key="untrained").check().run())
+    assert headings(app)[1].startswith("**Grad-CAM** for ") and not app.warning
+    assert app.select_slider(key="through_layer").value in options(app, "Layer for Grad-CAM")
+
+
 def test_whoever_writes_a_link_writes_no_links_into_the_page():
     app = page(target="`[Log in](https://evil.example) ``" + 900 * "a")
     [sentence] = [warning.value for warning in app.warning]
