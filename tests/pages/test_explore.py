@@ -126,10 +126,11 @@ def test_a_link_that_asks_for_what_is_not_here(key, value, says):
 
 
 def test_what_another_model_lacks_is_not_blamed_on_a_link():
-    app = page(sample="Cat", layer="blocks.4", through="true", through_layer="blocks.3")
-    app = shown(app.selectbox(key="model").set_value("torchvision/squeezenet1_1").run())
-    app = shown(app.checkbox(key="untrained").check().run())
-    assert headings(app)[1].startswith("**Grad-CAM** for ") and not app.warning
+    link = {"model": "torchvision/squeezenet1_1", "untrained": "true", "through": "true"}
+    app = page(**link, layer="features.3", through_layer="features.6")
+    assert not app.warning
+    app = shown(app.selectbox(key="model").set_value("efficientnet_lite0").run())
+    assert headings(app)[1] == "**Grad-CAM** for Egyptian cat" and not app.warning
     assert app.select_slider(key="through_layer").value in options(app, "Layer for Grad-CAM")
 
 
