@@ -194,6 +194,13 @@ def lazy_box(label: str, icon: str, key: str, bound: bool = True) -> DeltaGenera
     return box if box.open else None
 
 
+def cells(count: int, most: int) -> list[DeltaGenerator]:
+    """Places for so many pictures, in as few rows as hold them and all rows alike."""
+    rows = -(-count // most)
+    width = -(-count // rows)
+    return [column for _ in range(rows) for column in st.columns(width)][:count]
+
+
 def show_png(content: bytes, alt: str) -> None:
     """A picture as it is: without the format, Streamlit sends a JPEG of it."""
     st.image(content, width="stretch", output_format="PNG", alt=alt)
