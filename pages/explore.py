@@ -115,10 +115,8 @@ def show_maps(
     if choices.against is not None:
         label = f"{label}, not {model.label(choices.against)}"
     seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
-    # As many rows as it takes: side by side, nine maps would be stamps.
-    cells = 1 + len(found)
-    rows = -(-cells // MAPS_A_ROW)
-    columns = [column for _ in range(rows) for column in st.columns(min(cells, MAPS_A_ROW))]
+    # Side by side, nine maps would be stamps.
+    columns = controls.cells(1 + len(found), MAPS_A_ROW)
     # The titles stand below, so that the pictures of a row begin at one height.
     with columns[0]:
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
@@ -126,7 +124,7 @@ def show_maps(
         for note in picture.photo.notes:
             steps.small(f"Your picture: {note}.")
     files = {}
-    for column, (asked, attribution) in zip(columns[1:cells], found.items(), strict=True):
+    for column, (asked, attribution) in zip(columns[1:], found.items(), strict=True):
         info = asked.info
         content = png_bytes(display.over(seen, attribution))
         files[f"{info.name}.png"] = content

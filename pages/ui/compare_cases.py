@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import streamlit as st
 
@@ -9,7 +10,7 @@ import cam
 from cam.models.load import BUNDLED
 from pages.ui import choosing, controls, resources
 from pages.ui.choosing import Subject
-from pages.ui.resources import Picture, Weights
+from pages.ui.resources import OwnWeights, Picture, Weights
 
 MODES = ["Methods", "Layers", "Classes", "Two models"]
 DEFAULT_METHODS = ["gradcam", "layercam", "saliency", "input_x_gradient"]
@@ -150,6 +151,9 @@ def _two_models(subject: Subject) -> list[Case]:
     if second is None:
         st.info("Choose a second model, to see both side by side.")
         return []
+    if (second, trained) == (subject.name, subject.trained):
+        st.info("Both are the same model: choose another one, or other weights.")
+        return []
     other = choosing.look(subject.picture, second, trained)
     if other is None:
         return []
@@ -168,8 +172,14 @@ def _two_models(subject: Subject) -> list[Case]:
 
 
 def called(subject: Subject) -> str:
-    """A model's name, and that it has learned nothing where that is so."""
-    return subject.name if subject.trained else f"{subject.name} (random weights)"
+    """A model's name, and whose its weights are where they are not the published ones."""
+    trained = subject.trained
+    if trained is True:
+        return subject.name
+    if isinstance(trained, bool):
+        return f"{subject.name} (random weights)"
+    own = trained.name if isinstance(trained, OwnWeights) else PurePath(trained).name
+    return f"{subject.name} ({own})"
 
 
 def matching_class(model: cam.Model, other: Subject, target: int) -> int:

@@ -55,7 +55,8 @@ def check_link(key: str, what: str, options: Iterable[str]) -> None:
     Called before the widget that is bound to ``key``, which then clears the address.
     """
     known = list(options)
-    for asked in st.query_params.get_all(key):
+    # Read before, it is no link any more: now another model, say, has other layers.
+    for asked in () if key in st.session_state else st.query_params.get_all(key):
         # Empty where nothing is chosen of several.
         if asked and asked not in known:
             hint = nearest(asked, known)
@@ -243,6 +244,13 @@ def scroll_here() -> None:
         '<script>document.querySelector(".look-here").scrollIntoView()</script>',
         unsafe_allow_javascript=True,
     )
+
+
+def cells(count: int, most: int) -> list[DeltaGenerator]:
+    """Places for so many pictures, in as few rows as hold them and all rows alike."""
+    rows = -(-count // most)
+    width = -(-count // rows)
+    return [column for _ in range(rows) for column in st.columns(width)][:count]
 
 
 def show_png(content: bytes, alt: str) -> None:

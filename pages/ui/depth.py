@@ -21,6 +21,9 @@ def look_through(subject: Subject, choices: Choices, seen: Image, display: Displ
     method = at[0] if at else Asked("gradcam")
     start = choices.layer or next((name for name in subject.model.layers if name in names), None)
     controls.check_link("through_layer", "layer", names)
+    # Another model has other layers.
+    if st.session_state.get("through_layer", names[0]) not in names:
+        del st.session_state["through_layer"]
     name = st.select_slider(
         "Layer, from the picture to the classifier",
         names,

@@ -17,8 +17,8 @@ from pages.ui.steps import small
 
 SIDES = ("box_columns", "box_rows")
 MAPS_A_ROW = 3
-# As high as the columns are wide, or there would be a gap above and below.
-HEIGHTS = {1: 420, 2: 380}
+# By the number of maps: as high as a column is wide, or there would be a gap above and below.
+HEIGHTS = {1: 420, 2: 380, 4: 380}
 HEIGHT = 260
 
 
@@ -30,9 +30,8 @@ def show_values(
     small("Point at a map to read its value. Draw a box over it, or move the sliders.")
     box = _choose_box(height, width)
     shares = _shares(subject, maps, box) if box else {}
-    width_of_row = min(len(maps), MAPS_A_ROW)
-    cells = [one for _ in range(0, len(maps), width_of_row) for one in st.columns(width_of_row)]
-    for column, (asked, found) in zip(cells, maps.items(), strict=False):
+    cells = controls.cells(len(maps), MAPS_A_ROW)
+    for column, (asked, found) in zip(cells, maps.items(), strict=True):
         values, signed = display.values(found)
         if signed:
             # At the picture's size, where the pointer is.

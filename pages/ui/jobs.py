@@ -5,6 +5,7 @@ and get one result. It is cancelled when the last of them has cancelled or gone 
 meant to outlive the browser.
 """
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -17,6 +18,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import cam
 from cam.wording import duration
+
+_log = logging.getLogger(__name__)
 
 # Each keeps the cores busy by itself; a second one lets a short job pass a long one.
 WORKERS = 2
@@ -191,7 +194,7 @@ def result(
         draw: Draws what is known of the result while the work goes on.
 
     Raises:
-        CamError: The work's own.
+        CamError: The work's own, or that it failed in another way.
     """
     owner = shared() if jobs is None else jobs
     if refused(key):
@@ -214,7 +217,9 @@ def result(
         owner.forget(key)
         if isinstance(job.error, cam.CamError):
             raise job.error
-        raise RuntimeError(f"{what} failed") from job.error
+        # A visitor gets a sentence and the rest of the page; who runs the server, all of it.
+        _log.error("%s failed", what, exc_info=job.error)
+        raise cam.CamError("this failed in a way that nobody foresaw; the server's log says how")
     return job.result
 
 

@@ -22,7 +22,6 @@ _DARK_INK = (
 
 def run() -> None:
     """Draw the menu and the page that the address names."""
-    st.set_page_config(page_title="CAM", page_icon=":material/visibility:", layout="wide")
     # Streamlit's default page answers at "/" and nowhere else, and a link that names the first
     # page should work too. So it is there twice, and the menu shows the one that is being visited.
     named = urlsplit(st.context.url or "").path.strip("/") == "explore"
@@ -49,6 +48,8 @@ def run() -> None:
             st.Page("pages/performance.py", title="Performance", icon=":material/speed:"),
         ]
     )
+    # Each tab of a browser says which page it shows.
+    st.set_page_config(f"{page.title} · CAM", ":material/visibility:", layout="wide")
     if st.context.theme.type == "dark":
         st.html(_DARK_INK)
     st.session_state[_FLAG] = True

@@ -41,6 +41,7 @@ def test_cold_links(page, serve, path):
     """The first request that a server ever gets is a link into the middle."""
     site = serve()
     page.goto(f"{site}/{path}")
+    expect(page).to_have_title("Anatomy · CAM")
     at_step(page, 5 if "step" in path else 1)
     expect(page.get_by_test_id("stSidebarNav").get_by_text("Explore")).to_be_visible()
     assert_no_error(page)

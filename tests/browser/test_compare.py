@@ -29,6 +29,7 @@ def test_cold_links(page, serve, path):
     """The first request that a server ever gets is a link into the middle."""
     site = serve()
     page.goto(f"{site}/{path}")
+    expect(page).to_have_title("Compare · CAM")
     if "sample" in path:
         heading(page, "Four questions")
         settled(page)

@@ -247,6 +247,7 @@ def test_cold_links(page, serve, path):
     """The first request that a server ever gets is a link into the middle."""
     site = serve()
     page.goto(f"{site}/{path}")
+    expect(page).to_have_title("Explore · CAM")
     label = "cup" if "target" in path else "Egyptian cat"
     expect(map_of(page, "Grad-CAM", label)).to_be_visible()
     assert_no_error(page)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from pages.ui import compare_work
+from pages.ui.choosing import Subject
+from pages.ui.compare_cases import called, matching_class
+from pages.ui.resources import OwnWeights
 
 DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 STEPS = 6
@@ -135,10 +139,15 @@ def test_two_models_and_the_class_that_they_share():
     assert len(cells(app)) == 4
 
 
-def test_a_class_that_the_second_model_lacks(bundled):
-    from pages.ui.choosing import Subject
-    from pages.ui.compare_cases import matching_class
+def test_a_model_is_not_compared_with_itself_and_its_weights_are_told_apart():
+    app = page(sample="Cat", compare="Two models", second="efficientnet_lite0")
+    assert "Both are the same model" in app.info[0].value and not titles(app)
+    subject = Subject(None, "resnet18", OwnWeights("mine.pth", "/tmp/1/mine.pth"), None, None, [])
+    assert called(subject) == "resnet18 (mine.pth)"
+    assert called(replace(subject, trained="/models/five.pth")) == "resnet18 (five.pth)"
 
+
+def test_a_class_that_the_second_model_lacks(bundled):
     batch = bundled.prepare(cam.sample("chelsea"))
     chances = bundled.predict(batch)[0].numpy()
     fewer = cam.Model(bundled.module, bundled.transform, [f"name {k}" for k in range(1000)])

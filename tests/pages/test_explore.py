@@ -125,6 +125,15 @@ def test_a_link_that_asks_for_what_is_not_here(key, value, says):
     assert headings(app)[1].startswith("**Grad-CAM** for ")
 
 
+def test_what_another_model_lacks_is_not_blamed_on_a_link():
+    link = {"model": "torchvision/squeezenet1_1", "untrained": "true", "through": "true"}
+    app = page(**link, layer="features.3", through_layer="features.6")
+    assert not app.warning
+    app = shown(app.selectbox(key="model").set_value("efficientnet_lite0").run())
+    assert headings(app)[1] == "**Grad-CAM** for Egyptian cat" and not app.warning
+    assert app.select_slider(key="through_layer").value in options(app, "Layer for Grad-CAM")
+
+
 def test_whoever_writes_a_link_writes_no_links_into_the_page():
     app = page(target="`[Log in](https://evil.example) ``" + 900 * "a")
     [sentence] = [warning.value for warning in app.warning]

@@ -164,3 +164,12 @@ def test_on_a_page_an_error_is_told_and_not_kept():
     app.run()
     assert app.error[0].value == "the input is odd"
     assert jobs.shared().find("key-of-test") is None
+
+
+def test_on_a_page_a_bug_is_a_sentence_and_the_log_has_the_rest(caplog):
+    jobs.shared.clear()
+    app = AppTest.from_function(script, default_timeout=30)
+    app.session_state["work"] = lambda _tell: 1 / 0
+    app.run()
+    assert not app.exception and "the server's log says how" in app.error[0].value
+    assert "ZeroDivisionError" in caplog.text and "Counting failed" in caplog.text
