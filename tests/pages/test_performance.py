@@ -57,7 +57,7 @@ def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
 
 
 def test_a_part_that_is_not_there_is_told():
-    assert "'Sped'" in page(part="Sped").warning[0].value
+    assert "`Sped`" in page(part="Sped").warning[0].value
 
 
 def test_measured_on_request_with_what_it_stands_on(monkeypatch):
