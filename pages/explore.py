@@ -48,7 +48,6 @@ def main() -> None:
         asked = methods.choose_methods()
     if not asked:
         st.info("Choose at least one method in the sidebar.")
-        return
     choices = Choices(subject.name, subject.trained, tuple(asked), target, layer, against)
     show(subject, choices, explain(choices, subject))
 
