@@ -77,7 +77,7 @@ def step_through(view: View) -> None:
                 args=(by,),
             )
     title, draw = STEPS[step]
-    st.subheader(f"{place + 1} of {len(NAMES)} · {title}", anchor=False)
+    st.header(f"{place + 1} of {len(NAMES)} · {title}", anchor=False)
     beside = BESIDE.get(step)
     if beside is None:
         draw(view)
@@ -105,7 +105,7 @@ def explain_the_difference(view: View) -> None:
     height, width = found.heatmap.shape[1:]
     likeness = [neighbour_correlation(one) for one in (found.heatmap, found.saliency)]
     flips = [sign_changes(one).mean() for one in (found.summed, found.pixel_gradients[0])]
-    st.subheader("Why one is coarse and steady, the other fine and noisy", anchor=False)
+    st.header("Why one is coarse and steady, the other fine and noisy", anchor=False)
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(

@@ -58,7 +58,7 @@ def main() -> None:
         key="measure",
         bind="query-params",
     )
-    st.subheader(section, anchor=False)
+    st.header(section, anchor=False)
     draw, code = SECTIONS[section]
     draw(View(picture, cases, shown, maps, alpha, colormap))
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):

@@ -48,7 +48,6 @@ def main() -> None:
         asked = methods.choose_methods()
     if not asked:
         st.info("Choose at least one method in the sidebar.")
-        return
     choices = Choices(subject.name, subject.trained, tuple(asked), target, layer, against)
     show(subject, choices, explain(choices, subject))
 
@@ -213,7 +212,7 @@ def offer_downloads(stem: str, content: bytes, attribution: cam.Attribution) -> 
 def show_predictions(subject: Subject, choices: Choices) -> None:
     """The top classes as bars; a click on a class explains it."""
     chosen = explained(subject, choices)
-    st.subheader("Predictions", anchor=False)
+    st.header("Predictions", anchor=False)
     chances = subject.chances
     options = controls.class_options(subject.model.labels, len(chances))
     steps.small("Click a class to explain it.")
@@ -237,7 +236,7 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
 
 def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
     """How the maps were made."""
-    st.subheader("How it was made", anchor=False)
+    st.header("How it was made", anchor=False)
     first = next(iter(found.values()))
     kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
     lines = [f"Score explained: {float(first.scores[0]):.3f} ({kind})"]

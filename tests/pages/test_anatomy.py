@@ -37,7 +37,7 @@ def words(app: AppTest) -> str:
 
 
 def heading(app: AppTest) -> str:
-    return app.subheader[0].value
+    return app.header[0].value
 
 
 def test_every_step_of_the_slider():
@@ -156,7 +156,7 @@ def test_a_layer_that_cannot_be_explained_gets_one_sentence(monkeypatch):
     assert [one.value for one in app.error] == [
         "The target's score does not depend on layer 'blocks.2'."
     ]
-    assert not app.subheader
+    assert not app.header
     assert [box.label for box in app.selectbox][-1] == "Layer for Grad-CAM"
 
 

@@ -73,7 +73,7 @@ def test_methods_side_by_side():
     app = page(sample="Cat")
     assert titles(app) == ["Grad-CAM", "LayerCAM", "Saliency map", "Input × gradient"]
     assert not app.error and not app.warning
-    assert app.subheader[0].value == "Agreement"
+    assert app.header[0].value == "Agreement"
 
 
 def test_the_matrix_is_the_librarys(bundled):
@@ -226,7 +226,7 @@ def test_links_that_ask_for_what_is_not_here():
     told = [one.value for one in app.warning]
     assert "the comparison `Method`, which is not here; did you mean 'Methods'" in told[0]
     assert "the measurement `Agrement`" in told[1] and "'Agreement'" in told[1]
-    assert app.subheader[0].value == "Agreement"
+    assert app.header[0].value == "Agreement"
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,8 @@ def test_no_method():
     app = page(sample="Cat")
     app = shown(app.button_group(key="methods").set_value([]).run())
     assert "at least one method" in app.info[0].value
+    # What the model predicts is there all the same.
+    assert "tiger cat" in [button.label for button in app.button]
 
 
 def test_every_layer_that_is_offered_can_be_explained():

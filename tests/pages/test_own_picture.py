@@ -81,6 +81,6 @@ def test_what_cannot_be_read_is_told_until_another_choice(bike):
     assert [one.value for one in app.error] == [
         "Notes.png is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF."
     ]
-    assert not app.subheader
+    assert not app.header
     app = give(app, "bike.png", bike)
     assert not app.error and top_class(app) == "moped"
