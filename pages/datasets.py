@@ -43,7 +43,7 @@ def main() -> None:
             icon=":material/rocket_launch:",
         )
     else:
-        st.subheader("Runs", anchor=False)
+        st.header("Runs", anchor=False)
         show_runs(found)
     start = st.expander(
         "Start a run",
@@ -66,7 +66,7 @@ def show_run(names: list[str]) -> None:
     if asked_for():
         controls.scroll_here()
     controls.check_link("run", "run", names)
-    st.subheader("Results", anchor=False)
+    st.header("Results", anchor=False)
     name = st.selectbox("Run", names, key="run", bind="query-params", on_change=forget_item)
     try:
         run = open_run(name)

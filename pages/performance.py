@@ -37,7 +37,7 @@ def main() -> None:
         return
     controls.check_link("part", "part", PARTS)
     part = st.pills("Part", PARTS, default=PARTS[0], required=True, key="part", bind="query-params")
-    st.subheader(part, anchor=False)
+    st.header(part, anchor=False)
     size = 1
     if part in ("Speed", "Methods in one pass"):
         controls.check_link("batch", "batch size", map(str, SIZES))

@@ -43,7 +43,8 @@ def number(
     if not math.isfinite(value):
         raise MethodError(f"{_of(method)} {name} must be finite, but is {value!r}")
     if not least <= value <= most:
-        limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        limits = f"at most {most:g}" if least == -math.inf else limits
         raise MethodError(f"{_of(method)} {name} must be {limits}, but is {value!r}")
     return float(value)
 

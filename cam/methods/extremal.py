@@ -21,6 +21,8 @@ _TEMPERATURE = 1 / 20
 # How much the area counts beside a score of 1, at the first step and at the last.
 _AREA_WEIGHTS = (1.0, 300.0)
 _RATE = 0.05
+# Pixels.
+_SMOOTHEST = 10_000.0
 _BLUR = 20.0
 
 
@@ -64,7 +66,8 @@ def extremal_perturbation(
         areas: Shares of the picture, above 0 and below 1.
         steps: Of the search.
         cell: Pixels along the side of a cell of the grid.
-        smoothness: Pixels over which the mask cannot change quickly; at least a cell.
+        smoothness: Pixels over which the mask cannot change quickly; at least a cell, and up to
+            10,000.
 
     Returns:
         Maps (B, H, W) float32 in [0, 1].
@@ -76,7 +79,7 @@ def extremal_perturbation(
     shares = _checked_areas(areas)
     whole(name, "steps", steps, 1)
     whole(name, "cell", cell, 1)
-    positive(name, "smoothness", smoothness)
+    positive(name, "smoothness", smoothness, _SMOOTHEST)
     if smoothness < cell:
         raise MethodError(
             f"{name}'s smoothness must be at least its cell, {cell}, but is {smoothness!r}"

@@ -15,6 +15,8 @@ from cam.types import Maps, Needs
 
 # What the authors' program takes for the derivative of a blur by its width.
 _BLUR_STEP = 0.01
+# Pixels; a kernel has eight times as many places.
+_WIDEST = 10_000.0
 
 
 @register(
@@ -172,7 +174,7 @@ def blur_integrated_gradients(
         captured: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the blurred pictures go.
         steps: Widths of the blur.
-        sigma: The largest of them, in pixels.
+        sigma: The largest of them, in pixels, up to 10,000.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
@@ -181,7 +183,7 @@ def blur_integrated_gradients(
         MethodError: A parameter that makes no sense.
     """
     whole("blur_integrated_gradients", "steps", steps, 1)
-    most = positive("blur_integrated_gradients", "sigma", sigma)
+    most = positive("blur_integrated_gradients", "sigma", sigma, _WIDEST)
     inputs = captured.inputs
     # In double precision, because the quotient divides a small difference.
     sharp = inputs.double()

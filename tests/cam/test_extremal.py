@@ -150,6 +150,7 @@ def test_cost_progress_the_model_and_other_precisions():
         ({"cell": 1.5}, "cell must be a whole number"),
         ({"smoothness": 3}, "smoothness must be at least its cell"),
         ({"smoothness": None}, "smoothness must be a number"),
+        ({"smoothness": 1e30}, "smoothness must be at most 10000"),
     ],
     ids=str,
 )

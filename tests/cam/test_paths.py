@@ -243,6 +243,7 @@ def test_cost_progress_and_cancelling(name):
         (BLUR, {"steps": True}),
         (BLUR, {"sigma": 0}),
         (BLUR, {"sigma": float("inf")}),
+        (BLUR, {"sigma": 1e30}),
     ],
     ids=str,
 )

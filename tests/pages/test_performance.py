@@ -55,7 +55,7 @@ def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
         monkeypatch.setattr(speed, name, unasked)
     monkeypatch.setattr("kernels.inspect_stream.subprocess.Popen", unasked)
     app = page(part=part)
-    assert app.subheader[0].value == part and not app.error and not app.warning
+    assert app.header[0].value == part and not app.error and not app.warning
     buttons = {one.label for one in app.button}
     assert buttons & {"Measure", "Explain the clip", "Compile"} or part in PARTS[5::2]
 
