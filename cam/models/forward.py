@@ -6,6 +6,7 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
 from torch.overrides import _len_torch_function_stack  # type: ignore[attr-defined]
 
 from cam.errors import ModelError
@@ -98,9 +99,18 @@ def _run(module: nn.Module, pixels: Tensor, quick: bool) -> object:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody's hooks see what convolutions put out."""
-    convolutions = (one for one in module.modules() if isinstance(one, nn.Conv2d))
-    return any(one._forward_hooks for one in convolutions)
+    """Whether somebody else's hooks see what the network's parts take and give.
+
+    They would be called twice where they keep what is written over, and find other things than
+    tensors. This library's own look at once, or not at all.
+    """
+    if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
+        return True
+    return any(
+        not str(getattr(hook, "__module__", "")).startswith("cam.")
+        for one in module.modules()
+        for hook in (*one._forward_hooks.values(), *one._forward_pre_hooks.values())
+    )
 
 
 def _called(module: nn.Module, pixels: Tensor) -> object:

@@ -159,16 +159,44 @@ def test_it_is_written_over():
         assert not mode.leaked
 
 
-def test_hooks_on_convolutions_see_their_outputs():
+@pytest.mark.parametrize("part", ["", "convolutions.0", "norms.0"])
+@pytest.mark.parametrize("kind", ["hook", "pre-hook", "hook of all"])
+def test_hooks_are_called_once_and_see_tensors(kind, part):
     network, pixels = Network(usual), torch.randn(2, 3, 6, 6)
     truth = convolved(network, pixels)
     seen = []
-    network.convolutions[0].register_forward_hook(lambda *call: seen.append(call[2]))
-    with torch.no_grad():
+    target = network.get_submodule(part)
+
+    def look(module, *call):
+        if module is target:
+            seen.extend(one for each in call for one in (each if type(each) is tuple else [each]))
+
+    handle = {
+        "hook": target.register_forward_hook,
+        "pre-hook": target.register_forward_pre_hook,
+        "hook of all": torch.nn.modules.module.register_module_forward_hook,
+    }[kind](look)
+    with handle, torch.no_grad():
         run_model(network, pixels)
-    assert len(seen) == 1
-    assert type(seen[0]) is torch.Tensor
-    assert torch.equal(seen[0], truth)
+    assert len(seen) == (1 if kind == "pre-hook" else 2)
+    assert all(type(one) is torch.Tensor for one in seen)
+    if part:
+        # The norm's input is the convolution's output.
+        first = kind == "pre-hook" or part == "norms.0"
+        into = (kind, part) == ("pre-hook", "convolutions.0")
+        assert torch.equal(seen[0 if first else 1], pixels if into else truth)
+    assert network not in forward._not_quick
+
+
+def test_the_engines_own_hooks_do_not_keep_it_from_being_quick(monkeypatch):
+    """The bundled model is explained at a batch norm."""
+    taken = []
+    spend = Fresh.spend
+    monkeypatch.setattr(Fresh, "spend", lambda self: taken.append(self.shape) or spend(self))
+    model = cam.load_model("efficientnet_lite0")
+    batch = model.prepare([cam.sample("chelsea"), cam.sample("coffee")])
+    cam.attribute(model, batch, "gradcam")
+    assert len(taken) == sum(isinstance(one, nn.BatchNorm2d) for one in model.module.modules())
 
 
 def test_its_shape_is_no_look_at_its_values():
