@@ -42,18 +42,25 @@ def frames_of(file) -> list[Image.Image]:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 
-def upload(page, name: str, content: bytes) -> None:
+def explain(page, name: str, content: bytes) -> None:
+    """Upload a file and ask for its clip.
+
+    The page hears of the file a moment after its name is shown; a click before is about the
+    demonstration.
+    """
     page.get_by_test_id("stMain").locator("input[type=file]").set_input_files(
         {"name": name, "mimeType": "video/mp4", "buffer": content}
     )
-    expect(page.get_by_text(name)).to_be_visible()
+    expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible()
+    page.wait_for_timeout(1500)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     page.get_by_role("button", name="Explain the clip").click()
 
 
 def test_a_film_is_explained_plays_and_is_downloaded(page, site):
     page.goto(f"{site}/performance?part=Clip&clip_method=LayerCAM")
     content = film()
-    upload(page, "film.mp4", content)
+    explain(page, "film.mp4", content)
     expect(page.get_by_test_id("stProgress")).to_be_visible()
     player = page.locator("video")
     expect(player).to_be_visible(timeout=200_000)
@@ -76,7 +83,7 @@ def test_a_film_is_explained_plays_and_is_downloaded(page, site):
 
 def test_words_that_are_called_a_film_get_one_sentence(page, site):
     page.goto(f"{site}/performance?part=Clip")
-    upload(page, "holiday.mp4", b"these are words\n" * 99)
+    explain(page, "holiday.mp4", b"these are words\n" * 99)
     told = page.get_by_test_id("stAlert")
     expect(told).to_have_text(re.compile(r"^Holiday.mp4 is neither a video nor a picture[^.]*\.$"))
     expect(page.get_by_role("button", name="Explain the clip")).to_be_visible()

@@ -270,7 +270,8 @@ def test_calls_leave_no_memory_and_no_hooks(pictures):
     hooks, before = state_of(model)["hooks"], tensors()
     for _ in range(200):
         cam.attribute(model, pictures, layers="5")
-    assert tensors() == before
+    # What an earlier test left behind may go meanwhile.
+    assert tensors() <= before
     assert state_of(model)["hooks"] == hooks
 
 
