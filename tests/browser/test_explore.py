@@ -253,7 +253,7 @@ def test_cold_links(page, serve, path):
     assert_no_error(page)
     if "target" in path:
         expect(page).to_have_url(re.compile("target=cup"))
-        expect(page.get_by_text("0.70")).to_be_visible()
+        expect(page.get_by_text("0.70", exact=True)).to_be_visible()
     page.reload()
     expect(map_of(page, "Grad-CAM", label)).to_be_visible()
     assert_no_error(page)
