@@ -14,8 +14,10 @@ import torch
 
 import cam
 
+PROCESSES = 5
 
-def peak_megabytes(network: str, whose: str, processes: int = 5) -> float:
+
+def peak_megabytes(network: str, whose: str) -> float:
     """The median of several new processes, which no earlier work has grown.
 
     How many freed pages the C library keeps differs from one to the next: of one call from 66 to
@@ -31,7 +33,7 @@ def peak_megabytes(network: str, whose: str, processes: int = 5) -> float:
         )
         return float(done.stdout.split()[-1])
 
-    return statistics.median(one() for _ in range(processes))
+    return statistics.median(one() for _ in range(PROCESSES))
 
 
 def _start() -> float:

@@ -1,11 +1,13 @@
 """A batch norm written over a convolution's output: torch's own bits, whoever looks at it when."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import cam
 from cam.models import forward
@@ -222,11 +224,9 @@ def test_what_torch_does_with_functions(kind):
     elif kind == "compile":
         second = torch.compile(copy.deepcopy(inner), backend="eager")
     elif kind == "vmap":
-        second = lambda values: torch.vmap(lambda one: inner(one[None])[0])(values)  # noqa: E731
+        second = torch.vmap(lambda one: inner(one[None])[0])
     else:
-        second = lambda values: torch.utils.checkpoint.checkpoint(  # noqa: E731
-            inner, values, use_reentrant=False
-        )
+        second = partial(checkpoint, inner, use_reentrant=False)
 
     class Outer(nn.Module):
         def forward(self, values):
