@@ -182,7 +182,7 @@ def _costs(call: Call, count: int) -> None:
                 f"**About {duration(found.seconds * count)}** for {count:,} images: "
                 f"{found.forwards:,.0f} forward and {found.backwards:,.0f} backward passes and "
                 f"{found.seconds:.2g} s each, as measured here just now. Images that share a batch "
-                f"take less. The run's folder will hold about {size(found.stored * count)}."
+                f"take less. The run's folder will hold at most about {size(found.stored * count)}."
             )
 
 
