@@ -1,5 +1,5 @@
 """The dashboard: ``streamlit run dashboard.py``, or ``make dashboard``."""
 
-from pages.ui import router
+from cam.pages.ui.server import router
 
 router.run()

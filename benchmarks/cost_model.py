@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 import cam
-from cam.evaluate.estimate import estimate
-from cam.evaluate.plan import make_plan
-from cam.timing import origin
+from cam._performance.timing import origin
+from cam._runs.engines.estimate import estimate
+from cam._runs.plan.run_plan import make_plan
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("gradcam", "layercam", "saliency", "eigencam")

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import cam
-from cam.timing import machine, origin
+from cam._performance.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ["gradcam", "layercam", "saliency", cam.method("rise", masks=4)]

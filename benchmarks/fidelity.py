@@ -21,10 +21,10 @@ import torch
 from scipy.stats import spearmanr
 
 import cam
-from cam.fidelity import LEAST_SPEARMAN, TABLE
-from cam.metrics.ranking import brightest_overlap
-from cam.models.precision import available_precisions
-from cam.timing import machine, origin
+from cam._engine.fidelity import LEAST_SPEARMAN, TABLE
+from cam._engine.precision import available_precisions
+from cam._metrics.base.map_ranking import brightest_overlap
+from cam._performance.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 # Smaller than usual where many passes are made: the maps are rougher, and as far from one another.

@@ -19,8 +19,8 @@ from scipy.stats import spearmanr
 
 import cam
 from benchmarks.memory import peak_megabytes
-from cam.peers import CLASSES, grad_cam, gradcam_calls
-from cam.timing import Timing, interleaved, machine, origin
+from cam._performance.peers import CLASSES, grad_cam, gradcam_calls
+from cam._performance.timing import Timing, interleaved, machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 EIGHT = CLASSES | {"eigencam": "EigenCAM", "eigengradcam": "EigenGradCAM"}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import cam
-from cam.timing import machine, origin
+from cam._performance.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("deletion", "insertion", "road")

@@ -1,5 +1,5 @@
 """``python -m cam``."""
 
-from cam.cli import main
+from cam._cli.commands import main
 
 main(prog_name="python -m cam")

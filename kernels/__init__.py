@@ -2,17 +2,27 @@
 
 The package knows tensors only: nothing of models, images on disk, or pages. Where a tensor is on
 a GPU the work is done by a Triton kernel in one launch; elsewhere by plain torch, which is also
-each kernel's truth in the tests. `backend` says which road a tensor takes.
+each kernel's truth in the tests. `backend` returns which of the two a tensor takes.
+
+It is installed as `cam.kernels`, since a package of the registry is called `kernels`. In a
+checkout, where this folder lies at the top level, `import kernels` gives the same module.
 """
 
-from kernels.colormaps import COLORMAPS
-from kernels.dispatch import backend
-from kernels.fused_cam import fused_cam
-from kernels.masked_batch import masked_batch, ranked_batch, region_batch
-from kernels.moments import Moments
-from kernels.overlay import overlay
-from kernels.reference import RULES, normalise
-from kernels.saliency import gradient_map
+import sys
+
+if __name__ == "kernels":
+    import cam.kernels
+
+    sys.modules[__name__] = cam.kernels
+else:
+    from .blending.colormaps import COLORMAPS
+    from .blending.operation import overlay
+    from .class_activation.operation import fused_cam
+    from .class_activation.reference import RULES, normalise
+    from .input_gradient.operation import gradient_map
+    from .launch.dispatch import backend
+    from .masking.operation import masked_batch, ranked_batch, region_batch
+    from .moments.operation import Moments
 
 __all__ = [
     "COLORMAPS",

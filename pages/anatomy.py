@@ -1,6 +1,6 @@
 """Anatomy: how Grad-CAM and the saliency map come about, step by step, on one's own picture."""
 
-from pages.ui import router
+from cam.pages.ui.server import router
 
 router.require()
 
@@ -9,11 +9,13 @@ import streamlit as st
 from torch import Tensor
 
 import cam
-from cam.anatomy import neighbour_correlation, sign_changes
-from pages.ui import choosing, controls, drawings, resources
-from pages.ui.resources import Picture, Weights
-from pages.ui.saliency_steps import BESIDE
-from pages.ui.steps import ALPHA, STEPS, View, array, heading, small
+from cam._attribution.anatomy import neighbour_correlation, sign_changes
+from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, array, heading, small
+from cam.pages.ui.anatomy.saliency_steps import BESIDE
+from cam.pages.ui.server import resources
+from cam.pages.ui.server.resources import Picture, Weights
+from cam.pages.ui.subject import subject_form
+from cam.pages.ui.widgets import controls, html_charts
 
 NAMES = list(STEPS)
 
@@ -25,13 +27,13 @@ def main() -> None:
         "Two heatmaps taken apart on your own picture: the seven steps of **Grad-CAM**, and beside "
         "them the shorter path of the **saliency map**."
     )
-    subject = choosing.choose_subject()
+    subject = subject_form.choose_subject()
     if subject is None:
         return
     picture, name, trained, model = subject.picture, subject.name, subject.trained, subject.model
     with st.sidebar:
-        target = choosing.choose_target(model, subject.order)
-        layer = choosing.choose_layer(model)
+        target = subject_form.choose_target(model, subject.order)
+        layer = subject_form.choose_layer(model)
     try:
         found = resources.anatomy(name, trained, target, layer, picture.digest, picture)
     except cam.CamError as error:
@@ -158,9 +160,9 @@ def shake(view: View, name: str, trained: Weights, picture: Picture) -> None:
         likeness = np.corrcoef(heatmaps.reshape(len(heatmaps), -1))[0]
         heading(f"{info.title}, on average {likeness[1:].mean():.2f}")
         st.html(
-            drawings.side_by_side(
+            html_charts.side_by_side(
                 (
-                    drawings.tile(
+                    html_charts.tile(
                         one,
                         float(np.percentile(one, info.percentile)),
                         f"{info.title} of the picture{f' with noise {place}' * (place > 0)}",
@@ -180,7 +182,7 @@ def as_python(
     options = "" if target is None else f", targets={target}"
     options += "" if layer is None else f", layer={layer!r}"
     end = cam.methods()["saliency"].percentile
-    colours = f"{drawings.PLAIN!r}, {ALPHA}"
+    colours = f"{html_charts.PLAIN!r}, {ALPHA}"
     return (
         f"{controls.model_and_photo(name, trained, picture)}"
         f"found = cam.anatomy(model, model.prepare(photo){options})\n"

@@ -1,16 +1,17 @@
 """Compare: methods, layers, classes or two models on one picture, and measured on it."""
 
-from pages.ui import router
+from cam.pages.ui.server import router
 
 router.require()
 
 import streamlit as st
 
-from pages.ui import charts, choosing, controls
-from pages.ui.compare_cases import MODES, as_python, choose_cases
-from pages.ui.compare_maps import ranges, show_maps
-from pages.ui.compare_sections import SECTIONS, View
-from pages.ui.steps import small
+from cam.pages.ui.anatomy.gradcam_steps import small
+from cam.pages.ui.compare.cases import MODES, as_python, choose_cases
+from cam.pages.ui.compare.map_row import ranges, show_maps
+from cam.pages.ui.compare.sections import SECTIONS, View
+from cam.pages.ui.subject import subject_form
+from cam.pages.ui.widgets import charts, controls
 
 TWO_MODELS = "Two models"
 # Models crop a photo differently.
@@ -24,7 +25,7 @@ def main() -> None:
         "One picture, several maps: where do they agree, what does the model need of what they "
         "show, and which of them can be trusted?"
     )
-    subject = choosing.choose_subject()
+    subject = subject_form.choose_subject()
     if subject is None:
         return
     controls.check_link("compare", "comparison", MODES)

@@ -1,20 +1,21 @@
 """Datasets: methods compared over many images, in runs that survive."""
 
-from pages.ui import router
+from cam.pages.ui.server import router
 
 router.require()
 
 import streamlit as st
 
 import cam
-from pages.ui import controls, runs_jobs
-from pages.ui.runs_compare import show_comparison, show_export
-from pages.ui.runs_images import show_images
-from pages.ui.runs_list import asked_for, show_runs
-from pages.ui.runs_read import choose_parts, open_run
-from pages.ui.runs_results import show_results
-from pages.ui.runs_start import greet_started, show_form
-from pages.ui.runs_where import show_where
+from cam.pages.ui.datasets import run_jobs
+from cam.pages.ui.datasets.cluster_maps import show_where
+from cam.pages.ui.datasets.image_browser import show_images
+from cam.pages.ui.datasets.leaderboard_view import show_results
+from cam.pages.ui.datasets.opened_run import choose_parts, open_run
+from cam.pages.ui.datasets.run_list import asked_for, show_runs
+from cam.pages.ui.datasets.start_form import greet_started, show_form
+from cam.pages.ui.datasets.two_runs import show_comparison, show_export
+from cam.pages.ui.widgets import controls
 
 BOARD, IMAGES, WHERE = "Leaderboard", "Images", "Where it looks"
 AGAINST, TAKE = "Against another run", "Take it home"
@@ -32,7 +33,7 @@ def main() -> None:
         "than noise."
     )
     try:
-        found = runs_jobs.states()
+        found = run_jobs.states()
     except cam.CamError as error:
         st.error(controls.sentence(error))
         return

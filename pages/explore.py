@@ -1,6 +1,6 @@
 """Explore: one picture, one class, one layer, and what each method says of it."""
 
-from pages.ui import router
+from cam.pages.ui.server import router
 
 router.require()
 
@@ -10,22 +10,15 @@ import streamlit as st
 from torch import Tensor
 
 import cam
-from cam.files import npz_bytes, png_bytes
-from pages.ui import (
-    charts,
-    choosing,
-    controls,
-    depth,
-    downloads,
-    inspecting,
-    methods,
-    resources,
-    slow,
-    steps,
-)
-from pages.ui.choosing import Subject
-from pages.ui.controls import Display
-from pages.ui.resources import Asked, Choices
+from cam._output.explanation_files import npz_bytes, png_bytes
+from cam.pages.ui.anatomy import gradcam_steps
+from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
+from cam.pages.ui.server import resources
+from cam.pages.ui.server.resources import Asked, Choices
+from cam.pages.ui.subject import subject_form
+from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import charts, controls, method_picker
+from cam.pages.ui.widgets.controls import Display
 
 TOP = 5
 MAPS_A_ROW = 4
@@ -38,14 +31,14 @@ def main() -> None:
         "See which parts of a picture speak for a class: **Grad-CAM** shows the region, coarse and "
         "steady; the **saliency map** shows single pixels, fine and noisy."
     )
-    subject = choosing.choose_subject()
+    subject = subject_form.choose_subject()
     if subject is None:
         return
     with st.sidebar:
-        target = choosing.choose_target(subject.model, subject.order)
-        against = choosing.choose_against(subject.model, subject.order, target)
-        layer = choosing.choose_layer(subject.model)
-        asked = methods.choose_methods()
+        target = subject_form.choose_target(subject.model, subject.order)
+        against = subject_form.choose_against(subject.model, subject.order, target)
+        layer = subject_form.choose_layer(subject.model)
+        asked = method_picker.choose_methods()
     if not asked:
         st.info("Choose at least one method in the sidebar.")
     choices = Choices(subject.name, subject.trained, tuple(asked), target, layer, against)
@@ -57,7 +50,7 @@ def explain(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
     quick = tuple(asked for asked in choices.methods if not asked.own_passes)
     found = at_once(replace(choices, methods=quick), subject) if quick else {}
     alone = [asked for asked in choices.methods if asked.own_passes]
-    found |= slow.explain(choices, subject, alone)
+    found |= background_maps.explain(choices, subject, alone)
     return {asked: found[asked] for asked in choices.methods if asked in found}
 
 
@@ -121,7 +114,7 @@ def show_maps(
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
         st.markdown("**What the model sees**")
         for note in picture.photo.notes:
-            steps.small(f"Your picture: {note}.")
+            gradcam_steps.small(f"Your picture: {note}.")
     files = {}
     for column, (asked, attribution) in zip(columns[1:], found.items(), strict=True):
         info = asked.info
@@ -130,8 +123,8 @@ def show_maps(
         with column:
             controls.show_png(content, f"{info.title} heatmap for {label}")
             st.markdown(f"**{info.title}** for {controls.plain(label)}")
-            steps.small(controls.description(info))
-            steps.small(cost(attribution))
+            gradcam_steps.small(controls.description(info))
+            gradcam_steps.small(cost(attribution))
             for _, note in attribution.notes():
                 st.warning(controls.sentence(note))
             offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
@@ -147,10 +140,10 @@ def look_closer(
     seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
     if box := controls.lazy_box("Inspect values, draw a box", ":material/colorize:", "inspect"):
         with box:
-            inspecting.show_values(subject, seen, found, display)
+            value_inspector.show_values(subject, seen, found, display)
     if box := controls.lazy_box("Through the depth of the network", ":material/layers:", "through"):
         with box:
-            depth.look_through(subject, choices, seen, display)
+            layer_slider.look_through(subject, choices, seen, display)
     if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
         with box:
             # Of what is shown: a method that does not run here would end the copied call.
@@ -215,7 +208,7 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
     st.header("Predictions", anchor=False)
     chances = subject.chances
     options = controls.class_options(subject.model.labels, len(chances))
-    steps.small("Click a class to explain it.")
+    gradcam_steps.small("Click a class to explain it.")
     top = subject.order[:TOP]
     shown = top if chosen in top else [*top, chosen]
     for index in shown:

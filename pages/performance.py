@@ -1,20 +1,21 @@
 """Performance: how fast explanations are, measured here and now, and what makes them so."""
 
-from pages.ui import router
+from cam.pages.ui.server import router
 
 router.require()
 
 import streamlit as st
 import torch
 
-from pages.ui import choosing, controls
-from pages.ui import performance_clip as clip
-from pages.ui import performance_precision as precision
-from pages.ui import performance_speed as speed
-from pages.ui.choosing import Subject
-from pages.ui.performance_compiler import compile_report
-from pages.ui.performance_recorded import recorded
-from pages.ui.performance_traffic import traffic
+from cam.pages.ui.performance import clip_view as clip
+from cam.pages.ui.performance import precision_view as precision
+from cam.pages.ui.performance import speed_view as speed
+from cam.pages.ui.performance.compile_report import compile_report
+from cam.pages.ui.performance.recorded_view import recorded
+from cam.pages.ui.performance.traffic_view import traffic
+from cam.pages.ui.subject import subject_form
+from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import controls
 
 PARTS = [
     "Speed", "Batch size", "Methods in one pass", "Precision", "Clip",
@@ -32,7 +33,7 @@ def main() -> None:
         "it; what comes from elsewhere says so. "
         + (f"It runs on {where}." if where else "There is no GPU here: this is what the CPU gives.")
     )
-    subject = choosing.choose_subject()
+    subject = subject_form.choose_subject()
     if subject is None:
         return
     controls.check_link("part", "part", PARTS)
@@ -104,8 +105,8 @@ def draw(part: str, subject: Subject, size: int) -> str:
         )
     if part == "Clip":
         with st.sidebar:
-            target = choosing.choose_target(subject.model, subject.order)
-            layer = choosing.choose_layer(subject.model)
+            target = subject_form.choose_target(subject.model, subject.order)
+            layer = subject_form.choose_layer(subject.model)
         clip.explain(subject, target, layer)
         state = st.session_state
         source = clip.source(subject)

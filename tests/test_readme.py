@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 import cam
-from cam.cli import main
-from cam.video import write_video
+from cam._cli.commands import main
+from cam._media.video import write_video
+from tests.support.checkout import ROOT
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def block(language: str, number: int = 0) -> str:
@@ -59,7 +60,7 @@ def test_every_method_is_named_and_counted():
 
 
 def test_the_two_commands_are_in_the_makefile():
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for line in block("sh").splitlines():
         target = line.split("#")[0].split()[1]
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -25,13 +25,7 @@ import torch
 
 from benchmarks.gpu import end_to_end, pixels, tails
 from benchmarks.gpu.kernel_tests import KernelTests
-from benchmarks.gpu.machine import (
-    Cuda,
-    Machine,
-    Rehearsal,
-    describe_yardsticks,
-    measure_yardsticks,
-)
+from benchmarks.gpu.machine import Cuda, Machine, Rehearsal, describe_yardsticks, measure_yardsticks
 from benchmarks.gpu.plan import (
     FULL,
     REHEARSAL,

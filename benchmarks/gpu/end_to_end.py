@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import cam
-import kernels
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.plan import Bench, Plan, Record
-from cam.capture import capture
-from cam.models.layers import resolve_layers
+from cam import kernels
+from cam._engine.capture import capture
+from cam._engine.layers import resolve_layers
+from cam._performance.timing import Timing, interleaved
 from cam.targets import Targets
-from cam.timing import Timing, interleaved
 from cam.types import Needs
 
 EPSILON = 1e-7

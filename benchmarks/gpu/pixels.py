@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-import kernels
 from benchmarks.gpu.plan import DTYPES, Bench, Plan, Record
 from benchmarks.gpu.tails import agreement
-from kernels.colormaps import colormap_table
-from kernels.masked_batch import masked_batch
+from cam import kernels
+from cam.kernels.blending.colormaps import colormap_table
+from cam.kernels.masking.operation import masked_batch
 
 GRID = 7  # of heatmaps and masks before they are upsampled
 

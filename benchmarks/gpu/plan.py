@@ -125,8 +125,8 @@ FULL = Plan(
     warm_up=3,
     precisions=("bf16", "fp32", "fp16", "tf32"),
     photos=("chelsea", "coffee", "rocket", "motorcycle_left"),
-    # What tests/kernels/test_compile.py proves needs no device, and it takes a minute.
-    tests=("tests/kernels", "--ignore=tests/kernels/test_compile.py"),
+    # What tests/kernels/inspection/test_report.py proves needs no device, and it takes a minute.
+    tests=("tests/kernels", "--ignore=tests/kernels/inspection/test_report.py"),
     seconds=0.03,
 )
 
@@ -144,7 +144,7 @@ REHEARSAL = Plan(
     warm_up=0,
     precisions=("bf16", "tf32"),  # a CPU takes seconds for a picture in fp16
     photos=("chelsea",),
-    tests=("tests/kernels/test_dispatch.py", "-k", "environment or device"),
+    tests=("tests/kernels/launch/test_dispatch.py", "-k", "environment or device"),
     seconds=0.002,
 )
 

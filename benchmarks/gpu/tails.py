@@ -1,7 +1,7 @@
 """From activations and gradients to maps: the fused kernel and its rivals on the same inputs.
 
 Each rival does all that its users wait for. The rules' formulas are written here once more, in
-straightforward eager torch, and not taken from ``kernels.reference``: they are the yardstick of
+straightforward eager torch, and not taken from the kernel's reference: they are the yardstick of
 the kernel's speed and, input by input, of its result.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import kernels
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.plan import DTYPES, Bench, Cell, Plan, Record
+from cam import kernels
 
 Tail = Callable[[Tensor, Tensor], object]
 

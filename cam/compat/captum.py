@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cam.capture import Capture, capture
+from cam._engine.capture import Capture, capture
+from cam._engine.evaluation_mode import original_module
+from cam._engine.passes import Passes
+from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
 from cam.errors import InputError, LayerError, MethodError, TargetError
-from cam.methods.integrated import gauss_legendre, straight
-from cam.models.state import original_module
-from cam.passes import Passes
 from cam.types import Needs
 
 Forward = nn.Module | Callable[[Tensor], Any]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from cam.attribute import attribute
-from cam.methods.registry import Method
-from cam.models.state import device_of
+from cam._attribution.planner import attribute
+from cam._engine.evaluation_mode import device_of
+from cam._methods.base.method_registry import Method
 
 
 def explain(

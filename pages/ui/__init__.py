@@ -1,1 +1,1 @@
-"""What the pages share: the router, cached models and results, widgets, charts."""
+"""Draw the parts of the pages."""

@@ -9,8 +9,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import cam
-from cam import peers
-from cam.video import write_video
+from cam._media.video import write_video
+from cam._performance import peers
 from tests.browser.test_explore import assert_no_error
 
 FRAMES = 10

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from safetensors.torch import save
 
 from tests.browser.test_explore import assert_no_error, choose, map_of
-from tests.cam.weights_server import random_state, serving
+from tests.support.weights_server import random_state, serving
 
 NAME = "timm/resnet18.a1_in1k"
 

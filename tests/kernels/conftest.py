@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tests.kernels import traffic
-from tests.kernels.layers import DEVICE, MARGIN
+from tests.support import memory_traffic
+from tests.support.kernel_layers import DEVICE, MARGIN
 
 CANARY = 12345.0
 
@@ -52,4 +52,4 @@ def counted(monkeypatch):
     if DEVICE == "cpu":
         from triton.runtime import interpreter
 
-        traffic.watch(monkeypatch, interpreter)
+        memory_traffic.watch(monkeypatch, interpreter)

@@ -1,7 +1,6 @@
 """The logic of the page Anatomy, without a browser: choices in, steps and numbers out."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +8,8 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import cam
+from tests.support.checkout import DASHBOARD
 
-DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 STEPS = ["Scores", "Target", "Gradients", "Weights", "Maps", "Sum", "Overlay"]
 
 
@@ -111,7 +110,7 @@ def test_another_class_changes_the_steps():
 
 
 def test_the_steadiness_is_measured(bundled):
-    from pages.ui import resources
+    from cam.pages.ui.server import resources
 
     picture = resources.sample("chelsea")
     maps = resources.shaken("efficientnet_lite0", True, 285, "bn2", picture.digest, picture)
@@ -190,30 +189,32 @@ def test_layers_of_tokens_have_the_same_seven_steps():
     ],
 )
 def test_numbers(value, text):
-    from pages.ui.drawings import shown as written
+    from cam.pages.ui.widgets.html_charts import shown as written
 
     assert written(value) == text
 
 
 def test_a_label_is_text_and_never_markup():
-    from pages.ui import drawings
+    from cam.pages.ui.widgets import html_charts
 
     label = '<img src=x onerror="alert(1)">'
     values = np.array([[1.0, -1.0], [0.5, 0.0]])
     for drawing in (
-        drawings.score_table([(label, 1, 0.5, True)]),
-        drawings.signed_bars([(label, 1.0)]),
-        drawings.value_grid(values, 1, label),
-        drawings.tile(values, 1, label),
-        drawings.histogram(values, 1.0, label, label),
+        html_charts.score_table([(label, 1, 0.5, True)]),
+        html_charts.signed_bars([(label, 1.0)]),
+        html_charts.value_grid(values, 1, label),
+        html_charts.tile(values, 1, label),
+        html_charts.histogram(values, 1.0, label, label),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=&quot;alert" in drawing
 
 
 def test_colours_of_a_signed_map():
-    from pages.ui import drawings
+    from cam.pages.ui.widgets import html_charts
 
-    red, white, blue = drawings.colours(np.array([[2.0, 0.0, -2.0]]), 2, signed=True)[0].astype(int)
+    red, white, blue = html_charts.colours(np.array([[2.0, 0.0, -2.0]]), 2, signed=True)[0].astype(
+        int
+    )
     assert red[0] > red[2] + 50 and blue[2] > blue[0] + 50 and white.min() > 240
-    black = drawings.colours(np.array([[0.0, np.nan]]), 1, signed=False)[0]
+    black = html_charts.colours(np.array([[0.0, np.nan]]), 1, signed=False)[0]
     assert black.max() < 20

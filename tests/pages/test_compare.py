@@ -4,19 +4,18 @@ import re
 import time
 from dataclasses import replace
 from html import unescape
-from pathlib import Path
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import cam
-from pages.ui import compare_work
-from pages.ui.choosing import Subject
-from pages.ui.compare_cases import called, matching_class
-from pages.ui.resources import OwnWeights
+from cam.pages.ui.compare import case_results
+from cam.pages.ui.compare.cases import called, matching_class
+from cam.pages.ui.server.resources import OwnWeights
+from cam.pages.ui.subject.subject_form import Subject
+from tests.support.checkout import DASHBOARD
 
-DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 STEPS = 6
 PAIR = ["Grad-CAM", "Saliency map"]
 
@@ -26,7 +25,7 @@ def without_the_interpreter(monkeypatch):
     """The pages run as users run them: Triton's interpreter takes minutes for what is measured."""
     monkeypatch.setenv("CAM_KERNELS", "reference")
     # As a test of the page, a coarser curve is as good.
-    monkeypatch.setattr(compare_work, "STEPS", STEPS)
+    monkeypatch.setattr(case_results, "STEPS", STEPS)
 
 
 def page(**query: str | list[str]) -> AppTest:
@@ -100,8 +99,8 @@ def test_layers_go_through_the_depth():
 
 
 def test_layers_of_a_network_with_one_resolution():
-    from pages.ui import resources
-    from pages.ui.compare_cases import through_the_depth
+    from cam.pages.ui.compare.cases import through_the_depth
+    from cam.pages.ui.server import resources
 
     model = resources.model("timm/deit_tiny_patch16_224.fb_in1k", False)
     names = through_the_depth(model)
@@ -171,7 +170,7 @@ def test_curves_with_the_areas_of_the_metrics(bundled):
         [area] = re.findall(rf"> {name}, area ([\d.]+)<", html(app))
         expected = float(cam.metric(name, steps=STEPS)(bundled, batch, found.heatmap))
         assert float(area) == pytest.approx(expected, abs=2e-3)
-    from cam.metrics.localisation import centre_heatmap
+    from cam._metrics.localisation.object_masks import centre_heatmap
 
     [centre] = re.findall(r"centre, deletion ([\d.]+)", html(app))
     expected = float(cam.metric("deletion", steps=STEPS)(bundled, batch, centre_heatmap(batch)))
@@ -267,15 +266,15 @@ def test_the_code_is_the_call(compare, measure, capsys):
 
 
 def test_a_label_is_text_and_never_markup():
-    from pages.ui import compare_charts
+    from cam.pages.ui.compare import comparison_charts
 
     label = '<img src=x onerror="alert(1)">'
-    line = compare_charts.Line(label, [0, 1], [0, 1], "#000")
+    line = comparison_charts.Line(label, [0, 1], [0, 1], "#000")
     for drawing in (
-        compare_charts.lines([line], (0, 1), label, label, label),
-        compare_charts.matrix([label], np.ones((1, 1)), label),
-        compare_charts.table(["", "a"], [[label, label]], label),
-        compare_charts.title(label),
+        comparison_charts.lines([line], (0, 1), label, label, label),
+        comparison_charts.matrix([label], np.ones((1, 1)), label),
+        comparison_charts.table(["", "a"], [[label, label]], label),
+        comparison_charts.title(label),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=" in drawing
 
@@ -283,10 +282,10 @@ def test_a_label_is_text_and_never_markup():
 def test_a_line_goes_where_its_numbers_are():
     import base64
 
-    from pages.ui import compare_charts
+    from cam.pages.ui.compare import comparison_charts
 
-    line = compare_charts.Line("one", [0, 0.5, 1], [1, np.nan, 0.25], "#123456")
-    chart = compare_charts.lines([line], (0, 1), "x", "y", "a chart")
+    line = comparison_charts.Line("one", [0, 0.5, 1], [1, np.nan, 0.25], "#123456")
+    chart = comparison_charts.lines([line], (0, 1), "x", "y", "a chart")
     drawn = [
         base64.b64decode(uri).decode()
         for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", chart)

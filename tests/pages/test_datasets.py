@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 import cam
-from cam.cli import main
-from cam.data.dataset import DataOrigin
-from pages.ui import roots, runs_jobs
+from cam._cli.commands import main
+from cam._data.dataset import DataOrigin
+from cam.pages.ui.datasets import run_jobs
+from cam.pages.ui.server import allowed_roots
+from tests.support.checkout import DASHBOARD
 
-DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 COMMAND = [
     *("evaluate", "photo-grid", "--data-option", "size=12", "--shard-size", "4"),
     *("--method", "gradcam", "--method", "saliency", "--baseline", "centre"),
@@ -92,7 +93,7 @@ def made(tmp_path_factory) -> Path:
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("CAM_DATA_ROOTS", raising=False)
-    runs_jobs.runner.clear()
+    run_jobs.runner.clear()
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
@@ -104,7 +105,7 @@ def copied(folder, made) -> Path:
 
 
 def ended(path: Path) -> None:
-    assert runs_jobs.runner().asked[path].done.wait(100)
+    assert run_jobs.runner().asked[path].done.wait(100)
 
 
 def test_without_runs_it_invites_to_start_one(folder):
@@ -235,12 +236,12 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     path = folder / "run-1"
     slow_down(monkeypatch)
     app = click(page(**QUICK), "Start the run")
-    while not (told := runs_jobs.runner().progress.get(path)) or not told.done:
+    while not (told := run_jobs.runner().progress.get(path)) or not told.done:
         time.sleep(0.02)
     # By its key: it is there as long as the run is live, which finished() would wait for.
     shown(app.button(key="cancel run-1").click().run())
     ended(path)
-    assert runs_jobs.runner().asked[path].cancelled
+    assert run_jobs.runner().asked[path].cancelled
     assert 0 < cam.Run.open(path).done < 12
     assert "stopped; it goes on" in rows(page())
     assert CliRunner().invoke(main, [*COMMAND, str(path)]).exit_code == 0
@@ -255,7 +256,7 @@ def test_one_that_waits_is_cancelled_at_once(folder, monkeypatch):
     shown(app.button(key="cancel run-2").click().run())
     app = shown(app.run())
     assert "It was cancelled before its first image." in errors(app)
-    assert not runs_jobs.mine(folder / "run-2") and runs_jobs.mine(folder / "run-1")
+    assert not run_jobs.mine(folder / "run-2") and run_jobs.mine(folder / "run-1")
     shown(app.button(key="dismiss run-2").click().run())
     assert not errors(shown(app.run()))
     ended(folder / "run-1")
@@ -264,15 +265,15 @@ def test_one_that_waits_is_cancelled_at_once(folder, monkeypatch):
 
 def slow_down(monkeypatch) -> None:
     """Leave time to cancel between two shards."""
-    from cam.evaluate import local
+    from cam._runs.engines import local_engine
 
-    measure = local.measure_shard
+    measure = local_engine.measure_shard
 
     def slowly(*arguments):
         time.sleep(0.5)
         return measure(*arguments)
 
-    monkeypatch.setattr(local, "measure_shard", slowly)
+    monkeypatch.setattr(local_engine, "measure_shard", slowly)
 
 
 def test_stopped_in_python_and_resumed_here(folder, made):
@@ -308,7 +309,7 @@ def test_names_that_do_not_do(copied, folder, tmp_path, name, says):
     app = shown(app.text_input(key="name").set_value(name).run())
     app = click(app, "Start the run")
     assert any(says.lower() in one.lower() for one in errors(app))
-    assert not runs_jobs.runner().asked
+    assert not run_jobs.runner().asked
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(folder, monkeypatch):
@@ -374,14 +375,14 @@ def test_no_folder_is_allowed_unless_the_operator_says_so(folder):
     app = page(**QUICK)
     assert not app.selectbox or "source" not in [one.key for one in app.selectbox]
     with pytest.raises(cam.DataError, match="allows no folders of data"):
-        roots.open_data(DataOrigin("/etc"))
+        allowed_roots.open_data(DataOrigin("/etc"))
 
 
 # A run's picture in Explore
 
 
 def test_a_picture_of_a_run_is_explained_in_explore(copied):
-    from pages.ui import run_pictures
+    from cam.pages.ui.subject import run_pictures
 
     run = cam.Run.open(copied)
     link = run_pictures.link(run, "made", 5, run.image(5).facts)

@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import cam
-
-DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
+from tests.support.checkout import DASHBOARD
 
 
 def page(**query: str) -> AppTest:
@@ -68,7 +66,7 @@ def test_the_most_probable_classes_come_first_and_all_can_be_had():
 
 
 def test_classes_of_the_same_name_are_told_apart():
-    from pages.ui.controls import class_options
+    from cam.pages.ui.widgets.controls import class_options
 
     assert class_options(("crane", "cat", "crane"), 3) == ("crane (0)", "cat", "crane (2)")
     assert class_options(None, 2) == ("class 0", "class 1")
@@ -90,7 +88,8 @@ def test_the_state_is_in_the_address():
 
 def test_the_code_of_an_untrained_model_draws_the_same_weights():
     """Twice the same network: the one that the page explains, and the one that its code makes."""
-    from pages.ui import controls, resources
+    from cam.pages.ui.server import resources
+    from cam.pages.ui.widgets import controls
 
     name = "torchvision/squeezenet1_1"
     picture = resources.sample("rocket")

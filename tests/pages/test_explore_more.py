@@ -4,7 +4,6 @@ import io
 import json
 import time
 import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,11 +13,14 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import cam
-from pages.ui import charts, controls, downloads, inspecting, resources, slow
-from pages.ui.choosing import Subject
-from pages.ui.resources import Asked, Choices
+from cam._output import explanation_files
+from cam.pages.ui.explore import background_maps, downloads, value_inspector
+from cam.pages.ui.server import resources
+from cam.pages.ui.server.resources import Asked, Choices
+from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import charts, controls
+from tests.support.checkout import DASHBOARD
 
-DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 BUNDLED = "efficientnet_lite0"
 
 
@@ -130,8 +132,12 @@ def test_slow_work_can_be_cancelled_and_the_page_stays(subject):
 
 def test_slow_work_explains_a_twin(subject, monkeypatch):
     used = []
-    monkeypatch.setattr(slow.resources, "explained", lambda model, *_rest: used.append(model))
-    slow._work(Choices(BUNDLED, True, (Asked("rise"),), None, None), subject)(lambda *_: True)
+    monkeypatch.setattr(
+        background_maps.resources, "explained", lambda model, *_rest: used.append(model)
+    )
+    background_maps._work(Choices(BUNDLED, True, (Asked("rise"),), None, None), subject)(
+        lambda *_: True
+    )
     [twin] = used
     assert twin is not subject.model and twin.lock is not subject.model.lock
     for mine, own in zip(twin.module.parameters(), subject.model.module.parameters(), strict=True):
@@ -177,7 +183,7 @@ def test_the_inspector_colours_what_the_overlay_colours(threshold, signed):
 @pytest.mark.parametrize("box", [(0, 111, 0, 223), (20, 20, 30, 30), (100, 223, 50, 99)])
 def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
     maps = explained(subject, Asked("gradcam"), Asked("saliency"))
-    shares = inspecting._shares(subject, maps, box)
+    shares = value_inspector._shares(subject, maps, box)
     left, right, top, bottom = box
     for asked, found in maps.items():
         heatmap = found.heatmap[0].double().numpy()
@@ -198,8 +204,8 @@ def test_a_box_of_a_link_is_read_off(subject):
 
 def test_a_drawn_box_moves_the_sliders(monkeypatch):
     state = {"map": {"selection": {"box": [{"x": [250.2, 99.6], "y": [-3.0, 49.7]}]}}}
-    monkeypatch.setattr(inspecting, "st", SimpleNamespace(session_state=state))
-    inspecting._take_box("map", 224, 224)
+    monkeypatch.setattr(value_inspector, "st", SimpleNamespace(session_state=state))
+    value_inspector._take_box("map", 224, 224)
     assert state["box_columns"] == (100, 223) and state["box_rows"] == (0, 50)
 
 
@@ -210,7 +216,9 @@ def test_the_archive_holds_pictures_arrays_and_the_record(subject):
     assert facts[0]["parameters"] == {"eigen_smooth": True}
     assert facts[0]["target"]["label"] == "tiger cat"
     assert facts[0]["against"]["label"] == "tabby"
-    archive = zipfile.ZipFile(io.BytesIO(cam.files.zip_bytes({"a.png": b"1", "b/c.npz": b"22"})))
+    archive = zipfile.ZipFile(
+        io.BytesIO(explanation_files.zip_bytes({"a.png": b"1", "b/c.npz": b"22"}))
+    )
     assert archive.testzip() is None
     assert {name: archive.read(name) for name in archive.namelist()} == {
         "a.png": b"1",

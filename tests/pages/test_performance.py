@@ -1,23 +1,22 @@
 """The logic of the page Performance: nothing is measured unasked, and what is, is shown."""
 
 import json
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import cam
-import kernels
-from cam import speed
-from cam.recorded import Recording
-from cam.timing import Timing
-from cam.wording import size
-from kernels.inspect import Entry
-from kernels.inspect_examples import PLANS
-from kernels.traffic import cam_traffic
-from pages.ui import performance_compiler, performance_job, performance_recorded
+from cam import kernels
+from cam._formatting import size
+from cam._performance import speed
+from cam._performance.recorded_benchmarks import Recording
+from cam._performance.timing import Timing
+from cam.kernels.inspection.examples import PLANS
+from cam.kernels.inspection.report import Entry
+from cam.kernels.inspection.traffic import cam_traffic
+from cam.pages.ui.performance import compile_report, measurement_job, recorded_view
+from tests.support.checkout import DASHBOARD
 
-DASHBOARD = Path(__file__).parents[2] / "dashboard.py"
 RESULTS = DASHBOARD.parent / "benchmarks" / "results"
 PARTS = [
     "Speed", "Batch size", "Methods in one pass", "Precision", "Clip",
@@ -45,7 +44,7 @@ def words(app: AppTest) -> str:
 
 @pytest.fixture(autouse=True)
 def no_jobs():
-    performance_job.measuring.clear()
+    measurement_job.measuring.clear()
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -55,7 +54,7 @@ def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
 
     for name in ("race", "by_batch_size", "together", "by_precision"):
         monkeypatch.setattr(speed, name, unasked)
-    monkeypatch.setattr("kernels.inspect_stream.subprocess.Popen", unasked)
+    monkeypatch.setattr("cam.kernels.inspection.report_stream.subprocess.Popen", unasked)
     app = page(part=part)
     assert app.header[0].value == part and not app.error and not app.warning
     buttons = {one.label for one in app.button}
@@ -121,7 +120,7 @@ def entry(kernel: str, **figures) -> Entry:
 
 
 def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
-    first, second, *_ = performance_compiler.TITLES
+    first, second, *_ = compile_report.TITLES
 
     def stream(targets):
         assert targets == ["sm_90"]
@@ -129,7 +128,7 @@ def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
         yield entry(second, spills=3, loads={"32": 7}, shared=0)
         yield entry(first)
 
-    monkeypatch.setattr(performance_compiler, "stream", stream)
+    monkeypatch.setattr(compile_report, "stream", stream)
     app = page(part="Compiler")
     app = next(one for one in app.button if one.label == "Compile").click().run()
     assert not app.exception
@@ -145,7 +144,7 @@ def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
 
 
 def test_every_kernel_has_a_title():
-    assert set(performance_compiler.TITLES) == set(PLANS)
+    assert set(compile_report.TITLES) == set(PLANS)
 
 
 def test_traffic_is_that_of_the_layers_shape(bundled):
@@ -173,7 +172,7 @@ def test_a_recordings_tables_and_headings(monkeypatch):
     rows = "| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n"
     text = f"# Title\n\n{rows}\nGoal: met.\n"
     one = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
-    monkeypatch.setattr(performance_recorded, "recordings", lambda: [one])
+    monkeypatch.setattr(recorded_view, "recordings", lambda: [one])
     app = page(part="Recorded results")
     app.session_state["recorded-nvidia-x"] = True
     app.run()

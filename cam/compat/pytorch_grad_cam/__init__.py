@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cam.attribute import attribute
+from cam._attribution.planner import attribute
+from cam._engine.evaluation_mode import device_of
+from cam._methods.base.method_registry import method
 from cam.compat.pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from cam.errors import InputError, MethodError
-from cam.methods.registry import method
-from cam.models.state import device_of
 from cam.types import TargetFunction
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from cam._media.rendering import overlay
 from cam.errors import InputError
-from cam.render import overlay
 
 COLORMAP_JET = 2
 # OpenCV's numbers of the colour maps that are here too.

@@ -1,0 +1,1 @@
+"""Plan and compute attributions, and take them apart."""

@@ -1,0 +1,243 @@
+"""The commands of ``python -m cam`` that read runs: leaderboard, report, clusters, diff, export."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import cam
+from cam._cli.shared_options import as_json as print_json
+from cam._cli.shared_options import told
+from cam._runs.results.clusters import clusters_told
+from cam._runs.results.leaderboard import BY
+from cam._runs.results.report import write_report
+from cam._runs.results.run_comparison import compare
+
+if TYPE_CHECKING:
+    import pandas
+
+_RUN = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run", type=_RUN)
+@click.option("--by", type=click.Choice(list(BY)), help="Apart for groups of images.")
+@click.option("--json", "as_json", is_flag=True)
+def leaderboard(run: Path, by: str | None, as_json: bool) -> None:
+    """Print RUN's methods by each metric, the best first."""
+    with told():
+        found = cam.Run.open(run)
+        print_board(found, found.leaderboard(by), as_json)
+
+
+@click.command()
+@click.argument("run", type=_RUN)
+@click.option("--out", type=_RUN, required=True, help="A .html file.")
+def report(run: Path, out: Path) -> None:
+    """Write RUN as one page that opens without a network."""
+    with told():
+        path = write_report(cam.Run.open(run), out)
+    click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command()
+@click.argument("run", type=_RUN)
+@click.option("--out", type=_RUN, required=True, help="A .csv or .parquet file.")
+def export(run: Path, out: Path) -> None:
+    """Write RUN's scores, a row an image, method and metric."""
+    with told():
+        click.echo(str(cam.Run.open(run).export(out)))
+
+
+@click.command()
+@click.argument("before", type=_RUN)
+@click.argument("after", type=_RUN)
+@click.option(
+    "--fail-if-worse",
+    "limits",
+    multiple=True,
+    metavar="METRIC:DELTA",
+    help="Exit 1 if a method's mean is worse by more than DELTA, and that is more than noise.",
+)
+@click.option("--json", "as_json", is_flag=True)
+def diff(before: Path, after: Path, limits: tuple[str, ...], as_json: bool) -> None:
+    """Say what changed from run BEFORE to run AFTER, and whether it is more than noise."""
+    with told():
+        one, other = cam.Run.open(before), cam.Run.open(after)
+        allowed = _limits(limits, one.metrics)
+        table = compare(one, other)
+    worse = []
+    for metric, delta in allowed:
+        rows = table[table["metric"] == metric]
+        if rows.empty:
+            raise click.UsageError(f"{str(after)!r} has no metric {metric!r} to compare")
+        loss = -rows["difference"] * one.directions[metric]
+        worse += [
+            f"{row.method} is worse by {metric}: {row.before:.4g} → {row.after:.4g}, more than "
+            f"{delta:g} (p = {row.holm:.2g})"
+            for row in rows[(loss > delta) & (rows["verdict"] == "worse")].itertuples()
+        ]
+    facts = table.attrs
+    if as_json:
+        print_json({**facts, "changes": records(table), "worse": worse})
+    else:
+        for change in facts["configuration"]:
+            click.echo(f"Changed: {change}")
+        images = facts["images"]
+        click.echo(
+            f"{images['common']} images in both, {images['only_before']} only before, "
+            f"{images['only_after']} only after; {images['predicted_differently']} are predicted "
+            "differently"
+        )
+        for row in table.itertuples():
+            click.echo(
+                f"{row.metric}  {row.method}  {row.before:.4f} → {row.after:.4f}  "
+                f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]  p = {row.holm:.2g}  "
+                f"{row.verdict}  (n = {row.n})"
+            )
+    if worse:
+        raise click.ClickException("; ".join(worse))
+
+
+def _limits(texts: tuple[str, ...], metrics: list[str]) -> list[tuple[str, float]]:
+    found = []
+    for text in texts:
+        metric, _, delta = text.rpartition(":")
+        try:
+            number = float(delta)
+        except ValueError:
+            number = math.nan
+        if not metric or not number >= 0:
+            raise click.UsageError(f"{text!r} is no limit; write it as METRIC:0.01")
+        if metric not in metrics:
+            raise click.UsageError(
+                f"the run has no metric {metric!r}; {cam.errors.nearest(metric, metrics)}"
+            )
+        found.append((metric, number))
+    return found
+
+
+def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
+    """Rows for JSON, which knows no NaN."""
+    import pandas
+
+    return [
+        {key: None if pandas.isna(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
+    """Methods by each metric with what they cost, for a person or a program."""
+    if as_json:
+        print_json(
+            {
+                "run": str(run.path),
+                "done": run.done,
+                "total": run.total,
+                "leaderboard": records(board),
+                "costs": records(run.costs()),
+            }
+        )
+        return
+    if run.done < run.total:
+        click.echo(f"{run.done} of {run.total} images are done", err=True)
+    groups = [one for one in board.columns if one in BY]
+    wide = max((len(name) for name in run.methods), default=0)
+    for keys, rows in board.groupby([*groups, "metric"], sort=False, observed=True):
+        better = "higher" if run.directions[str(keys[-1])] > 0 else "lower"
+        click.echo(f"{' · '.join(map(str, keys))} ({better} is better)")
+        for row in rows.sort_values("rank").itertuples():
+            missing = "".join(
+                f", {count} {what}"
+                for what, count in (
+                    ("undefined", row.nan),
+                    ("failed", row.failed),
+                    ("skipped", row.skipped),
+                )
+                if count
+            )
+            place = "–" if math.isnan(row.rank) else f"{row.rank:g}"
+            click.echo(
+                f"  {place:>4}  {row.method:{wide}}  {row.mean:.4f} [{row.low:.4f}, {row.high:.4f}]"
+                f"  median {row.median:.4f}  (n = {row.n}{missing})"
+            )
+    _print_costs(run, wide)
+
+
+def _print_costs(run: cam.Run, wide: int) -> None:
+    costs = run.costs()
+    if costs.empty:
+        return
+    click.echo("cost (of each method's maps, and of measuring them)")
+    for method, rows in costs.groupby("method", sort=False, observed=True):
+        maps = rows[rows["metric"].isna()]
+        peak = maps["peak_bytes"].fillna(0).max()
+        click.echo(
+            f"  {method:{wide}}  {maps['images'].sum()} images, "
+            f"{int(maps['forwards'].sum())} forwards and {int(maps['backwards'].sum())} backwards "
+            f"of batches, {maps['seconds'].sum():.3g} s; measuring "
+            f"{rows.loc[rows['metric'].notna(), 'seconds'].sum():.3g} s"
+            + (f"; at most {peak / 1e6:.0f} MB of the GPU" if peak > 0 else "")
+        )
+
+
+@click.command()
+@click.argument("run", type=_RUN)
+@click.option("--method", required=True, help="Whose maps; one of the run's methods.")
+@click.option("--label", help="Only images that were explained for this class.")
+@click.option("--count", type=click.IntRange(min=1), help="How many clusters; by default found.")
+@click.option("--limit", type=click.IntRange(min=10), default=2000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def clusters(
+    run: Path,
+    method: str,
+    label: str | None,
+    count: int | None,
+    limit: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find groups of RUN's images whose maps are alike, as those with a watermark are.
+
+    Beyond --limit images, a sample of them is looked at.
+    """
+    with told():
+        stored = cam.Run.open(run)
+        found = stored.clusters(method, label, count=count, limit=limit, seed=seed)
+    names = dict(zip(found.items["item"], found.items["id"], strict=True))
+    if as_json:
+        print_json(
+            {
+                "method": method,
+                "label": label,
+                "total": found.total,
+                "looked_at": len(found.items) + found.blank,
+                "blank": found.blank,
+                "eigenvalues": found.eigenvalues.tolist(),
+                "clusters": [
+                    {**one, "representatives": [names[item] for item in items]}
+                    for one, items in zip(
+                        records(found.table.drop(columns="representatives")),
+                        found.table["representatives"],
+                        strict=True,
+                    )
+                ],
+                "items": records(found.items[["item", "id", "cluster"]]),
+            }
+        )
+        return
+    click.echo(clusters_told(found))
+    for row in found.table.itertuples():
+        typical = ", ".join(names[item] for item in row.representatives)
+        apart = "" if math.isnan(row.apart) else f", {row.apart:.0%} of its heat elsewhere"
+        correct = "" if math.isnan(row.correct) else f", {row.correct:.0%} correct"
+        click.echo(
+            f"  {row.cluster}  {row.size} images ({row.share:.0%}){correct}{apart}, highest at "
+            f"{row.row:.0%} from the top and {row.column:.0%} from the left: {typical}"
+        )
+
+
+COMMANDS = (leaderboard, report, clusters, diff, export)

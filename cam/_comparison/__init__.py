@@ -1,0 +1,1 @@
+"""Compare maps of one picture with each other."""

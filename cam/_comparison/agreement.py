@@ -1,0 +1,87 @@
+"""How alike maps are, each with each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from cam._metrics.base.map_ranking import pearson, ranks, spearman, structural_similarity
+from cam.errors import MetricError, nearest
+
+TOP = 0.05
+
+
+def top_overlap(first: Tensor, second: Tensor) -> Tensor:
+    """The share of the most important twentieth of the pixels that two maps have in common.
+
+    Chance gives 0.05. Pixels of the same value are ordered by rows and then columns.
+
+    Args:
+        first: (N, H, W).
+        second: (N, H, W).
+
+    Returns:
+        (N,) float64 in [0, 1].
+    """
+    count = max(1, round(TOP * first[0].numel()))
+    both = (ranks(first) < count) & (ranks(second) < count)
+    return both.flatten(1).sum(1).double() / count
+
+
+MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "spearman": spearman,
+        "pearson": lambda first, second: pearson(first.flatten(1), second.flatten(1)),
+        "ssim": structural_similarity,
+        "top": top_overlap,
+    }
+)
+
+
+def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Tensor:
+    """How alike maps of one picture are, each with each.
+
+    Args:
+        maps: (N, H, W) heatmaps in [0, 1], or N of (H, W).
+        measure: "spearman", of the pixels' order (1: the same order, 0: chance); "pearson", of
+            their values; "ssim", of local patterns, in windows of 7 × 7 (Wang et al. 2004); or
+            "top", the share of the top 5 % of the pixels that is the same (chance: 0.05).
+
+    Returns:
+        (N, N) float64 on the CPU, symmetric; NaN where a map is the same everywhere, or not finite:
+        it puts no pixel before another.
+
+    Raises:
+        MetricError: There is no such measure, or the maps are of different sizes.
+    """
+    if measure not in MEASURES:
+        raise MetricError(f"there is no measure {measure!r}; {nearest(measure, MEASURES)}")
+    stacked = stack(maps)
+    count = len(stacked)
+    rows, columns = torch.triu_indices(count, count)
+    found = MEASURES[measure](stacked[rows], stacked[columns])
+    flat = stacked.flatten(1)
+    unsound = (flat.amax(1) == flat.amin(1)) | ~flat.isfinite().all(1)
+    found = found.masked_fill(unsound[rows] | unsound[columns], torch.nan)
+    table = found.new_empty(count, count)
+    table[rows, columns] = found
+    table[columns, rows] = found
+    return table
+
+
+def stack(maps: Tensor | Sequence[Tensor]) -> Tensor:
+    """Maps as one tensor (N, H, W) float32 on the CPU, whatever devices they are on.
+
+    Raises:
+        MetricError: They are none, no maps, or of different sizes.
+    """
+    several = [torch.as_tensor(one).detach().float().cpu() for one in maps]
+    shapes = sorted({tuple(one.shape) for one in several})
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise MetricError(
+            f"maps must be (H, W), all of one size, but have the shapes {shapes}"
+            if several
+            else "there are no maps to compare; give at least one"
+        )
+    return torch.stack(several)

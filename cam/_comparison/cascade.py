@@ -1,0 +1,109 @@
+"""A map while the network forgets, layer by layer, what it has learned (Adebayo et al. 2018)."""
+
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cam._attribution.planner import attribute, preset_of
+from cam._comparison.progress_shares import Parts, Tell
+from cam._engine.evaluation_mode import original_module
+from cam._engine.layers import Layers, resolve_layers
+from cam._methods.base.method_registry import Method
+from cam._methods.base.method_registry import method as named
+from cam._metrics.randomisation.model_randomisation import SIMILAR, forgetting, layers_in_stages
+from cam._models.model import Model
+from cam.errors import CamWarning, MetricError, nearest
+from cam.targets import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Cascade:
+    """One method's maps of one batch, stage by stage.
+
+    Attributes:
+        depths: One a stage: the name of the layer down to which all is random, counted from the
+            network's end; the first one is "", the network itself.
+        shares: One a stage: how many of the layers with parameters are random, from 0 to 1.
+        heatmaps: (stages + 1, B, H, W) float32, on the CPU.
+        likeness: (stages + 1, B) float64: how like the network's own map it is; 1 at first, NaN
+            where that one is the same everywhere, and 0 where a later one is.
+    """
+
+    depths: tuple[str, ...]
+    shares: tuple[float, ...]
+    heatmaps: Tensor
+    likeness: Tensor
+
+
+def cascade(
+    model: Model | nn.Module,
+    batch: Tensor,
+    method: str | Method,
+    targets: Targets = None,
+    layers: Layers = None,
+    *,
+    stages: int = 8,
+    similarity: str = "spearman",
+    seed: int = 0,
+    tell: Tell | None = None,
+) -> Cascade:
+    """Make the network random from its end to its beginning, and watch the map.
+
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: a map that stays as
+    it was does not show what the network has learned. It happens in a copy. The mean of
+    ``likeness`` without its first is what the metric "randomisation" gives.
+
+    Args:
+        model: A :class:`cam.Model` or any classifier; it comes back as it was.
+        batch: (B, 3, H, W) floats on the model's device.
+        method: A name, or :func:`cam.method` with parameters.
+        targets: What is explained, as for :func:`cam.attribute`; the class that is found at first
+            is explained to the end.
+        layers: As for :func:`cam.attribute`.
+        stages: In how many steps; no more than there are layers with parameters.
+        similarity: "spearman", of the pixels' order, or "ssim", of the pictures the maps make.
+        seed: Of the random parameters.
+        tell: Called with the share that is done and a note; an answer of False cancels.
+
+    Raises:
+        CamError: One of its subclasses, with one sentence on what was wrong.
+    """
+    if similarity not in SIMILAR:
+        raise MetricError(f"there is no likeness {similarity!r}; {nearest(similarity, SIMILAR)}")
+    if isinstance(stages, bool) or not isinstance(stages, int) or stages < 1:
+        raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
+    how = named(method) if isinstance(method, str) else method
+    network = original_module(model.module if isinstance(model, Model) else model)
+    in_stages = layers_in_stages(network, stages)
+    parts = Parts(tell, 1 + len(in_stages))
+    at: tuple[str, ...] | None = None
+    if how.info.needs.layer:
+        wanted = preset_of(model, batch) if layers is None else layers
+        at = tuple(name for name, _ in resolve_layers(network, wanted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CamWarning)
+        parts.begin("the network itself")
+        (own,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
+        maps, networks = [own.heatmap.float()], forgetting(network, stages, seed)
+        for names in in_stages:
+            parts.begin(f"random down to {names[-1]}")
+            # Only the copy needs the model to itself, and it is made with the first stage.
+            with model.lock if isinstance(model, Model) and len(maps) == 1 else nullcontext():
+                forgetful = next(networks)
+            (found,) = attribute(
+                forgetful, batch, how, own.targets, at, progress=parts.report
+            ).values()
+            maps.append(found.heatmap.float())
+    flat = maps[0].flatten(1)
+    alike = torch.stack([SIMILAR[similarity](one, maps[0]) for one in maps])
+    alike = alike.masked_fill(flat.amax(1) == flat.amin(1), torch.nan)
+    sizes = torch.tensor([0, *map(len, in_stages)]).cumsum(0)
+    return Cascade(
+        ("", *(names[-1] for names in in_stages)),
+        tuple((sizes / sizes[-1]).tolist()),
+        torch.stack(maps).cpu(),
+        alike.cpu(),
+    )

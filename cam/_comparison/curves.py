@@ -1,0 +1,80 @@
+"""What deletion and insertion are the area of: the score, pixel group by pixel group."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cam._comparison.progress_shares import Parts, Tell
+from cam._metrics.base.metric_registry import metric
+from cam._metrics.base.subject import subject
+from cam._metrics.faithfulness.pixel_removal import area, curve
+from cam._models.model import Model
+from cam.errors import MetricError
+from cam.targets import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The score while pixels go, and while they come, the most important first.
+
+    Attributes:
+        shares: (n + 1,) float32, of the pixels, from 0 to 1.
+        deletion: (B, n + 1) float32, the score with that share of the pixels hidden.
+        insertion: (B, n + 1) float32, the score with only that share of them sharp.
+    """
+
+    shares: Tensor
+    deletion: Tensor
+    insertion: Tensor
+
+    @property
+    def areas(self) -> tuple[Tensor, Tensor]:
+        """(B,) each: what the metrics "deletion" and "insertion" give."""
+        return area(self.deletion), area(self.insertion)
+
+
+def curves(
+    model: Model | nn.Module,
+    batch: Tensor,
+    heatmap: Tensor,
+    targets: Targets = None,
+    *,
+    steps: int = 28,
+    batch_size: int = 32,
+    tell: Tell | None = None,
+) -> Curves:
+    """The curves of deletion and insertion (Petsiuk et al. 2018), as those metrics draw them.
+
+    Hidden pixels show the mean colour in deletion, and the blurred picture in insertion.
+
+    Args:
+        model: A :class:`cam.Model` or any classifier; it comes back as it was.
+        batch: (B, 3, H, W) floats on the model's device.
+        heatmap: (B, H, W) floats on the same device.
+        targets: What was explained, as :func:`cam.attribute` takes it.
+        steps: n.
+        batch_size: How many inputs go through the model at once.
+        tell: Called with the share that is done and a note; an answer of False cancels.
+
+    Raises:
+        CamError: One of its subclasses, with one sentence on what was wrong. A heatmap with values
+            that are not finite has no order, and is refused.
+    """
+    if not bool(heatmap.isfinite().all()):
+        raise MetricError("the heatmap is not finite, so its pixels have no order")
+    parts, found = Parts(tell, 2), []
+    for name in ("deletion", "insertion"):
+        parts.begin(name, len(batch) * (1 + steps))
+        parameters = {**metric(name).info.parameters, **metric(name, steps=steps).parameters}
+        with (
+            model.lock if isinstance(model, Model) else nullcontext(),
+            subject(
+                name, model, batch, heatmap, targets, None, method=None, layers=None,
+                batch_size=batch_size, progress=parts.report, runs=True,
+            ) as own,
+            torch.no_grad(),
+        ):  # fmt: skip
+            found.append(curve(own, **parameters, insert=name == "insertion").float().cpu())
+    return Curves(torch.linspace(0, 1, steps + 1), found[0], found[1])

@@ -1,0 +1,1 @@
+"""Read data sets in a fixed order, with their annotations."""

@@ -1,0 +1,148 @@
+"""COCO's instances: one item for each picture and each class on it.
+
+Lin et al. 2014, "Microsoft COCO: Common Objects in Context"; the format as cocodataset.org has it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cam._data.dataset import Box, BoxTruth, Entry, Files, Truth, require_size
+from cam.errors import DataError
+
+# What a mask may be made of.
+TRUTHS = ("segments", "boxes")
+
+
+@dataclass(frozen=True)
+class SegmentTruth:
+    """The union of a class's segmentations.
+
+    Attributes:
+        segments: Each a list of polygons [x, y, x, y, …], or a run-length encoding
+            ``{"size": [height, width], "counts": numbers or COCO's text}``.
+        size: (width, height) of the picture that was annotated.
+        boxes: As of the item.
+    """
+
+    segments: tuple[Any, ...]
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """Polygons are drawn by Pillow, whose edges differ from COCO's own by part of a pixel."""
+        require_size(self.size, size)
+        canvas = Image.new("1", size)
+        draw = ImageDraw.Draw(canvas)
+        mask = np.zeros((size[1], size[0]), bool)
+        try:
+            for segment in self.segments:
+                if isinstance(segment, dict):
+                    mask |= decode_runs(segment)
+                    continue
+                for polygon in segment:
+                    draw.polygon([float(number) for number in polygon], fill=1)
+        except (TypeError, ValueError, KeyError, IndexError):
+            raise DataError("its segmentation is damaged") from None
+        drawn: np.ndarray = np.asarray(canvas)
+        mask |= drawn
+        return mask
+
+    def facts(self) -> object:
+        """The segmentations and their size."""
+        return [self.segments, self.size]
+
+
+def decode_runs(encoded: dict[str, Any]) -> np.ndarray:
+    """COCO's run lengths, column by column, beginning with zeros, to (H, W) bool.
+
+    The text form holds each number in groups of five bits, the lowest first, 48 added to make a
+    letter; bit 6 says that another group follows, bit 5 of the last one is the sign, and from the
+    fourth number on it is the difference from the last but one.
+    """
+    height, width = encoded["size"]
+    counts = encoded["counts"]
+    if isinstance(counts, str):
+        counts = _numbers(counts)
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape(width, height).T
+
+
+def _numbers(text: str) -> list[int]:
+    found: list[int] = []
+    value = shift = 0
+    for letter in text:
+        group = ord(letter) - 48
+        value |= (group & 0x1F) << shift
+        shift += 5
+        if group & 0x20:
+            continue
+        if group & 0x10:
+            value -= 1 << shift
+        if len(found) > 2:
+            value += found[-2]
+        found.append(value)
+        value = shift = 0
+    return found
+
+
+def open_coco(path: Path, images: str | Path | None = None, truth: str = "segments") -> Files:
+    """One item for each picture and class; objects marked as crowds are left out.
+
+    Args:
+        path: ``instances_*.json``.
+        images: The pictures' folder. None: where COCO has it (``../val2017`` beside
+            ``annotations``), or the list's own folder.
+        truth: "segments" or "boxes", what a mask is made of.
+
+    Raises:
+        DataError: The list cannot be read or is no list of instances.
+    """
+    if truth not in TRUTHS:
+        raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        labels = {one["id"]: one["name"] for one in content["categories"]}
+        pictures = {one["id"]: one for one in content["images"]}
+        groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        refused = []
+        for one in content["annotations"]:
+            if one.get("iscrowd"):
+                continue
+            if one["image_id"] not in pictures or one["category_id"] not in labels:
+                refused.append((f"annotation {one.get('id')}", "its image or category is missing"))
+                continue
+            groups.setdefault((one["image_id"], one["category_id"]), []).append(one)
+        entries = []
+        for (picture_id, category), objects in groups.items():
+            picture = pictures[picture_id]
+            name, label = picture["file_name"], labels[category]
+            size = (int(picture["width"]), int(picture["height"]))
+            boxes = tuple((x, y, x + w, y + h) for x, y, w, h in (o["bbox"] for o in objects))
+            where: Truth = BoxTruth(boxes, size)
+            if truth == "segments" and all(one.get("segmentation") for one in objects):
+                where = SegmentTruth(tuple(one["segmentation"] for one in objects), size, boxes)
+            entries.append(Entry(f"{name}#{label}", name, label, where))
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{str(path)!r} is no list of COCO instances: {type(error).__name__} at {error}"
+        ) from None
+    root = Path(images) if images is not None else _pictures_folder(path, entries)
+    return Files(str(path), root, sorted(entries, key=lambda one: one.id), refused)
+
+
+def _pictures_folder(path: Path, entries: list[Entry]) -> Path:
+    """The first folder where COCO's own layout, or a simpler one, has the first picture."""
+    part = path.stem.rsplit("_", 1)[-1]
+    above = path.parent.parent
+    folders = [above / part, above / "images" / part, above / "images", path.parent]
+    for folder in [*folders, path.parent / "images"]:
+        if entries and (folder / entries[0].path).is_file():
+            return folder
+    return path.parent

@@ -1,0 +1,94 @@
+"""A folder of pictures, with a folder for each class or without, and a list of them as CSV."""
+
+import csv
+import os
+from pathlib import Path
+
+from cam._data.dataset import Entry, Files, FileTruth, Truth
+from cam.errors import DataError
+
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+PATH_COLUMNS = ("path", "image", "file", "filename")
+LABEL_COLUMNS = ("label", "class", "target")
+MASK_COLUMN = "mask"
+DELIMITERS = (",", ";", "\t", "|")
+
+
+def open_folder(root: Path) -> Files:
+    """Pictures below a folder, sorted by their path; the first folder on it is their class.
+
+    Pictures that lie in the folder itself have no class. Hidden files and folders are left out.
+
+    Raises:
+        DataError: There is no picture, or the folder cannot be read.
+    """
+    refused: list[tuple[str, str]] = []
+
+    def refuse(error: OSError) -> None:
+        path = Path(error.filename)
+        refused.append((str(path.relative_to(root)), error.strerror or type(error).__name__))
+
+    found: list[str] = []
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            (Path(folder) / name).relative_to(root).as_posix()
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+        ]
+    entries = [
+        Entry(path, path, path.split("/", 1)[0] if "/" in path else None) for path in sorted(found)
+    ]
+    return Files(str(root), root, entries, refused)
+
+
+def open_csv(path: Path, delimiter: str = ",") -> Files:
+    """Rows of a path (relative to the list's folder), a label and a mask's path.
+
+    The first row names the columns: ``path`` (or ``image``, ``file``, ``filename``), ``label``
+    (or ``class``, ``target``; a whole number is an index of the model's output) and ``mask``, a
+    picture that is not black where the class is. Only the first is required.
+
+    Raises:
+        DataError: The list cannot be read, or names no column of paths.
+    """
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        raise DataError(f"a delimiter is one character, not {delimiter!r}")
+    root = path.parent
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter)
+            columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
+            column = next((columns[name] for name in PATH_COLUMNS if name in columns), None)
+            if column is None:
+                raise DataError(
+                    f"{str(path)!r} has no column 'path'; its first row must name the columns, "
+                    "such as path,label"
+                )
+            label_column = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
+            mask_column = columns.get(MASK_COLUMN)
+            entries = []
+            refused = []
+            seen: dict[str, int] = {}
+            for number, row in enumerate(rows, 2):
+                name = (row[column] or "").strip()
+                if not name:
+                    refused.append((f"row {number}", "it names no file"))
+                    continue
+                seen[name] = seen.get(name, 0) + 1
+                unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+                label = (row[label_column] or "").strip() if label_column else ""
+                mask = (row[mask_column] or "").strip() if mask_column else ""
+                truth: Truth | None = FileTruth(str(root / mask)) if mask else None
+                entries.append(Entry(unique, name, index_or_label(label), truth))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"the list {str(path)!r} cannot be read: {reason}") from None
+    return Files(str(path), root, entries, refused)
+
+
+def index_or_label(text: str) -> int | str | None:
+    """A whole number as a class's index, nothing as nothing, anything else as a label."""
+    if not text:
+        return None
+    return int(text) if text.isascii() and text.isdigit() else text

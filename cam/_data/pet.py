@@ -1,0 +1,59 @@
+"""The Oxford-IIIT Pet data set: cats and dogs with trimaps.
+
+Parkhi et al. 2012, "Cats and Dogs".
+"""
+
+from pathlib import Path
+
+from cam._data.dataset import Entry, Files, FileTruth, Truth
+from cam.errors import DataError
+
+# A trimap's values: 1 the animal, 2 background, 3 the border, which may be either.
+ANIMAL = 1
+SPLITS = ("test", "trainval")
+
+
+def is_pet(root: Path) -> bool:
+    """Whether a folder is laid out as the data set is."""
+    return (root / "annotations" / "trimaps").is_dir() and (root / "images").is_dir()
+
+
+def pet_splits(root: Path) -> tuple[str, ...]:
+    """The lists of :data:`SPLITS` that are there, the one that is taken by itself first."""
+    return tuple(one for one in SPLITS if (root / "annotations" / f"{one}.txt").is_file())
+
+
+def open_pet(root: Path, split: str | None = None) -> Files:
+    """One item a picture; its label is the breed, such as ``Egyptian Mau``.
+
+    Args:
+        root: The folder that holds ``images`` and ``annotations``.
+        split: "test" or "trainval". None: "test" where that list is, else all with a trimap.
+
+    Raises:
+        DataError: The list is not there or cannot be read.
+    """
+    if not is_pet(root):
+        raise DataError(f"{str(root)!r} holds no images and annotations/trimaps, as Pet does")
+    annotations = root / "annotations"
+    if split is None and (annotations / "test.txt").is_file():
+        split = "test"
+    if split is None:
+        names = sorted(
+            path.stem
+            for path in (annotations / "trimaps").glob("*.png")
+            # The archive carries macOS's shadow files.
+            if not path.name.startswith(".")
+        )
+    else:
+        try:
+            lines = (annotations / f"{split}.txt").read_text(encoding="utf-8").split("\n")
+        except OSError as error:
+            raise DataError(f"the list {split}.txt cannot be read: {error.strerror}") from None
+        names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    entries = []
+    for name in names:
+        breed = name.rsplit("_", 1)[0].replace("_", " ")
+        trimap: Truth = FileTruth(str(annotations / "trimaps" / f"{name}.png"), (ANIMAL,))
+        entries.append(Entry(name, f"images/{name}.jpg", breed, trimap))
+    return Files(str(root), root, entries)

@@ -1,0 +1,95 @@
+"""From what a person has, a path or a data set in memory, to items."""
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cam._data.coco import open_coco
+from cam._data.dataset import DataOrigin, Dataset
+from cam._data.folder import open_csv, open_folder
+from cam._data.pet import is_pet, open_pet
+from cam._data.photo_grid import PhotoGrid
+from cam._data.torch_dataset import Wrapped
+from cam._data.voc import open_voc, voc_root
+from cam.errors import DataError, nearest
+
+PHOTO_GRID = "photo-grid"
+
+
+def dataset(source: object, **options: Any) -> Dataset:
+    """Open a data set.
+
+    Args:
+        source: ``"photo-grid"`` (options ``size``, ``n``, ``seed``), mosaics of the sample photos
+            that need no download; the path of a folder of pictures (its folders are the classes),
+            of a CSV with columns path and label (``delimiter``), of COCO's instances as JSON
+            (``images``, ``truth``), of Pascal VOC's root (``split``, ``truth``) or of Oxford-IIIT
+            Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.
+        options: Those of the kind of data set.
+
+    Returns:
+        Items in a fixed order, read when they are asked for.
+
+    Raises:
+        DataError: There is nothing there, it cannot be read, or an option does not exist.
+    """
+    opener, where = _opener(source)
+    known = [
+        name
+        for name, parameter in inspect.signature(opener).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    ]
+    for name in options:
+        if name not in known:
+            raise DataError(f"there is no option {name!r} here; {nearest(name, known)}")
+    found = opener(*where, **options)
+    if where and isinstance(where[0], Path):
+        plain = {
+            name: str(Path(value).absolute()) if name == "images" and value is not None else value
+            for name, value in options.items()
+        }
+        found.origin = DataOrigin(str(where[0].absolute()), plain)
+    return found
+
+
+def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]:
+    if isinstance(source, Dataset):
+        return lambda: source, ()
+    if source == PHOTO_GRID:
+        return PhotoGrid, ()
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        try:
+            return path_opener(path), (path,)
+        except OSError as error:
+            raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    if hasattr(source, "__getitem__"):
+        return Wrapped, (source,)
+    raise DataError(
+        "a data set is 'photo-grid', a path or a torch.utils.data.Dataset, not "
+        f"{type(source).__name__}"
+    )
+
+
+def path_opener(path: Path) -> Callable[..., Dataset]:
+    """What opens a path; :func:`cam._data.data_kinds.kind_of` says what that means.
+
+    Raises:
+        DataError: There is nothing there, it may not be read, or it is no data set.
+    """
+    if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise DataError(f"the folder {str(path)!r} may not be read by this user")
+        if voc_root(path) is not None:
+            return open_voc
+        return open_pet if is_pet(path) else open_folder
+    if not path.exists():
+        raise DataError(
+            f"there is no data set {str(path)!r}; give 'photo-grid', a folder, a CSV or COCO's JSON"
+        )
+    openers: dict[str, Callable[..., Dataset]] = {".csv": open_csv, ".json": open_coco}
+    if path.suffix.lower() not in openers:
+        raise DataError(f"{str(path)!r} is no data set; a file is a .csv or COCO's .json")
+    return openers[path.suffix.lower()]

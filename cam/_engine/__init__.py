@@ -1,0 +1,1 @@
+"""Run a network and capture what explanations need."""

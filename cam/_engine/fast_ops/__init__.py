@@ -1,0 +1,1 @@
+"""Replace slow torch operations by faster equal ones."""

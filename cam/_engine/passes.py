@@ -1,0 +1,259 @@
+"""Passes that a method makes for itself: counted, in batches, reported, and able to be stopped."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cam._engine.capture import Capture, LayerCapture, capture
+from cam._engine.evaluation_mode import evaluation_mode
+from cam._engine.forward import run_model
+from cam._engine.precision import any_layout
+from cam.errors import Cancelled, ModelError
+from cam.targets import select_scores
+from cam.types import Needs, Progress, TargetFunction
+
+Report = Callable[[Progress], object]
+T = TypeVar("T")
+
+
+def _no_labels(label: str) -> int:
+    raise AssertionError(f"the targets were resolved, so {label!r} cannot be among them")
+
+
+@dataclass(eq=False)
+class Passes:
+    """The model as a method may use it once more, after the shared passes.
+
+    Attributes:
+        module: The network, in evaluation mode while a method runs.
+        captured: What the shared passes gave; its targets are explained here too.
+        batch_size: How many inputs go through the model at once. It is halved where a GPU's memory
+            does not suffice, and the work goes on.
+        report: Called after each batch; what answers False cancels.
+        forwards: Forward passes so far.
+        backwards: Backward passes so far.
+    """
+
+    module: nn.Module
+    captured: Capture
+    batch_size: int
+    report: Report | None = None
+    forwards: int = 0
+    backwards: int = 0
+    _method: str = ""
+    _done: int = 0
+    _total: int = 0
+
+    @contextmanager
+    def of(self, method: str) -> Iterator["Passes"]:
+        """Run one method: the model in evaluation mode, and counters at zero."""
+        self._method, self._done, self._total = method, 0, 0
+        self.forwards = self.backwards = 0
+        with evaluation_mode(self.module), torch.inference_mode(False):
+            yield self
+
+    @contextmanager
+    def through(self, module: nn.Module) -> Iterator[None]:
+        """Send inputs through another module for a while, with the same counters and progress."""
+        own = self.module
+        self.module = module
+        try:
+            yield
+        finally:
+            self.module = own
+
+    @contextmanager
+    def explaining(self, captured: Capture) -> Iterator[None]:
+        """Explain what other passes gave for a while, with the same counters and progress."""
+        own = self.captured
+        self.captured = captured
+        try:
+            yield
+        finally:
+            self.captured = own
+
+    def expect(self, total: int) -> None:
+        """Say how many more inputs the method will send through the model."""
+        self._total = self._done + total
+        self.tell()
+
+    def chunks(self, total: int) -> Iterator[slice]:
+        """Cut 0 … total into batches; each is taken at the size that is possible by then."""
+        start = 0
+        while start < total:
+            stop = min(start + self.batch_size, total)
+            yield slice(start, stop)
+            start = stop
+
+    def scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
+        """The explained score of each input, without gradients.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            owner: (N,) int64, which image of the batch an input was made from: its target counts.
+
+        Returns:
+            (N,), detached.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            ModelError: The model fails on the inputs.
+        """
+        with torch.no_grad(), any_layout():
+            found = self._halving(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
+        return torch.cat(found)
+
+    def gradients(
+        self,
+        inputs: Tensor,
+        owner: Tensor,
+        change: Callable[[Tensor], object] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The explained score of each input, and its gradient by the input.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            owner: (N,) int64, as for :meth:`scores`.
+            change: Called with the scores of each batch between its forward and its backward, for
+                a method that changes what nodes of their graph send back.
+
+        Returns:
+            Scores (N,) and gradients (N, C, H, W), detached.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            ModelError: The model fails on the inputs, or the score does not depend on them.
+        """
+
+        def run(part: slice) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                pixels = inputs[part].detach().requires_grad_()
+                # A copy: a model may change its input in place, which a leaf does not allow.
+                scores = self._scores(pixels.clone(), owner[part], quick=change is None)
+                if not scores.requires_grad:
+                    raise ModelError("the target's score does not depend on the pixels")
+                if change is not None:
+                    change(scores)
+                (gradient,) = torch.autograd.grad(scores.sum(), pixels)
+            self.backwards += 1
+            return scores.detach(), gradient
+
+        found = self._halving(run, len(inputs))
+        return torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+
+    def over(self, run: Callable[[slice], T], total: int) -> list[T]:
+        """Do something with 0 … total in batches, smaller ones where memory does not suffice.
+
+        Args:
+            run: What to do with a part; it counts its own passes.
+            total: How many inputs there are.
+
+        Returns:
+            What ``run`` gave, in order.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+        """
+        return self._halving(run, total)
+
+    def graphs(self, inputs: Tensor, owner: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
+        """What a method makes of the graph from pixels to scores, while it exists.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            owner: (N,) int64, as for :meth:`scores`.
+            use: From the pixels of a batch and its scores. It counts its backward passes itself.
+
+        Returns:
+            What it made of each batch.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            ModelError: The model fails on the inputs.
+        """
+
+        def run(part: slice) -> T:
+            with torch.enable_grad():
+                # A copy also because tensors made in inference mode can never be part of a graph.
+                pixels = inputs[part].detach().clone().requires_grad_()
+                return use(pixels, self._scores(pixels.clone(), owner[part]))
+
+        return self._halving(run, len(inputs))
+
+    def captures(
+        self,
+        inputs: Tensor,
+        targets: Tensor | Sequence[TargetFunction],
+        layers: Sequence[LayerCapture],
+        needs: Needs,
+    ) -> list[Capture]:
+        """The same as the shared passes gave, for other inputs or other targets.
+
+        Args:
+            inputs: (N, C, H, W) on the model's device.
+            targets: (N,) int64 classes or N callables.
+            layers: Those to look at again.
+            needs: What of them.
+
+        Returns:
+            A capture of each batch.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+            CamError: As for :func:`cam._engine.capture.capture`.
+        """
+        at = [(layer.name, self.module.get_submodule(layer.name)) for layer in layers]
+
+        def run(part: slice) -> Capture:
+            found = capture(self.module, inputs[part], targets[part], at, needs, _no_labels)
+            self.forwards += 1
+            self.backwards += needs.backward
+            return found
+
+        return self._halving(run, len(inputs))
+
+    def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
+        output = run_model(self.module, inputs, quick)
+        self.forwards += 1
+        targets = self.captured.targets
+        own = (
+            targets[owner]
+            if isinstance(targets, Tensor)
+            else [targets[index] for index in owner.tolist()]
+        )
+        return select_scores(output, own, _no_labels)[0]
+
+    def _halving(self, run: Callable[[slice], T], total: int) -> list[T]:
+        """Run all parts, with smaller batches from where the GPU's memory did not suffice."""
+        found: list[T] = []
+        start = 0
+        while start < total:
+            stop = min(start + self.batch_size, total)
+            try:
+                found.append(run(slice(start, stop)))
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size = max(1, (stop - start) // 2)
+                torch.cuda.empty_cache()
+                continue
+            self._done += stop - start
+            start = stop
+            self.tell()
+        return found
+
+    def tell(self) -> None:
+        """Say how far the method is.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+        """
+        if self.report is None:
+            return
+        progress = Progress(self._method, self._done, max(self._total, self._done))
+        if self.report(progress) is False:
+            raise Cancelled(f"{self._method} was cancelled after {self._done} inputs")

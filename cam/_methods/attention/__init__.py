@@ -1,0 +1,1 @@
+"""Attribute by a transformer's attention."""

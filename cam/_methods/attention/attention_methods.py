@@ -1,0 +1,199 @@
+"""Methods for transformers: how the tokens' attention leads from the classifier to the patches.
+
+A is the attention of a layer, (B, heads, N, N) with a row for each query, G its gradient of the raw
+score, and N the number of tokens: patches, and a class token, registers and the like before them.
+A token's map is read in the rows of those tokens that the classifier reads: the class token, or
+where it takes the mean of all patches, the mean of their rows.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cam import kernels
+from cam._engine.attention_capture import AttentionCapture, Block
+from cam._engine.capture import Capture
+from cam._engine.forward import run_model
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam.errors import MethodError, ModelError
+from cam.types import Maps, Needs
+
+
+@register(
+    "attention_rollout",
+    title="Attention rollout",
+    family="attention",
+    needs=Needs(attention=True),
+    cost="1 forward, and the backward through the classifier",
+    citation=(
+        "Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, equation 1"
+    ),
+)
+def attention_rollout(captured: Capture) -> Maps:
+    """Which patches reach the classifier through all layers' attention; the same for any class.
+
+    R = Π_l (mean over heads of A_l + I) / 2, the last layer leftmost, with I for what a block adds
+    its attention to; map = the row of R that the classifier reads.
+
+    Returns:
+        Maps (B, rows, columns) of patches, float32, float64 for float64.
+
+    Raises:
+        ModelError: The model has no attention over all of its tokens.
+    """
+    attention = _attention(captured)
+    # From the last layer to the first a row is a product of a vector and a matrix.
+    row = attention.read  # (B, N)
+    for weights in reversed(attention.weights):
+        row = (_times(row, weights.mean(1)) + row) / 2
+    return _maps(attention, row)
+
+
+@register(
+    "transformer_attribution",
+    title="Transformer attribution",
+    family="attention",
+    needs=Needs(attention=True, attention_gradients=True),
+    cost="1 forward, and the backward down to the first attention",
+    citation=(
+        "Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal "
+        "and Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention), "
+        "their successor without relevance propagation of Transformer Interpretability Beyond "
+        "Attention Visualization, CVPR 2021"
+    ),
+)
+def transformer_attribution(captured: Capture) -> Maps:
+    """Which patches reach the classifier through the attention that speaks for the class.
+
+    R_0 = I, R_l = R_{l-1} + mean over heads of max(G_l ⊙ A_l, 0) R_{l-1}; map = the row of R - I
+    that the classifier reads. (For a class token I adds nothing at the patches, and for a mean of
+    the patches it would add the same to each.)
+
+    Returns:
+        Maps (B, rows, columns) of patches, float32, float64 for float64.
+
+    Raises:
+        ModelError: The model has no attention over all of its tokens.
+    """
+    attention = _attention(captured)
+    read = attention.read  # (B, N)
+    # Without I, beside which what is tiny would be lost.
+    row = torch.zeros_like(read)
+    pairs = zip(attention.weights, attention.gradients, strict=True)
+    for weights, gradient in reversed(list(pairs)):
+        assert gradient is not None
+        row = row + _times(read + row, (gradient * weights).clamp(min=0).mean(1))
+    return _maps(attention, row)
+
+
+@register(
+    "legrad",
+    title="LeGrad",
+    family="attention",
+    needs=Needs(attention=True, blocks=True, passes=True),
+    cost="1 forward, the backward through each block, and the classifier once for each block",
+    citation=(
+        "Bousselham et al., LeGrad: An Explainability Method for Vision Transformers via Feature "
+        "Formation Sensitivity, ICCV 2025, section 3.3; tokens pooled as in torchcam 0.5, LeGrad"
+    ),
+)
+def legrad(captured: Capture, passes: Passes, *, last: int | None = None) -> Maps:
+    """Which patches' attention would raise the class, layer by layer, were it to look there more.
+
+    With s_l the score that the model's own classifier gives to the mean of block l's tokens, and
+    G_l the gradient of s_l by that block's attention: map = the mean over layers, heads and queries
+    of max(G_l, 0), read at the keys.
+
+    Args:
+        captured: Its blocks (B, N, C), in the graph of the forward pass.
+        passes: Where the means go through the classifier. What stands in front of it runs once for
+            each batch of them, on a single picture.
+        last: How many blocks count, from the end; None: all, as in the paper.
+
+    Returns:
+        Maps (B, rows, columns) of patches, float32, float64 for float64.
+
+    Raises:
+        MethodError: ``last`` is not a number of the model's blocks.
+        ModelError: The model has no attention over all of its tokens, or its blocks do not put out
+            tokens.
+    """
+    attention = _attention(captured)
+    blocks = attention.blocks
+    if len(blocks) < len(attention.weights):
+        raise ModelError(
+            f"{type(passes.module).__name__} has attention in blocks that do not put out tokens "
+            "(B, N, C), where LeGrad would read them; use 'transformer_attribution'"
+        )
+    last = len(blocks) if last is None else last
+    if isinstance(last, bool) or not isinstance(last, int) or not 1 <= last <= len(blocks):
+        raise MethodError(
+            f"legrad's last must be a whole number from 1 to the {len(blocks)} blocks, but is "
+            f"{last!r}"
+        )
+    count, used = len(captured.inputs), blocks[-last:]
+    means = torch.cat([_batch_first(one).detach().mean(1) for one in used])  # (layers·B, C)
+    owner = torch.arange(count, device=means.device).repeat(len(used))
+    passes.expect(len(means))
+    with passes.through(_Classifier(passes.module, blocks[-1], captured.inputs[:1])):
+        _, slopes = passes.gradients(means, owner)  # (layers·B, C)
+    total = torch.zeros_like(attention.read)  # (B, N)
+    for block, slope in zip(used, slopes.view(len(used), count, -1), strict=True):
+        tokens = _batch_first(block)
+        share = (slope / tokens.shape[1])[:, None].expand_as(tokens)
+        (gradient,) = torch.autograd.grad(tokens, block.weights, share, retain_graph=True)
+        gradient = attention.by_head(gradient)
+        total += gradient.clamp(min=0).mean((1, 2)).to(total.dtype) / len(used)
+    # The blocks one by one are together as long as the way through all of them.
+    passes.backwards += 1
+    return _maps(attention, total)
+
+
+class _Classifier(nn.Module):
+    """What a model puts out where all tokens behind its last block are one vector.
+
+    Whatever pools them, a class token, a mean or an attention, then gives that vector.
+    """
+
+    def __init__(self, network: nn.Module, block: Block, picture: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self._layer = (network.get_submodule(block.name),)  # in a tuple, so not registered again
+        self._block, self._picture = block, picture
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """From (n, C) to the logits of the n."""
+        axis = 1 if self._block.batch_first else 0
+
+        def replace(_module: nn.Module, _inputs: object, output: object) -> object:
+            length = self._block.weights.shape[-1]
+            tokens = vectors.unsqueeze(axis).repeat_interleave(length, axis)
+            return (tokens, *output[1:]) if isinstance(output, tuple) else tokens
+
+        handle = self._layer[0].register_forward_hook(replace)
+        try:
+            return run_model(self.network, self._picture)
+        finally:
+            handle.remove()
+
+
+def _attention(captured: Capture) -> AttentionCapture:
+    assert captured.attention is not None
+    return captured.attention
+
+
+def _batch_first(block: Block) -> Tensor:
+    return block.tokens if block.batch_first else block.tokens.transpose(0, 1)
+
+
+def _times(row: Tensor, matrices: Tensor) -> Tensor:
+    """(B, N) times (B, N, N)."""
+    return torch.einsum("bn,bnm->bm", row, matrices.to(row.dtype))
+
+
+def _maps(attention: AttentionCapture, tokens: Tensor) -> Maps:
+    """Maps from what each of the tokens (B, N) got; gradients can be tiny, so scaled first."""
+    raw = attention.on_grid(tokens)
+    highest = raw.abs().amax((1, 2), keepdim=True)
+    scaled = raw / highest.clamp(min=torch.finfo(raw.dtype).tiny)
+    return Maps(raw=raw, normalised=kernels.normalise(scaled))

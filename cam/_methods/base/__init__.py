@@ -1,0 +1,1 @@
+"""Share what methods need: registry, parameters, smoothing."""

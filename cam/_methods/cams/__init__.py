@@ -1,0 +1,1 @@
+"""Combine the feature maps of a layer into one map."""

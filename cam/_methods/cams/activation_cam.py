@@ -1,0 +1,85 @@
+"""CAMs that look at no class and no gradient: what stands out in a layer, or nothing but chance."""
+
+import torch
+
+from cam._engine.capture import LayerCapture
+from cam._methods.base import parameter_checks
+from cam._methods.base.method_registry import register
+from cam._methods.base.weighted_sum import weighted
+from cam.errors import MethodError
+from cam.types import Maps, Needs
+
+_NEEDS = Needs(layer=True, activations=True)
+_SUMS = ("maps", "masks")
+
+
+@register(
+    "fem",
+    title="FEM",
+    family="cam",
+    needs=_NEEDS,
+    cost="1 forward",
+    citation=(
+        "Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA "
+        "2020; the sum as in pytorch-grad-cam 1.5.7, FEM"
+    ),
+)
+def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
+    """Where a layer's feature maps are unusually strong, whatever the class.
+
+    With μ_c and σ_c the mean and standard deviation of A_c over space, and the mask
+    M_c = [A_c > μ_c + k σ_c]: map = Σ_c mean_s(M_c) A_c, or, with ``sum_of="masks"``,
+    map = Σ_c μ_c M_c. The latter is the paper's and xplique's; pytorch-grad-cam adds the maps, each
+    weighted by how large a part of it is strong.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        sigmas: k.
+        sum_of: ``"maps"`` or ``"masks"``.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    parameter_checks.number("fem", "sigmas", sigmas)
+    if sum_of not in _SUMS:
+        raise MethodError(f"fem's sum_of must be one of {', '.join(_SUMS)}, but is {sum_of!r}")
+    dtype = torch.promote_types(layer.activations.dtype, torch.float32)
+    activations = layer.activations.to(dtype)
+    deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
+    strong = (activations > mean + sigmas * deviation).to(dtype)
+    if sum_of == "maps":
+        return weighted(strong.mean((2, 3)), activations)
+    return weighted(mean[..., 0, 0], strong)
+
+
+@register(
+    "randomcam",
+    title="Random CAM",
+    family="cam",
+    needs=_NEEDS,
+    cost="1 forward",
+    citation="pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)",
+)
+def randomcam(layer: LayerCapture, *, seed: int = 0) -> Maps:
+    """Feature maps with weights drawn by chance: what a method must beat to have said anything.
+
+    map = Σ_c w_c A_c with w_c uniform between -1 and 1, the same for each picture and on each
+    device.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        seed: Of the weights.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    generator = torch.Generator().manual_seed(parameter_checks.seeded("randomcam", seed))
+    count, channels = layer.activations.shape[:2]
+    weights = torch.rand(channels, generator=generator) * 2 - 1
+    return weighted(weights.to(layer.activations.device).expand(count, -1), layer.activations)

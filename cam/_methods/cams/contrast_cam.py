@@ -1,0 +1,164 @@
+"""CAMs made of another CAM: what tells a class from those like it, and several layers refined."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import Capture, LayerCapture
+from cam._engine.passes import Passes
+from cam._methods.base import parameter_checks
+from cam._methods.base.method_registry import register
+from cam._methods.cams.gradient_cam import ruled
+from cam.errors import MethodError
+from cam.types import Maps, Needs
+
+_WEIGHTINGS = ("equal", "probability")
+
+
+@register(
+    "finercam",
+    title="Finer-CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True, passes=True),
+    cost="2 forwards, and 1 backward down to the layer",
+    citation=(
+        "Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual "
+        "Explanation, CVPR 2025; references as in torchcam 0.5, FinerCAM"
+    ),
+)
+def finercam(
+    layer: LayerCapture,
+    passes: Passes,
+    *,
+    alpha: float = 0.6,
+    references: int = 3,
+    base: str = "gradcam",
+    weighting: str = "equal",
+) -> Maps:
+    """What tells the class from those most like it: a CAM of their difference.
+
+    With y_c the class's logit and d the classes whose logits are nearest to it, the base method
+    explains t = Σ_d p_d (y_c - α y_d). The p_d are equal, or, with ``weighting="probability"``,
+    the classes' softmax divided by its sum over d, through which the gradient goes too.
+
+    Equal weights with α = 0.6 are torchcam's; pytorch-grad-cam has ``weighting="probability"``
+    and ``alpha=1``.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the pictures go once more.
+        alpha: How much of what the class has in common with the others is taken away; 0 or more.
+        references: How many others; all that there are where the model has fewer.
+        base: The CAM that explains the difference: any rule of :func:`kernels.fused_cam`.
+        weighting: ``"equal"`` or ``"probability"``.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        MethodError: A parameter that makes no sense, a target that is no class, or no other class.
+    """
+    parameter_checks.number("finercam", "alpha", alpha, 0)
+    parameter_checks.whole("finercam", "references", references, 1)
+    _check_base("finercam", base)
+    if weighting not in _WEIGHTINGS:
+        raise MethodError(
+            f"finercam's weighting must be one of {', '.join(_WEIGHTINGS)}, but is {weighting!r}"
+        )
+    captured = passes.captured
+    needs = Needs(layer=True, activations=True, gradients=True, rules=frozenset({base}))
+    passes.expect(len(captured.inputs))
+    targets = [
+        _Difference(own, others, alpha, weighting == "probability")
+        for own, others in _nearest(captured, references)
+    ]
+    found = passes.captures(captured.inputs, targets, [layer], needs)
+    return _joined([ruled(base, one.layers[0]) for one in found])
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """How far a class stands out from others, of one image's logits."""
+
+    own: int
+    others: list[int]
+    alpha: float
+    by_probability: bool
+
+    def __call__(self, output: Tensor) -> Tensor:
+        differences = output[self.own] - self.alpha * output[self.others]
+        if not self.by_probability:
+            return differences.mean()
+        shares = output.softmax(0)[self.others]
+        return (shares * differences).sum() / (shares.sum() + 1e-9)  # ε as pytorch-grad-cam
+
+
+def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
+    """Each image's class, and the other classes with the nearest logits."""
+    if not isinstance(captured.targets, Tensor):
+        raise MethodError(
+            "finercam tells a class from others, so its targets are classes, not callables"
+        )
+    logits, own = captured.logits, captured.targets[:, None]
+    if logits.shape[1] < 2:
+        raise MethodError("finercam tells a class from others, but the model has one output")
+    distances = (logits - logits.gather(1, own)).abs().float().scatter(1, own, torch.inf)
+    others = distances.topk(min(count, logits.shape[1] - 1), largest=False).indices
+    return list(zip(captured.targets.tolist(), others.tolist(), strict=True))
+
+
+@register(
+    "refinecam",
+    title="RefineCAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True, gradients=True),
+    cost="1 forward, and the backward down to the first layer",
+    citation=(
+        "How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam "
+        "1.5.7 and torchcam 0.5, RefineCAM"
+    ),
+    fusion="product",
+)
+def refinecam(layer: LayerCapture, *, base: str = "gradcam_plus_plus") -> Maps:
+    """The fine detail of early layers where the late ones see the class: their maps' product.
+
+    map = Π_l N(max(L_l, 0)) with L_l the base method's map at layer l, brought to one size, and N
+    min-max for each image. Name several layers, from early to late; with one it is the base
+    method's own map.
+
+    Args:
+        layer: Its activations and gradients (B, C, h, w), floats of any dtype.
+        base: The CAM of each layer: any rule of :func:`kernels.fused_cam`.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64, of one layer and in [0, 1]; the product is
+        taken where layers are fused.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    _check_base("refinecam", base)
+    found = ruled(base, replace(layer, rules=(base,)))
+    return replace(found, raw=found.normalised)
+
+
+def _check_base(method: str, base: object) -> None:
+    if base not in kernels.RULES:
+        raise MethodError(
+            f"{method}'s base must be one of {', '.join(kernels.RULES)}, but is {base!r}"
+        )
+
+
+def _joined(parts: list[Maps]) -> Maps:
+    """The maps of several batches as one."""
+
+    def terms() -> Tensor:
+        return torch.cat([one.terms() for one in parts if one.terms is not None])
+
+    return Maps(
+        raw=torch.cat([one.raw for one in parts]),
+        normalised=torch.cat([one.normalised for one in parts]),
+        terms=terms,
+    )

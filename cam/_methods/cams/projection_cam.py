@@ -1,0 +1,208 @@
+"""CAMs that project a layer's feature maps on their first principal component."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cam._engine.capture import LayerCapture
+from cam._methods.base import parameter_checks
+from cam._methods.base.method_registry import register
+from cam.errors import MethodError
+from cam.kernels import normalise
+from cam.types import Maps, Needs
+
+
+@register(
+    "eigencam",
+    title="Eigen-CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True),
+    cost="1 forward",
+    citation=(
+        "Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, "
+        "IJCNN 2020, equation 3"
+    ),
+    sums=False,
+)
+def eigencam(layer: LayerCapture) -> Maps:
+    """What a layer reacts to most, whatever the class: its maps' first principal component.
+
+    map_s = Σ_c v_c (A_cs - mean_s A_cs) with v the first principal axis of the h·w vectors A_s;
+    centred as in pytorch-grad-cam, which the paper's decomposition of A itself is not.
+    """
+    return _maps(layer.activations)
+
+
+@register(
+    "eigengradcam",
+    title="Eigen-Grad-CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True, gradients=True),
+    cost="1 forward, and the backward down to the layer",
+    citation="pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)",
+    sums=False,
+)
+def eigengradcam(layer: LayerCapture) -> Maps:
+    """Eigen-CAM of activations times gradients, so that it asks about the class.
+
+    map_s = Σ_c v_c (E_cs - mean_s E_cs) with E = G·A and v the first principal axis of its h·w
+    vectors.
+    """
+    assert layer.gradients is not None
+    return _maps(layer.activations * layer.gradients)
+
+
+@register(
+    "kpcacam",
+    title="KPCA-CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True),
+    cost="1 forward",
+    citation=(
+        "Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using "
+        "Kernel PCA, MMSP 2024; kernels as in scikit-learn, KernelPCA"
+    ),
+    sums=False,
+)
+def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None = None) -> Maps:
+    """Eigen-CAM along a curved axis: the first principal component of a kernel of the places.
+
+    With a_s = A_s - mean_s A_s the centred vectors of the n = h·w places, K_st = k(a_s, a_t) and
+    K' = (1 - 1/n) K (1 - 1/n): map = √λ v with v the eigenvector of K' to its largest eigenvalue λ.
+    The kernels are ``"sigmoid"`` tanh(γ a·b + 1), ``"poly"`` (γ a·b + 1)³, ``"rbf"``
+    exp(-γ |a - b|²), ``"cosine"`` a·b / |a||b| and ``"linear"`` a·b, which is Eigen-CAM.
+
+    An eigenvector has two directions; the one along which the sum of the channels grows is taken,
+    as for Eigen-CAM. K' takes n² numbers, which are many at an early layer.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        kernel: Name of the kernel.
+        gamma: γ, above 0; None: 1 / C.
+
+    Returns:
+        Maps (B, h, w) float32.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    if kernel not in KERNELS:
+        raise MethodError(
+            f"kpcacam's kernel must be one of {', '.join(KERNELS)}, but is {kernel!r}"
+        )
+    scale = 1 / layer.activations.shape[1]
+    if gamma is not None:
+        scale = parameter_checks.positive("kpcacam", "gamma", gamma)
+    centred, finite = _centred(layer.activations)
+    # One picture at a time: K' of a wide layer is large.
+    found = [_kernel_component(one.double(), KERNELS[kernel], scale) for one in centred]
+    raw = _upright(torch.stack(found).float(), centred)
+    raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
+    return Maps(raw=raw, normalised=normalise(raw))
+
+
+LARGE = 1024
+"""Above this number of places the component is found step by step."""
+
+KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
+    "poly": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1) ** 3,
+    "rbf": lambda vectors, gamma: (-gamma * _distances(vectors)).exp(),
+    "cosine": lambda vectors, _: _directions(vectors) @ _directions(vectors).T,
+    "linear": lambda vectors, _: vectors @ vectors.T,
+}
+"""From n vectors (n, C) and γ to their kernel (n, n)."""
+
+
+def _distances(vectors: Tensor) -> Tensor:
+    squares = vectors.square().sum(1)
+    return (squares[:, None] + squares - 2 * vectors @ vectors.T).clamp(min=0)
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    return functional.normalize(vectors, dim=1, eps=1e-30)
+
+
+def _kernel_component(
+    vectors: Tensor, kernel: Callable[[Tensor, float], Tensor], gamma: float
+) -> Tensor:
+    """√λ v of a kernel, for the vectors (n, C) of one picture: (n,)."""
+    gram = kernel(vectors, gamma)
+    gram = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+    value, axis = _largest(gram, vectors.sum(1))
+    return axis * value.clamp(min=0).sqrt()
+
+
+def _largest(gram: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalue of a symmetric matrix (n, n), and its eigenvector (n,).
+
+    All of them take a time of n³, which is half a minute for 56 × 56 places; so for a large matrix
+    that one alone is sought from where it probably is, and all where that does not lead to it.
+    """
+    if len(gram) > LARGE:
+        try:
+            values, axes = torch.lobpcg(
+                gram, k=1, X=start[:, None], largest=True, niter=300, tol=1e-12
+            )
+        except RuntimeError:  # a start that is zero, or no number
+            pass
+        else:
+            value, axis = values[0], axes[:, 0]
+            if bool((gram @ axis - value * axis).norm() <= 1e-8 * value):
+                return value, axis
+    values, axes = torch.linalg.eigh(gram)
+    return values[-1], axes[:, -1]
+
+
+def _maps(features: Tensor) -> Maps:
+    raw = first_component(features)
+    return Maps(raw=raw, normalised=normalise(raw))
+
+
+def first_component(features: Tensor) -> Tensor:
+    """Project each place's vector of channels on the first principal axis of all places.
+
+    An axis has two directions, and a decomposition returns either. The one along which the sum of
+    the channels grows is taken, so that what the layer reacts to is bright; pytorch-grad-cam takes
+    whichever comes.
+
+    Args:
+        features: (B, C, h, w).
+
+    Returns:
+        (B, h, w) float32; NaN for an image whose features are not finite.
+    """
+    centred, finite = _centred(features)
+    # The Gram matrix of the smaller side has the same component, and costs far less than an SVD of
+    # a wide layer. In float64, because it squares the condition number.
+    wide = centred.shape[1] <= centred.shape[2]
+    double = centred.double()
+    if wide:
+        gram = double @ double.transpose(1, 2)  # (B, h·w, h·w)
+        axis = (double.transpose(1, 2) @ torch.linalg.eigh(gram).eigenvectors[..., -1:])[..., 0]
+        axis = functional.normalize(axis, dim=1, eps=1e-30)
+    else:
+        gram = double.transpose(1, 2) @ double  # (B, C, C)
+        axis = torch.linalg.eigh(gram).eigenvectors[..., -1]
+    axis = axis.float()  # (B, C)
+    raw = torch.bmm(centred, axis[..., None])[..., 0]  # (B, h·w)
+    return _upright(raw, centred).where(finite, torch.nan).view(-1, *features.shape[2:])
+
+
+def _centred(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Each place's vector less their mean, (B, h·w, C) float32, and (B, 1) whether all is finite.
+
+    Vectors of an image that is not are zeros.
+    """
+    vectors = features.flatten(2).transpose(1, 2).float()  # (B, h·w, C)
+    finite = vectors.isfinite().flatten(1).all(1)[:, None]
+    vectors = vectors.where(finite[..., None], 0)
+    return vectors - vectors.mean(1, keepdim=True), finite
+
+
+def _upright(raw: Tensor, centred: Tensor) -> Tensor:
+    """The components (B, h·w) in the direction in which the sum of the channels grows."""
+    along = (raw * centred.sum(2)).sum(1, keepdim=True)
+    return raw * torch.where(along < 0, -1, 1)

@@ -1,0 +1,138 @@
+"""CAMs whose weights come from trying: what the score does with a feature map, or without it.
+
+A is a layer's activations (B, C, h, w); no gradients are needed. A channel that cannot matter (one
+that is the same everywhere for Score-CAM, zero everywhere for Ablation-CAM) costs no pass of its
+own; in trained networks these are many.
+"""
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import LayerCapture
+from cam._engine.passes import Passes
+from cam._methods.base.downstream import Behind
+from cam._methods.base.method_registry import register
+from cam._methods.base.weighted_sum import weighted
+from cam.types import Maps, Needs
+
+
+@register(
+    "scorecam",
+    title="Score-CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True, passes=True),
+    cost="1 forward, and one for each channel of the layer",
+    citation=(
+        "Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
+        "Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7"
+    ),
+)
+def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
+    """Where a layer's feature maps show what the score needs: each weighted by what it lets see.
+
+    w = softmax over c of y(x ⊙ M_c), with M_c the map A_c brought to the picture's size and to
+    [0, 1], and y the raw explained score; map = Σ_c w_c A_c.
+
+    As in pytorch-grad-cam M_c is interpolated between the corners (``align_corners``) and passes
+    (m - min) / (max - min + 1e-8), and the score of a black picture is not taken off, which the
+    softmax would undo. A map that is the same everywhere masks the whole picture, exactly; there
+    pytorch-grad-cam may stretch the rounding of its interpolation to a full range.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the masked pictures go.
+
+    Returns:
+        Maps (B, h, w) float32.
+    """
+    activations, inputs = layer.activations, passes.captured.inputs
+    channels = activations.shape[1]
+    masks = activations.flatten(0, 1)  # (B·C, h, w)
+    tried, place = distinct(activations)
+    passes.expect(len(tried))
+    found = []
+    for part in passes.chunks(len(tried)):
+        owner = tried[part] // channels
+        seen = kernels.masked_batch(
+            inputs, masks[tried[part]], owner=owner, align_corners=True, stretch=True
+        )
+        found.append(passes.scores(seen, owner))
+    weights = torch.cat(found).float()[place].softmax(1)  # (B, C)
+    return weighted(weights, activations)
+
+
+def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
+    """Which maps (B, C, h, w) mask a picture in a way of their own.
+
+    All constant maps of an image give the same picture, so the first of them stands for all.
+
+    Returns:
+        Their numbers (M,), b·C + c each, and (B, C) which of the M stands for each map.
+    """
+    count, channels = activations.shape[:2]
+    number = torch.arange(count * channels, device=activations.device).view(count, channels)
+    low, high = activations.flatten(2).aminmax(dim=2)
+    constant = low == high  # (B, C)
+    first = number[:, :1] + constant.int().argmax(1, keepdim=True)
+    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    return tried, place
+
+
+@register(
+    "ablationcam",
+    title="Ablation-CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True, passes=True),
+    cost="1 forward, and for each channel of the layer one of what lies behind the layer",
+    citation=(
+        "Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via "
+        "Gradient-free Localization, WACV 2020, equations 2 and 3"
+    ),
+)
+def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
+    """Where the feature maps are whose absence costs score, each weighted by how much.
+
+    w_c = (y - y_c) / y with y_c the score when A_c is set to zero; map = Σ_c w_c A_c.
+
+    A score of zero has no such share and gives NaN, a negative one turns the map's signs around, as
+    the paper's equation does. pytorch-grad-cam sets a channel to zero only where the layer's
+    smallest value is zero, as behind a ReLU; elsewhere it sets a large negative number, and another
+    one at each place of its batch.
+
+    What stands in front of the layer runs once for each picture, where the network allows it: a
+    pair of inputs is sent both ways and compared.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the activations go in.
+
+    Returns:
+        Maps (B, h, w) float32.
+    """
+    activations, captured = layer.activations, passes.captured
+    weights = torch.zeros(activations.shape[:2], device=activations.device)
+    # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
+    # its map becomes NaN in the end.
+    sound = captured.scores.isfinite()
+    # A channel of zeros can be left as it is.
+    live = {
+        image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]
+        for image in sound.nonzero()[:, 0].tolist()
+    }
+    passes.expect(sum(map(len, live.values())))
+    behind = Behind(passes.module, layer)
+    with passes.through(behind):
+        for image, channels in live.items():
+            passes.forwards += behind.record(captured.inputs[image : image + 1])
+            if not behind.way:
+                passes.forwards += behind.choose(activations[image : image + 1])
+            for part in passes.chunks(len(channels)):
+                without = channels[part]
+                row = torch.arange(len(without), device=without.device)
+                ablated = activations[image].repeat(len(without), 1, 1, 1)
+                ablated[row, without] = 0
+                scores = passes.scores(ablated, torch.full_like(without, image))
+                whole = captured.scores[image].float()
+                weights[image, without] = (whole - scores.float()) / whole
+    return weighted(weights, activations)

@@ -1,0 +1,95 @@
+"""Shapley CAM: Grad-CAM whose weights know how the gradient itself changes."""
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cam._engine.capture import LayerCapture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam._methods.base.weighted_sum import weighted
+from cam.errors import LayerError
+from cam.types import Maps, Needs
+
+
+@register(
+    "shapleycam",
+    title="Shapley CAM",
+    family="cam",
+    needs=Needs(layer=True, activations=True, passes=True),
+    cost="2 forwards, and 2 backwards down to the layer",
+    citation=(
+        "Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 "
+        "(arXiv:2501.06261); as in pytorch-grad-cam 1.5.7, ShapleyCAM"
+    ),
+)
+def shapleycam(layer: LayerCapture, passes: Passes) -> Maps:
+    """Where a layer's feature maps raise the score, weighted by their share in the whole rise.
+
+    The Shapley value of a feature map, by a Taylor series of the score y to its second order: with
+    G = ∂y/∂A and H the Hessian of y by A, w_c = mean_s (G - ½ H A)_cs; map = Σ_c w_c A_c. Where
+    the network behind the layer is piecewise linear, H is 0 and the map is Grad-CAM's.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the pictures go once more, for the product H A.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        LayerError: The score does not depend on the layer.
+    """
+    inputs = passes.captured.inputs
+    place = _Place(layer)
+
+    def weights(_pixels: Tensor, scores: Tensor) -> Tensor:
+        output = place.output
+        gradient = None
+        if scores.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                scores.sum(), output, create_graph=True, allow_unused=True
+            )
+        passes.backwards += 1
+        if gradient is None:
+            raise LayerError(
+                f"the target's score does not depend on layer {layer.name!r}; choose one on the "
+                "way to it"
+            )
+        change = None
+        if gradient.requires_grad:  # not so where the score is linear in the layer
+            (change,) = torch.autograd.grad(
+                gradient, output, grad_outputs=output.detach(), allow_unused=True
+            )
+        passes.backwards += 1
+        whole = gradient.detach() if change is None else gradient.detach() - change / 2
+        dtype = torch.promote_types(whole.dtype, torch.float32)
+        return layer.layout.maps(whole).to(dtype).mean((2, 3))
+
+    passes.expect(len(inputs))
+    module = passes.module.get_submodule(layer.name)
+    with ExitStack() as stack:
+        stack.callback(module.register_forward_hook(place.keep).remove)
+        # The fast kernels of attention have no second derivative.
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        owner = torch.arange(len(inputs), device=inputs.device)
+        found = passes.graphs(inputs, owner, weights)
+    return weighted(torch.cat(found), layer.activations)
+
+
+class _Place:
+    """The layer's output in the latest run, as the leaf of a graph."""
+
+    def __init__(self, layer: LayerCapture) -> None:
+        self.output = layer.activations
+
+    def keep(self, _module: nn.Module, _inputs: object, whole: object) -> object:
+        """Begin the graph here: a forward hook."""
+        output = whole[0] if isinstance(whole, tuple) else whole
+        assert isinstance(output, Tensor), "the shared passes refused anything else"
+        self.output = output.detach().requires_grad_()
+        # A copy: what comes next may change it in place, which a leaf does not allow.
+        copy = self.output.clone()
+        return (copy, *whole[1:]) if isinstance(whole, tuple) else copy

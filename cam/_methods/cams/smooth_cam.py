@@ -1,0 +1,109 @@
+"""Smooth Grad-CAM++: the derivatives of Grad-CAM++, averaged over noisy copies of the picture."""
+
+import torch
+from torch import Tensor
+
+from cam._engine.capture import LayerCapture
+from cam._engine.passes import Passes
+from cam._methods.base import parameter_checks
+from cam._methods.base.method_registry import register
+from cam._methods.base.weighted_sum import weighted
+from cam.types import Maps, Needs, TargetFunction
+
+
+@register(
+    "smoothgradcam_plus_plus",
+    title="Smooth Grad-CAM++",
+    family="cam",
+    needs=Needs(layer=True, activations=True, passes=True),
+    cost=(
+        "1 forward, and a forward and a backward down to the layer for each sample: 10 by default"
+    ),
+    citation=(
+        "Omeiza et al., Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for "
+        "Deep Convolutional Neural Network Models, 2019, equations 4 to 6"
+    ),
+)
+def smoothgradcam_plus_plus(
+    layer: LayerCapture,
+    passes: Passes,
+    *,
+    samples: int = 10,
+    noise: float = 0.1,
+    seed: int = 0,
+) -> Maps:
+    """Grad-CAM++ whose derivatives are means over noisy copies of the picture.
+
+    With G_k the gradient of copy k by the layer's maps, D_p = mean_k G_k^p, and A the maps of the
+    picture itself: w_c = Σ_s α_cs max(D_1, 0)_cs with α = D_2 / (2 D_2 + D_3 Σ_s A_cs), 0 where D_2
+    is; map = Σ_c w_c A_c. D_2 in the numerator is Grad-CAM++'s, which the paper prints as D_1.
+
+    torchcam differs in three places: it takes max(G, 0) and the A of the map from the last copy
+    alone, and sums D_3 A over space in place of A. But for the second, it is the same where the
+    gradient is the same at every place and for every copy, as it is where a mean and one linear
+    layer follow.
+
+    The noise depends on the seed, the shape of a picture and the kind of device alone, so a picture
+    has the same map in any batch.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the noisy copies go.
+        samples: How many copies of each picture.
+        noise: Standard deviation of the noise, as a share of the picture's range of values.
+        seed: Of the noise.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    name = "smoothgradcam_plus_plus"
+    parameter_checks.whole(name, "samples", samples, 1)
+    parameter_checks.positive(name, "noise", noise)
+    parameter_checks.seeded(name, seed)
+    captured = passes.captured
+    passes.expect(len(captured.inputs) * samples)
+    weights = []
+    for image, picture in enumerate(captured.inputs):
+        generator = torch.Generator(picture.device).manual_seed(seed)
+        scale = noise * (picture.max() - picture.min())
+        powers = torch.zeros(3, *layer.activations.shape[1:], device=picture.device).double()
+        for part in passes.chunks(samples):
+            count = part.stop - part.start
+            # Drawn one by one, so that they are the same however the copies are divided.
+            drawn = [
+                torch.randn(picture.shape, generator=generator, device=picture.device)
+                for _ in range(count)
+            ]
+            copies = torch.addcmul(picture, torch.stack(drawn).to(picture.dtype), scale)
+            for gradients in _gradients(layer, passes, copies, image):
+                powers += torch.stack([(gradients**power).sum(0) for power in (1, 2, 3)])
+        weights.append(_weights(powers / samples, layer.activations[image].double()))
+    return weighted(torch.stack(weights), layer.activations)
+
+
+def _gradients(layer: LayerCapture, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
+    """The gradients (n, C, h, w) of noisy copies of an image by the layer, in float64."""
+    targets = passes.captured.targets
+    given: Tensor | tuple[TargetFunction, ...]
+    if isinstance(targets, Tensor):
+        given = targets[image].expand(len(copies))
+    else:
+        given = (targets[image],) * len(copies)
+    needs = Needs(layer=True, activations=True, gradients=True)
+    found = []
+    for one in passes.captures(copies, given, [layer], needs):
+        gradients = one.layers[0].gradients
+        assert gradients is not None
+        found.append(gradients.double())  # small numbers, of which squares and cubes are taken
+    return found
+
+
+def _weights(powers: Tensor, activations: Tensor) -> Tensor:
+    """Grad-CAM++'s weights (C,) from the mean powers (3, C, h, w) of the gradient."""
+    first, second, third = powers
+    below = 2 * second + third * activations.sum((1, 2), keepdim=True)
+    share = torch.where(second == 0, 0, second / below)
+    return (share * torch.where(first > 0, first, first * 0)).sum((1, 2))

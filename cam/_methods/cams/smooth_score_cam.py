@@ -1,0 +1,144 @@
+"""Score-CAMs that look several times: through noise, or in growing fractions of the picture.
+
+M_c is the map A_c brought to [0, 1] by its own minimum and maximum, (A_c - min) / (max - min +
+1e-8), and then to the picture's size by bilinear interpolation between the centres of its cells,
+as in torchcam.
+"""
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import LayerCapture
+from cam._engine.passes import Passes
+from cam._methods.base import parameter_checks
+from cam._methods.base.method_registry import register
+from cam._methods.base.weighted_sum import weighted
+from cam._methods.cams.score_cam import distinct
+from cam.types import Maps, Needs
+
+_NEEDS = Needs(layer=True, activations=True, passes=True)
+
+
+@register(
+    "sscam",
+    title="SS-CAM",
+    family="cam",
+    needs=_NEEDS,
+    cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
+    citation=(
+        "Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; "
+        "noise on the masks as in torchcam 0.5, SSCAM"
+    ),
+)
+def sscam(
+    layer: LayerCapture,
+    passes: Passes,
+    *,
+    samples: int = 35,
+    noise: float = 2.0,
+    seed: int = 0,
+) -> Maps:
+    """Score-CAM whose scores are means over noisy masks.
+
+    w = softmax over c of mean_k y(x ⊙ (M_c + σ ε_ck)), with ε standard normal and y the explained
+    score; map = Σ_c w_c A_c. The score of the whole picture is not taken off, which the softmax
+    would undo.
+
+    ε depends on the seed, the shape of a picture, the number of channels and the kind of device
+    alone, so a picture has the same map in any batch.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the masked pictures go.
+        samples: How often each mask is tried.
+        noise: σ.
+        seed: Of the noise.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    parameter_checks.whole("sscam", "samples", samples, 1)
+    parameter_checks.number("sscam", "noise", noise, 0)
+    parameter_checks.seeded("sscam", seed)
+    inputs = passes.captured.inputs
+    masks = _ranged(layer.activations)  # (B, C, h, w)
+    channels = masks.shape[1]
+    passes.expect(len(inputs) * samples * channels)
+    weights = []
+    for image, picture in enumerate(inputs):
+        generator = torch.Generator(picture.device).manual_seed(seed)
+        total = torch.zeros(channels, device=picture.device)
+        for part in passes.chunks(samples * channels):
+            number = torch.arange(part.start, part.stop, device=picture.device) % channels
+            # Drawn one by one, so that they are the same however the masks are divided.
+            drawn = torch.stack(
+                [
+                    torch.randn(picture.shape[1:], generator=generator, device=picture.device)
+                    for _ in number
+                ]
+            )
+            seen = kernels.masked_batch(picture, masks[image, number])
+            seen += noise * drawn[:, None].to(picture.dtype) * picture
+            scores = passes.scores(seen, torch.full_like(number, image))
+            total.index_add_(0, number, scores.float())
+        weights.append((total / samples).softmax(0))
+    return weighted(torch.stack(weights), layer.activations)
+
+
+@register(
+    "iscam",
+    title="IS-CAM",
+    family="cam",
+    needs=_NEEDS,
+    cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
+    citation=(
+        "Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; "
+        "fractions as in torchcam 0.5, ISCAM"
+    ),
+)
+def iscam(layer: LayerCapture, passes: Passes, *, steps: int = 10) -> Maps:
+    """Score-CAM whose scores are means over growing fractions of the masked picture.
+
+    w = softmax over c of mean_i y(f_i x ⊙ M_c), f_i = Σ_{j=1..i} j / n for i = 1 … n, with n the
+    steps and y the explained score; map = Σ_c w_c A_c. The fractions are torchcam's, and go beyond
+    1: they add up the steps j / n, as the paper's integral does.
+
+    Args:
+        layer: Its activations (B, C, h, w), floats of any dtype.
+        passes: Where the masked pictures go.
+        steps: n.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    parameter_checks.whole("iscam", "steps", steps, 1)
+    inputs = passes.captured.inputs
+    channels = layer.activations.shape[1]
+    masks = _ranged(layer.activations).flatten(0, 1)  # (B·C, h, w)
+    tried, place = distinct(layer.activations)
+    passes.expect(len(tried) * steps)
+    means = []
+    for part in passes.chunks(len(tried)):
+        owner = tried[part] // channels
+        seen = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
+        total = torch.zeros(len(owner), device=inputs.device)
+        for step in range(1, steps + 1):
+            # 1 + 2 + … + i = i (i + 1) / 2.
+            fraction = step * (step + 1) / (2 * steps)
+            total += passes.scores(fraction * seen, owner).float()
+        means.append(total / steps)
+    return weighted(torch.cat(means)[place].softmax(1), layer.activations)
+
+
+def _ranged(activations: Tensor) -> Tensor:
+    """Each map of (B, C, h, w) in [0, 1]; one that is the same everywhere becomes zeros."""
+    low = activations.amin((2, 3), keepdim=True)
+    high = activations.amax((2, 3), keepdim=True)
+    return (activations - low) / (high - low + 1e-8)

@@ -1,0 +1,1 @@
+"""Attribute by gradients with respect to the pixels."""

@@ -1,0 +1,189 @@
+"""DeepLIFT: a gradient whose slopes are those between a picture and a blank one.
+
+Written here and not taken from captum, which looks at modules only: it passes by functions, ReLU6,
+SiLU and GELU, refuses a module that is used twice, and is wrong where the windows of a max pooling
+overlap, or where an activation and a pooling follow each other at once. Here the operations
+themselves are seen, in whatever way the network calls them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.forward import run_model
+from cam._engine.passes import Passes
+from cam._methods.base.gradient_override import (
+    ACTIVATIONS,
+    PRODUCTS,
+    in_place,
+    is_of_batch,
+    operation,
+    with_gradient,
+)
+from cam._methods.base.method_registry import register
+from cam._methods.base.parameter_checks import number
+from cam._methods.gradients.integrated_gradients import completeness
+from cam.types import Maps, Needs
+
+_POOLS = frozenset(("max_pool2d", "_max_pool2d"))
+
+
+@register(
+    "deeplift",
+    title="DeepLIFT",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost="2 forwards, and a forward and a backward of twice the pictures",
+    citation=(
+        "Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating "
+        "Activation Differences, ICML 2017, section 3.5.2 (rescale rule); products as in Lundberg "
+        "and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017"
+    ),
+    percentile=99,
+)
+def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Maps:
+    """How much each pixel adds to the score compared with a blank picture, in one backward pass.
+
+    With x' the blank picture and Δ what is different between the two: a = (x - x') ⊙ m, where m is
+    the gradient of the score in which the slope of each activation f is Δf / Δ of its input;
+    map = Σ_c a_c. A product of two parts of the network shares its Δ evenly, and a max pooling
+    gives it to the places of the two maxima. The raw map adds up to y(x) - y(x') as far as the
+    network is made of these and of linear operations; layer norm and attention keep their ordinary
+    gradient, and the attribution's notes say where more than 1 % is missed. The other map shows
+    |Σ_c a_c|, min-max normalised for each image.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures and blank ones go together.
+        baseline: What every pixel of the blank picture shows, after normalisation.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    value = number("deeplift", "baseline", baseline)
+    inputs = captured.inputs
+    passes.expect(2 * len(inputs))
+    owner = torch.arange(len(inputs), device=inputs.device)
+    with passes.through(_Pairs(passes.module, value)):
+        _, multipliers = passes.gradients(inputs, owner)
+    normalised, raw = kernels.gradient_map(
+        multipliers, inputs - value, reduce="sum", normalise=True, return_raw=True
+    )
+    blank = torch.full_like(inputs, value)
+    remarks = completeness(captured, passes, raw, blank, "a blank picture", advice="")
+    return Maps(raw=raw, normalised=normalised, remarks=remarks)
+
+
+class _Pairs(nn.Module):
+    """A network that sees each picture together with a blank one, and answers for the picture."""
+
+    def __init__(self, network: nn.Module, baseline: float) -> None:
+        super().__init__()
+        self.network = network
+        self.baseline = baseline
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, classes) of the pictures, with DeepLIFT's slopes in the graph."""
+        both = torch.cat([pixels, torch.full_like(pixels, self.baseline)])
+        with _Slopes(len(both)):
+            output = run_model(self.network, both)
+        return output[: len(pixels)]
+
+
+class _Slopes(TorchFunctionMode):
+    """Gives operations the value that they have and another gradient.
+
+    The first half of a batch are pictures, the second their baselines. Only the first is explained,
+    so what the second sends back is of no concern.
+    """
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = operation(func)
+        if name in ACTIVATIONS and is_of_batch(self._batch, *args[:1]):
+            return _elementwise(func, *args, **kwargs)
+        if name in PRODUCTS and len(args) == 2 and is_of_batch(self._batch, *args):
+            return _product(func, *args)
+        if name in _POOLS and is_of_batch(self._batch, *args[:1]):
+            return _max_pool(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _elementwise(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """f(x), with Δf / Δx as its slope; where Δx is rounding alone, f's own."""
+    before = x.clone()
+    changes = in_place(func, args, kwargs)
+    value = func(before.clone() if changes else before, *args, **kwargs)
+    with torch.no_grad():
+        change = before - _other(before)
+        size = before.abs() + _other(before).abs()
+        near = change.abs() <= 4 * torch.finfo(x.dtype).eps * size
+        slope = (value - _other(value)) / change.masked_fill(near, 1)
+    found = with_gradient(value, torch.where(near, value, before * slope))
+    return x.copy_(found) if changes else found
+
+
+def _product(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Multiply, with the means of b and of a over picture and baseline as its slopes."""
+    first, second = a.clone(), b.clone()
+    with torch.no_grad():
+        mean_a = (first + _other(first)) / 2
+        mean_b = (second + _other(second)) / 2
+    found = with_gradient(first * second, first * mean_b + mean_a * second)
+    return a.copy_(found) if in_place(func) else found
+
+
+def _max_pool(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """Max pooling: what the larger maximum is above the other's goes to where the larger lies.
+
+    With o and o' the two maxima of a window and M the larger of both, M - o' goes to the place of
+    o and o - M to that of o'. Neither is more than the place's own Δ.
+    """
+    value, places = functional.max_pool2d(
+        x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True
+    )
+    with torch.no_grad():
+        change = (x - _other(x)).flatten(2)
+        largest = torch.maximum(value, _other(value))
+        own = (largest - _other(value)).flatten(2)
+        others = (value - largest).flatten(2)
+        here, there = places.flatten(2), _other(places).flatten(2)
+        shares = []
+        for part, at in ((own, here), (others, there)):
+            step = change.gather(2, at)
+            shares.append(part / torch.where(step == 0, 1, step))
+    flat = x.flatten(2)
+    spread = flat.gather(2, here) * shares[0] + flat.gather(2, there) * shares[1]
+    return with_gradient(value, spread.view_as(value))
+
+
+def _other(x: Tensor) -> Tensor:
+    """The baselines in the pictures' places, and the other way round."""
+    return x.roll(len(x) // 2, 0)

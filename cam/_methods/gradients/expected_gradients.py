@@ -1,0 +1,161 @@
+"""Expected gradients: integrated gradients from many baselines at once."""
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam._methods.base.parameter_checks import seeded, whole
+from cam.errors import MethodError
+from cam.types import Maps, Needs
+
+
+@register(
+    "expected_gradients",
+    title="Expected gradients",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost="1 forward, and a forward and a backward for each sample: 50 by default",
+    citation=(
+        "Erion et al., Improving performance of deep learning models with axiomatic attribution "
+        "priors and expected gradients, Nature Machine Intelligence 2021, equation 3"
+    ),
+    percentile=99,
+)
+def expected_gradients(
+    captured: Capture,
+    passes: Passes,
+    *,
+    samples: int = 50,
+    references: Tensor | None = None,
+    seed: int = 0,
+) -> Maps:
+    """How much each pixel adds to the score compared with other pictures, not with a blank one.
+
+    a = E (x - x') ⊙ ∂y/∂x (x' + α (x - x')) over pictures x' and α uniform in [0, 1];
+    map = Σ_c a_c. The raw map adds up to y(x) - E y(x'), but for the error of the samples. The
+    other map shows |Σ_c a_c|, min-max normalised for each image.
+
+    The paper takes x' from the training pictures, and ``references`` is for them. Without them x'
+    is the picture itself with the phases of its spectrum at random: clouds of its own colours,
+    contrasts and grain, with nothing in them that could be recognised. Other images of the batch
+    would make a map depend on its neighbours, and a photo of the library's own would have to be
+    normalised as the model wants it, which a method does not know.
+
+    Each α comes from a stratum of its own and each reference is taken as often as the others, but
+    for one, which lowers the error and changes no expectation. What is drawn depends on the seed
+    and the shape of a picture alone, and images do not share batches, so an image has the same map
+    in any batch.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures on the way go.
+        samples: Pairs of x' and α.
+        references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
+        seed: Of what is drawn.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense, or references that do not fit the pictures.
+    """
+    whole("expected_gradients", "samples", samples, 1)
+    seeded("expected_gradients", seed)
+    inputs = captured.inputs
+    if references is not None:
+        _check(references, inputs)
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    total = torch.zeros_like(inputs, dtype=dtype)
+    which, shares = draws(samples, 0 if references is None else len(references), seed)
+    which, shares = which.to(inputs.device), shares.to(inputs.device, dtype)
+    passes.expect(len(inputs) * samples)
+    for image, picture in enumerate(inputs.to(dtype)):
+        for part in passes.chunks(samples):
+            if references is None:
+                others = clouds(picture, which[part].tolist(), seed)
+            else:
+                others = references[which[part]].to(dtype)
+            ways = picture - others  # (n, C, H, W)
+            pictures = others + shares[part, None, None, None] * ways
+            owner = torch.full((len(ways),), image, device=inputs.device)
+            _, gradients = passes.gradients(pictures.to(inputs.dtype), owner)
+            total[image] += (ways * gradients).sum(0) / samples
+    normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
+    return Maps(raw=raw, normalised=normalised)
+
+
+def draws(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw the pairs of reference and α.
+
+    Args:
+        samples: How many, N.
+        references: Pictures to choose from; 0: each sample has one of its own.
+        seed: Of a generator of its own; the state of torch's is left alone.
+
+    Returns:
+        Numbers of references (N,) int64, and α (N,) float64, both on the CPU.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    strata = torch.randperm(samples, generator=generator)
+    shares = torch.rand(samples, generator=generator, dtype=torch.float64)
+    shares = (strata + shares) / samples
+    if not references:
+        return torch.arange(samples), shares
+    rounds = -(-samples // references)
+    orders = [torch.randperm(references, generator=generator) for _ in range(rounds)]
+    return torch.cat(orders)[:samples], shares
+
+
+def clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
+    """Pictures with the amplitudes of this one's spectrum and phases at random.
+
+    The phases move by the same in all channels, so that the colours of a grain stay together. No
+    value leaves the range of its channel.
+
+    Args:
+        picture: (C, H, W) float32 or float64.
+        numbers: Of the clouds; each has phases of its own.
+        seed: Of the phases, together with the number.
+
+    Returns:
+        (n, C, H, W) of the picture's dtype.
+    """
+    height, width = picture.shape[1:]
+    spectrum = torch.fft.rfft2(picture)  # (C, H, W // 2 + 1)
+    low = picture.amin((1, 2), keepdim=True)
+    high = picture.amax((1, 2), keepdim=True)
+    found = []
+    for number in numbers:
+        generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B1 % 2**62 + number)
+        # The spectrum of real noise has the symmetry that keeps the cloud real.
+        noise = torch.randn(height, width, generator=generator, dtype=torch.float64)
+        phases = torch.fft.rfft2(noise)
+        phases = phases / phases.abs()
+        phases[0, 0] = 1  # the mean colour
+        turned = spectrum * phases.to(picture.device, spectrum.dtype)
+        found.append(torch.fft.irfft2(turned, s=(height, width)))
+    return torch.stack(found).clamp(low, high)
+
+
+def _check(references: object, inputs: Tensor) -> None:
+    shape = tuple(inputs.shape[1:])
+    if not isinstance(references, Tensor):
+        raise MethodError(
+            "expected_gradients' references must be a tensor of pictures (R, C, H, W) or None, but "
+            f"are a {type(references).__name__}"
+        )
+    if tuple(references.shape[1:]) != shape or not len(references):
+        raise MethodError(
+            f"expected_gradients' references must have the shape (R, {', '.join(map(str, shape))}) "
+            f"with R of at least 1, but have {tuple(references.shape)}"
+        )
+    if references.device != inputs.device or not references.is_floating_point():
+        raise MethodError(
+            f"expected_gradients' references must be floats on {inputs.device}, but are "
+            f"{references.dtype} on {references.device}"
+        )
+    if not bool(references.isfinite().all()):
+        raise MethodError("expected_gradients' references must be finite, but hold NaN or infinity")

@@ -1,0 +1,167 @@
+"""FullGrad: what the pixels give to the score, and what every bias of the network gives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam.errors import ModelError
+from cam.types import Maps, Needs
+
+_EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
+
+
+@register(
+    "fullgrad",
+    title="FullGrad",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost="2 forwards and 1 backward",
+    citation=(
+        "Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, "
+        "NeurIPS 2019, equations 2 and 4; ψ as in pytorch-grad-cam 1.5.7"
+    ),
+    percentile=99,
+)
+def fullgrad(captured: Capture, passes: Passes) -> Maps:
+    """Where pixels and biases give the score, which they make up together in a ReLU network.
+
+    y(x) = Σ x ⊙ ∂y/∂x + Σ_l Σ b_l ∂y/∂b_l, and map = Σ_c ψ(x ⊙ ∂y/∂x)_c + Σ_l Σ_c ψ(b_l ⊙ G_l)_c
+    over the convolutions and batch norms l that have a bias and put out (B, C, h, w), with G_l the
+    gradient by what they put out. A batch norm's bias is what it adds once mean and variance are
+    fixed, β - μ γ / √(σ² + ε). ψ takes absolute values, brings each channel to [0, 1] by
+    (v - min) / (1e-7 + max - min), and then to the picture's size by bilinear interpolation.
+
+    Layers are found where they compute, so functions and layers of any class count, and the
+    gradient is taken before an activation that changes the output in place or belongs to the layer;
+    pytorch-grad-cam takes ``nn.Conv2d`` and ``nn.BatchNorm2d`` modules alone.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go once more.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; nothing is negative.
+
+    Raises:
+        ModelError: The score does not depend on the pixels.
+    """
+    inputs = captured.inputs
+    passes.expect(len(inputs))
+    biases = Biases()
+
+    def total(pixels: Tensor, scores: Tensor) -> Tensor:
+        found = None
+        size = (pixels.shape[2], pixels.shape[3])
+        for part in shares(pixels, scores, biases):
+            one = _shown(part, size)
+            found = one if found is None else found + one
+        passes.backwards += 1
+        biases.clear()
+        assert found is not None
+        return found
+
+    owner = torch.arange(len(inputs), device=inputs.device)
+    # Also a pass that memory did not suffice for may have left something.
+    handle = passes.module.register_forward_pre_hook(lambda *_: biases.clear())
+    try:
+        with biases:
+            raw = torch.cat(passes.graphs(inputs, owner, total))
+    finally:
+        handle.remove()
+    return Maps(raw=raw, normalised=kernels.normalise(raw))
+
+
+class Biases(TorchFunctionMode):
+    """While it is on, notes what each convolution and batch norm put out, and its bias.
+
+    Attributes:
+        outputs: (B, C, h, w) each, part of the graph.
+        biases: (C,) each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[Tensor] = []
+        self.biases: list[Tensor] = []
+
+    def clear(self) -> None:
+        """Forget everything, so that the graph can be freed."""
+        self.outputs.clear()
+        self.biases.clear()
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Called by torch for every function in place of it."""
+        output = function(*args, **(kwargs or {}))
+        if function not in _BIASES:
+            return output
+        bias = _BIASES[function](*args, **(kwargs or {}))
+        if bias is None or output.ndim != 4 or not output.requires_grad:
+            return output
+        self.outputs.append(output)
+        self.biases.append(bias.detach())
+        # A copy goes on, so that an in-place activation leaves this one as it is.
+        return output.clone()
+
+
+def _bias_of_convolution(
+    _input: Tensor, _weight: Tensor, bias: Tensor | None = None, *_rest: object, **_named: object
+) -> Tensor | None:
+    return bias
+
+
+def _bias_of_norm(
+    _input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    training: bool,
+    eps: float,
+    **_named: object,
+) -> Tensor | None:
+    if running_mean is None or running_var is None or training:
+        return bias  # it takes mean and variance from the batch
+    scale = (running_var + eps).rsqrt() if weight is None else weight * (running_var + eps).rsqrt()
+    return -running_mean * scale if bias is None else bias - running_mean * scale
+
+
+_BIASES: dict[Any, Callable[..., Tensor | None]] = {
+    functional.conv2d: _bias_of_convolution,
+    functional.batch_norm: _bias_of_norm,
+}
+
+
+def shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
+    """What pixels (B, C, H, W) and each bias (B, C, h, w) give to the scores, where they do."""
+    wanted = [pixels, *biases.outputs]
+    if not scores.requires_grad:
+        raise ModelError("the target's score does not depend on the pixels")
+    gradients = torch.autograd.grad(scores.sum(), wanted, allow_unused=True)
+    if gradients[0] is None:
+        raise ModelError("the target's score does not depend on the pixels")
+    factors = [pixels.detach(), *(bias[:, None, None] for bias in biases.biases)]
+    return [
+        gradient * factor
+        for gradient, factor in zip(gradients, factors, strict=True)
+        if gradient is not None
+    ]
+
+
+def _shown(share: Tensor, size: tuple[int, int]) -> Tensor:
+    """Σ_c ψ(share_c) of (B, C, h, w), (B, H, W): the sum first, as interpolation is linear."""
+    values = share.abs().to(torch.promote_types(share.dtype, torch.float32))
+    low = values.amin((2, 3), keepdim=True)
+    high = values.amax((2, 3), keepdim=True)
+    summed = ((values - low) / (_EPSILON + (high - low))).sum(1, keepdim=True)
+    return functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)[:, 0]

@@ -1,0 +1,257 @@
+"""Layer-wise relevance propagation, by the rules of zennit.
+
+Zennit's hooks sit on modules. What a network does between them is followed here: sums and products
+of branches, means and activations that are functions. Batch norms are merged into the convolutions
+that they follow in the network's run, which is not always the order in which it lists them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.forward import run_model
+from cam._engine.passes import Passes
+from cam._methods.base.gradient_override import (
+    ACTIVATIONS,
+    PRODUCTS,
+    SUMS,
+    in_place,
+    is_of_batch,
+    operation,
+    with_gradient,
+)
+from cam._methods.base.method_registry import register
+from cam._methods.base.parameter_checks import number
+from cam.errors import MethodError, nearest
+from cam.types import Maps, Needs
+
+if TYPE_CHECKING:
+    from zennit.core import Composite
+
+COMPOSITES = (
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "epsilon_alpha2_beta1",
+    "epsilon_alpha2_beta1_flat",
+    "epsilon_gamma_box",
+    "excitation_backprop",
+)
+_MEANS = frozenset(("mean", "avg_pool2d", "adaptive_avg_pool2d"))
+_STABILIZER = 1e-6
+
+
+@register(
+    "lrp",
+    title="Layer-wise relevance propagation",
+    family="gradient",
+    full=True,
+    needs=Needs(passes=True),
+    cost="3 forwards, and a backward with up to 4 passes through each layer",
+    citation=(
+        "Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise "
+        "Relevance Propagation, PLOS ONE 2015; composites of zennit 0.5 (Anders et al., Software "
+        "for Dataset-wide XAI, 2021)"
+    ),
+    percentile=99,
+)
+def lrp(
+    captured: Capture,
+    passes: Passes,
+    *,
+    composite: str = "epsilon_plus",
+    low: float = -3.0,
+    high: float = 3.0,
+) -> Maps:
+    """How the score is shared out, layer by layer, among what brought it about, down to pixels.
+
+    Each layer hands its relevance on to its inputs in proportion to what they contribute; how that
+    is counted is the rule, and a composite says which kind of layer has which. The relevance of the
+    output is what each logit contributes to the score, so for a class its logit. With R the
+    relevance of the pixels, (B, C, H, W): map = Σ_c R_c. The other map shows |Σ_c R_c|, min-max
+    normalised for each image.
+
+    A sum of branches shares its relevance in proportion, as does a mean; of a product the larger
+    tensor, which is gated, takes all. Layer norm and attention have no rule and send their gradient
+    back, so maps of transformers are no more than a hint. A batch norm that follows no convolution
+    passes its relevance on.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go once more.
+        composite: ``epsilon_plus`` (only positive contributions in convolutions),
+            ``epsilon_alpha2_beta1`` (positive ones twice, less negative ones), both with ``_flat``
+            (the first layer spreads evenly), ``epsilon_gamma_box`` (positive ones favoured, the
+            first layer knows the pixels' range) or ``excitation_backprop``.
+        low: Lowest value of a pixel after normalisation; for ``epsilon_gamma_box``.
+        high: Highest value of a pixel; likewise.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    if composite not in COMPOSITES:
+        raise MethodError(
+            f"lrp has no composite {composite!r}; {nearest(str(composite), COMPOSITES)}"
+        )
+    number("lrp", "low", low)
+    number("lrp", "high", high)
+    if low >= high:
+        raise MethodError(f"lrp's low must be below its high, but they are {low!r} and {high!r}")
+    inputs, network = captured.inputs, passes.module
+    passes.expect(len(inputs))
+    owner = torch.arange(len(inputs), device=inputs.device)
+    with _unshared(network):
+        pairs = _batch_norms(network, inputs[:1])
+        passes.forwards += 1
+        rules = _composite(composite, inputs, low, high, pairs)
+        with rules.context(network), passes.through(_Relevance(network)):
+            _, relevance = passes.gradients(inputs, owner)
+    normalised, raw = kernels.gradient_map(relevance, reduce="sum", normalise=True, return_raw=True)
+    return Maps(raw=raw, normalised=normalised)
+
+
+def _composite(
+    name: str, inputs: Tensor, low: float, high: float, pairs: list[tuple[tuple[str], str]]
+) -> "Composite":
+    # Imported here, because it takes as long as torch itself.
+    from zennit.canonizers import NamedMergeBatchNorm
+    from zennit.composites import COMPOSITES as known
+
+    options: dict[str, Any] = {"canonizers": [NamedMergeBatchNorm(pairs)]}
+    if name == "epsilon_gamma_box":
+        shape = (1, *inputs.shape[1:])
+        options |= {"low": inputs.new_full(shape, low), "high": inputs.new_full(shape, high)}
+    return known[name](**options)
+
+
+@contextmanager
+def _unshared(network: nn.Module) -> Iterator[None]:
+    """Take the memory of in-place activations for a while: zennit's hooks need their inputs."""
+    changed = [one for one in network.modules() if getattr(one, "inplace", None) is True]
+    try:
+        for one in changed:
+            one.inplace = False  # type: ignore[assignment]
+        yield
+    finally:
+        for one in changed:
+            one.inplace = True  # type: ignore[assignment]
+
+
+def _batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[str], str]]:
+    """Names of each convolution or linear layer and the batch norm that gets its output, if any.
+
+    Layers that run several times are left out, as merging would count for each run.
+    """
+    from zennit.types import BatchNorm, Linear
+
+    made: dict[int, tuple[str, Tensor]] = {}
+    runs: dict[str, int] = {}
+    pairs: dict[str, str] = {}
+    handles = []
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            if isinstance(output, Tensor):
+                made[id(output)] = (name, output)  # kept, so that no other gets its id
+
+        return hook
+
+    def find(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: tuple[object, ...]) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            if inputs and id(inputs[0]) in made:
+                pairs[name] = made[id(inputs[0])][0]
+
+        return hook
+
+    try:
+        for name, module in network.named_modules():
+            if isinstance(module, Linear):
+                handles.append(module.register_forward_hook(keep(name)))
+            elif isinstance(module, BatchNorm) and module.affine and module.track_running_stats:
+                handles.append(module.register_forward_pre_hook(find(name)))
+        with torch.no_grad():
+            run_model(network, picture.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    taken = list(pairs.values())
+    return [
+        ((linear,), norm)
+        for norm, linear in pairs.items()
+        if runs[norm] == runs[linear] == taken.count(linear) == 1
+    ]
+
+
+class _Relevance(nn.Module):
+    """A network whose gradient by its pixels is their relevance, while zennit's hooks are set."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The logits; what each contributes to a score is its relevance."""
+        with _Between(len(pixels)):
+            output = run_model(self.network, pixels)
+        return with_gradient(output, output * output.detach())
+
+
+class _Between(TorchFunctionMode):
+    """Rules for what a network does outside of its modules."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = operation(func)
+        one, two = is_of_batch(self._batch, *args[:1]), is_of_batch(self._batch, *args[:2])
+        if name in SUMS and len(args) == 2 and two and not kwargs:
+            first, second = args[0].clone(), args[1].clone()
+            value = first + second
+            share = 1 / _stable(value.detach())
+            found = with_gradient(
+                value, first * first.detach() * share + second * second.detach() * share
+            )
+        elif name in PRODUCTS and len(args) == 2 and two:
+            first, second = args[0].clone(), args[1].clone()
+            value = first * second
+            parts = [one for one in (first, second) if one.shape == value.shape]
+            if not parts:
+                return func(*args, **kwargs)
+            found = with_gradient(value, torch.stack(parts).mean(0))
+        elif name in ACTIVATIONS and one:
+            before = args[0].clone()
+            value = func(before.clone(), *args[1:], **kwargs)
+            found = with_gradient(value, before)
+        elif name in _MEANS and one:
+            before = args[0].clone()
+            value = func(before, *args[1:], **kwargs)
+            weighted = func(before * before.detach(), *args[1:], **kwargs)
+            found = with_gradient(value, weighted / _stable(value.detach()))
+        else:
+            return func(*args, **kwargs)
+        flags = (args[1:], kwargs) if name in ACTIVATIONS else ()
+        return args[0].copy_(found) if in_place(func, *flags) else found
+
+
+def _stable(value: Tensor) -> Tensor:
+    """Away from 0 by zennit's stabilizer, so that nothing is divided by it."""
+    return value + torch.where(value < 0, -_STABILIZER, _STABILIZER)

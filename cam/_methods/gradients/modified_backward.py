@@ -1,0 +1,243 @@
+"""Methods that change what a ReLU sends back: guided backpropagation, the deconvolutional network.
+
+A ReLU puts out max(x, 0) and sends back the gradient g where x > 0. Guided backpropagation sends
+max(g, 0) there, the deconvolutional network max(g, 0) everywhere. ReLUs are found in the graph that
+the forward pass recorded, not among the modules: so one that is a function, that works in place or
+that is used several times is like any other, and the model is not touched. The changes end with
+the graph.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.nn import functional
+
+from cam import kernels
+from cam._engine.capture import Capture, LayerCapture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam.errors import CamWarning, MethodError
+from cam.types import Maps, Needs
+
+Rule = Callable[[Tensor, Tensor], Tensor]
+"""From the gradient that a ReLU would send back, and that which it got, to what it sends back."""
+
+# Where a node of the graph keeps the lower limit that makes it a ReLU if it is 0.
+_LIMITS = {
+    "ReluBackward0": None,
+    "HardtanhBackward0": "_saved_min_val",  # ReLU6 among others
+    "ThresholdBackward0": "_saved_threshold",
+    "ClampMinBackward0": "_saved_min",
+    "ClampBackward1": "_saved_min",
+}
+# Activations that are used in the place of a ReLU, for which the papers have no rule.
+_OTHERS = {
+    "GeluBackward0": "GELU",
+    "SiluBackward0": "SiLU",
+    "HardswishBackward0": "Hardswish",
+    "EluBackward0": "ELU",
+    "CeluBackward0": "CELU",
+    "LeakyReluBackward0": "LeakyReLU",
+    "PreluKernelBackward0": "PReLU",
+    "MishBackward0": "Mish",
+    "SoftplusBackward0": "Softplus",
+}
+_COST = "2 forwards, and the backward down to the pixels"
+
+
+@register(
+    "guided_backprop",
+    title="Guided backpropagation",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost=_COST,
+    citation=(
+        "Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR Workshop "
+        "2015, section 3.4"
+    ),
+    percentile=99,
+)
+def guided_backprop(captured: Capture, passes: Passes) -> Maps:
+    """Crisp edges of what excites the network: a gradient whose ReLUs let only what is positive by.
+
+    Each ReLU of the backward pass sends back max(g, 0) where its input was above 0. With G what
+    arrives at the pixels, (B, C, H, W): map = max_c |G_c|, min-max normalised for each image. It
+    depends little on the class and on the later layers (Adebayo et al. 2018, "Sanity Checks for
+    Saliency Maps").
+
+    ReLUs are functions, modules or in place alike; ReLU6 and a clamp at 0 count too. Other
+    activations (GELU, SiLU, …) keep their gradient, which a warning tells.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go once more.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; nothing is negative.
+
+    Raises:
+        MethodError: The network has no ReLU, so its map would be that of saliency.
+    """
+    return _maps(_modified("guided_backprop", captured, passes, _guided))
+
+
+@register(
+    "deconvnet",
+    title="Deconvolutional network",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost=_COST,
+    citation=(
+        "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
+        "section 2.1; as a rule for the gradient: Springenberg et al., Striving for Simplicity: "
+        "The All Convolutional Net, ICLR Workshop 2015, section 3.4"
+    ),
+    percentile=99,
+)
+def deconvnet(captured: Capture, passes: Passes) -> Maps:
+    """What would excite the class, projected back through the network with ReLUs on the way.
+
+    Each ReLU of the backward pass sends back max(g, 0), whatever its input was. With G what
+    arrives at the pixels, (B, C, H, W): map = max_c |G_c|, min-max normalised for each image. Max
+    pooling sends back to the places of the maxima, as a gradient does.
+
+    ReLUs are found as for guided backpropagation.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go once more.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; nothing is negative.
+
+    Raises:
+        MethodError: The network has no ReLU, so its map would be that of saliency.
+    """
+    return _maps(_modified("deconvnet", captured, passes, _deconvolved))
+
+
+@register(
+    "guided_gradcam",
+    title="Guided Grad-CAM",
+    family="cam",
+    needs=Needs(
+        layer=True,
+        activations=True,
+        gradients=True,
+        rules=frozenset({"gradcam"}),
+        passes=True,
+    ),
+    cost="2 forwards, and 2 backwards: down to the layer, and down to the pixels",
+    citation=(
+        "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
+        "Localization, ICCV 2017, section 3.2"
+    ),
+    percentile=99,
+    sums=False,
+)
+def guided_gradcam(layer: LayerCapture, passes: Passes) -> Maps:
+    """The edges of guided backpropagation, where Grad-CAM sees the class.
+
+    With L Grad-CAM's map after ReLU, brought to the picture's size by bilinear interpolation, and
+    G what guided backpropagation gives, (B, C, H, W): map = L max_c |G_c|, min-max normalised for
+    each image.
+
+    Args:
+        layer: Its activations and gradients (B, C, h, w), floats of any dtype.
+        passes: Where the pictures go once more.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64, at the picture's size; nothing is negative.
+
+    Raises:
+        MethodError: The network has no ReLU.
+    """
+    gradient = _modified("guided_gradcam", passes.captured, passes, _guided)
+    seen = functional.interpolate(
+        layer.rule("gradcam").raw.clamp(min=0)[:, None],
+        size=gradient.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
+    )
+    # In the wider of their types: a product of half-precision numbers soon becomes 0.
+    return _maps(gradient.to(torch.promote_types(gradient.dtype, seen.dtype)) * seen)
+
+
+def _guided(sent: Tensor, _got: Tensor) -> Tensor:
+    # The ReLU's own gradient is 0 where its input was not above 0.
+    return sent.clamp(min=0)
+
+
+def _deconvolved(_sent: Tensor, got: Tensor) -> Tensor:
+    return got.clamp(min=0)
+
+
+def _modified(name: str, captured: Capture, passes: Passes, rule: Rule) -> Tensor:
+    """The gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
+    others: set[str] = set()
+
+    def change(scores: Tensor) -> None:
+        changed = 0
+        for node in _nodes(scores):
+            if _is_relu(node):
+                changed += 1
+                node.register_hook(lambda sent, got: _applied(rule, sent, got))
+            elif node.name() in _OTHERS:
+                others.add(_OTHERS[node.name()])
+        if not changed:
+            raise MethodError(
+                f"{name} changes what ReLUs send back, but this network has none; its map would "
+                "be the plain gradient's, so ask for 'saliency'"
+            )
+
+    count = len(captured.inputs)
+    passes.expect(count)
+    owner = torch.arange(count, device=captured.inputs.device)
+    _, gradient = passes.gradients(captured.inputs, owner, change)
+    if others:
+        warnings.warn(
+            f"{name} changes what ReLUs send back; this network also has "
+            f"{', '.join(sorted(others))}, which kept the ordinary gradient",
+            CamWarning,
+            stacklevel=2,
+        )
+    return gradient
+
+
+def _applied(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Limits of a clamp may be inputs too, behind the first.
+    if sent[0] is None or got[0] is None:
+        return sent
+    return (rule(sent[0], got[0]), *sent[1:])
+
+
+def _nodes(scores: Tensor) -> Iterator[Node]:
+    """Every node of the graph that leads to the scores, each once."""
+    waiting = [scores.grad_fn]
+    seen = {scores.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        yield node
+        for before, _ in node.next_functions:
+            if before not in seen:
+                seen.add(before)
+                waiting.append(before)
+
+
+def _is_relu(node: Node) -> bool:
+    name = node.name()
+    if name not in _LIMITS:
+        return False
+    limit = _LIMITS[name]
+    return limit is None or getattr(node, limit) == 0
+
+
+def _maps(gradient: Tensor) -> Maps:
+    normalised, raw = kernels.gradient_map(gradient, reduce="max", normalise=True, return_raw=True)
+    return Maps(raw=raw, normalised=normalised)

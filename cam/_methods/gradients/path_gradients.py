@@ -1,0 +1,237 @@
+"""Integrated gradients on other ways than the straight one: through blur, or past steep places."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam._methods.base.parameter_checks import number, positive, whole
+from cam._methods.gradients.integrated_gradients import completeness
+from cam.types import Maps, Needs
+
+# What the authors' program takes for the derivative of a blur by its width.
+_BLUR_STEP = 0.01
+# Pixels; a kernel has eight times as many places.
+_WIDEST = 10_000.0
+
+
+@register(
+    "guided_integrated_gradients",
+    title="Guided integrated gradients",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost="2 forwards, and a forward and a backward for each step: 200 by default",
+    citation=(
+        "Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing "
+        "Noise, CVPR 2021, algorithm 1 (in its form that stays near the straight way)"
+    ),
+    percentile=99,
+)
+def guided_integrated_gradients(
+    captured: Capture,
+    passes: Passes,
+    *,
+    steps: int = 200,
+    fraction: float = 0.25,
+    distance: float = 0.02,
+    baseline: float = 0.0,
+) -> Maps:
+    """Integrated gradients on a way that changes first those pixels which matter least just then.
+
+    In each of the steps the L1 distance to the picture x falls by the same amount. Of the values
+    that may move, the given fraction with the smallest |∂y/∂x| moves towards x, all as far as the
+    step needs or the corridor allows, then the next ones, until the distance is reached. The
+    corridor keeps each value between what it has on the straight way ``distance`` before and
+    ``distance`` after the step; 0 is the straight way, 1 leaves all free. With Δ the changes and G
+    the gradients: a = Σ Δ ⊙ G; map = Σ_c a_c. The other map shows |Σ_c a_c|, min-max normalised
+    for each image.
+
+    The gradient of a step is taken once for all images of a batch, so rounding may differ with the
+    batch, as far as convolutions differ.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures on the way go.
+        steps: From the baseline to the picture.
+        fraction: Of the values, which move at once; above 0 and at most 1.
+        distance: Half the corridor's width, from 0 to 1.
+        baseline: What every pixel of the blank picture shows, after normalisation.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    name = "guided_integrated_gradients"
+    whole(name, "steps", steps, 1)
+    positive(name, "fraction", fraction, most=1)
+    number(name, "distance", distance, 0, 1)
+    start = number(name, "baseline", baseline)
+    inputs = captured.inputs
+    count = len(inputs)
+    passes.expect(count * (steps + 1))
+    found = []
+    for part in passes.chunks(count):
+        way = _GuidedWay(inputs[part].flatten(1).double(), start, steps, fraction, distance)
+        owner = torch.arange(part.start, part.stop, device=inputs.device)
+        for step in range(steps):
+            pictures = way.at.view_as(inputs[part]).to(inputs.dtype)
+            _, gradients = passes.gradients(pictures, owner)
+            way.go(step, gradients.flatten(1).double())
+        found.append(way.total)
+    return _maps(captured, passes, torch.cat(found), torch.full_like(inputs, start), "blank")
+
+
+class _GuidedWay:
+    """Where pictures are on their guided ways, as vectors of N values in float64.
+
+    Attributes:
+        at: (B, N).
+        total: (B, N) what the values have added to the score so far.
+    """
+
+    def __init__(
+        self, ends: Tensor, start: float, steps: int, fraction: float, distance: float
+    ) -> None:
+        self._start, self._ends = torch.full_like(ends, start), ends
+        self._steps, self._distance = steps, distance
+        # The lower one of the two values around the quantile.
+        self._rank = math.floor(fraction * (ends.shape[1] - 1)) + 1
+        self._length = (ends - start).abs().sum(1, keepdim=True)
+        self.at = self._start.clone()
+        self.total = torch.zeros_like(ends)
+
+    def go(self, step: int, gradients: Tensor) -> None:
+        """Take one step with the gradients (B, N) at where the pictures are."""
+        share = (step + 1) / self._steps
+        ways = self._ends - self._start
+        low = self._start + ways * max(share - self._distance, 0.0)
+        high = self._start + ways * min(share + self._distance, 1.0)
+        goal = self._length * (1 - share)  # (B, 1)
+        before = self.at
+        # What fell behind the corridor is brought to its edge.
+        behind = (self.at - self._start) / ways < max(share - self._distance, 0.0)
+        self.at = torch.where(behind, low, self.at)
+        steepness = gradients.abs()
+        # A picture without way, or whose gradient is not a number, stays where it is.
+        open_ = (self._length > 0) & steepness.isfinite().all(1, keepdim=True)
+        while True:
+            left = (self.at - self._ends).abs().sum(1, keepdim=True)
+            free = self.at != high
+            open_ = open_ & ~_close(left, goal) & free.any(1, keepdim=True)
+            if not bool(open_.any()):
+                break
+            sizes = torch.where(free, steepness, torch.inf)
+            limit = sizes.kthvalue(self._rank, 1, keepdim=True).values
+            # Where fewer values are free than move at once, all of them do.
+            chosen = free & (sizes <= limit) & open_
+            room = ((self.at - high).abs() * chosen).sum(1, keepdim=True)
+            part = (left - goal) / room
+            enough = part <= 1
+            moved = torch.where(enough, self.at + (high - self.at) * part, high)
+            self.at = torch.where(chosen, moved, self.at)
+            open_ = open_ & ~enough
+        self.total += (self.at - before) * gradients
+
+
+def _close(found: Tensor, expected: Tensor) -> Tensor:
+    """Equal but for 1e-9, as a share of the larger of the two or as such."""
+    largest = torch.maximum(found.abs(), expected.abs())
+    return (found - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
+
+
+@register(
+    "blur_integrated_gradients",
+    title="Blur integrated gradients",
+    family="gradient",
+    needs=Needs(passes=True),
+    cost="2 forwards, and a forward and a backward for each step: 100 by default",
+    citation=(
+        "Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3; "
+        "steps as in PAIR's saliency 0.2.1, BlurIG"
+    ),
+    percentile=99,
+)
+def blur_integrated_gradients(
+    captured: Capture, passes: Passes, *, steps: int = 100, sigma: float = 50.0
+) -> Maps:
+    """How much each pixel adds to the score on the way from a blurred picture to the sharp one.
+
+    With L(σ) the picture blurred by a Gaussian of width σ (beyond its edges it is 0, the mean
+    colour of a normalised picture): a = -∫ ∂y/∂L(σ) ⊙ ∂L/∂σ dσ from 0 to ``sigma``; map = Σ_c a_c.
+    No blank picture has to be chosen, and no pixel is of its colour. The other map shows |Σ_c a_c|,
+    min-max normalised for each image.
+
+    As in PAIR's program the integrand is taken where each step begins and ∂L/∂σ is a difference
+    quotient over 0.01. The steps of one image share batches and those of different images do not.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the blurred pictures go.
+        steps: Widths of the blur.
+        sigma: The largest of them, in pixels, up to 10,000.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    whole("blur_integrated_gradients", "steps", steps, 1)
+    most = positive("blur_integrated_gradients", "sigma", sigma, _WIDEST)
+    inputs = captured.inputs
+    # In double precision, because the quotient divides a small difference.
+    sharp = inputs.double()
+    total = torch.zeros_like(sharp)
+    passes.expect(len(inputs) * (steps + 1))
+    for image, picture in enumerate(sharp):
+        for part in passes.chunks(steps):
+            widths = [most * step / steps for step in range(part.start, part.stop)]
+            blurred = torch.stack([blur(picture, width) for width in widths])
+            wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
+            owner = torch.full((len(blurred),), image, device=inputs.device)
+            _, gradients = passes.gradients(blurred.to(inputs.dtype), owner)
+            total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * most / steps
+    return _maps(captured, passes, total, blur(sharp, most).to(inputs.dtype), "blurred")
+
+
+def blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Blur by a Gaussian that is cut off at four widths; beyond the edges all is 0.
+
+    A blur along an axis is a product with a matrix, which for wide blurs costs far less than a
+    convolution.
+
+    Args:
+        pictures: (…, H, W) floats.
+        sigma: Width in pixels; 0 changes nothing.
+    """
+    if not sigma:
+        return pictures
+    along_rows = _blur_matrix(pictures.shape[-1], sigma, pictures)
+    along_columns = _blur_matrix(pictures.shape[-2], sigma, pictures)
+    return along_columns @ pictures @ along_rows
+
+
+def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
+    """(side, side), symmetric: the weight that each place has in each other."""
+    reach = int(4 * sigma + 0.5)
+    at = torch.arange(max(reach + 1, side), device=like.device, dtype=torch.float64)
+    weights = torch.exp(-((at / sigma) ** 2) / 2)
+    weights[reach + 1 :] = 0
+    weights = weights / (2 * weights.sum() - weights[0])
+    places = torch.arange(side, device=like.device)
+    return weights[(places[:, None] - places).abs()].to(like.dtype)
+
+
+def _maps(captured: Capture, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
+    inputs = captured.inputs
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    total = total.view_as(inputs).to(dtype)
+    normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
+    remarks = completeness(captured, passes, raw, starts, f"a {kind} picture")
+    return Maps(raw=raw, normalised=normalised, remarks=remarks)

@@ -1,0 +1,1 @@
+"""Attribute by changing the picture and watching the score."""

@@ -1,0 +1,188 @@
+"""Extremal perturbation: the part of the picture, of a given size, that keeps the score highest."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam._methods.base.parameter_checks import number, positive, whole
+from cam._methods.gradients.path_gradients import blur
+from cam.errors import MethodError
+from cam.types import Maps, Needs
+
+# The smooth maximum's temperature.
+_TEMPERATURE = 1 / 20
+# How much the area counts beside a score of 1, at the first step and at the last.
+_AREA_WEIGHTS = (1.0, 300.0)
+_RATE = 0.05
+# Pixels.
+_SMOOTHEST = 10_000.0
+_BLUR = 20.0
+
+
+@register(
+    "extremal_perturbation",
+    title="Extremal perturbation",
+    family="perturbation",
+    needs=Needs(passes=True),
+    cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
+    citation=(
+        "Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and "
+        "Smooth Masks, ICCV 2019, section 3; profile of the masks as in the authors' TorchRay"
+    ),
+)
+def extremal_perturbation(
+    captured: Capture,
+    passes: Passes,
+    *,
+    areas: Sequence[float] = (0.05, 0.1, 0.2),
+    steps: int = 100,
+    cell: int = 7,
+    smoothness: float = 21.0,
+) -> Maps:
+    """Which part of the picture, of a few given sizes, is enough for the score.
+
+    For each area a a mask m is sought that maximises y(m ⊙ x + (1 - m) ⊙ x') - λ R_a(m), with x'
+    the picture blurred by 20 pixels, y measured from x' (0) to x (1), and R_a the mean of
+    (sort(m) - r_a)², where r_a is 1 for the largest share a of the values and 0 for the others.
+    λ grows from 1 to 300, so that in the end the mask has its area. map = mean of m over the areas.
+
+    A mask is a grid of cells with values p in [0, 1], of which each place takes the smooth maximum
+    Σ f exp(20 f) / Σ exp(20 f) of f = k p over the cells around it, with k = exp(-2 max(0, d - ½)²)
+    and d their distance in units of the smoothness; that grid is brought to the picture's size by
+    bilinear interpolation. It is sought by Adam, from where the gradient by the mask is largest.
+
+    All images and areas share batches, so rounding may differ with the batch.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        passes: Where the pictures go.
+        areas: Shares of the picture, above 0 and below 1.
+        steps: Of the search.
+        cell: Pixels along the side of a cell of the grid.
+        smoothness: Pixels over which the mask cannot change quickly; at least a cell, and up to
+            10,000.
+
+    Returns:
+        Maps (B, H, W) float32 in [0, 1].
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    name = "extremal_perturbation"
+    shares = _checked_areas(areas)
+    whole(name, "steps", steps, 1)
+    whole(name, "cell", cell, 1)
+    positive(name, "smoothness", smoothness, _SMOOTHEST)
+    if smoothness < cell:
+        raise MethodError(
+            f"{name}'s smoothness must be at least its cell, {cell}, but is {smoothness!r}"
+        )
+    inputs = captured.inputs
+    count, device = len(inputs), inputs.device
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    blurred = blur(inputs.to(dtype), _BLUR)
+    passes.expect(count * (1 + (steps + 1) * len(shares)))
+    numbers = torch.arange(count, device=device)
+    parts = [
+        passes.scores(blurred[at].to(inputs.dtype), numbers[at]) for at in passes.chunks(count)
+    ]
+    blank = torch.cat(parts)
+    range_ = (captured.scores - blank).to(dtype).abs()
+    masks = _Masks(inputs.shape[2:], cell, smoothness / cell, device, dtype)
+    owner = numbers.repeat_interleave(len(shares))  # (M,) all areas of an image, then the next
+    area = torch.tensor(shares, dtype=dtype, device=device).repeat(count)
+
+    def slopes(mask: Tensor) -> Tensor:
+        """The gradient of the score, measured from 0 to 1, by each mask (M, H, W)."""
+        found = []
+        for part in passes.chunks(len(owner)):
+            own = owner[part]
+            ways = inputs[own].to(dtype) - blurred[own]
+            seen = blurred[own] + mask[part, None] * ways
+            _, gradients = passes.gradients(seen.to(inputs.dtype), own)
+            found.append((gradients * ways).sum(1))
+        scale = torch.where(range_ > 0, range_, 1)[owner, None, None]
+        return torch.cat(found) / scale
+
+    with torch.enable_grad():
+        cells = torch.full((len(owner), *masks.grid), 0.5, dtype=dtype, device=device)
+        cells.requires_grad_()
+        # Where all cells are equal the sorting of the area would choose by their order.
+        half = cells.new_full((len(cells), *inputs.shape[2:]), 0.5)
+        mask = masks.full(masks.smooth(cells))
+        (first,) = torch.autograd.grad(mask, cells, slopes(half))
+        largest = first.abs().amax((1, 2), keepdim=True)
+        cells.data += 0.5 * first / torch.where(largest > 0, largest, 1)
+        search = torch.optim.Adam([cells], lr=_RATE)
+        for step in range(steps):
+            weight = _AREA_WEIGHTS[0] * (_AREA_WEIGHTS[1] / _AREA_WEIGHTS[0]) ** (step / steps)
+            mask = masks.full(masks.smooth(cells))
+            reward = (mask * slopes(mask.detach())).sum()
+            (cells.grad,) = torch.autograd.grad(weight * _excess(mask, area) - reward, cells)
+            search.step()
+            cells.data.clamp_(0, 1)
+        raw = masks.full(masks.smooth(cells.detach()))
+    raw = raw.view(count, len(shares), *inputs.shape[2:]).mean(1)
+    return Maps(raw=raw.float(), normalised=kernels.normalise(raw.float()))
+
+
+class _Masks:
+    """From cells (M, h, w) to smooth masks on the same grid, and to masks of the picture's size."""
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        cell: int,
+        width: float,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._size = (size[0], size[1])
+        self.grid = tuple(-(-side // cell) for side in size)
+        # Beyond twice the width the profile is below 1 %.
+        self._reach = math.ceil(2 * width)
+        at = torch.arange(-self._reach, self._reach + 1, device=device, dtype=dtype)
+        distance = (at[:, None] ** 2 + at**2).sqrt() / width
+        self._profile = torch.exp(-2 * (distance - 0.5).clamp(min=0) ** 2).flatten()  # (K,)
+
+    def smooth(self, cells: Tensor) -> Tensor:
+        """The smooth maximum over the cells around each, weighted by their distance."""
+        around = functional.unfold(cells[:, None], 2 * self._reach + 1, padding=self._reach)
+        weighted = around * self._profile[:, None]  # (M, K, h·w)
+        found = (weighted * (weighted / _TEMPERATURE).softmax(1)).sum(1)
+        return found.view_as(cells)
+
+    def full(self, coarse: Tensor) -> Tensor:
+        """At the picture's size, (M, H, W)."""
+        return functional.interpolate(
+            coarse[:, None], size=self._size, mode="bilinear", align_corners=False
+        )[:, 0]
+
+
+def _excess(mask: Tensor, area: Tensor) -> Tensor:
+    """R_a: how far masks (M, H, W) are from having the areas (M,) with no value between 0 and 1."""
+    values = mask.flatten(1).sort(1, descending=True).values
+    rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
+    wanted = (rank < area[:, None]).to(values.dtype)
+    return ((values - wanted) ** 2).mean(1).sum()
+
+
+def _checked_areas(areas: object) -> list[float]:
+    if isinstance(areas, str) or not isinstance(areas, Sequence) or not areas:
+        raise MethodError(
+            "extremal_perturbation's areas must be one or more shares of the picture, such as "
+            f"(0.05, 0.1), but are {areas!r}"
+        )
+    for area in areas:
+        if number("extremal_perturbation", "areas", area, 0, 1) in (0, 1):
+            raise MethodError(
+                f"extremal_perturbation's areas must be above 0 and below 1, but one is {area!r}"
+            )
+    return [float(area) for area in areas]

@@ -1,0 +1,227 @@
+"""Methods that change the picture and watch the score: occlusion by windows, RISE by random masks.
+
+They need no gradients and look at no layer, so they explain any model that can be called. Whatever
+they feed to it is made batch by batch, and no more than one batch of it exists at a time.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.forward import Probabilities
+from cam._engine.passes import Passes
+from cam._methods.base import parameter_checks
+from cam._methods.base.method_registry import register
+from cam.errors import MethodError
+from cam.types import Maps, Needs
+
+
+@register(
+    "occlusion",
+    title="Occlusion",
+    family="perturbation",
+    needs=Needs(passes=True),
+    cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
+    citation=(
+        "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
+        "section 4.2; averaged over the windows as in captum 0.9, Occlusion"
+    ),
+)
+def occlusion(
+    captured: Capture,
+    passes: Passes,
+    *,
+    window: int = 16,
+    stride: int = 8,
+    baseline: float | Sequence[float] = 0.0,
+) -> Maps:
+    """How far the score falls when a window over the place hides it.
+
+    With x_k the picture whose k-th window shows the baseline and y the explained score:
+    map_s = mean over the windows k that cover s of (y(x) - y(x_k)). Windows lie at multiples of
+    the stride, all channels of a pixel are hidden together, and a last window that reaches beyond
+    the edge is cut off there, so that every pixel is covered.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        passes: Where the pictures go.
+        window: Side of the square, in pixels; at most the picture's smaller side.
+        stride: Pixels from one window to the next; at most the window.
+        baseline: What a hidden pixel shows, after normalisation: a number (0 is the mean colour of
+            a normalised picture), or one a channel.
+
+    Returns:
+        Maps (B, H, W) float32; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense, or does not fit the picture.
+    """
+    inputs = captured.inputs
+    count, _, height, width = inputs.shape
+    parameter_checks.whole("occlusion", "window", window, 1)
+    parameter_checks.whole("occlusion", "stride", stride, 1)
+    if window > min(height, width):
+        raise MethodError(
+            f"occlusion's window is {window}, but the picture has only {height} × {width} pixels"
+        )
+    if stride > window:
+        raise MethodError(
+            f"occlusion's stride is {stride}, but must be at most its window, {window}, or pixels "
+            "would be left out"
+        )
+    rows = _starts(height, window, stride, inputs.device)
+    columns = _starts(width, window, stride, inputs.device)
+    # One hole in the middle of a mask twice as large as the picture: where the picture is cut out
+    # of it says where the hole lies.
+    mask = torch.ones(2 * height, 2 * width, dtype=torch.bool, device=inputs.device)
+    mask[height : height + window, width : width + window] = False
+    shifts = torch.cartesian_prod(height - rows, width - columns)  # (K, 2)
+    places = len(shifts)
+    scores = []
+    passes.expect(count * places)
+    for part in passes.chunks(count * places):
+        number = torch.arange(part.start, part.stop, device=inputs.device)
+        owner = number // places
+        try:
+            hidden = kernels.masked_batch(
+                inputs,
+                mask.expand(len(number), -1, -1),
+                baseline,
+                owner=owner,
+                size=(2 * height, 2 * width),
+                shifts=shifts[number % places],
+            )
+        except (ValueError, TypeError) as error:
+            raise MethodError(f"occlusion's baseline does not fit the picture: {error}") from None
+        scores.append(passes.scores(hidden, owner))
+    drops = captured.scores.float()[:, None] - torch.cat(scores).float().view(count, places)
+    over_rows = _covers(rows, window, height)  # (rows, H)
+    over_columns = _covers(columns, window, width)  # (columns, W)
+    # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
+    total = over_rows.T @ drops.view(count, len(rows), len(columns)) @ over_columns  # (B, H, W)
+    raw = total / torch.outer(over_rows.sum(0), over_columns.sum(0))
+    return Maps(raw=raw, normalised=kernels.normalise(raw))
+
+
+@register(
+    "rise",
+    title="RISE",
+    family="perturbation",
+    needs=Needs(passes=True),
+    cost="1 forward, and one for each mask: 1000 by default",
+    citation=(
+        "Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box "
+        "Models, BMVC 2018, equation 6 and section 3.2"
+    ),
+)
+def rise(
+    captured: Capture,
+    passes: Passes,
+    *,
+    masks: int = 1000,
+    cells: int = 7,
+    probability: float = 0.5,
+    seed: int = 0,
+) -> Maps:
+    """Which pixels are in view when the model, shown the picture in random parts, is sure.
+
+    map = Σ_n p(x ⊙ m_n) m_n / (N · probability) for N masks m_n: a grid of cells × cells, each
+    open with the given probability, brought to one cell more than the picture by bilinear
+    interpolation and cut to the picture at a random shift.
+
+    p is the softmax probability of the class, as in the paper, where the target is a class; the
+    map adds scores up, and a logit's arbitrary offset would add the unevenness of the masks
+    themselves to it. A model with a single output, and a target that is a callable, are taken as
+    they are: ``cam.targets.Logit`` explains the logit.
+
+    Beyond the centres of a mask's outermost cells its value goes on unchanged; the authors' program
+    mirrors it there, which changes the outer half cell before the cut, and nothing else.
+
+    The masks depend on the seed and the size of the picture alone, so they are the same for all
+    pictures of a batch, and on every device.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go.
+        masks: How many; the error falls with the root of it.
+        cells: Cells along each side of a mask.
+        probability: That a cell is open; above 0 and at most 1.
+        seed: Of the masks.
+
+    Returns:
+        Maps (B, H, W) float32. The raw one has no meaningful zero, so the other is min-max alone.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    parameter_checks.whole("rise", "masks", masks, 1)
+    parameter_checks.whole("rise", "cells", cells, 1)
+    parameter_checks.seeded("rise", seed)
+    if isinstance(probability, bool) or not isinstance(probability, int | float):
+        raise MethodError(f"rise's probability must be a number, but is {probability!r}")
+    if not 0 < probability <= 1:
+        raise MethodError(
+            f"rise's probability must be above 0 and at most 1, but is {probability!r}"
+        )
+    inputs = captured.inputs
+    count, _, height, width = inputs.shape
+    grids, shifts, size = random_grids(masks, cells, probability, seed, (height, width))
+    grids, shifts = grids.to(inputs.device), shifts.to(inputs.device)
+    white = torch.ones(1, 1, height, width, device=inputs.device)
+    total = torch.zeros(count, height, width, device=inputs.device)
+    passes.expect(count * masks)
+    network = passes.module
+    if isinstance(captured.targets, Tensor) and captured.logits.shape[1] > 1:
+        network = Probabilities(network)
+    with passes.through(network):
+        for part in passes.chunks(masks):
+            shift = shifts[part]
+            weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
+            for image in range(count):
+                owner = torch.full((len(weights),), image, device=inputs.device)
+                seen = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
+                scores = passes.scores(seen, owner).float()  # (n,)
+                total[image] += torch.tensordot(scores, weights, 1)
+    raw = total / (masks * probability)
+    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
+    # Without an ε, which would swallow the map of a class with a probability of 1e-6.
+    scaled = (raw - low) / torch.where(high == low, 1, high - low)
+    return Maps(raw=raw, normalised=scaled)
+
+
+def random_grids(
+    masks: int, cells: int, probability: float, seed: int, picture: tuple[int, int]
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Draw RISE's masks, as small as they are before interpolation.
+
+    Args:
+        masks: How many, N.
+        cells: Along each side, s.
+        probability: That a cell is open.
+        seed: Of a generator of its own; the state of torch's is left alone.
+        picture: (H, W).
+
+    Returns:
+        Grids (N, s, s) bool, shifts (N, 2) int64 in rows and columns, both on the CPU, and the
+        size (height, width) to which a grid is interpolated: (s + 1) cells of ⌈H/s⌉ × ⌈W/s⌉.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    grids = torch.rand(masks, cells, cells, generator=generator) < probability
+    cell = [-(-side // cells) for side in picture]
+    shifts = [torch.randint(side, (masks,), generator=generator) for side in cell]
+    return grids, torch.stack(shifts, 1), ((cells + 1) * cell[0], (cells + 1) * cell[1])
+
+
+def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:
+    """Where the windows begin along a side, so many that the last reaches its end."""
+    steps = -(-(side - window) // stride) + 1
+    return torch.arange(steps, device=device) * stride
+
+
+def _covers(starts: Tensor, window: int, side: int) -> Tensor:
+    """(windows, side), 1 where a window covers a place and 0 elsewhere."""
+    at = torch.arange(side, device=starts.device)
+    return ((at >= starts[:, None]) & (at < starts[:, None] + window)).float()

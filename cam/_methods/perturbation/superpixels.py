@@ -1,0 +1,277 @@
+"""LIME and KernelSHAP: linear models of what the score does when superpixels are hidden.
+
+Both show the network the picture with some of its superpixels and explain the scores by a sum over
+those in view. They are written here and not taken from captum, whose loop over coalitions makes a
+picture each at a time, draws from torch's own generator, and fits by scikit-learn, which the
+library does not need otherwise. Of the coalitions no more than a batch of pictures exists at once.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._engine.capture import Capture
+from cam._engine.passes import Passes
+from cam._methods.base.method_registry import register
+from cam._methods.base.parameter_checks import positive, seeded, whole
+from cam.errors import MethodError
+from cam.types import Maps, Needs
+
+Baseline = float | Sequence[float]
+
+
+@register(
+    "lime",
+    title="LIME",
+    family="perturbation",
+    needs=Needs(passes=True),
+    cost="1 forward, and one for each sample: 500 by default",
+    citation=(
+        "Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any "
+        "Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2"
+    ),
+)
+def lime(
+    captured: Capture,
+    passes: Passes,
+    *,
+    samples: int = 500,
+    segments: int = 50,
+    width: float = 0.25,
+    ridge: float = 1.0,
+    baseline: Baseline = 0.0,
+    seed: int = 0,
+) -> Maps:
+    """How much each superpixel adds to the score, by a linear model fitted around the picture.
+
+    Of z in {0, 1}^R, each superpixel in view or not with equal chance, and y(z) the explained
+    score: w = argmin Σ_z exp(-d(z)² / 2 width²) (y(z) - b - w·z)² + ridge |w|², with d the cosine
+    distance of z from all ones. The first z is the whole picture. A pixel's value is the w of its
+    superpixel.
+
+    What is drawn depends on the seed and the number of superpixels alone, and images do not share
+    batches, so an image has the same map in any batch.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go.
+        samples: How many z.
+        segments: About how many superpixels (SLIC, by scikit-image).
+        width: Of the kernel that makes those with most in view count most.
+        ridge: Weight of the penalty, at least 0.
+        baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
+        seed: Of the z.
+
+    Returns:
+        Maps (B, H, W) float32; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    whole("lime", "samples", samples, 2)
+    whole("lime", "segments", segments, 1)
+    positive("lime", "width", width)
+    if ridge:
+        positive("lime", "ridge", ridge)
+    seeded("lime", seed)
+    passes.expect(len(captured.inputs) * samples)
+    found = []
+    for image, picture in enumerate(captured.inputs):
+        regions = superpixels(picture, segments)
+        shown = lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
+        scores, sound = _scores("lime", captured, passes, image, regions, shown, baseline)
+        similar = torch.nn.functional.cosine_similarity(shown, torch.ones_like(shown))
+        weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
+        found.append(_fitted(shown, scores, weights, ridge)[regions].where(sound, torch.nan))
+    return _maps(found)
+
+
+@register(
+    "kernelshap",
+    title="Kernel SHAP",
+    family="perturbation",
+    needs=Needs(passes=True),
+    cost="3 forwards, and one for each sample: 500 by default",
+    citation=(
+        "Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017, "
+        "theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical "
+        "Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2"
+    ),
+)
+def kernelshap(
+    captured: Capture,
+    passes: Passes,
+    *,
+    samples: int = 500,
+    segments: int = 50,
+    baseline: Baseline = 0.0,
+    seed: int = 0,
+) -> Maps:
+    """Each superpixel's Shapley value: its fair share of what the picture scores above a blank one.
+
+    Of z in {0, 1}^R and y(z) the explained score with the superpixels of z in view:
+    φ = argmin Σ_z (y(z) - y(0) - φ·z)² under Σ φ = y(1) - y(0), with z drawn so that k of R are in
+    view with a probability in proportion to (R - 1) / (k (R - k)), each followed by its complement.
+    Where there are no more than ``samples`` of z, all are taken, each with its weight, and φ is
+    exact. A pixel's value is the φ of its superpixel.
+
+    What is drawn depends on the seed and the number of superpixels alone, and images do not share
+    batches, so an image has the same map in any batch.
+
+    Args:
+        captured: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures go.
+        samples: How many z.
+        segments: About how many superpixels (SLIC, by scikit-image).
+        baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
+        seed: Of the z.
+
+    Returns:
+        Maps (B, H, W) float32; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter that makes no sense.
+    """
+    whole("kernelshap", "samples", samples, 2)
+    whole("kernelshap", "segments", segments, 1)
+    seeded("kernelshap", seed)
+    divided = [superpixels(picture, segments) for picture in captured.inputs]
+    drawn = [shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
+    passes.expect(sum(len(weights) + 2 for _, weights in drawn))
+    found = []
+    for image, regions in enumerate(divided):
+        shown, weights = (one.to(regions.device) for one in drawn[image])
+        ends = shown.new_tensor([[0.0], [1.0]]).expand(2, shown.shape[1])
+        scores, sound = _scores(
+            "kernelshap", captured, passes, image, regions, torch.cat([ends, shown]), baseline
+        )
+        values = shapley(shown, scores[2:], weights, scores[0], scores[1])
+        found.append(values[regions].where(sound, torch.nan))
+    return _maps(found)
+
+
+def superpixels(picture: Tensor, segments: int) -> Tensor:
+    """Regions of pixels that are near and alike: SLIC (Achanta et al. 2012), by scikit-image.
+
+    Args:
+        picture: (C, H, W) as the model takes it; it is brought to [0, 1] by its own range.
+        segments: About how many.
+
+    Returns:
+        (H, W) int64 from 0 on, without gaps, on the picture's device.
+    """
+    # Imported here, because nothing else of the library needs it.
+    from skimage.segmentation import slic
+
+    values = picture.detach().float().nan_to_num(0, 0, 0)
+    low, high = values.min(), values.max()
+    values = (values - low) / (high - low).clamp(min=1e-12)
+    found = slic(
+        values.movedim(0, -1).cpu().numpy(), n_segments=segments, start_label=0, channel_axis=-1
+    )
+    _, numbers = torch.unique(torch.from_numpy(found), return_inverse=True)
+    regions: Tensor = numbers.to(picture.device)
+    return regions
+
+
+def lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
+    """(samples, regions) float64 of 0 and 1, the first all 1."""
+    generator = torch.Generator().manual_seed(seed)
+    shown = torch.rand(samples, regions, generator=generator) < 0.5
+    shown[0] = True
+    return shown.double()
+
+
+def shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Sets of regions, none empty and none whole, and how much each counts.
+
+    Returns:
+        (n, regions) float64 of 0 and 1, and (n,) float64. All 2^R - 2 sets with their Shapley
+        kernel if they are no more than the samples; else as many as those, drawn by it.
+    """
+    if regions == 1:
+        return torch.zeros(0, 1, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+    sizes = torch.arange(1, regions, dtype=torch.float64)
+    by_size = (regions - 1) / (sizes * (regions - sizes))
+    if regions < 40 and 2**regions - 2 <= samples:
+        numbers = torch.arange(1, 2**regions - 1)
+        shown = (numbers[:, None] >> torch.arange(regions)) & 1
+        count = shown.sum(1)
+        ways = torch.tensor([math.comb(regions, int(size)) for size in count])
+        return shown.double(), by_size[count - 1] / ways
+    generator = torch.Generator().manual_seed(seed)
+    pairs = -(-samples // 2)
+    drawn = torch.multinomial(by_size, pairs, replacement=True, generator=generator) + 1
+    ranks = torch.rand(pairs, regions, generator=generator).argsort(1).argsort(1)
+    half = (ranks < drawn[:, None]).double()
+    shown = torch.stack([half, 1 - half], 1).flatten(0, 1)[:samples]
+    return shown, torch.ones(samples, dtype=torch.float64)
+
+
+def shapley(shown: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, all_: Tensor) -> Tensor:
+    """Weighted least squares for the values of regions that add up to ``all_ - blank``.
+
+    Args:
+        shown: (n, R) float64, which regions were in view.
+        scores: (n,) float64 with them.
+        weights: (n,) float64.
+        blank: The score with none.
+        all_: The score with all.
+
+    Returns:
+        (R,) float64.
+    """
+    change = all_ - blank
+    # The last value is what the others leave.
+    last = shown[:, -1:]
+    left = shown[:, :-1] - last
+    right = scores - blank - last[:, 0] * change
+    gram = left.T @ (weights[:, None] * left)
+    values = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    return torch.cat([values, (change - values.sum())[None]])
+
+
+def _fitted(shown: Tensor, scores: Tensor, weights: Tensor, ridge: float) -> Tensor:
+    """The slopes (R,) of a weighted ridge regression; its offset is not penalised."""
+    share = weights / weights.sum()
+    left = shown - share @ shown
+    right = scores - share @ scores
+    gram = left.T @ (weights[:, None] * left)
+    gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    slopes: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    return slopes
+
+
+def _scores(
+    name: str,
+    captured: Capture,
+    passes: Passes,
+    image: int,
+    regions: Tensor,
+    shown: Tensor,
+    baseline: Baseline,
+) -> tuple[Tensor, Tensor]:
+    """The score with each set of regions in view, (n,) float64, and whether all are finite.
+
+    If not, they are 0: no values explain them, and solvers refuse them.
+    """
+    found = []
+    for part in passes.chunks(len(shown)):
+        weights = shown[part].bool()
+        owner = torch.full((len(weights),), image, device=regions.device)
+        try:
+            seen = kernels.region_batch(captured.inputs[image], regions, weights, baseline)
+        except (ValueError, TypeError) as error:
+            raise MethodError(f"{name}'s baseline does not fit the picture: {error}") from None
+        found.append(passes.scores(seen, owner))
+    scores = torch.cat(found).double()
+    sound = scores.isfinite().all()
+    return scores.where(sound, 0), sound
+
+
+def _maps(found: list[Tensor]) -> Maps:
+    raw = torch.stack(found).float()
+    return Maps(raw=raw, normalised=kernels.normalise(raw))

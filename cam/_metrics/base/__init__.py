@@ -1,0 +1,1 @@
+"""Share what metrics need: registry, subject, ranking."""

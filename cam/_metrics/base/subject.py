@@ -1,0 +1,316 @@
+"""What a metric is given: a batch with its heatmaps, and the model to try things on."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from cam._attribution.planner import attribute
+from cam._engine.capture import Capture, check_batch
+from cam._engine.default_layer import preset_layers
+from cam._engine.evaluation_mode import original_module
+from cam._engine.forward import Probabilities, run_model
+from cam._engine.layers import Layers, resolve_layers
+from cam._engine.passes import Passes, Report
+from cam._engine.precision import computing
+from cam._methods.base.method_registry import Method
+from cam._methods.base.method_registry import method as named
+from cam._models.model import Model
+from cam._models.preprocessing import mean_and_std
+from cam.errors import CamWarning, InputError, MetricError, ModelError, TargetError
+from cam.targets import Targets, select_scores
+
+_NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+@dataclass(eq=False)
+class Subject:
+    """A batch, its heatmaps, and the model as a metric may use it.
+
+    Attributes:
+        inputs: (B, C, H, W).
+        heatmap: (B, H, W) float32.
+        masks: (B, H, W) bool; given for every metric that needs them.
+        p: (B,) float32, the target's probability for the whole picture. For a target that is a
+            callable, and for a model with one output: its score as it is.
+        is_probability: Whether p is one.
+        passes: Where changed pictures go; its progress is the metric's.
+        method: How the heatmap was made; given for every metric that explains again.
+        layers: Dotted names of the layers of the method; None for a method of the pixels.
+        colours: (mean, std) that the model's transform takes off and divides by; None if unknown.
+        precision: Of the caller's autocast.
+    """
+
+    inputs: Tensor
+    heatmap: Tensor
+    masks: Tensor
+    passes: Passes
+    method: Method
+    layers: tuple[str, ...] | None
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None
+    precision: str | None
+    p: Tensor = field(init=False)
+    is_probability: bool = field(init=False)
+    _reasons: list[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reasons = [None] * len(self.inputs)
+
+    @property
+    def pixels(self) -> int:
+        """H·W."""
+        return self.heatmap[0].numel()
+
+    def refuse(self, images: Tensor, reason: str) -> None:
+        """Leave images without a value; the first reason that is given for one counts.
+
+        Args:
+            images: (B,) bool.
+            reason: A clause for a person.
+        """
+        for image in images.nonzero()[:, 0].tolist():
+            self._reasons[image] = self._reasons[image] or reason
+
+    def answer(self, values: Tensor) -> tuple[Tensor, tuple[str | None, ...]]:
+        """The values (B,), NaN where an image was refused, and why each is NaN."""
+        self.refuse(~values.isfinite(), "the value is not finite")
+        refused = torch.tensor([one is not None for one in self._reasons], device=values.device)
+        return values.masked_fill(refused, torch.nan), tuple(self._reasons)
+
+    def scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
+        """What :attr:`p` is for the whole picture, for inputs made from it.
+
+        Args:
+            inputs: (N, C, H, W).
+            owner: (N,) int64, from which image of the batch each was made.
+
+        Returns:
+            (N,) float32.
+        """
+        return self.passes.scores(inputs, owner).float()
+
+    def tried(self, steps: int, write: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The score of every image at every step, in batches that are full.
+
+        Args:
+            steps: How many inputs are made from an image.
+            write: From owners (n,) and steps (n,) to those inputs (n, C, H, W).
+
+        Returns:
+            (B, steps) float32.
+        """
+        total = len(self.inputs) * steps
+        self.passes.expect(total)
+        found = []
+        for part in self.passes.chunks(total):
+            number = torch.arange(part.start, part.stop, device=self.inputs.device)
+            owner = number // steps
+            found.append(self.scores(write(owner, number % steps), owner))
+        return torch.cat(found).view(-1, steps)
+
+    def explained(self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None) -> Tensor:
+        """Heatmaps of other pictures, made as the given one was.
+
+        Args:
+            inputs: (N, C, H, W).
+            owner: (N,) int64; the target of that image of the batch is explained.
+            module: Another network of the same structure.
+
+        Returns:
+            (N, H, W) float32.
+        """
+        targets = self.passes.captured.targets
+
+        def run(part: slice) -> Tensor:
+            own = owner[part]
+            with warnings.catch_warnings():
+                # A map of NaN becomes a value of NaN with a reason.
+                warnings.simplefilter("ignore", CamWarning)
+                (found,) = attribute(
+                    self.network if module is None else module,
+                    inputs[part],
+                    self.method,
+                    targets[own]
+                    if isinstance(targets, Tensor)
+                    else [targets[index] for index in own.tolist()],
+                    self.layers,
+                    batch_size=self.passes.batch_size,
+                    # One explanation may take minutes: it can be cancelled while it runs.
+                    progress=lambda _: self.passes.tell(),
+                    precision=self.precision,
+                ).values()
+            self.passes.forwards += found.cost.forwards
+            self.passes.backwards += found.cost.backwards
+            return found.heatmap.float()
+
+        return torch.cat(self.passes.over(run, len(inputs)))
+
+    def explained_again(
+        self,
+        steps: int,
+        write: Callable[[Tensor, Tensor], Tensor],
+        measure: Callable[[Tensor, Tensor, Tensor], Tensor],
+        module: nn.Module | None = None,
+    ) -> Tensor:
+        """As :meth:`tried`, but for what is measured of the inputs' heatmaps.
+
+        Args:
+            steps: How many inputs are made from an image.
+            write: From owners (n,) and steps (n,) to those inputs (n, C, H, W).
+            measure: From their heatmaps (n, H, W), owners and steps to (n,).
+            module: As for :meth:`explained`.
+
+        Returns:
+            (B, steps).
+        """
+        total = len(self.inputs) * steps
+        self.passes.expect(total)
+        found = []
+        for part in self.passes.chunks(total):
+            number = torch.arange(part.start, part.stop, device=self.inputs.device)
+            owner, step = number // steps, number % steps
+            found.append(measure(self.explained(write(owner, step), owner, module), owner, step))
+        return torch.cat(found).view(-1, steps)
+
+    @property
+    def network(self) -> nn.Module:
+        """The caller's own."""
+        module = self.passes.module
+        return module.network if isinstance(module, Probabilities) else module
+
+
+@contextmanager
+def subject(
+    name: str,
+    model: Model | nn.Module,
+    batch: Tensor,
+    heatmap: Tensor,
+    targets: Targets,
+    masks: Tensor | None,
+    *,
+    method: Method | str | None,
+    layers: Layers,
+    batch_size: int,
+    progress: Report | None,
+    runs: bool,
+) -> Iterator[Subject]:
+    """Check what a metric is called with, and run the whole pictures once if it runs the model.
+
+    Raises:
+        CamError: What does not fit, in one sentence.
+    """
+    module = original_module(model.module if isinstance(model, Model) else model)
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    check_batch(module, batch)
+    _check_maps(batch, heatmap, masks)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
+    how, where = _method(model, module, batch, method, layers)
+    inputs = batch.detach()
+    none = inputs.new_empty(0)
+    captured = Capture(inputs, none, none, (), (), None, False)
+    passes = Passes(module, captured, batch_size, progress)
+    ambient = torch.get_autocast_dtype(batch.device.type)
+    precision = _NAMES.get(ambient) if torch.is_autocast_enabled(batch.device.type) else None
+    found = Subject(
+        inputs=inputs,
+        heatmap=heatmap.detach().float(),
+        masks=masks if masks is not None else inputs.new_empty(0, dtype=torch.bool),
+        passes=passes,
+        method=how,
+        layers=where,
+        colours=mean_and_std(model.transform) if isinstance(model, Model) else None,
+        precision=precision,
+    )
+    found.refuse(~found.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
+    with ExitStack() as stack:
+        stack.enter_context(computing(precision, batch.device))
+        stack.enter_context(passes.of(name))
+        if runs:
+            found.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
+            passes.captured = _whole_pictures(passes, targets, model)
+            logits = passes.captured.logits
+            chosen = passes.captured.targets
+            found.is_probability = isinstance(chosen, Tensor) and logits.shape[1] > 1
+            found.p = passes.captured.scores.float()
+            if found.is_probability:
+                assert isinstance(chosen, Tensor)
+                found.p = logits.float().softmax(1).gather(1, chosen[:, None])[:, 0]
+                stack.enter_context(passes.through(Probabilities(module)))
+            found.refuse(~found.p.isfinite(), "the model's score of the picture is not finite")
+        yield found
+
+
+def _whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Module) -> Capture:
+    inputs = passes.captured.inputs
+
+    def run(part: slice) -> Tensor:
+        passes.forwards += 1
+        # A copy: a model may change its input in place, and the batch is the caller's.
+        return run_model(passes.module, inputs[part].clone())
+
+    passes.expect(len(inputs))
+    with torch.no_grad():
+        logits = torch.cat(passes.over(run, len(inputs)))
+        scores, chosen = select_scores(logits, targets, _class_index(model))
+    return Capture(inputs, logits, scores, chosen, (), None, False)
+
+
+def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
+    if isinstance(model, Model):
+        return model.class_index
+
+    def refuse(label: str) -> int:
+        raise TargetError(
+            f"a bare module has no labels, so {label!r} means nothing to it; use an index"
+        )
+
+    return refuse
+
+
+def _method(
+    model: Model | nn.Module,
+    module: nn.Module,
+    batch: Tensor,
+    method: Method | str | None,
+    layers: Layers,
+) -> tuple[Method, tuple[str, ...] | None]:
+    """The method, and its layers by name: a network with other parameters has them too."""
+    if method is None:
+        return Method("gradcam"), None
+    how = named(method) if isinstance(method, str) else method
+    if not isinstance(how, Method):
+        raise MetricError(f"a method is a name or a cam.method(…), not {type(method).__name__}")
+    if not how.info.needs.layer:
+        return how, None
+    if layers is None:
+        layers = (
+            model.layers if isinstance(model, Model) else preset_layers(module, lambda: batch[:1])
+        )
+    return how, tuple(name for name, _ in resolve_layers(module, layers))
+
+
+def _check_maps(batch: Tensor, heatmap: object, masks: object) -> None:
+    wanted = (len(batch), *batch.shape[2:])
+    for name, value in (("heatmap", heatmap), ("masks", masks)):
+        if value is None and name == "masks":
+            continue
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a tensor (B, H, W), not a {type(value).__name__}")
+        if tuple(value.shape) != wanted:
+            raise InputError(
+                f"{name} must have the batch's images and size, {wanted}, but the shape is "
+                f"{tuple(value.shape)}"
+            )
+        if value.device != batch.device:
+            raise InputError(
+                f"{name} is on {value.device} and the batch on {batch.device}; move one of them"
+            )
+        if name == "heatmap" and not value.is_floating_point():
+            raise InputError(f"heatmap must be floats in [0, 1], but is {value.dtype}")
+        if name == "masks" and value.dtype != torch.bool:
+            raise InputError(f"masks must be bool, but are {value.dtype}")

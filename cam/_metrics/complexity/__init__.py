@@ -1,0 +1,1 @@
+"""Measure how simple a heatmap is."""

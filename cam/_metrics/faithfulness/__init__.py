@@ -1,0 +1,1 @@
+"""Measure whether the model needs what a heatmap shows."""

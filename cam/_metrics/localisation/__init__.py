@@ -1,0 +1,1 @@
+"""Measure whether a heatmap lies on the object."""

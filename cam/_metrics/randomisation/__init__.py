@@ -1,0 +1,1 @@
+"""Measure whether a heatmap depends on learned parameters."""

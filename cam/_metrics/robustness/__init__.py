@@ -1,0 +1,1 @@
+"""Measure how stable a heatmap is."""

@@ -1,0 +1,1 @@
+"""Load models and weights, with preprocessing and labels."""

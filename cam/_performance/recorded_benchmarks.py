@@ -1,0 +1,91 @@
+"""Figures that were measured elsewhere, as ``benchmarks`` wrote them, with where they are from."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+# First word of the name → what such a file holds, and what writes it.
+KINDS = {
+    "methods": ("What methods cost, beside a plain forward and other packages", "make benchmark"),
+    "fidelity": (
+        "How far each precision moves each method's map, and how fast it is",
+        "python -m benchmarks.fidelity",
+    ),
+    "metrics": ("What metrics cost beyond the network's forwards", "python -m benchmarks.metrics"),
+    "coverage": (
+        "Which networks of torchvision and timm can be explained",
+        "python -m benchmarks.coverage",
+    ),
+    "cost": (
+        "How well the time of a run over a dataset is foretold",
+        "python -m benchmarks.cost_model --write",
+    ),
+}
+_DATE = re.compile(r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b|\b20\d\d-\d\d-\d\d\b")
+_TOLD = 2000
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file of results.
+
+    Attributes:
+        name: The file's, without its ending.
+        title: What it holds; the name where that is not known.
+        device: What it was measured on; None where the file does not say.
+        date: When; None where the file does not say.
+        command: That writes such a file; None where that is not known.
+        text: For people, in Markdown; empty where there is only JSON.
+    """
+
+    name: str
+    title: str
+    device: str | None
+    date: str | None
+    command: str | None
+    text: str
+
+
+def recordings(folder: Path = RESULTS) -> list[Recording]:
+    """Every result in a folder, the GPUs' first; a rehearsal, which measures nothing, is left out.
+
+    A file that cannot be read as what it is says neither device nor date.
+    """
+    names = {path.stem for ending in ("json", "md") for path in folder.glob(f"*.{ending}")}
+    found = [_recording(folder, name) for name in sorted(names - {"README"})]
+    return sorted((one for one in found if one is not None), key=lambda one: _place(one.name))
+
+
+def _place(name: str) -> int:
+    kind = name.split("-")[0]
+    return list(KINDS).index(kind) if kind in KINDS else -1
+
+
+def _recording(folder: Path, name: str) -> Recording | None:
+    facts = _json(folder / f"{name}.json")
+    if facts.get("rehearsal"):
+        return None
+    markdown = folder / f"{name}.md"
+    text = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
+    head = text[:_TOLD]
+    device = facts.get("device") or facts.get("machine")
+    if device is None and (line := re.search(r"^.*\btorch \d.*$", head, re.MULTILINE)):
+        device = line.group(0)
+    date = facts.get("date")
+    if date is None and (dated := _DATE.search(head)):
+        date = dated.group(0)
+    title, usual = KINDS.get(name.split("-")[0], (None, None))
+    if title is None:
+        title = f"Kernels, rivals and goals on {device}" if facts.get("device") else name
+    return Recording(name, title, device, date, facts.get("command") or usual, text)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,394 @@
+"""How fast explanations are on this machine, measured side by side and never taken from elsewhere.
+
+Every figure is the median of interleaved rounds, on a copy of the model: the packages that it is
+compared with leave gradients on what they explain. What else the machine does at the time slows all
+contenders alike, and makes all of them slower than they are.
+"""
+
+import contextlib
+import copy
+import statistics
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam._attribution.planner import attribute
+from cam._engine.precision import available_precisions
+from cam._methods.base.method_registry import method
+from cam._metrics.base.map_ranking import brightest_overlap, spearman
+from cam._models.model import Model
+from cam._performance import peers
+from cam._performance.timing import Timing, interleaved
+from cam.errors import Cancelled, InputError
+
+# All rules of the fused kernel, and the gradient of the pixels: one forward and one backward pass.
+EVERY_GRADIENT_METHOD = (*kernels.RULES, "saliency")
+INFERENCE = "plain inference"
+OURS = "cam"
+
+Name = TypeVar("Name", bound=Hashable)
+Found = TypeVar("Found")
+
+Report = Callable[[float, Any, str], bool | None]
+"""Told the share that is done, the result so far and what is at work; an answer of False cancels.
+
+What comes before the first round, such as importing other packages, counts as no share.
+"""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One contender.
+
+    Attributes:
+        images: How many one run explains.
+        maps: How many maps it gives of each; 0 for plain inference.
+        timing: Of its runs.
+    """
+
+    images: int
+    maps: int
+    timing: Timing
+
+    @property
+    def images_per_second(self) -> float:
+        """By the median."""
+        return self.images / self.timing.median
+
+
+@dataclass(frozen=True)
+class Race:
+    """What :func:`race` found.
+
+    Attributes:
+        speeds: Contender → speed. :data:`INFERENCE`; :data:`OURS` and each package for Grad-CAM.
+        every: The same for all gradient CAMs and, here, saliency: ``cam`` and ``grad-cam``.
+        absent: Packages that are not installed.
+        refused: Package → why it cannot explain this model.
+    """
+
+    speeds: Mapping[str, Speed]
+    every: Mapping[str, Speed]
+    absent: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def race(
+    model: Model, batch: Tensor, rounds: int = 7, warm_up: int = 1, report: Report | None = None
+) -> Race:
+    """Images per second of plain inference, of this library and of the packages that are installed.
+
+    Grad-CAM at the model's first preset layer for each image's top class; then every gradient CAM
+    and saliency, here in one call, with grad-cam by one explainer after the other.
+
+    Args:
+        model: What is explained; it stays as it is.
+        batch: (B, 3, H, W), as ``model.prepare`` gives.
+        rounds: How often each contender runs.
+        warm_up: Rounds before those.
+        report: Called before each try and after each run, with a :class:`Race` of what has been
+            measured.
+
+    Raises:
+        Cancelled: ``report`` answered False.
+        CamError: The model cannot be explained.
+    """
+    mine, layer, module = _contender(model)
+    targets = mine.predict(batch).argmax(1).tolist()
+    calls = peers.gradcam_calls(module, layer, batch, targets)
+    absent = tuple(package for package in peers.PACKAGES if package not in calls)
+    work: dict[tuple[str, int], Callable[[], object]] = {
+        (INFERENCE, 0): _inference(mine, batch),
+        (OURS, 1): lambda: attribute(mine, batch, "gradcam", targets, layer),
+    }
+    rivals = {(package, 1): call for package, call in calls.items()}
+    if several := peers.every_cam_call(module, layer, batch, targets):
+        rivals[("grad-cam", len(kernels.RULES))] = several
+    every = (OURS, len(EVERY_GRADIENT_METHOD))
+    refused: dict[str, str] = {}
+    for package in calls:
+        _tell(report, Race({}, {}, absent, refused), f"importing {package}")
+        with contextlib.suppress(Exception):  # the call says why
+            import_module(peers.PACKAGES[package])
+    for (package, maps), call in rivals.items():
+        if package in refused:
+            continue
+        _tell(report, Race({}, {}, absent, refused), f"trying {package} once")
+        reason = _failure(call)
+        if reason is None:
+            work[(package, maps)] = call
+        else:
+            refused[package] = reason
+    work[every] = lambda: attribute(mine, batch, EVERY_GRADIENT_METHOD, targets, layer)
+
+    def result(timings: Mapping[tuple[str, int], Timing]) -> Race:
+        def of(several: bool) -> dict[str, Speed]:
+            return {
+                name: Speed(len(batch), maps, timing)
+                for (name, maps), timing in timings.items()
+                if (maps > 1) == several
+            }
+
+        return Race(of(several=False), of(several=True), absent, refused)
+
+    return _measured(work, rounds, warm_up, report, result)
+
+
+def _contender(model: Model) -> tuple[Model, str, torch.nn.Module]:
+    """A copy in evaluation mode, and the first layer of its preset."""
+    layers = model.layers
+    with model.lock:
+        module = copy.deepcopy(model.module).eval()
+    return Model(module, model.transform, model.labels, layers, model.name), layers[0], module
+
+
+def _inference(model: Model, batch: Tensor) -> Callable[[], object]:
+    def run() -> object:
+        with torch.no_grad():
+            return model.module(batch)
+
+    return run
+
+
+def _failure(call: Callable[[], object]) -> str | None:
+    """Why a package cannot explain this model; None if it can. Whatever it raises is its answer."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001
+        told = (str(error).strip() or "no message").splitlines()[0].rstrip(". ")
+        return f"{type(error).__name__}: {told}"
+    return None
+
+
+def _tell(report: Report | None, so_far: object, at: str) -> None:
+    """Before the first round."""
+    if report is not None and report(0.0, so_far, at) is False:
+        raise Cancelled("the measurement was cancelled")
+
+
+def _measured(
+    work: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    warm_up: int,
+    report: Report | None,
+    result: Callable[[Mapping[Name, Timing]], Found],
+) -> Found:
+    """Time the work, and tell of each run what the timings so far amount to."""
+
+    def told(share: float, timings: dict[Name, Timing]) -> bool | None:
+        assert report is not None
+        done = max((len(one.seconds) for one in timings.values()), default=0)
+        return report(share, result(timings), f"round {done} of {rounds}" if done else "warming up")
+
+    _tell(report, result({}), "warming up")
+    return result(interleaved(work, rounds, warm_up, report=told if report else None))
+
+
+def by_batch_size(
+    model: Model,
+    image: Tensor,
+    sizes: Sequence[int] = (1, 2, 4, 8, 16),
+    rounds: int = 5,
+    warm_up: int = 1,
+    report: Report | None = None,
+) -> dict[int, dict[str, Speed]]:
+    """Images per second of plain inference and of Grad-CAM, over the size of the batch.
+
+    Args:
+        model: What is explained; it stays as it is.
+        image: (1, 3, H, W), which is repeated.
+        sizes: The batches' sizes.
+        rounds: How often each runs.
+        warm_up: Rounds before those.
+        report: As for :func:`race`, with what this function returns.
+
+    Returns:
+        Size → :data:`INFERENCE` and :data:`OURS` → speed. A size that did not fit into memory is
+        not there.
+
+    Raises:
+        InputError: No size, or none that fits.
+        Cancelled: ``report`` answered False.
+    """
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"batch sizes must be at least 1, and there must be one, not {sizes}")
+    mine, layer, _ = _contender(model)
+    target = int(mine.predict(image).argmax())
+    work: dict[tuple[int, str], Callable[[], object]] = {}
+    for size in sorted(set(sizes)):
+        _tell(report, {}, f"trying {size} at once")
+        batch = image.expand(size, -1, -1, -1).contiguous()
+        run = _gradcam_call(mine, batch, target, layer)
+        try:
+            run()
+        except torch.OutOfMemoryError:
+            break
+        work |= {(size, INFERENCE): _inference(mine, batch), (size, OURS): run}
+    if not work:
+        raise InputError("not even the smallest batch fits into the device's memory")
+
+    def result(timings: Mapping[tuple[int, str], Timing]) -> dict[int, dict[str, Speed]]:
+        found: dict[int, dict[str, Speed]] = {}
+        for (size, name), timing in timings.items():
+            found.setdefault(size, {})[name] = Speed(size, int(name == OURS), timing)
+        return found
+
+    return _measured(work, rounds, warm_up, report, result)
+
+
+def _gradcam_call(model: Model, batch: Tensor, target: int, layer: str) -> Callable[[], object]:
+    return lambda: attribute(model, batch, "gradcam", target, layer)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What :func:`together` found.
+
+    Attributes:
+        singles: Method → its time in a call of its own.
+        joint: How many of the methods, the first ones, in one call → its time.
+    """
+
+    singles: Mapping[str, Timing]
+    joint: Mapping[int, Timing]
+
+    def one_by_one(self, count: int) -> float | None:
+        """Seconds of the first ``count`` methods in calls of their own: the median of the sums.
+
+        None while one of them has not been measured.
+        """
+        chosen = list(self.singles.values())[:count]
+        if len(chosen) < count:
+            return None
+        # Of the same rounds only, while one of them is still running.
+        rounds = zip(*(one.seconds for one in chosen), strict=False)
+        return statistics.median(map(sum, rounds))
+
+
+def together(
+    model: Model,
+    batch: Tensor,
+    methods: Sequence[str] = EVERY_GRADIENT_METHOD,
+    rounds: int = 5,
+    warm_up: int = 1,
+    report: Report | None = None,
+) -> Together:
+    """What several methods cost in one call, beside as many calls of one method each.
+
+    Args:
+        model: What is explained; it stays as it is.
+        batch: (B, 3, H, W).
+        methods: Their names, each once; 1, 2, 4, … and all of them are put in one call.
+        rounds: How often each call runs.
+        warm_up: Rounds before those.
+        report: As for :func:`race`, with what this function returns.
+
+    Raises:
+        InputError: No method, or one that is named twice.
+        Cancelled: ``report`` answered False.
+    """
+    names = tuple(method(name).name for name in methods)
+    if not names or len(set(names)) < len(names):
+        raise InputError("methods must be named once each, and there must be one at least")
+    mine, *_ = _contender(model)
+    targets = mine.predict(batch).argmax(1).tolist()
+    counts = sorted({2**power for power in range(len(names).bit_length())} | {len(names)})
+
+    def call(chosen: tuple[str, ...]) -> Callable[[], object]:
+        return lambda: attribute(mine, batch, chosen, targets)
+
+    work: dict[str | int, Callable[[], object]] = {name: call((name,)) for name in names}
+    work |= {count: call(names[:count]) for count in counts}
+
+    def result(timings: Mapping[str | int, Timing]) -> Together:
+        return Together(
+            {name: timing for name, timing in timings.items() if isinstance(name, str)},
+            {count: timing for count, timing in timings.items() if isinstance(count, int)},
+        )
+
+    return _measured(work, rounds, warm_up, report, result)
+
+
+@dataclass(frozen=True, eq=False)
+class Fidelity:
+    """One method in one precision.
+
+    Attributes:
+        method: Its name.
+        precision: In which the network computed.
+        speed: Of the call.
+        spearman: Rank correlation of its maps with those in fp32, the lowest of the batch; NaN
+            where a map has no order.
+        overlap: Share of the brightest twentieth that is the same, the lowest of the batch.
+        heatmap: (B, H, W) float32, on the CPU.
+    """
+
+    method: str
+    precision: str
+    speed: Speed
+    spearman: float
+    overlap: float
+    heatmap: Tensor
+
+
+def by_precision(
+    model: Model,
+    batch: Tensor,
+    methods: Sequence[str] = ("gradcam", "saliency"),
+    precisions: Sequence[str] | None = None,
+    rounds: int = 5,
+    warm_up: int = 1,
+    report: Report | None = None,
+) -> list[Fidelity]:
+    """What each precision gains in speed, and how far it moves the maps from those in fp32.
+
+    All of them explain the class that is on top in fp32.
+
+    Args:
+        model: What is explained; it stays as it is.
+        batch: (B, 3, H, W).
+        methods: Their names.
+        precisions: Out of what the device has; None: all of that. "fp32" is always among them.
+        rounds: How often each runs.
+        warm_up: Rounds before those.
+        report: As for :func:`race`, with what this function returns.
+
+    Raises:
+        CamError: A method or a precision that there is not, or not for this model.
+        Cancelled: ``report`` answered False.
+    """
+    asked = available_precisions(batch.device) if precisions is None else precisions
+    chosen = dict.fromkeys(("fp32", *asked))
+    mine, *_ = _contender(model)
+    targets = mine.predict(batch).argmax(1).tolist()
+    maps: dict[tuple[str, str], Tensor] = {}
+
+    def call(name: str, precision: str) -> Callable[[], object]:
+        def run() -> None:
+            found = attribute(mine, batch, name, targets, precision=precision)
+            maps[(name, precision)] = found[name].heatmap
+
+        return run
+
+    work = {(name, one): call(name, one) for name in methods for one in chosen}
+
+    @torch.no_grad()
+    def result(timings: Mapping[tuple[str, str], Timing]) -> list[Fidelity]:
+        return [
+            Fidelity(
+                name,
+                precision,
+                Speed(len(batch), 1, timing),
+                float(spearman(maps[(name, "fp32")], maps[(name, precision)]).min()),
+                float(brightest_overlap(maps[(name, "fp32")], maps[(name, precision)]).min()),
+                maps[(name, precision)].cpu(),
+            )
+            for (name, precision), timing in timings.items()
+        ]
+
+    return _measured(work, rounds, warm_up, report, result)

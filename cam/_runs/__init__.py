@@ -1,0 +1,1 @@
+"""Compare methods over data sets, in runs that can be resumed."""

@@ -1,0 +1,238 @@
+"""The engine on a Ray cluster: tasks read shards, processes with the model measure them.
+
+Only the process that was called writes, so the store's lock and what it promises hold as they do
+for the local engine. A worker that dies is started again, and its shard is measured again.
+"""
+
+import gc
+import importlib.util
+import logging
+import os
+import pickle
+import traceback
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cam._runs.engines.ray.parcels import Parcels, packed
+from cam._runs.engines.ray.workers import Reader, Worker
+from cam._runs.engines.run_progress import Ledger, Report, missing
+from cam._runs.engines.shard_reader import in_a_line
+from cam._runs.engines.shard_worker import Result
+from cam._runs.plan.run_plan import Plan
+from cam._runs.storage.store import Range, Store
+from cam.errors import CamError, InputError, RunError
+
+# A shard whose worker dies each time, as where memory does not suffice, ends the run after these.
+RETRIES = 3
+# In all of a worker's life: one that dies as it imports, before it has one, would begin for ever.
+RESTARTS = 100
+
+
+def check_ray() -> None:
+    """See that Ray is installed.
+
+    Raises:
+        InputError: It is not.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise InputError(
+            "the engine 'ray' needs Ray, which is not installed; "
+            "pip install -r requirements-ray.txt"
+        )
+
+
+def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
+    """Carry out what is missing.
+
+    Raises:
+        Cancelled: ``report`` answered False; what it was told of is stored.
+        InputError: The model or the data cannot be sent to another process, or no GPU is there.
+        RunError: The store cannot be written, a worker differs from this process in what determines
+            the scores, or dies again and again.
+    """
+    check_ray()
+    todo = missing(plan, store)
+    ledger = Ledger(plan, store, report)
+    ledger.tell()
+    if todo:
+        parcels = packed(plan)
+        with _cluster():
+            for shard, result in _measured(parcels, todo, plan.model.device):
+                ledger.add(shard, result)
+    store.merge()
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """How many workers, with what each."""
+
+    workers: int
+    processors: int
+    gpus: int
+    threads: int
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Be connected to Ray; what was not there before is stopped again."""
+    import ray
+    import ray._private.worker as driver
+
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.print_on_execution_start
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [one.level for one in loggers]
+    started = not ray.is_initialized()
+    prints = getattr(driver, "_worker_logs_enabled", True)
+    try:
+        if started:
+            # It tells of a worker's death on standard output, where a program may read JSON.
+            driver._worker_logs_enabled = False
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+            options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+            if not os.environ.get("RAY_ADDRESS"):
+                # One to measure and one to read, also where there is one only.
+                processors = max(2, len(os.sched_getaffinity(0)))
+                options |= {
+                    "address": "local",
+                    "num_cpus": processors,
+                    "include_dashboard": False,
+                }
+            try:
+                ray.init(**options)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise RunError(f"Ray cannot be started: {in_a_line(error)}") from None
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+        context.enable_progress_bars = context.print_on_execution_start = False
+        yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = before
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+        if started:
+            ray.shutdown()
+            driver._worker_logs_enabled = prints
+
+
+def _pool(shards: int, device: torch.device) -> _Pool:
+    import ray
+
+    there = ray.cluster_resources()
+    processors, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    if processors < 2:
+        raise RunError(
+            f"the Ray cluster has {processors} processors, but a run needs 2: one reads while the "
+            "other measures"
+        )
+    # Workers that take every processor leave none to those who read, and all wait for ever.
+    free = processors - 1
+    if device.type == "cuda":
+        if not gpus:
+            raise InputError("the model is on a GPU, but the Ray cluster has none")
+        return _Pool(min(gpus, free, shards), 1, 1, torch.get_num_threads())
+    # As many threads as here: on a processor sums are added up in another order by other numbers.
+    threads = torch.get_num_threads()
+    machines = [int(one["Resources"].get("CPU", 0)) for one in ray.nodes() if one["Alive"]]
+    # A worker lives on one machine, and waits for ever for more processors than any has.
+    each = min(threads, free, max(machines))
+    workers = min(sum(one // each for one in machines), free // each)
+    return _Pool(min(workers, shards), each, 0, threads)
+
+
+def _measured(
+    parcels: Parcels, todo: list[Range], device: torch.device
+) -> Iterator[tuple[Range, Result]]:
+    """Shards as they are done, in any order."""
+    import ray
+
+    answers = _answers(parcels, todo, device)
+    answered = False
+    told = None
+    try:
+        for content in answers:
+            answered = True
+            answer = pickle.loads(content)
+            if isinstance(answer, CamError):
+                raise answer
+            yield answer
+    except (ray.exceptions.RayError, SystemError) as error:
+        told = _told(error, answered)
+        _let_go(error)
+    except BaseException as error:
+        _let_go(error)
+        raise
+    finally:
+        answers.close()
+        # Ray ends a worker when nobody holds it, and cycles of its own objects do.
+        gc.collect()
+    if told is not None:
+        raise told
+
+
+def _answers(
+    parcels: Parcels, todo: list[Range], device: torch.device
+) -> Generator[bytes, None, None]:
+    """What the workers say of each shard."""
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    source, plan, network = map(ray.put, (parcels.source, parcels.plan, parcels.network))
+    pool = _pool(len(todo), device)
+    # A block a shard: what is done again when a worker dies.
+    rows = ray.data.range(len(todo), override_num_blocks=len(todo))
+    read = rows.map(Reader(source, todo, pool.threads))
+    arguments = (source, plan, network, device.type, pool.threads, parcels.settings)
+    with warnings.catch_warnings():
+        # Ray 2.60 announces other names for the last two; the releases that need them are not
+        # among those of requirements-ray.txt.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        done = read.map_batches(
+            Worker,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            batch_format="numpy",
+            compute=ActorPoolStrategy(min_size=1, max_size=pool.workers, initial_size=pool.workers),
+            num_cpus=pool.processors,
+            num_gpus=pool.gpus,
+            max_restarts=RESTARTS,
+            max_task_retries=RETRIES,
+        )
+    found = iter(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
+    try:
+        for batch in found:
+            yield from batch["content"]
+    finally:
+        # Workers end here, and not when somebody lets go of an exception.
+        getattr(found, "close", lambda: None)()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames that an exception holds, and so let go of the workers."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _told(error: Exception, answered: bool) -> RunError:
+    """What Ray says of a worker, in one sentence."""
+    import ray
+
+    dead = ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError
+    if isinstance(error, dead) or isinstance(error.__cause__, dead):
+        if not answered:
+            return RunError(
+                f"no worker measured a shard: each of {RETRIES + 1} died, as where memory does "
+                "not suffice or loading the model ends the process; what was done before is kept"
+            )
+        return RunError(
+            f"a worker died {RETRIES + 1} times over the same shard, as where memory does not "
+            "suffice; what was done before is kept"
+        )
+    return RunError(f"Ray failed: {in_a_line(error)}; what was done before is kept")

@@ -1,0 +1,144 @@
+"""What the engine on Ray sends to other processes, and how they unpack it.
+
+Those who read get the data and the transform; those who measure get the rest beside it: the network
+apart, the settings of torch, and the methods and metrics that are not the library's own.
+"""
+
+import copy
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cam._methods.base import method_registry
+from cam._metrics.base import metric_registry
+from cam._runs.engines.shard_reader import Source, in_a_line
+from cam._runs.plan.run_plan import Plan, differences, surroundings
+from cam.errors import InputError, RunError
+
+LOG = logging.getLogger("cam.evaluate")
+_ENVIRONMENT = ("CAM_KERNELS", "TRITON_INTERPRET")
+
+
+@dataclass(frozen=True)
+class Parcels:
+    """A plan as bytes.
+
+    Attributes:
+        source: What those who read need: a :class:`cam._runs.engines.shard_reader.Source`.
+        plan: The plan without its data and its network, and what was registered.
+        network: The module, on the processor.
+        settings: What of torch and the environment the scores may depend on.
+    """
+
+    source: bytes
+    plan: bytes
+    network: bytes
+    settings: Mapping[str, Any]
+
+
+def packed(plan: Plan) -> Parcels:
+    """A plan, ready to be sent.
+
+    Raises:
+        InputError: Something of it cannot be sent to another process.
+    """
+    from ray import cloudpickle
+
+    if torch.is_autocast_enabled(plan.model.device.type):
+        raise InputError(
+            "the engine 'ray' works in other processes, which torch.autocast does not reach; give "
+            "precision='bf16' or 'fp16' instead, or use the engine 'local'"
+        )
+    # On the processor: where a worker's GPU is, is the worker's affair.
+    network = plan.model.module
+    if plan.model.device.type != "cpu":
+        network = copy.deepcopy(network).cpu()
+    shell = copy.copy(plan.model)
+    shell.module = nn.Identity()
+    # Layers by name: a module would be another one over there.
+    layers = None if plan.layers is None else tuple(plan.config["layers"])
+    source = replace(Source.of(plan), model=shell)
+    rest = replace(plan, model=shell, layers=layers, data=None)  # type: ignore[arg-type]
+    try:
+        return Parcels(
+            cloudpickle.dumps(source),
+            cloudpickle.dumps((rest, _registered())),
+            cloudpickle.dumps(network),
+            settings(),
+        )
+    except Exception as error:
+        # Somebody's own module, transform or data set: it is told which object will not go.
+        LOG.debug("a plan cannot be pickled", exc_info=True)
+        raise InputError(
+            "the model or the data cannot be sent to another process, as the engine 'ray' does "
+            f"({in_a_line(error)}); use the engine 'local'"
+        ) from None
+
+
+def received(source: bytes, plan: bytes, network: bytes, device: str) -> Plan:
+    """The plan, with its network on this process's device.
+
+    Raises:
+        RunError: Something here differs that the scores depend on.
+    """
+    rest, registered = pickle.loads(plan)
+    for registry, known in zip((method_registry, metric_registry), registered, strict=True):
+        registry.adopt(known)
+    found: Plan = replace(rest, data=pickle.loads(source).data)
+    found.model.module = pickle.loads(network)
+    found.model.to(device)
+    here = surroundings(found.model.device)
+    there = {name: found.config[name] for name in here}
+    differs = list(differences(there, here))
+    if differs:
+        raise RunError(
+            "a worker would not give the same scores as this process: "
+            f"{'; '.join(differs[:4])}; have the same on every machine"
+        )
+    return found
+
+
+def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Methods and metrics that the caller registered: another process does not know of them."""
+
+    def own(known: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: info
+            for name, info in known.items()
+            if not str(getattr(info.function, "__module__", "")).startswith("cam.")
+        }
+
+    return own(method_registry.methods()), own(metric_registry.metrics())
+
+
+def settings() -> dict[str, Any]:
+    """What of this process's torch and environment the scores may depend on."""
+    return {
+        "matmul": torch.backends.cuda.matmul.fp32_precision,
+        "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "environment": {name: os.environ.get(name) for name in _ENVIRONMENT},
+    }
+
+
+def adopt(settings: Mapping[str, Any], threads: int) -> None:
+    """Compute as the process that was called does."""
+    for name, value in settings["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.fp32_precision = settings["matmul"]
+    torch.backends.cudnn.conv.fp32_precision = settings["convolution"]  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
+    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
+    torch.use_deterministic_algorithms(settings["deterministic"])

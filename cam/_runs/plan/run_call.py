@@ -1,0 +1,206 @@
+"""A run's call: what starts the same run again, from Python, the command line or a page."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from cam._data.dataset import DataOrigin, Dataset
+from cam._data.source import dataset
+from cam._methods.base.method_registry import Method
+from cam._metrics.base.metric_registry import Metric
+from cam._models.load import BUNDLED, load_model
+from cam._models.model import Model, ModelOrigin
+from cam._runs.plan.run_plan import Plan
+from cam.errors import RunError
+
+Named = tuple[str, Mapping[str, Any]]
+"""A method's or metric's name and the parameters that were given."""
+
+# What has a default of its own, in the words of cam.evaluate and of the command line.
+DEFAULTS: Mapping[str, Any] = {
+    "baselines": (),
+    "targets": "data",
+    "layers": None,
+    "precision": None,
+    "shard_size": 16,
+    "batch_size": 32,
+    "heatmaps": 56,
+}
+_SINGULAR = {"baselines": "baseline", "layers": "layer"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of :func:`cam.evaluate`, all of which can be written down.
+
+    Attributes:
+        model: Of :func:`cam.load_model`.
+        data: Of :func:`cam.dataset`, with the limit.
+        methods: Names and parameters.
+        metrics: Names and parameters.
+        options: The others that are not :data:`DEFAULTS`.
+    """
+
+    model: ModelOrigin
+    data: DataOrigin
+    methods: tuple[Named, ...]
+    metrics: tuple[Named, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_plan(cls, plan: Plan) -> "Call | None":
+        """A plan's call; None if its model, data or a metric are no library's own."""
+        model, data = plan.model.origin, plan.data.origin
+        methods, metrics = list(plan.methods.values()), list(plan.metrics.values())
+        if model is None or data is None or not all(isinstance(one, Metric) for one in metrics):
+            return None
+        given = {name: getattr(plan, name) for name in DEFAULTS}
+        given["layers"] = None if plan.layers is None else tuple(plan.config["layers"])
+        call = cls(
+            model,
+            data,
+            tuple((one.name, dict(one.parameters)) for one in methods),
+            tuple((one.name, dict(one.parameters)) for one in metrics),  # type: ignore[attr-defined]
+            {name: value for name, value in given.items() if value != DEFAULTS[name]},
+        )
+        try:
+            json.dumps(call.facts())
+        except (TypeError, ValueError):
+            # A parameter that is a tensor or a function.
+            return None
+        return call
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Call":
+        """Of what ``run.json`` holds.
+
+        Raises:
+            RunError: Nothing is written there, or something else.
+        """
+        try:
+            model, data = facts["model"], facts["data"]
+            labels = model["labels"]
+            options = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in facts["options"].items()
+                if name in DEFAULTS
+            }
+            return cls(
+                ModelOrigin(
+                    str(model["name"]),
+                    model["weights"],
+                    tuple(labels) if isinstance(labels, list) else labels,
+                ),
+                DataOrigin(str(data["source"]), dict(data["options"]), data["limit"]),
+                tuple((str(name), dict(given)) for name, given in facts["methods"]),
+                tuple((str(name), dict(given)) for name, given in facts["metrics"]),
+                options,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise RunError(
+                "the run does not say how it was started, as its model or its data were in memory; "
+                "call cam.evaluate with them again, and it goes on"
+            ) from None
+
+    def facts(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    def load_model(self) -> Model:
+        """The model, on a GPU where there is one."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return load_model(self.model.name, self.model.weights, device, labels=self.model.labels)
+
+    def open_data(self) -> Dataset:
+        """The data; the limit is :func:`cam.evaluate`'s."""
+        return dataset(self.data.source, **self.data.options)
+
+    def arguments(self) -> dict[str, Any]:
+        """What :func:`cam.evaluate` takes beside model, data and folder."""
+        return {
+            "methods": [Method(name, given) for name, given in self.methods],
+            "metrics": [Metric(name, given) for name, given in self.metrics],
+            "limit": self.data.limit,
+            **self.options,
+        }
+
+    def command(self, out: str) -> str:
+        """The command line that starts the run, or goes on with it.
+
+        Raises:
+            RunError: Its labels are a list in memory.
+        """
+        words = ["python", "-m", "cam", "evaluate", self.data.source]
+        if isinstance(self.model.labels, tuple):
+            raise RunError("the command line takes a file of labels, and these are a list")
+        for option, value, usual in (
+            ("model", self.model.name, BUNDLED),
+            ("weights", self.model.weights or "none", "DEFAULT"),
+            ("labels", self.model.labels, None),
+        ):
+            words += [] if value == usual else [f"--{option}", str(value)]
+        for name, value in self.data.options.items():
+            words += ["--data-option", f"{name}={value}"]
+        words += [word for one in self.methods for word in ("--method", _told(one))]
+        words += [word for one in self.metrics for word in ("--metric", _told(one))]
+        limit = {} if self.data.limit is None else {"limit": self.data.limit}
+        for name, value in {**limit, **self.options}.items():
+            option = f"--{_SINGULAR.get(name, name).replace('_', '-')}"
+            several = value if isinstance(value, tuple) else (value,)
+            words += [word for one in several for word in (option, str(one))]
+        return shlex.join([*words, "--out", out])
+
+    def python(self, out: str, seed: int | None = None) -> str:
+        """The library call, ready to run.
+
+        Args:
+            out: The run's folder.
+            seed: Set before random weights are drawn.
+        """
+        own = "" if self.model.weights == "DEFAULT" else f", weights={self.model.weights!r}"
+        own += "" if self.model.labels is None else f", labels={self.model.labels!r}"
+        draws = seed is not None and self.model.weights is None
+        options = "".join(f", {name}={value!r}" for name, value in self.data.options.items())
+        lines = [
+            "import cam",
+            *(["import torch", "", f"torch.manual_seed({seed})"] if draws else [""]),
+            f"model = cam.load_model({self.model.name!r}{own})",
+            f"data = cam.dataset({self.data.source!r}{options})",
+            "run = cam.evaluate(",
+            "    model,",
+            "    data,",
+            *_listed("methods", [_python(one, "cam.method") for one in self.methods]),
+            *_listed("metrics", [_python(one, "cam.metric") for one in self.metrics]),
+            f"    out={out!r},",
+            *([] if self.data.limit is None else [f"    limit={self.data.limit},"]),
+            *(f"    {name}={value!r}," for name, value in self.options.items()),
+            ")",
+            "print(run.leaderboard())",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _told(one: Named) -> str:
+    name, given = one
+    if not given:
+        return name
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def _python(one: Named, make: str) -> str:
+    name, given = one
+    if not given:
+        return repr(name)
+    return f"{make}({name!r}, {', '.join(f'{key}={value!r}' for key, value in given.items())})"
+
+
+def _listed(argument: str, parts: list[str]) -> list[str]:
+    """A list as an argument: in one line where it fits, else a line a part."""
+    line = f"    {argument}=[{', '.join(parts)}],"
+    if len(line) <= 88:
+        return [line]
+    return [f"    {argument}=[", *(f"        {one}," for one in parts), "    ],"]

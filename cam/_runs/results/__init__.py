@@ -1,0 +1,1 @@
+"""Read a run: scores, statistics, leaderboard, report."""

@@ -1,0 +1,358 @@
+"""Where a model looks over a data set: mean maps of classes, and groups of maps that are alike.
+
+A model that uses a watermark, a border or a background has pictures whose maps lie there and not on
+the object. Their mean shows it; where only part of a class is so, they are a group of their own.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cam.errors import RunError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+    from cam._runs.results.run import Run
+
+# Maps that are in memory at once, 3 kB each.
+MAPS_AT_ONCE = 4096
+# Below so many images, neighbours say nothing.
+FEWEST = 10
+# An eigenvalue begins a gap if the next one is more than so many times as large. Maps of an object
+# that is now here, now there fill a line (4, as the eigenvalues are as 1 to 4 to 9) or a rectangle
+# evenly, and are no groups; the widest absolute gap, the usual rule, finds 3 to 8 of them there.
+GAP = 5.0
+# What is smaller is rounding: as many eigenvalues are 0 as the graph has parts.
+ZERO = 1e-9
+# Graphs of more nodes are taken as sparse: 0.1 s instead of 15 s for 2,000.
+DENSE = 200
+RESTARTS = 10
+REPRESENTATIVES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ClassAverages:
+    """The mean map of each class's images.
+
+    Attributes:
+        method: Whose maps.
+        table: A DataFrame with a row a class, the largest first: ``label``, ``images`` (in the
+            mean) and ``blank`` (left out, as their map is zero everywhere).
+        maps: (classes, side, side) float32 in [0, 1], in the order of the table.
+    """
+
+    method: str
+    table: "pandas.DataFrame"
+    maps: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Groups of images whose maps are alike.
+
+    Attributes:
+        method: Whose maps.
+        label: Of which class; None: of all.
+        items: A DataFrame with a row an image: ``item``, ``id``, ``label``, ``predicted_label``,
+            ``correct``, ``confidence`` and ``cluster``.
+        table: A DataFrame with a row a cluster, the largest first: ``cluster`` from 0, ``size``,
+            ``share``, ``correct`` (share of right predictions), ``confidence`` (mean), ``apart``
+            (0: its mean map is that of the other images; 1: the two share no place; NaN where
+            there are no others), ``row`` and ``column`` (the highest point of its mean map, from 0
+            at the top left to 1) and ``representatives`` (items, the most typical first).
+        maps: (clusters, side, side) float32 in [0, 1], their mean maps.
+        eigenvalues: Of the graph's Laplacian, from the smallest, which is 0; a second one near 0
+            means that the images fall apart.
+        total: Images that have a map; more than ``items`` has if they were sampled.
+        blank: Of those looked at, left out as their map is zero everywhere.
+    """
+
+    method: str
+    label: str | None
+    items: "pandas.DataFrame"
+    table: "pandas.DataFrame"
+    maps: np.ndarray
+    eigenvalues: np.ndarray
+    total: int
+    blank: int
+
+
+def class_averages(run: "Run", method: str) -> ClassAverages:
+    """See :meth:`cam.Run.class_averages`."""
+    import pandas
+
+    side = _side(run, method)
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, list[int]] = {}
+    for start in range(0, run.total, MAPS_AT_ONCE):
+        found = run.query(
+            "SELECT coalesce(label, 'unknown') AS label, heatmap FROM maps JOIN items USING (item) "
+            "WHERE method = ? AND item >= ? AND item < ? ORDER BY item",
+            [method, start, start + MAPS_AT_ONCE],
+        )
+        for label, rows in found.groupby("label", observed=True):
+            maps = _levels(rows["heatmap"], side)
+            seen = maps.any((1, 2))
+            own = sums.setdefault(str(label), np.zeros((side, side)))
+            own += maps.sum(0, dtype=np.float64) / 255
+            count = counts.setdefault(str(label), [0, 0])
+            count[0] += int(seen.sum())
+            count[1] += int((~seen).sum())
+    order = sorted(counts, key=lambda label: (-counts[label][0], label))
+    rows = [(label, *counts[label]) for label in order]
+    means = [sums[label] / max(counts[label][0], 1) for label in order]
+    return ClassAverages(
+        method,
+        pandas.DataFrame(rows, columns=["label", "images", "blank"]),
+        np.stack(means).astype(np.float32) if means else np.zeros((0, side, side), np.float32),
+    )
+
+
+def clusters(
+    run: "Run",
+    method: str,
+    label: str | None = None,
+    *,
+    count: int | None = None,
+    neighbours: int | None = None,
+    most: int = 8,
+    side: int = 14,
+    limit: int = 2000,
+    seed: int = 0,
+) -> Clusters:
+    """See :meth:`cam.Run.clusters`."""
+    stored = _side(run, method)
+    for name, value, low in (
+        ("count", count, 1),
+        ("neighbours", neighbours, 1),
+        ("most", most, 1),
+        ("side", side, 2),
+        ("limit", limit, FEWEST),
+        ("seed", seed, 0),
+    ):
+        wrong = isinstance(value, bool) or not isinstance(value, int) or value < low
+        if wrong and not (value is None and name in ("count", "neighbours")):
+            raise RunError(f"{name} must be a whole number of at least {low}, but is {value!r}")
+    facts = run.query(
+        "SELECT item, id, label, predicted_label, correct, confidence "
+        "FROM maps JOIN items USING (item) WHERE method = ? ORDER BY item",
+        [method],
+    )
+    if label is not None:
+        known = facts["label"].dropna().unique()
+        if label not in known:
+            raise RunError(f"the run explained no class {label!r}; {nearest(label, known)}")
+        facts = facts[facts["label"] == label]
+    total = len(facts)
+    chance = np.random.default_rng(seed)
+    if total > limit:
+        facts = facts.iloc[np.sort(chance.choice(total, limit, replace=False))]
+    maps = _read(run, method, facts["item"].tolist(), stored)
+    seen = maps.any((1, 2))
+    facts, maps = facts[seen].reset_index(drop=True), maps[seen]
+    if len(facts) < FEWEST:
+        raise RunError(
+            f"{len(facts)} maps of {method} are too few for clusters; at least {FEWEST} are needed"
+        )
+    points = _points(maps, min(side, stored))
+    near = round(np.log(len(points))) if neighbours is None else neighbours
+    values, vectors = spectrum(points, min(max(near, 2), len(points) - 1), max(most, count or 1))
+    wanted = groups_of(values[: most + 1]) if count is None else count
+    parts = _k_means(vectors[:, :wanted], chance)
+    items = facts.assign(cluster=parts)
+    rows, means = [], []
+    for part in range(parts.max() + 1):
+        inside = parts == part
+        mean = maps[inside].mean(0, dtype=np.float64) / 255
+        means.append(mean)
+        rows.append(_described(part, inside, mean, maps, points, items))
+    import pandas
+
+    found = np.stack(means).astype(np.float32)
+    table = pandas.DataFrame(rows)
+    return Clusters(method, label, items, table, found, values, total, int((~seen).sum()))
+
+
+def clusters_told(found: Clusters) -> str:
+    """One line on what was looked at and what was found."""
+    looked = len(found.items) + found.blank
+    of = "all" if found.label is None else found.label
+    text = f"{of}: {found.method} of {looked:,} images"
+    text += f" (sampled from {found.total:,})" if looked < found.total else ""
+    text += f", {found.blank:,} without a map" if found.blank else ""
+    many = len(found.table)
+    said = "one group: they are alike, or pass into each other" if many == 1 else f"{many} groups"
+    values = ", ".join(f"{0 if value < ZERO else value:.2g}" for value in found.eigenvalues[1:5])
+    return f"{text}: {said} (eigenvalues 0, {values}, …)"
+
+
+def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest eigenvalues of the neighbour graph's Laplacian, and their vectors.
+
+    L = I - D^(-1/2) A D^(-1/2), A[i, j] = 1 if i is among j's nearest or j among i's, D its sums.
+
+    Args:
+        points: (n, d).
+        neighbours: How many nearest others each point is joined with.
+        most: One more eigenvalue than these is computed, if there are so many points.
+
+    Returns:
+        (k,) in ascending order, and (n, k).
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial.distance import cdist
+
+    distance = cdist(points, points)
+    np.fill_diagonal(distance, np.inf)
+    # Stable: among equally near ones the first, the same in each run.
+    nearest_ones = np.argsort(distance, axis=1, kind="stable")[:, :neighbours]
+    rows = np.repeat(np.arange(len(points)), nearest_ones.shape[1])
+    ones = np.ones(len(rows))
+    joined = csr_array((ones, (rows, nearest_ones.ravel())), shape=distance.shape)
+    joined = joined.maximum(joined.T)
+    # Each part has an eigenvalue 0 of its own. Lanczos' method may miss some of several equal ones,
+    # so it sees one part at a time.
+    values, vectors = [], []
+    parts, part_of = connected_components(joined, directed=False)
+    for part in range(parts):
+        inside = np.flatnonzero(part_of == part)
+        own, directions = _smallest(joined[inside][:, inside], min(most + 1, len(inside)))
+        values.append(own)
+        wide = np.zeros((len(points), len(own)))
+        wide[inside] = directions
+        vectors.append(wide)
+    every = np.concatenate(values)
+    order = np.argsort(every, kind="stable")[: most + 1]
+    return every[order], np.concatenate(vectors, axis=1)[:, order]
+
+
+def _smallest(joined: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest eigenvalues of a graph's normalised Laplacian, and their vectors."""
+    from scipy.linalg import eigh
+    from scipy.sparse import eye_array
+    from scipy.sparse.csgraph import laplacian
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    size = joined.shape[0]
+    matrix = laplacian(joined, normed=True)
+    if size > DENSE:
+        # The largest of 2I - L are found without a factorisation; a fixed start, so the same bits.
+        turned = 2 * eye_array(size) - matrix
+        start = np.random.default_rng(0).normal(size=size)
+        try:
+            values, vectors = eigsh(turned, k=count, which="LA", v0=start, ncv=60)
+            order = np.argsort(-values, kind="stable")
+            return 2 - values[order], vectors[:, order]
+        except ArpackNoConvergence:
+            pass
+    values, vectors = eigh(matrix.toarray(), subset_by_index=[0, count - 1])
+    return values, vectors
+
+
+def groups_of(values: np.ndarray) -> int:
+    """How many groups a graph falls into: the place of its Laplacian's last wide gap.
+
+    Args:
+        values: Its smallest eigenvalues in ascending order.
+
+    Returns:
+        The largest k with λ[k + 1] > 5 λ[k], counted from 1, where there is one from 2 on, else 1.
+    """
+    above = np.maximum(values, ZERO)
+    wide = np.flatnonzero(above[2:] > GAP * above[1:-1])
+    return int(wide[-1]) + 2 if len(wide) else 1
+
+
+def _k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """The best of several starts, clusters numbered from the largest; (n,)."""
+    from scipy.cluster.vq import kmeans2
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = vectors / np.where(lengths == 0, 1, lengths)
+    count = min(vectors.shape[1], len(np.unique(rows.round(8), axis=0)))
+    best, parts = np.inf, np.zeros(len(rows), int)
+    for _ in range(RESTARTS if count > 1 else 0):
+        centres, found = kmeans2(rows, count, iter=50, minit="++", rng=chance)
+        loss = float(((rows - centres[found]) ** 2).sum())
+        if loss < best:
+            best, parts = loss, found
+    names, sizes = np.unique(parts, return_counts=True)
+    order = names[np.argsort(-sizes, kind="stable")]
+    numbers = np.zeros(names.max() + 1, int)
+    numbers[order] = np.arange(len(order))
+    renamed: np.ndarray = numbers[parts]
+    return renamed
+
+
+def _described(
+    part: int,
+    inside: np.ndarray,
+    mean: np.ndarray,
+    maps: np.ndarray,
+    points: np.ndarray,
+    items: "pandas.DataFrame",
+) -> dict[str, Any]:
+    own = items[inside]
+    others = maps[~inside].mean(0, dtype=np.float64) if not inside.all() else None
+    apart = np.nan
+    if others is not None:
+        apart = float(np.abs(mean / mean.sum() - others / others.sum()).sum() / 2)
+    row, column = np.unravel_index(mean.argmax(), mean.shape)
+    from_middle = np.linalg.norm(points[inside] - points[inside].mean(0), axis=1)
+    typical = own["item"].to_numpy()[np.argsort(from_middle, kind="stable")[:REPRESENTATIVES]]
+    return {
+        "cluster": part,
+        "size": int(inside.sum()),
+        "share": float(inside.mean()),
+        "correct": float(own["correct"].astype(float).mean()),
+        "confidence": float(own["confidence"].astype(float).mean()),
+        "apart": apart,
+        "row": (int(row) + 0.5) / len(mean),
+        "column": (int(column) + 0.5) / len(mean),
+        "representatives": typical.tolist(),
+    }
+
+
+def _points(maps: np.ndarray, side: int) -> np.ndarray:
+    """Smaller, and of length 1: where the heat lies counts, not how much of it; (n, side²)."""
+    small = [
+        functional.interpolate(
+            torch.from_numpy(part[:, None].astype(np.float32)), size=(side, side), mode="area"
+        )
+        for part in np.split(maps, range(MAPS_AT_ONCE, len(maps), MAPS_AT_ONCE))
+    ]
+    flat = torch.cat(small).flatten(1).double()
+    found: np.ndarray = functional.normalize(flat, dim=1).numpy()
+    return found
+
+
+def _read(run: "Run", method: str, numbers: list[int], side: int) -> np.ndarray:
+    """(n, side, side) uint8."""
+    parts = [np.zeros((0, side, side), np.uint8)]
+    for start in range(0, len(numbers), MAPS_AT_ONCE):
+        found = run.query(
+            "SELECT heatmap FROM maps WHERE method = ? AND item IN (SELECT unnest(?)) "
+            "ORDER BY item",
+            [method, numbers[start : start + MAPS_AT_ONCE]],
+        )
+        parts.append(_levels(found["heatmap"], side))
+    return np.concatenate(parts)
+
+
+def _levels(column: "pandas.Series", side: int) -> np.ndarray:
+    flat = np.frombuffer(b"".join(map(bytes, column)), np.uint8)
+    return flat.reshape(-1, side, side)
+
+
+def _side(run: "Run", method: str) -> int:
+    if method not in run.methods:
+        raise RunError(f"the run has no method {method!r}; {nearest(method, run.methods)}")
+    side = int(run.config.get("heatmaps", 0))
+    if not side:
+        raise RunError("the run kept no heatmaps; evaluate into another folder with heatmaps=56")
+    return side

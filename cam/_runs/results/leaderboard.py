@@ -1,0 +1,88 @@
+"""The leaderboard: each method by each metric, with intervals, in one pass over the scores."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cam._runs.results import statistics
+from cam.errors import RunError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+    from cam._runs.results.run import Run
+
+# What a leaderboard can be taken apart by; each is a column made from an item's facts.
+BY = {
+    "class": "coalesce(i.label, 'unknown')",
+    "correct": "CASE WHEN i.correct THEN 'correct' WHEN NOT i.correct THEN 'wrong' "
+    "ELSE 'unknown' END",
+    "confidence": "CASE WHEN i.confidence IS NULL THEN 'unknown' "
+    "WHEN i.confidence < 0.25 THEN '0.00–0.25' WHEN i.confidence < 0.5 THEN '0.25–0.50' "
+    "WHEN i.confidence < 0.75 THEN '0.50–0.75' ELSE '0.75–1.00' END",
+}
+# Groups of few images that are drawn again, at 3 to 10 ms each; where there are more, as with a
+# thousand classes, their intervals come from moments as well.
+DRAWN = 500
+
+
+def leaderboard(run: "Run", by: str | None) -> "pandas.DataFrame":
+    """See :meth:`cam.Run.leaderboard`."""
+    import pandas
+
+    if by is not None and by not in BY:
+        raise RunError(f"a leaderboard cannot be taken apart by {by!r}; {nearest(by, BY)}")
+    group = f"{BY[by]} AS part" if by else "'' AS part"
+    joined = "scores s JOIN items i USING (item)" if by else "scores s"
+    table = run.query(
+        f"""
+        SELECT {group}, metric, method,
+               avg(value::DOUBLE) FILTER (status = 'ok') AS mean,
+               stddev_samp(value::DOUBLE) FILTER (status = 'ok') AS deviation,
+               skewness(value::DOUBLE) FILTER (status = 'ok') AS skew,
+               median(value) FILTER (status = 'ok') AS median,
+               count(*) FILTER (status = 'ok') AS n,
+               count(*) FILTER (status = 'nan') AS nan,
+               count(*) FILTER (status = 'failed') AS failed,
+               count(*) FILTER (status = 'skipped') AS skipped
+        FROM {joined} GROUP BY ALL
+        """
+    )
+    # In the order of the call. The names are cast here and not in the query: of ten million
+    # rows that would take longer than their means.
+    for column, names in (("method", run.methods), ("metric", run.metrics)):
+        table[column] = pandas.Categorical(table[column], names, ordered=True)
+    table = table.sort_values(["part", "metric", "method"], ignore_index=True)
+    low, high = statistics.interval_from_moments(
+        table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
+    )
+    table["low"], table["high"] = low, high
+    # One value, or all alike: no skewness, and an interval only where there is more than one.
+    flat = table["skew"].isna() & (table["n"] > 1)
+    table.loc[flat, ["low", "high"]] = table.loc[flat, ["mean", "mean"]].to_numpy()
+    few = table["n"].between(2, statistics.EXACT)
+    if 0 < few.sum() <= DRAWN:
+        _draw_again(run, table, few, group, joined)
+    signed = table["mean"] * -table["metric"].astype(str).map(run.directions)
+    table["rank"] = signed.groupby([table["part"], table["metric"]], observed=True).rank()
+    columns = ["mean", "low", "high", "median", "n", "nan", "failed", "skipped", "rank"]
+    found = table[["part", "method", "metric", *columns]]
+    return found.rename(columns={"part": by}) if by else found.drop(columns="part")
+
+
+def _draw_again(
+    run: "Run", table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
+) -> None:
+    """Bootstrap the groups that are small, in place."""
+    places = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
+    values = run.query(
+        f"""
+        WITH named AS (SELECT {group}, metric, method, item, value, status FROM {joined})
+        SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS found
+        FROM named WHERE status = 'ok' GROUP BY ALL
+        HAVING count(*) BETWEEN 2 AND {statistics.EXACT}
+        """
+    )
+    for row in values.itertuples():
+        place = places[(row.part, row.metric, row.method)]
+        table.loc[place, ["low", "high"]] = statistics.interval(np.asarray(row.found))

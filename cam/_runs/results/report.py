@@ -1,0 +1,363 @@
+"""A run as one HTML file: nothing is fetched, nothing runs, so it opens anywhere and prints."""
+
+import base64
+import html
+import io
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from cam._media.rendering import overlay
+from cam._methods.base.method_registry import methods as known_methods
+from cam._output.explanation_files import replace_file
+from cam._runs.results.clusters import clusters_told
+from cam._runs.results.report_charts import intervals_svg, ranks_svg
+from cam._runs.results.run import Run
+from cam._runs.results.run_images import RunImage
+from cam.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas
+
+# Best and worst images of each method by each metric.
+EXTREMES = 3
+# Pictures of about 8 kB each; beyond these, metrics have none.
+MOST_PICTURES = 600
+MOST_PROBLEMS = 100
+# Mean maps and clusters: of how many methods and classes, of at least and at most so many images.
+WHERE_METHODS = 3
+WHERE_CLASSES = 5
+WHERE_IMAGES = 16
+WHERE_LIMIT = 1000
+WHERE_TYPICAL = 2
+SIDE = 144
+
+STYLE = """
+:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1d2733; }
+body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d5dbe3; }
+h3 { margin-bottom: .3rem; } .note { color: #55606e; } svg { max-width: 100%; height: auto; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; margin: .5rem 0; }
+th, td { text-align: left; padding: .2rem .7rem; border-bottom: 1px solid #e4e8ee; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.images { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; width: 144px; }
+figure img { width: 144px; border-radius: 4px; display: block; }
+figcaption { font-size: .78rem; line-height: 1.3; overflow-wrap: anywhere; }
+pre { background: #f4f6f9; padding: .8rem; overflow-x: auto; font-size: .8rem; }
+"""
+
+
+def write_report(run: Run, path: str | Path) -> Path:
+    """Write the report of a run, finished or not.
+
+    Raises:
+        RunError: Nothing is done yet, or the file cannot be written.
+    """
+    target = Path(path)
+    text = report_html(run)
+    try:
+        replace_file(target, text.encode())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RunError(f"cannot write {str(target)!r}: {reason}") from None
+    return target
+
+
+def report_html(run: Run) -> str:
+    """The report's text."""
+    board = run.leaderboard()
+    title = f"{run.config['model']['name']} on {run.notes.get('data', 'data')}"
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{_text(title)}</h1>",
+        f"<p class='note'>{_summary(run, board)}</p>",
+        _leaderboards(run, board),
+        _agreement(run),
+        _images(run),
+        _where(run),
+        _costs(run),
+        _problems(run),
+        _configuration(run),
+        "</body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def _summary(run: Run, board: "pandas.DataFrame") -> str:
+    state = "all" if run.done == run.total else f"{run.done:,} of"
+    missing = [
+        f"{int(board[column].sum()):,} {word}"
+        for column, word in (("nan", "undefined"), ("failed", "failed"))
+        if board[column].sum()
+    ]
+    skipped = int(board["skipped"].max() or 0)
+    if skipped:
+        missing.append(f"{skipped:,} images that could not be read")
+    return (
+        f"{state} {run.total:,} images, {len(run.methods)} methods, {len(run.metrics)} metrics; "
+        f"{int(board['n'].sum()):,} values"
+        f"{'; ' + ', '.join(missing) if missing else ', none missing'}. "
+        "Intervals hold the mean with 95 % confidence: bootstrapped, images being the sample."
+    )
+
+
+def _leaderboards(run: Run, board: "pandas.DataFrame") -> str:
+    parts = ["<h2>Leaderboard</h2>", _overview(run, board)]
+    for metric in run.metrics:
+        rows = board[board["metric"] == metric].sort_values("rank")
+        better = "higher" if run.directions[metric] > 0 else "lower"
+        parts.append(f"<h3>{_text(metric)} <span class='note'>({better} is better)</span></h3>")
+        columns = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed"]
+        parts.append(_table(rows[[*columns, "skipped"]]))
+        known = rows.dropna(subset=["mean"])
+        if not known.empty:
+            parts.append(
+                intervals_svg(
+                    list(known["method"].astype(str)),
+                    known["mean"].to_numpy(),
+                    known["low"].to_numpy(),
+                    known["high"].to_numpy(),
+                )
+            )
+        if len(run.methods) > 1:
+            parts += [_ranks(run, metric), _comparisons(run, metric)]
+    return "\n".join(parts)
+
+
+def _overview(run: Run, board: "pandas.DataFrame") -> str:
+    """Each method's rank by each metric, and their median: how LATEC sums up metrics."""
+    ranks = board.pivot(index="method", columns="metric", values="rank").reindex(
+        index=run.methods, columns=run.metrics
+    )
+    ranks.insert(0, "median rank", ranks.median(axis=1))
+    ranks = ranks.sort_values("median rank", kind="stable")
+    return (
+        "<p class='note'>Ranks by each metric's mean, and their median. Where metrics disagree "
+        "(below), a single winner says little.</p>" + _table(ranks.reset_index())
+    )
+
+
+def _ranks(run: Run, metric: str) -> str:
+    found = run.ranks(metric)
+    if found["nemenyi"] is None:
+        return "<p class='note'>Too few images have a value of every method for ranks.</p>"
+    test = ""
+    if not math.isnan(found["p"]):
+        test = f"Friedman's test: χ² = {found['statistic']:.4g}, p {_p(found['p'])}. "
+    return (
+        f"<p class='note'>{test}Average ranks over the {found['n']:,} images with a value of every "
+        f"method; those joined by a bar differ by less than the critical difference "
+        f"{found['critical_difference']:.3g} (Nemenyi, 0.05).</p>"
+        + ranks_svg(found["ranks"], found["critical_difference"])
+    )
+
+
+def _comparisons(run: Run, metric: str) -> str:
+    table = run.comparisons(metric).sort_values("holm")
+    return (
+        f"<details><summary>Every pair: Wilcoxon's signed-rank test, Holm's correction for "
+        f"{len(table)} pairs</summary>{_table(table)}</details>"
+    )
+
+
+def _agreement(run: Run) -> str:
+    if len(run.metrics) < 2 or len(run.methods) < 2:
+        return ""
+    table = run.agreement()
+    counts = table.attrs["n"].to_numpy()
+    return (
+        "<h2>Agreement between metrics</h2><p class='note'>Kendall's τ-b between two metrics' "
+        "order of the methods, image by image, averaged: 1 the same order, 0 unrelated, −1 the "
+        f"opposite. Over {counts.min():,} to {counts.max():,} images.</p>"
+        + _table(table.rename_axis("metric").reset_index())
+    )
+
+
+def _images(run: Run) -> str:
+    if not run.config.get("heatmaps"):
+        return "<h2>Images</h2><p class='note'>This run kept no heatmaps.</p>"
+    parts = [f"<h2>Best and worst images</h2><p class='note'>{EXTREMES} of each.</p>"]
+    shown = 0
+    for metric in run.metrics:
+        rows = run.extremes(metric, EXTREMES)
+        if shown + len(rows) > MOST_PICTURES:
+            parts.append(
+                f"<p class='note'>{_text(metric)}: left out, as the page would be long.</p>"
+            )
+            continue
+        shown += len(rows)
+        images = run.pictures(rows["item"].tolist())
+        parts.append(f"<h3>{_text(metric)}</h3>")
+        for (method, end), group in rows.groupby(["method", "end"], observed=True):
+            figures = "".join(_figure(images[row.item], method, row) for row in group.itertuples())
+            parts.append(
+                f"<p class='note'>{_text(method)}, {end}</p><div class='images'>{figures}</div>"
+            )
+    return "\n".join(parts)
+
+
+def _where(run: Run) -> str:
+    """Mean maps of the largest classes, and their clusters."""
+    if not run.config.get("heatmaps"):
+        return ""
+    parts = [
+        "<h2>Where the model looks</h2><p class='note'>Mean maps of the largest classes, and of "
+        "groups of images whose maps are alike. A group whose heat lies in a corner, at a border "
+        "or on a background is worth a look: a watermark may be what the model goes by.</p>"
+    ]
+    explained = [one["key"] for one in run.config["methods"] if not one.get("baseline")]
+    for method in explained[:WHERE_METHODS]:
+        averages = run.class_averages(method)
+        large = averages.table["images"] >= WHERE_IMAGES
+        for place in np.flatnonzero(large)[:WHERE_CLASSES]:
+            row = averages.table.iloc[place]
+            figures = [_mean(averages.maps[place], f"mean of {row['images']:,} images")]
+            found = run.clusters(method, row["label"], limit=WHERE_LIMIT)
+            for mean, one in zip(found.maps, found.table.itertuples(), strict=True):
+                if len(found.table) == 1:
+                    break
+                told = f"mean of a group of {one.size:,} ({one.share:.0%}), apart {one.apart:.2f}"
+                figures.append(_mean(mean, told))
+                figures += [
+                    _shown(image, method, f"typical of it: {image.facts['id']}")
+                    for image in run.pictures(one.representatives[:WHERE_TYPICAL]).values()
+                ]
+            parts.append(
+                f"<p class='note'>{_text(clusters_told(found))}</p>"
+                f"<div class='images'>{''.join(figures)}</div>"
+            )
+    if len(parts) == 1:
+        return ""
+    if len(explained) > WHERE_METHODS:
+        parts.append(f"<p class='note'>Of the first {WHERE_METHODS} methods only.</p>")
+    return "\n".join(parts)
+
+
+def _mean(heatmap: np.ndarray, told: str) -> str:
+    """A mean map on grey: the classes' pictures have nothing in common to be shown under it."""
+    return _captioned(overlay(Image.new("RGB", (SIDE, SIDE), "#808080"), heatmap), told)
+
+
+def _shown(image: RunImage, method: str, told: str) -> str:
+    """A picture under its heatmap."""
+    shown = _overlaid(image, method)
+    return _captioned(shown, told) if shown else ""
+
+
+def _captioned(picture: Image.Image, told: str) -> str:
+    said = _text(told)
+    return (
+        f"<figure><img alt='{said}' src='{_jpeg(picture)}'><figcaption>{said}</figcaption></figure>"
+    )
+
+
+def _overlaid(image: RunImage, method: str) -> Image.Image | None:
+    """None where picture or heatmap was not kept."""
+    if image.picture is None or method not in image.heatmaps:
+        return None
+    picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    name = method.partition("(")[0]
+    percentile = known_methods()[name].percentile if name in known_methods() else 100
+    return overlay(picture, image.heatmaps[method], percentile=percentile)
+
+
+def _jpeg(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _figure(image: RunImage, method: str, row: Any) -> str:
+    shown = _overlaid(image, method)
+    if shown is None:
+        return ""
+    said = str(row.label)
+    if row.label != row.predicted_label:
+        said += f", predicted {row.predicted_label}"
+    return (
+        f"<figure><img alt='{_text(method)} of {_text(row.id)}' "
+        f"src='{_jpeg(shown)}'><figcaption>{row.value:.4g} · {_text(row.id)}<br>"
+        f"{_text(said)}</figcaption></figure>"
+    )
+
+
+def _costs(run: Run) -> str:
+    table = run.costs()
+    table["peak MB"] = table.pop("peak_bytes") / 1e6
+    return (
+        "<h2>Cost</h2><p class='note'>Forwards and backwards of batches; those that methods share "
+        "count for each of them. A row with a metric is what measuring took.</p>"
+        + _table(table.dropna(axis=1, how="all"))
+    )
+
+
+def _problems(run: Run) -> str:
+    table = run.problems()
+    refused = run.notes.get("refused") or []
+    parts = ["<h2>What is missing</h2>"]
+    if table.empty and not refused:
+        parts.append("<p>Nothing: every image was read, and every value is defined.</p>")
+    if not table.empty:
+        parts.append(_table(table.head(MOST_PROBLEMS)))
+    if len(table) > MOST_PROBLEMS:
+        parts.append(f"<p class='note'>and {len(table) - MOST_PROBLEMS:,} more reasons</p>")
+    if refused:
+        told = "".join(f"<li>{_text(one)}: {_text(why)}</li>" for one, why in refused[:20])
+        parts.append(
+            f"<p>{len(refused):,} entries of the data could not become images:</p><ul>{told}</ul>"
+        )
+    return "\n".join(parts)
+
+
+def _configuration(run: Run) -> str:
+    text = json.dumps(run.store.facts, indent=2, ensure_ascii=False)
+    return f"<h2>Configuration</h2><pre>{_text(text)}</pre>"
+
+
+def _table(table: "pandas.DataFrame") -> str:
+    import pandas
+
+    numbers = {
+        column for column in table.columns if pandas.api.types.is_numeric_dtype(table[column])
+    }
+    head = "".join(
+        f"<th{' class=number' if column in numbers else ''}>{_text(str(column))}</th>"
+        for column in table.columns
+    )
+    rows = []
+    for row in table.itertuples(index=False):
+        cells = "".join(
+            f"<td{' class=number' if column in numbers else ''}>{_cell(str(column), value)}</td>"
+            for column, value in zip(table.columns, row, strict=True)
+        )
+        rows.append(f"<tr>{cells}</tr>")
+    return (
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(column: str, value: Any) -> str:
+    import pandas
+
+    if pandas.isna(value):
+        return "–"
+    if column in ("p", "holm"):
+        return _p(value).removeprefix("= ")
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else _text(str(value))
+
+
+def _p(value: float) -> str:
+    return "&lt; 0.0001" if value < 1e-4 else f"= {value:.2g}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

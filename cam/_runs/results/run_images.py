@@ -1,0 +1,112 @@
+"""The images of a run: one with its maps, the best and the worst, all in order of a score."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from cam.errors import RunError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+    from cam._runs.results.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class RunImage:
+    """What a run knows of one item.
+
+    Attributes:
+        facts: Number, id, path, target, label, prediction, confidence, and why it was skipped.
+        scores: A DataFrame of method, metric, value, status, reason.
+        heatmaps: Method → (side, side) float32 in [0, 1]; empty where none were kept.
+        picture: What the model saw, small; None where none was kept.
+    """
+
+    facts: dict[str, Any]
+    scores: "pandas.DataFrame"
+    heatmaps: dict[str, np.ndarray]
+    picture: Image.Image | None
+
+
+def pictures(run: "Run", numbers: list[int]) -> dict[int, RunImage]:
+    """See :meth:`cam.Run.pictures`."""
+    several = sorted({int(number) for number in numbers})
+    facts = run.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
+    maps = run.query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
+    found = run.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
+    jpegs = dict(zip(found["item"], found["jpeg"], strict=True))
+    images = {}
+    for number in several:
+        own = maps[maps["item"] == number]
+        images[number] = RunImage(
+            _plain(facts[facts["item"] == number]),
+            own.iloc[:0],
+            {row.method: _heatmap(row.heatmap, row.side) for row in own.itertuples()},
+            Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
+        )
+    return images
+
+
+def extremes(run: "Run", metric: str, count: int) -> "pandas.DataFrame":
+    """See :meth:`cam.Run.extremes`."""
+    direction = run.directions[metric]
+    return run.query(
+        f"""
+        WITH ordered AS (
+            SELECT method::methods AS method, item, value,
+                   row_number() OVER (PARTITION BY method ORDER BY value * {-direction}, item)
+                   AS from_best,
+                   row_number() OVER (PARTITION BY method ORDER BY value * {direction}, item)
+                   AS from_worst
+            FROM scores WHERE metric = ? AND status = 'ok'
+        ), chosen AS (
+            SELECT method, 'best' AS end, from_best AS place, item, value FROM ordered
+            WHERE from_best <= {count}
+            UNION ALL
+            SELECT method, 'worst', from_worst, item, value FROM ordered
+            WHERE from_worst <= {count} AND from_best > {count}
+        )
+        SELECT c.*, id, label, predicted_label FROM chosen c JOIN items USING (item)
+        ORDER BY method, c.end, place
+        """,
+        [metric],
+    )
+
+
+def ordered(
+    run: "Run", metric: str, method: str, worst: bool, start: int, count: int
+) -> "pandas.DataFrame":
+    """See :meth:`cam.Run.ordered`."""
+    for what, name, known in (("metric", metric, run.metrics), ("method", method, run.methods)):
+        if name not in known:
+            raise RunError(f"the run has no {what} {name!r}; {nearest(name, known)}")
+    sign = run.directions[metric] if worst else -run.directions[metric]
+    return run.query(
+        f"""
+        SELECT item, id, value, label, predicted_label, correct, confidence
+        FROM scores s JOIN items USING (item)
+        WHERE metric = ? AND method = ? AND status = 'ok'
+        ORDER BY value * {sign}, item LIMIT ? OFFSET ?
+        """,
+        [metric, method, int(count), int(start)],
+    )
+
+
+def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
+    """One row as a mapping, with None for what is missing."""
+    import pandas
+
+    return {
+        key: None if pandas.isna(value) else value
+        for key, value in row.astype(object).iloc[0].items()
+    }
+
+
+def _heatmap(levels: bytes, side: int) -> np.ndarray:
+    flat = np.frombuffer(levels, np.uint8).astype(np.float32)
+    found: np.ndarray = flat.reshape(side, side) / 255
+    return found

@@ -1,0 +1,114 @@
+"""The runs in a folder: what each is doing, without reading its tables."""
+
+import fcntl
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cam._runs.results.run import Run
+from cam.errors import RunError
+
+# A log is read from its end: the last start stands there.
+_TAIL = 65_536
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is.
+
+    Attributes:
+        path: The folder.
+        state: "running" (a process holds its lock), "stopped", "finished" or "damaged".
+        done: Items that are stored.
+        total: Items that will be.
+        started: When it was first started, ISO 8601; "" where that is not known.
+        holder: Who writes it, as "process 7 on host"; None where nobody does.
+        images_per_second: Since the last start, where it is running.
+        seconds_left: At that speed.
+        problem: Why it is damaged, in one sentence.
+    """
+
+    path: Path
+    state: str
+    done: int = 0
+    total: int = 0
+    started: str = ""
+    holder: str | None = None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+
+def runs(folder: str | Path) -> list[RunState]:
+    """Every run in a folder, the latest first.
+
+    Raises:
+        RunError: The folder cannot be read; one that is not there has no runs.
+    """
+    try:
+        inside = [one for one in Path(folder).iterdir() if (one / "run.json").exists()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(
+            f"the folder of runs {str(folder)!r} cannot be read: {error.strerror}"
+        ) from None
+    found = [state_of(one) for one in inside]
+    return sorted(found, key=lambda one: (one.started, one.name), reverse=True)
+
+
+def state_of(path: str | Path) -> RunState:
+    """How far one run is; a run that cannot be read is "damaged", with the reason."""
+    folder = Path(path)
+    try:
+        run = Run.open(folder)
+        done, total = run.done, run.total
+    except RunError as error:
+        return RunState(folder, "damaged", problem=str(error))
+    started = str(run.notes.get("started", ""))
+    # A finished run that is looked at by a second evaluate holds its lock for a moment.
+    writer = holder(folder) if done < total else None
+    if writer is None:
+        return RunState(folder, "finished" if done >= total else "stopped", done, total, started)
+    speed = _speed(folder, done)
+    left = (total - done) / speed if speed else None
+    return RunState(folder, "running", done, total, started, writer, speed, left)
+
+
+def holder(path: Path) -> str | None:
+    """Who holds a run's lock; None if nobody does, or that cannot be seen.
+
+    Looking takes the lock for a moment, as the system offers no other way; a writer that meets it
+    tries again.
+    """
+    try:
+        with (path / "lock").open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    except OSError:
+        pass
+    return None
+
+
+def _speed(path: Path, done: int) -> float | None:
+    """Images a second since the log's last start; None before the first one."""
+    try:
+        with (path / "log.txt").open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        line = next(one for one in reversed(lines) if " started with " in one)
+        begun = datetime.strptime(line.split(" ", 1)[0], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        before = int(line.split(" started with ", 1)[1].split(" ", 1)[0])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    seconds = time.time() - begun
+    return (done - before) / seconds if done > before and seconds > 0 else None

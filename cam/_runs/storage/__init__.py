@@ -1,0 +1,1 @@
+"""Store the tables of a run."""

@@ -1,1 +1,0 @@
-"""Attribution methods: one file a family, each method a small function and what it needs."""

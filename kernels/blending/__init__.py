@@ -1,0 +1,1 @@
+"""Upsample, colour and blend heatmaps over images."""

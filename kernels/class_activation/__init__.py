@@ -1,0 +1,1 @@
+"""Turn activations and gradients into class activation maps."""

@@ -1,0 +1,167 @@
+"""Activations and gradients of one layer to class activation maps, in one read of both."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from ..launch.argument_checks import check_content, unknown_name
+from ..launch.dispatch import backend
+from ..launch.launcher_parts import Results
+from ..launch.operators import operator
+from . import reference
+
+
+@overload
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor,
+    rules: Sequence[str] = ...,
+    normalise: bool = ...,
+    return_signed: Literal[False] = ...,
+    return_weights: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor,
+    rules: Sequence[str] = ...,
+    normalise: bool = ...,
+    *,
+    return_signed: bool = ...,
+    return_weights: bool = ...,
+) -> Any: ...
+
+
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor,
+    rules: Sequence[str] = ("gradcam",),
+    normalise: bool = True,
+    return_signed: bool = False,
+    return_weights: bool = False,
+) -> Tensor | tuple[Tensor, ...]:
+    """Compute class activation maps from a layer's activations and gradients.
+
+    The rules, with ΣA the sum over the places s of a channel:
+
+    - gradcam: w_c = mean_s G_cs (Selvaraju et al. 2017, eq. 1),
+    - xgradcam: w_c = Σ_s A_cs G_cs / (ΣA + 1e-7) (Fu et al. 2020, eq. 8),
+    - gradcam_plus_plus: w_c = Σ_s α_cs max(G_cs, 0), α = G² / (2G² + G³ ΣA), 0 where G = 0
+      (Chattopadhay et al. 2018, eq. 19),
+    - for these three map_s = Σ_c w_c A_cs;
+    - layercam: map_s = Σ_c max(G_cs, 0) A_cs (Jiang et al. 2021, eq. 5 and 6),
+    - hirescam: map_s = Σ_c G_cs A_cs (Draelos and Carin 2020, eq. 3),
+    - gradcam_elementwise: map_s = Σ_c max(G_cs A_cs, 0) (pytorch-grad-cam's GradCAMElementWise).
+
+    With `normalise`, each map then passes ReLU and pytorch-grad-cam's min-max:
+    (x - min) / (1e-7 + (max - min)). A map with nothing above zero gives zeros. A map that is not
+    finite everywhere, because NaN or Inf came in, gives NaN everywhere: it is reported, and not
+    spread to the other images of the batch.
+
+    On a GPU this is one Triton launch whatever the number of rules. For h·w up to 1,024 it loads
+    every element of A and G once; above that at most twice. Beside them it writes what is asked
+    for, and writes and reads B · K · h · w float32 values of partial maps for every 64 channels or
+    so, which stay in the cache. The result has the same bits every time, and an image the same
+    bits in any batch. It never belongs to an autograd graph. To the compiler it is
+    `torch.ops.cam_kernels.fused_cam`, and it can be captured in a CUDA graph.
+
+    Args:
+        activations: (B, C, h, w), float32, float16, bfloat16 or float64. Contiguous and
+            channels-last are read in place; so is any layout whose rows follow one another.
+        gradients: The same shape, dtype and device; the layout may differ.
+        rules: Names out of `kernels.RULES`, each once; K of them.
+        normalise: Whether maps are brought to [0, 1]; otherwise they are signed, before ReLU.
+        return_signed: Whether to return the signed maps too.
+        return_weights: Whether to return the channel weights too.
+
+    Returns:
+        Maps (B, K, h, w); or a tuple of the maps, then the signed maps (B, K, h, w) if asked for,
+        then the weights (B, K, C) if asked for, NaN for the last three rules, which give channels
+        none. All float32, or float64 for float64.
+
+    Raises:
+        ValueError: A shape, dtype, device or rule that does not fit; the message says which.
+    """
+    _check_tensors(activations, gradients)
+    names = check_rules(rules)
+    with torch.no_grad():
+        found: list[Tensor] = _fused_cam(
+            activations,
+            gradients,
+            ",".join(names),
+            normalise,
+            return_signed or not normalise,
+            return_weights,
+        )
+    if return_signed and not normalise:
+        found.insert(0, found[0])  # the maps that were asked for are the signed ones
+    return tuple(found) if len(found) > 1 else found[0]
+
+
+@operator("fused_cam")
+def _fused_cam(
+    activations: Tensor, gradients: Tensor, rules: str, maps: bool, signed: bool, weights: bool
+) -> list[Tensor]:
+    """The operator: rules joined by commas, since a schema knows no list of strings."""
+    names = rules.split(",")
+    if backend(activations) == "triton":
+        # Imported here, because Triton is not there on every system that has torch.
+        from . import launcher as triton_cam
+
+        launch, results = triton_cam.plan(
+            activations, gradients, names, maps=maps, signed=signed, weights=weights
+        )
+        launch.run()
+    else:
+        found, channel_weights = reference.fused_cam(activations, gradients, names)
+        results = Results(
+            maps=reference.normalise(found) if maps else None,
+            signed=found if signed else None,
+            weights=channel_weights if weights else None,
+        )
+    return [result for result in results if result is not None]
+
+
+def _check_tensors(activations: Tensor, gradients: Tensor) -> None:
+    if activations.dim() != 4:
+        raise ValueError(
+            f"activations must be (B, C, h, w), but have shape {tuple(activations.shape)}."
+        )
+    if gradients.shape != activations.shape:
+        raise ValueError(
+            "gradients must have the shape of the activations, "
+            f"{tuple(activations.shape)}, but have {tuple(gradients.shape)}."
+        )
+    check_content(activations, "activations")
+    if gradients.dtype != activations.dtype:
+        raise ValueError(
+            f"gradients must have the dtype of the activations, {activations.dtype}, "
+            f"but have {gradients.dtype}."
+        )
+    if gradients.device != activations.device:
+        raise ValueError(
+            f"gradients must be on the device of the activations, {activations.device}, "
+            f"but are on {gradients.device}."
+        )
+
+
+def check_rules(rules: Sequence[str]) -> tuple[str, ...]:
+    """Rules as they are named, each once.
+
+    Raises:
+        ValueError: No rule, one that there is not, or one twice.
+    """
+    if isinstance(rules, str):
+        raise ValueError(f"rules must be a sequence of names, such as ({rules!r},), not a string.")
+    if not rules:
+        raise ValueError(f"rules is empty; name at least one of {', '.join(reference.RULES)}.")
+    for rule in rules:
+        if rule not in reference.RULES:
+            raise ValueError(unknown_name("rule", rule, reference.RULES))
+    if len(set(rules)) != len(rules):
+        raise ValueError(f"rules must be named once each, but are {', '.join(rules)}.")
+    return tuple(rules)

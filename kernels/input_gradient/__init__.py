@@ -1,0 +1,1 @@
+"""Reduce the gradient by the pixels to one map an image."""

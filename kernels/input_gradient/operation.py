@@ -1,0 +1,169 @@
+"""Gradient of a score with respect to the input, reduced to one map an image."""
+
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from ..launch.argument_checks import check_content, unknown_name
+from ..launch.dispatch import backend
+from ..launch.operators import operator
+from . import reference as reference_saliency
+
+REDUCTIONS = ("max", "sum", "l2")
+
+
+@overload
+def gradient_map(
+    gradient: Tensor,
+    inputs: Tensor | None = ...,
+    reduce: str = ...,
+    normalise: bool = ...,
+    *,
+    signed: bool | None = ...,
+    percentile: float = ...,
+    return_raw: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def gradient_map(
+    gradient: Tensor,
+    inputs: Tensor | None = ...,
+    reduce: str = ...,
+    normalise: bool = ...,
+    *,
+    signed: bool | None = ...,
+    percentile: float = ...,
+    return_raw: bool,
+) -> Any: ...
+
+
+def gradient_map(
+    gradient: Tensor,
+    inputs: Tensor | None = None,
+    reduce: str = "max",
+    normalise: bool = False,
+    *,
+    signed: bool | None = None,
+    percentile: float = 100.0,
+    return_raw: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Reduce an input gradient over its channels.
+
+    With x = G, or G·I where inputs are given:
+
+    | reduce | signed=False | signed=True                                    | signed=None     |
+    | ------ | ------------ | ---------------------------------------------- | --------------- |
+    | "max"  | max_c |x_c|  | the x_c of the largest |x_c|; of equals, first | as signed=False |
+    | "sum"  | Σ_c |x_c|    | Σ_c x_c                                        | see below       |
+    | "l2"   | √Σ_c x_c²    | refused, because a root has no sign            | as signed=False |
+
+    "max" without sign is the saliency map of Simonyan et al. 2013, "Deep Inside Convolutional
+    Networks: Visualising Image Classification Models and Saliency Maps", section 3. The raw "sum"
+    of `signed=None` is Σ_c x_c with its sign, and its normalised map shows |Σ_c x_c|.
+
+    With `normalise`, a map m without sign becomes (min(|m|, P) - min |m|) / (P - min |m|), in
+    [0, 1], and a signed one clip(m / P, -1, 1), in which 0 stays 0. P is that percentile of the
+    image's |m| which `numpy.percentile` gives, so 100 is its largest value and the scale is plain
+    min-max; 99 lets the few largest values of a noisy gradient burn out, instead of darkening all
+    the others. PAIR's `saliency` package does the same without sign (`VisualizeImageGrayscale` is
+    reduce="sum", signed=False, percentile=99). With sign it takes the percentile of the signed
+    values, which would scale a map by its positive side alone; here it is always that of |m|.
+
+    There is no ε, which would dim the small numbers that gradients by pixels are. Where P is no
+    more than what becomes 0, all that is above it becomes 1, so a map that is the same everywhere
+    gives zeros. A map that is not finite everywhere gives NaN everywhere: it is reported, and not
+    spread to the other images of the batch.
+
+    On a GPU this is one Triton launch. The result has the same bits every time, and an image the
+    same bits in any batch. It never belongs to an autograd graph.
+
+    Args:
+        gradient: (B, C, H, W), float32, float16, bfloat16 or float64. Contiguous and channels-last
+            are read in place; so is any layout whose rows follow one another.
+        inputs: What the gradient is multiplied by: the same shape, dtype and device, or None.
+        reduce: "max", "sum" or "l2".
+        normalise: Whether maps are brought to [0, 1], or to [-1, 1] if they are signed.
+        signed: Whether maps keep their sign; None as the table says.
+        percentile: Where the scale of normalised maps ends, from 0 to 100.
+        return_raw: Whether to return the map before normalisation too.
+
+    Returns:
+        Maps (B, H, W); with `return_raw` a tuple of the maps and the raw maps. All float32, or
+        float64 for float64.
+
+    Raises:
+        ValueError: A shape, dtype, device, reduction or percentile that does not fit; the message
+            says which.
+    """
+    _check(gradient, inputs, reduce)
+    _check_scale(reduce, normalise, signed, percentile)
+    with torch.no_grad():
+        maps, raw = _gradient_map(gradient, inputs, reduce, signed, normalise, float(percentile))
+    first = maps if normalise else raw
+    return (first, raw) if return_raw else first
+
+
+@operator("gradient_map")
+def _gradient_map(
+    gradient: Tensor,
+    inputs: Tensor | None,
+    reduce: str,
+    signed: bool | None,
+    normalise: bool,
+    percentile: float,
+) -> tuple[Tensor, Tensor]:
+    if backend(gradient) == "triton":
+        # Imported here, because Triton is not there on every system that has torch.
+        from . import launcher as triton_saliency
+
+        launch, raw, maps = triton_saliency.plan(
+            gradient, inputs, reduce, signed=signed, maps=normalise, percentile=percentile
+        )
+        launch.run()
+    else:
+        raw = reference_saliency.gradient_map(gradient, inputs, reduce, signed)
+        maps = reference_saliency.stretch(raw, signed is True, percentile) if normalise else None
+    # Two results of an operator never share memory.
+    return (raw.new_empty(0) if maps is None else maps), raw
+
+
+def _check(gradient: Tensor, inputs: Tensor | None, reduce: str) -> None:
+    if gradient.dim() != 4:
+        raise ValueError(f"gradient must be (B, C, H, W), but has shape {tuple(gradient.shape)}.")
+    check_content(gradient, "gradient")
+    if inputs is not None:
+        if inputs.shape != gradient.shape:
+            raise ValueError(
+                f"inputs must have the shape of the gradient, {tuple(gradient.shape)}, "
+                f"but have {tuple(inputs.shape)}."
+            )
+        if inputs.dtype != gradient.dtype:
+            raise ValueError(
+                f"inputs must have the dtype of the gradient, {gradient.dtype}, "
+                f"but have {inputs.dtype}."
+            )
+        if inputs.device != gradient.device:
+            raise ValueError(
+                f"inputs must be on the device of the gradient, {gradient.device}, "
+                f"but are on {inputs.device}."
+            )
+    if reduce not in REDUCTIONS:
+        raise ValueError(unknown_name("reduction", reduce, REDUCTIONS))
+
+
+def _check_scale(reduce: str, normalise: bool, signed: object, percentile: object) -> None:
+    if signed is not None and not isinstance(signed, bool):
+        raise ValueError(f"signed must be True, False or None, but is {signed!r}.")
+    if signed and reduce == "l2":
+        raise ValueError('reduce="l2" is a root, which has no sign; leave signed at None or False.')
+    if isinstance(percentile, bool) or not isinstance(percentile, int | float):
+        raise ValueError(f"percentile must be a number, but is {percentile!r}.")
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"percentile must be from 0 to 100, but is {percentile}.")
+    if percentile < 100 and not normalise:
+        raise ValueError(
+            f"percentile={percentile} scales normalised maps only; pass normalise=True, "
+            "or leave it at 100."
+        )

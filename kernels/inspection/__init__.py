@@ -1,0 +1,1 @@
+"""Compile the kernels for GPUs this machine does not have."""

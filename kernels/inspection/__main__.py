@@ -1,0 +1,7 @@
+"""Print the compile report: ``python -m cam.kernels.inspection``."""
+
+import sys
+
+from .report import main
+
+sys.exit(main())

@@ -1,0 +1,196 @@
+"""Compile one launch for a GPU that is not there, and read its machine code."""
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..launch.launcher_parts import Launch
+
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.uint8: "*u8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU of that architecture, and what limits how many programs share one of its cores.
+
+    Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD
+    CDNA 3 Instruction Set Architecture, chapter 3 (512 registers a lane and SIMD, 4 SIMDs a
+    compute unit, 8 waves each).
+    """
+
+    name: str  # of one that is widely used
+    backend: str
+    architecture: int | str
+    warp: int  # threads
+    thread_registers: int  # that a thread can have at most
+    registers: int  # a core, 32 bits each
+    register_step: int  # a thread's registers are rounded up to this
+    threads: int  # a core
+    programs: int  # a core
+    shared: int  # bytes a core
+    shared_reserved: int  # bytes that each program takes beside its own
+
+
+DEVICES = {
+    "sm_80": Device("A100", "cuda", 80, 32, 255, 65_536, 8, 2048, 32, 164 * 1024, 1024),
+    "sm_89": Device("L40S", "cuda", 89, 32, 255, 65_536, 8, 1536, 24, 100 * 1024, 1024),
+    "sm_90": Device("H100", "cuda", 90, 32, 255, 65_536, 8, 2048, 32, 228 * 1024, 1024),
+    "sm_100": Device("B200", "cuda", 100, 32, 255, 65_536, 8, 2048, 32, 228 * 1024, 1024),
+    "gfx942": Device("MI300X", "hip", "gfx942", 64, 512, 4 * 64 * 512, 8, 2048, 32, 64 * 1024, 0),
+}
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the compiler made of one launch."""
+
+    registers: int  # a thread
+    shared: int  # bytes a program
+    spills: int  # instructions that load or store what did not fit in registers
+    loads: dict[str, int]  # instructions by the bits that a thread loads from global memory
+    stores: dict[str, int]
+
+
+def occupancy(device: Device, threads: int, registers: int, shared: int) -> float:
+    """The share of a core's threads that can be there at once, by the device's limits."""
+    rounded = -(-max(registers, 1) // device.register_step) * device.register_step
+    programs = min(
+        device.programs,
+        device.threads // threads,
+        device.registers // (rounded * threads),
+        device.shared // (shared + device.shared_reserved) if shared else device.programs,
+    )
+    return programs * threads / device.threads
+
+
+def compiled(launch: Launch, device: Device) -> Code:
+    """Compile a launch for a device; Triton's wheel carries all that is needed."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, constants, attributes = _specialise(launch)
+    options: dict[str, int] = {"num_warps": launch.threads(device.warp) // device.warp}
+    if device.backend == "cuda" and launch.max_registers is not None:
+        options["maxnreg"] = launch.max_registers
+    result = triton.compile(
+        ASTSource(launch.kernel, signature, constants, attributes),
+        target=GPUTarget(device.backend, device.architecture, device.warp),
+        options=options,
+    )
+    if device.backend == "hip":
+        return _read_amd(result.asm["amdgcn"], result.metadata.shared)
+    return _read_nvidia(result.asm["cubin"], result.metadata.shared)
+
+
+def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
+    """Say of each argument what the launcher would: its type, and 1, None or a multiple of 16."""
+    signature: dict[str, str] = {}
+    constants: dict[str, Any] = {}
+    attributes: dict[Any, Any] = {}
+    for position, parameter in enumerate(launch.kernel.params):
+        value = launch.arguments[parameter.name]
+        as_it_is = parameter.do_not_specialize
+        is_one = isinstance(value, int) and value == 1 and not as_it_is
+        if parameter.is_constexpr or value is None or is_one:
+            signature[parameter.name] = "constexpr"
+            constants[parameter.name] = value
+            continue
+        if isinstance(value, float):
+            signature[parameter.name] = "fp32"
+            continue
+        if isinstance(value, torch.Tensor):
+            signature[parameter.name] = POINTERS[value.dtype]
+            aligned = True  # torch's allocator gives multiples of 512 bytes
+        else:
+            signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            aligned = value % 16 == 0 and not as_it_is
+        if aligned:
+            attributes[(position,)] = [["tt.divisibility", 16]]
+    return signature, constants, attributes
+
+
+def _read_nvidia(cubin: bytes, shared: int) -> Code:
+    """Read SASS with the disassembler that Triton's wheel carries."""
+    from triton import knobs
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "kernel.cubin")
+        file.write_bytes(cubin)
+        usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", str(file))
+        code = _output(knobs.nvidia.nvdisasm.path, "-c", str(file))
+    return Code(
+        registers=int(_found(r"\bREG:(\d+)", usage)),
+        shared=shared,
+        spills=len(re.findall(r"\b(?:LDL|STL)\b", code)),
+        # LDGSTS loads straight into shared memory.
+        loads=_nvidia_widths("LDG(?:STS)?", code),
+        stores=_nvidia_widths("STG", code),
+    )
+
+
+def _nvidia_widths(instruction: str, code: str) -> dict[str, int]:
+    """Count by width; an instruction without a width in its name moves 32 bits."""
+    widths: Counter[int] = Counter()
+    for modifiers in re.findall(rf"\b{instruction}\b((?:\.\w+)*)", code):
+        width = re.search(r"\.[US]?(8|16|64|128)\b", modifiers)
+        widths[int(width.group(1)) if width else 32] += 1
+    return _sorted(widths)
+
+
+AMD_BITS = {
+    "ubyte": 8, "sbyte": 8, "byte": 8, "ushort": 16, "sshort": 16, "short": 16, "dword": 32,
+    "dwordx2": 64, "dwordx3": 96, "dwordx4": 128,
+}  # fmt: skip
+
+
+def _read_amd(assembly: str, shared: int) -> Code:
+    """Read what the assembler was given, and its metadata.
+
+    Shared memory is not in it: Triton has it set aside at the launch.
+    """
+    spilled = (int(_found(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
+    return Code(
+        registers=int(_found(r"\.vgpr_count:\s*(\d+)", assembly)),
+        shared=shared,
+        spills=sum(spilled),
+        loads=_amd_widths("load", assembly),
+        stores=_amd_widths("store", assembly),
+    )
+
+
+def _amd_widths(verb: str, assembly: str) -> dict[str, int]:
+    widths: Counter[int] = Counter()
+    for kind in re.findall(
+        rf"\b(?:global|buffer)_{verb}_(?:d16_hi_|d16_)?(\w+?)(?:_d16\w*)?\s", assembly
+    ):
+        widths[AMD_BITS[kind]] += 1
+    return _sorted(widths)
+
+
+def _sorted(widths: "Counter[int]") -> dict[str, int]:
+    return {str(width): widths[width] for width in sorted(widths, reverse=True)}
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
+        raise RuntimeError(f"the compiler's output has no {pattern}.")
+    return match.group(1)
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,1 @@
+"""Share what every kernel needs: choice of backend, operators, launches."""

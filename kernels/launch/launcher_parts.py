@@ -1,0 +1,108 @@
+"""What every Triton launcher shares: how a tensor is laid out, and what a launch consists of."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .dispatch import interpreter_is_on
+
+INT32_LIMIT = 2**31
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether a tensor has memory; what a compiler traces with has a shape only."""
+    return type(tensor) in (Tensor, torch.nn.Parameter)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A tensor (B, C, h, w) whose h and w are walked with a single stride."""
+
+    tensor: Tensor
+    stride_b: int
+    stride_c: int
+    stride_s: int  # from one pixel to the next, rows following each other
+
+    @property
+    def needs_int64(self) -> bool:
+        """Whether an offset inside one image passes what 32 bits hold."""
+        _, channels, height, width = self.tensor.shape
+        last = (channels - 1) * self.stride_c + (height * width - 1) * self.stride_s
+        return last >= INT32_LIMIT
+
+
+def planes(tensor: Tensor) -> Planes:
+    """Describe a tensor (B, C, h, w) by three strides, copying it only where that is impossible.
+
+    Contiguous, channels-last, expanded (stride 0) and channel-sliced tensors keep their memory.
+    """
+    stride_s = _pixel_stride(tensor)
+    if stride_s is None:
+        tensor = tensor.contiguous()
+        stride_s = 1
+    return Planes(tensor, tensor.stride(0), tensor.stride(1), stride_s)
+
+
+def _pixel_stride(tensor: Tensor) -> int | None:
+    height, width = tensor.shape[2:]
+    stride_h, stride_w = tensor.stride()[2:]
+    if height == 1 and width == 1:
+        return 0  # of no effect; 1 would claim that pixels are the fast axis
+    if width == 1:
+        return stride_h
+    if height == 1 or stride_h == width * stride_w:
+        return stride_w
+    return None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel launch, ready to run, or to be compiled for a GPU that is not there."""
+
+    kernel: Any
+    grid: tuple[int]
+    arguments: dict[str, Any]  # by the kernel's parameter names
+    num_warps: int
+    # Bytes that the programs load and store, by the parameter whose memory it is. The tests count
+    # them in the interpreter, access by access.
+    reads: dict[str, int]
+    writes: dict[str, int]
+    scratch: tuple[str, ...] = ()  # parameters that are neither arguments nor results of the call
+    max_registers: int | None = None  # a thread may have no more, so that programs share a core
+
+    @property
+    def least_bytes(self) -> int:
+        """Every argument loaded once and every result stored once: the floor of what is moved."""
+        return sum(
+            value.numel() * value.element_size()
+            for name, value in self.arguments.items()
+            if isinstance(value, Tensor) and name not in self.scratch
+        )
+
+    def threads(self, warp: int = 32) -> int:
+        """Threads of a program: as many on warps of 64 (AMD's), and never more than 1024."""
+        return max(warp, 32 * self.num_warps)
+
+    def run(self) -> None:
+        """Launch on the device of the tensors, which need not be the current one."""
+        tensors = (value for value in self.arguments.values() if isinstance(value, Tensor))
+        first = next(tensors)
+        real = is_real(first)
+        if not real and interpreter_is_on():
+            return  # shapes only: there is no memory to interpret
+        warp = 64 if torch.version.hip else 32
+        options = {"num_warps": self.threads(warp) // warp}
+        if self.max_registers is not None and real:
+            options["maxnreg"] = self.max_registers  # the tracer does not know this option
+        with torch.cuda.device(first.device if first.is_cuda and real else -1):
+            torch.library.wrap_triton(self.kernel)[self.grid](**self.arguments, **options)
+
+
+class Results(NamedTuple):
+    """What the class activation maps' launch writes; None is what was not asked for."""
+
+    maps: Tensor | None  # (B, K, h, w) in [0, 1]
+    signed: Tensor | None  # (B, K, h, w)
+    weights: Tensor | None  # (B, K, C)

@@ -1,0 +1,1 @@
+"""Write batches of masked images."""

@@ -1,0 +1,1 @@
+"""Accumulate mean and variance of samples."""

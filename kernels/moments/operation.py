@@ -1,0 +1,157 @@
+"""Mean and variance of samples that come in portions, without holding the samples."""
+
+import torch
+from torch import Tensor
+
+from ..class_activation.reference import working_dtype
+from ..input_gradient import reference as reference_saliency
+from ..launch.argument_checks import check_content
+from ..launch.dispatch import backend
+from ..launch.operators import operator
+
+
+class Moments:
+    """Running moments of N samples of the gradients of B images, element by element.
+
+    With x_1 … x_N the gradients of noisy copies of an image:
+
+    - `mean`, Σ x / N, is SmoothGrad (Smilkov et al. 2017, "SmoothGrad: removing noise by adding
+      noise");
+    - `variance`, Σ (x - mean)² / N, is VarGrad (Adebayo et al. 2018, "Local Explanation Methods
+      for Deep Neural Networks Lack Sensitivity to Parameter Values");
+    - `mean_square`, Σ x² / N, is SquareGrad (Hooker et al. 2019, "A Benchmark for Interpretability
+      Methods in Deep Neural Networks").
+
+    `gradient_map` turns each of them into a map. Samples are added in portions of any size; what
+    is kept is the mean and the sum of squared deviations from it, by Welford's recurrence, which
+    stays accurate where the mean is large beside the deviations. Samples are taken one after
+    another, so the moments have the same bits however the samples were divided, and an image has
+    the same bits in any batch. What is not finite in a sample makes that element of the moments
+    not finite, and no other.
+
+    On a GPU, `add` is one Triton launch, which reads each sample once and the state once.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._shape = torch.Size()  # (B, C, H, W)
+        self._order: tuple[int, ...] = ()  # those dimensions as they lie in memory
+        self._dtype = torch.float32  # of the samples
+        self._mean = torch.empty(0)  # (B·C·H·W,), in the order of memory
+        self._deviations = torch.empty(0)
+
+    @property
+    def count(self) -> int:
+        """How many samples were added."""
+        return self._count
+
+    def add(self, samples: Tensor) -> None:
+        """Take samples in.
+
+        The first samples decide the shape, the dtype, the device and the layout of the moments.
+        Samples that lie in memory as they do are read in place, and others copied.
+
+        Args:
+            samples: (N, B, C, H, W): N samples of each of B images, float32, float16, bfloat16 or
+                float64. The gradients (N·B, C, H, W) of N noisy copies of a batch, one copy of the
+                whole batch after another, are `gradients.unflatten(0, (N, B))`.
+
+        Raises:
+            ValueError: A shape, dtype or device that does not fit; the message says which.
+        """
+        self._check(samples)
+        with torch.no_grad():
+            if self._count == 0:
+                self._begin(samples)
+            lines = samples.permute(0, *(one + 1 for one in self._order)).flatten(1)  # (N, B·C·H·W)
+            if lines.stride(1) != 1:
+                lines = lines.contiguous()
+            _update_moments(lines, self._mean, self._deviations, self._count)
+        self._count += samples.shape[0]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the samples, (B, C, H, W), float32, or float64 for float64.
+
+        It is the state itself: adding samples changes it, so clone it to keep it.
+
+        Raises:
+            ValueError: No samples were added.
+        """
+        self._need("mean")
+        return self._shaped(self._mean)
+
+    @property
+    def mean_square(self) -> Tensor:
+        """The mean of the squared samples, mean² + variance: (B, C, H, W), as the mean.
+
+        Raises:
+            ValueError: No samples were added.
+        """
+        self._need("mean_square")
+        spread = self._deviations / self._count
+        return self._shaped(spread.addcmul_(self._mean, self._mean))
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of the samples about their own mean: (B, C, H, W), as the mean.
+
+        Raises:
+            ValueError: No samples were added.
+        """
+        self._need("variance")
+        return self._shaped(self._deviations / self._count)
+
+    def _begin(self, samples: Tensor) -> None:
+        strides = samples.stride()[1:]
+        self._order = tuple(sorted(range(4), key=lambda one: strides[one], reverse=True))
+        self._shape = samples.shape[1:]
+        self._dtype = samples.dtype
+        size = self._shape.numel()
+        dtype = working_dtype(samples)
+        self._mean = torch.empty(size, dtype=dtype, device=samples.device)
+        self._deviations = torch.empty(size, dtype=dtype, device=samples.device)
+
+    def _shaped(self, line: Tensor) -> Tensor:
+        """View what lies in the order of memory as (B, C, H, W)."""
+        as_it_lies = line.view([self._shape[one] for one in self._order])
+        return as_it_lies.permute([self._order.index(one) for one in range(4)])
+
+    def _need(self, what: str) -> None:
+        if self._count == 0:
+            raise ValueError(f"{what} needs at least one sample, but none was added.")
+
+    def _check(self, samples: Tensor) -> None:
+        if samples.dim() != 5:
+            raise ValueError(
+                "samples must be (N, B, C, H, W), N samples of each of B images, "
+                f"but have shape {tuple(samples.shape)}."
+            )
+        check_content(samples, "samples")
+        if self._count == 0:
+            return
+        if samples.shape[1:] != self._shape:
+            raise ValueError(
+                f"samples must be (N, {', '.join(map(str, self._shape))}), as those added before, "
+                f"but have shape {tuple(samples.shape)}."
+            )
+        if samples.dtype != self._dtype:
+            raise ValueError(
+                f"samples must be {self._dtype}, as those added before, but are {samples.dtype}."
+            )
+        if samples.device != self._mean.device:
+            raise ValueError(
+                f"samples must be on {self._mean.device}, as those added before, "
+                f"but are on {samples.device}."
+            )
+
+
+@operator("update_moments", mutates_args=("mean", "deviations"))
+def _update_moments(samples: Tensor, mean: Tensor, deviations: Tensor, count: int) -> None:
+    if backend(samples) == "triton":
+        # Imported here, because Triton is not there on every system that has torch.
+        from . import launcher as triton_moments
+
+        triton_moments.plan(samples, mean, deviations, count).run()
+    else:
+        reference_saliency.update_moments(samples, mean, deviations, count)

@@ -1,0 +1,1 @@
+"""Draw the pages of the dashboard, one thin file each."""

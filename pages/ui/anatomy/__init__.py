@@ -1,0 +1,1 @@
+"""Draw the steps of Grad-CAM and of saliency."""

@@ -1,0 +1,1 @@
+"""Share models, results and background work between all visitors."""

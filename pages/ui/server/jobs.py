@@ -1,0 +1,262 @@
+"""Long work in the background: progress, time left and Cancel, while the page stays alive.
+
+A job belongs to what it computes, not to who asked: two visitors who ask the same wait for one job
+and get one result. It is cancelled when the last of them has cancelled or gone away, unless it is
+meant to outlive the browser.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+import cam
+from cam._formatting import duration
+
+_log = logging.getLogger(__name__)
+
+# Each keeps the cores busy by itself; a second one lets a short job pass a long one.
+WORKERS = 2
+KEPT = 32
+POLL_SECONDS = 0.5
+# A page asks twice a second while it is open; what is not asked for any more is given up.
+PATIENCE_SECONDS = 30
+
+
+class Tell(Protocol):
+    """How the work says how far it is; the answer is whether to go on."""
+
+    def __call__(self, share: float, note: str = "", partial: Any = None) -> bool:
+        """See :meth:`Job.tell`."""
+
+
+Draw = Callable[[Any], None]
+Work = Callable[[Tell], Any]
+
+
+class Job:
+    """One piece of work, seen from its thread and from the pages that wait for it."""
+
+    def __init__(self, work: Work, lasting: bool) -> None:
+        self.share = 0.0
+        self.note = ""
+        self.partial: Any = None
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.done = threading.Event()
+        self.begun: float | None = None
+        # Its last moment at nothing done: what comes before, such as imports, tells no speed.
+        self._moving: float | None = None
+        self._work: Work | None = work
+        self._lasting = lasting
+        self._stopped = threading.Event()
+        self._asked: dict[str, float] = {}
+
+    def ask(self, visitor: str) -> None:
+        """A visitor's page is open and waits."""
+        self._asked[visitor] = time.monotonic()
+
+    def leave(self, visitor: str) -> None:
+        """A visitor does not want it any more; the last one stops it."""
+        self._asked.pop(visitor, None)
+        if not self._asked:
+            self._stopped.set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        if self._stopped.is_set():
+            return False
+        latest = max(list(self._asked.values()), default=0.0)
+        return self._lasting or time.monotonic() - latest < PATIENCE_SECONDS
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it ended without a result because nobody wanted one."""
+        return self.done.is_set() and isinstance(self.error, cam.Cancelled)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the speed so far; None while that says nothing yet."""
+        since = self.begun if self._moving is None else self._moving
+        if since is None or self.share < 0.02:
+            return None
+        return (time.monotonic() - since) * (1 - self.share) / self.share
+
+    def tell(self, share: float, note: str = "", partial: Any = None) -> bool:
+        """How far the work is, from 0 to 1; the answer is whether to go on.
+
+        Args:
+            share: Of the work that is done.
+            note: What it is at.
+            partial: The result as far as it is known; it is not written to afterwards.
+        """
+        self.share, self.note = min(max(share, 0.0), 1.0), note
+        if not self.share:
+            self._moving = time.monotonic()
+        if partial is not None:
+            self.partial = partial
+        return self.wanted
+
+    def run(self) -> None:
+        """Do the work, in a thread."""
+        self.begun = time.monotonic()
+        try:
+            if not self.wanted:
+                raise cam.Cancelled("nobody waited for it any more")
+            assert self._work is not None
+            self.result = self._work(self.tell)
+        except Exception as error:  # noqa: BLE001  It is raised where the result is asked for.
+            self.error = error
+        finally:
+            # It holds what it was made from, such as an uploaded film, and the job is kept.
+            self._work = None
+            self.done.set()
+
+
+class Jobs:
+    """The jobs of all visitors: few at once, the latest results kept."""
+
+    def __init__(self, workers: int = WORKERS, kept: int = KEPT) -> None:
+        self._waiting: SimpleQueue[Job] = SimpleQueue()
+        # Not an executor, whose threads an ending server would wait for, and a run takes hours.
+        for number in range(workers):
+            name = f"cam-job_{number}"
+            threading.Thread(target=self._carry_out, name=name, daemon=True).start()
+        self._kept = kept
+        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _carry_out(self) -> None:
+        while True:
+            self._waiting.get().run()
+
+    def find(self, key: Hashable) -> Job | None:
+        """The job of that key, if there is one."""
+        with self._lock:
+            return self._jobs.get(key)
+
+    def ask(self, key: Hashable, work: Work, visitor: str, lasting: bool = False) -> Job:
+        """The job of that key: the one there is, or a new one, also after one was cancelled."""
+        with self._lock:
+            job = self._jobs.get(key)
+            if job is None or job.cancelled or not (job.done.is_set() or job.wanted):
+                job = self._jobs[key] = Job(work, lasting)
+                job.ask(visitor)
+                self._waiting.put(job)
+            job.ask(visitor)
+            self._jobs.move_to_end(key)
+            ended = [old for old, one in self._jobs.items() if one.done.is_set() and one is not job]
+            for old in ended[: max(0, len(self._jobs) - self._kept)]:
+                del self._jobs[old]
+            return job
+
+    def forget(self, key: Hashable) -> None:
+        """Drop a finished job, so that the next to ask starts anew."""
+        with self._lock:
+            if key in self._jobs and self._jobs[key].done.is_set():
+                del self._jobs[key]
+
+
+@st.cache_resource(show_spinner=False)
+def shared() -> Jobs:
+    """The jobs of explanations, which visitors wait for."""
+    return Jobs()
+
+
+def visitor() -> str:
+    """Which session is asking."""
+    context = get_script_run_ctx()
+    return context.session_id if context else ""
+
+
+def result(
+    key: Hashable, what: str, work: Work, jobs: Jobs | None = None, draw: Draw | None = None
+) -> Any:
+    """What ``work`` returns, computed in the background.
+
+    While it runs, a bar with Cancel stands here and the answer is None; the page is drawn again
+    when it is done. After Cancel a button starts it anew.
+
+    Args:
+        key: Everything that determines the result.
+        what: What is being done, as in "Score-CAM for the cat".
+        work: Called in a thread with ``tell(share, note, partial)``, which answers False once
+            nobody wants the result: the work then raises :class:`cam.Cancelled`. It must not touch
+            Streamlit.
+        jobs: Whose jobs; None: the explanations'.
+        draw: Draws what is known of the result while the work goes on.
+
+    Raises:
+        CamError: The work's own, or that it failed in another way.
+    """
+    owner = shared() if jobs is None else jobs
+    if refused(key):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{what}: cancelled.")
+            st.button("Start again", on_click=_cancelled().discard, args=(key,), key=f"again-{key}")
+        return None
+    job = owner.ask(key, work, visitor())
+    if not job.done.is_set():
+        # What is quick should not flicker.
+        job.done.wait(0.2)
+    if not job.done.is_set():
+        _watch(key, what, job, draw)
+        return None
+    if job.cancelled:
+        # Another page of this visitor, or a pause longer than the patience: begin again.
+        owner.forget(key)
+        return result(key, what, work, owner, draw)
+    if job.error is not None:
+        owner.forget(key)
+        if isinstance(job.error, cam.CamError):
+            raise job.error
+        # A visitor gets a sentence and the rest of the page; who runs the server, all of it.
+        _log.error("%s failed", what, exc_info=job.error)
+        raise cam.CamError("this failed in a way that nobody foresaw; the server's log says how")
+    return job.result
+
+
+def refused(key: Hashable) -> bool:
+    """Whether this visitor has cancelled a job, and not asked for it again."""
+    return key in _cancelled()
+
+
+def _cancelled() -> set[Hashable]:
+    found: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
+    return found
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
+    # Who cancels is let go at once, also while others wait for the job or it waits for its turn.
+    if job.done.is_set() or key in st.session_state["_cancelled_jobs"]:
+        st.rerun()
+    job.ask(visitor())
+    st.progress(job.share, text=told(what, job))
+    st.button("Cancel", on_click=_cancel, args=(key, job), key=f"cancel-{key}")
+    if draw is not None and job.partial is not None:
+        draw(job.partial)
+
+
+def _cancel(key: Hashable, job: Job) -> None:
+    job.leave(visitor())
+    _cancelled().add(key)
+
+
+def told(what: str, job: Job) -> str:
+    """One line on how far a job is."""
+    if job.begun is None:
+        return f"{what}: waiting for other work on this server"
+    parts = [f"{what}: {job.share:.0%}"]
+    if job.note:
+        parts.append(job.note)
+    if job.seconds_left is not None:
+        parts.append(duration(job.seconds_left) + " left")
+    return " · ".join(parts)

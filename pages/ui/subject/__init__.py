@@ -1,0 +1,1 @@
+"""Choose the picture, model, class and layer to explain."""

@@ -1,0 +1,81 @@
+"""Pictures and weights on the server that its operator lets visitors open.
+
+``CAM_DATA_ROOTS`` names folders of pictures, ``CAM_CHECKPOINT_ROOTS`` folders of weights, each
+separated as in ``PATH``. Without them nothing of the server's files is offered.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+
+import streamlit as st
+
+import cam
+from cam._data.dataset import require_inside
+from cam._data.folder import EXTENSIONS
+from cam.pages.ui.server import allowed_roots, resources
+from cam.pages.ui.server.resources import Picture
+
+OFFERED = 1000
+WEIGHTS = (".safetensors", ".pth", ".pt")
+# A folder that grows is looked at again, and not at each click.
+SECONDS = 30
+
+
+def checkpoint_roots() -> tuple[Path, ...]:
+    """The folders that weights may be read from."""
+    return allowed_roots.folders_of("CAM_CHECKPOINT_ROOTS")
+
+
+def pictures() -> dict[str, str]:
+    """Path below its folder → path, of the pictures that may be opened."""
+    return _offered(tuple(map(str, allowed_roots.data_roots())), tuple(EXTENSIONS))
+
+
+def checkpoints() -> dict[str, str]:
+    """The same of weights."""
+    return _offered(tuple(map(str, checkpoint_roots())), WEIGHTS)
+
+
+def open_picture(path: str) -> Picture:
+    """Read one of the pictures.
+
+    Raises:
+        DataError: It lies outside of the allowed folders, or cannot be read.
+        ImageError: It is no picture.
+    """
+    inside = require_inside(path, allowed_roots.data_roots())
+    try:
+        content = Path(inside).read_bytes()
+    except OSError as error:
+        raise cam.DataError(f"{Path(path).name} cannot be read: {error.strerror}") from None
+    return resources.uploaded(content, Path(path).name)
+
+
+def checkpoint(path: str) -> str:
+    """A path of weights, once it is seen to lie in an allowed folder.
+
+    Raises:
+        DataError: It does not.
+    """
+    return str(require_inside(path, checkpoint_roots()))
+
+
+@st.cache_data(ttl=SECONDS, show_spinner=False)
+def _offered(folders: tuple[str, ...], endings: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in folders:
+        for path in islice(_files(Path(folder), endings), OFFERED - len(found)):
+            label = str(path.relative_to(folder))
+            found[label if label not in found else str(path)] = str(path)
+    return found
+
+
+def _files(folder: Path, endings: Collection[str]) -> Iterator[Path]:
+    # Links to folders are not followed: they may lead round in circles, or out.
+    for where, inside, names in os.walk(folder):
+        inside[:] = sorted(one for one in inside if not one.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in endings:
+                yield Path(where, name)

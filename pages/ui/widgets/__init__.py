@@ -1,0 +1,1 @@
+"""Draw the controls and charts that several pages use."""

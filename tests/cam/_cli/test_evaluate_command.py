@@ -1,0 +1,394 @@
+"""``python -m cam evaluate`` and what reads its runs: output, exit statuses, sentences."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import cam
+from cam import _formatting
+from cam._cli import evaluate_command
+from cam._cli.commands import main
+from cam._runs.results.report_charts import alike, round_ticks
+from tests.support.stand_in import Broken, Drop, Inside, Scores, network
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+STAND_INS = {"inside": Inside, "drop": Drop, "broken": Broken}
+SMALL = ("photo-grid", "--data-option", "size=8", "--metric", "inside", "--metric", "drop")
+
+
+def stand_in(name: str, **parameters: int) -> object:
+    if name not in STAND_INS:
+        raise cam.MetricError(f"there is no metric {name!r}")
+    return STAND_INS[name](**parameters)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Call the command line in an empty folder, with the tiny network and stand-in metrics."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cam, "load_model", lambda *_, **__: network())
+    monkeypatch.setattr(cam, "metric", stand_in)
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return call
+
+
+def errors(result: Result) -> list[str]:
+    assert "Traceback" not in result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+
+
+def test_a_run_and_its_leaderboard(run):
+    result = run("evaluate", *SMALL, "--out", "first", "--limit", 6)
+    assert (result.exit_code, errors(result)) == (DONE, [])
+    board = cam.Run.open("first").leaderboard()
+    lines = result.stdout.splitlines()
+    assert lines[0] == "inside (higher is better)"
+    assert lines[3] == "drop (lower is better)"
+    best = board[board["metric"] == "inside"].sort_values("rank").iloc[0]
+    assert lines[1].split()[:3] == ["1", best["method"], f"{best['mean']:.4f}"]
+    assert lines[1].endswith("(n = 6)")
+    assert lines[6].startswith("cost")
+    # The grid's six mosaics are one shard, whose pass both methods share.
+    assert [line.split()[1:6] for line in lines[7:]] == [
+        ["6", "images,", "1", "forwards", "and"]
+    ] * 2
+    again = run("leaderboard", "first")
+    assert again.stdout == result.stdout
+    # The same command once more changes nothing and says the same.
+    assert run("evaluate", *SMALL, "--out", "first", "--limit", 6).stdout == result.stdout
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(run):
+    result = run("evaluate", *SMALL, "--out", "dry", "--dry-run", "--json")
+    found = json.loads(result.stdout)
+    assert found["images"] == 8
+    text = run("evaluate", *SMALL, "--out", "dry", "--dry-run").stdout
+    assert f"forwards: {found['forwards']:,.1f} inputs an image" in text
+    assert not Path("dry").exists()
+
+
+def test_the_leaderboard_for_a_program(run):
+    result = run("evaluate", *SMALL, "--out", "first", "--json")
+    found = json.loads(result.stdout)
+    assert (found["done"], found["total"]) == (8, 8)
+    truth = cam.Run.open("first").leaderboard()
+    assert [row["mean"] for row in found["leaderboard"]] == truth["mean"].tolist()
+    costs = cam.Run.open("first").costs()
+    assert [row["seconds"] for row in found["costs"]] == costs["seconds"].tolist()
+    assert found["costs"][0]["metric"] is None
+    apart = json.loads(run("leaderboard", "first", "--by", "correct", "--json").stdout)
+    assert {row["correct"] for row in apart["leaderboard"]} <= {"correct", "wrong"}
+    assert run("leaderboard", "first", "--by", "correct").stdout.startswith("wrong · inside")
+
+
+def test_methods_and_metrics_with_parameters(run):
+    options = ("--method", "smoothgrad(samples=2)", "--metric", "drop(steps=9)")
+    assert run("evaluate", "photo-grid", "--limit", 2, *options, "--out", "r").exit_code == DONE
+    config = cam.Run.open("r").config
+    assert config["methods"][0]["parameters"]["samples"] == 2
+    assert config["metrics"][0]["parameters"] == {"steps": 9}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told", "status"),
+    [
+        (("photo-grid", "--out", "r", "--method", "gradcan"), "did you mean", WRONG_USAGE),
+        (("photo-grid", "--out", "r", "--method", "gradcam("), "write it as", WRONG_USAGE),
+        (("photo-grid", "--out", "r", "--metric", "nothing"), "no metric", WRONG_USAGE),
+        (("photo-grid", "--out", "r", "--data-option", "7"), "key=value", WRONG_USAGE),
+        (("photo-grid", "--out", "r", "--engine", "moon"), "Invalid value", WRONG_USAGE),
+        (("photo-grid",), "Missing option '--out'", WRONG_USAGE),
+        (("nowhere", "--out", "r"), "there is no data set 'nowhere'", FAILED),
+        (("photo-grid", "--out", "r", "--data-option", "side=3"), "no option 'side'", FAILED),
+    ],
+)
+def test_wrong_usage_writes_nothing(run, arguments, told, status):
+    result = run("evaluate", "--metric", "drop", *arguments)
+    (sentence,) = errors(result)
+    assert told in sentence
+    assert result.exit_code == status
+    assert not Path("r").exists()
+
+
+def test_another_configuration_is_refused(run):
+    run("evaluate", *SMALL, "--out", "r")
+    result = run("evaluate", *SMALL, "--out", "r", "--method", "gradcam")
+    assert result.exit_code == FAILED
+    (sentence,) = errors(result)
+    assert "methods: gradcam, saliency → gradcam" in sentence
+
+
+def test_ctrl_c_is_a_sentence_and_the_run_goes_on(run, monkeypatch):
+    real = evaluate_command._Bar.__call__
+
+    def interrupted(self, progress):
+        real(self, progress)
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    command = ("evaluate", *SMALL, "--shard-size", 4, "--out", "r")
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_command._Bar, "__call__", interrupted)
+        result = run(*command)
+    assert result.exit_code == FAILED
+    assert errors(result) == [
+        "Error: stopped after 4 of 8 images; run the same command again to go on"
+    ]
+    partial = run("leaderboard", "r")
+    assert "4 of 8 images are done" in partial.stderr
+    assert run(*command).exit_code == DONE
+    assert cam.Run.open("r").done == 8
+
+
+def test_a_broken_picture_is_named_and_nothing_at_all_is_a_failure(run):
+    for number in range(3):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (99, 99, 3), np.uint8)).save(
+            f"{number}.png"
+        )
+    Path("1.png").write_bytes(b"no pixels")
+    result = run("evaluate", ".", "--metric", "drop", "--out", "r")
+    assert result.exit_code == DONE
+    assert "Note: 1.png: skipped: 1.png is not a picture" in result.stderr
+    assert "1 skipped" in result.stdout
+    for number in (0, 2):
+        Path(f"{number}.png").unlink()
+    result = run("evaluate", ".", "--metric", "drop", "--out", "other")
+    assert result.exit_code == FAILED
+    assert "nothing could be measured" in errors(result)[0]
+
+
+def test_export(run):
+    run("evaluate", *SMALL, "--out", "r")
+    assert run("export", "r", "--out", "scores.csv").stdout == "scores.csv\n"
+    assert len(Path("scores.csv").read_text().splitlines()) == 1 + 8 * 2 * 2
+    assert run("export", "r", "--out", "scores.txt").exit_code == FAILED
+
+
+def test_durations():
+    told = [_formatting.duration(seconds) for seconds in (3.4, 99, 100, 720, 12_000)]
+    assert told == ["3 s", "99 s", "2 min", "12 min", "3 h 20 min"]
+
+
+def test_metrics_says_what_each_is():
+    found = json.loads(CliRunner().invoke(main, ["metrics", "--json"]).stdout)
+    assert list(found) == list(cam.metrics())
+    assert found["deletion"]["direction"] == -1
+    assert found["grid_pointing_game"]["needs_masks"] is True
+    plain = CliRunner().invoke(main, ["metrics"]).stdout
+    for name, info in cam.metrics().items():
+        assert f"{name}: {info.title} (" in plain
+        assert info.citation in plain
+
+
+# diff
+
+
+def two_runs(run, monkeypatch) -> None:
+    run("evaluate", *SMALL, "--out", "before")
+    monkeypatch.setattr(cam, "load_model", lambda *_, **__: network(1))
+    run("evaluate", *SMALL, "--out", "after")
+
+
+def test_diff_says_what_changed(run, monkeypatch):
+    two_runs(run, monkeypatch)
+    found = json.loads(run("diff", "before", "after", "--json").stdout)
+    assert [one.split(":")[0] for one in found["configuration"]] == ["model.weights"]
+    assert found["images"]["common"] == 8
+    one, other = (cam.Run.open(name).scores() for name in ("before", "after"))
+    for row in found["changes"]:
+        which = f"method == '{row['method']}' and metric == '{row['metric']}'"
+        was, now = one.query(which)["value"], other.query(which)["value"]
+        assert row["before"] == pytest.approx(was.mean())
+        assert row["difference"] == pytest.approx((now.to_numpy() - was.to_numpy()).mean())
+        change = (now.to_numpy() - was.to_numpy()) * (1 if row["metric"] == "inside" else -1)
+        assert (row["improved"], row["worsened"]) == ((change > 0).sum(), (change < 0).sum())
+        assert row["low"] < row["difference"] < row["high"]
+    text = run("diff", "before", "after").stdout
+    assert "Changed: model.weights: " in text
+    assert "8 images in both, 0 only before, 0 only after" in text
+
+
+def test_noise_fails_nothing(run, monkeypatch):
+    """Eight images of two random networks: some mean is lower, and none by more than chance."""
+    two_runs(run, monkeypatch)
+    changes = json.loads(run("diff", "before", "after", "--json").stdout)["changes"]
+    assert {row["verdict"] for row in changes} == {"noise"}
+    sign = {"inside": 1, "drop": -1}
+    lower = {row["metric"] for row in changes if row["difference"] * sign[row["metric"]] < 0}
+    assert lower
+    for metric in lower:
+        assert run("diff", "before", "after", "--fail-if-worse", f"{metric}:0").exit_code == DONE
+
+
+def test_diff_fails_where_it_is_worse_by_more_than_noise(run, monkeypatch):
+    """The later version's maps miss by a fifth, give or take as much again."""
+    command = ("evaluate", *SMALL, "--data-option", "size=14")
+    run(*command, "--out", "before")
+    real, random = Inside.measure, np.random.default_rng(0)
+
+    def worse(self, *arguments, **options):
+        scores = real(self, *arguments, **options)
+        share = torch.from_numpy(random.normal(0.8, 0.2, len(scores.values)))
+        return Scores(scores.values * share, scores.reasons)
+
+    monkeypatch.setattr(Inside, "measure", worse)
+    run(*command, "--out", "after")
+    table = json.loads(run("diff", "before", "after", "--json").stdout)["changes"]
+    verdicts = {(row["method"], row["metric"]): row["verdict"] for row in table}
+    assert verdicts["saliency", "inside"] == "worse"
+    assert verdicts["saliency", "drop"] == "noise"
+    loss = {row["method"]: -row["difference"] for row in table if row["metric"] == "inside"}
+    limit = 0.9 * loss["saliency"]
+    result = run("diff", "before", "after", "--fail-if-worse", f"inside:{limit}")
+    assert result.exit_code == FAILED
+    assert "saliency is worse by inside" in errors(result)[0]
+    for allowed in ("inside:0.5", "drop:0"):
+        fine = run("diff", "before", "after", "--fail-if-worse", allowed)
+        assert (fine.exit_code, errors(fine)) == (DONE, [])
+    before, after, metric = "before", "after", "inside"
+    # The other way round it is better.
+    assert run("diff", after, before, "--fail-if-worse", "inside:0").exit_code == DONE
+    # Nothing is worse than itself.
+    assert run("diff", "before", "before", "--fail-if-worse", f"{metric}:0").exit_code == DONE
+    for text, told in (("drop", "no limit"), ("drop:-1", "no limit"), ("fall:1", "no metric")):
+        wrong = run("diff", "before", "after", "--fail-if-worse", text)
+        assert wrong.exit_code == WRONG_USAGE
+        assert told in errors(wrong)[0]
+
+
+def test_runs_with_nothing_in_common(run):
+    run("evaluate", *SMALL, "--out", "before")
+    Image.new("RGB", (99, 99)).save("a.png")
+    run("evaluate", "a.png".replace("a.png", "."), "--metric", "drop", "--out", "after")
+    result = run("diff", "before", "after")
+    assert result.exit_code == FAILED
+    assert "have no image in common" in errors(result)[0]
+    assert "there is no run" in errors(run("diff", "before", "nowhere"))[0]
+
+
+# report
+
+
+class Page(HTMLParser):
+    """What a page holds and what it would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for key, value in attributes if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page(path: str) -> Page:
+    found = Page()
+    found.feed(Path(path).read_text())
+    return found
+
+
+def test_a_report_is_one_page_that_fetches_nothing(run):
+    run("evaluate", *SMALL, "--out", "r")
+    result = run("report", "r", "--out", "report.html")
+    assert (result.exit_code, errors(result)) == (DONE, [])
+    found = page("report.html")
+    assert not {"script", "link", "iframe"} & set(found.tags)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in found.sources)
+    # 3 best and 3 worst of 2 methods by 2 metrics.
+    assert len(found.sources) == 3 * 2 * 2 * 2
+    for source in found.sources:
+        encoded = base64.b64decode(source.partition(",")[2])
+        assert Image.open(io.BytesIO(encoded)).size == (144, 144)
+    for told in ("Leaderboard", "Agreement between metrics", "Best and worst images", "Cost",
+                 "What is missing", "Configuration", "Wilcoxon", cam.__version__):  # fmt: skip
+        assert told in found.text
+    for row in cam.Run.open("r").leaderboard().itertuples():
+        assert f"{row.mean:.4g}" in found.text
+    # Intervals and ranks for each metric; no page has more than what it was made of.
+    assert found.tags.count("svg") == 4
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", Path("report.html").read_text())
+
+
+def test_a_report_shows_the_best_image_under_its_own_heatmap(run):
+    run("evaluate", *SMALL, "--method", "gradcam", "--out", "r")
+    run("report", "r", "--out", "report.html")
+    one = cam.Run.open("r")
+    values = one.values("inside")["gradcam"]
+    image = one.image(int(values.idxmax()))
+    shown = cam.overlay(image.picture.resize((144, 144), Image.Resampling.BICUBIC),
+                        image.heatmaps["gradcam"])  # fmt: skip
+    first = page("report.html").sources[0]
+    found = Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2])))
+    assert np.abs(np.asarray(found).astype(float) - np.asarray(shown)).mean() < 6
+
+
+def test_what_users_named_is_text_in_a_report(run):
+    folder = Path("<script>alert(1)</script>".replace("/", "∕"))
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "a&b.png")
+    (folder / "<b>.png").write_bytes(b"no pixels")
+    run("evaluate", ".", "--targets", "predicted", "--metric", "drop", "--out", "r")
+    assert run("report", "r", "--out", "report.html").exit_code == DONE
+    found = page("report.html")
+    assert not {"script", "b"} & set(found.tags)
+    assert "<b>.png" in found.text
+    assert "a&b.png" in found.text
+
+
+def test_a_report_of_a_part_and_of_nothing(run, monkeypatch):
+    def stop(self, progress):
+        return progress.done < 4
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_command._Bar, "__call__", stop)
+        run("evaluate", *SMALL, "--shard-size", 4, "--heatmaps", 0, "--out", "r")
+    assert run("report", "r", "--out", "report.html").exit_code == DONE
+    found = page("report.html")
+    assert "4 of 8 images" in found.text
+    assert "This run kept no heatmaps" in found.text
+    assert "nowhere" in errors(run("report", "r", "--out", "nowhere/report.html"))[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_command._Bar, "__call__", lambda self, progress: False)
+        run("evaluate", *SMALL, "--out", "empty")
+    assert "has no image done yet" in errors(run("report", "empty", "--out", "a.html"))[0]
+
+
+def test_bars_join_ranks_that_differ_by_less():
+    """Demšar's figure: of 1, 2, 2.5 and 4 with 1.2, the first three are not one stretch."""
+    assert alike([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
+    assert alike([1, 2, 3], 5) == [(0, 2)]
+    assert alike([1, 2, 3], 0.5) == []
+
+
+@pytest.mark.parametrize("parts", [3, 5])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.123, 0.804), (-0.2, 0.3), (0.249, 0.2508), (0.5, 0.5), (0.0, 0.0), (-3, -3)],
+)
+def test_an_axis_has_round_numbers_around_all_values(low, high, parts):
+    ticks = np.array(round_ticks(low, high, parts))
+    assert ticks[0] <= low <= high <= ticks[-1]
+    assert 3 <= len(ticks) <= parts + 3
+    step = ticks[1] - ticks[0]
+    np.testing.assert_allclose(np.diff(ticks), step, rtol=1e-6)
+    # A whole number of steps from zero, each of one, two or a half of five of the last digit.
+    np.testing.assert_allclose(ticks / step, np.round(ticks / step), atol=1e-6)
+    assert f"{step:.1e}"[:3] in ("1.0", "2.0", "2.5", "5.0")

@@ -1,0 +1,249 @@
+"""A batch norm written over a convolution's output: torch's own bits, whoever looks at it when."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+import cam
+from cam._engine import forward
+from cam._engine.fast_ops.direct_operations import QuickPasses
+from cam._engine.fast_ops.overwritable_tensor import Fresh
+from cam._engine.forward import run_model
+
+
+class Network(nn.Module):
+    """A convolution and a batch norm with statistics of its own, used as ``steps`` says."""
+
+    def __init__(self, steps, layers=1) -> None:
+        super().__init__()
+        self.steps = steps
+        self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(2))
+        for norm in self.norms:
+            for one in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+                one.uniform_(0.5, 2)
+        self.kept = None
+        self.eval()
+
+    def forward(self, pixels):
+        return self.steps(self, pixels).mean((2, 3))
+
+
+def convolved(self, pixels):
+    return self.convolutions[0](pixels)
+
+
+def usual(self, pixels):
+    return functional.relu(self.norms[0](convolved(self, pixels)), inplace=True)
+
+
+def looked_at_again(self, pixels):
+    found = convolved(self, pixels)
+    return self.norms[0](found) + found
+
+
+def two_norms(self, pixels):
+    found = convolved(self, pixels)
+    return self.norms[0](found) * self.norms[1](found)
+
+
+def seen_first(self, pixels):
+    found = convolved(self, pixels)
+    part = found[:, :, 1:]
+    return self.norms[0](found) + functional.pad(part, (0, 0, 1, 0))
+
+
+def changed_first(self, pixels):
+    found = convolved(self, pixels)
+    found += 1
+    found[:, 0] = 0.5
+    torch.relu_(found)
+    return self.norms[0](found)
+
+
+def joined(self, pixels):
+    found = convolved(self, pixels)
+    return self.norms[0](torch.cat([found, found], 2))
+
+
+def kept_for_later(self, pixels):
+    self.kept = convolved(self, pixels)
+    return self.norms[0](self.kept)
+
+
+def kept_in_a_ring(self, pixels):
+    """Only the collector would find it."""
+    ring = {"found": convolved(self, pixels)}
+    ring["ring"] = ring
+    return self.norms[0](ring["found"])
+
+
+def nothing_behind(self, pixels):
+    return convolved(self, pixels)
+
+
+def one_behind_the_other(self, pixels):
+    return self.norms[0](self.convolutions[0](self.convolutions[0](pixels)))
+
+
+def by_keyword(self, pixels):
+    convolution, norm = self.convolutions[0], self.norms[0]
+    found = functional.conv2d(pixels, weight=convolution.weight, bias=None, padding=1)
+    return functional.batch_norm(
+        input=found, running_mean=norm.running_mean, running_var=norm.running_var
+    )
+
+
+class Doubled(torch.autograd.Function):
+    """Somebody's own: torch asks no mode and no class whether its argument is a tensor."""
+
+    @staticmethod
+    def forward(context, values):
+        return values * 2
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * 2
+
+
+def doubled(self, pixels):
+    return self.norms[0](Doubled.apply(convolved(self, pixels)))
+
+
+QUICK = [
+    doubled,
+    usual,
+    seen_first,
+    changed_first,
+    joined,
+    nothing_behind,
+    one_behind_the_other,
+    by_keyword,
+]
+PLAIN = [looked_at_again, two_norms, kept_for_later, kept_in_a_ring]
+
+
+@pytest.mark.parametrize("gradients", [False, True], ids=["values", "gradients"])
+@pytest.mark.parametrize("steps", [*QUICK, *PLAIN], ids=lambda steps: steps.__name__)
+def test_is_torchs_whatever_the_network_does(steps, gradients):
+    torch.manual_seed(0)
+    network = Network(steps)
+    pixels = torch.randn(2, 3, 6, 5, requires_grad=gradients)
+    truth = network(pixels)
+    with torch.set_grad_enabled(gradients):
+        for _ in range(2):
+            found = run_model(network, pixels, quick=True)
+            assert type(found) is torch.Tensor
+            assert torch.equal(found, truth)
+            if gradients:
+                expected = torch.autograd.grad(truth[:, 0].sum(), pixels, retain_graph=True)
+                torch.testing.assert_close(torch.autograd.grad(found[:, 0].sum(), pixels), expected)
+    # What gradients pass is not written over.
+    assert (network in forward._not_quick) == (steps in PLAIN and not gradients)
+    if steps is kept_for_later:
+        assert torch.equal(network.kept, convolved(network, pixels))
+
+
+def test_it_is_written_over():
+    """The batch norm's memory is the convolution's, and no other."""
+    network = Network(usual)
+    with torch.no_grad(), QuickPasses() as mode:
+        found = network.convolutions[0](torch.randn(2, 3, 6, 6))
+        place = found.value.data_ptr()
+        assert network.norms[0](found).data_ptr() == place
+        assert mode.leaked
+        del found
+        assert not mode.leaked
+
+
+@pytest.mark.parametrize("part", ["", "convolutions.0", "norms.0"])
+@pytest.mark.parametrize("kind", ["hook", "pre-hook", "hook of all"])
+def test_hooks_are_called_once_and_see_tensors(kind, part):
+    network, pixels = Network(usual), torch.randn(2, 3, 6, 6)
+    truth = convolved(network, pixels)
+    seen = []
+    target = network.get_submodule(part)
+
+    def look(module, *call):
+        if module is target:
+            seen.extend(one for each in call for one in (each if type(each) is tuple else [each]))
+
+    handle = {
+        "hook": target.register_forward_hook,
+        "pre-hook": target.register_forward_pre_hook,
+        "hook of all": torch.nn.modules.module.register_module_forward_hook,
+    }[kind](look)
+    with handle, torch.no_grad():
+        run_model(network, pixels)
+    assert len(seen) == (1 if kind == "pre-hook" else 2)
+    assert all(type(one) is torch.Tensor for one in seen)
+    if part:
+        # The norm's input is the convolution's output.
+        first = kind == "pre-hook" or part == "norms.0"
+        into = (kind, part) == ("pre-hook", "convolutions.0")
+        assert torch.equal(seen[0 if first else 1], pixels if into else truth)
+    assert network not in forward._not_quick
+
+
+def test_the_engines_own_hooks_do_not_keep_it_from_being_quick(monkeypatch):
+    """The bundled model is explained at a batch norm."""
+    taken = []
+    spend = Fresh.spend
+    monkeypatch.setattr(Fresh, "spend", lambda self: taken.append(self.shape) or spend(self))
+    model = cam.load_model("efficientnet_lite0")
+    batch = model.prepare([cam.sample("chelsea"), cam.sample("coffee")])
+    cam.attribute(model, batch, "gradcam")
+    assert len(taken) == sum(isinstance(one, nn.BatchNorm2d) for one in model.module.modules())
+
+
+def test_its_shape_is_no_look_at_its_values():
+    value = torch.randn(2, 3, 4, 5)
+    found = Fresh.of(value)
+    assert isinstance(found, torch.Tensor)
+    assert (found.shape, found.size(1), found.dim(), found.ndim) == (value.shape, 3, 4, 4)
+    assert (found.dtype, found.device, found.requires_grad) == (value.dtype, value.device, False)
+    assert not found.shared
+    assert torch.equal(found, value)
+    assert found.shared
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("kind", ["script", "compile", "vmap", "checkpoint"])
+def test_what_torch_does_with_functions(kind):
+    torch.manual_seed(0)
+    inner = Network(usual)
+    pixels = torch.randn(2, 3, 6, 6)
+    truth = inner(pixels)
+    if kind == "script":
+        second = torch.jit.trace(copy.deepcopy(inner), pixels)
+    elif kind == "compile":
+        second = torch.compile(copy.deepcopy(inner), backend="eager")
+    elif kind == "vmap":
+        second = torch.vmap(lambda one: inner(one[None])[0])
+    else:
+        second = partial(checkpoint, inner, use_reentrant=False)
+
+    class Outer(nn.Module):
+        def forward(self, values):
+            return second(values)
+
+    with torch.no_grad():
+        torch.testing.assert_close(run_model(Outer(), pixels), truth)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mobilenet_v3_small", "densenet121", "googlenet", "shufflenet_v2_x0_5"],
+)
+def test_networks_are_quick_and_their_maps_the_same(name):
+    model = cam.load_model(f"torchvision/{name}", weights=None)
+    batch = torch.randn(2, 3, 64, 64)
+    truth = model.module(batch)
+    with torch.no_grad():
+        assert torch.equal(run_model(model.module, batch), truth)
+    assert model.module not in forward._not_quick

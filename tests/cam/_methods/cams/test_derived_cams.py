@@ -1,0 +1,456 @@
+"""CAMs that run passes of their own, against grad-cam 1.5.7, torchcam 0.5 and plain float64."""
+
+import numpy as np
+import pytest
+import torch
+from pytorch_grad_cam import FinerCAM, FullGrad, GradCAM, LayerCAM, RefineCAM, ShapleyCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from timm.layers import BatchNormAct2d
+from torch import nn
+from torchcam import methods as torchcam
+
+import cam
+from cam._engine.capture import capture
+from cam._engine.passes import Passes
+from cam._methods.gradients.full_gradient import Biases, shares
+from cam.types import Needs
+from tests.support.networks import Curved, Pooled, conv, near, pictures
+
+TARGETS = [3, 1]
+GIVEN = [ClassifierOutputTarget(index) for index in TARGETS]
+
+
+def ours(network, name, layers="0", targets=TARGETS, batch_size=32, **parameters):
+    asked = cam.method(name, **parameters)
+    return cam.attribute(
+        network, pictures(), asked, targets=targets, layers=layers, batch_size=batch_size
+    )[name]
+
+
+def theirs(peer, network, layers=("0",), given=GIVEN, **options) -> torch.Tensor:
+    one = peer(network, [network.get_submodule(layer) for layer in layers])
+    return torch.from_numpy(np.asarray(one(pictures(), given, **options)))
+
+
+def activations(network, layer="0") -> torch.Tensor:
+    kept = []
+    handle = network.get_submodule(layer).register_forward_hook(
+        lambda module, inputs, output: kept.append(output.detach().clone())
+    )
+    with torch.no_grad():
+        network(pictures().to(next(network.parameters())))
+    handle.remove()
+    return kept[0]
+
+
+def ranged(raw) -> torch.Tensor:
+    """torchcam's normalisation."""
+    positive = raw.clamp(min=0)
+    positive = positive - positive.amin((1, 2), keepdim=True)
+    return positive / (positive.amax((1, 2), keepdim=True) + 1e-8)
+
+
+# Shapley CAM.
+
+
+def test_shapleycam_is_grad_cams():
+    network = Curved()
+    found = ours(network, "shapleycam")
+    assert near(found.heatmap, theirs(ShapleyCAM, network))
+    assert not near(found.heatmap, theirs(GradCAM, network), 1e-3), "the Hessian changes nothing"
+    assert (found.cost.forwards, found.cost.backwards) == (2, 2)
+
+
+def test_shapleycam_is_the_formula_in_float64():
+    network = Curved().double()
+    maps = activations(network)
+    behind = nn.Sequential(*list(network)[1:])
+    for image, target in enumerate(TARGETS):
+        one = maps[image]
+        gradient = torch.autograd.functional.jacobian(
+            lambda a, t=target: behind(a[None])[0, t], one
+        )
+        # H A by central differences of the gradient along A.
+        step = 1e-4
+        above, below = (
+            torch.autograd.functional.jacobian(
+                lambda a, t=target: behind(a[None])[0, t], one * (1 + sign * step)
+            )
+            for sign in (1, -1)
+        )
+        weights = (gradient - (above - below) / (2 * step) / 2).mean((1, 2))
+        expected = torch.einsum("c,chw->hw", weights, one).float()
+        assert near(ours(network.float(), "shapleycam").raw[image], expected)
+        network.double()
+
+
+def test_shapleycam_is_gradcam_where_all_behind_the_layer_is_linear():
+    network = Pooled()
+    assert near(ours(network, "shapleycam", "2").raw, ours(network, "gradcam", "2").raw)
+
+
+# Finer-CAM.
+
+
+@pytest.mark.parametrize("alpha", [0.6, 1.0])
+@pytest.mark.parametrize("references", [1, 3, 9])
+@pytest.mark.parametrize("base", ["gradcam", "layercam"])
+def test_finercam_is_torchcams(alpha, references, base):
+    network = Curved()
+    peer = {"gradcam": torchcam.GradCAM, "layercam": torchcam.LayerCAM}[base]
+    options = {"gamma": alpha, "num_references": references, "base_method": peer}
+    with torchcam.FinerCAM(network, "0", **options) as one:
+        (expected,) = one(TARGETS, network(pictures()))
+    found = ours(network, "finercam", alpha=alpha, references=references, base=base).raw
+    assert near(ranged(found), expected)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_finercam_by_probability_is_grad_cams(alpha):
+    network = Curved()
+    found = ours(network, "finercam", targets=3, alpha=alpha, weighting="probability").heatmap
+    assert near(found, theirs(FinerCAM, network, given=None, target_idx=3, alpha=alpha))
+
+
+def test_finercam_says_what_it_cannot_tell_apart():
+    with pytest.raises(cam.MethodError, match="its targets are classes, not callables"):
+        ours(Curved(), "finercam", targets=cam.targets.Logit(2))
+    alone = nn.Sequential(conv(3, 4), nn.Flatten(), nn.Linear(1120, 1)).eval()
+    with pytest.raises(cam.MethodError, match="the model has one output"):
+        ours(alone, "finercam", targets=0)
+
+
+# RefineCAM.
+
+
+@pytest.mark.parametrize("base", ["gradcam", "layercam"])
+def test_refinecam_is_grad_cams(base):
+    network = Pooled()
+    peer = {"gradcam": GradCAM, "layercam": LayerCAM}[base]
+    found = ours(network, "refinecam", ["0", "2"], base=base)
+    one = RefineCAM(network, [network[0], network[2]], base_method=peer)
+    assert near(found.heatmap, torch.from_numpy(one(pictures(), GIVEN)))
+
+
+def test_refinecam_is_torchcams_at_the_finest_layer():
+    network = Pooled()
+    with torchcam.RefineCAM(network, ["0", "2"], base_method=torchcam.LayerCAM) as one:
+        (expected,) = one(TARGETS, network(pictures()))
+    assert near(ranged(ours(network, "refinecam", ["0", "2"], base="layercam").raw), expected)
+
+
+def test_refinecam_multiplies_whatever_the_fusion_of_others_and_costs_no_pass_of_its_own():
+    network = Pooled()
+    layers = ["0", "2"]
+    mean, most = (
+        cam.attribute(network, pictures(), "refinecam", layers=layers, fusion=fusion)["refinecam"]
+        for fusion in ("mean", "max")
+    )
+    assert torch.equal(mean.heatmap, most.heatmap)
+    assert (mean.cost.forwards, mean.cost.backwards) == (1, 1)
+    single = ours(network, "refinecam", "2", base="xgradcam")
+    assert near(single.heatmap, ours(network, "xgradcam", "2").heatmap)
+
+
+# Smooth Grad-CAM++.
+
+
+def test_smoothgradcam_is_torchcams_where_the_gradient_is_the_same_everywhere():
+    """Behind a mean and a linear layer, with so little noise that the peer's maps are not noisy.
+
+    And with gradients of a size that the peer's ε of 1e-8 does not outweigh.
+    """
+    network = Pooled()
+    network[-1].weight.data *= 1000
+    with torchcam.SmoothGradCAMpp(network, "2", num_samples=3, std=1e-6) as one:
+        with torch.no_grad():
+            network(pictures())
+        (expected,) = one(TARGETS)
+    found = ours(network, "smoothgradcam_plus_plus", "2", samples=3).raw
+    assert near(ranged(found), expected)
+
+
+def test_smoothgradcam_is_the_formula_in_float64():
+    network = Curved().double()
+    maps = activations(network)
+    samples, noise, seed = 4, 0.2, 5
+    expected = []
+    for image, target in enumerate(TARGETS):
+        picture = pictures()[image]
+        generator = torch.Generator().manual_seed(seed)
+        powers = [0, 0, 0]
+        for _ in range(samples):
+            drawn = torch.randn(picture.shape, generator=generator)
+            copy = picture + noise * (picture.max() - picture.min()) * drawn
+            leaf = network[0](copy[None].double()).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(
+                nn.Sequential(*list(network)[1:])(leaf)[0, target], leaf
+            )
+            powers = [old + gradient[0] ** (p + 1) / samples for p, old in enumerate(powers)]
+        weights = []
+        for channel in range(6):
+            total = maps[image, channel].sum()
+            first, second, third = (power[channel] for power in powers)
+            share = second / (2 * second + third * total)
+            share[second == 0] = 0
+            weights.append((share * first.clamp(min=0)).sum())
+        expected.append(torch.einsum("c,chw->hw", torch.stack(weights), maps[image]))
+    found = ours(
+        network.float(),
+        "smoothgradcam_plus_plus",
+        batch_size=3,
+        samples=samples,
+        noise=noise,
+        seed=seed,
+    )
+    assert near(found.raw.double(), torch.stack(expected))
+    assert found.cost.forwards == 1 + 2 * 2 and found.cost.backwards == 2 * 2
+
+
+def test_smoothgradcam_takes_a_gradient_of_zero():
+    """Behind a max pool three places of four have none."""
+    raw = ours(Pooled(), "smoothgradcam_plus_plus", samples=1, noise=1e-6).raw
+    assert near(raw, ours(Pooled(), "gradcam_plus_plus").raw, 1e-3)
+    assert raw.isfinite().all()
+
+
+# SS-CAM and IS-CAM.
+
+
+class Recorded:
+    """In the place of torchcam's distribution: the noise that cam draws, in the peer's order."""
+
+    def __init__(self, noise: float, seed: int, size: tuple[int, int]) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._noise, self._size = noise, size
+
+    def sample(self, shape) -> torch.Tensor:
+        # The peer draws for all pictures at once; cam gives each the same.
+        one = [torch.randn(self._size, generator=self._generator) for _ in range(shape[1])]
+        return self._noise * torch.stack(one).expand(shape)
+
+
+def peers_map(peer, network) -> torch.Tensor:
+    with torch.no_grad():
+        network(pictures())
+    (expected,) = peer(TARGETS)
+    return expected
+
+
+@pytest.mark.parametrize("batch_size", [5, 32])
+def test_sscam_is_torchcams(batch_size):
+    network = Pooled()
+    network[-1].weight.data *= 5  # scores that differ enough between channels
+    found = ours(network, "sscam", batch_size=batch_size, samples=3, noise=0.7, seed=4)
+    with torchcam.SSCAM(network, "0", num_samples=3, std=0.7) as peer:
+        peer._distrib = Recorded(0.7, 4, (20, 14))
+        assert near(ranged(found.raw), peers_map(peer, network))
+    assert not near(found.raw, ours(network, "sscam", samples=3, noise=0.7, seed=5).raw, 1e-3)
+
+
+@pytest.mark.parametrize("layer", ["0", "2"])
+def test_iscam_is_torchcams(layer):
+    network = Pooled()
+    network[-1].weight.data *= 5
+    network[2][0].bias.data[[1, 4]] = -9  # two maps that are dead
+    found = ours(network, "iscam", layer, steps=4, batch_size=3)
+    with torchcam.ISCAM(network, layer, num_samples=4) as peer:
+        assert near(ranged(found.raw), peers_map(peer, network))
+
+
+def test_iscam_tries_dead_maps_once():
+    network = Pooled()
+    network[2][0].bias.data[[1, 4, 5]] = -9
+    told = []
+    asked = cam.method("iscam", steps=2)
+    cam.attribute(network, pictures(), asked, layers="2", progress=told.append)
+    assert told[-1].done == told[-1].total == 2 * 2 * (8 - 2)
+
+
+# FullGrad.
+
+
+class Normed(nn.Module):
+    """Convolutions with and without bias, batch norms, a ReLU in place, a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm = nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.second, self.head = nn.Conv2d(6, 8, 3, stride=2), nn.Linear(8, 6)
+        for buffer in (self.norm.running_mean, self.norm.running_var):
+            buffer.uniform_(0.5, 1.5)
+        for parameter in (self.norm.weight, self.norm.bias):
+            parameter.data.uniform_(-1, 1)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = torch.relu_(self.norm(self.first(x)))
+        return self.head(self.second(maps).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Normed, Pooled])
+def test_fullgrad_is_grad_cams(kind):
+    network = kind()
+    # The peer's hooks see what an in-place ReLU made of a layer's output.
+    peer = kind()
+    peer.forward = lambda x, f=peer.forward: f(x)
+    found = ours(network, "fullgrad", None)
+    if kind is Normed:
+        peer.forward = lambda x: peer.head(
+            peer.second(peer.norm(peer.first(x)).relu()).relu().mean((2, 3))
+        )
+    expected = theirs(FullGrad, peer, ())
+    assert near(found.heatmap, expected)
+    assert found.raw.amin() >= 0
+
+
+@pytest.mark.parametrize("kind", [Normed, Pooled])
+def test_what_pixels_and_biases_give_adds_up_to_the_score(kind):
+    """The paper's equation 2, of a ReLU network; the last layer's bias is no map's."""
+    network = kind().double()
+    leaf = pictures().double().requires_grad_()
+    with Biases() as biases:
+        scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
+        found = shares(leaf, scores, biases)
+    assert len(found) == 3
+    head = network.head if kind is Normed else network[-1]
+    total = sum(one.flatten(1).sum(1) for one in found) + head.bias[TARGETS]
+    assert torch.allclose(total, scores, rtol=1e-10)
+
+
+def test_fullgrad_lets_go_of_a_pass_that_memory_did_not_suffice_for(monkeypatch):
+    """A second picture is too much at first; what the first attempt kept must be free by then."""
+    network, held = Normed(), []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    whole, real = network.second.forward, Biases.clear
+
+    def limited(maps: torch.Tensor) -> torch.Tensor:
+        if len(maps) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return whole(maps)
+
+    def clear(biases: Biases) -> None:
+        held.append(len(biases.outputs))
+        real(biases)
+
+    monkeypatch.setattr(Biases, "clear", clear)
+    expected = ours(network, "fullgrad", None).raw
+    captured = capture(network, pictures(), TARGETS, [], Needs(), lambda label: 0)
+    held.clear()
+    network.second.forward = limited
+    passes = Passes(network, captured, 32)
+    with passes.of("fullgrad"):
+        found = cam.methods()["fullgrad"].function(captured, passes).raw
+    assert near(found, expected)
+    # Before each forward and after each use: the failed one had kept its norm.
+    assert held == [0, 1, 2, 0, 2]
+
+
+def test_fullgrad_sees_what_a_norm_with_its_activation_adds():
+    """timm's BatchNormAct2d is no BatchNorm2d, and its output is behind the activation."""
+    torch.manual_seed(0)
+    norm = BatchNormAct2d(6)
+    norm.running_mean.uniform_(0.5, 1.5)
+    norm.weight.data.uniform_(-1, 1)
+    layers = nn.Conv2d(3, 6, 3), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 6)
+    network = nn.Sequential(*layers).eval().double()
+    leaf = pictures().double().requires_grad_()
+    with Biases() as biases:
+        scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
+        found = shares(leaf, scores, biases)
+    assert len(found) == 3 and found[2].abs().sum() > 0
+    total = sum(one.flatten(1).sum(1) for one in found) + network[-1].bias[TARGETS]
+    assert torch.allclose(total, scores, rtol=1e-10)
+
+
+# What all of them promise.
+
+ALL = {
+    "shapleycam": {},
+    "finercam": {},
+    "refinecam": {},
+    "smoothgradcam_plus_plus": {"samples": 3},
+    "sscam": {"samples": 2},
+    "iscam": {"steps": 2},
+    "fullgrad": {},
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_gives_what_its_images_give_one_by_one(name):
+    network = Curved()
+    together = ours(network, name, batch_size=5, **ALL[name])
+    for index, target in enumerate(TARGETS):
+        one, asked = pictures()[index : index + 1], cam.method(name, **ALL[name])
+        alone = cam.attribute(network, one, asked, targets=target, layers="0")[name]
+        assert near(together.raw[index], alone.raw[0])
+        assert near(together.heatmap[index], alone.heatmap[0])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_image_of_nan_stays_alone(name):
+    network, broken = Curved(), pictures()
+    broken[0] = torch.nan
+    asked = cam.method(name, **ALL[name])
+    with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
+        found = cam.attribute(network, broken, asked, targets=TARGETS, layers="0")[name]
+    assert found.raw[0].isnan().all() and near(
+        found.raw[1], ours(network, name, **ALL[name]).raw[1]
+    )
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_takes_other_precisions(name, dtype):
+    network = Curved()
+    expected = ours(network, name, **ALL[name]).raw
+    asked, changed = cam.method(name, **ALL[name]), network.to(dtype)
+    found = cam.attribute(changed, pictures().to(dtype), asked, targets=TARGETS, layers="0")[name]
+    assert near(found.raw, expected, 0.1 if dtype == torch.bfloat16 else 1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_leaves_nothing_behind(name, mode):
+    """A frozen network, partly in training mode, called where no gradients are recorded."""
+    network = Curved().requires_grad_(False)
+    network[3].train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    expected = ours(network.eval(), name, **ALL[name]).raw
+    network[3].train()
+    with mode(), pytest.warns(cam.CamWarning, match="training mode"):
+        found = ours(network, name, **ALL[name])
+    assert near(found.raw, expected)
+    assert network[3].training and not network[0].training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not any(child._forward_hooks for child in network.modules())
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "finercam"])
+def test_takes_callables(name):
+    network = Curved()
+    plain = ours(network, name, targets=2, **ALL[name])
+    called = ours(network, name, targets=cam.targets.Logit(2), **ALL[name])
+    assert near(called.raw, plain.raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "sentence"),
+    [
+        ("finercam", {"alpha": -1}, "alpha must be at least 0, but is -1"),
+        ("finercam", {"references": 0}, "references must be a whole number of at least 1"),
+        ("finercam", {"base": "eigencam"}, "base must be one of gradcam, xgradcam"),
+        ("finercam", {"weighting": "all"}, "weighting must be one of equal, probability"),
+        ("refinecam", {"base": 3}, "base must be one of gradcam, xgradcam"),
+        ("smoothgradcam_plus_plus", {"samples": 0}, "samples must be a whole number of at least 1"),
+        ("smoothgradcam_plus_plus", {"noise": 0}, "noise must be above 0"),
+        ("sscam", {"noise": -1}, "noise must be at least 0"),
+        ("sscam", {"seed": 0.5}, "seed must be a whole number"),
+        ("iscam", {"steps": True}, "steps must be a whole number"),
+    ],
+)
+def test_refuses_a_parameter_in_one_sentence(name, parameters, sentence):
+    with pytest.raises(cam.MethodError, match=f"{name}'s? {sentence}"):
+        ours(Curved(), name, **parameters)

@@ -1,0 +1,266 @@
+"""Layer-wise relevance propagation: against zennit where it is right, by hand, on odd networks."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+from zennit.attribution import Gradient
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.composites import COMPOSITES
+from zennit.torchvision import ResNetCanonizer
+
+import cam
+from cam._methods.gradients.lrp import COMPOSITES as NAMES
+
+NAME = "lrp"
+
+
+def unevenly(network: nn.Module) -> nn.Module:
+    """Batch norms that do something, as after training."""
+    generator = torch.Generator().manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            shape = module.weight.shape
+            module.weight.data = 0.5 + torch.rand(shape, generator=generator)
+            module.bias.data = 0.3 * torch.randn(shape, generator=generator)
+            module.running_mean = 0.3 * torch.randn(shape, generator=generator)
+            module.running_var = 0.5 + torch.rand(shape, generator=generator)
+    return network.eval()
+
+
+def chain() -> nn.Sequential:
+    torch.manual_seed(0)
+    return unevenly(
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 4),
+        )
+    )
+
+
+class Functions(nn.Module):
+    """The same, with functions, and with its modules listed the other way round."""
+
+    def __init__(self, like: nn.Sequential) -> None:
+        super().__init__()
+        self.head, self.norm2, self.norm1 = like[9], like[5], like[1]
+        self.second, self.first = like[4], like[0]
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.max_pool2d(functional.relu_(self.norm1(self.first(x))), 2)
+        x = self.norm2(self.second(x)).relu()
+        return self.head(x.mean((2, 3), True).flatten(1))
+
+
+def pictures(count: int = 3, side: int = 14) -> torch.Tensor:
+    return torch.randn(count, 3, side, side + 4, generator=torch.Generator().manual_seed(5))
+
+
+def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest relative error of an image."""
+    assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
+    distances = (found - expected).flatten(1).norm(dim=1)
+    return float((distances / expected.flatten(1).norm(dim=1)).max())
+
+
+def zennits(name, network, batch, targets, canonizer) -> torch.Tensor:
+    options = {}
+    if name == "epsilon_gamma_box":
+        options = {"low": torch.full_like(batch[:1], -3), "high": torch.full_like(batch[:1], 3)}
+    composite = COMPOSITES[name](canonizers=[canonizer], **options)
+    chosen = functional.one_hot(torch.tensor(targets), network(batch).shape[1])
+    with Gradient(network, composite, attr_output=lambda output: output * chosen) as peer:
+        return peer(batch)[1].sum(1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_zennits(name):
+    network, batch, targets = chain().double(), pictures().double(), [0, 3, 1]
+    expected = zennits(name, network, batch, targets, SequentialMergeBatchNorm())
+    method = cam.method(NAME, composite=name)
+    found = cam.attribute(network, batch, method, targets, batch_size=2)[NAME]
+    assert error(found.raw.double(), expected) <= 1e-5
+    shown = expected.abs()
+    low, high = shown.amin((1, 2), keepdim=True), shown.amax((1, 2), keepdim=True)
+    assert error(found.heatmap.double(), (shown - low) / (high - low)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_and_the_order_of_modules_do_not_matter(name):
+    network, batch = chain().double(), pictures().double()
+    expected = zennits(name, network, batch, [0, 3, 1], SequentialMergeBatchNorm())
+    if "flat" in name or "box" in name:
+        # Zennit knows the first layer by the order in which modules are listed.
+        other = Functions(network)
+        other.__dict__["_modules"] = dict(reversed(other._modules.items()))
+    else:
+        other = Functions(network)
+    found = cam.attribute(other, batch, cam.method(NAME, composite=name), [0, 3, 1])[NAME]
+    assert error(found.raw.double(), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["resnet18", "resnet50"])
+def test_a_residual_network_is_what_zennits_canonizer_makes_of_it(kind):
+    torch.manual_seed(0)
+    network = unevenly(torchvision.models.get_model(kind, weights=None)).double()
+    batch = pictures(1, 44).double()
+    expected = zennits("epsilon_plus", network, batch, [7], ResNetCanonizer())
+    found = cam.attribute(network, batch, NAME, targets=7)[NAME]
+    assert error(found.raw.double(), expected) <= 1e-4
+
+
+class Hand(nn.Module):
+    """Scores of pixels (a, b): a sum, a gated product and a mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2, bias=False)
+        self.linear.weight.data = torch.eye(2)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.linear(x.flatten(1))
+        a, b = x[:, 0] * 1, x[:, 1] * 1
+        return torch.stack([a + b, (x * a[:, None]).sum(1), x.mean(1)], 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        # Of a + b each gets what it is.
+        (0, [3.0, -1]),
+        # Of a (a, b) the pair, which is larger than its gate, gets all: a² + a b = 6 for each.
+        (1, [6.0, 6]),
+        # Of a mean each gets its share.
+        (2, [1.5, -0.5]),
+    ],
+    ids=["sum", "product", "mean"],
+)
+def test_by_hand(target, expected):
+    picture = torch.tensor([3.0, -1]).reshape(1, 1, 1, 2).double()
+    found = cam.attribute(Hand().double(), picture, NAME, targets=target)[NAME]
+    assert torch.allclose(found.raw, torch.tensor([[expected]]).float(), atol=1e-4)
+
+
+def test_relevance_is_conserved_without_biases():
+    """Up to what a batch norm's shift takes, so there is none."""
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(norm_layer=lambda _: nn.Identity())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data *= 0.8
+    network.fc.bias.data.zero_()
+    network = network.eval().double()
+    batch = pictures(2, 44).double()
+    found = cam.attribute(network, batch, NAME, targets=[3, 9])[NAME]
+    assert torch.allclose(found.raw.sum((1, 2)), found.scores, rtol=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_comes_back_also_after_an_exception(name):
+    network, batch = chain(), pictures()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    pointers = [parameter.data_ptr() for parameter in network.parameters()]
+    saliency = cam.attribute(network, batch, "saliency", targets=1)["saliency"]
+    method = cam.method(NAME, composite=name)
+    cam.attribute(network, batch, method, targets=1)
+    with pytest.raises(cam.Cancelled):
+        cam.attribute(network, batch, method, batch_size=1, progress=lambda p: p.done < 1)
+    assert torch.equal(cam.attribute(network, batch, "saliency", 1)["saliency"].raw, saliency.raw)
+    for module in network.modules():
+        assert not (module._forward_hooks or module._backward_hooks or module._forward_pre_hooks)
+    assert network[2].inplace and network[0].bias is None
+    assert list(before) == list(network.state_dict())
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert pointers == [parameter.data_ptr() for parameter in network.parameters()]
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_the_bundled_models_batch_norms_are_merged(bundled, batch):
+    """Timm's are no leaves, which zennit's own search looks for; so it is told by a merged twin."""
+    from copy import deepcopy
+
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    twin = deepcopy(bundled.module)
+    leaves = dict(twin.named_modules())
+    for norm, module in leaves.items():
+        if isinstance(module, nn.BatchNorm2d):
+            near = {"bn1": "conv1", "bn2": "conv2", "bn3": "conv3"}
+            parent, _, own = norm.rpartition(".")
+            kind = type(leaves[parent]).__name__ if parent else ""
+            if kind == "DepthwiseSeparableConv":
+                near = {"bn1": "conv_dw", "bn2": "conv_pw"}
+            elif kind == "InvertedResidual":
+                near = {"bn1": "conv_pw", "bn2": "conv_dw", "bn3": "conv_pwl"}
+            else:
+                near = {"bn1": "conv_stem", "bn2": "conv_head"}
+            conv = leaves[f"{parent}.{near[own]}" if parent else near[own]]
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight,
+                conv.bias,
+                module.running_mean,
+                module.running_var,
+                module.eps,
+                module.weight,
+                module.bias,
+            )
+            module.running_mean.zero_()
+            module.running_var.fill_(1 - module.eps)
+            module.weight.data.fill_(1)
+            module.bias.data.zero_()
+    small = batch[:1, :, ::2, ::2]
+    found = cam.attribute(bundled, small, NAME, targets=281)[NAME]
+    expected = cam.attribute(twin, small, NAME, targets=281)[NAME]
+    assert torch.allclose(found.scores, expected.scores, rtol=1e-3)
+    assert error(found.raw, expected.raw) <= 0.02
+
+
+def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
+    network, batch = chain(), pictures()
+    together = cam.attribute(network, batch, NAME, [2, 0, 1])[NAME]
+    for image, target in enumerate([2, 0, 1]):
+        alone = cam.attribute(network, batch[image : image + 1], NAME, target)[NAME]
+        assert error(together.raw[image : image + 1], alone.raw) <= 1e-4
+    batch[0, 0, 0, 0] = torch.nan
+    with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
+        found = cam.attribute(network, batch, NAME, [2, 0, 1])[NAME]
+    assert found.raw[0].isnan().all()
+    assert error(found.raw[1:], together.raw[1:]) <= 1e-4
+
+
+def test_other_precisions_frozen_models_callables_and_inference_mode():
+    network, batch = chain().requires_grad_(False), pictures(2)
+    single = cam.attribute(network, batch, NAME, targets=1)[NAME]
+    assert (single.cost.forwards, single.cost.backwards) == (3, 1)
+    with torch.inference_mode():
+        again = cam.attribute(network, batch, NAME, lambda y: y[1])[NAME]
+    assert torch.equal(again.raw, single.raw)
+    double = cam.attribute(network.double(), batch.double(), NAME, 1)[NAME]
+    assert error(single.raw, double.raw) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"composite": "epsilon_pluss"}, "no composite 'epsilon_pluss'; did you mean"),
+        ({"composite": 3}, "no composite 3"),
+        ({"low": "dark"}, "low must be a number"),
+        ({"high": float("inf")}, "high must be finite"),
+        ({"low": 1, "high": 1}, "low must be below its high"),
+    ],
+    ids=str,
+)
+def test_wrong_parameters_are_named(wrong, sentence):
+    with pytest.raises(cam.MethodError, match=sentence):
+        cam.attribute(chain(), pictures(1), cam.method(NAME, **wrong))

@@ -1,0 +1,54 @@
+"""Interleaved timing, on a clock that the test turns."""
+
+import pytest
+
+import cam
+from cam._performance.timing import Timing, interleaved
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_rounds_take_turns_and_warm_ups_do_not_count():
+    clock, order = Clock(), []
+    seconds = {"a": iter([100, 1, 5, 3]), "b": iter([100, 2, 2, 9])}
+
+    def run(name):
+        def work():
+            order.append(name)
+            clock.now += next(seconds[name])
+
+        return work
+
+    told = []
+    found = interleaved(
+        {"a": run("a"), "b": run("b")},
+        rounds=3,
+        warm_up=1,
+        report=lambda share, so_far: told.append(
+            (share, {k: len(v.seconds) for k, v in so_far.items()})
+        ),
+        clock=clock,
+    )
+    assert order == ["a", "b"] * 4
+    assert found["a"].seconds == (1, 5, 3) and found["a"].median == 3
+    assert found["b"].median == 2
+    assert found["b"].over(found["a"]) == 2  # of 2, 0.4 and 3
+    assert [share for share, _ in told] == [place / 8 for place in range(1, 9)]
+    assert told[1][1] == {} and told[2][1] == {"a": 1} and told[-1][1] == {"a": 3, "b": 3}
+
+
+def test_an_answer_of_false_ends_it():
+    runs = []
+    with pytest.raises(cam.Cancelled):
+        interleaved({"a": lambda: runs.append(1)}, 5, 0, report=lambda share, _: share < 0.4)
+    assert len(runs) == 2
+
+
+def test_an_even_number_of_rounds_has_the_middle_of_two():
+    assert Timing((1, 4, 2, 8)).median == 3

@@ -1,0 +1,56 @@
+"""Counters of a supply: zero, never given twice, one supply a stream."""
+
+import pytest
+import torch
+
+from cam.kernels.launch import counters
+from tests.support.kernel_layers import DEVICE
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_supplies(monkeypatch):
+    monkeypatch.setattr(counters, "_supplies", {})
+
+
+def addresses(given):
+    return set(range(given.data_ptr(), given.data_ptr() + 4 * given.numel(), 4))
+
+
+def test_gives_each_launch_its_own_zeros(monkeypatch):
+    monkeypatch.setattr(counters, "SUPPLY", 16)
+    kept, seen = [], set()
+    for count in (3, 5, 3, 1, 16, 2):  # the fourth begins a new supply, and so do the last two
+        given = counters.supplied(count, CPU, stream=7)
+        assert given.shape == (count,)
+        assert given.dtype == torch.int32
+        assert (given.data_ptr() - given.untyped_storage().data_ptr()) % 16 == 0
+        assert not given.any()
+        assert not addresses(given) & seen
+        seen |= addresses(given)
+        kept.append(given.add_(1))  # as the launch does
+    assert len(counters._supplies) == 1
+
+
+def test_fills_once_for_many_launches(monkeypatch):
+    fills = []
+    real = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *a, **k: fills.append(a) or real(*a, **k))
+    for _ in range(1000):
+        counters.supplied(64, CPU, stream=0)
+    assert len(fills) == 1
+
+
+def test_streams_never_share():
+    one, two = (counters.supplied(4, CPU, stream=stream) for stream in (1, 2))
+    assert one.untyped_storage().data_ptr() != two.untyped_storage().data_ptr()
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="a GPU takes from its supply")
+def test_fills_for_the_call_where_there_is_no_stream():
+    layer = torch.zeros(1)
+    one, two = counters.zeroed(5, layer), counters.zeroed(5, layer)
+    assert one.tolist() == [0] * 5
+    assert one.data_ptr() != two.data_ptr()
+    assert counters._supplies == {}

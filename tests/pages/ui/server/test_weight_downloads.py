@@ -1,0 +1,143 @@
+"""Weights that are not here are downloaded in the background, on every page with a model."""
+
+import threading
+
+import pytest
+import timm
+from safetensors.torch import save
+from streamlit.testing.v1 import AppTest
+
+from cam._models import download
+from cam.pages.ui.server import resources, weight_downloads
+from tests.support.checkout import DASHBOARD
+from tests.support.weights_server import as_hub, random_state, serving, without_weights
+
+NAME = "timm/test_resnet.r160_in1k"
+PAGES = ["explore", "anatomy", "compare", "performance"]
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """The hub; it sends the second half only once it may."""
+    without_weights(monkeypatch, tmp_path)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    monkeypatch.setitem(download._WATCHABLE, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+    weight_downloads.downloading.clear()
+    resources._shared.clear()
+    content = save(random_state(timm.create_model("test_resnet")))
+    with serving(content, "model.safetensors") as server:
+        as_hub(server, monkeypatch)
+        server.go, pieces = threading.Event(), []
+
+        def wait():
+            pieces.append(1)
+            if len(pieces) == 16:
+                server.go.wait(30)
+
+        server.wait = wait
+        yield server
+        server.go.set()
+
+
+def page(name: str, **query: str) -> AppTest:
+    app = AppTest.from_file(DASHBOARD, default_timeout=60)
+    app.switch_page(f"pages/{name}.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    return shown(app.run())
+
+
+def shown(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception
+    return app
+
+
+def told(app: AppTest) -> list[str]:
+    return [one.proto.text for one in app.get("progress")]
+
+
+def button(app: AppTest, label: str):
+    [found] = [one for one in app.button if one.label == label]
+    return found
+
+
+def job(key=("weights", NAME)):
+    return weight_downloads.downloading().find(key)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_shows_how_far_it_is_and_then_the_model(name, server):
+    app = page(name, model=NAME)
+    [line] = told(app)
+    assert line.startswith(f"Downloading the weights of {NAME}: ")
+    [box] = [one for one in app.selectbox if one.label == "Model"]
+    assert box.value == NAME and not app.error
+    server.go.set()
+    assert job().done.wait(20) and job().error is None
+    shown(app.run())
+    assert told(app) == [] and not app.error
+    assert "Class to explain" in {one.label for one in app.selectbox} or name == "performance"
+
+
+def test_bytes_are_told_and_cancel_leaves_the_page_alive(server, tmp_path):
+    app = page("explore", model=NAME)
+    while not job().share:
+        job().done.wait(0.05)
+    [line] = told(shown(app.run()))
+    assert "of 1.9 MB" in line
+    shown(button(app, "Cancel").click().run())
+    server.go.set()
+    assert job().done.wait(20) and job().cancelled
+    assert not list(tmp_path.rglob("*.incomplete")) and weight_downloads.missing(NAME, True)
+    shown(app.run())
+    assert any(one.value.endswith(": cancelled.") for one in app.markdown)
+    # Another model, while this one is not here.
+    [box] = [one for one in app.selectbox if one.label == "Model"]
+    shown(box.select("efficientnet_lite0").run())
+    assert "**Grad-CAM** for Egyptian cat" in [one.value for one in app.markdown]
+    shown(next(one for one in app.selectbox if one.label == "Model").select(NAME).run())
+    shown(button(app, "Start again").click().run())
+    assert job() is None or job().done.wait(20)  # what is quick is done within the run
+    assert told(shown(app.run())) == [] and not app.error
+
+
+def test_a_failure_is_one_sentence(server):
+    server.trouble = "is not there"
+    app = page("explore", model=NAME)
+    if told(app):
+        assert job() is None or job().done.wait(20)
+        shown(app.run())
+    [error] = app.error
+    assert error.value.startswith(f"The weights of {NAME} could not be downloaded (")
+    server.trouble = ""
+    server.go.set()
+    shown(app.run())
+    if told(app):
+        assert job().done.wait(20)
+        shown(app.run())
+    assert not app.error and told(app) == []
+
+
+def test_what_is_here_or_bundled_or_random_asks_for_no_job(server, monkeypatch):
+    server.go.set()
+    weight_downloads.missing(NAME, True).fetch()
+
+    def never(*_args, **_options):
+        raise AssertionError("there is nothing to download")
+
+    monkeypatch.setattr(weight_downloads.jobs, "result", never)
+    assert weight_downloads.ready(NAME, True) and weight_downloads.ready("efficientnet_lite0", True)
+    assert weight_downloads.ready("timm/resnet18", False) and weight_downloads.ready(
+        "timm/resnet18", "own.pth"
+    )
+    app = page("explore", model=NAME)
+    assert not app.error and told(app) == []
+
+
+def test_the_second_model_of_a_comparison_too(server):
+    app = page("compare", compare="Two models", second=NAME)
+    assert any(NAME in line for line in told(app))
+    server.go.set()
+    assert job().done.wait(20)
+    shown(app.run())
+    assert told(app) == [] and not app.error
