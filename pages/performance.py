@@ -112,7 +112,7 @@ def draw(part: str, subject: Subject, size: int) -> str:
         source = clip.source(subject)
         return (
             "from pathlib import Path\n\n"
-            f"from cam.clip import explain_clip, {source.split('(')[0]}\n\n"
+            f"from cam._output.clip import explain_clip, {source.split('(')[0]}\n\n"
             f"film = {source}\n"
             f"found = explain_clip(\n    model, film, {state['clip_method']!r}, {target!r}, "
             f"{layer!r}, smoothing={state['smoothing']}, colormap='inferno'\n)\n"
