@@ -11,6 +11,7 @@ from cam import kernels
 from cam._cli.shared_options import as_json as print_json
 from cam._cli.shared_options import called, load, model_options, target_of, told
 from cam._engine.precision import PRECISIONS
+from cam._extras import require
 from cam._output.clip import FORMATS, explain_clip, read_clip
 from cam._output.explanation_files import replace_file
 from cam.errors import nearest
@@ -85,6 +86,8 @@ def clip(
             raise click.UsageError(
                 f"--out is {str(out)!r}, but must end with {', '.join(_ENDINGS)}"
             )
+        if kind == "MP4":
+            require("video", "writing MP4")
         if colormap not in kernels.COLORMAPS:
             raise click.UsageError(
                 f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"

@@ -15,6 +15,7 @@ import click
 import cam
 from cam import kernels
 from cam._cli.clip_command import clip
+from cam._cli.dashboard_command import dashboard
 from cam._cli.evaluate_command import evaluate
 from cam._cli.run_commands import COMMANDS
 from cam._cli.shared_options import as_json as print_json
@@ -35,7 +36,7 @@ def main() -> None:
     """Explain what a vision model sees."""
 
 
-for _command in (clip, evaluate, *COMMANDS):
+for _command in (clip, dashboard, evaluate, *COMMANDS):
     main.add_command(_command)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cam._extras import require
 from cam._runs.plan.run_call import Call
 from cam._runs.results import clusters, run_images, statistics
 from cam._runs.results.leaderboard import BY, leaderboard
@@ -44,7 +45,9 @@ class Run:
 
         Raises:
             RunError: There is no run, or it cannot be read.
+            MissingExtraError: The extra "evaluate" is not installed.
         """
+        require("evaluate", "reading a run")
         return cls(Store.open(path))
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from cam.pages.ui.datasets.opened_run import (
     overlaid,
     show_table,
 )
+from cam.pages.ui.server import router
 from cam.pages.ui.subject import run_pictures
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.html_charts import shown
@@ -135,7 +136,7 @@ def _explore(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> Non
         small(controls.sentence(f"it cannot be opened in Explore: {error}"))
         return
     st.page_link(
-        "pages/explore.py",
+        router.PAGES / "explore.py",
         label="Open in Explore",
         icon=":material/search:",
         query_params=link,

@@ -19,6 +19,7 @@ import cam
 from cam._runs.engines.ray import engine as ray_engine
 from cam._runs.engines.ray import parcels
 from cam._runs.storage.store import locked
+from cam.errors import MissingExtraError
 from tests.support.checkout import ROOT
 from tests.support.stand_in import Drop, Inside, Metric, Scores, network
 
@@ -364,8 +365,9 @@ def test_one_processor_is_left_for_reading(monkeypatch):
 
 
 def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(cam.InputError, match=r"pip install -r requirements-ray\.txt"):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    sentence = r"^the engine 'ray' needs the extra 'ray': pip install .*\[ray\]'$"
+    with pytest.raises(MissingExtraError, match=sentence):
         evaluate(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
