@@ -47,6 +47,7 @@ from .errors import InputError as InputError
 from .errors import LayerError as LayerError
 from .errors import MethodError as MethodError
 from .errors import MetricError as MetricError
+from .errors import MissingExtraError as MissingExtraError
 from .errors import ModelError as ModelError
 from .errors import RunError as RunError
 from .errors import TargetError as TargetError

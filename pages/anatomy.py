@@ -10,12 +10,13 @@ from torch import Tensor
 
 import cam
 from cam._attribution.anatomy import neighbour_correlation, sign_changes
-from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, array, heading, small
+from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, array
 from cam.pages.ui.anatomy.saliency_steps import BESIDE
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture, Weights
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.widgets import controls, html_charts
+from cam.pages.ui.widgets.text import heading, small
 
 NAMES = list(STEPS)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import Method
-from cam._methods.cams.projection_cam import first_component
+from cam._methods.base.principal_component import first_component
 from cam.errors import MethodError
 from cam.kernels import normalise
 from cam.types import Maps

@@ -9,6 +9,7 @@ from torch.nn import functional
 from cam._engine.capture import LayerCapture
 from cam._methods.base import parameter_checks
 from cam._methods.base.method_registry import register
+from cam._methods.base.principal_component import centre, first_component, orient
 from cam.errors import MethodError
 from cam.kernels import normalise
 from cam.types import Maps, Needs
@@ -95,10 +96,10 @@ def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None
     scale = 1 / layer.activations.shape[1]
     if gamma is not None:
         scale = parameter_checks.positive("kpcacam", "gamma", gamma)
-    centred, finite = _centred(layer.activations)
+    centred, finite = centre(layer.activations)
     # One picture at a time: K' of a wide layer is large.
     found = [_kernel_component(one.double(), KERNELS[kernel], scale) for one in centred]
-    raw = _upright(torch.stack(found).float(), centred)
+    raw = orient(torch.stack(found).float(), centred)
     raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
     return Maps(raw=raw, normalised=normalise(raw))
 
@@ -159,50 +160,3 @@ def _largest(gram: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 def _maps(features: Tensor) -> Maps:
     raw = first_component(features)
     return Maps(raw=raw, normalised=normalise(raw))
-
-
-def first_component(features: Tensor) -> Tensor:
-    """Project each place's vector of channels on the first principal axis of all places.
-
-    An axis has two directions, and a decomposition returns either. The one along which the sum of
-    the channels grows is taken, so that what the layer reacts to is bright; pytorch-grad-cam takes
-    whichever comes.
-
-    Args:
-        features: (B, C, h, w).
-
-    Returns:
-        (B, h, w) float32; NaN for an image whose features are not finite.
-    """
-    centred, finite = _centred(features)
-    # The Gram matrix of the smaller side has the same component, and costs far less than an SVD of
-    # a wide layer. In float64, because it squares the condition number.
-    wide = centred.shape[1] <= centred.shape[2]
-    double = centred.double()
-    if wide:
-        gram = double @ double.transpose(1, 2)  # (B, h·w, h·w)
-        axis = (double.transpose(1, 2) @ torch.linalg.eigh(gram).eigenvectors[..., -1:])[..., 0]
-        axis = functional.normalize(axis, dim=1, eps=1e-30)
-    else:
-        gram = double.transpose(1, 2) @ double  # (B, C, C)
-        axis = torch.linalg.eigh(gram).eigenvectors[..., -1]
-    axis = axis.float()  # (B, C)
-    raw = torch.bmm(centred, axis[..., None])[..., 0]  # (B, h·w)
-    return _upright(raw, centred).where(finite, torch.nan).view(-1, *features.shape[2:])
-
-
-def _centred(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Each place's vector less their mean, (B, h·w, C) float32, and (B, 1) whether all is finite.
-
-    Vectors of an image that is not are zeros.
-    """
-    vectors = features.flatten(2).transpose(1, 2).float()  # (B, h·w, C)
-    finite = vectors.isfinite().flatten(1).all(1)[:, None]
-    vectors = vectors.where(finite[..., None], 0)
-    return vectors - vectors.mean(1, keepdim=True), finite
-
-
-def _upright(raw: Tensor, centred: Tensor) -> Tensor:
-    """The components (B, h·w) in the direction in which the sum of the channels grows."""
-    along = (raw * centred.sum(2)).sum(1, keepdim=True)
-    return raw * torch.where(along < 0, -1, 1)

@@ -6,7 +6,6 @@ import streamlit as st
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.anatomy.gradcam_steps import heading, small
 from cam.pages.ui.datasets.opened_run import (
     ask,
     choose_method,
@@ -20,6 +19,7 @@ from cam.pages.ui.server import router
 from cam.pages.ui.subject import run_pictures
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.html_charts import shown
+from cam.pages.ui.widgets.text import heading, small
 
 A_PAGE = 12
 A_ROW = 4

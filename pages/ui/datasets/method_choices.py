@@ -9,9 +9,9 @@ from cam._data.dataset import Dataset
 from cam._data.photo_grid import PhotoGrid
 from cam._metrics.base.metric_registry import MetricInfo
 from cam._runs.plan.run_call import Named
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.parameter_widgets import Info, choose_variants, told
+from cam.pages.ui.widgets.text import small
 
 METHODS = ("gradcam", "saliency")
 METRICS = ("deletion", "insertion")

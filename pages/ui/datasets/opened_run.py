@@ -10,9 +10,9 @@ from PIL import Image
 import cam
 from cam._runs.results.leaderboard import BY
 from cam._runs.results.run_images import RunImage
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 # The side at which pictures of a run are drawn; they are kept at 160.
 SIDE = 224

@@ -7,12 +7,12 @@ from PIL.Image import Image
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Asked, Choices
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.controls import Display
+from cam.pages.ui.widgets.text import small
 
 
 def look_through(subject: Subject, choices: Choices, seen: Image, display: Display) -> None:

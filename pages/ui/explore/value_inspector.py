@@ -8,12 +8,12 @@ import torch
 from PIL.Image import Image
 
 import cam
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server.resources import Asked
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import charts, controls
 from cam.pages.ui.widgets.charts import Box
 from cam.pages.ui.widgets.controls import Display
+from cam.pages.ui.widgets.text import small
 
 SIDES = ("box_columns", "box_rows")
 MAPS_A_ROW = 3

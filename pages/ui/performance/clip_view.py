@@ -11,12 +11,12 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 import cam
 from cam._output import clip
 from cam._performance.timing import machine
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.performance import bars
 from cam.pages.ui.performance.measurement_job import measure
 from cam.pages.ui.server import jobs
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 KINDS = ["mp4", "webm", "mov", "gif", "webp", "png", "jpg", "jpeg"]
 METHODS = ["gradcam", "layercam", "saliency"]

@@ -10,9 +10,9 @@ import streamlit as st
 import cam
 from cam._performance import speed
 from cam._performance.timing import machine
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server import jobs
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 
 @st.cache_resource(show_spinner=False)

@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from cam._performance.recorded_benchmarks import Recording, recordings
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 # A bar that belongs to a cell has a backslash before it.
 _BETWEEN_CELLS = re.compile(r"(?<!\\)\|")

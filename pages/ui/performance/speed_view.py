@@ -5,11 +5,11 @@ from torch import Tensor
 
 import cam
 from cam._performance import speed
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.performance import bars
 from cam.pages.ui.performance.measurement_job import measure, timed
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.charts import CHOSEN, OTHERS
+from cam.pages.ui.widgets.text import small
 
 ROUNDS = 5
 SIZES = (1, 2, 4, 8, 16)

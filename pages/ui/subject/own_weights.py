@@ -11,9 +11,9 @@ from pathlib import Path, PurePath
 
 import streamlit as st
 
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server.resources import OwnWeights
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 KINDS = ["safetensors", "pth", "pt"]
 LIMIT_MB, LABELS_MB = 200, 1

@@ -9,8 +9,8 @@ import streamlit as st
 import cam
 from cam._formatting import value_of
 from cam._metrics.base.metric_registry import MetricInfo
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 Parameters = tuple[tuple[str, Any], ...]
 """Names and values, of those that are not the defaults."""

@@ -9,7 +9,7 @@ from cam import kernels
 from cam._engine.capture import LayerCapture, capture
 from cam._engine.passes import Passes
 from cam._engine.token_layout import Layout
-from cam._methods.cams.projection_cam import first_component
+from cam._methods.base.principal_component import first_component
 from cam.types import Needs
 
 CAMS = (
