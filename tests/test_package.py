@@ -82,7 +82,8 @@ def test_the_core_explains_without_any_extra(tmp_path):
         ("evaluate", "cam.Run.open('nowhere')"),
         (
             "video",
-            "from cam._media.video import read_video; read_video(b'', 'video/mp4', 'walk.mp4', 1, lambda _: True)",
+            "from cam._media.video import read_video\n"
+            "    read_video(b'', 'video/mp4', 'walk.mp4', 1, lambda frame: frame, print)",
         ),
     ],
     ids=["evaluate", "run", "video"],
