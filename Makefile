@@ -36,7 +36,6 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/typecheck.py
-	$(BIN)/python tools/check_words.py
 
 benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.methods
