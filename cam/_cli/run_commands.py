@@ -10,9 +10,9 @@ import cam
 from cam._cli.shared_options import as_json as print_json
 from cam._cli.shared_options import told
 from cam._runs.results.clusters import clusters_told
-from cam._runs.results.leaderboard import BY
 from cam._runs.results.report import write_report
 from cam._runs.results.run_comparison import compare
+from cam._runs.results.run_tables import BY
 
 if TYPE_CHECKING:
     import pandas

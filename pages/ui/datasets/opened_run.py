@@ -8,8 +8,8 @@ import streamlit as st
 from PIL import Image
 
 import cam
-from cam._runs.results.leaderboard import BY
 from cam._runs.results.run_images import RunImage
+from cam._runs.results.run_tables import BY
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.text import small
