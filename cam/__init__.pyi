@@ -1,3 +1,4 @@
+from . import parameters as parameters
 from . import targets as targets
 from ._attribution.anatomy import Anatomy as Anatomy
 from ._attribution.anatomy import anatomy as anatomy
@@ -24,11 +25,13 @@ from ._methods.base.method_registry import Method as Method
 from ._methods.base.method_registry import MethodInfo as MethodInfo
 from ._methods.base.method_registry import method as method
 from ._methods.base.method_registry import methods as methods
+from ._methods.base.method_registry import register_method as register_method
 from ._metrics.base.metric_registry import Metric as Metric
 from ._metrics.base.metric_registry import MetricInfo as MetricInfo
 from ._metrics.base.metric_registry import Scores as Scores
 from ._metrics.base.metric_registry import metric as metric
 from ._metrics.base.metric_registry import metrics as metrics
+from ._metrics.base.metric_registry import register_metric as register_metric
 from ._models.load import load_model as load_model
 from ._models.load import model_names as model_names
 from ._models.model import Model as Model
@@ -53,6 +56,7 @@ from .errors import RunError as RunError
 from .errors import TargetError as TargetError
 from .types import Attribution as Attribution
 from .types import Cost as Cost
+from .types import Maps as Maps
 from .types import Needs as Needs
 from .types import Progress as Progress
 from .version import __version__ as __version__

@@ -15,9 +15,9 @@ from cam._engine.heatmaps import heatmap_and_raw
 from cam._engine.layers import Layer, resolve_layers
 from cam._engine.precision import computing
 from cam._methods.base.method_registry import methods
-from cam._methods.base.parameter_checks import whole
 from cam._models.model import Model
 from cam.errors import CamWarning, LayerError, MethodError, ModelError
+from cam.parameters import integer
 from cam.targets import Targets
 from cam.types import TargetFunction
 
@@ -80,7 +80,9 @@ class Anatomy:
         Raises:
             MethodError: ``count`` is no whole number of at least 1, or ``by`` is neither.
         """
-        count = min(whole("anatomy", "count", count, 1), self.weights.shape[1])
+        if not integer(1).holds(count):
+            raise MethodError(f"anatomy's count must be {integer(1).words}, but is {count!r}")
+        count = min(count, self.weights.shape[1])
         if by not in ("weight", "sum"):
             raise MethodError(f"by is {by!r}, but must be 'weight' or 'sum'")
         values = self.weights[image]

@@ -14,12 +14,13 @@ from cam._engine.attention_capture import AttentionCapture, Block
 from cam._engine.capture import Capture
 from cam._engine.forward import run_model
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError, ModelError
+from cam.parameters import integer, optional
 from cam.types import Maps, Needs
 
 
-@register(
+@register_method(
     "attention_rollout",
     title="Attention rollout",
     family="attention",
@@ -49,7 +50,7 @@ def attention_rollout(captured: Capture) -> Maps:
     return _maps(attention, row)
 
 
-@register(
+@register_method(
     "transformer_attribution",
     title="Transformer attribution",
     family="attention",
@@ -86,8 +87,9 @@ def transformer_attribution(captured: Capture) -> Maps:
     return _maps(attention, row)
 
 
-@register(
+@register_method(
     "legrad",
+    rules={"last": optional(integer(1))},
     title="LeGrad",
     family="attention",
     needs=Needs(attention=True, blocks=True, passes=True),

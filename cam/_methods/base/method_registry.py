@@ -1,16 +1,19 @@
-"""The list of methods: each a function of what was captured, with a declaration of its needs."""
+"""List the methods: each a function of what was captured, with its needs."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from cam.errors import MethodError, nearest
+from cam._registry.registry import (
+    Agreement,
+    Configured,
+    Registry,
+    description_of,
+    parameters_of,
+)
+from cam.errors import MethodError
+from cam.parameters import Rule, boolean
 from cam.types import Maps, Needs
 
 MethodFunction = Callable[..., Maps]
@@ -31,6 +34,8 @@ class MethodInfo:
         cost: Passes through the network for a batch, in words.
         citation: Paper and equation.
         parameters: Parameter → default.
+        rules: Parameter → what it must be.
+        agreement: What the parameters must be to each other.
         percentile: Where the colours end when the map is shown. 100 is its maximum; a map with a
             few bright pixels among many dark ones is read better up to 99.
         full: It computes in full precision whatever is asked for, since it calculates inside the
@@ -54,77 +59,35 @@ class MethodInfo:
     fusion: str | None
     full: bool
     sums: bool
+    rules: Mapping[str, Rule] = field(repr=False)
+    agreement: Agreement | None = field(repr=False)
     function: MethodFunction = field(repr=False)
 
 
+METHODS: Registry[MethodInfo] = Registry("method", "cam.methods", MethodError)
+
+
 @dataclass(frozen=True)
-class Method:
+class Method(Configured[MethodInfo]):
     """A method with its parameters, checked when it is made.
 
     Raises:
-        MethodError: There is no such method, or it has no such parameter.
+        MethodError: There is no such method, it has no such parameter, or a value is out of range.
     """
 
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    registry: ClassVar[Registry[Any]] = METHODS
 
     def __post_init__(self) -> None:
-        # A run's folder holds JSON, which knows no tuples: what comes back is the same again.
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in self.parameters.items()}
-        object.__setattr__(self, "parameters", plain)
-        if self.name not in _METHODS:
-            raise MethodError(f"there is no method {self.name!r}; {nearest(self.name, _METHODS)}")
-        known = self.info.parameters
-        for parameter, value in self.parameters.items():
-            if parameter == "eigen_smooth" and self.info.family == "cam" and not self.info.sums:
-                raise MethodError(
-                    f"{self.name} takes no eigen_smooth: its map is no sum over a layer's channels "
-                    "that a principal component could replace"
-                )
-            if not known:
-                raise MethodError(f"{self.name} has no parameters, so {parameter!r} cannot be set")
-            if parameter not in known:
-                raise MethodError(
-                    f"{self.name} has no parameter {parameter!r}; {nearest(parameter, known)}"
-                )
-            if parameter in ("eigen_smooth", "aug_smooth") and not isinstance(value, bool):
-                raise MethodError(
-                    f"{self.name}'s {parameter} must be True or False, but is {value!r}"
-                )
-
-    @property
-    def info(self) -> MethodInfo:
-        """The registered method."""
-        return _METHODS[self.name]
-
-    def same(self, other: "Method") -> bool:
-        """Whether another gives the same maps: name and parameters are equal, tensors too."""
-        mine, theirs = self.parameters, other.parameters
-        return (
-            self.name == other.name
-            and mine.keys() == theirs.keys()
-            and all(_equal(mine[key], theirs[key]) for key in mine)
-        )
-
-    def __str__(self) -> str:
-        if not self.parameters:
-            return self.name
-        told = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
-        return f"{self.name}({told})"
+        info = self.info
+        if "eigen_smooth" in self.parameters and info.family == "cam" and not info.sums:
+            raise MethodError(
+                f"{self.name} takes no eigen_smooth: its map is no sum over a layer's channels "
+                "that a principal component could replace"
+            )
+        super().__post_init__()
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        both = isinstance(one, Tensor) and isinstance(other, Tensor)
-        return both and one.device == other.device and torch.equal(one, other)
-    # Arrays compare element by element, and without all their elements have no truth.
-    return one is other or bool(np.array_equal(one, other))
-
-
-_METHODS: dict[str, MethodInfo] = {}
-
-
-def register(
+def register_method(
     name: str,
     *,
     title: str,
@@ -132,61 +95,85 @@ def register(
     needs: Needs,
     cost: str,
     citation: str,
+    rules: Mapping[str, Rule] | None = None,
+    agreement: Agreement | None = None,
     percentile: float = 100,
     fusion: str | None = None,
     sums: bool = True,
     full: bool = False,
 ) -> Callable[[MethodFunction], MethodFunction]:
-    """Add a function to the list of methods; its docstring's first line describes it."""
+    """Add a function to the list of methods.
+
+    The function takes what ``needs`` asks for: a layer's capture where ``needs.layer`` is set, the
+    capture of the whole call otherwise; then the passes where ``needs.passes`` is set. Its
+    keyword-only arguments are the method's parameters, the first paragraph of its docstring
+    describes it, and it returns :class:`cam.types.Maps`.
+
+    A package of its own names the module that calls this in its entry points::
+
+        [project.entry-points."cam.methods"]
+        mine = "my_package.my_method"
+
+    Args:
+        name: As :func:`cam.attribute` takes it.
+        title: The name that its paper gives it.
+        family: "cam", "gradient", "attention" or "perturbation".
+        needs: What has to be captured for it.
+        cost: Passes through the network for a batch, in words.
+        citation: Paper and equation.
+        rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
+        agreement: From all parameters to the sentence on what is wrong with them together, or None.
+        percentile: Where the colours end when the map is shown.
+        fusion: How the maps of several layers become one, where that is the method's own.
+        sums: Whether its map is a sum over a layer's channels.
+        full: Whether it always computes in float32.
+
+    Returns:
+        A decorator, which returns the function as it is.
+
+    Raises:
+        ValueError: The name is taken, or the rules are not those of the parameters.
+    """
 
     def add(function: MethodFunction) -> MethodFunction:
-        if name in _METHODS:
-            raise ValueError(f"a method {name!r} is registered already")
-        parameters = {
-            key: parameter.default
-            for key, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        parameters, every = dict(parameters_of(function)), dict(rules or {})
         if family == "cam":
             # The wrappers of cam._methods.base.smoothing, which every CAM has.
-            parameters |= {"eigen_smooth": False} if sums else {}
-            parameters |= {"aug_smooth": False}
-        description = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
-        _METHODS[name] = MethodInfo(
-            name=name,
-            title=title,
-            description=description,
-            family=family,
-            needs=needs,
-            cost=cost,
-            citation=citation,
-            parameters=MappingProxyType(parameters),
-            percentile=percentile,
-            fusion=fusion,
-            sums=sums and family == "cam",
-            full=full,
-            function=function,
+            for smoothing in ("eigen_smooth", "aug_smooth") if sums else ("aug_smooth",):
+                parameters[smoothing], every[smoothing] = False, boolean()
+        METHODS.add(
+            MethodInfo(
+                name=name,
+                title=title,
+                description=description_of(function),
+                family=family,
+                needs=needs,
+                cost=cost,
+                citation=citation,
+                parameters=MappingProxyType(parameters),
+                percentile=percentile,
+                fusion=fusion,
+                sums=sums and family == "cam",
+                full=full,
+                rules=MappingProxyType(every),
+                agreement=agreement,
+                function=function,
+            )
         )
         return function
 
     return add
 
 
-def adopt(known: Mapping[str, MethodInfo]) -> None:
-    """Know another process's methods too; those that are here already stay as they are."""
-    for name, info in known.items():
-        _METHODS.setdefault(name, info)
-
-
 def methods() -> dict[str, MethodInfo]:
-    """Every method: name → description, family, needs, cost, citation, parameters."""
-    return dict(_METHODS)
+    """Return every method: name → description, family, needs, cost, citation, parameters."""
+    return METHODS.all()
 
 
 def method(name: str, **parameters: Any) -> Method:
-    """A method with parameters of its own, for :func:`cam.attribute`.
+    """Set a method's parameters, for :func:`cam.attribute`.
 
     Raises:
-        MethodError: There is no such method, or it has no such parameter.
+        MethodError: There is no such method, it has no such parameter, or a value is out of range.
     """
     return Method(name, parameters)

@@ -3,18 +3,18 @@
 import torch
 
 from cam._engine.capture import LayerCapture
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
-from cam.errors import MethodError
+from cam.parameters import SEED, number, one_of
 from cam.types import Maps, Needs
 
 _NEEDS = Needs(layer=True, activations=True)
 _SUMS = ("maps", "masks")
 
 
-@register(
+@register_method(
     "fem",
+    rules={"sigmas": number(), "sum_of": one_of(_SUMS)},
     title="FEM",
     family="cam",
     needs=_NEEDS,
@@ -41,11 +41,8 @@ def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Ma
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    parameter_checks.number("fem", "sigmas", sigmas)
-    if sum_of not in _SUMS:
-        raise MethodError(f"fem's sum_of must be one of {', '.join(_SUMS)}, but is {sum_of!r}")
     dtype = torch.promote_types(layer.activations.dtype, torch.float32)
     activations = layer.activations.to(dtype)
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
@@ -55,8 +52,9 @@ def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Ma
     return weighted(mean[..., 0, 0], strong)
 
 
-@register(
+@register_method(
     "randomcam",
+    rules={"seed": SEED},
     title="Random CAM",
     family="cam",
     needs=_NEEDS,
@@ -77,9 +75,9 @@ def randomcam(layer: LayerCapture, *, seed: int = 0) -> Maps:
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    generator = torch.Generator().manual_seed(parameter_checks.seeded("randomcam", seed))
+    generator = torch.Generator().manual_seed(seed)
     count, channels = layer.activations.shape[:2]
     weights = torch.rand(channels, generator=generator) * 2 - 1
     return weighted(weights.to(layer.activations.device).expand(count, -1), layer.activations)

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from cam._engine.capture import Capture, LayerCapture
 from cam._engine.passes import Passes
 from cam._engine.precision import tolerance
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
 from cam.errors import MethodError
 from cam.targets import select_scores
 from cam.types import Maps, Needs
 
 
-@register(
+@register_method(
     "cam",
     title="CAM",
     family="cam",

@@ -8,17 +8,23 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.capture import Capture, LayerCapture
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.cams.gradient_cam import ruled
 from cam.errors import MethodError
+from cam.parameters import integer, number, one_of
 from cam.types import Maps, Needs
 
 _WEIGHTINGS = ("equal", "probability")
 
 
-@register(
+@register_method(
     "finercam",
+    rules={
+        "alpha": number(0),
+        "references": integer(1),
+        "base": one_of(kernels.RULES),
+        "weighting": one_of(_WEIGHTINGS),
+    },
     title="Finer-CAM",
     family="cam",
     needs=Needs(layer=True, activations=True, passes=True),
@@ -58,15 +64,8 @@ def finercam(
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense, a target that is no class, or no other class.
+        MethodError: A parameter is out of range, a target that is no class, or no other class.
     """
-    parameter_checks.number("finercam", "alpha", alpha, 0)
-    parameter_checks.whole("finercam", "references", references, 1)
-    _check_base("finercam", base)
-    if weighting not in _WEIGHTINGS:
-        raise MethodError(
-            f"finercam's weighting must be one of {', '.join(_WEIGHTINGS)}, but is {weighting!r}"
-        )
     captured = passes.captured
     needs = Needs(layer=True, activations=True, gradients=True, rules=frozenset({base}))
     passes.expect(len(captured.inputs))
@@ -109,8 +108,9 @@ def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
     return list(zip(captured.targets.tolist(), others.tolist(), strict=True))
 
 
-@register(
+@register_method(
     "refinecam",
+    rules={"base": one_of(kernels.RULES)},
     title="RefineCAM",
     family="cam",
     needs=Needs(layer=True, activations=True, gradients=True),
@@ -137,18 +137,10 @@ def refinecam(layer: LayerCapture, *, base: str = "gradcam_plus_plus") -> Maps:
         taken where layers are fused.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    _check_base("refinecam", base)
     found = ruled(base, replace(layer, rules=(base,)))
     return replace(found, raw=found.normalised)
-
-
-def _check_base(method: str, base: object) -> None:
-    if base not in kernels.RULES:
-        raise MethodError(
-            f"{method}'s base must be one of {', '.join(kernels.RULES)}, but is {base!r}"
-        )
 
 
 def _joined(parts: list[Maps]) -> Maps:

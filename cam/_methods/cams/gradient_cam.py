@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cam import kernels
 from cam._engine.capture import LayerCapture
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.types import Maps, Needs
 
 _COST = "1 forward, and the backward down to the layer"
@@ -21,7 +21,7 @@ def _needs(rule: str) -> Needs:
     return Needs(layer=True, activations=True, gradients=True, rules=frozenset({rule}))
 
 
-@register(
+@register_method(
     "gradcam",
     title="Grad-CAM",
     family="cam",
@@ -40,7 +40,7 @@ def gradcam(layer: LayerCapture) -> Maps:
     return ruled("gradcam", layer)
 
 
-@register(
+@register_method(
     "xgradcam",
     title="XGrad-CAM",
     family="cam",
@@ -59,7 +59,7 @@ def xgradcam(layer: LayerCapture) -> Maps:
     return ruled("xgradcam", layer)
 
 
-@register(
+@register_method(
     "gradcam_plus_plus",
     title="Grad-CAM++",
     family="cam",
@@ -78,7 +78,7 @@ def gradcam_plus_plus(layer: LayerCapture) -> Maps:
     return ruled("gradcam_plus_plus", layer)
 
 
-@register(
+@register_method(
     "layercam",
     title="LayerCAM",
     family="cam",
@@ -97,7 +97,7 @@ def layercam(layer: LayerCapture) -> Maps:
     return ruled("layercam", layer)
 
 
-@register(
+@register_method(
     "hirescam",
     title="HiResCAM",
     family="cam",
@@ -116,7 +116,7 @@ def hirescam(layer: LayerCapture) -> Maps:
     return ruled("hirescam", layer)
 
 
-@register(
+@register_method(
     "gradcam_elementwise",
     title="Grad-CAM, elementwise",
     family="cam",

@@ -7,15 +7,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam._engine.capture import LayerCapture
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.principal_component import centre, first_component, orient
-from cam.errors import MethodError
 from cam.kernels import normalise
+from cam.parameters import number, one_of, optional
 from cam.types import Maps, Needs
 
+KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
+    "poly": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1) ** 3,
+    "rbf": lambda vectors, gamma: (-gamma * _distances(vectors)).exp(),
+    "cosine": lambda vectors, _: _directions(vectors) @ _directions(vectors).T,
+    "linear": lambda vectors, _: vectors @ vectors.T,
+}
 
-@register(
+
+@register_method(
     "eigencam",
     title="Eigen-CAM",
     family="cam",
@@ -36,7 +43,7 @@ def eigencam(layer: LayerCapture) -> Maps:
     return _maps(layer.activations)
 
 
-@register(
+@register_method(
     "eigengradcam",
     title="Eigen-Grad-CAM",
     family="cam",
@@ -55,8 +62,9 @@ def eigengradcam(layer: LayerCapture) -> Maps:
     return _maps(layer.activations * layer.gradients)
 
 
-@register(
+@register_method(
     "kpcacam",
+    rules={"kernel": one_of(KERNELS), "gamma": optional(number(above=0))},
     title="KPCA-CAM",
     family="cam",
     needs=Needs(layer=True, activations=True),
@@ -87,15 +95,9 @@ def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None
         Maps (B, h, w) float32.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    if kernel not in KERNELS:
-        raise MethodError(
-            f"kpcacam's kernel must be one of {', '.join(KERNELS)}, but is {kernel!r}"
-        )
-    scale = 1 / layer.activations.shape[1]
-    if gamma is not None:
-        scale = parameter_checks.positive("kpcacam", "gamma", gamma)
+    scale = 1 / layer.activations.shape[1] if gamma is None else gamma
     centred, finite = centre(layer.activations)
     # One picture at a time: K' of a wide layer is large.
     found = [_kernel_component(one.double(), KERNELS[kernel], scale) for one in centred]
@@ -107,13 +109,6 @@ def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None
 LARGE = 1024
 """Above this number of places the component is found step by step."""
 
-KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
-    "poly": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1) ** 3,
-    "rbf": lambda vectors, gamma: (-gamma * _distances(vectors)).exp(),
-    "cosine": lambda vectors, _: _directions(vectors) @ _directions(vectors).T,
-    "linear": lambda vectors, _: vectors @ vectors.T,
-}
 """From n vectors (n, C) and γ to their kernel (n, n)."""
 
 

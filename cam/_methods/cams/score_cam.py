@@ -12,12 +12,12 @@ from cam import kernels
 from cam._engine.capture import LayerCapture
 from cam._engine.passes import Passes
 from cam._methods.base.downstream import Behind
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
 from cam.types import Maps, Needs
 
 
-@register(
+@register_method(
     "scorecam",
     title="Score-CAM",
     family="cam",
@@ -79,7 +79,7 @@ def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
     return tried, place
 
 
-@register(
+@register_method(
     "ablationcam",
     title="Ablation-CAM",
     family="cam",

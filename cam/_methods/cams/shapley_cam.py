@@ -8,13 +8,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cam._engine.capture import LayerCapture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
 from cam.errors import LayerError
 from cam.types import Maps, Needs
 
 
-@register(
+@register_method(
     "shapleycam",
     title="Shapley CAM",
     family="cam",

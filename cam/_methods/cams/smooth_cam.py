@@ -5,14 +5,15 @@ from torch import Tensor
 
 from cam._engine.capture import LayerCapture
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
+from cam.parameters import SEED, integer, number
 from cam.types import Maps, Needs, TargetFunction
 
 
-@register(
+@register_method(
     "smoothgradcam_plus_plus",
+    rules={"samples": integer(1), "noise": number(above=0), "seed": SEED},
     title="Smooth Grad-CAM++",
     family="cam",
     needs=Needs(layer=True, activations=True, passes=True),
@@ -57,12 +58,8 @@ def smoothgradcam_plus_plus(
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    name = "smoothgradcam_plus_plus"
-    parameter_checks.whole(name, "samples", samples, 1)
-    parameter_checks.positive(name, "noise", noise)
-    parameter_checks.seeded(name, seed)
     captured = passes.captured
     passes.expect(len(captured.inputs) * samples)
     weights = []

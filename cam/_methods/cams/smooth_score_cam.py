@@ -11,17 +11,18 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.capture import LayerCapture
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
 from cam._methods.cams.score_cam import distinct
+from cam.parameters import SEED, integer, number
 from cam.types import Maps, Needs
 
 _NEEDS = Needs(layer=True, activations=True, passes=True)
 
 
-@register(
+@register_method(
     "sscam",
+    rules={"samples": integer(1), "noise": number(0), "seed": SEED},
     title="SS-CAM",
     family="cam",
     needs=_NEEDS,
@@ -59,11 +60,8 @@ def sscam(
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    parameter_checks.whole("sscam", "samples", samples, 1)
-    parameter_checks.number("sscam", "noise", noise, 0)
-    parameter_checks.seeded("sscam", seed)
     inputs = passes.captured.inputs
     masks = _ranged(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
@@ -89,8 +87,9 @@ def sscam(
     return weighted(torch.stack(weights), layer.activations)
 
 
-@register(
+@register_method(
     "iscam",
+    rules={"steps": integer(1)},
     title="IS-CAM",
     family="cam",
     needs=_NEEDS,
@@ -116,9 +115,8 @@ def iscam(layer: LayerCapture, passes: Passes, *, steps: int = 10) -> Maps:
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    parameter_checks.whole("iscam", "steps", steps, 1)
     inputs = passes.captured.inputs
     channels = layer.activations.shape[1]
     masks = _ranged(layer.activations).flatten(0, 1)  # (B·C, h, w)

@@ -26,16 +26,17 @@ from cam._methods.base.gradient_override import (
     operation,
     with_gradient,
 )
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number
+from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import completeness
+from cam.parameters import number
 from cam.types import Maps, Needs
 
 _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
 
 
-@register(
+@register_method(
     "deeplift",
+    rules={"baseline": number()},
     title="DeepLIFT",
     family="gradient",
     needs=Needs(passes=True),
@@ -67,18 +68,17 @@ def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Map
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    value = number("deeplift", "baseline", baseline)
     inputs = captured.inputs
     passes.expect(2 * len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)
-    with passes.through(_Pairs(passes.module, value)):
+    with passes.through(_Pairs(passes.module, baseline)):
         _, multipliers = passes.gradients(inputs, owner)
     normalised, raw = kernels.gradient_map(
-        multipliers, inputs - value, reduce="sum", normalise=True, return_raw=True
+        multipliers, inputs - baseline, reduce="sum", normalise=True, return_raw=True
     )
-    blank = torch.full_like(inputs, value)
+    blank = torch.full_like(inputs, baseline)
     remarks = completeness(captured, passes, raw, blank, "a blank picture", advice="")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 

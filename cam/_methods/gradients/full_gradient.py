@@ -11,14 +11,14 @@ from torch.overrides import TorchFunctionMode
 from cam import kernels
 from cam._engine.capture import Capture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.errors import ModelError
 from cam.types import Maps, Needs
 
 _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
 
 
-@register(
+@register_method(
     "fullgrad",
     title="FullGrad",
     family="gradient",

@@ -7,16 +7,17 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.capture import Capture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number, whole
+from cam._methods.base.method_registry import register_method
+from cam.parameters import integer, number
 from cam.types import Maps, Needs
 
 # How far a map's sum may be from what it should be, as a share of that, before it is told.
 TOLERANCE = 0.01
 
 
-@register(
+@register_method(
     "integrated_gradients",
+    rules={"steps": integer(1), "baseline": number()},
     title="Integrated gradients",
     family="gradient",
     needs=Needs(passes=True),
@@ -57,12 +58,10 @@ def integrated_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    whole("integrated_gradients", "steps", steps, 1)
-    value = number("integrated_gradients", "baseline", baseline)
     inputs = captured.inputs
-    starts = inputs.new_full((len(inputs), 1, 1, 1), value)
+    starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
     passes.expect(len(inputs) * (steps + 1))
     total, ways = straight(captured, passes, starts, *gauss_legendre(steps))
     normalised, raw = kernels.gradient_map(

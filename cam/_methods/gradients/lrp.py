@@ -26,9 +26,8 @@ from cam._methods.base.gradient_override import (
     operation,
     with_gradient,
 )
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number
-from cam.errors import MethodError, nearest
+from cam._methods.base.method_registry import register_method
+from cam.parameters import number, one_of
 from cam.types import Maps, Needs
 
 if TYPE_CHECKING:
@@ -46,8 +45,12 @@ _MEANS = frozenset(("mean", "avg_pool2d", "adaptive_avg_pool2d"))
 _STABILIZER = 1e-6
 
 
-@register(
+@register_method(
     "lrp",
+    rules={"composite": one_of(COMPOSITES), "low": number(), "high": number()},
+    agreement=lambda low, high, **_: (
+        f"low must be below its high, but they are {low!r} and {high!r}" if low >= high else None
+    ),
     title="Layer-wise relevance propagation",
     family="gradient",
     full=True,
@@ -95,16 +98,8 @@ def lrp(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    if composite not in COMPOSITES:
-        raise MethodError(
-            f"lrp has no composite {composite!r}; {nearest(str(composite), COMPOSITES)}"
-        )
-    number("lrp", "low", low)
-    number("lrp", "high", high)
-    if low >= high:
-        raise MethodError(f"lrp's low must be below its high, but they are {low!r} and {high!r}")
     inputs, network = captured.inputs, passes.module
     passes.expect(len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)

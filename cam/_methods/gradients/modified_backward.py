@@ -19,7 +19,7 @@ from torch.nn import functional
 from cam import kernels
 from cam._engine.capture import Capture, LayerCapture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.errors import CamWarning, MethodError
 from cam.types import Maps, Needs
 
@@ -49,7 +49,7 @@ _OTHERS = {
 _COST = "2 forwards, and the backward down to the pixels"
 
 
-@register(
+@register_method(
     "guided_backprop",
     title="Guided backpropagation",
     family="gradient",
@@ -85,7 +85,7 @@ def guided_backprop(captured: Capture, passes: Passes) -> Maps:
     return _maps(_modified("guided_backprop", captured, passes, _guided))
 
 
-@register(
+@register_method(
     "deconvnet",
     title="Deconvolutional network",
     family="gradient",
@@ -120,7 +120,7 @@ def deconvnet(captured: Capture, passes: Passes) -> Maps:
     return _maps(_modified("deconvnet", captured, passes, _deconvolved))
 
 
-@register(
+@register_method(
     "guided_gradcam",
     title="Guided Grad-CAM",
     family="cam",

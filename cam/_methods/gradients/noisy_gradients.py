@@ -17,17 +17,19 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.capture import Capture
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.kernels.moments.operation import Moments
+from cam.parameters import SEED, integer, number
 from cam.types import Maps, Needs
 
 _NEEDS = Needs(passes=True)
+_RULES = {"samples": integer(1), "noise": number(above=0), "seed": SEED}
 _COST = "1 forward, and a forward and a backward for each sample: 25 by default"
 
 
-@register(
+@register_method(
     "smoothgrad",
+    rules=_RULES,
     title="SmoothGrad",
     family="gradient",
     needs=_NEEDS,
@@ -56,14 +58,15 @@ def smoothgrad(
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    gradients = _Noisy("smoothgrad", samples, noise, seed)
+    gradients = _Noisy(samples, noise, seed)
     return _maps(gradients.gather(captured, passes, lambda moments: moments.mean))
 
 
-@register(
+@register_method(
     "vargrad",
+    rules=_RULES | {"samples": integer(2)},
     title="VarGrad",
     family="gradient",
     needs=_NEEDS,
@@ -92,14 +95,15 @@ def vargrad(
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    gradients = _Noisy("vargrad", samples, noise, seed, least=2)
+    gradients = _Noisy(samples, noise, seed)
     return _maps(gradients.gather(captured, passes, lambda moments: moments.variance))
 
 
-@register(
+@register_method(
     "squaregrad",
+    rules=_RULES,
     title="SmoothGrad squared",
     family="gradient",
     needs=_NEEDS,
@@ -128,19 +132,16 @@ def squaregrad(
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    gradients = _Noisy("squaregrad", samples, noise, seed)
+    gradients = _Noisy(samples, noise, seed)
     return _maps(gradients.gather(captured, passes, lambda moments: moments.mean_square))
 
 
 class _Noisy:
-    """The gradients of noisy copies, once their parameters were found to be sound."""
+    """The gradients of noisy copies."""
 
-    def __init__(self, method: str, samples: int, noise: float, seed: int, least: int = 1) -> None:
-        parameter_checks.whole(method, "samples", samples, least)
-        parameter_checks.seeded(method, seed)
-        parameter_checks.positive(method, "noise", noise)
+    def __init__(self, samples: int, noise: float, seed: int) -> None:
         self._samples = samples
         self._noise = noise
         self._seed = seed

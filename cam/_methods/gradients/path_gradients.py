@@ -8,9 +8,9 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.capture import Capture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number, positive, whole
+from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import completeness
+from cam.parameters import integer, number
 from cam.types import Maps, Needs
 
 # What the authors' program takes for the derivative of a blur by its width.
@@ -19,8 +19,14 @@ _BLUR_STEP = 0.01
 _WIDEST = 10_000.0
 
 
-@register(
+@register_method(
     "guided_integrated_gradients",
+    rules={
+        "steps": integer(1),
+        "fraction": number(above=0, most=1),
+        "distance": number(0, 1),
+        "baseline": number(),
+    },
     title="Guided integrated gradients",
     family="gradient",
     needs=Needs(passes=True),
@@ -65,26 +71,21 @@ def guided_integrated_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    name = "guided_integrated_gradients"
-    whole(name, "steps", steps, 1)
-    positive(name, "fraction", fraction, most=1)
-    number(name, "distance", distance, 0, 1)
-    start = number(name, "baseline", baseline)
     inputs = captured.inputs
     count = len(inputs)
     passes.expect(count * (steps + 1))
     found = []
     for part in passes.chunks(count):
-        way = _GuidedWay(inputs[part].flatten(1).double(), start, steps, fraction, distance)
+        way = _GuidedWay(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
         owner = torch.arange(part.start, part.stop, device=inputs.device)
         for step in range(steps):
             pictures = way.at.view_as(inputs[part]).to(inputs.dtype)
             _, gradients = passes.gradients(pictures, owner)
             way.go(step, gradients.flatten(1).double())
         found.append(way.total)
-    return _maps(captured, passes, torch.cat(found), torch.full_like(inputs, start), "blank")
+    return _maps(captured, passes, torch.cat(found), torch.full_like(inputs, baseline), "blank")
 
 
 class _GuidedWay:
@@ -145,8 +146,9 @@ def _close(found: Tensor, expected: Tensor) -> Tensor:
     return (found - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
 
-@register(
+@register_method(
     "blur_integrated_gradients",
+    rules={"steps": integer(1), "sigma": number(above=0, most=_WIDEST)},
     title="Blur integrated gradients",
     family="gradient",
     needs=Needs(passes=True),
@@ -180,10 +182,8 @@ def blur_integrated_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    whole("blur_integrated_gradients", "steps", steps, 1)
-    most = positive("blur_integrated_gradients", "sigma", sigma, _WIDEST)
     inputs = captured.inputs
     # In double precision, because the quotient divides a small difference.
     sharp = inputs.double()
@@ -191,13 +191,13 @@ def blur_integrated_gradients(
     passes.expect(len(inputs) * (steps + 1))
     for image, picture in enumerate(sharp):
         for part in passes.chunks(steps):
-            widths = [most * step / steps for step in range(part.start, part.stop)]
+            widths = [sigma * step / steps for step in range(part.start, part.stop)]
             blurred = torch.stack([blur(picture, width) for width in widths])
             wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
             owner = torch.full((len(blurred),), image, device=inputs.device)
             _, gradients = passes.gradients(blurred.to(inputs.dtype), owner)
-            total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * most / steps
-    return _maps(captured, passes, total, blur(sharp, most).to(inputs.dtype), "blurred")
+            total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
+    return _maps(captured, passes, total, blur(sharp, sigma).to(inputs.dtype), "blurred")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:

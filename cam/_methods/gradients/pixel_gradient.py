@@ -2,11 +2,11 @@
 
 from cam import kernels
 from cam._engine.capture import Capture
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.types import Maps, Needs
 
 
-@register(
+@register_method(
     "saliency",
     title="Saliency map",
     family="gradient",
@@ -31,7 +31,7 @@ def saliency(captured: Capture) -> Maps:
     return Maps(raw=raw, normalised=normalised)
 
 
-@register(
+@register_method(
     "input_x_gradient",
     title="Input × gradient",
     family="gradient",

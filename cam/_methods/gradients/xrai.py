@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from cam._engine.capture import Capture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import whole
+from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
+from cam.parameters import integer
 from cam.types import Maps, Needs
 
 # As in PAIR's program, which segments pictures of this size with values from -1 to 1.
@@ -20,8 +20,9 @@ _DILATION = 5
 _ROWS = 32  # masks that are counted at once, which bounds the memory
 
 
-@register(
+@register_method(
     "xrai",
+    rules={"steps": integer(1), "least": integer(1)},
     title="XRAI",
     family="gradient",
     needs=Needs(passes=True),
@@ -53,10 +54,8 @@ def xrai(captured: Capture, passes: Passes, *, steps: int = 50, least: int = 50)
         Maps (B, H, W) float32.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    whole("xrai", "steps", steps, 1)
-    whole("xrai", "least", least, 1)
     inputs = captured.inputs
     passes.expect(2 * len(inputs) * steps)
     attribution = torch.zeros_like(inputs, dtype=torch.float64)

@@ -13,14 +13,20 @@ from cam import kernels
 from cam._engine.capture import Capture
 from cam._engine.forward import Probabilities
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
+from cam.parameters import SEED, colour, integer, number
 from cam.types import Maps, Needs
 
 
-@register(
+@register_method(
     "occlusion",
+    rules={"window": integer(1), "stride": integer(1), "baseline": colour(blur=False)},
+    agreement=lambda window, stride, **_: (
+        f"stride is {stride}, but must be at most its window, {window}, or pixels would be left out"
+        if stride > window
+        else None
+    ),
     title="Occlusion",
     family="perturbation",
     needs=Needs(passes=True),
@@ -57,20 +63,13 @@ def occlusion(
         Maps (B, H, W) float32; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense, or does not fit the picture.
+        MethodError: A parameter is out of range, or does not fit the picture.
     """
     inputs = captured.inputs
     count, _, height, width = inputs.shape
-    parameter_checks.whole("occlusion", "window", window, 1)
-    parameter_checks.whole("occlusion", "stride", stride, 1)
     if window > min(height, width):
         raise MethodError(
             f"occlusion's window is {window}, but the picture has only {height} × {width} pixels"
-        )
-    if stride > window:
-        raise MethodError(
-            f"occlusion's stride is {stride}, but must be at most its window, {window}, or pixels "
-            "would be left out"
         )
     rows = _starts(height, window, stride, inputs.device)
     columns = _starts(width, window, stride, inputs.device)
@@ -106,8 +105,14 @@ def occlusion(
     return Maps(raw=raw, normalised=kernels.normalise(raw))
 
 
-@register(
+@register_method(
     "rise",
+    rules={
+        "masks": integer(1),
+        "cells": integer(1),
+        "probability": number(above=0, most=1),
+        "seed": SEED,
+    },
     title="RISE",
     family="perturbation",
     needs=Needs(passes=True),
@@ -155,17 +160,8 @@ def rise(
         Maps (B, H, W) float32. The raw one has no meaningful zero, so the other is min-max alone.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    parameter_checks.whole("rise", "masks", masks, 1)
-    parameter_checks.whole("rise", "cells", cells, 1)
-    parameter_checks.seeded("rise", seed)
-    if isinstance(probability, bool) or not isinstance(probability, int | float):
-        raise MethodError(f"rise's probability must be a number, but is {probability!r}")
-    if not 0 < probability <= 1:
-        raise MethodError(
-            f"rise's probability must be above 0 and at most 1, but is {probability!r}"
-        )
     inputs = captured.inputs
     count, _, height, width = inputs.shape
     grids, shifts, size = random_grids(masks, cells, probability, seed, (height, width))

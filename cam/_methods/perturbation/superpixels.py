@@ -15,16 +15,24 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.capture import Capture
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import positive, seeded, whole
+from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
+from cam.parameters import SEED, colour, integer, number
 from cam.types import Maps, Needs
 
 Baseline = float | Sequence[float]
 
 
-@register(
+@register_method(
     "lime",
+    rules={
+        "samples": integer(2),
+        "segments": integer(1),
+        "width": number(above=0),
+        "ridge": number(0),
+        "baseline": colour(blur=False),
+        "seed": SEED,
+    },
     title="LIME",
     family="perturbation",
     needs=Needs(passes=True),
@@ -69,14 +77,8 @@ def lime(
         Maps (B, H, W) float32; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    whole("lime", "samples", samples, 2)
-    whole("lime", "segments", segments, 1)
-    positive("lime", "width", width)
-    if ridge:
-        positive("lime", "ridge", ridge)
-    seeded("lime", seed)
     passes.expect(len(captured.inputs) * samples)
     found = []
     for image, picture in enumerate(captured.inputs):
@@ -89,8 +91,14 @@ def lime(
     return _maps(found)
 
 
-@register(
+@register_method(
     "kernelshap",
+    rules={
+        "samples": integer(2),
+        "segments": integer(1),
+        "baseline": colour(blur=False),
+        "seed": SEED,
+    },
     title="Kernel SHAP",
     family="perturbation",
     needs=Needs(passes=True),
@@ -133,11 +141,8 @@ def kernelshap(
         Maps (B, H, W) float32; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    whole("kernelshap", "samples", samples, 2)
-    whole("kernelshap", "segments", segments, 1)
-    seeded("kernelshap", seed)
     divided = [superpixels(picture, segments) for picture in captured.inputs]
     drawn = [shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
     passes.expect(sum(len(weights) + 2 for _, weights in drawn))

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from cam._metrics.base.metric_registry import register
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 
 
-@register(
+@register_metric(
     "sparseness",
     title="Sparseness (Gini index)",
     family="complexity",
@@ -36,7 +36,7 @@ def sparseness(subject: Subject) -> Tensor:
     return ordered @ (2 * place - count - 1) / (count * ordered.sum(1))
 
 
-@register(
+@register_metric(
     "complexity",
     title="Complexity (entropy)",
     family="complexity",

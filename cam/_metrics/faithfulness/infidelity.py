@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from cam._metrics.base.batch_noise import Noise
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import SEED, flag, number, one_of, whole
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
+from cam.parameters import SEED, boolean, integer, number, one_of
 
 
-@register(
+@register_metric(
     "infidelity",
     title="Infidelity",
     family="faithfulness",
@@ -23,11 +23,11 @@ from cam._metrics.base.subject import Subject
     ),
     cost="65 forwards by default",
     rules={
-        "change": one_of("square", "noise"),
-        "samples": whole(1),
-        "size": number(0, most=1, words="a number above 0 and at most 1"),
-        "noise": number(0, words="a number above 0"),
-        "normalise": flag(),
+        "change": one_of(("square", "noise")),
+        "samples": integer(1),
+        "size": number(above=0, most=1),
+        "noise": number(above=0),
+        "normalise": boolean(),
         "seed": SEED,
     },
 )

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from cam._engine.forward import run_model
 from cam._metrics.base.map_ranking import ranks
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import SEED, fractions, number
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam._metrics.faithfulness.imputation import Imputer
 from cam.errors import MetricError
+from cam.parameters import SEED, fractions, number
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.13, 0.21, 0.34, 0.5, 0.75)
 _TOLERANCE = 1e-3
@@ -31,12 +31,12 @@ _CITATION = (
 )
 _RULES = {
     "shares": fractions(),
-    "known": number(least=0, most=1, words="a number from 0 to 1"),
+    "known": number(0, 1),
     "seed": SEED,
 }
 
 
-@register(
+@register_metric(
     "sic",
     title="Softmax information curve (SIC)",
     family="information",
@@ -46,7 +46,7 @@ _RULES = {
     baseline=_BASELINE,
     citation=_CITATION,
     cost="15 forwards by default",
-    rules=_RULES | {"sure": number(least=0, most=1, words="a number from 0 to 1")},
+    rules=_RULES | {"sure": number(0, 1)},
 )
 def sic(
     subject: Subject,
@@ -82,7 +82,7 @@ def sic(
     return _area(subject, shares, known, seed, subject.p)
 
 
-@register(
+@register_metric(
     "aic",
     title="Accuracy information curve (AIC)",
     family="information",

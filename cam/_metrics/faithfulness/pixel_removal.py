@@ -7,18 +7,18 @@ from torch import Tensor
 
 from cam import kernels
 from cam._metrics.base.map_ranking import pearson, ranks
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import colour, whole
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
+from cam.parameters import colour, integer
 
 Colour = float | Sequence[float] | Tensor | str
-_CURVE = {"steps": whole(1), "baseline": colour()}
+_CURVE = {"steps": integer(1), "baseline": colour()}
 # Two runs of the same picture differ by less.
 ROUNDING = 1e-6
 
 
-@register(
+@register_metric(
     "deletion",
     title="Deletion",
     family="faithfulness",
@@ -53,7 +53,7 @@ def deletion(subject: Subject, *, steps: int = 28, baseline: Colour = 0.0) -> Te
     return area(curve(subject, steps, baseline, insert=False))
 
 
-@register(
+@register_metric(
     "insertion",
     title="Insertion",
     family="faithfulness",
@@ -172,7 +172,7 @@ def _band(line: Tensor, side: int) -> Tensor:
     return torch.where(inside, line[offset.clamp(0, len(line) - 1)], 0)
 
 
-@register(
+@register_metric(
     "average_drop",
     title="Average Drop",
     family="faithfulness",
@@ -198,7 +198,7 @@ def average_drop(subject: Subject) -> Tensor:
     return _drop(subject, _alone(subject))
 
 
-@register(
+@register_metric(
     "increase",
     title="Increase in Confidence",
     family="faithfulness",
@@ -224,7 +224,7 @@ def increase(subject: Subject) -> Tensor:
     return (alone > subject.p + ROUNDING).float().where(alone.isfinite(), torch.nan)
 
 
-@register(
+@register_metric(
     "average_gain",
     title="Average Gain",
     family="faithfulness",
@@ -251,7 +251,7 @@ def average_gain(subject: Subject) -> Tensor:
     return (_alone(subject) - subject.p).clamp(min=0) / (1 - subject.p)
 
 
-@register(
+@register_metric(
     "adcc",
     title="ADCC",
     family="faithfulness",

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from cam._metrics.base.map_ranking import ranks
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import SEED, fractions, number
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam._metrics.faithfulness.imputation import Imputer
+from cam.parameters import SEED, fractions, number
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Of a picture's largest value: far less than the noise that is added, and than a network sees.
@@ -21,12 +21,12 @@ _CITATION = (
 )
 _RULES = {
     "shares": fractions(),
-    "noise": number(least=0, words="a number of at least 0"),
+    "noise": number(0),
     "seed": SEED,
 }
 
 
-@register(
+@register_metric(
     "road",
     title="ROAD, combined",
     family="faithfulness",
@@ -61,7 +61,7 @@ def road(
     return (least.mean(1) - most.mean(1)) / 2
 
 
-@register(
+@register_metric(
     "road_morf",
     title="ROAD, most relevant first",
     family="faithfulness",
@@ -84,7 +84,7 @@ def road_morf(
     return _removed(subject, shares, noise, seed, ("morf",)).mean(1)
 
 
-@register(
+@register_metric(
     "road_lerf",
     title="ROAD, least relevant first",
     family="faithfulness",

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam._metrics.base.map_ranking import ranks
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import whole
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
+from cam.parameters import integer
 
 
 def centre_heatmap(batch: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def centre_heatmap(batch: Tensor) -> Tensor:
     return torch.exp(-distance / (2 * deviation**2)).expand(len(batch), -1, -1).contiguous()
 
 
-@register(
+@register_metric(
     "pointing_game",
     title="Pointing game",
     family="localisation",
@@ -45,7 +45,7 @@ def centre_heatmap(batch: Tensor) -> Tensor:
         "Zhang et al., Top-Down Neural Attention by Excitation Backprop, IJCV 2018 (ECCV 2016), "
         "section 4.1; the disc as in TorchRay's PointingGame"
     ),
-    rules={"tolerance": whole(0)},
+    rules={"tolerance": integer(0)},
     needs_masks=True,
 )
 def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
@@ -69,7 +69,7 @@ def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
     return (highest & near).flatten(1).sum(1) / highest.flatten(1).sum(1)
 
 
-@register(
+@register_metric(
     "energy_pointing_game",
     title="Energy-based pointing game (relevance mass accuracy)",
     family="localisation",
@@ -93,7 +93,7 @@ def energy_pointing_game(subject: Subject) -> Tensor:
     return _mass_inside(subject)
 
 
-@register(
+@register_metric(
     "grid_pointing_game",
     title="Grid pointing game",
     family="localisation",
@@ -118,7 +118,7 @@ def grid_pointing_game(subject: Subject) -> Tensor:
     return _mass_inside(subject)
 
 
-@register(
+@register_metric(
     "relevance_rank",
     title="Relevance rank accuracy",
     family="localisation",
@@ -145,7 +145,7 @@ def relevance_rank(subject: Subject) -> Tensor:
     return _top(subject, size) / size
 
 
-@register(
+@register_metric(
     "top_k_intersection",
     title="Top-k intersection",
     family="localisation",
@@ -157,7 +157,7 @@ def relevance_rank(subject: Subject) -> Tensor:
         "Theiner, Müller-Budack and Ewerth, Interpretable Semantic Photo Geolocation, WACV 2022, "
         "section 3.3"
     ),
-    rules={"k": whole(1)},
+    rules={"k": integer(1)},
     needs_masks=True,
 )
 def top_k_intersection(subject: Subject, *, k: int = 1000) -> Tensor:

@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from cam._engine.evaluation_mode import device_of
 from cam._metrics.base.batch_noise import Noise
 from cam._metrics.base.map_ranking import rank_agreement, structural_similarity
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import SEED, number, one_of, whole
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
+from cam.parameters import SEED, integer, number, one_of
 
 SIMILAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "spearman": rank_agreement,
     "ssim": structural_similarity,
 }
-_RULES = {"stages": whole(1), "similarity": one_of(*SIMILAR), "seed": SEED}
-_SMOOTH = {"samples": whole(1), "noise": number(0, words="a number above 0")}
+_RULES = {"stages": integer(1), "similarity": one_of(SIMILAR), "seed": SEED}
+_SMOOTH = {"samples": integer(1), "noise": number(above=0)}
 _BASELINE = "a method that does not look at the parameters scores 1; a map of chance 0"
 
 
-@register(
+@register_metric(
     "randomisation",
     title="Model parameter randomisation",
     family="randomisation",
@@ -74,7 +74,7 @@ def randomisation(
     return _mean(subject, torch.cat(found, 1))
 
 
-@register(
+@register_metric(
     "smooth_randomisation",
     title="Smooth model parameter randomisation (sMPRT)",
     family="randomisation",
@@ -144,7 +144,7 @@ def smooth_randomisation(
     return _mean(subject, torch.stack(found, 1))
 
 
-@register(
+@register_metric(
     "efficient_randomisation",
     title="Efficient model parameter randomisation (eMPRT)",
     family="randomisation",
@@ -157,7 +157,7 @@ def smooth_randomisation(
         "Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.2"
     ),
     cost="1 forward and 1 explanation",
-    rules={"bins": whole(2), "seed": SEED},
+    rules={"bins": integer(2), "seed": SEED},
     needs_method=True,
 )
 def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0) -> Tensor:

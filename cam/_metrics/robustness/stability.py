@@ -8,13 +8,13 @@ from torch.nn import functional
 
 from cam._metrics.base.batch_noise import Noise
 from cam._metrics.base.map_ranking import rank_agreement
-from cam._metrics.base.metric_registry import register
-from cam._metrics.base.parameter_rules import SEED, number, whole
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
+from cam.parameters import SEED, integer, number
 
 
-@register(
+@register_metric(
     "max_sensitivity",
     title="Max-sensitivity",
     family="robustness",
@@ -28,8 +28,8 @@ from cam.errors import MetricError
     ),
     cost="1 forward and 10 explanations by default",
     rules={
-        "radius": number(0, words="a number above 0"),
-        "samples": whole(1),
+        "radius": number(above=0),
+        "samples": integer(1),
         "seed": SEED,
     },
     needs_method=True,
@@ -65,7 +65,7 @@ def max_sensitivity(
     return subject.explained_again(samples, write, measure).amax(1)
 
 
-@register(
+@register_metric(
     "stability_flip",
     title="Stability under a flip",
     family="robustness",
@@ -94,7 +94,7 @@ def stability_flip(subject: Subject) -> Tensor:
     )  # fmt: skip
 
 
-@register(
+@register_metric(
     "stability_shift",
     title="Stability under shifts",
     family="robustness",
@@ -108,7 +108,7 @@ def stability_flip(subject: Subject) -> Tensor:
         "(Un)reliability of Saliency Methods, 2017, but of the picture's place"
     ),
     cost="1 forward and 4 explanations",
-    rules={"pixels": whole(1)},
+    rules={"pixels": integer(1)},
     needs_method=True,
 )
 def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
@@ -158,7 +158,7 @@ def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
     return _alike(subject, len(shifts), write, measure)
 
 
-@register(
+@register_metric(
     "stability_noise",
     title="Stability under noise",
     family="robustness",
@@ -172,8 +172,8 @@ def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
     ),
     cost="1 forward and 5 explanations by default",
     rules={
-        "noise": number(0, words="a number above 0"),
-        "samples": whole(1),
+        "noise": number(above=0),
+        "samples": integer(1),
         "seed": SEED,
     },
     needs_method=True,
@@ -203,7 +203,7 @@ def stability_noise(
     )  # fmt: skip
 
 
-@register(
+@register_metric(
     "stability_light",
     title="Stability under light",
     family="robustness",
@@ -222,8 +222,8 @@ def stability_noise(
     ),
     cost="1 forward and 4 explanations",
     rules={
-        "brightness": number(0, words="a number above 0"),
-        "contrast": number(0, words="a number above 0"),
+        "brightness": number(above=0),
+        "contrast": number(above=0),
     },
     needs_method=True,
 )

@@ -90,7 +90,7 @@ class Asked:
         """As the library takes it.
 
         Raises:
-            MethodError: A parameter that makes no sense.
+            MethodError: A parameter is out of range.
         """
         return cam.method(self.name, **dict(self.parameters))
 

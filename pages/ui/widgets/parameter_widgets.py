@@ -88,10 +88,10 @@ def _drawn(info: Info) -> dict[str, Callable[..., Any]]:
 
 
 def _asked_as(info: Info, name: str, default: Any, hint: Any) -> Callable[..., Any] | None:
-    rule = info.rules[name] if isinstance(info, MetricInfo) else None
-    if rule is not None and rule.choices:
+    rule = info.rules[name]
+    if rule.choices:
         return lambda label, usual, key: _choice(label, usual, key, rule.choices)
-    if rule is not None and rule.mixed:
+    if rule.mixed:
         return lambda label, usual, key: _text(label, usual, key, f"It must be {rule.words}.")
     if isinstance(default, bool):
         return _switch
