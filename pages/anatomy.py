@@ -1,4 +1,4 @@
-"""Anatomy: how Grad-CAM and the saliency map come about, step by step, on one's own picture."""
+"""Show step by step how Grad-CAM and the saliency map arise."""
 
 from cam.pages.ui.server import router
 

@@ -1,4 +1,4 @@
-"""Compare: methods, layers, classes or two models on one picture, and measured on it."""
+"""Compare methods, layers, classes or two models on one picture."""
 
 from cam.pages.ui.server import router
 

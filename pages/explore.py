@@ -1,4 +1,4 @@
-"""Explore: one picture, one class, one layer, and what each method says of it."""
+"""Explore one picture: what each method says about one class."""
 
 from cam.pages.ui.server import router
 

@@ -1,4 +1,4 @@
-"""Performance: how fast explanations are, measured here and now, and what makes them so."""
+"""Measure how fast explanations are on this machine, and why."""
 
 from cam.pages.ui.server import router
 

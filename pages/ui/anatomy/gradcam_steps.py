@@ -1,4 +1,4 @@
-"""The seven steps of Grad-CAM, each with its picture and its numbers."""
+"""Draw the seven steps of Grad-CAM with their numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the page Compare has computed: each case by itself, one after the other, in the background.
+"""Compute what Compare shows, case after case, in the background.
 
 Networks are copied for it: a model that is explained has hooks on it, and a page that waits for
 its lock would not be alive.

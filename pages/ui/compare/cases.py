@@ -1,4 +1,4 @@
-"""What is compared: a few cases of one picture, each a model, a method, a class and a layer."""
+"""Choose the cases to compare: model, method, class and layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

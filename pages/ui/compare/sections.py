@@ -1,4 +1,4 @@
-"""What the page Compare measures: agreement, curves, the four questions, the random network."""
+"""Measure agreement, curves, the four questions and the random network."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a model looks over a whole data set: mean maps of classes, groups of maps alike."""
+"""Show where a model looks: mean maps and groups of maps."""
 
 from typing import Any
 

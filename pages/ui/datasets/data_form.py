@@ -1,4 +1,4 @@
-"""Which data a run is over: the photo grid or what the operator allows, with their options."""
+"""Choose the data of a run and their options."""
 
 import json
 from html import escape

@@ -1,4 +1,4 @@
-"""The images of a run: the best and the worst by a metric, and one of them in full."""
+"""Browse a run's images, best or worst first."""
 
 from typing import Any
 

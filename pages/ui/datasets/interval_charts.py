@@ -1,4 +1,4 @@
-"""The two charts of a run as HTML, in the page's own ink and as wide as the screen.
+"""Draw a run's intervals and ranks as HTML.
 
 A report has the same as SVG (``report_charts``), which Streamlit takes out of a page.
 """

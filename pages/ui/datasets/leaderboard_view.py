@@ -1,4 +1,4 @@
-"""Which method is better, and is it more than noise: leaderboard, tests, ranks, agreement."""
+"""Show the leaderboard, tests, ranks and agreement of a run."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a run compares and measures: methods and metrics, each with parameters and variants."""
+"""Choose a run's methods and metrics with parameters and variants."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A run that is looked at: chosen, filtered, its tables read once for all visitors."""
+"""Open a run, filter it, and read its tables once."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Runs in the background of the server: started, watched, cancelled, resumed.
+"""Start, watch, cancel and resume runs in the background.
 
 A run belongs to its folder and not to a visitor: it goes on when every browser is closed, whoever
 cancels it cancels it for all, and a server that is killed leaves a folder to go on with.

@@ -1,4 +1,4 @@
-"""The form that starts a run: data, model, methods, metrics, what it costs, and its code."""
+"""Start a run: data, model, methods, metrics, cost and code."""
 
 import json
 from dataclasses import dataclass

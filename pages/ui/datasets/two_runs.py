@@ -1,4 +1,4 @@
-"""Two runs against each other, and a run taken home: CSV, Parquet, a report."""
+"""Compare two runs, and export a run as CSV, Parquet or report."""
 
 import shlex
 import tempfile

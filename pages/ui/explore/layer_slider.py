@@ -1,4 +1,4 @@
-"""One method at every depth of the network: late layers know what, early ones only where."""
+"""Show one method at every depth of the network."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Values under the pointer, and the share of the evidence that lies in a box."""
+"""Read values under the pointer, and the evidence in a box."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A clip on the page Performance: frames in, heatmaps over them out, and how fast."""
+"""Explain a clip frame by frame and show how fast."""
 
 import io
 import time

@@ -1,4 +1,4 @@
-"""Measurements on request: one at a time on this server, never because a page was opened."""
+"""Run measurements on request, one at a time on this server."""
 
 import os
 from collections.abc import Callable, Hashable

@@ -1,4 +1,4 @@
-"""Speed against fidelity, with the maps: what each precision gains, and what it moves."""
+"""Show each precision's speed and how far its maps move."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Figures that were measured on other machines, each with where it is from."""
+"""Show benchmark results that were recorded on other machines."""
 
 import re
 

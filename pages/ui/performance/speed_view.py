@@ -1,4 +1,4 @@
-"""The measurements of the page Performance: contenders, batch sizes, methods in one pass."""
+"""Measure contenders, batch sizes and several methods in one pass."""
 
 import streamlit as st
 from torch import Tensor

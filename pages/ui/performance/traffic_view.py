@@ -1,4 +1,4 @@
-"""What the fused kernel reads and writes, beside plain torch: every launch, to scale."""
+"""Show what the fused kernel reads and writes beside plain torch."""
 
 from itertools import groupby
 

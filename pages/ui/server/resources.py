@@ -1,4 +1,4 @@
-"""Models and results, made once and shared by every visitor.
+"""Load models and compute results once for all visitors.
 
 A model is shared under its own lock. Results are keyed by everything that determines them; a
 picture by the hash of its bytes, because Streamlit hashes large arrays by a sample only.

@@ -1,4 +1,4 @@
-"""Weights that a visitor uploads: kept for a while on this server, read as tensors, never run."""
+"""Keep uploaded weights for a while; read them as tensors only."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Small pieces of the pages: options, callbacks, wording."""
+"""Draw small shared widgets: options, callbacks, wording."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Small drawings as HTML: maps cell by cell, weights as bars, a class among all others.
+"""Draw small charts as HTML: maps by cell, bars, histograms.
 
 They are part of the page itself, so they appear with the text, wrap on a phone, and take the
 page's own ink in light and dark.

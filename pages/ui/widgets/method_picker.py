@@ -1,4 +1,4 @@
-"""Which methods, with which parameters: the quick ones side by side, all others by search."""
+"""Choose methods and their parameters in the sidebar."""
 
 import streamlit as st
 

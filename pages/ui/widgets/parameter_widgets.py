@@ -1,4 +1,4 @@
-"""A widget for each parameter of a method or metric; the same on every page."""
+"""Draw a widget for each parameter of a method or metric."""
 
 from collections.abc import Callable, Mapping
 from types import NoneType
