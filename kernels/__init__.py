@@ -18,9 +18,10 @@ else:
     from .blending.colormaps import COLORMAPS
     from .blending.operation import overlay
     from .class_activation.operation import fused_cam
-    from .class_activation.reference import RULES, normalise
+    from .class_activation.rules import RULES
     from .input_gradient.operation import gradient_map
     from .launch.dispatch import backend
+    from .launch.normalisation import normalise
     from .masking.operation import masked_batch, ranked_batch, region_batch
     from .moments.operation import Moments
 

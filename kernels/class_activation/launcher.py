@@ -1,4 +1,4 @@
-"""Which of the two gradient-CAM kernels a layer takes, and in which shape."""
+"""Choose the gradient-CAM kernel for a layer, and its launch shape."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import triton
 from torch import Tensor
 
 from ..launch.counters import zeroed
-from ..launch.launcher_parts import Launch, Planes, Results, planes
+from ..launch.launcher_parts import Launch, Planes, planes
 from .plane_kernel import plane_cam_kernel
-from .rule_equations import encode
+from .reference import CamMaps
+from .rules import Rule, encode
 from .walking_kernel import walk_cam_kernel
 
 
@@ -54,18 +55,17 @@ WALKS = {
 MAX_REGISTERS = 64
 # Partial values that a thread of the last program sums at a time: more made the compiler spill.
 SUMMED = 2
-WEIGHTED = {"gradcam", "xgradcam", "gradcam_plus_plus"}
 
 
 def plan(
     activations: Tensor,
     gradients: Tensor,
-    rules: Sequence[str],
+    rules: Sequence[Rule],
     *,
     maps: bool,
     signed: bool,
     weights: bool,
-) -> tuple[Launch, Results]:
+) -> tuple[Launch, CamMaps]:
     """Choose the launch for checked tensors and allocate what it writes.
 
     Scratch belongs to this call alone, so that calls on several streams never meet.
@@ -73,7 +73,7 @@ def plan(
     Args:
         activations: (B, C, h, w), float32, float16 or bfloat16.
         gradients: The same shape, dtype and device; the layout may differ.
-        rules: K names out of `kernels.RULES`.
+        rules: K of them.
         maps: Whether normalised maps are wanted.
         signed: Whether signed maps are wanted.
         weights: Whether channel weights are wanted.
@@ -94,7 +94,7 @@ def plan(
     def empty(*size: int) -> Tensor:
         return torch.empty(size, dtype=torch.float32, device=activations.device)
 
-    results = Results(
+    results = CamMaps(
         maps=empty(images, count, height, width) if maps else None,
         signed=empty(images, count, height, width) if signed else None,
         weights=empty(images, count, channels) if weights else None,
@@ -109,12 +109,8 @@ def plan(
         "p_counters": zeroed(images, activations),
         "channels": channels,
         "pixels": pixels,
-        "activations_stride_b": a.stride_b,
-        "activations_stride_c": a.stride_c,
-        "activations_stride_s": a.stride_s,
-        "gradients_stride_b": g.stride_b,
-        "gradients_stride_c": g.stride_c,
-        "gradients_stride_s": g.stride_s,
+        **a.strides("activations"),
+        **g.strides("gradients"),
         "CODE": encode(rules),
         "K": count,
         "BLOCK_C": shape.block_c,
@@ -126,7 +122,7 @@ def plan(
     scratch = ["p_partials", "p_counters"]
     arguments["BLOCK_P"] = max(1, min(summed, triton.next_power_of_2(n_parts)))
     if walks:
-        weighted = not WEIGHTED.isdisjoint(rules)
+        weighted = any(rule.weighs_channels for rule in rules)
         arguments["p_sums"] = empty(images, 3, channels) if weighted else None
         arguments["p_weights"] = results.weights if weights else empty(images, count, channels)
         scratch += ["p_sums"] if weights else ["p_sums", "p_weights"]
@@ -168,7 +164,7 @@ def _is_packed(described: Planes, pixels: int) -> bool:
 
 
 def _traffic_of_planes(
-    layer: Tensor, rules: Sequence[str], results: Results, n_parts: int, shape: Shape
+    layer: Tensor, rules: Sequence[Rule], results: CamMaps, n_parts: int, shape: Shape
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes that `plane_cam_kernel` loads and stores, by parameter.
 
@@ -183,26 +179,25 @@ def _traffic_of_planes(
 
 
 def _traffic_of_walk(
-    layer: Tensor, rules: Sequence[str], results: Results, n_parts: int, shape: Shape
+    layer: Tensor, rules: Sequence[Rule], results: CamMaps, n_parts: int, shape: Shape
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes that `walk_cam_kernel` loads and stores, by parameter.
 
     A and G as often as the rules need them; partial maps once; a few values a channel and chunk.
     """
     images, channels, height, width = layer.shape
-    asked, n_chunks = set(rules), triton.cdiv(height * width, shape.block_s)
+    n_chunks = triton.cdiv(height * width, shape.block_s)
     whole, map_bytes = layer.numel() * layer.element_size(), _map_bytes(layer, rules)
     row = 4 * images * channels  # one float32 a channel
-    weighted, terms = asked & WEIGHTED, "gradcam_plus_plus" in asked
-    first_a = bool(asked - {"gradcam"})
-    first_g = bool(asked - {"gradcam_plus_plus"})
-    used = terms + ("gradcam" in asked) + 2 * ("xgradcam" in asked)
+    weighted, terms = sum(rule.weighs_channels for rule in rules), Rule.GRADCAM_PLUS_PLUS in rules
+    first_a, first_g = {*rules} != {Rule.GRADCAM}, {*rules} != {Rule.GRADCAM_PLUS_PLUS}
+    sums = terms + (Rule.GRADCAM in rules) + 2 * (Rule.XGRADCAM in rules)  # that weights need
     maps = map_bytes * (results.maps is not None)
     reads = {
         "p_activations": whole * (first_a + bool(weighted)),
         "p_gradients": whole * (first_g + terms),
-        "p_sums": row * (3 * (n_chunks - 1) + used) * bool(weighted),
-        "p_weights": row * len(weighted) * n_chunks,
+        "p_sums": row * (3 * (n_chunks - 1) + sums) * bool(weighted),
+        "p_weights": row * weighted * n_chunks,
         "p_partials": map_bytes * n_parts,
         "p_maps": maps,  # positive values, read again to be stretched
     }
@@ -215,11 +210,11 @@ def _traffic_of_walk(
     return reads, _written(results) | writes
 
 
-def _map_bytes(layer: Tensor, rules: Sequence[str]) -> int:
+def _map_bytes(layer: Tensor, rules: Sequence[Rule]) -> int:
     return 4 * layer.shape[0] * len(rules) * layer.shape[2] * layer.shape[3]
 
 
-def _written(results: Results) -> dict[str, int]:
+def _written(results: CamMaps) -> dict[str, int]:
     """Each result that is wanted, stored once."""
     return {
         f"p_{name}": 4 * result.numel()

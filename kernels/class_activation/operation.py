@@ -1,26 +1,22 @@
-"""Activations and gradients of one layer to class activation maps, in one read of both."""
+"""Class activation maps of one layer, in one read of activations and gradients."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import check_content, unknown_name
+from ..launch.argument_checks import check_alike, check_content, unknown_name
 from ..launch.dispatch import backend
-from ..launch.launcher_parts import Results
-from ..launch.operators import operator
+from ..launch.operators import operator, skips_operator
 from . import reference
+from .reference import CamMaps
+from .rules import NUMBERS, RULES, Rule
 
 
 @overload
 def fused_cam(
-    activations: Tensor,
-    gradients: Tensor,
-    rules: Sequence[str] = ...,
-    normalise: bool = ...,
-    return_signed: Literal[False] = ...,
-    return_weights: Literal[False] = ...,
+    activations: Tensor, gradients: Tensor, rules: Sequence[str] = ..., normalise: bool = ...
 ) -> Tensor: ...
 
 
@@ -31,9 +27,20 @@ def fused_cam(
     rules: Sequence[str] = ...,
     normalise: bool = ...,
     *,
-    return_signed: bool = ...,
+    return_signed: Literal[True],
     return_weights: bool = ...,
-) -> Any: ...
+) -> tuple[Tensor, ...]: ...
+
+
+@overload
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor,
+    rules: Sequence[str] = ...,
+    normalise: bool = ...,
+    *,
+    return_weights: Literal[True],
+) -> tuple[Tensor, ...]: ...
 
 
 def fused_cam(
@@ -87,42 +94,45 @@ def fused_cam(
         ValueError: A shape, dtype, device or rule that does not fit; the message says which.
     """
     _check_tensors(activations, gradients)
-    names = check_rules(rules)
+    numbers = [NUMBERS[name] for name in check_rules(rules)]
+    wanted_parts = normalise, return_signed or not normalise, return_weights
     with torch.no_grad():
-        found: list[Tensor] = _fused_cam(
-            activations,
-            gradients,
-            ",".join(names),
-            normalise,
-            return_signed or not normalise,
-            return_weights,
-        )
-    if return_signed and not normalise:
-        found.insert(0, found[0])  # the maps that were asked for are the signed ones
-    return tuple(found) if len(found) > 1 else found[0]
+        if skips_operator(activations):
+            results = reference.fused_cam(activations, gradients, numbers, *wanted_parts)
+        else:
+            tensors = iter(_fused_cam(activations, gradients, numbers, *wanted_parts))
+            results = CamMaps(*[next(tensors) if part else None for part in wanted_parts])
+    maps, signed, weights = results
+    returned = (
+        maps if normalise else signed,
+        signed if return_signed else None,
+        weights if return_weights else None,
+    )
+    present = tuple(tensor for tensor in returned if tensor is not None)
+    return present if len(present) > 1 else present[0]
 
 
 @operator("fused_cam")
 def _fused_cam(
-    activations: Tensor, gradients: Tensor, rules: str, maps: bool, signed: bool, weights: bool
+    activations: Tensor,
+    gradients: Tensor,
+    rules: Sequence[int],
+    maps: bool,
+    signed: bool,
+    weights: bool,
 ) -> list[Tensor]:
-    """The operator: rules joined by commas, since a schema knows no list of strings."""
-    names = rules.split(",")
+    """Compute what is wanted of maps, signed maps and weights, in this order."""
+    numbers = [Rule(rule) for rule in rules]
     if backend(activations) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
         from . import launcher as triton_cam
 
         launch, results = triton_cam.plan(
-            activations, gradients, names, maps=maps, signed=signed, weights=weights
+            activations, gradients, numbers, maps=maps, signed=signed, weights=weights
         )
         launch.run()
     else:
-        found, channel_weights = reference.fused_cam(activations, gradients, names)
-        results = Results(
-            maps=reference.normalise(found) if maps else None,
-            signed=found if signed else None,
-            weights=channel_weights if weights else None,
-        )
+        results = reference.fused_cam(activations, gradients, numbers, maps, signed, weights)
     return [result for result in results if result is not None]
 
 
@@ -131,26 +141,12 @@ def _check_tensors(activations: Tensor, gradients: Tensor) -> None:
         raise ValueError(
             f"activations must be (B, C, h, w), but have shape {tuple(activations.shape)}."
         )
-    if gradients.shape != activations.shape:
-        raise ValueError(
-            "gradients must have the shape of the activations, "
-            f"{tuple(activations.shape)}, but have {tuple(gradients.shape)}."
-        )
+    check_alike(gradients, "gradients", activations, "activations")
     check_content(activations, "activations")
-    if gradients.dtype != activations.dtype:
-        raise ValueError(
-            f"gradients must have the dtype of the activations, {activations.dtype}, "
-            f"but have {gradients.dtype}."
-        )
-    if gradients.device != activations.device:
-        raise ValueError(
-            f"gradients must be on the device of the activations, {activations.device}, "
-            f"but are on {gradients.device}."
-        )
 
 
 def check_rules(rules: Sequence[str]) -> tuple[str, ...]:
-    """Rules as they are named, each once.
+    """Check the names of rules, each once.
 
     Raises:
         ValueError: No rule, one that there is not, or one twice.
@@ -158,10 +154,10 @@ def check_rules(rules: Sequence[str]) -> tuple[str, ...]:
     if isinstance(rules, str):
         raise ValueError(f"rules must be a sequence of names, such as ({rules!r},), not a string.")
     if not rules:
-        raise ValueError(f"rules is empty; name at least one of {', '.join(reference.RULES)}.")
+        raise ValueError(f"rules is empty; name at least one of {', '.join(RULES)}.")
     for rule in rules:
-        if rule not in reference.RULES:
-            raise ValueError(unknown_name("rule", rule, reference.RULES))
+        if rule not in RULES:
+            raise ValueError(unknown_name("rule", rule, RULES))
     if len(set(rules)) != len(rules):
         raise ValueError(f"rules must be named once each, but are {', '.join(rules)}.")
     return tuple(rules)

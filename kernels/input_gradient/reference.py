@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..class_activation.reference import _reported, working_dtype
+from ..launch.normalisation import mark_non_finite, working_dtype
 
 
 def ranks(count: int, percentile: float) -> tuple[int, int, float]:
@@ -85,7 +85,7 @@ def stretch(raw: Tensor, signed: bool, percentile: float) -> Tensor:
     unit = unit.masked_fill((ceiling <= floor) & (size > floor), 1)
     if signed:
         unit = torch.where(raw.flatten(-2) < 0, -unit, unit)
-    return _reported(unit, raw)
+    return mark_non_finite(unit, raw)
 
 
 def _percentile(values: Tensor, percentile: float) -> Tensor:
@@ -96,27 +96,3 @@ def _percentile(values: Tensor, percentile: float) -> Tensor:
     below = values.kthvalue(rank + 1, dim=-1, keepdim=True).values
     above = values.kthvalue(next_rank + 1, dim=-1, keepdim=True).values
     return below + (above - below) * fraction
-
-
-def update_moments(samples: Tensor, mean: Tensor, deviations: Tensor, count: int) -> None:
-    """Take samples into a running mean and sum of squared deviations, in place.
-
-    Welford's recurrence (1962, "Note on a Method for Calculating Corrected Sums of Squares and
-    Products"), one sample after another: with n the count up to this sample, d = x - mean;
-    mean += d / n; deviations += d (x - mean). A mean that is not finite stays so.
-
-    Args:
-        samples: (N, M), floating point.
-        mean: (M,), float32, or float64 for float64; not read if `count` is zero.
-        deviations: The same.
-        count: Samples taken so far.
-    """
-    if count == 0:
-        mean.zero_()
-        deviations.zero_()
-    for sample in samples:
-        count += 1
-        value = sample.to(mean.dtype)
-        step = value - mean
-        mean.addcdiv_(step, step.new_full((), count))
-        deviations.addcmul_(step, value - mean)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..class_activation.reference import RULES
+from ..class_activation.rules import NUMBERS, RULES
 from ..launch.launcher_parts import Launch
 from ..masking.reference import Weights
 
@@ -83,7 +83,14 @@ def _cam(example: Example) -> Launch:
     from ..class_activation import launcher as triton_cam
 
     layer = example.tensor()
-    launch, _ = triton_cam.plan(layer, layer, example.options, maps=True, signed=True, weights=True)
+    launch, _ = triton_cam.plan(
+        layer,
+        layer,
+        [NUMBERS[name] for name in example.options],
+        maps=True,
+        signed=True,
+        weights=True,
+    )
     return launch
 
 

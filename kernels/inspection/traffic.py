@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..class_activation.operation import check_rules
-from ..class_activation.reference import EPSILON, working_dtype
+from ..class_activation.rules import NUMBERS
+from ..launch.normalisation import EPSILON, working_dtype
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -179,8 +180,9 @@ def _fused(activations: Tensor, gradients: Tensor, rules: Sequence[str]) -> tupl
         from ..class_activation import launcher as triton_cam
     except ImportError:
         return None, 0
+    numbers = [NUMBERS[rule] for rule in rules]
     launch, _ = triton_cam.plan(
-        activations, gradients, rules, maps=True, signed=False, weights=False
+        activations, gradients, numbers, maps=True, signed=False, weights=False
     )
     step = Step("fused_cam", sum(launch.reads.values()), sum(launch.writes.values()))
     scratch = sum(

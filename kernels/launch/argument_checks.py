@@ -1,4 +1,4 @@
-"""Sentences that more than one kernel says about a wrong argument."""
+"""Check arguments that several operations take, and word their errors."""
 
 import difflib
 from collections.abc import Sequence
@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def dtype_names(dtypes: Sequence[torch.dtype], last: str = ", ") -> str:
+    """List dtypes without their prefix."""
+    *first, final = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+    return f"{', '.join(first)}{last}{final}"
 
 
 def check_content(tensor: Tensor, name: str) -> None:
@@ -26,13 +32,37 @@ def check_content(tensor: Tensor, name: str) -> None:
         )
     if tensor.dtype not in DTYPES:
         raise ValueError(
-            f"{name} must be float32, float16, bfloat16 or float64, but the dtype is "
-            f"{tensor.dtype}."
+            f"{name} must be {dtype_names(DTYPES, ' or ')}, but the dtype is {tensor.dtype}."
         )
 
 
-def unknown_name(kind: str, name: object, known: Sequence[str]) -> str:
-    """Write the sentence for a name that is not known, with the nearest one if any is near."""
-    near = difflib.get_close_matches(str(name).lower(), known, n=1)
+def check_device(tensor: Tensor, name: str, model: Tensor, model_name: str) -> None:
+    """Refuse a tensor that is not on the device of another."""
+    if tensor.device != model.device:
+        raise ValueError(
+            f"{name} must be on the device of the {model_name}, {model.device}, "
+            f"not on {tensor.device}."
+        )
+
+
+def check_alike(tensor: Tensor, name: str, model: Tensor, model_name: str) -> None:
+    """Refuse a tensor whose shape, dtype or device differs from another's."""
+    for quality in ("shape", "dtype"):
+        actual, right = getattr(tensor, quality), getattr(model, quality)
+        if actual != right:
+            raise ValueError(
+                f"{name} must have the {quality} of the {model_name}, {_plain(right)}, "
+                f"not {_plain(actual)}."
+            )
+    check_device(tensor, name, model, model_name)
+
+
+def _plain(value: object) -> object:
+    return tuple(value) if isinstance(value, torch.Size) else value
+
+
+def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
+    """Write the sentence for an unknown name, with the nearest known one if any is near."""
+    near = difflib.get_close_matches(str(name).lower(), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{name!r} is not a known {kind}.{hint} Known: {', '.join(known)}."
+    return f"{name!r} is not a known {kind}.{hint} Known: {', '.join(names)}."

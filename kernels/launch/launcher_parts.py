@@ -1,7 +1,7 @@
 """What every Triton launcher shares: how a tensor is laid out, and what a launch consists of."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,14 @@ class Planes:
     stride_b: int
     stride_c: int
     stride_s: int  # from one pixel to the next, rows following each other
+
+    def strides(self, name: str) -> dict[str, int]:
+        """List the strides as a kernel's arguments."""
+        return {
+            f"{name}_stride_b": self.stride_b,
+            f"{name}_stride_c": self.stride_c,
+            f"{name}_stride_s": self.stride_s,
+        }
 
     @property
     def needs_int64(self) -> bool:
@@ -98,11 +106,3 @@ class Launch:
             options["maxnreg"] = self.max_registers  # the tracer does not know this option
         with torch.cuda.device(first.device if first.is_cuda and real else -1):
             torch.library.wrap_triton(self.kernel)[self.grid](**self.arguments, **options)
-
-
-class Results(NamedTuple):
-    """What the class activation maps' launch writes; None is what was not asked for."""
-
-    maps: Tensor | None  # (B, K, h, w) in [0, 1]
-    signed: Tensor | None  # (B, K, h, w)
-    weights: Tensor | None  # (B, K, C)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .dispatch import interpreter_is_on
+from .dispatch import backend, interpreter_is_on
+from .launcher_parts import is_real
 
 NAMESPACE = "cam_kernels"
 
@@ -37,3 +39,9 @@ def operator(name: str, mutates_args: Iterable[str] = ()) -> Callable[[Callable[
         return opaque
 
     return register
+
+
+def skips_operator(tensor: Tensor) -> bool:
+    """Whether plain torch may compute at once: no compiler traces, and no kernel is wanted."""
+    tracing = torch.compiler.is_compiling() or not is_real(tensor)
+    return not tracing and backend(tensor) == "reference"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..class_activation.reference import working_dtype
 from ..launch.argument_checks import DTYPES, check_content
 from ..launch.dispatch import backend
+from ..launch.normalisation import working_dtype
 from ..launch.operators import operator
 from . import reference as reference_masks
 from .reference import Picture, Weights

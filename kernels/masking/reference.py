@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..class_activation.reference import working_dtype
+from ..launch.normalisation import working_dtype
 
 STRETCH_EPSILON = 1e-8  # as pytorch-grad-cam's ScoreCAM
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ..class_activation.reference import working_dtype
-from ..input_gradient import reference as reference_saliency
 from ..launch.argument_checks import check_content
 from ..launch.dispatch import backend
+from ..launch.normalisation import working_dtype
 from ..launch.operators import operator
+from . import reference
 
 
 class Moments:
@@ -154,4 +154,4 @@ def _update_moments(samples: Tensor, mean: Tensor, deviations: Tensor, count: in
 
         triton_moments.plan(samples, mean, deviations, count).run()
     else:
-        reference_saliency.update_moments(samples, mean, deviations, count)
+        reference.update_moments(samples, mean, deviations, count)

@@ -330,5 +330,5 @@ def test_says_which_dtype_is_wrong():
 
 def test_says_that_devices_differ():
     a = torch.zeros(1, 1, 2, 2)
-    with pytest.raises(ValueError, match="device of the activations, cpu, but are on meta"):
+    with pytest.raises(ValueError, match="device of the activations, cpu, not on meta"):
         kernels.fused_cam(a, a.to("meta"))

@@ -401,7 +401,7 @@ ONE = torch.zeros(1, 3, 4, 4)
         (ONE.char(), None, {}, "must be float32.*torch.int8"),
         (ONE, torch.zeros(1, 1, 4, 4), {}, r"shape of the gradient"),
         (ONE, ONE.half(), {}, "dtype of the gradient"),
-        (ONE, ONE.to("meta"), {}, "but are on meta"),
+        (ONE, ONE.to("meta"), {}, "not on meta"),
         (ONE, None, {"reduce": "maxx"}, "Did you mean 'max'"),
         (ONE, None, {"reduce": "l2", "signed": True}, "a root, which has no sign"),
         (ONE, None, {"signed": "yes"}, "signed must be True, False or None, but is 'yes'"),

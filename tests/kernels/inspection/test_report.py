@@ -120,9 +120,10 @@ def test_occupancy_is_what_the_limits_leave(target, threads, registers, shared, 
 def test_every_combination_of_rules_and_outputs_compiles():
     program = """
 import itertools, torch
-from kernels import triton_cam, triton_saliency
+from cam.kernels.class_activation import launcher as triton_cam
+from cam.kernels.input_gradient import launcher as triton_saliency
 from cam.kernels.inspection.machine_code import DEVICES, compiled
-from cam.kernels.class_activation.reference import RULES
+from cam.kernels.class_activation.rules import Rule
 flags, device = (False, True), DEVICES["sm_90"]
 dtypes = (torch.float32, torch.float16, torch.bfloat16)
 for w, dtype in itertools.product((7, 192, 190), dtypes):
@@ -131,14 +132,14 @@ for w, dtype in itertools.product((7, 192, 190), dtypes):
     for maps, signed, weights in itertools.product(flags, repeat=3):
         if maps or signed:
             compiled(triton_cam.plan(
-                a, a, RULES, maps=maps, signed=signed, weights=weights)[0], device)
+                a, a, [*Rule], maps=maps, signed=signed, weights=weights)[0], device)
     for count in (1, 2, 3):
-        for rules in itertools.combinations(RULES, count):
+        for rules in itertools.combinations(Rule, count):
             launch, _ = triton_cam.plan(a, a, rules, maps=True, signed=True, weights=True)
             # Planes of 7 × 190 start anywhere, so each element has a pointer of its own.
             most = 16 if w == 190 else 0
             assert compiled(launch, device).spills <= most, (w, dtype, rules)
-    launch, _ = triton_cam.plan(far, a, RULES, maps=True, signed=True, weights=True)
+    launch, _ = triton_cam.plan(far, a, [*Rule], maps=True, signed=True, weights=True)
     assert launch.arguments["INT64"]
     compiled(launch, device)
     for reduce, maps, inputs in itertools.product(("max", "sum", "l2"), flags, (None, a)):

@@ -6,6 +6,7 @@ import torch
 
 from cam import kernels
 from cam.kernels.class_activation import launcher as triton_cam
+from cam.kernels.class_activation.rules import Rule
 from cam.kernels.input_gradient import launcher as triton_saliency
 from cam.kernels.launch.launcher_parts import planes
 from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
@@ -134,8 +135,8 @@ def test_each_call_has_its_own_scratch():
     a, large = noise(2, 70, 7, 7, seed=1), noise(2, 3, 40, 40, seed=1)
     options = {"maps": True, "signed": False, "weights": False}
     for plan in (
-        lambda: triton_cam.plan(a, a, kernels.RULES, **options)[0],
-        lambda: triton_cam.plan(large, large, kernels.RULES, **options)[0],
+        lambda: triton_cam.plan(a, a, tuple(Rule), **options)[0],
+        lambda: triton_cam.plan(large, large, tuple(Rule), **options)[0],
         lambda: triton_saliency.plan(a, None, "max", maps=True)[0],
     ):
         first, second = plan(), plan()

@@ -9,10 +9,11 @@ import torch
 
 from cam import kernels
 from cam.kernels import RULES
+from cam.kernels.class_activation.rules import Rule
 from tests.support.kernel_layers import DEVICE, noise
 
-ALL = ",".join(RULES)
-WEIGHTED = "gradcam_plus_plus,xgradcam,gradcam"  # the others' weights are NaN, unequal to itself
+ALL = [*Rule]
+WEIGHTED = [2, 1, 0]  # the other rules' weights are NaN, unequal to itself
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
