@@ -72,9 +72,9 @@ def at_once(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
 def _troubled(error: cam.CamError, asked: tuple[Asked, ...]) -> list[Asked]:
     """Whose error it is: those that look at a layer, or at attention, or all."""
     if isinstance(error, cam.LayerError):
-        at_layers = [one for one in asked if one.info.needs.layer]
+        at_layers = [one for one in asked if one.info.layer]
         return at_layers or list(asked)
-    with_attention = [one for one in asked if one.info.needs.attention]
+    with_attention = [one for one in asked if one.info.attention]
     return with_attention or list(asked)
 
 

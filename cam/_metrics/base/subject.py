@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute
-from cam._engine.capture import Capture, check_batch
+from cam._attribution.attribution import attribute
+from cam._engine.capture import check_batch
 from cam._engine.default_layer import preset_layers
-from cam._engine.evaluation_mode import original_module
 from cam._engine.forward import Probabilities, run_model
 from cam._engine.layers import Layers, resolve_layers
+from cam._engine.method_sources import Capture, Pixels
 from cam._engine.passes import Passes, Report
 from cam._engine.precision import computing
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
+from cam._models.network import Network
 from cam._models.preprocessing import mean_and_std
-from cam.errors import CamWarning, InputError, MetricError, ModelError, TargetError
+from cam.errors import CamWarning, InputError, MetricError
 from cam.targets import Targets, select_scores
 
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -122,7 +123,7 @@ class Subject:
         Returns:
             (N, H, W) float32.
         """
-        targets = self.passes.captured.targets
+        targets = self.passes.pixels.targets
 
         def run(part: slice) -> Tensor:
             own = owner[part]
@@ -202,9 +203,8 @@ def subject(
     Raises:
         CamError: What does not fit, in one sentence.
     """
-    module = original_module(model.module if isinstance(model, Model) else model)
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    network = Network.of(model)
+    module = network.module
     check_batch(module, batch)
     _check_maps(batch, heatmap, masks)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -212,8 +212,7 @@ def subject(
     how, where = _method(model, module, batch, method, layers)
     inputs = batch.detach()
     none = inputs.new_empty(0)
-    captured = Capture(inputs, none, none, (), (), None, False)
-    passes = Passes(module, captured, batch_size, progress)
+    passes = Passes(module, Capture(Pixels(inputs, none, none, ())), batch_size, progress)
     ambient = torch.get_autocast_dtype(batch.device.type)
     precision = _NAMES.get(ambient) if torch.is_autocast_enabled(batch.device.type) else None
     found = Subject(
@@ -232,11 +231,11 @@ def subject(
         stack.enter_context(passes.of(name))
         if runs:
             found.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
-            passes.captured = _whole_pictures(passes, targets, model)
-            logits = passes.captured.logits
-            chosen = passes.captured.targets
+            pixels = _whole_pictures(passes, targets, network)
+            passes.captured = Capture(pixels)
+            logits, chosen = pixels.logits, pixels.targets
             found.is_probability = isinstance(chosen, Tensor) and logits.shape[1] > 1
-            found.p = passes.captured.scores.float()
+            found.p = pixels.scores.float()
             if found.is_probability:
                 assert isinstance(chosen, Tensor)
                 found.p = logits.float().softmax(1).gather(1, chosen[:, None])[:, 0]
@@ -245,8 +244,8 @@ def subject(
         yield found
 
 
-def _whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Module) -> Capture:
-    inputs = passes.captured.inputs
+def _whole_pictures(passes: Passes, targets: Targets, network: Network) -> Pixels:
+    inputs = passes.pixels.inputs
 
     def run(part: slice) -> Tensor:
         passes.forwards += 1
@@ -256,20 +255,8 @@ def _whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Module) 
     passes.expect(len(inputs))
     with torch.no_grad():
         logits = torch.cat(passes.over(run, len(inputs)))
-        scores, chosen = select_scores(logits, targets, _class_index(model))
-    return Capture(inputs, logits, scores, chosen, (), None, False)
-
-
-def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
-    if isinstance(model, Model):
-        return model.class_index
-
-    def refuse(label: str) -> int:
-        raise TargetError(
-            f"a bare module has no labels, so {label!r} means nothing to it; use an index"
-        )
-
-    return refuse
+        scores, chosen = select_scores(logits, targets, network.class_index)
+    return Pixels(inputs, logits, scores, chosen)
 
 
 def _method(
@@ -285,7 +272,7 @@ def _method(
     how = named(method) if isinstance(method, str) else method
     if not isinstance(how, Method):
         raise MetricError(f"a method is a name or a cam.method(…), not {type(method).__name__}")
-    if not how.info.needs.layer:
+    if not how.info.layer:
         return how, None
     if layers is None:
         layers = (

@@ -57,7 +57,7 @@ def explained(cases: list[Case], picture: Picture) -> dict[Case, cam.Attribution
     found: dict[Case, cam.Attribution | cam.CamError] = {}
     groups: dict[tuple[Hashable, ...], list[Case]] = {}
     for case in cases:
-        if not cam.methods()[case.method].needs.passes:
+        if not cam.methods()[case.method].passes:
             key = (case.model, case.trained, case.target, case.layer)
             groups.setdefault(key, []).append(case)
     for together in groups.values():
