@@ -16,10 +16,11 @@ class Fused(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.norm = nn.LayerNorm(8)
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
 
     def tokens(self, pixels):
-        return self.patches(pixels).flatten(2).transpose(1, 2)
+        return self.norm(self.patches(pixels).flatten(2).transpose(1, 2))
 
     def forward(self, pixels):
         tokens = self.tokens(pixels)
