@@ -3,7 +3,7 @@
 ``python -m benchmarks.fidelity`` explains the sample photos with the bundled model, the targets
 fixed to the top class in float32, with every method in every precision of this device. It writes
 ``benchmarks/results/fidelity-DEVICE.json`` and ``.md`` (Spearman correlation and overlap of the
-brightest twentieth for each photo, and speed), and into ``cam/fidelity.json`` what
+brightest twentieth for each photo, and speed), and into ``cam/_engine/fidelity.json`` what
 ``precision="auto"`` chooses by on this kind of device. ``--only NAME`` tries one method and writes
 nothing.
 """
@@ -90,7 +90,7 @@ def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
             setting,
             name,
             float(spearmanr(maps["fp32"][index].flatten(), maps[setting][index].flatten())[0]),
-            float(brightest_overlap(*(maps[one][index : index + 1] for one in ("fp32", setting)))),
+            float(brightest_overlap(maps["fp32"][index, None], maps[setting][index, None])),
             plain / statistics.median(seconds[setting]),
         )
         for setting in settings[1:]

@@ -237,4 +237,5 @@ def spearman(first: Tensor, second: Tensor) -> Sequence[float]:
 def _ranks(values: Tensor) -> Tensor:
     _, which, counts = torch.unique(values.double(), return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[which]
+    ranks: Tensor = (last - (counts - 1) / 2)[which]
+    return ranks
