@@ -184,21 +184,21 @@ class Subject:
 
 
 @contextmanager
-def subject(
+def open_subject(
     name: str,
     model: Model | nn.Module,
     batch: Tensor,
     heatmap: Tensor,
-    targets: Targets,
-    masks: Tensor | None,
+    targets: Targets = None,
+    masks: Tensor | None = None,
     *,
-    method: Method | str | None,
-    layers: Layers,
-    batch_size: int,
-    progress: Report | None,
-    runs: bool,
+    method: Method | str | None = None,
+    layers: Layers = None,
+    batch_size: int = 32,
+    progress: Report | None = None,
+    runs: bool = True,
 ) -> Iterator[Subject]:
-    """Check what a metric is called with, and run the whole pictures once if it runs the model.
+    """Check a metric's arguments, and run the pictures if it needs the model.
 
     Raises:
         CamError: What does not fit, in one sentence.
@@ -229,6 +229,8 @@ def subject(
     )
     view.refuse(~view.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
     with ExitStack() as stack:
+        if isinstance(model, Model):
+            stack.enter_context(model.lock)
         stack.enter_context(computing(precision, batch.device))
         stack.enter_context(passes.of(name))
         if runs:
