@@ -12,7 +12,11 @@ from cam._comparison.progress_shares import Parts, Tell
 from cam._engine.layers import Layers, resolve_layers
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
-from cam._metrics.randomisation.model_randomisation import SIMILAR, forgetting, layers_in_stages
+from cam._metrics.randomisation.model_randomisation import (
+    SIMILAR,
+    layers_in_stages,
+    randomise_in_stages,
+)
 from cam._models.model import Model
 from cam._models.network import Network
 from cam.errors import CamWarning, MetricError, nearest
@@ -88,7 +92,7 @@ def cascade(
         warnings.simplefilter("ignore", CamWarning)
         parts.begin("the network itself")
         (own,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
-        maps, networks = [own.heatmap.float()], forgetting(network, stages, seed)
+        maps, networks = [own.heatmap.float()], randomise_in_stages(network, stages, seed)
         for names in in_stages:
             parts.begin(f"random down to {names[-1]}")
             # Only the copy needs the model to itself, and it is made with the first stage.
