@@ -6,6 +6,7 @@ its lock would not be alive.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import streamlit as st
@@ -125,7 +126,7 @@ def in_turn(
             found = jobs.result(
                 (what, case, picture.digest),
                 f"{what}, {place} of {len(several)}, {case.title}",
-                lambda tell, case=case: work(case, tell),
+                partial(work, case),
                 kept(),
             )
         except cam.CamError as error:
