@@ -17,7 +17,7 @@ from cam._engine.evaluation_mode import original_module
 from cam._engine.method_sources import Capture, LayerGradients, PixelGradients, Source
 from cam._engine.passes import Passes
 from cam._methods.cams.gradient_cam import gradcam
-from cam._methods.gradients.integrated_gradients import gauss_legendre, average_gradients
+from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.errors import InputError, LayerError, MethodError, TargetError
 
 Forward = nn.Module | Callable[[Tensor], Any]

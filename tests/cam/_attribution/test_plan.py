@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import cam
-from cam._attribution.plan import Plan, resolve_methods, make_plan
+from cam._attribution.plan import Plan, make_plan, resolve_methods
 from cam.kernels.class_activation import reference
 from cam.sources import LayerActivations, LayerGradients, PixelGradients
 from tests.support.checkout import ROOT

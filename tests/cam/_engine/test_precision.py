@@ -156,7 +156,9 @@ def test_auto_takes_what_was_measured_to_hold(table):
     assert fidelity.find_fastest("occlusion", cpu) == "fp32", "it is no faster"
     assert fidelity.find_fastest("rise", cpu) == "bf16", "fp16 holds, but is slow"
     assert fidelity.find_fastest("eigencam", cpu) == "fp32", "nothing was measured"
-    assert fidelity.find_fastest("gradcam", torch.device("cuda")) == "fp32", "nothing was measured there"
+    assert fidelity.find_fastest("gradcam", torch.device("cuda")) == "fp32", (
+        "nothing was measured there"
+    )
 
 
 def test_methods_that_share_a_pass_have_the_most_careful_ones_precision(table):
