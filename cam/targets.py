@@ -211,9 +211,11 @@ class Box(ClassTarget):
 
 
 def box_overlaps(boxes: Tensor, box: Tensor) -> Tensor:
-    """Compute the intersection over union, (D,), of boxes (D, 4) with one (4,).
+    """Compute the intersection over union (D,) of boxes with one.
 
-    Each is x0, y0, x1, y1.
+    Args:
+        boxes: (D, 4), x0, y0, x1, y1 each.
+        box: (4,).
     """
     inside = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
     common = inside.clamp(min=0).prod(1)

@@ -123,7 +123,7 @@ def _find_first_map(
     picture: Tensor,
     before: int | None,
 ) -> str | None:
-    """Return the first name whose output is a map with gradients at most positions."""
+    """Return the first name whose output is a map that matters."""
     for name, gradient in zip(names, gradients, strict=True):
         layout = None if gradient is None else find_layout(ran[name], picture, before)
         if layout is None or gradient is None:
@@ -181,7 +181,7 @@ def _is_patch_embedding(child: nn.Module) -> bool:
 
 
 def _last_feature(convolutions: list[str]) -> str:
-    """Return the last convolution that is no classifier, as those follow the pooling."""
+    """Return the last convolution before the classifier."""
     in_head = ("classifier", "head", "fc", "aux")
     features = [name for name in convolutions if not name.lower().startswith(in_head)]
     return (features or convolutions)[-1]

@@ -36,7 +36,7 @@ def heatmap_and_raw(
 
 
 def _upsample(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
-    """Bring normalised maps to the input's size, fuse them, and normalise once more.
+    """Upsample normalised maps to the input's size, fuse and normalise them.
 
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
     peak, so the result is stretched to [0, 1] again.

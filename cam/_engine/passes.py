@@ -88,7 +88,7 @@ class Passes:
         self.tell()
 
     def chunks(self, total: int) -> Iterator[slice]:
-        """Cut 0 … total into batches of the size that memory allows by then."""
+        """Cut 0 … total into batches that memory allows."""
         start = 0
         while start < total:
             stop = min(start + self.batch_size, total)
@@ -154,7 +154,7 @@ class Passes:
         return torch.cat(scores), torch.cat(gradients)
 
     def over(self, run: Callable[[slice], T], total: int) -> list[T]:
-        """Run a function on 0 … total in batches, smaller where memory is short.
+        """Run a function on batches, smaller ones where memory is short.
 
         Args:
             run: Processes a part, and counts its passes itself.
@@ -184,7 +184,7 @@ class Passes:
         return results
 
     def graphs(self, inputs: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
-        """Call a function with the graph from pixels to scores of each batch.
+        """Call a function with each batch's graph from pixels to scores.
 
         Args:
             inputs: (B, C, H, W), the images of the batch.

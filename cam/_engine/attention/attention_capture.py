@@ -201,7 +201,7 @@ class AttentionReader(TorchFunctionMode):
 
 
 def _is_over_keys(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Test whether a softmax is an attention's: over the last of 3 or 4 axes."""
+    """Test whether a softmax is an attention's: over the last axis."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return result.ndim in (3, 4) and dim in (-1, result.ndim - 1)
 

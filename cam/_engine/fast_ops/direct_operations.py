@@ -81,7 +81,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """Return the output (N, C, …), or None where torch has to calculate it."""
+    """Return the output (N, C, …), or None to leave it to torch."""
     # Under autocast inputs and parameters differ in precision, which torch handles.
     if training or mean is None or variance is None or inputs.dtype != variance.dtype:
         return None
@@ -108,7 +108,7 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | None:
-    """Return the output (N, C, h, w), or None where torch has to calculate it."""
+    """Return the output, or None to leave it to torch."""
     if return_indices or not torch.is_grad_enabled() or not inputs.requires_grad:
         return None
     if inputs.ndim != 4 or not inputs.is_contiguous() or inputs.device.type != "cpu":

@@ -91,7 +91,7 @@ def is_in_place(
 
 
 def override_gradient(value: Tensor, sloped: Tensor) -> Tensor:
-    """Return the first tensor's value with the second one's gradient, of its shape."""
+    """Return the first tensor's value with the second one's gradient."""
     return _GradientOverride.apply(value.detach(), sloped)  # type: ignore[no-any-return]
 
 

@@ -119,7 +119,7 @@ class _RescaleRule(GradientOverrides):
 def _rescale_activation(
     function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Compute f(x) with the slope Δf / Δx; where Δx is rounding, with f's own."""
+    """Compute f(x) with the slope Δf / Δx, unless Δx is rounding."""
     before = x.clone()
     changes = is_in_place(function, args, kwargs)
     value = function(before.clone() if changes else before, *args, **kwargs)
@@ -133,7 +133,7 @@ def _rescale_activation(
 
 
 def _rescale_product(function: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Multiply, with the means of b and of a over picture and baseline as its slopes."""
+    """Multiply, with the factors' means over picture and baseline as slopes."""
     first, second = a.clone(), b.clone()
     with torch.no_grad():
         mean_a = (first + _swap_halves(first)) / 2
@@ -151,7 +151,7 @@ def _rescale_max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """Pool maxima, with the excess of the larger one attributed to its position.
+    """Pool maxima; attribute the larger one's excess to its position.
 
     With o and o' the two maxima of a window and M the larger of both, M - o' goes to the position
     of o and o - M to that of o'. Neither is more than the position's own Δ.

@@ -94,7 +94,7 @@ class Biases(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run a function, and record its output and bias if it has one."""
+        """Run a function; record its output and bias."""
         output = function(*args, **(kwargs or {}))
         if function not in _BIASES:
             return output
@@ -137,7 +137,7 @@ _BIASES: dict[Any, Callable[..., Tensor | None]] = {
 
 
 def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
-    """Compute the contributions of pixels (B, C, H, W) and biases (B, C, h, w) to the scores."""
+    """Compute contributions of pixels and biases (B, C, h, w) to scores."""
     gradients: tuple[Tensor | None, ...] = (None,)
     if scores.requires_grad:
         gradients = torch.autograd.grad(scores.sum(), [pixels, *biases.outputs], allow_unused=True)

@@ -137,7 +137,7 @@ def _disable_in_place(network: nn.Module) -> Iterator[None]:
 
 
 def _find_batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[str], str]]:
-    """Pair each convolution or linear layer with the batch norm of its output.
+    """Pair convolutions and linear layers with their output's batch norm.
 
     Layers that run several times are left out, as merging would count for each run.
     """
@@ -184,7 +184,7 @@ class _Relevance(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits; the contribution of each to a score is its relevance."""
+        """Return logits whose contributions to a score are their relevance."""
         with _FunctionRules(len(pixels)):
             output = run_model(self.network, pixels)
         return override_gradient(output, output * output.detach())

@@ -161,7 +161,7 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
 
 
 def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
-    """Compute the gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
+    """Compute the pixels' gradient with another rule at each ReLU."""
     others: set[str] = set()
 
     def change(scores: Tensor) -> None:
@@ -198,7 +198,7 @@ def _apply(rule: Rule, sent: tuple[Any, ...], arrived: tuple[Any, ...]) -> tuple
 
 
 def _nodes(scores: Tensor) -> Iterator[Node]:
-    """Yield every node of the graph that leads to the scores, each once."""
+    """Yield every node of the scores' graph once."""
     waiting = [scores.grad_fn]
     reached = {scores.grad_fn}
     while waiting:

@@ -99,7 +99,7 @@ def extremal_perturbation(
     area = pictures.new_tensor(areas).repeat(count)
 
     def slopes(mask: Tensor) -> Tensor:
-        """Compute the gradient of the score, measured from 0 to 1, by masks (M, H, W)."""
+        """Compute the gradient of the relative score by masks (M, H, W)."""
         parts = []
         for part in passes.chunks(len(owner)):
             images = owner[part]
@@ -158,7 +158,7 @@ class _Masks:
 
 
 def _excess(mask: Tensor, area: Tensor) -> Tensor:
-    """Compute R_a, the distance of masks (M, H, W) from binary ones of areas (M,)."""
+    """Compute R_a, the distance of masks from binary ones."""
     values = mask.flatten(1).sort(1, descending=True).values
     rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
     ideal = (rank < area[:, None]).to(values.dtype)

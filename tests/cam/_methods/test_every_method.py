@@ -1,4 +1,4 @@
-"""What is promised of every method, asked of every method."""
+"""Promises that hold for every method."""
 
 import gc
 import warnings

@@ -145,7 +145,7 @@ class Product(nn.Module):
 def test_guided_by_hand():
     """2a - b at (1, 2), a distance of 3, in 3 steps: b is the flatter, so it goes first.
 
-    Whatever the way, the linear score gives a 2 and b -2. For a b³ it depends on the path: at (0, 0)
+    Whatever the way, the linear score gives a 2 and b -2. For a b³ the path decides: at (0, 0)
     no gradient, and a tie lets both move, by a third of their ways: (1/3, 2/3), for nothing. There
     the gradient is (8/27, 3·4/27 = 12/27), so a goes first, by 2/3 to 1, and as that does not
     suffice b goes by 1/3 to 1: they add 2/3·8/27 and 1/3·12/27. There it is (1, 3); a has arrived,
