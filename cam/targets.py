@@ -79,7 +79,7 @@ class Contrast(ClassTarget):
     against: Class | None = None
 
     def __call__(self, output: Tensor) -> Tensor:
-        """Compute y_A - y_B, or y_A minus the mean of all other logits."""
+        """Compute y_A - y_B, or y_A minus the mean of other logits."""
         score = _entry(output, self.target)
         if self.against is None:
             if len(output) < 2:

@@ -116,7 +116,7 @@ class Attention(Source):
     grid: tuple[int, int]
 
     def by_head(self, matrices: Tensor) -> Tensor:
-        """Unfold heads that a model folds into the batch: (B, heads, N, N)."""
+        """Unfold heads from the batch axis: (B, heads, N, N)."""
         return matrices.reshape(self.count, -1, *matrices.shape[-2:])
 
     @property

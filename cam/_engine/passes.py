@@ -1,7 +1,7 @@
 """Run a method's further passes: in batches, counted, reported, cancellable."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,25 +62,22 @@ class Passes:
         with evaluation_mode(self.module), torch.inference_mode(False):
             yield self
 
-    @contextmanager
-    def through(self, module: nn.Module) -> Iterator[None]:
+    def through(self, module: nn.Module) -> AbstractContextManager[None]:
         """Send inputs through another module, with the same counters and progress."""
-        original = self.module
-        self.module = module
-        try:
-            yield
-        finally:
-            self.module = original
+        return self._replace("module", module)
+
+    def explaining(self, captured: Capture) -> AbstractContextManager[None]:
+        """Explain another capture, with the same counters and progress."""
+        return self._replace("captured", captured)
 
     @contextmanager
-    def explaining(self, captured: Capture) -> Iterator[None]:
-        """Explain another capture, with the same counters and progress."""
-        original = self.captured
-        self.captured = captured
+    def _replace(self, name: str, value: object) -> Iterator[None]:
+        original = getattr(self, name)
+        setattr(self, name, value)
         try:
             yield
         finally:
-            self.captured = original
+            setattr(self, name, original)
 
     def expect(self, total: int) -> None:
         """Announce how many more inputs the method sends through the model."""

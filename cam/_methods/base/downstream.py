@@ -86,7 +86,7 @@ class Downstream(nn.Module):
             return run_model(self.network, self._picture.expand(count, -1, -1, -1))
 
     def record(self, picture: Tensor) -> int:
-        """Run the network on the picture (1, 3, H, W) of later passes.
+        """Run the network on the picture of later passes, (1, 3, H, W).
 
         Returns:
             How many forward passes that took.

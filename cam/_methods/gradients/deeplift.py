@@ -6,7 +6,7 @@ overlap, or where an activation and a pooling follow each other at once. Here th
 themselves are overridden, in whichever form the network calls them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -99,13 +99,7 @@ class _RescaleRule(GradientOverrides):
     so the gradients of the second do not matter.
     """
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, with another slope where DeepLIFT has one."""
         if name in ACTIVATIONS and self.takes_batch(args):
             return _rescale_activation(function, *args, **kwargs)

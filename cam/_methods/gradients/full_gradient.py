@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
@@ -159,5 +160,4 @@ def _upsample(share: Tensor, size: tuple[int, int]) -> Tensor:
     values = promote(share.abs())
     low = values.amin((2, 3), keepdim=True)
     high = values.amax((2, 3), keepdim=True)
-    summed = ((values - low) / (_EPSILON + (high - low))).sum(1, keepdim=True)
-    return functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)[:, 0]
+    return resize(((values - low) / (_EPSILON + (high - low))).sum(1), size)

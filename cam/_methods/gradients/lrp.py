@@ -5,7 +5,7 @@ branches, means and activations that are functions. Batch norms are merged into 
 that they follow in the network's run, which is not always the order in which it lists them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -193,13 +193,7 @@ class _Relevance(nn.Module):
 class _FunctionRules(GradientOverrides):
     """Gives operations outside of modules their rules."""
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, with a rule where LRP has one."""
         pair = len(args) == 2 and self.takes_batch(args, 2)
         if name in SUMS and pair and not kwargs:

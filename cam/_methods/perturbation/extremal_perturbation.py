@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
@@ -152,9 +153,7 @@ class _Masks:
 
     def full(self, coarse: Tensor) -> Tensor:
         """Interpolate to the picture's size, (M, H, W)."""
-        return functional.interpolate(
-            coarse[:, None], size=self._size, mode="bilinear", align_corners=False
-        )[:, 0]
+        return resize(coarse, self._size)
 
 
 def _excess(mask: Tensor, area: Tensor) -> Tensor:
