@@ -1,14 +1,23 @@
 # make dashboard    set up once, then serve http://localhost:8501
 # make test         set up once, then every check and test
 # make test-slow    the same with the proofs that take minutes
+# make fast         every check and the quick tests, in under two minutes: for between two edits;
+#                   TESTS="tests/cam/_metrics" runs those tests in their place
+# make check        lint, format, types, words
 # make gpu-check    on a GPU: the kernels' tests and every figure, in under ten minutes
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8501
 # A file's tests stay together: they share what it has loaded.
 CORES := -n auto --dist loadfile
+# Something of each part: 90 seconds on one core, and types take a minute where nothing is cached.
+QUICK_TESTS := tests/test_imports.py tests/test_package.py tests/cam/test_errors.py \
+	tests/cam/test_targets.py tests/cam/_data tests/cam/_attribution/test_hand_worked_maps.py \
+	tests/cam/_attribution/test_bad_calls.py tests/cam/_engine/test_capture.py \
+	tests/cam/_metrics/faithfulness/test_road.py tests/cam/_runs/results/test_statistics.py \
+	tests/kernels/launch/test_dispatch.py
 
-.PHONY: dashboard test test-slow check benchmark gpu-check clean
+.PHONY: dashboard test test-slow fast check benchmark gpu-check clean
 
 dashboard: .venv/installed
 	$(BIN)/streamlit run dashboard.py --server.port $(PORT)
@@ -19,10 +28,14 @@ test: check
 test-slow: check
 	$(BIN)/python -m pytest $(CORES)
 
+fast: TESTS ?= $(QUICK_TESTS)
+fast: check
+	$(BIN)/python -m pytest $(CORES) -m "not slow and not browser" $(TESTS)
+
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python tools/typecheck.py
 
 benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.methods
@@ -36,13 +49,13 @@ gpu-check: .venv/installed-dev
 	$(PYTHON) tools/create_venv.py .venv
 	touch $@
 
-.venv/installed: .venv/created requirements.txt
+.venv/installed: .venv/created requirements.txt $(wildcard requirements/*.txt)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-ray.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build cam.egg-info

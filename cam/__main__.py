@@ -1,4 +1,4 @@
-"""``python -m cam``."""
+"""Run the command line: ``python -m cam``, or ``cam`` where it is installed."""
 
 from cam._cli.commands import main
 

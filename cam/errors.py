@@ -48,6 +48,10 @@ class RunError(CamError):
     """A run that cannot be started, continued, written or read."""
 
 
+class MissingExtraError(CamError, ImportError):
+    """Packages of an extra that are not installed; the message has the command that does it."""
+
+
 class Cancelled(CamError):
     """The caller's progress callback answered that the work is not wanted any more."""
 

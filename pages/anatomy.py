@@ -1,4 +1,4 @@
-"""Anatomy: how Grad-CAM and the saliency map come about, step by step, on one's own picture."""
+"""Show step by step how Grad-CAM and the saliency map arise."""
 
 from cam.pages.ui.server import router
 
@@ -10,12 +10,13 @@ from torch import Tensor
 
 import cam
 from cam._attribution.anatomy import neighbour_correlation, sign_changes
-from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, array, heading, small
+from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, array
 from cam.pages.ui.anatomy.saliency_steps import BESIDE
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture, Weights
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.widgets import controls, html_charts
+from cam.pages.ui.widgets.text import heading, small
 
 NAMES = list(STEPS)
 
@@ -41,12 +42,14 @@ def main() -> None:
         st.info("Choose another model or layer in the sidebar.")
         return
     seen = resources.seen(name, trained, picture.digest, picture)
+    explained = found.targets
+    assert isinstance(explained, Tensor)
+    view = View(model, found, seen, picture.photo.name, int(explained[0]))
     if not bool(found.gradients.any()):
         st.warning(
-            f"The score of {model.label(int(found.targets[0]))} does not change with this layer: "
+            f"The score of {view.label} does not change with this layer: "
             "all gradients are zero, as in a network whose last layer has not learned yet."
         )
-    view = View(model, found, seen, picture.photo.name, int(found.targets[0]))
     step_through(view)
     explain_the_difference(view)
     if box := controls.lazy_box(

@@ -1,4 +1,4 @@
-"""Compare: methods, layers, classes or two models on one picture, and measured on it."""
+"""Compare methods, layers, classes or two models on one picture."""
 
 from cam.pages.ui.server import router
 
@@ -6,12 +6,12 @@ router.require()
 
 import streamlit as st
 
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.compare.cases import MODES, as_python, choose_cases
 from cam.pages.ui.compare.map_row import ranges, show_maps
 from cam.pages.ui.compare.sections import SECTIONS, View
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.widgets import charts, controls
+from cam.pages.ui.widgets.text import small
 
 TWO_MODELS = "Two models"
 # Models crop a photo differently.

@@ -1,4 +1,4 @@
-"""Datasets: methods compared over many images, in runs that survive."""
+"""Compare methods over many images, in runs that can be resumed."""
 
 from cam.pages.ui.server import router
 

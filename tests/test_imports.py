@@ -1,123 +1,138 @@
-"""Imports go one way: kernels ← cam ← pages/ui ← pages ← dashboard.py, and inside cam by rank."""
+"""The architecture: kernels ← cam ← pages, and no circle between modules or folders."""
 
-import ast
+import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
 
 import pytest
 
+import cam
+from cam import kernels
 from tests.support.checkout import ROOT
+from tests.support.import_graph import between_children, circle, graph, imported, modules
 
-# A part of cam may import parts of a lower rank, and its own.
-RANKS = {
-    "version": 0,
-    "errors": 0,
-    "timing": 1,
-    "types": 1,
-    "images": 2,
-    "video": 3,
-    "explicit_attention": 1,
-    "attention": 3,
-    "data": 3,
-    "models": 3,
-    "targets": 3,
-    "capture": 4,
-    "passes": 5,
-    "methods": 6,
-    "fidelity": 5,
-    "heatmaps": 5,
-    "attribute": 7,
-    "anatomy": 8,
-    "render": 7,
-    "compat": 8,
-    "files": 7,
-    "metrics": 8,
-    "comparison": 9,
-    "peers": 8,
-    "recorded": 1,
-    "speed": 9,
-    "clip": 9,
-    "evaluate": 9,
-    "__init__": 10,
-    "cli_common": 11,
-    "cli_clip": 12,
-    "cli_runs": 12,
-    "cli_evaluate": 13,
-    "cli": 14,
-    "__main__": 15,
-}
+MODULES = modules()
+GRAPH = graph()
+PACKAGES = sorted(name for name, path in MODULES.items() if path.name == "__init__.py")
+MOST_FILES = 12
+# Each folder of a kernel has these, and what runs at the end of a module's name is its folder.
+PARALLEL = {"operation", "reference", "launcher"}
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Every module that a file names in an import, wherever in the file that stands."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide where an arrow goes"
-            yield node.module or ""
-            # `from cam.models import load` names a module in its second half.
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def test_no_module_imports_itself_by_a_detour():
+    """Imports for types count too."""
+    assert circle(GRAPH) == []
 
 
-def files(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found, folder
-    return found
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_parts_of_a_folder_stand_in_an_order(package):
+    """What lies in one folder imports in one direction: the order is that of the arrows."""
+    assert circle(between_children(GRAPH, package)) == []
 
 
-def top(module: str) -> str:
-    return module.split(".", 1)[0]
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    arrows = {"p.x.one": {"p.y.two"}, "p.y.three": {"p.x.four"}}
+    assert circle(arrows) == []
+    assert circle(between_children(arrows, "p")) == ["p.x", "p.y", "p.x"]
 
 
 def test_kernels_know_only_torch_and_triton():
-    allowed = {"torch", "triton", "kernels", *sys.stdlib_module_names}
-    for path in files("kernels"):
-        for module in imported(path):
-            assert top(module) in allowed, f"{path.name} imports {module}"
+    allowed = {"torch", "triton", *sys.stdlib_module_names}
+    for name, path in MODULES.items():
+        if name.startswith("cam.kernels."):
+            for module in imported(name, path):
+                assert module.startswith("cam.kernels") or module.split(".")[0] in allowed, name
 
 
 def test_cam_knows_no_pages():
-    for path in files("cam"):
-        for module in imported(path):
-            assert top(module) not in {"pages", "streamlit", "plotly", "dashboard"}, (
-                f"{path.name} imports {module}"
-            )
+    for name, path in MODULES.items():
+        if not name.startswith("cam.pages"):
+            for module in imported(name, path):
+                assert not module.startswith(("cam.pages", "streamlit", "plotly")), name
 
 
-@pytest.mark.parametrize("path", files("cam"), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_parts_of_cam_stand_in_order(path):
-    part = path.relative_to(ROOT / "cam").parts[0].removesuffix(".py")
-    for module in imported(path):
-        if module == "cam":
-            other = "__init__"
-        elif module.startswith("cam."):
-            other = module.split(".")[1]
-            if other not in RANKS:  # a name from the package itself, as in `from cam import Model`
-                continue
-        else:
-            continue
-        allowed = other == part or RANKS[other] < RANKS[part]
-        assert allowed, f"{part} imports {module}, which stands above it"
-
-
-def test_pages_stand_on_their_shared_parts_and_not_on_each_other():
-    for path in files("pages"):
-        inside_ui = "ui" in path.relative_to(ROOT).parts
-        for module in imported(path):
-            if top(module) == "pages" and module not in {"pages", "pages.ui"}:
-                assert module.startswith("pages.ui."), f"{path.name} imports {module}"
-            if inside_ui:
-                assert top(module) != "dashboard"
+def test_pages_stand_on_their_parts_and_not_on_each_other():
+    pages = {name for name in MODULES if name.startswith("cam.pages.") and name.count(".") == 2}
+    for name in pages - {"cam.pages.ui"}:
+        assert not GRAPH[name] & pages, name
 
 
 def test_the_dashboard_starts_the_router_and_nothing_else():
-    assert set(imported(ROOT / "dashboard.py")) == {"pages.ui", "cam.pages.ui.server.router"}
+    assert set(imported("dashboard", ROOT / "dashboard.py")) == {
+        "cam.pages.ui.server",
+        "cam.pages.ui.server.router",
+    }
 
 
-def test_the_package_named_kernels_is_ours():
-    """A package on the registry has the same name; nothing that imports it may be installed."""
-    from cam import kernels
+def test_no_module_is_hidden_by_a_function_of_its_name():
+    """`import cam.x.y as z` gives the module for every module that does not start a program."""
+    names = [
+        name
+        for name, path in MODULES.items()
+        if not name.endswith(("__main__", "server.start"))
+        and path.parent != ROOT / "pages"  # scripts of Streamlit
+    ]
+    program = "\n".join(
+        f"import {name} as module; assert module.__name__ == {name!r}, module" for name in names
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for package in ("cam", "cam.kernels"):
+        public = set(cam.__all__ if package == "cam" else kernels.__all__)
+        inside = {name.removeprefix(f"{package}.") for name in names}
+        assert public & inside <= {"parameters", "sources", "targets"}  # public modules
 
-    assert Path(kernels.__file__).parent == ROOT / "kernels"
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_folder_is_seen_at_a_glance(package):
+    inside = [
+        name
+        for name, path in MODULES.items()
+        if name.rpartition(".")[0] == package and path.name != "__init__.py"
+    ]
+    assert len(inside) <= MOST_FILES
+
+
+@pytest.mark.parametrize("part", ["cam", "cam.kernels", "cam.pages"])
+def test_no_two_modules_of_a_part_have_the_same_name(part):
+    others = {"cam.kernels", "cam.pages"} - {part}
+    names = [
+        name.rpartition(".")[2]
+        for name, path in MODULES.items()
+        if name.startswith(f"{part}.")
+        and not name.startswith(tuple(f"{other}." for other in others) if part == "cam" else ("-",))
+        and path.name != "__init__.py"
+        # A page and the folder with its parts belong together, as do another library's names.
+        and not name.startswith("cam.compat.")
+    ]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    assert twice <= PARALLEL
+
+
+def test_the_tests_lie_where_the_code_lies():
+    """Each folder of tests is a folder of the tree; each folder of the tree has tests."""
+    beside = {"support", "browser"}
+    sources = {path.parent.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    sources |= {"benchmarks", "benchmarks/gpu"}
+    folders = {
+        path.parent.relative_to(ROOT / "tests").as_posix()
+        for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    folders = {folder for folder in folders if folder.split("/")[0] not in beside}
+    assert folders - {"."} <= sources
+    untested = {
+        folder
+        for folder in sources
+        if not any(other == folder or other.startswith(f"{folder}/") for other in folders)
+    }
+    assert untested <= WITHOUT_TESTS_OF_THEIR_OWN
+
+
+# Tested with what stands on them: the pages' parts through their pages and in a browser, the
+# store through runs, what methods and metrics share through each of them.
+WITHOUT_TESTS_OF_THEIR_OWN = {
+    *(f"pages/ui/{name}" for name in ("widgets", "explore", "anatomy", "compare", "performance")),
+    *("cam/_runs/storage", "cam/_metrics/base", "cam/_metrics/complexity"),
+    "cam/compat/pytorch_grad_cam/utils",
+}

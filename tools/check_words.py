@@ -15,27 +15,22 @@ FOLDERS = ("cam", "kernels", "pages", "benchmarks", "tools", "examples", "tests"
 
 # Names that only point at something: a result, a module or a layer has a name of its own.
 EMPTY_NAMES = frozenset(
-    [
-        "one",
-        "ones",
-        "found",
-        "told",
-        "own",
-        "place",
-        "places",
-        "seen",
-        "asked",
-        "given",
-        "kept",
-        "used",
-        "shown",
-        "known",
-        "chosen",
-        "wanted",
-        "said",
-        "took",
-        "likewise",
-    ]
+    (
+        *(
+            "one",
+            "ones",
+            "found",
+            "told",
+            "own",
+            "place",
+            "places",
+            "seen",
+            "asked",
+            "given",
+            "kept",
+        ),
+        *("used", "shown", "known", "chosen", "wanted", "said", "took", "likewise"),
+    )
 )
 PHRASES = {
     r"\bputs? out\b": "returns",

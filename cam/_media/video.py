@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from cam._extras import require
 from cam._media.images import MAX_PIXELS
 from cam.errors import ImageError
 
@@ -72,7 +73,9 @@ def read_video(
 
     Raises:
         ImageError: It is no video, is damaged, or its frames are too large.
+        MissingExtraError: PyAV is not installed.
     """
+    require("video", f"the video {name}")
     import av
 
     shown: list[Image.Image] = []
@@ -151,7 +154,11 @@ def write_video(frames: Sequence[Image.Image], durations: Sequence[int]) -> byte
     Args:
         frames: RGB pictures of one size; a last odd row or column is left out, as 4:2:0 asks.
         durations: Of each, in milliseconds.
+
+    Raises:
+        MissingExtraError: PyAV is not installed.
     """
+    require("video", "writing MP4")
     import av
 
     # Even sides, as 4:2:0 halves them.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+# In the checkout a link to benchmarks/results, in the wheel a copy.
+RESULTS = Path(__file__).parent / "recorded"
 # First word of the name → what such a file holds, and what writes it.
 KINDS = {
     "methods": ("What methods cost, beside a plain forward and other packages", "make benchmark"),

@@ -15,10 +15,11 @@ from torch import nn
 from cam._data.dataset import Dataset
 from cam._data.source import dataset
 from cam._engine.layers import Layers
+from cam._extras import require
 from cam._methods.base.method_registry import Method
 from cam._models.model import Model
 from cam._runs.engines.local_engine import run_local
-from cam._runs.engines.ray.engine import check_ray, run_ray
+from cam._runs.engines.ray.engine import run_ray
 from cam._runs.engines.run_progress import Engine, Report
 from cam._runs.plan.run_call import Call
 from cam._runs.plan.run_plan import Metric, Plan, differences, make_plan
@@ -84,12 +85,14 @@ def evaluate(
         RunError: The folder holds a run of another configuration, is being written by another
             process, or cannot be written.
         Cancelled: ``progress`` answered False.
+        MissingExtraError: The extra "evaluate", or "ray" for that engine, is not installed.
         CamError: What is asked for does not exist or does not fit.
     """
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}; {nearest(engine, ENGINES)}")
+    require("evaluate", "cam.evaluate")
     if engine == "ray":
-        check_ray()
+        require("ray", "the engine 'ray'")
     items = dataset(data)
     if limit is not None:
         items = items.limit(limit)

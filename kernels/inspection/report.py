@@ -2,9 +2,9 @@
 
 `python -m cam.kernels.inspection [--target sm_90] [--kernel NAME] [--bandwidth GB/s] [--json]`
 compiles every kernel in its launch shapes and prints what a thread and a program take (registers,
-shared memory, spills), how wide the loads and stores of global memory are, how many programs share a core,
-what a call moves, and the least time that takes at a given bandwidth. `--json-lines` prints each
-entry as soon as it is there.
+shared memory, spills), how wide the loads and stores of global memory are, how many programs share
+a core, what a call moves, and the least time that takes at a given bandwidth. `--json-lines` prints
+each entry as soon as it is there.
 """
 
 import argparse

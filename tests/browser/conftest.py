@@ -38,6 +38,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def environment() -> dict[str, str]:
+    """Return the variables of a user's process: without Triton's interpreter."""
+    return {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
+
+
+@pytest.fixture
+def run_as_the_server():
+    """Run Python in a process that computes as the server's does, with as many threads."""
+
+    def run(*arguments: str, folder: Path = ROOT) -> None:
+        variables = environment() | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, *arguments], cwd=folder, env=variables, check=True)
+
+    return run
+
+
 @pytest.fixture
 def serve(tmp_path) -> Iterator:
     """Start the dashboard on a free port; every server that a test started is stopped after it."""
@@ -74,8 +90,7 @@ class _Servers:
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # The pages run as users run them: without Triton's interpreter.
-                env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+                env=environment(),
             )
         self.running.append(process)
         address = f"http://localhost:{port}"

@@ -1,19 +1,31 @@
-"""The list of methods: each a function of what was captured, with a declaration of its needs."""
+"""Register the methods: each a function of what it reads."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Concatenate, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
+from cam._engine.method_sources import (
+    Attention,
+    LayerActivations,
+    Source,
+    TransformerBlocks,
+)
+from cam._methods.base.smoothing import with_smoothing
+from cam._registry.registry import (
+    Agreement,
+    Configured,
+    Registry,
+    description_of,
+    parameters_of,
+)
+from cam.errors import MethodError
+from cam.parameters import Rule, boolean
+from cam.types import Maps
 
-from cam.errors import MethodError, nearest
-from cam.types import Maps, Needs
-
-MethodFunction = Callable[..., Maps]
+S = TypeVar("S", bound=Source)
+MethodFunction = Callable[Concatenate[S, ...], Maps]
+"""From what a method reads, and its parameters, to maps."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +39,31 @@ class MethodInfo:
         family: ``cam`` (a layer's feature maps), ``gradient`` (the pixels' gradient),
             ``attention`` (a transformer's) or ``perturbation`` (what the score does when parts of
             the picture are hidden).
-        needs: What has to be captured for it.
+        reads: What it is called with: a class of :mod:`cam.sources`.
+        passes: Whether it runs further passes, on inputs that it makes.
         cost: Passes through the network for a batch, in words.
         citation: Paper and equation.
         parameters: Parameter → default.
         percentile: Where the colours end when the map is shown. 100 is its maximum; a map with a
             few bright pixels among many dark ones is read better up to 99.
-        full: It computes in full precision whatever is asked for, since it calculates inside the
-            backward pass, where autocast does not reach.
-        fusion: How the maps of several layers become one, where that is the method's own; None: as
-            the caller of :func:`cam.attribute` says.
+        fusion: How the maps of several layers are fused, where the method fixes it; None: as the
+            caller of :func:`cam.attribute` says.
+        full: It always computes in float32, since it calculates inside the backward pass, out of
+            autocast's reach.
         sums: Whether its map is a sum over a layer's channels, so that ``eigen_smooth`` is one of
             its parameters.
-        function: From a layer's or the pixels' capture to maps.
+        kernel_rules: Rules of :func:`kernels.fused_cam` whose maps it reads.
+        rules: Parameter → what it must be.
+        agreement: What the parameters must be to each other.
+        function: From what it reads to maps.
     """
 
     name: str
     title: str
     description: str
     family: str
-    needs: Needs
+    reads: type[Source]
+    passes: bool
     cost: str
     citation: str
     parameters: Mapping[str, Any]
@@ -54,139 +71,140 @@ class MethodInfo:
     fusion: str | None
     full: bool
     sums: bool
-    function: MethodFunction = field(repr=False)
+    kernel_rules: tuple[str, ...]
+    rules: Mapping[str, Rule] = field(repr=False)
+    agreement: Agreement | None = field(repr=False)
+    function: Callable[..., Maps] = field(repr=False)
+
+    @property
+    def layer(self) -> bool:
+        """Whether it explains at a layer, so that the caller may choose which."""
+        return issubclass(self.reads, LayerActivations)
+
+    @property
+    def attention(self) -> bool:
+        """Whether it reads a transformer's attention."""
+        return issubclass(self.reads, Attention | TransformerBlocks)
+
+
+METHODS: Registry[MethodInfo] = Registry("method", "cam.methods", MethodError)
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Configured[MethodInfo]):
     """A method with its parameters, checked when it is made.
 
     Raises:
-        MethodError: There is no such method, or it has no such parameter.
+        MethodError: There is no such method, it has no such parameter, or a value is out of range.
     """
 
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    registry: ClassVar[Registry[Any]] = METHODS
 
     def __post_init__(self) -> None:
-        # A run's folder holds JSON, which knows no tuples: what comes back is the same again.
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in self.parameters.items()}
-        object.__setattr__(self, "parameters", plain)
-        if self.name not in _METHODS:
-            raise MethodError(f"there is no method {self.name!r}; {nearest(self.name, _METHODS)}")
-        known = self.info.parameters
-        for parameter, value in self.parameters.items():
-            if parameter == "eigen_smooth" and self.info.family == "cam" and not self.info.sums:
-                raise MethodError(
-                    f"{self.name} takes no eigen_smooth: its map is no sum over a layer's channels "
-                    "that a principal component could replace"
-                )
-            if not known:
-                raise MethodError(f"{self.name} has no parameters, so {parameter!r} cannot be set")
-            if parameter not in known:
-                raise MethodError(
-                    f"{self.name} has no parameter {parameter!r}; {nearest(parameter, known)}"
-                )
-            if parameter in ("eigen_smooth", "aug_smooth") and not isinstance(value, bool):
-                raise MethodError(
-                    f"{self.name}'s {parameter} must be True or False, but is {value!r}"
-                )
-
-    @property
-    def info(self) -> MethodInfo:
-        """The registered method."""
-        return _METHODS[self.name]
-
-    def same(self, other: "Method") -> bool:
-        """Whether another gives the same maps: name and parameters are equal, tensors too."""
-        mine, theirs = self.parameters, other.parameters
-        return (
-            self.name == other.name
-            and mine.keys() == theirs.keys()
-            and all(_equal(mine[key], theirs[key]) for key in mine)
-        )
-
-    def __str__(self) -> str:
-        if not self.parameters:
-            return self.name
-        told = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
-        return f"{self.name}({told})"
+        info = self.info
+        if "eigen_smooth" in self.parameters and info.family == "cam" and not info.sums:
+            raise MethodError(
+                f"{self.name} takes no eigen_smooth: its map is no sum over a layer's channels "
+                "that a principal component could replace"
+            )
+        super().__post_init__()
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        both = isinstance(one, Tensor) and isinstance(other, Tensor)
-        return both and one.device == other.device and torch.equal(one, other)
-    # Arrays compare element by element, and without all their elements have no truth.
-    return one is other or bool(np.array_equal(one, other))
-
-
-_METHODS: dict[str, MethodInfo] = {}
-
-
-def register(
+def register_method(
     name: str,
     *,
     title: str,
     family: str,
-    needs: Needs,
+    reads: type[S],
+    passes: bool = False,
     cost: str,
     citation: str,
+    rules: Mapping[str, Rule] | None = None,
+    agreement: Agreement | None = None,
     percentile: float = 100,
     fusion: str | None = None,
     sums: bool = True,
     full: bool = False,
-) -> Callable[[MethodFunction], MethodFunction]:
-    """Add a function to the list of methods; its docstring's first line describes it."""
+    kernel_rules: tuple[str, ...] = (),
+) -> Callable[[MethodFunction[S]], MethodFunction[S]]:
+    """Add a function to the methods.
 
-    def add(function: MethodFunction) -> MethodFunction:
-        if name in _METHODS:
-            raise ValueError(f"a method {name!r} is registered already")
-        parameters = {
-            key: parameter.default
-            for key, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+    The function takes one of what it ``reads``, a class of :mod:`cam.sources`: once for each layer
+    where that is a layer's, else once for the batch. Where ``passes`` is set, :class:`cam.Passes`
+    come second. Its keyword-only arguments are the method's parameters, the first paragraph of its
+    docstring describes it, and it returns :class:`cam.Maps`.
+
+    Another package names the module that calls this in its entry points::
+
+        [project.entry-points."cam.methods"]
+        mine = "my_package.my_method"
+
+    Args:
+        name: As :func:`cam.attribute` takes it.
+        title: The name that its paper gives it.
+        family: "cam", "gradient", "attention" or "perturbation".
+        reads: What it is called with.
+        passes: Whether it runs further passes.
+        cost: Passes through the network for a batch, in words.
+        citation: Paper and equation.
+        rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
+        agreement: From all parameters to the sentence on what is wrong with them together, or None.
+        percentile: Where the colours end when the map is shown.
+        fusion: How the maps of several layers are fused, where the method fixes it.
+        sums: Whether its map is a sum over a layer's channels.
+        full: Whether it always computes in float32.
+        kernel_rules: Rules of :func:`kernels.fused_cam` whose maps it reads; only with
+            :class:`cam.sources.LayerGradients`.
+
+    Returns:
+        A decorator, which returns the function as it is.
+
+    Raises:
+        ValueError: The name is taken, or the rules are not those of the parameters.
+    """
+
+    def add(function: MethodFunction[S]) -> MethodFunction[S]:
+        parameters, every = dict(parameters_of(function)), dict(rules or {})
+        run: Callable[..., Maps] = function
         if family == "cam":
-            # The wrappers of cam._methods.base.smoothing, which every CAM has.
-            parameters |= {"eigen_smooth": False} if sums else {}
-            parameters |= {"aug_smooth": False}
-        description = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
-        _METHODS[name] = MethodInfo(
-            name=name,
-            title=title,
-            description=description,
-            family=family,
-            needs=needs,
-            cost=cost,
-            citation=citation,
-            parameters=MappingProxyType(parameters),
-            percentile=percentile,
-            fusion=fusion,
-            sums=sums and family == "cam",
-            full=full,
-            function=function,
+            for smoothing in ("eigen_smooth", "aug_smooth") if sums else ("aug_smooth",):
+                parameters[smoothing], every[smoothing] = False, boolean()
+            run = with_smoothing(function, fused=fusion is not None)
+        METHODS.add(
+            MethodInfo(
+                name=name,
+                title=title,
+                description=description_of(function),
+                family=family,
+                reads=reads,
+                passes=passes,
+                cost=cost,
+                citation=citation,
+                parameters=MappingProxyType(parameters),
+                percentile=percentile,
+                fusion=fusion,
+                full=full,
+                sums=sums and family == "cam",
+                kernel_rules=kernel_rules,
+                rules=MappingProxyType(every),
+                agreement=agreement,
+                function=run,
+            )
         )
         return function
 
     return add
 
 
-def adopt(known: Mapping[str, MethodInfo]) -> None:
-    """Know another process's methods too; those that are here already stay as they are."""
-    for name, info in known.items():
-        _METHODS.setdefault(name, info)
-
-
 def methods() -> dict[str, MethodInfo]:
-    """Every method: name → description, family, needs, cost, citation, parameters."""
-    return dict(_METHODS)
+    """Return every method: name → description, family, needs, cost, citation, parameters."""
+    return METHODS.all()
 
 
 def method(name: str, **parameters: Any) -> Method:
-    """A method with parameters of its own, for :func:`cam.attribute`.
+    """Set a method's parameters, for :func:`cam.attribute`.
 
     Raises:
-        MethodError: There is no such method, or it has no such parameter.
+        MethodError: There is no such method, it has no such parameter, or a value is out of range.
     """
     return Method(name, parameters)

@@ -2,29 +2,28 @@
 
 import torch
 
-from cam._engine.capture import LayerCapture
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._engine.method_sources import LayerActivations
+from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
-from cam.errors import MethodError
-from cam.types import Maps, Needs
+from cam.parameters import SEED, number, one_of
+from cam.types import Maps
 
-_NEEDS = Needs(layer=True, activations=True)
 _SUMS = ("maps", "masks")
 
 
-@register(
+@register_method(
     "fem",
+    rules={"sigmas": number(), "sum_of": one_of(_SUMS)},
     title="FEM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
     cost="1 forward",
     citation=(
         "Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA "
         "2020; the sum as in pytorch-grad-cam 1.5.7, FEM"
     ),
 )
-def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
+def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
     """Where a layer's feature maps are unusually strong, whatever the class.
 
     With μ_c and σ_c the mean and standard deviation of A_c over space, and the mask
@@ -41,11 +40,8 @@ def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Ma
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    parameter_checks.number("fem", "sigmas", sigmas)
-    if sum_of not in _SUMS:
-        raise MethodError(f"fem's sum_of must be one of {', '.join(_SUMS)}, but is {sum_of!r}")
     dtype = torch.promote_types(layer.activations.dtype, torch.float32)
     activations = layer.activations.to(dtype)
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
@@ -55,15 +51,16 @@ def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Ma
     return weighted(mean[..., 0, 0], strong)
 
 
-@register(
+@register_method(
     "randomcam",
+    rules={"seed": SEED},
     title="Random CAM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
     cost="1 forward",
     citation="pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)",
 )
-def randomcam(layer: LayerCapture, *, seed: int = 0) -> Maps:
+def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     """Feature maps with weights drawn by chance: what a method must beat to have said anything.
 
     map = Σ_c w_c A_c with w_c uniform between -1 and 1, the same for each picture and on each
@@ -77,9 +74,9 @@ def randomcam(layer: LayerCapture, *, seed: int = 0) -> Maps:
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    generator = torch.Generator().manual_seed(parameter_checks.seeded("randomcam", seed))
+    generator = torch.Generator().manual_seed(seed)
     count, channels = layer.activations.shape[:2]
     weights = torch.rand(channels, generator=generator) * 2 - 1
     return weighted(weights.to(layer.activations.device).expand(count, -1), layer.activations)

@@ -6,22 +6,29 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture, LayerCapture
+from cam._engine.method_sources import LayerActivations, LayerGradients, Pixels
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
-from cam._methods.cams.gradient_cam import ruled
+from cam._methods.base.method_registry import register_method
+from cam._methods.cams.gradient_cam import map_of_rule
 from cam.errors import MethodError
-from cam.types import Maps, Needs
+from cam.parameters import integer, number, one_of
+from cam.types import Maps
 
 _WEIGHTINGS = ("equal", "probability")
 
 
-@register(
+@register_method(
     "finercam",
+    rules={
+        "alpha": number(0),
+        "references": integer(1),
+        "base": one_of(kernels.RULES),
+        "weighting": one_of(_WEIGHTINGS),
+    },
     title="Finer-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="2 forwards, and 1 backward down to the layer",
     citation=(
         "Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual "
@@ -29,7 +36,7 @@ _WEIGHTINGS = ("equal", "probability")
     ),
 )
 def finercam(
-    layer: LayerCapture,
+    layer: LayerActivations,
     passes: Passes,
     *,
     alpha: float = 0.6,
@@ -58,62 +65,61 @@ def finercam(
         Maps (B, h, w) float32, float64 for float64.
 
     Raises:
-        MethodError: A parameter that makes no sense, a target that is no class, or no other class.
+        MethodError: A parameter is out of range, a target that is no class, or no other class.
     """
-    parameter_checks.number("finercam", "alpha", alpha, 0)
-    parameter_checks.whole("finercam", "references", references, 1)
-    _check_base("finercam", base)
-    if weighting not in _WEIGHTINGS:
-        raise MethodError(
-            f"finercam's weighting must be one of {', '.join(_WEIGHTINGS)}, but is {weighting!r}"
-        )
-    captured = passes.captured
-    needs = Needs(layer=True, activations=True, gradients=True, rules=frozenset({base}))
-    passes.expect(len(captured.inputs))
+    pixels = passes.pixels
+    passes.expect(len(pixels.inputs))
     targets = [
-        _Difference(own, others, alpha, weighting == "probability")
-        for own, others in _nearest(captured, references)
+        _Difference(index, others, alpha, weighting == "probability")
+        for index, others in _nearest(pixels, references)
     ]
-    found = passes.captures(captured.inputs, targets, [layer], needs)
-    return _joined([ruled(base, one.layers[0]) for one in found])
+    captures = passes.captures(pixels.inputs, targets, LayerGradients, [layer], (base,))
+    return _join(
+        [
+            map_of_rule(base, source)
+            for captured in captures
+            for source in captured.read(LayerGradients)
+        ]
+    )
 
 
 @dataclass(frozen=True)
 class _Difference:
     """How far a class stands out from others, of one image's logits."""
 
-    own: int
+    index: int
     others: list[int]
     alpha: float
     by_probability: bool
 
     def __call__(self, output: Tensor) -> Tensor:
-        differences = output[self.own] - self.alpha * output[self.others]
+        differences = output[self.index] - self.alpha * output[self.others]
         if not self.by_probability:
             return differences.mean()
         shares = output.softmax(0)[self.others]
         return (shares * differences).sum() / (shares.sum() + 1e-9)  # ε as pytorch-grad-cam
 
 
-def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
+def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
     """Each image's class, and the other classes with the nearest logits."""
-    if not isinstance(captured.targets, Tensor):
+    if not isinstance(pixels.targets, Tensor):
         raise MethodError(
             "finercam tells a class from others, so its targets are classes, not callables"
         )
-    logits, own = captured.logits, captured.targets[:, None]
+    logits, classes = pixels.logits, pixels.targets[:, None]
     if logits.shape[1] < 2:
         raise MethodError("finercam tells a class from others, but the model has one output")
-    distances = (logits - logits.gather(1, own)).abs().float().scatter(1, own, torch.inf)
+    distances = (logits - logits.gather(1, classes)).abs().float().scatter(1, classes, torch.inf)
     others = distances.topk(min(count, logits.shape[1] - 1), largest=False).indices
-    return list(zip(captured.targets.tolist(), others.tolist(), strict=True))
+    return list(zip(pixels.targets.tolist(), others.tolist(), strict=True))
 
 
-@register(
+@register_method(
     "refinecam",
+    rules={"base": one_of(kernels.RULES)},
     title="RefineCAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, gradients=True),
+    reads=LayerGradients,
     cost="1 forward, and the backward down to the first layer",
     citation=(
         "How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam "
@@ -121,7 +127,7 @@ def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
     ),
     fusion="product",
 )
-def refinecam(layer: LayerCapture, *, base: str = "gradcam_plus_plus") -> Maps:
+def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps:
     """The fine detail of early layers where the late ones see the class: their maps' product.
 
     map = Π_l N(max(L_l, 0)) with L_l the base method's map at layer l, brought to one size, and N
@@ -137,28 +143,20 @@ def refinecam(layer: LayerCapture, *, base: str = "gradcam_plus_plus") -> Maps:
         taken where layers are fused.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    _check_base("refinecam", base)
-    found = ruled(base, replace(layer, rules=(base,)))
-    return replace(found, raw=found.normalised)
+    maps = map_of_rule(base, layer)
+    return replace(maps, raw=maps.normalised)
 
 
-def _check_base(method: str, base: object) -> None:
-    if base not in kernels.RULES:
-        raise MethodError(
-            f"{method}'s base must be one of {', '.join(kernels.RULES)}, but is {base!r}"
-        )
-
-
-def _joined(parts: list[Maps]) -> Maps:
-    """The maps of several batches as one."""
+def _join(parts: list[Maps]) -> Maps:
+    """Join the maps of several batches."""
 
     def terms() -> Tensor:
-        return torch.cat([one.terms() for one in parts if one.terms is not None])
+        return torch.cat([part.terms() for part in parts if part.terms is not None])
 
     return Maps(
-        raw=torch.cat([one.raw for one in parts]),
-        normalised=torch.cat([one.normalised for one in parts]),
+        raw=torch.cat([part.raw for part in parts]),
+        normalised=torch.cat([part.normalised for part in parts]),
         terms=terms,
     )

@@ -6,19 +6,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cam._engine.capture import LayerCapture
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
-from cam.errors import MethodError
+from cam._engine.method_sources import LayerActivations, LayerGradients
+from cam._methods.base.method_registry import register_method
+from cam._methods.base.principal_component import centre, first_component, orient
 from cam.kernels import normalise
-from cam.types import Maps, Needs
+from cam.parameters import number, one_of, optional
+from cam.types import Maps
+
+KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
+    "poly": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1) ** 3,
+    "rbf": lambda vectors, gamma: (-gamma * _distances(vectors)).exp(),
+    "cosine": lambda vectors, _: _directions(vectors) @ _directions(vectors).T,
+    "linear": lambda vectors, _: vectors @ vectors.T,
+}
 
 
-@register(
+@register_method(
     "eigencam",
     title="Eigen-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True),
+    reads=LayerActivations,
     cost="1 forward",
     citation=(
         "Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, "
@@ -26,7 +34,7 @@ from cam.types import Maps, Needs
     ),
     sums=False,
 )
-def eigencam(layer: LayerCapture) -> Maps:
+def eigencam(layer: LayerActivations) -> Maps:
     """What a layer reacts to most, whatever the class: its maps' first principal component.
 
     map_s = Σ_c v_c (A_cs - mean_s A_cs) with v the first principal axis of the h·w vectors A_s;
@@ -35,30 +43,30 @@ def eigencam(layer: LayerCapture) -> Maps:
     return _maps(layer.activations)
 
 
-@register(
+@register_method(
     "eigengradcam",
     title="Eigen-Grad-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, gradients=True),
+    reads=LayerGradients,
     cost="1 forward, and the backward down to the layer",
     citation="pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)",
     sums=False,
 )
-def eigengradcam(layer: LayerCapture) -> Maps:
+def eigengradcam(layer: LayerGradients) -> Maps:
     """Eigen-CAM of activations times gradients, so that it asks about the class.
 
     map_s = Σ_c v_c (E_cs - mean_s E_cs) with E = G·A and v the first principal axis of its h·w
     vectors.
     """
-    assert layer.gradients is not None
     return _maps(layer.activations * layer.gradients)
 
 
-@register(
+@register_method(
     "kpcacam",
+    rules={"kernel": one_of(KERNELS), "gamma": optional(number(above=0))},
     title="KPCA-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True),
+    reads=LayerActivations,
     cost="1 forward",
     citation=(
         "Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using "
@@ -66,7 +74,9 @@ def eigengradcam(layer: LayerCapture) -> Maps:
     ),
     sums=False,
 )
-def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None = None) -> Maps:
+def kpcacam(
+    layer: LayerActivations, *, kernel: str = "sigmoid", gamma: float | None = None
+) -> Maps:
     """Eigen-CAM along a curved axis: the first principal component of a kernel of the places.
 
     With a_s = A_s - mean_s A_s the centred vectors of the n = h·w places, K_st = k(a_s, a_t) and
@@ -86,19 +96,13 @@ def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None
         Maps (B, h, w) float32.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    if kernel not in KERNELS:
-        raise MethodError(
-            f"kpcacam's kernel must be one of {', '.join(KERNELS)}, but is {kernel!r}"
-        )
-    scale = 1 / layer.activations.shape[1]
-    if gamma is not None:
-        scale = parameter_checks.positive("kpcacam", "gamma", gamma)
-    centred, finite = _centred(layer.activations)
+    scale = 1 / layer.activations.shape[1] if gamma is None else gamma
+    centred, finite = centre(layer.activations)
     # One picture at a time: K' of a wide layer is large.
     found = [_kernel_component(one.double(), KERNELS[kernel], scale) for one in centred]
-    raw = _upright(torch.stack(found).float(), centred)
+    raw = orient(torch.stack(found).float(), centred)
     raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
     return Maps(raw=raw, normalised=normalise(raw))
 
@@ -106,13 +110,6 @@ def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None
 LARGE = 1024
 """Above this number of places the component is found step by step."""
 
-KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
-    "poly": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1) ** 3,
-    "rbf": lambda vectors, gamma: (-gamma * _distances(vectors)).exp(),
-    "cosine": lambda vectors, _: _directions(vectors) @ _directions(vectors).T,
-    "linear": lambda vectors, _: vectors @ vectors.T,
-}
 """From n vectors (n, C) and γ to their kernel (n, n)."""
 
 
@@ -159,50 +156,3 @@ def _largest(gram: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 def _maps(features: Tensor) -> Maps:
     raw = first_component(features)
     return Maps(raw=raw, normalised=normalise(raw))
-
-
-def first_component(features: Tensor) -> Tensor:
-    """Project each place's vector of channels on the first principal axis of all places.
-
-    An axis has two directions, and a decomposition returns either. The one along which the sum of
-    the channels grows is taken, so that what the layer reacts to is bright; pytorch-grad-cam takes
-    whichever comes.
-
-    Args:
-        features: (B, C, h, w).
-
-    Returns:
-        (B, h, w) float32; NaN for an image whose features are not finite.
-    """
-    centred, finite = _centred(features)
-    # The Gram matrix of the smaller side has the same component, and costs far less than an SVD of
-    # a wide layer. In float64, because it squares the condition number.
-    wide = centred.shape[1] <= centred.shape[2]
-    double = centred.double()
-    if wide:
-        gram = double @ double.transpose(1, 2)  # (B, h·w, h·w)
-        axis = (double.transpose(1, 2) @ torch.linalg.eigh(gram).eigenvectors[..., -1:])[..., 0]
-        axis = functional.normalize(axis, dim=1, eps=1e-30)
-    else:
-        gram = double.transpose(1, 2) @ double  # (B, C, C)
-        axis = torch.linalg.eigh(gram).eigenvectors[..., -1]
-    axis = axis.float()  # (B, C)
-    raw = torch.bmm(centred, axis[..., None])[..., 0]  # (B, h·w)
-    return _upright(raw, centred).where(finite, torch.nan).view(-1, *features.shape[2:])
-
-
-def _centred(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Each place's vector less their mean, (B, h·w, C) float32, and (B, 1) whether all is finite.
-
-    Vectors of an image that is not are zeros.
-    """
-    vectors = features.flatten(2).transpose(1, 2).float()  # (B, h·w, C)
-    finite = vectors.isfinite().flatten(1).all(1)[:, None]
-    vectors = vectors.where(finite[..., None], 0)
-    return vectors - vectors.mean(1, keepdim=True), finite
-
-
-def _upright(raw: Tensor, centred: Tensor) -> Tensor:
-    """The components (B, h·w) in the direction in which the sum of the channels grows."""
-    along = (raw * centred.sum(2)).sum(1, keepdim=True)
-    return raw * torch.where(along < 0, -1, 1)

@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
-from cam._engine.capture import Capture
 from cam._engine.forward import run_model
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
@@ -26,19 +26,21 @@ from cam._methods.base.gradient_override import (
     operation,
     with_gradient,
 )
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number
+from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import completeness
-from cam.types import Maps, Needs
+from cam.parameters import number
+from cam.types import Maps
 
 _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
 
 
-@register(
+@register_method(
     "deeplift",
+    rules={"baseline": number()},
     title="DeepLIFT",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward of twice the pictures",
     citation=(
         "Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating "
@@ -47,7 +49,7 @@ _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
     ),
     percentile=99,
 )
-def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Maps:
+def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
     """How much each pixel adds to the score compared with a blank picture, in one backward pass.
 
     With x' the blank picture and Δ what is different between the two: a = (x - x') ⊙ m, where m is
@@ -59,7 +61,7 @@ def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Map
     |Σ_c a_c|, min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures and blank ones go together.
         baseline: What every pixel of the blank picture shows, after normalisation.
 
@@ -67,19 +69,18 @@ def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Map
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    value = number("deeplift", "baseline", baseline)
-    inputs = captured.inputs
+    inputs = pixels.inputs
     passes.expect(2 * len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)
-    with passes.through(_Pairs(passes.module, value)):
+    with passes.through(_Pairs(passes.module, baseline)):
         _, multipliers = passes.gradients(inputs, owner)
     normalised, raw = kernels.gradient_map(
-        multipliers, inputs - value, reduce="sum", normalise=True, return_raw=True
+        multipliers, inputs - baseline, reduce="sum", normalise=True, return_raw=True
     )
-    blank = torch.full_like(inputs, value)
-    remarks = completeness(captured, passes, raw, blank, "a blank picture", advice="")
+    blank = torch.full_like(inputs, baseline)
+    remarks = completeness(pixels, passes, raw, blank, "a blank picture", advice="")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 
 

@@ -4,19 +4,25 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import seeded, whole
+from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
-from cam.types import Maps, Needs
+from cam.parameters import SEED, integer, optional, tensor
+from cam.types import Maps
 
 
-@register(
+@register_method(
     "expected_gradients",
+    rules={
+        "samples": integer(1),
+        "references": optional(tensor("a tensor of pictures (R, C, H, W)")),
+        "seed": SEED,
+    },
     title="Expected gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and a forward and a backward for each sample: 50 by default",
     citation=(
         "Erion et al., Improving performance of deep learning models with axiomatic attribution "
@@ -25,7 +31,7 @@ from cam.types import Maps, Needs
     percentile=99,
 )
 def expected_gradients(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     samples: int = 50,
@@ -50,7 +56,7 @@ def expected_gradients(
     in any batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the way go.
         samples: Pairs of x' and α.
         references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
@@ -60,11 +66,9 @@ def expected_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense, or references that do not fit the pictures.
+        MethodError: A parameter is out of range, or references that do not fit the pictures.
     """
-    whole("expected_gradients", "samples", samples, 1)
-    seeded("expected_gradients", seed)
-    inputs = captured.inputs
+    inputs = pixels.inputs
     if references is not None:
         _check(references, inputs)
     dtype = torch.promote_types(inputs.dtype, torch.float32)
@@ -140,13 +144,8 @@ def clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
     return torch.stack(found).clamp(low, high)
 
 
-def _check(references: object, inputs: Tensor) -> None:
+def _check(references: Tensor, inputs: Tensor) -> None:
     shape = tuple(inputs.shape[1:])
-    if not isinstance(references, Tensor):
-        raise MethodError(
-            "expected_gradients' references must be a tensor of pictures (R, C, H, W) or None, but "
-            f"are a {type(references).__name__}"
-        )
     if tuple(references.shape[1:]) != shape or not len(references):
         raise MethodError(
             f"expected_gradients' references must have the shape (R, {', '.join(map(str, shape))}) "

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
-from cam._engine.capture import Capture
 from cam._engine.forward import run_model
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
@@ -26,10 +26,9 @@ from cam._methods.base.gradient_override import (
     operation,
     with_gradient,
 )
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number
-from cam.errors import MethodError, nearest
-from cam.types import Maps, Needs
+from cam._methods.base.method_registry import register_method
+from cam.parameters import number, one_of
+from cam.types import Maps
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -46,12 +45,17 @@ _MEANS = frozenset(("mean", "avg_pool2d", "adaptive_avg_pool2d"))
 _STABILIZER = 1e-6
 
 
-@register(
+@register_method(
     "lrp",
+    rules={"composite": one_of(COMPOSITES), "low": number(), "high": number()},
+    agreement=lambda low, high, **_: (
+        f"low must be below its high, but they are {low!r} and {high!r}" if low >= high else None
+    ),
     title="Layer-wise relevance propagation",
     family="gradient",
     full=True,
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="3 forwards, and a backward with up to 4 passes through each layer",
     citation=(
         "Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise "
@@ -61,7 +65,7 @@ _STABILIZER = 1e-6
     percentile=99,
 )
 def lrp(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     composite: str = "epsilon_plus",
@@ -82,7 +86,7 @@ def lrp(
     passes its relevance on.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go once more.
         composite: ``epsilon_plus`` (only positive contributions in convolutions),
             ``epsilon_alpha2_beta1`` (positive ones twice, less negative ones), both with ``_flat``
@@ -95,17 +99,9 @@ def lrp(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    if composite not in COMPOSITES:
-        raise MethodError(
-            f"lrp has no composite {composite!r}; {nearest(str(composite), COMPOSITES)}"
-        )
-    number("lrp", "low", low)
-    number("lrp", "high", high)
-    if low >= high:
-        raise MethodError(f"lrp's low must be below its high, but they are {low!r} and {high!r}")
-    inputs, network = captured.inputs, passes.module
+    inputs, network = pixels.inputs, passes.module
     passes.expect(len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)
     with _unshared(network):

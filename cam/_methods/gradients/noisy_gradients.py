@@ -15,22 +15,24 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base import parameter_checks
-from cam._methods.base.method_registry import register
+from cam._methods.base.method_registry import register_method
 from cam.kernels.moments.operation import Moments
-from cam.types import Maps, Needs
+from cam.parameters import SEED, integer, number
+from cam.types import Maps
 
-_NEEDS = Needs(passes=True)
+_RULES = {"samples": integer(1), "noise": number(above=0), "seed": SEED}
 _COST = "1 forward, and a forward and a backward for each sample: 25 by default"
 
 
-@register(
+@register_method(
     "smoothgrad",
+    rules=_RULES,
     title="SmoothGrad",
     family="gradient",
-    needs=_NEEDS,
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Smilkov et al., SmoothGrad: removing noise by adding noise, ICML Workshop on "
@@ -39,14 +41,14 @@ _COST = "1 forward, and a forward and a backward for each sample: 25 by default"
     percentile=99,
 )
 def smoothgrad(
-    captured: Capture, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
+    pixels: Pixels, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Maps:
     """Saliency without its speckle: the gradient averaged over noisy copies of the picture.
 
     map = max_c |mean over k of G_kc|, min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the noisy copies go.
         samples: How many copies of each picture.
         noise: σ as a share of the picture's range of values.
@@ -56,17 +58,19 @@ def smoothgrad(
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    gradients = _Noisy("smoothgrad", samples, noise, seed)
-    return _maps(gradients.gather(captured, passes, lambda moments: moments.mean))
+    gradients = _Noisy(samples, noise, seed)
+    return _maps(gradients.gather(pixels, passes, lambda moments: moments.mean))
 
 
-@register(
+@register_method(
     "vargrad",
+    rules=_RULES | {"samples": integer(2)},
     title="VarGrad",
     family="gradient",
-    needs=_NEEDS,
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to "
@@ -75,14 +79,14 @@ def smoothgrad(
     percentile=99,
 )
 def vargrad(
-    captured: Capture, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
+    pixels: Pixels, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Maps:
     """Where the gradient changes most between noisy copies of the picture: its variance.
 
     map = max_c mean over k of (G_kc - mean over k of G_kc)², min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the noisy copies go.
         samples: How many copies of each picture; at least 2.
         noise: σ as a share of the picture's range of values.
@@ -92,17 +96,19 @@ def vargrad(
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    gradients = _Noisy("vargrad", samples, noise, seed, least=2)
-    return _maps(gradients.gather(captured, passes, lambda moments: moments.variance))
+    gradients = _Noisy(samples, noise, seed)
+    return _maps(gradients.gather(pixels, passes, lambda moments: moments.variance))
 
 
-@register(
+@register_method(
     "squaregrad",
+    rules=_RULES,
     title="SmoothGrad squared",
     family="gradient",
-    needs=_NEEDS,
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Hooker et al., A Benchmark for Interpretability Methods in Deep Neural Networks, "
@@ -111,14 +117,14 @@ def vargrad(
     percentile=99,
 )
 def squaregrad(
-    captured: Capture, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
+    pixels: Pixels, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Maps:
     """Where the gradient is large in noisy copies of the picture, whatever its sign in each.
 
     map = max_c mean over k of G_kc², min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the noisy copies go.
         samples: How many copies of each picture.
         noise: σ as a share of the picture's range of values.
@@ -128,28 +134,23 @@ def squaregrad(
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    gradients = _Noisy("squaregrad", samples, noise, seed)
-    return _maps(gradients.gather(captured, passes, lambda moments: moments.mean_square))
+    gradients = _Noisy(samples, noise, seed)
+    return _maps(gradients.gather(pixels, passes, lambda moments: moments.mean_square))
 
 
 class _Noisy:
-    """The gradients of noisy copies, once their parameters were found to be sound."""
+    """The gradients of noisy copies."""
 
-    def __init__(self, method: str, samples: int, noise: float, seed: int, least: int = 1) -> None:
-        parameter_checks.whole(method, "samples", samples, least)
-        parameter_checks.seeded(method, seed)
-        parameter_checks.positive(method, "noise", noise)
+    def __init__(self, samples: int, noise: float, seed: int) -> None:
         self._samples = samples
         self._noise = noise
         self._seed = seed
 
-    def gather(
-        self, captured: Capture, passes: Passes, moment: Callable[[Moments], Tensor]
-    ) -> Tensor:
+    def gather(self, pixels: Pixels, passes: Passes, moment: Callable[[Moments], Tensor]) -> Tensor:
         """A moment of the gradients of each picture's copies, (B, C, H, W)."""
-        inputs = captured.inputs
+        inputs = pixels.inputs
         passes.expect(len(inputs) * self._samples)
         found = []
         for image, picture in enumerate(inputs):

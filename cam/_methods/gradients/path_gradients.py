@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number, positive, whole
+from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import completeness
-from cam.types import Maps, Needs
+from cam.parameters import integer, number
+from cam.types import Maps
 
 # What the authors' program takes for the derivative of a blur by its width.
 _BLUR_STEP = 0.01
@@ -19,11 +19,18 @@ _BLUR_STEP = 0.01
 _WIDEST = 10_000.0
 
 
-@register(
+@register_method(
     "guided_integrated_gradients",
+    rules={
+        "steps": integer(1),
+        "fraction": number(above=0, most=1),
+        "distance": number(0, 1),
+        "baseline": number(),
+    },
     title="Guided integrated gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
     citation=(
         "Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing "
@@ -32,7 +39,7 @@ _WIDEST = 10_000.0
     percentile=99,
 )
 def guided_integrated_gradients(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     steps: int = 200,
@@ -54,7 +61,7 @@ def guided_integrated_gradients(
     batch, as far as convolutions differ.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the way go.
         steps: From the baseline to the picture.
         fraction: Of the values, which move at once; above 0 and at most 1.
@@ -65,26 +72,21 @@ def guided_integrated_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    name = "guided_integrated_gradients"
-    whole(name, "steps", steps, 1)
-    positive(name, "fraction", fraction, most=1)
-    number(name, "distance", distance, 0, 1)
-    start = number(name, "baseline", baseline)
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count = len(inputs)
     passes.expect(count * (steps + 1))
     found = []
     for part in passes.chunks(count):
-        way = _GuidedWay(inputs[part].flatten(1).double(), start, steps, fraction, distance)
+        way = _GuidedWay(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
         owner = torch.arange(part.start, part.stop, device=inputs.device)
         for step in range(steps):
             pictures = way.at.view_as(inputs[part]).to(inputs.dtype)
             _, gradients = passes.gradients(pictures, owner)
             way.go(step, gradients.flatten(1).double())
         found.append(way.total)
-    return _maps(captured, passes, torch.cat(found), torch.full_like(inputs, start), "blank")
+    return _maps(pixels, passes, torch.cat(found), torch.full_like(inputs, baseline), "blank")
 
 
 class _GuidedWay:
@@ -145,11 +147,13 @@ def _close(found: Tensor, expected: Tensor) -> Tensor:
     return (found - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
 
-@register(
+@register_method(
     "blur_integrated_gradients",
+    rules={"steps": integer(1), "sigma": number(above=0, most=_WIDEST)},
     title="Blur integrated gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
     citation=(
         "Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3; "
@@ -158,7 +162,7 @@ def _close(found: Tensor, expected: Tensor) -> Tensor:
     percentile=99,
 )
 def blur_integrated_gradients(
-    captured: Capture, passes: Passes, *, steps: int = 100, sigma: float = 50.0
+    pixels: Pixels, passes: Passes, *, steps: int = 100, sigma: float = 50.0
 ) -> Maps:
     """How much each pixel adds to the score on the way from a blurred picture to the sharp one.
 
@@ -171,7 +175,7 @@ def blur_integrated_gradients(
     quotient over 0.01. The steps of one image share batches and those of different images do not.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the blurred pictures go.
         steps: Widths of the blur.
         sigma: The largest of them, in pixels, up to 10,000.
@@ -180,24 +184,22 @@ def blur_integrated_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    whole("blur_integrated_gradients", "steps", steps, 1)
-    most = positive("blur_integrated_gradients", "sigma", sigma, _WIDEST)
-    inputs = captured.inputs
+    inputs = pixels.inputs
     # In double precision, because the quotient divides a small difference.
     sharp = inputs.double()
     total = torch.zeros_like(sharp)
     passes.expect(len(inputs) * (steps + 1))
     for image, picture in enumerate(sharp):
         for part in passes.chunks(steps):
-            widths = [most * step / steps for step in range(part.start, part.stop)]
+            widths = [sigma * step / steps for step in range(part.start, part.stop)]
             blurred = torch.stack([blur(picture, width) for width in widths])
             wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
             owner = torch.full((len(blurred),), image, device=inputs.device)
             _, gradients = passes.gradients(blurred.to(inputs.dtype), owner)
-            total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * most / steps
-    return _maps(captured, passes, total, blur(sharp, most).to(inputs.dtype), "blurred")
+            total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
+    return _maps(pixels, passes, total, blur(sharp, sigma).to(inputs.dtype), "blurred")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
@@ -228,10 +230,10 @@ def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     return weights[(places[:, None] - places).abs()].to(like.dtype)
 
 
-def _maps(captured: Capture, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
-    inputs = captured.inputs
+def _maps(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
+    inputs = pixels.inputs
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     total = total.view_as(inputs).to(dtype)
     normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
-    remarks = completeness(captured, passes, raw, starts, f"a {kind} picture")
+    remarks = completeness(pixels, passes, raw, starts, f"a {kind} picture")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)

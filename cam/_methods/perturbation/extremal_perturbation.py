@@ -8,13 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import register
-from cam._methods.base.parameter_checks import number, positive, whole
+from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.path_gradients import blur
-from cam.errors import MethodError
-from cam.types import Maps, Needs
+from cam.parameters import fractions, integer, number
+from cam.types import Maps
 
 # The smooth maximum's temperature.
 _TEMPERATURE = 1 / 20
@@ -26,11 +25,23 @@ _SMOOTHEST = 10_000.0
 _BLUR = 20.0
 
 
-@register(
+@register_method(
     "extremal_perturbation",
+    rules={
+        "areas": fractions(growing=False),
+        "steps": integer(1),
+        "cell": integer(1),
+        "smoothness": number(above=0, most=_SMOOTHEST),
+    },
+    agreement=lambda smoothness, cell, **_: (
+        f"smoothness must be at least its cell, {cell}, but is {smoothness!r}"
+        if smoothness < cell
+        else None
+    ),
     title="Extremal perturbation",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
     citation=(
         "Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and "
@@ -38,7 +49,7 @@ _BLUR = 20.0
     ),
 )
 def extremal_perturbation(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     areas: Sequence[float] = (0.05, 0.1, 0.2),
@@ -61,7 +72,7 @@ def extremal_perturbation(
     All images and areas share batches, so rounding may differ with the batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
         passes: Where the pictures go.
         areas: Shares of the picture, above 0 and below 1.
         steps: Of the search.
@@ -73,31 +84,22 @@ def extremal_perturbation(
         Maps (B, H, W) float32 in [0, 1].
 
     Raises:
-        MethodError: A parameter that makes no sense.
+        MethodError: A parameter is out of range.
     """
-    name = "extremal_perturbation"
-    shares = _checked_areas(areas)
-    whole(name, "steps", steps, 1)
-    whole(name, "cell", cell, 1)
-    positive(name, "smoothness", smoothness, _SMOOTHEST)
-    if smoothness < cell:
-        raise MethodError(
-            f"{name}'s smoothness must be at least its cell, {cell}, but is {smoothness!r}"
-        )
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, device = len(inputs), inputs.device
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     blurred = blur(inputs.to(dtype), _BLUR)
-    passes.expect(count * (1 + (steps + 1) * len(shares)))
+    passes.expect(count * (1 + (steps + 1) * len(areas)))
     numbers = torch.arange(count, device=device)
     parts = [
         passes.scores(blurred[at].to(inputs.dtype), numbers[at]) for at in passes.chunks(count)
     ]
     blank = torch.cat(parts)
-    range_ = (captured.scores - blank).to(dtype).abs()
+    range_ = (pixels.scores - blank).to(dtype).abs()
     masks = _Masks(inputs.shape[2:], cell, smoothness / cell, device, dtype)
-    owner = numbers.repeat_interleave(len(shares))  # (M,) all areas of an image, then the next
-    area = torch.tensor(shares, dtype=dtype, device=device).repeat(count)
+    owner = numbers.repeat_interleave(len(areas))  # (M,) all areas of an image, then the next
+    area = torch.tensor(areas, dtype=dtype, device=device).repeat(count)
 
     def slopes(mask: Tensor) -> Tensor:
         """The gradient of the score, measured from 0 to 1, by each mask (M, H, W)."""
@@ -129,7 +131,7 @@ def extremal_perturbation(
             search.step()
             cells.data.clamp_(0, 1)
         raw = masks.full(masks.smooth(cells.detach()))
-    raw = raw.view(count, len(shares), *inputs.shape[2:]).mean(1)
+    raw = raw.view(count, len(areas), *inputs.shape[2:]).mean(1)
     return Maps(raw=raw.float(), normalised=kernels.normalise(raw.float()))
 
 
@@ -172,17 +174,3 @@ def _excess(mask: Tensor, area: Tensor) -> Tensor:
     rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
     wanted = (rank < area[:, None]).to(values.dtype)
     return ((values - wanted) ** 2).mean(1).sum()
-
-
-def _checked_areas(areas: object) -> list[float]:
-    if isinstance(areas, str) or not isinstance(areas, Sequence) or not areas:
-        raise MethodError(
-            "extremal_perturbation's areas must be one or more shares of the picture, such as "
-            f"(0.05, 0.1), but are {areas!r}"
-        )
-    for area in areas:
-        if number("extremal_perturbation", "areas", area, 0, 1) in (0, 1):
-            raise MethodError(
-                f"extremal_perturbation's areas must be above 0 and below 1, but one is {area!r}"
-            )
-    return [float(area) for area in areas]

@@ -1,11 +1,10 @@
-"""The list of metrics: each a function of a subject, with what it means and what it needs."""
+"""List the metrics: each a function of a subject, with its definition."""
 
-import inspect
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import wraps
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,21 @@ from torch import Tensor, nn
 from cam._engine.layers import Layers
 from cam._engine.passes import Report
 from cam._methods.base.method_registry import Method
-from cam._metrics.base.parameter_rules import Rule
-from cam._metrics.base.subject import subject
+from cam._metrics.base.subject import open_subject
 from cam._models.model import Model
-from cam.errors import MetricError, nearest
+from cam._registry.registry import (
+    Agreement,
+    Configured,
+    Registry,
+    description_of,
+    parameters_of,
+)
+from cam.errors import MetricError
+from cam.parameters import Rule
 from cam.targets import Targets
 
 MetricFunction = Callable[..., Tensor]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +60,8 @@ class MetricInfo:
         baseline: What takes the place of hidden pixels, or what a map of chance scores.
         citation: Paper and equation.
         parameters: Parameter → default.
+        rules: Parameter → what it must be.
+        agreement: What the parameters must be to each other.
         cost: Passes through the network for an image, in words.
         needs_model: Whether it runs the model.
         needs_masks: Whether it needs to know where the object is.
@@ -76,68 +85,31 @@ class MetricInfo:
     needs_method: bool
     function: MetricFunction = field(repr=False)
     rules: Mapping[str, Rule] = field(repr=False)
+    agreement: Agreement | None = field(repr=False)
+
+
+def _values_of(measure: Callable[P, Scores]) -> Callable[P, Tensor]:
+    @wraps(measure)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        return measure(*args, **kwargs).values
+
+    call.__doc__ = "Return the values of :meth:`measure`, (B,) float32 with NaN where undefined."
+    call.__annotations__ = {**measure.__annotations__, "return": Tensor}
+    return call
+
+
+METRICS: Registry[MetricInfo] = Registry("metric", "cam.metrics", MetricError)
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Configured[MetricInfo]):
     """A metric with its parameters, checked when it is made.
 
     Raises:
-        MetricError: There is no such metric, it has no such parameter, or a value makes no sense.
+        MetricError: There is no such metric, it has no such parameter, or a value is out of range.
     """
 
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        # A run's folder holds JSON, which knows no tuples: what comes back is the same again.
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in self.parameters.items()}
-        object.__setattr__(self, "parameters", plain)
-        if self.name not in _METRICS:
-            raise MetricError(f"there is no metric {self.name!r}; {nearest(self.name, _METRICS)}")
-        known = self.info.parameters
-        for parameter, value in self.parameters.items():
-            if not known:
-                raise MetricError(f"{self.name} has no parameters, so {parameter!r} cannot be set")
-            if parameter not in known:
-                raise MetricError(
-                    f"{self.name} has no parameter {parameter!r}; {nearest(parameter, known)}"
-                )
-            rule = self.info.rules[parameter]
-            if not rule.holds(value):
-                raise MetricError(
-                    f"{self.name}'s {parameter} must be {rule.words}, but is {value!r}"
-                )
-
-    @property
-    def info(self) -> MetricInfo:
-        """The registered metric."""
-        return _METRICS[self.name]
-
-    def __str__(self) -> str:
-        if not self.parameters:
-            return self.name
-        told = ", ".join(f"{key}={value!r}" for key, value in self.parameters.items())
-        return f"{self.name}({told})"
-
-    def __call__(
-        self,
-        model: Model | nn.Module,
-        batch: Tensor,
-        heatmap: Tensor,
-        targets: Targets = None,
-        masks: Tensor | None = None,
-        *,
-        method: Method | str | None = None,
-        layers: Layers = None,
-        batch_size: int = 32,
-        progress: Report | None = None,
-    ) -> Tensor:
-        """The values of :meth:`measure`, (B,) float32 with NaN where undefined."""
-        return self.measure(
-            model, batch, heatmap, targets, masks,
-            method=method, layers=layers, batch_size=batch_size, progress=progress,
-        ).values  # fmt: skip
+    registry: ClassVar[Registry[Any]] = METRICS
 
     def measure(
         self,
@@ -184,22 +156,20 @@ class Metric:
                 "method='gradcam'"
             )
         with (
-            model.lock if isinstance(model, Model) else nullcontext(),
-            subject(
+            open_subject(
                 self.name, model, batch, heatmap, targets, masks,
                 method=method if info.needs_method else None, layers=layers,
                 batch_size=batch_size, progress=progress, runs=info.needs_model,
-            ) as found,
+            ) as view,
+            torch.no_grad(),
         ):  # fmt: skip
-            with torch.no_grad():
-                values = info.function(found, **self.parameters).float()
-            return Scores(*found.answer(values))
+            values = info.function(view, **self.parameters).float()
+            return Scores(*view.answer(values))
+
+    __call__ = _values_of(measure)
 
 
-_METRICS: dict[str, MetricInfo] = {}
-
-
-def register(
+def register_metric(
     name: str,
     *,
     title: str,
@@ -211,63 +181,75 @@ def register(
     citation: str,
     cost: str = "none",
     rules: Mapping[str, Rule] | None = None,
+    agreement: Agreement | None = None,
     needs_masks: bool = False,
     needs_method: bool = False,
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Add a function to the list of metrics; its docstring's first line describes it.
+    """Add a function to the list of metrics.
 
-    A metric whose cost is not "none" runs the model.
+    The function takes a :class:`.Subject` and returns (B,) floats, NaN where the metric is not
+    defined. Its keyword-only arguments are the metric's parameters, and the first paragraph of its
+    docstring describes it. Other packages name the module that calls this in their entry points of
+    the group "cam.metrics".
+
+    Args:
+        name: As :func:`cam.metric` takes it.
+        title: The name that its paper gives it.
+        family: Of :class:`cam.MetricInfo`.
+        definition: The formula.
+        direction: +1 where higher is better, -1 where lower is.
+        range: The smallest and the largest value there can be.
+        baseline: What takes the place of hidden pixels, or what a map of chance scores.
+        citation: Paper and equation.
+        cost: Passes through the network for an image, in words; "none" where it runs no model.
+        rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
+        agreement: From all parameters to the sentence on what is wrong with them together, or None.
+        needs_masks: Whether it needs to know where the object is.
+        needs_method: Whether it explains again, and must know how.
+
+    Returns:
+        A decorator, which returns the function as it is.
+
+    Raises:
+        ValueError: The name is taken, or the rules are not those of the parameters.
     """
 
     def add(function: MetricFunction) -> MetricFunction:
-        if name in _METRICS:
-            raise ValueError(f"a metric {name!r} is registered already")
-        parameters = {
-            key: parameter.default
-            for key, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
-        if set(parameters) != set(rules or {}):
-            raise ValueError(f"the rules of {name!r} are not those of its parameters")
-        description = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
-        _METRICS[name] = MetricInfo(
-            name=name,
-            title=title,
-            description=description,
-            family=family,
-            definition=definition,
-            direction=direction,
-            range=range,
-            baseline=baseline,
-            citation=citation,
-            parameters=MappingProxyType(parameters),
-            cost=cost,
-            needs_model=cost != "none",
-            needs_masks=needs_masks,
-            needs_method=needs_method,
-            function=function,
-            rules=MappingProxyType(dict(rules or {})),
+        METRICS.add(
+            MetricInfo(
+                name=name,
+                title=title,
+                description=description_of(function),
+                family=family,
+                definition=definition,
+                direction=direction,
+                range=range,
+                baseline=baseline,
+                citation=citation,
+                parameters=parameters_of(function),
+                cost=cost,
+                needs_model=cost != "none",
+                needs_masks=needs_masks,
+                needs_method=needs_method,
+                function=function,
+                rules=MappingProxyType(dict(rules or {})),
+                agreement=agreement,
+            )
         )
         return function
 
     return add
 
 
-def adopt(known: Mapping[str, MetricInfo]) -> None:
-    """Know another process's metrics too; those that are here already stay as they are."""
-    for name, info in known.items():
-        _METRICS.setdefault(name, info)
-
-
 def metrics() -> dict[str, MetricInfo]:
-    """Every metric: name → definition, direction, range, baseline, citation, parameters, needs."""
-    return dict(_METRICS)
+    """Return every metric by its name, with definition, range and parameters."""
+    return METRICS.all()
 
 
 def metric(name: str, **parameters: Any) -> Metric:
-    """A metric with parameters of its own, to be called on a model, a batch and its heatmaps.
+    """Set a metric's parameters; call it on a model, a batch and its heatmaps.
 
     Raises:
-        MetricError: There is no such metric, it has no such parameter, or a value makes no sense.
+        MetricError: There is no such metric, it has no such parameter, or a value is out of range.
     """
     return Metric(name, parameters)

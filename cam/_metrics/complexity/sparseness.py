@@ -1,13 +1,13 @@
-"""How simple a heatmap is to look at, whatever it shows."""
+"""Measure how simple a heatmap is, whatever it shows."""
 
 import torch
 from torch import Tensor
 
-from cam._metrics.base.metric_registry import register
+from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 
 
-@register(
+@register_metric(
     "sparseness",
     title="Sparseness (Gini index)",
     family="complexity",
@@ -32,11 +32,11 @@ def sparseness(subject: Subject) -> Tensor:
     count = values.shape[1]
     # Scaled first: the smallest floats would become zero when multiplied.
     ordered = (values / values.amax(1, keepdim=True)).sort(1).values
-    place = torch.arange(1, count + 1, dtype=torch.float64, device=values.device)
-    return ordered @ (2 * place - count - 1) / (count * ordered.sum(1))
+    rank = torch.arange(1, count + 1, dtype=torch.float64, device=values.device)
+    return ordered @ (2 * rank - count - 1) / (count * ordered.sum(1))
 
 
-@register(
+@register_metric(
     "complexity",
     title="Complexity (entropy)",
     family="complexity",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from cam._extras import require
 from cam._runs.engines.shard_reader import Source, read_shard
 from cam._runs.engines.shard_worker import Result, measure_shard
 from cam._runs.plan.run_plan import Plan
@@ -69,7 +70,9 @@ def estimate(
     Raises:
         RunError: None of them can be measured, or a method or metric failed on all of them.
         Cancelled: ``progress`` answered False.
+        MissingExtraError: The extra "evaluate" is not installed.
     """
+    require("evaluate", "the estimate of a run")
     start, stop = next(plan.shards())
     shard = (start, stop if images is None else min(start + images, stop))
     count, source = shard[1] - shard[0], Source.of(plan)

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cam._runs.results.run_tables import RunTables
 from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
-
-    from cam._runs.results.run import Run
 
 # Maps that are in memory at once, 3 kB each.
 MAPS_AT_ONCE = 4096
@@ -81,7 +80,7 @@ class Clusters:
     blank: int
 
 
-def class_averages(run: "Run", method: str) -> ClassAverages:
+def class_averages(run: RunTables, method: str) -> ClassAverages:
     """See :meth:`cam.Run.class_averages`."""
     import pandas
 
@@ -113,7 +112,7 @@ def class_averages(run: "Run", method: str) -> ClassAverages:
 
 
 def clusters(
-    run: "Run",
+    run: RunTables,
     method: str,
     label: str | None = None,
     *,
@@ -331,7 +330,7 @@ def _points(maps: np.ndarray, side: int) -> np.ndarray:
     return found
 
 
-def _read(run: "Run", method: str, numbers: list[int], side: int) -> np.ndarray:
+def _read(run: RunTables, method: str, numbers: list[int], side: int) -> np.ndarray:
     """(n, side, side) uint8."""
     parts = [np.zeros((0, side, side), np.uint8)]
     for start in range(0, len(numbers), MAPS_AT_ONCE):
@@ -349,7 +348,7 @@ def _levels(column: "pandas.Series", side: int) -> np.ndarray:
     return flat.reshape(-1, side, side)
 
 
-def _side(run: "Run", method: str) -> int:
+def _side(run: RunTables, method: str) -> int:
     if method not in run.methods:
         raise RunError(f"the run has no method {method!r}; {nearest(method, run.methods)}")
     side = int(run.config.get("heatmaps", 0))

@@ -5,28 +5,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cam._runs.results import statistics
+from cam._runs.results.run_tables import BY, RunTables
 from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
 
-    from cam._runs.results.run import Run
-
-# What a leaderboard can be taken apart by; each is a column made from an item's facts.
-BY = {
-    "class": "coalesce(i.label, 'unknown')",
-    "correct": "CASE WHEN i.correct THEN 'correct' WHEN NOT i.correct THEN 'wrong' "
-    "ELSE 'unknown' END",
-    "confidence": "CASE WHEN i.confidence IS NULL THEN 'unknown' "
-    "WHEN i.confidence < 0.25 THEN '0.00–0.25' WHEN i.confidence < 0.5 THEN '0.25–0.50' "
-    "WHEN i.confidence < 0.75 THEN '0.50–0.75' ELSE '0.75–1.00' END",
-}
 # Groups of few images that are drawn again, at 3 to 10 ms each; where there are more, as with a
 # thousand classes, their intervals come from moments as well.
 DRAWN = 500
 
 
-def leaderboard(run: "Run", by: str | None) -> "pandas.DataFrame":
+def leaderboard(run: RunTables, by: str | None) -> "pandas.DataFrame":
     """See :meth:`cam.Run.leaderboard`."""
     import pandas
 
@@ -71,7 +61,7 @@ def leaderboard(run: "Run", by: str | None) -> "pandas.DataFrame":
 
 
 def _draw_again(
-    run: "Run", table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
+    run: RunTables, table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
 ) -> None:
     """Bootstrap the groups that are small, in place."""
     places = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}

@@ -1,4 +1,4 @@
-"""A run that is read: scores, leaderboard, images, failures, costs."""
+"""Read a run: scores, leaderboard, images, failures, costs."""
 
 import os
 from collections.abc import Mapping
@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cam._extras import require
 from cam._runs.plan.run_call import Call
 from cam._runs.results import clusters, run_images, statistics
-from cam._runs.results.leaderboard import BY, leaderboard
+from cam._runs.results.leaderboard import leaderboard
 from cam._runs.results.run_images import RunImage
-from cam._runs.storage.query import query
+from cam._runs.results.run_tables import BY, RunTables
 from cam._runs.storage.store import Store
 from cam.errors import RunError, nearest
 
@@ -22,21 +23,8 @@ NAMED = "method::methods AS method, metric::metrics AS metric"
 STATUS = "status::statuses AS status"
 
 
-class Run:
-    """A run's folder, finished or not; nothing is written to it.
-
-    Attributes:
-        store: The folder.
-        config: Everything that determined the result.
-        notes: Where it was made.
-        parts: What :meth:`only` kept.
-    """
-
-    def __init__(self, store: Store, parts: Mapping[str, str] | None = None) -> None:
-        self.store = store
-        self.parts = dict(parts or {})
-        self.config: dict[str, Any] = store.facts["config"]
-        self.notes: dict[str, Any] = store.facts.get("notes", {})
+class Run(RunTables):
+    """A run's folder, finished or not; nothing is written to it."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
@@ -44,41 +32,13 @@ class Run:
 
         Raises:
             RunError: There is no run, or it cannot be read.
+            MissingExtraError: The extra "evaluate" is not installed.
         """
+        require("evaluate", "reading a run")
         return cls(Store.open(path))
 
     def __repr__(self) -> str:
         return f"cam.Run({str(self.path)!r}, {self.done} of {self.total} images)"
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.store.path
-
-    @property
-    def total(self) -> int:
-        """How many items the data have."""
-        return self.store.items
-
-    @property
-    def done(self) -> int:
-        """How many of them are stored."""
-        return self.store.done()
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods' keys, in the order of the call."""
-        return [one["key"] for one in self.config["methods"]]
-
-    @property
-    def metrics(self) -> list[str]:
-        """The metrics' keys, in the order of the call."""
-        return [one["key"] for one in self.config["metrics"]]
-
-    @property
-    def directions(self) -> dict[str, int]:
-        """Metric → +1 where higher is better, else -1."""
-        return {one["key"]: one["direction"] for one in self.config["metrics"]}
 
     @property
     def call(self) -> Call:
@@ -346,8 +306,3 @@ class Run:
             reason = getattr(error, "strerror", None) or str(error)
             raise RunError(f"cannot write {str(target)!r}: {reason}") from None
         return target
-
-    def query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
-        """Ask DuckDB; the tables are views of the shards' files."""
-        chosen = {BY[by]: part for by, part in self.parts.items()}
-        return query(self.store, self.methods, self.metrics, sql, parameters, chosen)

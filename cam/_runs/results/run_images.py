@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from cam._runs.results.run_tables import RunTables
 from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
-
-    from cam._runs.results.run import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class RunImage:
     picture: Image.Image | None
 
 
-def pictures(run: "Run", numbers: list[int]) -> dict[int, RunImage]:
+def pictures(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
     """See :meth:`cam.Run.pictures`."""
     several = sorted({int(number) for number in numbers})
     facts = run.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
@@ -51,7 +50,7 @@ def pictures(run: "Run", numbers: list[int]) -> dict[int, RunImage]:
     return images
 
 
-def extremes(run: "Run", metric: str, count: int) -> "pandas.DataFrame":
+def extremes(run: RunTables, metric: str, count: int) -> "pandas.DataFrame":
     """See :meth:`cam.Run.extremes`."""
     direction = run.directions[metric]
     return run.query(
@@ -78,7 +77,7 @@ def extremes(run: "Run", metric: str, count: int) -> "pandas.DataFrame":
 
 
 def ordered(
-    run: "Run", metric: str, method: str, worst: bool, start: int, count: int
+    run: RunTables, metric: str, method: str, worst: bool, start: int, count: int
 ) -> "pandas.DataFrame":
     """See :meth:`cam.Run.ordered`."""
     for what, name, known in (("metric", metric, run.metrics), ("method", method, run.methods)):

@@ -1,9 +1,8 @@
-"""The seven steps of Grad-CAM, each with its picture and its numbers."""
+"""Draw the seven steps of Grad-CAM with their numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import zip_longest
 
 import numpy as np
@@ -16,6 +15,7 @@ from cam._engine.layers import only_linear_behind
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.widgets import controls, html_charts
 from cam.pages.ui.widgets.html_charts import shown
+from cam.pages.ui.widgets.text import small
 
 TOP = 6
 TILES = 3
@@ -65,11 +65,6 @@ def array(tensor: Tensor) -> np.ndarray:
 def facts(*lines: str) -> None:
     """The numbers of a step."""
     st.markdown("\n".join(f"- {line}" for line in lines if line))
-
-
-def small(line: str) -> None:
-    """A line under a picture: small, but in ink that can be read, which a caption's is not."""
-    st.markdown(f":small[{line}]")
 
 
 def scores(view: View) -> None:
@@ -341,8 +336,3 @@ STEPS: dict[str, tuple[str, Callable[[View], None]]] = {
     "Sum": ("The sum, before and after the ReLU", total),
     "Overlay": ("The heatmap over the picture", overlay),
 }
-
-
-def heading(line: str) -> None:
-    """A small heading of one of the two paths."""
-    st.html(f'<div style="font-weight:600;opacity:.75">{escape(line)}</div>')

@@ -1,4 +1,4 @@
-"""Saliency's path, beside Grad-CAM's: from the same score down to the pixels."""
+"""Draw the steps of the saliency map beside Grad-CAM's."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Drawings of comparisons: lines, a matrix with its numbers, a table that can be slid sideways."""
+"""Draw comparisons: lines, a matrix of numbers, a wide table."""
 
 from base64 import b64encode
 from collections.abc import Sequence

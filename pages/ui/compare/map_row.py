@@ -1,4 +1,4 @@
-"""The maps that are compared, side by side over the same part of the picture."""
+"""Draw the compared maps side by side over one picture."""
 
 from collections.abc import Sequence
 

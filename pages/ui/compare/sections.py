@@ -1,4 +1,4 @@
-"""What the page Compare measures: agreement, curves, the four questions, the random network."""
+"""Measure agreement, curves, the four questions and the random network."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import torch
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.compare import case_results, comparison_charts
 from cam.pages.ui.compare.case_results import Shown
 from cam.pages.ui.compare.cases import Case
@@ -17,6 +16,7 @@ from cam.pages.ui.compare.comparison_charts import COLOURS, DASHES, Line
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import RESULTS_KEPT, Picture
 from cam.pages.ui.widgets import charts, controls
+from cam.pages.ui.widgets.text import small
 
 
 @dataclass(frozen=True, eq=False)

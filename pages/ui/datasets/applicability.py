@@ -1,4 +1,4 @@
-"""Which methods run on the model that was chosen, told before a run is started and not by it."""
+"""Check which methods run on a model before a run starts."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence

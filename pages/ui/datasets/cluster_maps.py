@@ -1,4 +1,4 @@
-"""Where a model looks over a whole data set: mean maps of classes, groups of maps alike."""
+"""Show where a model looks: mean maps and groups of maps."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import streamlit as st
 import cam
 from cam._output.explanation_files import png_bytes
 from cam._runs.results.clusters import FEWEST, clusters_told
-from cam.pages.ui.anatomy.gradcam_steps import heading, small
 from cam.pages.ui.datasets.opened_run import (
     ask,
     choose_method,
@@ -18,6 +17,7 @@ from cam.pages.ui.datasets.opened_run import (
 )
 from cam.pages.ui.server import jobs
 from cam.pages.ui.widgets import controls, html_charts
+from cam.pages.ui.widgets.text import heading, small
 
 CLASSES = 8
 LIMIT = 1000

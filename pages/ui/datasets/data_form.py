@@ -1,4 +1,4 @@
-"""Which data a run is over: the photo grid or what the operator allows, with their options."""
+"""Choose the data of a run and their options."""
 
 import json
 from html import escape
@@ -11,9 +11,9 @@ from cam._data.data_kinds import DataKind
 from cam._data.dataset import DataOrigin, Dataset, Item
 from cam._data.photo_grid import CLASSES, PhotoGrid
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 GRID, OWN = "Photo grid", "Folder or list"
 # Key, label, lowest and highest, and what stands there at first.

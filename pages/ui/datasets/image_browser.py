@@ -1,4 +1,4 @@
-"""The images of a run: the best and the worst by a metric, and one of them in full."""
+"""Browse a run's images, best or worst first."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import streamlit as st
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.anatomy.gradcam_steps import heading, small
 from cam.pages.ui.datasets.opened_run import (
     ask,
     choose_method,
@@ -16,9 +15,11 @@ from cam.pages.ui.datasets.opened_run import (
     overlaid,
     show_table,
 )
+from cam.pages.ui.server import router
 from cam.pages.ui.subject import run_pictures
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.html_charts import shown
+from cam.pages.ui.widgets.text import heading, small
 
 A_PAGE = 12
 A_ROW = 4
@@ -135,7 +136,7 @@ def _explore(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> Non
         small(controls.sentence(f"it cannot be opened in Explore: {error}"))
         return
     st.page_link(
-        "pages/explore.py",
+        router.PAGES / "explore.py",
         label="Open in Explore",
         icon=":material/search:",
         query_params=link,

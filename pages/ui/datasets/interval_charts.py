@@ -1,4 +1,4 @@
-"""The two charts of a run as HTML, in the page's own ink and as wide as the screen.
+"""Draw a run's intervals and ranks as HTML.
 
 A report has the same as SVG (``report_charts``), which Streamlit takes out of a page.
 """
@@ -30,7 +30,7 @@ def intervals(names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: 
     ticks = np.array(round_ticks(float(lows.min()), float(highs.max()), parts=3))
 
     def at(value: float) -> float:
-        return 100 * (value - ticks[0]) / (ticks[-1] - ticks[0])
+        return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
 
     rows = []
     for name, mean, low, high in zip(names, means, lows, highs, strict=True):

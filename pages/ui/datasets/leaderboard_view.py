@@ -1,4 +1,4 @@
-"""Which method is better, and is it more than noise: leaderboard, tests, ranks, agreement."""
+"""Show the leaderboard, tests, ranks and agreement of a run."""
 
 import math
 
@@ -6,7 +6,6 @@ import pandas
 import streamlit as st
 
 import cam
-from cam.pages.ui.anatomy.gradcam_steps import heading, small
 from cam.pages.ui.datasets import interval_charts
 from cam.pages.ui.datasets.opened_run import (
     ask,
@@ -17,6 +16,7 @@ from cam.pages.ui.datasets.opened_run import (
     show_table,
 )
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import heading, small
 
 COUNTS = {
     "n": "Values",

@@ -1,5 +1,6 @@
-"""What a run compares and measures: methods and metrics, each with parameters and variants."""
+"""Choose a run's methods and metrics with parameters and variants."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import streamlit as st
@@ -9,9 +10,9 @@ from cam._data.dataset import Dataset
 from cam._data.photo_grid import PhotoGrid
 from cam._metrics.base.metric_registry import MetricInfo
 from cam._runs.plan.run_call import Named
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.parameter_widgets import Info, choose_variants, told
+from cam.pages.ui.widgets.text import small
 
 METHODS = ("gradcam", "saliency")
 METRICS = ("deletion", "insertion")
@@ -124,7 +125,7 @@ def unfit(info: MetricInfo, data: Dataset | None) -> str | None:
     return None
 
 
-def costs(chosen: tuple[Named, ...], known: dict[str, Info]) -> list[tuple[str, str]]:
+def costs(chosen: tuple[Named, ...], known: Mapping[str, Info]) -> list[tuple[str, str]]:
     """The title and the passes of each variant."""
     return [
         (told(known[name].title, tuple(given.items())), known[name].cost) for name, given in chosen

@@ -1,4 +1,4 @@
-"""A run that is looked at: chosen, filtered, its tables read once for all visitors."""
+"""Open a run, filter it, and read its tables once."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ import streamlit as st
 from PIL import Image
 
 import cam
-from cam._runs.results.leaderboard import BY
 from cam._runs.results.run_images import RunImage
-from cam.pages.ui.anatomy.gradcam_steps import small
+from cam._runs.results.run_tables import BY
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 # The side at which pictures of a run are drawn; they are kept at 160.
 SIDE = 224

@@ -1,4 +1,4 @@
-"""The list of runs: what each is doing, Cancel, Resume, Open."""
+"""List the runs with their state, Cancel, Resume and Results."""
 
 from html import escape
 

@@ -1,4 +1,4 @@
-"""The form that starts a run: data, model, methods, metrics, what it costs, and its code."""
+"""Start a run: data, model, methods, metrics, cost and code."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from cam._formatting import duration, size
 from cam._runs.engines.estimate import estimate
 from cam._runs.plan.run_call import Call, Named
 from cam._runs.plan.run_plan import TARGETS
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.datasets import applicability, run_jobs
 from cam.pages.ui.datasets.data_form import choose_data
 from cam.pages.ui.datasets.method_choices import (
@@ -26,6 +25,7 @@ from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
 from cam.pages.ui.server.resources import OwnWeights, Weights
 from cam.pages.ui.subject import run_checkpoints, subject_form
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 # A shard is what a progress bar sees, and what a kill may cost.
 SHARD = 4

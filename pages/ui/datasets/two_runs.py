@@ -1,4 +1,4 @@
-"""Two runs against each other, and a run taken home: CSV, Parquet, a report."""
+"""Compare two runs, and export a run as CSV, Parquet or report."""
 
 import shlex
 import tempfile
@@ -12,9 +12,9 @@ import streamlit as st
 import cam
 from cam._runs.results.report import report_html
 from cam._runs.results.run_comparison import NOISE, compare
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.datasets.opened_run import open_run, show_table, version
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 PARQUET = "application/vnd.apache.parquet"
 

@@ -1,4 +1,4 @@
-"""Explanations that take long: each in the background, on a twin of the model."""
+"""Compute slow explanations in the background, on a model's twin."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Everything that Explore shows, as files."""
+"""Offer everything that Explore shows as files."""
 
 import json
 from collections.abc import Mapping

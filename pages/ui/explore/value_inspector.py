@@ -1,4 +1,4 @@
-"""Values under the pointer, and the share of the evidence that lies in a box."""
+"""Read values under the pointer, and the evidence in a box."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +8,13 @@ import torch
 from PIL.Image import Image
 
 import cam
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server.resources import Asked
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import charts, controls
 from cam.pages.ui.widgets.charts import Box
 from cam.pages.ui.widgets.controls import Display
+from cam.pages.ui.widgets.html_charts import SIGNED
+from cam.pages.ui.widgets.text import small
 
 SIDES = ("box_columns", "box_rows")
 MAPS_A_ROW = 3
@@ -45,7 +46,7 @@ def show_values(
                 charts.inspector(
                     seen,
                     values.cpu().numpy(),
-                    controls.SIGNED if signed else display.colormap,
+                    SIGNED if signed else display.colormap,
                     display.alpha,
                     asked.info.percentile,
                     box,

@@ -1,4 +1,4 @@
-"""Figures for everybody to see: large numbers, and bars that grow while they are measured."""
+"""Draw large figures, and bars that grow during a measurement."""
 
 from collections.abc import Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""A clip on the page Performance: frames in, heatmaps over them out, and how fast."""
+"""Explain a clip frame by frame and show how fast."""
 
 import io
 import time
@@ -11,12 +11,12 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 import cam
 from cam._output import clip
 from cam._performance.timing import machine
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.performance import bars
 from cam.pages.ui.performance.measurement_job import measure
 from cam.pages.ui.server import jobs
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 KINDS = ["mp4", "webm", "mov", "gif", "webp", "png", "jpg", "jpeg"]
 METHODS = ["gradcam", "layercam", "saliency"]
@@ -75,7 +75,7 @@ def explain(subject: Subject, target: int | None, layer: str | None) -> None:
     controls.check_link("clip_method", "method", titles.values())
     name = st.segmented_control(
         "Method for the clip", METHODS, default=METHODS[0], required=True,
-        format_func=titles.get, key="clip_method", bind="query-params",
+        format_func=titles.__getitem__, key="clip_method", bind="query-params",
     )  # fmt: skip
     smoothing = st.slider(
         "Smoothing over time", 0.0, 0.9, 0.0, 0.1, key="smoothing", bind="query-params"

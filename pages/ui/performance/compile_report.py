@@ -1,4 +1,4 @@
-"""What the compiler made of the kernels, in words for everybody and in figures for experts."""
+"""Report what the compiler made of each kernel."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Measurements on request: one at a time on this server, never because a page was opened."""
+"""Run measurements on request, one at a time on this server."""
 
 import os
 from collections.abc import Callable, Hashable
@@ -10,9 +10,9 @@ import streamlit as st
 import cam
 from cam._performance import speed
 from cam._performance.timing import machine
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server import jobs
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 
 @st.cache_resource(show_spinner=False)

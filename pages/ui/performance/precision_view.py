@@ -1,4 +1,4 @@
-"""Speed against fidelity, with the maps: what each precision gains, and what it moves."""
+"""Show each precision's speed and how far its maps move."""
 
 import math
 
@@ -8,7 +8,6 @@ from PIL.Image import Image
 import cam
 from cam._engine.precision import available_precisions
 from cam._performance import speed
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.performance import bars
 from cam.pages.ui.performance.measurement_job import measure, timed
 from cam.pages.ui.performance.speed_view import batch_of, key_of
@@ -16,6 +15,7 @@ from cam.pages.ui.server import resources
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls, html_charts
 from cam.pages.ui.widgets.charts import CHOSEN
+from cam.pages.ui.widgets.text import small
 
 ROUNDS = 3
 METHODS = ("gradcam", "layercam", "saliency")

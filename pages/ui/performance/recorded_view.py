@@ -1,4 +1,4 @@
-"""Figures that were measured on other machines, each with where it is from."""
+"""Show benchmark results that were recorded on other machines."""
 
 import re
 
@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from cam._performance.recorded_benchmarks import Recording, recordings
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 # A bar that belongs to a cell has a backslash before it.
 _BETWEEN_CELLS = re.compile(r"(?<!\\)\|")
@@ -26,7 +26,7 @@ def recorded() -> str:
         st.info("There are no recorded results beside this installation.")
     for one in found:
         _draw(one)
-    return "from cam.recorded import recordings\n\nprint(recordings())\n"
+    return "from cam._performance.recorded_benchmarks import recordings\n\nprint(recordings())\n"
 
 
 def _draw(one: Recording) -> None:

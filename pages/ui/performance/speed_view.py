@@ -1,15 +1,15 @@
-"""The measurements of the page Performance: contenders, batch sizes, methods in one pass."""
+"""Measure contenders, batch sizes and several methods in one pass."""
 
 import streamlit as st
 from torch import Tensor
 
 import cam
 from cam._performance import speed
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.performance import bars
 from cam.pages.ui.performance.measurement_job import measure, timed
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.charts import CHOSEN, OTHERS
+from cam.pages.ui.widgets.text import small
 
 ROUNDS = 5
 SIZES = (1, 2, 4, 8, 16)

@@ -1,4 +1,4 @@
-"""What the fused kernel reads and writes, beside plain torch: every launch, to scale."""
+"""Show what the fused kernel reads and writes beside plain torch."""
 
 from itertools import groupby
 
@@ -9,10 +9,10 @@ import cam
 from cam import kernels
 from cam._formatting import size
 from cam.kernels.inspection.traffic import NORMALISE, WIDEN, Step, Traffic, cam_traffic
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.performance import bars
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 IMAGES = 64
 RULES = {"Grad-CAM alone": kernels.RULES[:1], f"all {len(kernels.RULES)} rules": kernels.RULES}

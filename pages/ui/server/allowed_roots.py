@@ -1,4 +1,4 @@
-"""What the operator of a server allows: where data may be read, and where runs are written.
+"""Check which folders the operator allows for data and runs.
 
 ``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only the photo grid is
 offered. ``CAM_RUNS`` is the folder of runs, by default ``runs`` where the server was started.

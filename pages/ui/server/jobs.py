@@ -1,4 +1,4 @@
-"""Long work in the background: progress, time left and Cancel, while the page stays alive.
+"""Run long work in the background, with progress and Cancel.
 
 A job belongs to what it computes, not to who asked: two visitors who ask the same wait for one job
 and get one result. It is cancelled when the last of them has cancelled or gone away, unless it is

@@ -1,4 +1,4 @@
-"""Models and results, made once and shared by every visitor.
+"""Load models and compute results once for all visitors.
 
 A model is shared under its own lock. Results are keyed by everything that determines them; a
 picture by the hash of its bytes, because Streamlit hashes large arrays by a sample only.
@@ -84,13 +84,13 @@ class Asked:
     @property
     def own_passes(self) -> bool:
         """Whether it sends pictures through the network by itself, which may take long."""
-        return self.info.needs.passes or dict(self.parameters).get("aug_smooth", False)
+        return self.info.passes or dict(self.parameters).get("aug_smooth", False)
 
     def method(self) -> cam.Method:
         """As the library takes it.
 
         Raises:
-            MethodError: A parameter that makes no sense.
+            MethodError: A parameter is out of range.
         """
         return cam.method(self.name, **dict(self.parameters))
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 _FLAG = "_routed"
-_PAGES = Path(__file__).parents[2]
+PAGES = Path(__file__).parents[2]
 # Streamlit writes chosen options and main buttons in white on the theme's colour. No colour is dark
 # enough under white and light enough on a dark page, so the ink changes.
 _DARK_INK = (
@@ -37,15 +37,15 @@ def run() -> None:
                 visibility="hidden" if named else "visible",
             ),
             st.Page(
-                "pages/explore.py",
+                PAGES / "explore.py",
                 title=title,
                 icon=icon,
                 visibility="visible" if named else "hidden",
             ),
-            st.Page("pages/anatomy.py", title="Anatomy", icon=":material/biotech:"),
-            st.Page("pages/compare.py", title="Compare", icon=":material/compare:"),
-            st.Page("pages/datasets.py", title="Datasets", icon=":material/leaderboard:"),
-            st.Page("pages/performance.py", title="Performance", icon=":material/speed:"),
+            st.Page(PAGES / "anatomy.py", title="Anatomy", icon=":material/biotech:"),
+            st.Page(PAGES / "compare.py", title="Compare", icon=":material/compare:"),
+            st.Page(PAGES / "datasets.py", title="Datasets", icon=":material/leaderboard:"),
+            st.Page(PAGES / "performance.py", title="Performance", icon=":material/speed:"),
         ]
     )
     # Each tab of a browser says which page it shows.
@@ -66,4 +66,4 @@ def require() -> None:
 
 def _first_page() -> None:
     # Not st.switch_page: a second run would cost a visitor a quarter of a second.
-    runpy.run_path(str(_PAGES / "explore.py"))
+    runpy.run_path(str(PAGES / "explore.py"))

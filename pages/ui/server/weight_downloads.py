@@ -1,4 +1,4 @@
-"""Published weights, downloaded in the background where they are not on this server yet."""
+"""Download published weights in the background where they are missing."""
 
 import streamlit as st
 

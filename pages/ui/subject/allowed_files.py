@@ -1,4 +1,4 @@
-"""Pictures and weights on the server that its operator lets visitors open.
+"""List the server's pictures and weights that visitors may open.
 
 ``CAM_DATA_ROOTS`` names folders of pictures, ``CAM_CHECKPOINT_ROOTS`` folders of weights, each
 separated as in ``PATH``. Without them nothing of the server's files is offered.

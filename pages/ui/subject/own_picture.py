@@ -1,4 +1,4 @@
-"""A visitor's own picture, uploaded or taken: theirs on every page, until they choose another."""
+"""Keep a visitor's picture across pages until they choose another."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Weights that a visitor uploads: kept for a while on this server, read as tensors, never run."""
+"""Keep uploaded weights for a while; read them as tensors only."""
 
 import hashlib
 import re
@@ -11,9 +11,9 @@ from pathlib import Path, PurePath
 
 import streamlit as st
 
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.server.resources import OwnWeights
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 KINDS = ["safetensors", "pth", "pt"]
 LIMIT_MB, LABELS_MB = 200, 1

@@ -1,4 +1,4 @@
-"""Weights of runs: an upload is kept as long as the run that it was uploaded for.
+"""Keep uploaded weights as long as the runs that need them.
 
 What visitors upload goes with the server (``own_weights``). A run with it must go on
 after a restart, and from the command line too, so its file is copied into the folder of runs as

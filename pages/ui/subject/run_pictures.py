@@ -1,4 +1,4 @@
-"""A picture of a run on the other pages: ``?of_run=NAME&image=NUMBER`` in their address.
+"""Show a picture of a run on the other pages, by link.
 
 Not ``run``, which the page Datasets binds and clears from the address as it is left.
 

@@ -1,4 +1,4 @@
-"""What is looked at: a picture, a model, a class and a layer, the same on every page."""
+"""Choose picture, model, class and layer, alike on every page."""
 
 from dataclasses import dataclass
 

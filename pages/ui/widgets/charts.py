@@ -1,4 +1,4 @@
-"""Charts that more than one page draws.
+"""Draw the charts that more than one page shows.
 
 Plotly is five megabytes of script in the browser, most of a second before it draws anything: it is
 for what is looked into, and what everybody sees first is drawn without it.

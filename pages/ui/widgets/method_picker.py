@@ -1,4 +1,4 @@
-"""Which methods, with which parameters: the quick ones side by side, all others by search."""
+"""Choose methods and their parameters in the sidebar."""
 
 import streamlit as st
 
@@ -22,7 +22,7 @@ def quick() -> dict[str, cam.MethodInfo]:
     return {
         name: known[name]
         for name in dict.fromkeys([*DEFAULT, *known])
-        if not known[name].needs.passes and not known[name].needs.attention
+        if not known[name].passes and not known[name].attention
     }
 
 

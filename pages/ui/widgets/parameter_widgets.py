@@ -1,4 +1,4 @@
-"""A widget for each parameter of a method or metric; the same on every page."""
+"""Draw a widget for each parameter of a method or metric."""
 
 from collections.abc import Callable, Mapping
 from types import NoneType
@@ -9,8 +9,8 @@ import streamlit as st
 import cam
 from cam._formatting import value_of
 from cam._metrics.base.metric_registry import MetricInfo
-from cam.pages.ui.anatomy.gradcam_steps import small
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.text import small
 
 Parameters = tuple[tuple[str, Any], ...]
 """Names and values, of those that are not the defaults."""
@@ -88,10 +88,10 @@ def _drawn(info: Info) -> dict[str, Callable[..., Any]]:
 
 
 def _asked_as(info: Info, name: str, default: Any, hint: Any) -> Callable[..., Any] | None:
-    rule = info.rules[name] if isinstance(info, MetricInfo) else None
-    if rule is not None and rule.choices:
+    rule = info.rules[name]
+    if rule.choices:
         return lambda label, usual, key: _choice(label, usual, key, rule.choices)
-    if rule is not None and rule.mixed:
+    if rule.mixed:
         return lambda label, usual, key: _text(label, usual, key, f"It must be {rule.words}.")
     if isinstance(default, bool):
         return _switch

@@ -197,7 +197,7 @@ def test_json_is_what_the_files_say(run):
 
 
 def test_more_pictures_than_fit_in_a_batch_keep_their_own_names(run, monkeypatch):
-    monkeypatch.setattr("cam.cli.BATCH", 2)
+    monkeypatch.setattr("cam._cli.commands.BATCH", 2)
     names = ["sample:rocket", "missing.png", "sample:coffee", "sample:chelsea", "sample:rocket"]
     result = run("explain", *names, "--method", "gradcam", "--json")
     assert result.exit_code == FAILED

@@ -10,7 +10,7 @@ from torch import nn
 
 import cam
 from cam import kernels
-from cam._metrics.base.metric_registry import register
+from cam._metrics.base.metric_registry import register_metric
 from tests.support.checkout import ROOT
 
 NAMES = list(cam.metrics())
@@ -393,7 +393,7 @@ def test_the_docs_list_every_metric_as_it_is():
 
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="registered already"):
-        register(
+        register_metric(
             "deletion", title="", family="", definition="", direction=1, range=(0, 1),
             baseline="", citation="",
         )(lambda subject: subject)  # fmt: skip

@@ -192,7 +192,7 @@ import torch
 torch.set_num_threads(1)
 import cam
 from pathlib import Path
-from cam.evaluate import store
+from cam._runs.storage import store
 from cam._runs.storage.store import locked
 from tests.support.stand_in import Drop, Inside, network
 

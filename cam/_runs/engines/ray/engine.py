@@ -5,7 +5,6 @@ for the local engine. A worker that dies is started again, and its shard is meas
 """
 
 import gc
-import importlib.util
 import logging
 import os
 import pickle
@@ -33,19 +32,6 @@ RETRIES = 3
 RESTARTS = 100
 
 
-def check_ray() -> None:
-    """See that Ray is installed.
-
-    Raises:
-        InputError: It is not.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise InputError(
-            "the engine 'ray' needs Ray, which is not installed; "
-            "pip install -r requirements-ray.txt"
-        )
-
-
 def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
     """Carry out what is missing.
 
@@ -55,7 +41,6 @@ def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
         RunError: The store cannot be written, a worker differs from this process in what determines
             the scores, or dies again and again.
     """
-    check_ray()
     todo = missing(plan, store)
     ledger = Ledger(plan, store, report)
     ledger.tell()

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cam._methods.base import method_registry
-from cam._metrics.base import metric_registry
+from cam._methods.base.method_registry import METHODS
+from cam._metrics.base.metric_registry import METRICS
 from cam._runs.engines.shard_reader import Source, in_a_line
 from cam._runs.plan.run_plan import Plan, differences, surroundings
 from cam.errors import InputError, RunError
@@ -88,8 +88,8 @@ def received(source: bytes, plan: bytes, network: bytes, device: str) -> Plan:
         RunError: Something here differs that the scores depend on.
     """
     rest, registered = pickle.loads(plan)
-    for registry, known in zip((method_registry, metric_registry), registered, strict=True):
-        registry.adopt(known)
+    METHODS.adopt(registered[0])
+    METRICS.adopt(registered[1])
     found: Plan = replace(rest, data=pickle.loads(source).data)
     found.model.module = pickle.loads(network)
     found.model.to(device)
@@ -114,7 +114,7 @@ def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
             if not str(getattr(info.function, "__module__", "")).startswith("cam.")
         }
 
-    return own(method_registry.methods()), own(metric_registry.metrics())
+    return own(METHODS.all()), own(METRICS.all())
 
 
 def settings() -> dict[str, Any]:

@@ -16,16 +16,19 @@ import torch
 from torch import nn
 
 import cam
+from cam._methods.base.method_registry import METHODS
+from cam._metrics.base.metric_registry import METRICS
 from cam._runs.engines.ray import engine as ray_engine
 from cam._runs.engines.ray import parcels
 from cam._runs.storage.store import locked
+from cam.errors import MissingExtraError
 from tests.support.checkout import ROOT
 from tests.support.stand_in import Drop, Inside, Metric, Scores, network
 
 pytest.importorskip("ray")
 import ray
 
-METHODS = ("gradcam", "saliency")
+NAMES = ("gradcam", "saliency")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +65,7 @@ class Deadly(Metric):
 
 
 def evaluate(out: Path, engine: str = "ray", **options: object) -> cam.Run:
-    options = {"methods": METHODS, "metrics": [Inside(), Drop()], "shard_size": 4} | options
+    options = {"methods": NAMES, "metrics": [Inside(), Drop()], "shard_size": 4} | options
     data = options.pop("data", None) or cam.dataset("photo-grid", size=10)
     return cam.evaluate(options.pop("model", None) or network(), data, out=out, engine=engine,
                         **options)  # fmt: skip
@@ -156,15 +159,17 @@ def test_those_who_read_are_not_sent_what_measures(tmp_path):
 
 
 OWN = """
-@method_register("own_method", title="Own", family="gradient", needs=Needs(input_gradient=True),
-                 cost="none", citation="none")
-def own_method(captured, *, power=1.0):
+@cam.register_method(
+    "own_method", title="Own", family="gradient", reads=cam.sources.Pixels,
+    cost="none", citation="none", rules={"power": cam.parameters.number(above=0)})
+def own_method(pixels, *, power=1.0):
     "The picture's red, raised."
-    red = captured.inputs[:, 0].abs().pow(power) * half()
-    return Maps(red, red / red.amax((1, 2), keepdim=True))
+    red = pixels.inputs[:, 0].abs().pow(power) * half()
+    return cam.Maps(red, red / red.amax((1, 2), keepdim=True))
 
-@metric_register("own_metric", title="Own", family="complexity", definition="mean", direction=1,
-                 range=(0, 1), baseline="none", citation="none")
+@cam.register_metric(
+    "own_metric", title="Own", family="complexity", definition="mean", direction=1,
+    range=(0, 1), baseline="none", citation="none")
 def own_metric(subject):
     "The mean."
     return subject.heatmap.mean((1, 2)) * half()
@@ -177,19 +182,9 @@ def half():
 @pytest.fixture
 def registered(monkeypatch):
     """A method and a metric from the caller's own program, which no other process can import."""
-    from cam._methods.base import method_registry as methods
-    from cam._metrics.base import metric_registry as metrics
-
-    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
-    monkeypatch.setattr(metrics, "_METRICS", dict(metrics._METRICS))
-    program = {
-        "__name__": "__main__",
-        "method_register": methods.register,
-        "metric_register": metrics.register,
-        "Maps": cam.types.Maps,
-        "Needs": cam.types.Needs,
-    }
-    exec(OWN, program)
+    for registry in (METHODS, METRICS):
+        monkeypatch.setattr(registry, "_entries", registry.all())
+    exec(OWN, {"__name__": "__main__", "cam": cam})
 
 
 def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
@@ -202,12 +197,8 @@ def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
 def test_a_module_that_a_worker_cannot_import_is_told(tmp_path, registered, monkeypatch):
     (tmp_path / "own_module.py").write_text("def own_metric(subject):\n    return subject.heatmap")
     monkeypatch.syspath_prepend(tmp_path)
-    from cam._metrics.base import metric_registry
-
-    info = replace(
-        metric_registry._METRICS["own_metric"], function=import_module("own_module").own_metric
-    )
-    monkeypatch.setitem(metric_registry._METRICS, "own_metric", info)
+    info = replace(METRICS["own_metric"], function=import_module("own_module").own_metric)
+    monkeypatch.setitem(METRICS._entries, "own_metric", info)
     with pytest.raises(cam.RunError, match=r"a worker failed: ModuleNotFoundError: .*'own_module'"):
         evaluate(tmp_path / "run", metrics=["own_metric"])
 
@@ -364,8 +355,9 @@ def test_one_processor_is_left_for_reading(monkeypatch):
 
 
 def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(cam.InputError, match=r"pip install -r requirements-ray\.txt"):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    sentence = r"^the engine 'ray' needs the extra 'ray': pip install .*\[ray\]'$"
+    with pytest.raises(MissingExtraError, match=sentence):
         evaluate(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

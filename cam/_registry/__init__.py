@@ -1,0 +1,1 @@
+"""Keep lists of methods and metrics, and check their parameters."""
