@@ -1,7 +1,11 @@
 """The documents say what is so: their examples run, the paths that they name exist."""
 
+import html
+import importlib
+import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -9,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import cam
 from tests.support.checkout import ROOT
 from tests.support.markdown import code_blocks
 
@@ -98,3 +103,47 @@ def test_another_packages_entries_are_found_by_name(folder):
     words = ("explain", "sample:coffee", "--method", "positive_gradcam(power=2)", "--out", "maps")
     run(folder, "-m", "cam", *words)
     assert list((folder / "maps").glob("*positive_gradcam*.png"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """What `make docs` writes."""
+    folder = tmp_path_factory.mktemp("reference")
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    [recipe] = re.findall(r"^docs: .*\n\t\$\(BIN\)/python (.*)", makefile, re.MULTILINE)
+    words = [str(folder) if word == "build/reference" else word for word in shlex.split(recipe)]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Warn" not in done.stderr, done.stderr
+    return folder
+
+
+PUBLIC = [
+    *(("cam", name) for name in sorted(cam.__all__) if name != "__version__"),
+    *(("cam.kernels", name) for name in ("fused_cam", "gradient_map", "Moments", "backend")),
+    ("cam.targets", "Contrast"),
+    ("cam.parameters", "integer"),
+    ("cam.compat.captum", "Saliency"),
+    ("cam.compat.quantus", "explain"),
+    ("cam.compat.pytorch_grad_cam", "GradCAM"),
+    ("cam.compat.pytorch_grad_cam.utils.image", "show_cam_on_image"),
+]
+
+
+def letters(text: str) -> str:
+    """Return what markup does not change: `:class:`cam.Run`` is written as a link."""
+    return re.sub(r"[^a-z]", "", re.sub(r":\w+:|cam\.(?=\w)", "", text).lower())
+
+
+@pytest.mark.slow
+def test_the_reference_has_every_public_name_with_its_docstring(reference):
+    for module, name in PUBLIC:
+        entry = getattr(importlib.import_module(module), name)
+        if inspect.ismodule(entry):
+            continue
+        page = (reference / f"{module.replace('.', '/')}.html").read_text()
+        start = page.find(f'<section id="{name}">')
+        assert start >= 0, (module, name)
+        [docstring] = re.findall(r'<div class="docstring">(.*?)</div>', page[start:], re.DOTALL)[:1]
+        text = html.unescape(re.sub(r"<[^>]+>", "", docstring))
+        first = inspect.cleandoc(entry.__doc__).split("\n\n")[0]
+        assert letters(text).startswith(letters(first)), (module, name, text[:200])
