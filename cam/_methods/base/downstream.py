@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cam._engine.capture import LayerCapture
 from cam._engine.forward import run_model
+from cam._engine.method_sources import LayerActivations
 from cam._engine.precision import tolerance
 from cam.errors import ModelError
 
@@ -62,7 +62,7 @@ class Behind(nn.Module):
             until it is chosen.
     """
 
-    def __init__(self, network: nn.Module, layer: LayerCapture) -> None:
+    def __init__(self, network: nn.Module, layer: LayerActivations) -> None:
         super().__init__()
         self.network = network
         self.way = ""

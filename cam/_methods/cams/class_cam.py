@@ -3,27 +3,28 @@
 import torch
 from torch import Tensor, nn
 
-from cam._engine.capture import Capture, LayerCapture
+from cam._engine.method_sources import LayerActivations, Pixels
 from cam._engine.passes import Passes
 from cam._engine.precision import tolerance
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
 from cam.errors import MethodError
 from cam.targets import select_scores
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
     "cam",
     title="CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward",
     citation=(
         "Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2"
     ),
 )
-def class_activation_map(layer: LayerCapture, passes: Passes) -> Maps:
+def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the classifier weighs for the class.
 
     Where the logits are y = W mean_s(A) + b, with A the layer's maps: map = Σ_c w_c A_c with w the
@@ -40,20 +41,20 @@ def class_activation_map(layer: LayerCapture, passes: Passes) -> Maps:
     Raises:
         MethodError: Between the layer and the logits is more than a mean and one linear layer.
     """
-    captured = passes.captured
-    matrix = _classifier(passes.module, layer, captured)
+    pixels = passes.pixels
+    matrix = _classifier(passes.module, layer, pixels)
     with torch.enable_grad():
-        logits = captured.logits.detach().clone().requires_grad_()
-        scores, _ = select_scores(logits, captured.targets, _no_labels)
+        logits = pixels.logits.detach().clone().requires_grad_()
+        scores, _ = select_scores(logits, pixels.targets, _no_labels)
         (slope,) = torch.autograd.grad(scores.sum(), logits)  # (B, classes)
     dtype = torch.promote_types(layer.activations.dtype, torch.float32)
     return weighted(slope.to(dtype) @ matrix.to(dtype), layer.activations)
 
 
-def _classifier(module: nn.Module, layer: LayerCapture, captured: Capture) -> Tensor:
+def _classifier(module: nn.Module, layer: LayerActivations, pixels: Pixels) -> Tensor:
     """The matrix (classes, C) that takes the layer's mean to the logits, bias apart."""
     pooled = layer.activations.float().mean((2, 3))  # (B, C)
-    logits = captured.logits.float()
+    logits = pixels.logits.float()
     sound = logits.flatten(1).isfinite().all(1) & pooled.isfinite().all(1)
     limit = tolerance(module, logits.device) * logits[sound].abs().max() if sound.any() else 0
     for child in module.modules():

@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.downstream import Behind
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
     "scorecam",
     title="Score-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and one for each channel of the layer",
     citation=(
         "Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
         "Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7"
     ),
 )
-def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
+def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the score needs: each weighted by what it lets see.
 
     w = softmax over c of y(x ⊙ M_c), with M_c the map A_c brought to the picture's size and to
@@ -46,7 +47,7 @@ def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
     Returns:
         Maps (B, h, w) float32.
     """
-    activations, inputs = layer.activations, passes.captured.inputs
+    activations, inputs = layer.activations, passes.pixels.inputs
     channels = activations.shape[1]
     masks = activations.flatten(0, 1)  # (B·C, h, w)
     tried, place = distinct(activations)
@@ -83,14 +84,15 @@ def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
     "ablationcam",
     title="Ablation-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
     citation=(
         "Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via "
         "Gradient-free Localization, WACV 2020, equations 2 and 3"
     ),
 )
-def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
+def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where the feature maps are whose absence costs score, each weighted by how much.
 
     w_c = (y - y_c) / y with y_c the score when A_c is set to zero; map = Σ_c w_c A_c.
@@ -110,11 +112,11 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     Returns:
         Maps (B, h, w) float32.
     """
-    activations, captured = layer.activations, passes.captured
+    activations, pixels = layer.activations, passes.pixels
     weights = torch.zeros(activations.shape[:2], device=activations.device)
     # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
     # its map becomes NaN in the end.
-    sound = captured.scores.isfinite()
+    sound = pixels.scores.isfinite()
     # A channel of zeros can be left as it is.
     live = {
         image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]
@@ -124,7 +126,7 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     behind = Behind(passes.module, layer)
     with passes.through(behind):
         for image, channels in live.items():
-            passes.forwards += behind.record(captured.inputs[image : image + 1])
+            passes.forwards += behind.record(pixels.inputs[image : image + 1])
             if not behind.way:
                 passes.forwards += behind.choose(activations[image : image + 1])
             for part in passes.chunks(len(channels)):
@@ -133,6 +135,6 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
                 ablated = activations[image].repeat(len(without), 1, 1, 1)
                 ablated[row, without] = 0
                 scores = passes.scores(ablated, torch.full_like(without, image))
-                whole = captured.scores[image].float()
+                whole = pixels.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
     return weighted(weights, activations)

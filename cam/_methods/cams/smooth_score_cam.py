@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.weighted_sum import weighted
 from cam._methods.cams.score_cam import distinct
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, Needs
-
-_NEEDS = Needs(layer=True, activations=True, passes=True)
+from cam.types import Maps
 
 
 @register_method(
@@ -25,7 +23,8 @@ _NEEDS = Needs(layer=True, activations=True, passes=True)
     rules={"samples": integer(1), "noise": number(0), "seed": SEED},
     title="SS-CAM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
     citation=(
         "Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; "
@@ -33,7 +32,7 @@ _NEEDS = Needs(layer=True, activations=True, passes=True)
     ),
 )
 def sscam(
-    layer: LayerCapture,
+    layer: LayerActivations,
     passes: Passes,
     *,
     samples: int = 35,
@@ -62,7 +61,7 @@ def sscam(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = passes.captured.inputs
+    inputs = passes.pixels.inputs
     masks = _ranged(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
     passes.expect(len(inputs) * samples * channels)
@@ -92,14 +91,15 @@ def sscam(
     rules={"steps": integer(1)},
     title="IS-CAM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
     citation=(
         "Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; "
         "fractions as in torchcam 0.5, ISCAM"
     ),
 )
-def iscam(layer: LayerCapture, passes: Passes, *, steps: int = 10) -> Maps:
+def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     """Score-CAM whose scores are means over growing fractions of the masked picture.
 
     w = softmax over c of mean_i y(f_i x ⊙ M_c), f_i = Σ_{j=1..i} j / n for i = 1 … n, with n the
@@ -117,7 +117,7 @@ def iscam(layer: LayerCapture, passes: Passes, *, steps: int = 10) -> Maps:
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = passes.captured.inputs
+    inputs = passes.pixels.inputs
     channels = layer.activations.shape[1]
     masks = _ranged(layer.activations).flatten(0, 1)  # (B·C, h, w)
     tried, place = distinct(layer.activations)

@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
-from cam._engine.capture import Capture
 from cam._engine.forward import run_model
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
@@ -29,7 +29,7 @@ from cam._methods.base.gradient_override import (
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import completeness
 from cam.parameters import number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
 
@@ -39,7 +39,8 @@ _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
     rules={"baseline": number()},
     title="DeepLIFT",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward of twice the pictures",
     citation=(
         "Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating "
@@ -48,7 +49,7 @@ _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
     ),
     percentile=99,
 )
-def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Maps:
+def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
     """How much each pixel adds to the score compared with a blank picture, in one backward pass.
 
     With x' the blank picture and Δ what is different between the two: a = (x - x') ⊙ m, where m is
@@ -60,7 +61,7 @@ def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Map
     |Σ_c a_c|, min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures and blank ones go together.
         baseline: What every pixel of the blank picture shows, after normalisation.
 
@@ -70,7 +71,7 @@ def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Map
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     passes.expect(2 * len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)
     with passes.through(_Pairs(passes.module, baseline)):
@@ -79,7 +80,7 @@ def deeplift(captured: Capture, passes: Passes, *, baseline: float = 0.0) -> Map
         multipliers, inputs - baseline, reduce="sum", normalise=True, return_raw=True
     )
     blank = torch.full_like(inputs, baseline)
-    remarks = completeness(captured, passes, raw, blank, "a blank picture", advice="")
+    remarks = completeness(pixels, passes, raw, blank, "a blank picture", advice="")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 
 

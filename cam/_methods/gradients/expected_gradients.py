@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, integer, optional, tensor
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
@@ -21,7 +21,8 @@ from cam.types import Maps, Needs
     },
     title="Expected gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and a forward and a backward for each sample: 50 by default",
     citation=(
         "Erion et al., Improving performance of deep learning models with axiomatic attribution "
@@ -30,7 +31,7 @@ from cam.types import Maps, Needs
     percentile=99,
 )
 def expected_gradients(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     samples: int = 50,
@@ -55,7 +56,7 @@ def expected_gradients(
     in any batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the way go.
         samples: Pairs of x' and α.
         references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
@@ -67,7 +68,7 @@ def expected_gradients(
     Raises:
         MethodError: A parameter is out of range, or references that do not fit the pictures.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     if references is not None:
         _check(references, inputs)
     dtype = torch.promote_types(inputs.dtype, torch.float32)

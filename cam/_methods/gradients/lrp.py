@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
-from cam._engine.capture import Capture
 from cam._engine.forward import run_model
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
@@ -28,7 +28,7 @@ from cam._methods.base.gradient_override import (
 )
 from cam._methods.base.method_registry import register_method
 from cam.parameters import number, one_of
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -54,7 +54,8 @@ _STABILIZER = 1e-6
     title="Layer-wise relevance propagation",
     family="gradient",
     full=True,
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="3 forwards, and a backward with up to 4 passes through each layer",
     citation=(
         "Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise "
@@ -64,7 +65,7 @@ _STABILIZER = 1e-6
     percentile=99,
 )
 def lrp(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     composite: str = "epsilon_plus",
@@ -85,7 +86,7 @@ def lrp(
     passes its relevance on.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go once more.
         composite: ``epsilon_plus`` (only positive contributions in convolutions),
             ``epsilon_alpha2_beta1`` (positive ones twice, less negative ones), both with ``_flat``
@@ -100,7 +101,7 @@ def lrp(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs, network = captured.inputs, passes.module
+    inputs, network = pixels.inputs, passes.module
     passes.expect(len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)
     with _unshared(network):

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import completeness
 from cam.parameters import integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 # What the authors' program takes for the derivative of a blur by its width.
 _BLUR_STEP = 0.01
@@ -29,7 +29,8 @@ _WIDEST = 10_000.0
     },
     title="Guided integrated gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
     citation=(
         "Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing "
@@ -38,7 +39,7 @@ _WIDEST = 10_000.0
     percentile=99,
 )
 def guided_integrated_gradients(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     steps: int = 200,
@@ -60,7 +61,7 @@ def guided_integrated_gradients(
     batch, as far as convolutions differ.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the way go.
         steps: From the baseline to the picture.
         fraction: Of the values, which move at once; above 0 and at most 1.
@@ -73,7 +74,7 @@ def guided_integrated_gradients(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count = len(inputs)
     passes.expect(count * (steps + 1))
     found = []
@@ -85,7 +86,7 @@ def guided_integrated_gradients(
             _, gradients = passes.gradients(pictures, owner)
             way.go(step, gradients.flatten(1).double())
         found.append(way.total)
-    return _maps(captured, passes, torch.cat(found), torch.full_like(inputs, baseline), "blank")
+    return _maps(pixels, passes, torch.cat(found), torch.full_like(inputs, baseline), "blank")
 
 
 class _GuidedWay:
@@ -151,7 +152,8 @@ def _close(found: Tensor, expected: Tensor) -> Tensor:
     rules={"steps": integer(1), "sigma": number(above=0, most=_WIDEST)},
     title="Blur integrated gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
     citation=(
         "Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3; "
@@ -160,7 +162,7 @@ def _close(found: Tensor, expected: Tensor) -> Tensor:
     percentile=99,
 )
 def blur_integrated_gradients(
-    captured: Capture, passes: Passes, *, steps: int = 100, sigma: float = 50.0
+    pixels: Pixels, passes: Passes, *, steps: int = 100, sigma: float = 50.0
 ) -> Maps:
     """How much each pixel adds to the score on the way from a blurred picture to the sharp one.
 
@@ -173,7 +175,7 @@ def blur_integrated_gradients(
     quotient over 0.01. The steps of one image share batches and those of different images do not.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the blurred pictures go.
         steps: Widths of the blur.
         sigma: The largest of them, in pixels, up to 10,000.
@@ -184,7 +186,7 @@ def blur_integrated_gradients(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     # In double precision, because the quotient divides a small difference.
     sharp = inputs.double()
     total = torch.zeros_like(sharp)
@@ -197,7 +199,7 @@ def blur_integrated_gradients(
             owner = torch.full((len(blurred),), image, device=inputs.device)
             _, gradients = passes.gradients(blurred.to(inputs.dtype), owner)
             total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
-    return _maps(captured, passes, total, blur(sharp, sigma).to(inputs.dtype), "blurred")
+    return _maps(pixels, passes, total, blur(sharp, sigma).to(inputs.dtype), "blurred")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
@@ -228,10 +230,10 @@ def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     return weights[(places[:, None] - places).abs()].to(like.dtype)
 
 
-def _maps(captured: Capture, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
-    inputs = captured.inputs
+def _maps(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
+    inputs = pixels.inputs
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     total = total.view_as(inputs).to(dtype)
     normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
-    remarks = completeness(captured, passes, raw, starts, f"a {kind} picture")
+    remarks = completeness(pixels, passes, raw, starts, f"a {kind} picture")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
 from cam.parameters import integer
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 # As in PAIR's program, which segments pictures of this size with values from -1 to 1.
 _SCALES = (50, 100, 150, 250, 500, 1200)
@@ -25,14 +25,15 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     rules={"steps": integer(1), "least": integer(1)},
     title="XRAI",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",
     citation=(
         "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1; "
         "segments as in PAIR's saliency 0.2.1"
     ),
 )
-def xrai(captured: Capture, passes: Passes, *, steps: int = 50, least: int = 50) -> Maps:
+def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) -> Maps:
     """Which regions of the picture matter most, each coloured by how densely it adds to the score.
 
     The attribution is integrated gradients', averaged over a black and a white baseline (the lowest
@@ -45,7 +46,7 @@ def xrai(captured: Capture, passes: Passes, *, steps: int = 50, least: int = 50)
     alone, so that the order of all regions can be seen.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the two ways go.
         steps: Points of each way, by Gauss–Legendre quadrature.
         least: Pixels that a region must add to be taken.
@@ -56,12 +57,12 @@ def xrai(captured: Capture, passes: Passes, *, steps: int = 50, least: int = 50)
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     passes.expect(2 * len(inputs) * steps)
     attribution = torch.zeros_like(inputs, dtype=torch.float64)
     for extreme in (torch.amin, torch.amax):
         start = extreme(inputs, (1, 2, 3), keepdim=True)
-        gradients, ways = straight(captured, passes, start, *gauss_legendre(steps))
+        gradients, ways = straight(pixels, passes, start, *gauss_legendre(steps))
         attribution += (gradients * ways).double() / 2
     raw = torch.stack(
         [

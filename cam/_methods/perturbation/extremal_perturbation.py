@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.path_gradients import blur
 from cam.parameters import fractions, integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 # The smooth maximum's temperature.
 _TEMPERATURE = 1 / 20
@@ -40,7 +40,8 @@ _BLUR = 20.0
     ),
     title="Extremal perturbation",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
     citation=(
         "Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and "
@@ -48,7 +49,7 @@ _BLUR = 20.0
     ),
 )
 def extremal_perturbation(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     areas: Sequence[float] = (0.05, 0.1, 0.2),
@@ -71,7 +72,7 @@ def extremal_perturbation(
     All images and areas share batches, so rounding may differ with the batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
         passes: Where the pictures go.
         areas: Shares of the picture, above 0 and below 1.
         steps: Of the search.
@@ -85,7 +86,7 @@ def extremal_perturbation(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, device = len(inputs), inputs.device
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     blurred = blur(inputs.to(dtype), _BLUR)
@@ -95,7 +96,7 @@ def extremal_perturbation(
         passes.scores(blurred[at].to(inputs.dtype), numbers[at]) for at in passes.chunks(count)
     ]
     blank = torch.cat(parts)
-    range_ = (captured.scores - blank).to(dtype).abs()
+    range_ = (pixels.scores - blank).to(dtype).abs()
     masks = _Masks(inputs.shape[2:], cell, smoothness / cell, device, dtype)
     owner = numbers.repeat_interleave(len(areas))  # (M,) all areas of an image, then the next
     area = torch.tensor(areas, dtype=dtype, device=device).repeat(count)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
 from cam._engine.forward import Probabilities
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
@@ -29,7 +29,8 @@ from cam.types import Maps, Needs
     ),
     title="Occlusion",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
     citation=(
         "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
@@ -37,7 +38,7 @@ from cam.types import Maps, Needs
     ),
 )
 def occlusion(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     window: int = 16,
@@ -52,7 +53,7 @@ def occlusion(
     the edge is cut off there, so that every pixel is covered.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
         passes: Where the pictures go.
         window: Side of the square, in pixels; at most the picture's smaller side.
         stride: Pixels from one window to the next; at most the window.
@@ -65,7 +66,7 @@ def occlusion(
     Raises:
         MethodError: A parameter is out of range, or does not fit the picture.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, _, height, width = inputs.shape
     if window > min(height, width):
         raise MethodError(
@@ -96,7 +97,7 @@ def occlusion(
         except (ValueError, TypeError) as error:
             raise MethodError(f"occlusion's baseline does not fit the picture: {error}") from None
         scores.append(passes.scores(hidden, owner))
-    drops = captured.scores.float()[:, None] - torch.cat(scores).float().view(count, places)
+    drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, places)
     over_rows = _covers(rows, window, height)  # (rows, H)
     over_columns = _covers(columns, window, width)  # (columns, W)
     # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
@@ -115,7 +116,8 @@ def occlusion(
     },
     title="RISE",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and one for each mask: 1000 by default",
     citation=(
         "Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box "
@@ -123,7 +125,7 @@ def occlusion(
     ),
 )
 def rise(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     masks: int = 1000,
@@ -149,7 +151,7 @@ def rise(
     pictures of a batch, and on every device.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
         masks: How many; the error falls with the root of it.
         cells: Cells along each side of a mask.
@@ -162,7 +164,7 @@ def rise(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, _, height, width = inputs.shape
     grids, shifts, size = random_grids(masks, cells, probability, seed, (height, width))
     grids, shifts = grids.to(inputs.device), shifts.to(inputs.device)
@@ -170,7 +172,7 @@ def rise(
     total = torch.zeros(count, height, width, device=inputs.device)
     passes.expect(count * masks)
     network = passes.module
-    if isinstance(captured.targets, Tensor) and captured.logits.shape[1] > 1:
+    if isinstance(pixels.targets, Tensor) and pixels.logits.shape[1] > 1:
         network = Probabilities(network)
     with passes.through(network):
         for part in passes.chunks(masks):

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 Baseline = float | Sequence[float]
 
@@ -35,7 +35,8 @@ Baseline = float | Sequence[float]
     },
     title="LIME",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and one for each sample: 500 by default",
     citation=(
         "Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any "
@@ -43,7 +44,7 @@ Baseline = float | Sequence[float]
     ),
 )
 def lime(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     samples: int = 500,
@@ -64,7 +65,7 @@ def lime(
     batches, so an image has the same map in any batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
         samples: How many z.
         segments: About how many superpixels (SLIC, by scikit-image).
@@ -79,12 +80,12 @@ def lime(
     Raises:
         MethodError: A parameter is out of range.
     """
-    passes.expect(len(captured.inputs) * samples)
+    passes.expect(len(pixels.inputs) * samples)
     found = []
-    for image, picture in enumerate(captured.inputs):
+    for image, picture in enumerate(pixels.inputs):
         regions = superpixels(picture, segments)
         shown = lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
-        scores, sound = _scores("lime", captured, passes, image, regions, shown, baseline)
+        scores, sound = _scores("lime", pixels, passes, image, regions, shown, baseline)
         similar = torch.nn.functional.cosine_similarity(shown, torch.ones_like(shown))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
         found.append(_fitted(shown, scores, weights, ridge)[regions].where(sound, torch.nan))
@@ -101,7 +102,8 @@ def lime(
     },
     title="Kernel SHAP",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="3 forwards, and one for each sample: 500 by default",
     citation=(
         "Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017, "
@@ -110,7 +112,7 @@ def lime(
     ),
 )
 def kernelshap(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     samples: int = 500,
@@ -130,7 +132,7 @@ def kernelshap(
     batches, so an image has the same map in any batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
         samples: How many z.
         segments: About how many superpixels (SLIC, by scikit-image).
@@ -143,7 +145,7 @@ def kernelshap(
     Raises:
         MethodError: A parameter is out of range.
     """
-    divided = [superpixels(picture, segments) for picture in captured.inputs]
+    divided = [superpixels(picture, segments) for picture in pixels.inputs]
     drawn = [shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
     passes.expect(sum(len(weights) + 2 for _, weights in drawn))
     found = []
@@ -151,7 +153,7 @@ def kernelshap(
         shown, weights = (one.to(regions.device) for one in drawn[image])
         ends = shown.new_tensor([[0.0], [1.0]]).expand(2, shown.shape[1])
         scores, sound = _scores(
-            "kernelshap", captured, passes, image, regions, torch.cat([ends, shown]), baseline
+            "kernelshap", pixels, passes, image, regions, torch.cat([ends, shown]), baseline
         )
         values = shapley(shown, scores[2:], weights, scores[0], scores[1])
         found.append(values[regions].where(sound, torch.nan))
@@ -252,7 +254,7 @@ def _fitted(shown: Tensor, scores: Tensor, weights: Tensor, ridge: float) -> Ten
 
 def _scores(
     name: str,
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     image: int,
     regions: Tensor,
@@ -268,7 +270,7 @@ def _scores(
         weights = shown[part].bool()
         owner = torch.full((len(weights),), image, device=regions.device)
         try:
-            seen = kernels.region_batch(captured.inputs[image], regions, weights, baseline)
+            seen = kernels.region_batch(pixels.inputs[image], regions, weights, baseline)
         except (ValueError, TypeError) as error:
             raise MethodError(f"{name}'s baseline does not fit the picture: {error}") from None
         found.append(passes.scores(seen, owner))

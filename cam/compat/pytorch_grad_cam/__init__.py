@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._engine.evaluation_mode import device_of
 from cam._methods.base.method_registry import method
 from cam.compat.pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -112,7 +112,7 @@ class BaseCAM:
             input_tensor.to(device_of(self.model)),
             asked,
             targets=None if targets is None else _plain(targets),
-            layers=self.target_layers if asked.info.needs.layer else None,
+            layers=self.target_layers if asked.info.layer else None,
             batch_size=self.batch_size,
         )
         heatmap: np.ndarray = found[self.method].heatmap.cpu().numpy()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import cam
-from cam._engine.attention_capture import reading
+from cam._engine.attention.attention_capture import reading
 
 NAMES = ["attention_rollout", "transformer_attribution", "legrad"]
 KINDS = ["fused", "explicit", "folded", "multihead", "multihead, separate"]
@@ -434,10 +434,15 @@ def test_says_where_attention_cannot_be_followed(name, make, size, sentence):
     assert "use 'gradcam' or 'saliency' instead" in str(caught.value)
 
 
-@pytest.mark.parametrize("last", [0, 4, True, 1.5, "2"])
-def test_legrad_refuses_a_number_of_blocks_that_there_is_not(last, pictures):
-    with pytest.raises(cam.MethodError, match="from 1 to the 3 blocks, but is"):
-        cam.attribute(Tiny(), pictures, cam.method("legrad", last=last))
+@pytest.mark.parametrize("last", [0, True, 1.5, "2"])
+def test_legrad_refuses_what_is_no_number_of_blocks(last):
+    with pytest.raises(cam.MethodError, match="last must be a whole number of at least 1, or None"):
+        cam.method("legrad", last=last)
+
+
+def test_legrad_refuses_more_blocks_than_there_are(pictures):
+    with pytest.raises(cam.MethodError, match="from 1 to the 3 blocks, but is 4"):
+        cam.attribute(Tiny(), pictures, cam.method("legrad", last=4))
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from torch import nn
 
 import cam
 from cam._engine.capture import capture
+from cam._engine.method_sources import LayerActivations
 from cam._methods.base.downstream import ALONE, REPEATED, WHOLE, Behind
-from cam.types import Needs
 
 
 def conv(*channels: int) -> nn.Sequential:
@@ -67,8 +67,9 @@ def picture() -> torch.Tensor:
 
 def behind_of(network, picture, layer="layer") -> tuple[Behind, torch.Tensor]:
     where = [(layer, network.get_submodule(layer))]
-    captured = capture(network, picture, 0, where, Needs(layer=True), lambda label: 0)
-    return Behind(network, captured.layers[0]), captured.layers[0].activations
+    captured = capture(network, picture, 0, lambda label: 0, [LayerActivations], where)
+    (source,) = captured.read(LayerActivations)
+    return Behind(network, source), source.activations
 
 
 @torch.no_grad()

@@ -249,13 +249,29 @@ def test_can_be_cancelled_and_leaves_the_network_as_it_was(asked, network, pictu
         ("occlusion", {"stride": True}, "stride must be a whole number"),
         ("occlusion", {"window": 4, "stride": 5}, "stride is 5, but must be at most its window, 4"),
         ("occlusion", {"baseline": [1.0, 2]}, "baseline does not fit the picture"),
-        ("occlusion", {"baseline": "blur"}, "baseline does not fit the picture"),
+        ("occlusion", {"baseline": "blur"}, "a tensor of a picture's shape, but is 'blur'"),
         ("rise", {"masks": 0}, "masks must be a whole number of at least 1, but is 0"),
         ("rise", {"cells": -1}, "cells must be a whole number"),
-        ("rise", {"probability": 0}, "probability must be above 0 and at most 1, but is 0"),
-        ("rise", {"probability": float("nan")}, "probability must be above 0"),
-        ("rise", {"probability": "half"}, "probability must be a number, but is 'half'"),
-        ("rise", {"seed": -1}, "seed must be a whole number of at least 0, but is -1"),
+        (
+            "rise",
+            {"probability": 0},
+            "must be a number above 0 and at most 1, but is 0",
+        ),
+        (
+            "rise",
+            {"probability": float("nan")},
+            "must be a number above 0 and at most 1, but is nan",
+        ),
+        (
+            "rise",
+            {"probability": "half"},
+            "must be a number above 0 and at most 1, but is 'half'",
+        ),
+        (
+            "rise",
+            {"seed": -1},
+            "seed must be .* at least 0 and below 2⁶³, but is -1",
+        ),
     ],
 )
 def test_refuses_a_parameter_in_one_sentence(name, parameters, sentence, network, pictures):

@@ -17,7 +17,7 @@ from cam._metrics.base.map_ranking import (
     spearman,
     structural_similarity,
 )
-from cam._metrics.faithfulness.pixel_removal import blurred
+from cam._metrics.faithfulness.pixel_removal import blur
 from tests.support.networks import Weighted
 
 FOUR = Weighted([[0.5, 0.3], [0.2, 0.0]])
@@ -110,7 +110,7 @@ def test_baselines_a_number_one_a_channel_a_tensor_and_the_blur():
         (0.25, torch.full_like(picture, 0.25)),
         ((0.1, 0.2, 0.3), torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).expand_as(picture)),
         (picture.flip(3), picture.flip(3)),
-        ("blur", blurred(picture)),
+        ("blur", blur(picture)),
     ):
         seen.clear()
         cam.metric("deletion", steps=2, baseline=given)(Keeping(), picture, maps, 0)
@@ -126,7 +126,7 @@ def test_the_blur_is_that_of_rises_program():
     kernel = torch.from_numpy(gaussian_filter(impulse.numpy(), 5))
     picture = torch.randn(2, 3, 20, 17, dtype=torch.float64)
     expected = nn.functional.conv2d(picture, kernel.expand(3, 1, 11, 11), padding=5, groups=3)
-    assert torch.allclose(blurred(picture), expected, atol=1e-12)
+    assert torch.allclose(blur(picture), expected, atol=1e-12)
 
 
 def test_28_steps_of_a_usual_picture_are_224_times_8_pixels():
