@@ -21,7 +21,7 @@ from cam._cli.shared_options import (
 from cam._extras import require
 from cam._models.model import Model
 from cam._output.clip import FORMATS, explain_clip, read_clip
-from cam._output.explanation_files import replace_file
+from cam._output.explanation_files import replace_files
 
 _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
 
@@ -113,7 +113,7 @@ def clip(
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
+        replace_files({path: content})
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise click.ClickException(f"cannot write {str(path)!r}: {reason}") from None

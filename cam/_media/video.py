@@ -1,4 +1,4 @@
-"""Video files: frames in with their times, frames out as MP4, through FFmpeg's libraries (PyAV)."""
+"""Read video frames with their times, and write MP4, through PyAV."""
 
 import itertools
 import tempfile
@@ -44,7 +44,7 @@ class Sampled:
 
 
 def kind_of(head: bytes) -> str | None:
-    """FFmpeg's name for the kind of video that begins so: "mov" (MP4 too), "matroska" (WebM)."""
+    """Name the kind of video by its head: "mov" (MP4 too), "matroska" (WebM)."""
     if head[4:8] in _BOXES and head[8:12] not in _PICTURES:
         return "mov"
     return "matroska" if head[:4] == b"\x1a\x45\xdf\xa3" else None
@@ -55,7 +55,7 @@ def read_video(
     kind: str,
     name: str,
     most: int,
-    kept: Callable[[Image.Image], Image.Image],
+    reduce: Callable[[Image.Image], Image.Image],
     tell: Callable[[float], None],
 ) -> Sampled:
     """Read a video frame by frame; no more than ``most`` are in memory at any time.
@@ -68,8 +68,8 @@ def read_video(
         kind: As :func:`kind_of` says; nothing else is tried, least of all lists of other files.
         name: What to call it in messages.
         most: Frames.
-        kept: Makes of a frame what is kept of it.
-        tell: Told the share that is read; what it raises ends the reading.
+        reduce: Makes of a frame what stays in memory.
+        tell: Called with the share that is read; what it raises ends the reading.
 
     Raises:
         ImageError: It is no video, is damaged, or its frames are too large.
@@ -78,7 +78,7 @@ def read_video(
     require("video", f"the video {name}")
     import av
 
-    shown: list[Image.Image] = []
+    frames: list[Image.Image] = []
     times: list[float] = []
     step, count, end, cut = 1, 0, 0.0, False
     promised = 0
@@ -89,7 +89,7 @@ def read_video(
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             promised = stream.frames
-            limit = _limit(stream, name)
+            limit = _limit_frames(stream, name)
             for frame in container.decode(stream):
                 if count == limit:
                     cut = True
@@ -98,36 +98,36 @@ def read_video(
                 at = end if frame.time is None else float(frame.time)
                 length = float((frame.duration or 0) * (frame.time_base or 0))
                 if count % step == 0:
-                    if len(shown) == most:
+                    if len(frames) == most:
                         # Every second one goes, and from now on every second one of the others.
-                        del shown[1::2], times[1::2]
+                        del frames[1::2], times[1::2]
                         step *= 2
                     if count % step == 0:
-                        shown.append(kept(_upright(frame)))
+                        frames.append(reduce(_turn_upright(frame)))
                         times.append(at)
                 count, end = count + 1, at + (length or usual)
-                tell(min(count / max(promised or _estimate(stream), count, 1), 1.0))
+                tell(min(count / max(promised or _estimate_frames(stream), count, 1), 1.0))
     except (av.FFmpegError, OSError, ValueError, EOFError):
         where = f" at frame {count + 1}" if count else ""
         raise ImageError(
             f"{name} is damaged, incomplete or no video{where}; save it again as MP4 or WebM"
         ) from None
-    if not shown:
+    if not frames:
         raise ImageError(f"{name} is a video without a single frame")
     notes = []
     if step > 1:
-        notes.append(f"{len(shown)} of its {count:,} frames are taken, evenly spaced")
+        notes.append(f"{len(frames)} of its {count:,} frames are taken, evenly spaced")
     if cut:
         notes.append(f"only its first {end - times[0]:.0f} seconds are read; cut it to see others")
     elif count < promised:
         notes.append(f"it ends after {count:,} of the {promised:,} frames that it promises")
     edges = [round(1000 * at) for at in (*times, end)]
     durations = tuple(max(1, b - a) for a, b in itertools.pairwise(edges))
-    return Sampled(tuple(shown), durations, tuple(notes))
+    return Sampled(tuple(frames), durations, tuple(notes))
 
 
-def _limit(stream: Any, name: str) -> int:
-    """How many frames of that size are decoded at most."""
+def _limit_frames(stream: Any, name: str) -> int:
+    """Return how many frames of that size are decoded at most."""
     pixels = max(1, stream.codec_context.width * stream.codec_context.height)
     if pixels > MAX_PIXELS:
         raise ImageError(f"{name} has {pixels:,} pixels a frame; shrink it first")
@@ -135,14 +135,14 @@ def _limit(stream: Any, name: str) -> int:
     return most
 
 
-def _estimate(stream: Any) -> int:
+def _estimate_frames(stream: Any) -> int:
     if not stream.duration:
         return MAX_DECODED
     seconds = float(stream.duration * stream.time_base)
     return round(seconds * float(stream.average_rate or 25))
 
 
-def _upright(frame: Any) -> Image.Image:
+def _turn_upright(frame: Any) -> Image.Image:
     image: Image.Image = frame.to_image()
     turn = _TURNS.get(round(frame.rotation) % 360)  # counter-clockwise, as Pillow turns
     return image if turn is None else image.transpose(turn)

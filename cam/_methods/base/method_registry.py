@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Concatenate, Literal, TypeVar, overload
+from typing import Any, ClassVar, Concatenate, TypeVar
 
 from cam._engine.method_sources import (
     Attention,
@@ -11,7 +11,6 @@ from cam._engine.method_sources import (
     Source,
     TransformerBlocks,
 )
-from cam._engine.passes import Passes
 from cam._methods.base.smoothing import with_smoothing
 from cam._registry.registry import (
     Agreement,
@@ -25,10 +24,8 @@ from cam.parameters import Rule, boolean
 from cam.types import Maps
 
 S = TypeVar("S", bound=Source)
-Reader = Callable[Concatenate[S, ...], Maps]
+MethodFunction = Callable[Concatenate[S, ...], Maps]
 """From what a method reads, and its parameters, to maps."""
-Prober = Callable[Concatenate[S, Passes, ...], Maps]
-"""The same for a method that runs further passes."""
 
 
 @dataclass(frozen=True)
@@ -113,52 +110,12 @@ class Method(Configured[MethodInfo]):
         super().__post_init__()
 
 
-@overload
 def register_method(
     name: str,
     *,
     title: str,
     family: str,
     reads: type[S],
-    passes: Literal[False] = False,
-    cost: str,
-    citation: str,
-    rules: Mapping[str, Rule] | None = None,
-    agreement: Agreement | None = None,
-    percentile: float = 100,
-    fusion: str | None = None,
-    sums: bool = True,
-    full: bool = False,
-    kernel_rules: tuple[str, ...] = (),
-) -> Callable[[Reader[S]], Reader[S]]: ...
-
-
-@overload
-def register_method(
-    name: str,
-    *,
-    title: str,
-    family: str,
-    reads: type[S],
-    passes: Literal[True],
-    cost: str,
-    citation: str,
-    rules: Mapping[str, Rule] | None = None,
-    agreement: Agreement | None = None,
-    percentile: float = 100,
-    fusion: str | None = None,
-    sums: bool = True,
-    full: bool = False,
-    kernel_rules: tuple[str, ...] = (),
-) -> Callable[[Prober[S]], Prober[S]]: ...
-
-
-def register_method(
-    name: str,
-    *,
-    title: str,
-    family: str,
-    reads: type[Source],
     passes: bool = False,
     cost: str,
     citation: str,
@@ -169,7 +126,7 @@ def register_method(
     sums: bool = True,
     full: bool = False,
     kernel_rules: tuple[str, ...] = (),
-) -> Callable[[Callable[..., Maps]], Callable[..., Maps]]:
+) -> Callable[[MethodFunction[S]], MethodFunction[S]]:
     """Add a function to the methods.
 
     The function takes one of what it ``reads``, a class of :mod:`cam.sources`: once for each layer
@@ -206,9 +163,9 @@ def register_method(
         ValueError: The name is taken, or the rules are not those of the parameters.
     """
 
-    def add(function: Callable[..., Maps]) -> Callable[..., Maps]:
+    def add(function: MethodFunction[S]) -> MethodFunction[S]:
         parameters, every = dict(parameters_of(function)), dict(rules or {})
-        run = function
+        run: Callable[..., Maps] = function
         if family == "cam":
             for smoothing in ("eigen_smooth", "aug_smooth") if sums else ("aug_smooth",):
                 parameters[smoothing], every[smoothing] = False, boolean()

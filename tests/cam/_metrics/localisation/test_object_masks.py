@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 
 import cam
-from cam._metrics.localisation.object_masks import _grown, centre_heatmap
+from cam._metrics.localisation.object_masks import _dilate, centre_heatmap
 
 NOTHING = nn.Conv2d(3, 2, 1)  # these metrics run no model
 
@@ -59,7 +59,7 @@ def test_a_point_at_15_pixels_hits_and_one_at_16_misses():
 def test_what_the_disc_reaches_is_what_is_that_near(shape, radius):
     masks = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)) > 0.99
     masks[:3, shape[0] // 2, shape[1] // 3] = True
-    for mask, grown in zip(masks, _grown(masks, radius), strict=True):
+    for mask, grown in zip(masks, _dilate(masks, radius), strict=True):
         if mask.any():
             near = distance_transform_edt(~mask.numpy()) <= radius
             assert torch.equal(grown, torch.from_numpy(near))

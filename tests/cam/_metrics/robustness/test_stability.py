@@ -404,7 +404,7 @@ def test_a_curve_whose_sizes_do_not_grow_is_put_in_order(monkeypatch):
     """10 bytes when blurred, 80 and then 40 in between, 100 whole: at 7/9, and then at 1/3."""
     information = importlib.import_module("cam._metrics.faithfulness.information_curves")
     sizes = iter([[10, 80, 40], [100]])
-    monkeypatch.setattr(information, "_compressed", lambda *_: next(sizes))
+    monkeypatch.setattr(information, "_compressed_sizes", lambda *_: next(sizes))
     seen, network, picture = [], object_network(), textured(6)
 
     class Keeping(nn.Module):
