@@ -17,7 +17,7 @@ from cam._engine.evaluation_mode import original_module
 from cam._engine.method_sources import Capture, LayerGradients, PixelGradients, Source
 from cam._engine.passes import Passes
 from cam._methods.cams.gradient_cam import gradcam
-from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
+from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.errors import InputError, LayerError, MethodError, TargetError
 from cam.parameters import integer
 
@@ -195,7 +195,7 @@ class IntegratedGradients(_Attribution):
         pixels = captured.pixels
         start = _expand_baselines(baselines, pixels.inputs)
         with Passes(module, captured, size).of("integrated_gradients") as passes:
-            total, ways = straight(pixels, passes, start, points, weights)
+            total, ways = average_gradients(pixels, passes, start, points, weights)
             attributions = (total * ways if self.multiply_by_inputs else total).to(inputs.dtype)
             if not return_convergence_delta:
                 return attributions

@@ -14,7 +14,7 @@ from cam._engine.forward import Probabilities, run_model
 from cam._engine.layers import Layers, resolve_layers
 from cam._engine.method_sources import Capture, Pixels
 from cam._engine.passes import Passes, Report
-from cam._engine.precision import computing
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
@@ -229,7 +229,7 @@ def open_subject(
     with ExitStack() as stack:
         if isinstance(model, Model):
             stack.enter_context(model.lock)
-        stack.enter_context(computing(precision, batch.device))
+        stack.enter_context(use_precision(precision, batch.device))
         stack.enter_context(passes.of(name))
         if runs:
             view.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
