@@ -1,4 +1,4 @@
-"""The documents say what is so: their examples run, the paths that they name exist."""
+"""The examples of the documents run, and the paths in them exist."""
 
 import html
 import importlib
