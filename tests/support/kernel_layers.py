@@ -58,7 +58,7 @@ LAYOUTS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def place(values: Tensor, layout: str, dtype: torch.dtype | None = None) -> Tensor:
+def lay_out(values: Tensor, layout: str, dtype: torch.dtype | None = None) -> Tensor:
     """Put values into a tensor of the layout; what lies around them in memory is NaN."""
     tensor = LAYOUTS[layout](*values.shape, values.dtype if dtype is None else dtype)
     assert tensor.shape == values.shape
