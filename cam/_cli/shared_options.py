@@ -36,17 +36,21 @@ _MODEL_OPTIONS = (
         help="auto takes a GPU where there is one.",
     ),
 )
-_PRECISION_OPTION = click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="In which the network computes; by default as it is set.",
-)
 _OVERLAY_OPTIONS = (
     click.option("--colormap", default="turbo", show_default=True),
     click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True),
 )
 layer_option = click.option(
     "--layer", "layers", multiple=True, help="Dotted name; several are averaged."
+)
+_EXPLANATION_OPTIONS = (
+    click.option("--target", help="A class index or label; by default each picture's top class."),
+    layer_option,
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="In which the network computes; by default as it is set.",
+    ),
 )
 
 
@@ -73,25 +77,21 @@ def model_options(command: Command) -> Command:
     return _add(run, _MODEL_OPTIONS)
 
 
-def explanation_options(target_help: str) -> Callable[[Command], Command]:
+def explanation_options(command: Command) -> Command:
     """Add what to explain; the command gets it in ``explaining``, for :func:`cam.attribute`."""
 
-    def add(command: Command) -> Command:
-        @wraps(command)
-        def run(
-            *, target: str | None, layers: tuple[str, ...], precision: str | None, **options: Any
-        ) -> None:
-            try:
-                targets: int | str | None = int(target) if target else target
-            except ValueError:
-                targets = target
-            explaining = {"targets": targets, "layers": layers or None, "precision": precision}
-            command(explaining=explaining, **options)
+    @wraps(command)
+    def run(
+        *, target: str | None, layers: tuple[str, ...], precision: str | None, **options: Any
+    ) -> None:
+        try:
+            targets: int | str | None = int(target) if target else target
+        except ValueError:
+            targets = target
+        explaining = {"targets": targets, "layers": layers or None, "precision": precision}
+        command(explaining=explaining, **options)
 
-        target_option = click.option("--target", help=target_help)
-        return _add(run, (target_option, layer_option, _PRECISION_OPTION))
-
-    return add
+    return _add(run, _EXPLANATION_OPTIONS)
 
 
 def overlay_options(command: Command) -> Command:

@@ -8,7 +8,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +29,7 @@ from cam._media.images import (
     sample,
 )
 from cam._media.rendering import overlay
-from cam._media.video import kind_of, read_video, write_video
+from cam._media.video import Clip, kind_of, read_video, write_video
 from cam._methods.base.method_registry import Method, method
 from cam._models.model import Model
 from cam.errors import Cancelled, ImageError, InputError
@@ -47,28 +47,6 @@ NO_TIME, USUAL_TIME = 10, 100
 
 Report = Callable[[float, str], bool | None]
 """Called with the share that is done and the current step; False cancels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """Frames in their order.
-
-    Attributes:
-        frames: RGB pictures of one size.
-        durations: How long each is shown, in milliseconds.
-        name: Where it came from, for messages.
-        notes: What was done to it that its owner may not expect.
-    """
-
-    frames: tuple[Image.Image, ...]
-    durations: tuple[int, ...]
-    name: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def frames_per_second(self) -> float:
-        """At which it was recorded, on average."""
-        return 1000 * len(self.frames) / sum(self.durations)
 
 
 def read_clip(
@@ -171,7 +149,7 @@ def _read_file(file: BinaryIO, name: str, report: Report | None) -> Clip:
         lambda frame: _reduce(frame, notes),
         lambda share: _tell(report, share, "reading"),
     )
-    return Clip(video.frames, video.durations, name, (*video.notes, *notes))
+    return replace(video, notes=(*video.notes, *notes))
 
 
 def _read_animation(file: BinaryIO, name: str, report: Report | None) -> Clip:

@@ -6,6 +6,7 @@ was; ``forward_func`` takes one tensor of pictures (B, C, H, W), and nothing bes
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -231,20 +232,10 @@ def _convert_target(target: CaptumTarget, inputs: Tensor) -> Any:
     if isinstance(target, Tensor):
         return target.reshape(-1)[0] if target.numel() == 1 else target
     if isinstance(target, tuple):
-        return [_At(target)] * len(inputs)
+        return [itemgetter(target)] * len(inputs)
     if isinstance(target, list) and target and isinstance(target[0], tuple):
-        return [_At(index) for index in target]
+        return [itemgetter(index) for index in target]
     return target
-
-
-class _At:
-    """An entry of an output of several dimensions."""
-
-    def __init__(self, index: tuple[int, ...]) -> None:
-        self.index = index
-
-    def __call__(self, output: Tensor) -> Tensor:
-        return output[self.index]
 
 
 def _take_only_number(output: Tensor) -> Tensor:

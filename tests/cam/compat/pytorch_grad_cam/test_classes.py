@@ -259,9 +259,9 @@ def test_batch_sizes_and_what_is_not_here(pictures):
 def test_classes_reach_the_methods_as_classes():
     """So that methods that ask for a class can be used with their targets."""
     made = [model_targets.ClassifierOutputTarget(3), model_targets.ClassifierOutputTarget(1)]
-    assert ours._plain(made) == [3, 1]
+    assert ours._plain_targets(made) == [3, 1]
     mixed = [made[0], model_targets.RawScoresOutputTarget()]
-    assert ours._plain(mixed) == mixed
+    assert ours._plain_targets(mixed) == mixed
 
 
 @pytest.mark.parametrize("use_rgb", [False, True])
