@@ -23,7 +23,10 @@ import cam
 from cam._performance.timing import machine, origin
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = ["gradcam", "layercam", "saliency", cam.method("rise", masks=4)]
+METHODS = (
+    *(cam.method(name) for name in ("gradcam", "layercam", "saliency")),
+    cam.method("rise", masks=4),
+)
 GOAL = 0.98
 
 
@@ -101,7 +104,8 @@ def try_one(name: str) -> Row:
     layer, grid, problem = "", (0, 0), ""
     try:
         found = cam.attribute(model, batch, METHODS, batch_size=4)
-        layer, grid = found["gradcam"].layers[0], tuple(found["gradcam"].raw.shape[1:])
+        _, height, width = found["gradcam"].raw.shape
+        layer, grid = found["gradcam"].layers[0], (height, width)
         problem = "; ".join(
             f"{key}: {fault}" for key, one in found.items() if (fault := wrong(one))
         )

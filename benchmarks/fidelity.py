@@ -3,7 +3,7 @@
 ``python -m benchmarks.fidelity`` explains the sample photos with the bundled model, the targets
 fixed to the top class in float32, with every method in every precision of this device. It writes
 ``benchmarks/results/fidelity-DEVICE.json`` and ``.md`` (Spearman correlation and overlap of the
-brightest twentieth for each photo, and speed), and into ``cam/fidelity.json`` what
+brightest twentieth for each photo, and speed), and into ``cam/_engine/fidelity.json`` what
 ``precision="auto"`` chooses by on this kind of device. ``--only NAME`` tries one method and writes
 nothing.
 """
@@ -71,7 +71,7 @@ def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
     names = list(cam.samples())
     batch = model.prepare([cam.sample(name) for name in names])
     targets = model.predict(batch).argmax(1)
-    settings = ["fp32", *precisions(model.device, method.info.needs.passes)]
+    settings = ["fp32", *precisions(model.device, method.info.passes)]
     seconds: dict[str, list[float]] = {one: [] for one in settings}
     maps = {}
     for turn in range(rounds + 1):
@@ -90,7 +90,7 @@ def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
             setting,
             name,
             float(spearmanr(maps["fp32"][index].flatten(), maps[setting][index].flatten())[0]),
-            float(brightest_overlap(*(maps[one][index : index + 1] for one in ("fp32", setting)))),
+            float(brightest_overlap(maps["fp32"][index, None], maps[setting][index, None])),
             plain / statistics.median(seconds[setting]),
         )
         for setting in settings[1:]
@@ -136,12 +136,12 @@ def main() -> None:
     for name, info in cam.methods().items():
         if only and name != only:
             continue
-        if info.needs.attention or info.full:
+        if info.attention or info.full:
             continue  # the bundled model has none; computes in full precision anyway
         method = cam.method(name, **SMALLER.get(name, {}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", cam.CamWarning)
-            rows += compared(model, method, rounds=0 if info.needs.passes else 3)
+            rows += compared(model, method, rounds=0 if info.passes else 3)
         print(table([row for row in rows if row.method == name]).splitlines()[2:], flush=True)
     if only:
         return

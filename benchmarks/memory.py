@@ -72,9 +72,9 @@ def main() -> None:
             explainer(batch, [ClassifierOutputTarget(0)])
     else:
         # A small one first: what is imported on the way is not the method's.
-        cam.attribute(module, batch[:, :, :64, :64], "eigencam", 0, module.layer4)
+        cam.attribute(module, batch[:, :, :64, :64], "eigencam", 0, "layer4")
         before = _start()
-        cam.attribute(module, batch, "scorecam", 0, module.layer4)
+        cam.attribute(module, batch, "scorecam", 0, "layer4")
     print(_peak() - before)
 
 

@@ -83,22 +83,22 @@ def gradient_cams(device: str) -> list[Figure]:
     """ResNet-50, a batch of 8: Grad-CAM alone, eight CAMs and saliency at once."""
     torch.manual_seed(0)
     model = cam.load_model("torchvision/resnet50", weights=None, device=device)
-    module, layer = model.module, model.module.layer4
+    module = model.module
     batch = torch.randn(8, 3, 224, 224, device=device)
     peers = gradcam_calls(module, "layer4", batch, [0] * len(batch))
     wanted = [*EIGHT, "saliency"]
     times = interleaved(
         {
             "forward": _forward(module, batch),
-            "ours": lambda: cam.attribute(module, batch, "gradcam", 0, layer),
+            "ours": lambda: cam.attribute(module, batch, "gradcam", 0, "layer4"),
             "auto": lambda: cam.attribute(model, batch, "gradcam", 0, precision="auto"),
             **peers,
-            "nine": lambda: cam.attribute(module, batch, wanted, 0, layer),
+            "nine": lambda: cam.attribute(module, batch, wanted, 0, "layer4"),
         }
     )
     eight = interleaved(
         {
-            "ours": lambda: cam.attribute(module, batch, wanted, 0, layer),
+            "ours": lambda: cam.attribute(module, batch, wanted, 0, "layer4"),
             "grad-cam": lambda: [_grad_cam(kind, module, batch) for kind in EIGHT.values()],
         },
         rounds=3,
@@ -133,7 +133,7 @@ def ablation(device: str) -> list[Figure]:
     module, batch = _small(device)
     times = interleaved(
         {
-            "ours": lambda: cam.attribute(module, batch, "ablationcam", 0, module.layer4),
+            "ours": lambda: cam.attribute(module, batch, "ablationcam", 0, "layer4"),
             "grad-cam": lambda: _grad_cam("AblationCAM", module, batch),
         },
         rounds=3,
@@ -147,8 +147,8 @@ def score(device: str) -> list[Figure]:
     module, batch = _small(device)
 
     def ours(precision: str | None = None) -> cam.Attribution:
-        options = {"layers": module.layer4, "precision": precision}
-        return cam.attribute(module, batch, "scorecam", 0, **options)["scorecam"]
+        maps = cam.attribute(module, batch, "scorecam", 0, "layer4", precision=precision)
+        return maps["scorecam"]
 
     exact = ours("fp32")
     low, figure = "fp32", None

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,7 +93,7 @@ def measured(images: int, methods: list[str], batch_size: int, device: str) -> l
     shares = []
     for name in METRICS:
         run(name, heatmaps[:1], slice(2))  # warm
-        shares.append(inside.share(name, lambda name=name: run(name, heatmaps)))
+        shares.append(inside.share(name, partial(run, name, heatmaps)))
         print(shares[-1].line, flush=True)
     whole = Share("together", sum(one.model for one in shares), sum(one.beyond for one in shares))
     print(whole.line, flush=True)

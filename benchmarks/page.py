@@ -10,7 +10,6 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -20,24 +19,15 @@ CHANGE_GOAL_SECONDS = 0.3
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The time that a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def first_visit(browser: Browser, address: str) -> float:
     """From a new visitor's first request to a painted heatmap."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
-
-    def visit() -> None:
+    try:
+        start = time.perf_counter()
         page.goto(address)
         painted(page)
-
-    try:
-        return seconds(visit)
+        return time.perf_counter() - start
     finally:
         context.close()
 
@@ -60,17 +50,19 @@ def changes(browser: Browser, address: str) -> dict[str, list[float]]:
         before = settled(page)
         slider = page.get_by_role("slider", name="Opacity of the heatmap")
         slider.focus()
-        found["opacity"].append(
-            seconds(lambda: (slider.press("ArrowRight"), changed(page, before)))  # noqa: B023
-        )
+        start = time.perf_counter()
+        slider.press("ArrowRight")
+        wait_for_change(page, before)
+        found["opacity"].append(time.perf_counter() - start)
         before = settled(page)
         box = page.get_by_role("combobox", name=re.compile("Colour map"))
         box.click()
         option = page.get_by_role("option", name=("viridis", "magma")[turn % 2], exact=True)
         option.wait_for()
-        found["colour map"].append(
-            seconds(lambda: (option.click(), changed(page, before)))  # noqa: B023
-        )
+        start = time.perf_counter()
+        option.click()
+        wait_for_change(page, before)
+        found["colour map"].append(time.perf_counter() - start)
     page.close()
     return found
 
@@ -81,7 +73,7 @@ def settled(page: Page) -> str:
     return painted(page)
 
 
-def changed(page: Page, before: str) -> None:
+def wait_for_change(page: Page, before: str) -> None:
     """Wait until the first heatmap is another one than ``before``, and decoded."""
     page.wait_for_function(
         """before => {

@@ -42,12 +42,14 @@ def main() -> None:
         st.info("Choose another model or layer in the sidebar.")
         return
     seen = resources.seen(name, trained, picture.digest, picture)
+    explained = found.targets
+    assert isinstance(explained, Tensor)
+    view = View(model, found, seen, picture.photo.name, int(explained[0]))
     if not bool(found.gradients.any()):
         st.warning(
-            f"The score of {model.label(int(found.targets[0]))} does not change with this layer: "
+            f"The score of {view.label} does not change with this layer: "
             "all gradients are zero, as in a network whose last layer has not learned yet."
         )
-    view = View(model, found, seen, picture.photo.name, int(found.targets[0]))
     step_through(view)
     explain_the_difference(view)
     if box := controls.lazy_box(

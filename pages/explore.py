@@ -11,7 +11,6 @@ from torch import Tensor
 
 import cam
 from cam._output.explanation_files import npz_bytes, png_bytes
-from cam.pages.ui.anatomy import gradcam_steps
 from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Asked, Choices
@@ -19,6 +18,8 @@ from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import charts, controls, method_picker
 from cam.pages.ui.widgets.controls import Display
+from cam.pages.ui.widgets.html_charts import SIGNED
+from cam.pages.ui.widgets.text import small
 
 TOP = 5
 MAPS_A_ROW = 4
@@ -72,9 +73,9 @@ def at_once(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
 def _troubled(error: cam.CamError, asked: tuple[Asked, ...]) -> list[Asked]:
     """Whose error it is: those that look at a layer, or at attention, or all."""
     if isinstance(error, cam.LayerError):
-        at_layers = [one for one in asked if one.info.needs.layer]
+        at_layers = [one for one in asked if one.info.layer]
         return at_layers or list(asked)
-    with_attention = [one for one in asked if one.info.needs.attention]
+    with_attention = [one for one in asked if one.info.attention]
     return with_attention or list(asked)
 
 
@@ -114,7 +115,7 @@ def show_maps(
         controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
         st.markdown("**What the model sees**")
         for note in picture.photo.notes:
-            gradcam_steps.small(f"Your picture: {note}.")
+            small(f"Your picture: {note}.")
     files = {}
     for column, (asked, attribution) in zip(columns[1:], found.items(), strict=True):
         info = asked.info
@@ -123,8 +124,8 @@ def show_maps(
         with column:
             controls.show_png(content, f"{info.title} heatmap for {label}")
             st.markdown(f"**{info.title}** for {controls.plain(label)}")
-            gradcam_steps.small(controls.description(info))
-            gradcam_steps.small(cost(attribution))
+            small(controls.description(info))
+            small(cost(attribution))
             for _, note in attribution.notes():
                 st.warning(controls.sentence(note))
             offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
@@ -163,7 +164,7 @@ def show_legends(display: Display, found: dict[Asked, cam.Attribution]) -> None:
     if False in kinds:
         st.html(charts.color_bar(display.colormap))
     if True in kinds:
-        st.html(charts.color_bar(controls.SIGNED, ("against the class", "for it")))
+        st.html(charts.color_bar(SIGNED, ("against the class", "for it")))
 
 
 def cost(attribution: cam.Attribution) -> str:
@@ -208,7 +209,7 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
     st.header("Predictions", anchor=False)
     chances = subject.chances
     options = controls.class_options(subject.model.labels, len(chances))
-    gradcam_steps.small("Click a class to explain it.")
+    small("Click a class to explain it.")
     top = subject.order[:TOP]
     shown = top if chosen in top else [*top, chosen]
     for index in shown:

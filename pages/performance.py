@@ -75,20 +75,20 @@ def draw(part: str, subject: Subject, size: int) -> str:
     if part == "Speed":
         speed.contenders(subject, size)
         return batch + (
-            "from cam import speed\n\n"
+            "from cam._performance import speed\n\n"
             f"found = speed.race(model, batch, rounds={speed.ROUNDS})\n"
             "for name, one in found.speeds.items():\n    print(name, one.images_per_second)\n"
         )
     if part == "Batch size":
         speed.batch_sizes(subject)
         return batch + (
-            "from cam import speed\n\n"
+            "from cam._performance import speed\n\n"
             f"print(speed.by_batch_size(model, batch, {speed.SIZES}, rounds={speed.ROUNDS}))\n"
         )
     if part == "Methods in one pass":
         speed.one_pass(subject, size)
         return batch + (
-            "from cam import speed\n\n"
+            "from cam._performance import speed\n\n"
             f"found = speed.together(model, batch, rounds={speed.ROUNDS})\n"
             "for count, timing in found.joint.items():\n"
             "    print(count, timing.median, found.one_by_one(count))\n"
@@ -97,7 +97,7 @@ def draw(part: str, subject: Subject, size: int) -> str:
         precision.precisions(subject)
         chosen = tuple(st.session_state["precisions"])
         return batch + (
-            "from cam import speed\n\n"
+            "from cam._performance import speed\n\n"
             f"found = speed.by_precision(\n    model, batch, {precision.METHODS}, {chosen}, "
             f"rounds={precision.ROUNDS}\n)\n"
             "for one in found:\n"

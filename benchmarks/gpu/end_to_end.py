@@ -16,13 +16,12 @@ from benchmarks.gpu.plan import Bench, Plan, Record
 from cam import kernels
 from cam._engine.capture import capture
 from cam._engine.layers import resolve_layers
+from cam._engine.method_sources import LayerGradients
 from cam._performance.timing import Timing, interleaved
 from cam.targets import Targets
-from cam.types import Needs
 
 EPSILON = 1e-7
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
-NEEDS = Needs(layer=True, activations=True, gradients=True)
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ def pieces(module: nn.Module, layer: str, batch: Tensor, targets: Targets) -> Te
     At its end ``cam.attribute`` looks whether a map is NaN, to warn of it, which a CUDA graph
     cannot hold. Everything before is here: capture, fused kernel, upsampling, normalisation.
     """
-    captured = capture(module, batch, targets, resolve_layers(module, layer), NEEDS, _no_labels)
-    (found,) = captured.layers
-    assert found.gradients is not None  # they were asked for
-    coarse = kernels.fused_cam(found.activations, found.gradients, rules=("gradcam",))
+    layers = resolve_layers(module, layer)
+    captured = capture(module, batch, targets, _no_labels, [LayerGradients], layers)
+    (source,) = captured.read(LayerGradients)
+    coarse = kernels.fused_cam(source.activations, source.gradients, rules=("gradcam",))
     large = interpolate(coarse, size=batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     return (large - low) / (high - low + EPSILON)
@@ -238,4 +237,5 @@ def spearman(first: Tensor, second: Tensor) -> Sequence[float]:
 def _ranks(values: Tensor) -> Tensor:
     _, which, counts = torch.unique(values.double(), return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[which]
+    ranks: Tensor = (last - (counts - 1) / 2)[which]
+    return ranks

@@ -174,7 +174,7 @@ class Outcomes:
         ended = report.when == "call" or (report.when == "setup" and not report.passed)
         if ended or report.failed:
             text = report.longreprtext if report.failed else ""
-            self._report(report.nodeid, report.when or "", report.outcome, text)
+            self._report(report.nodeid, report.when, report.outcome, text)
 
     def _report(self, test: str, when: str, outcome: str, text: str) -> None:
         self._write(test=test, when=when, outcome=outcome, reason=_reason(text))

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
 
 from benchmarks.gpu.plan import Bench, Plan, Record
 
@@ -148,9 +149,9 @@ class Cuda:
         _warm_up(work)
 
         def timed() -> tuple[torch.cuda.Event, torch.cuda.Event]:
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = _timer(), _timer()
             self._empty_caches()
-            torch.cuda._sleep(SPIN_CYCLES)
+            torch.cuda._sleep(SPIN_CYCLES)  # type: ignore[no-untyped-call]
             start.record()
             work()
             end.record()
@@ -173,7 +174,7 @@ class Cuda:
         one = _host_seconds(recorded.replay)
         pairs = []
         for _ in range(_runs(seconds, one)):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = _timer(), _timer()
             start.record()
             recorded.replay()
             end.record()
@@ -191,9 +192,8 @@ class Cuda:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             work()
             torch.cuda.synchronize()
-        on_device = torch.autograd.DeviceType.CUDA
         # The profiler sees nothing where the driver forbids it; a call starts one at least.
-        return sum(event.device_type == on_device for event in profile.events()) or None
+        return sum(event.device_type == DeviceType.CUDA for event in profile.events()) or None
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function under ``torch.compile`` in its default mode, for these shapes alone."""
@@ -216,7 +216,7 @@ class _Graph:
     """
 
     def __init__(self, work: Work, copies: int) -> None:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
@@ -235,6 +235,10 @@ class _Graph:
 
     def replay(self) -> None:
         self._graph.replay()
+
+
+def _timer() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _warm_up(work: Work) -> None:

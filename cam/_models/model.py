@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cam._engine.default_layer import preset_layers
+from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import device_of, evaluation_mode, original_module
 from cam._engine.layers import LayerInfo, Layers, feature_layers, resolve_layers
 from cam._media.images import ImageSource, load_image
@@ -97,7 +97,7 @@ class Model:
         if self._layers is None:
             with self.lock:
                 try:
-                    self._layers = preset_layers(self.module, self._blank)
+                    self._layers = find_default_layers(self.module, self._blank)
                 except ModelError as error:
                     raise LayerError(
                         f"no layer was found to explain {self.name} at, because {error}; name one "

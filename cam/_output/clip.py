@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._engine.layers import Layers
 from cam._media.images import (
     DECODER_ERRORS,

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cam._engine.capture import Capture, capture
+from cam._engine.capture import capture
 from cam._engine.evaluation_mode import original_module
+from cam._engine.method_sources import Capture, LayerGradients, PixelGradients, Source
 from cam._engine.passes import Passes
-from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
+from cam._methods.cams.gradient_cam import gradcam
+from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.errors import InputError, LayerError, MethodError, TargetError
 from cam.parameters import integer
-from cam.types import Needs
 
 Forward = nn.Module | Callable[[Tensor], Any]
 CaptumTarget = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
@@ -43,7 +44,7 @@ class _Attribution:
         inputs: Tensor | tuple[Tensor, ...],
         target: CaptumTarget,
         additional: object,
-        needs: Needs,
+        reads: Sequence[type[Source]] = (),
         layers: Sequence[tuple[str, nn.Module]] = (),
     ) -> tuple[nn.Module, Capture]:
         if isinstance(inputs, tuple) or additional is not None:
@@ -54,7 +55,7 @@ class _Attribution:
         module = _as_module(self.forward_func, inputs)
         # Captum's callers give inputs that require a gradient; these are not theirs.
         return module, capture(
-            module, inputs, _convert_target(target, inputs), layers, needs, _refuse
+            module, inputs, _convert_target(target, inputs), _refuse, reads, layers
         )
 
 
@@ -83,10 +84,9 @@ class Saliency(_Attribution):
         Raises:
             CamError: As :func:`cam.attribute`.
         """
-        needs = Needs(input_gradient=True)
-        _, captured = self._capture(inputs, target, additional_forward_args, needs)
-        assert captured.input_gradient is not None
-        return captured.input_gradient.abs() if abs else captured.input_gradient
+        _, captured = self._capture(inputs, target, additional_forward_args, (PixelGradients,))
+        (pixels,) = captured.read(PixelGradients)
+        return pixels.gradients.abs() if abs else pixels.gradients
 
 
 class LayerGradCam(_Attribution):
@@ -132,12 +132,12 @@ class LayerGradCam(_Attribution):
         """
         if attribute_to_layer_input:
             raise LayerError("the input of a layer is not explained; name the layer that makes it")
-        needs = Needs(layer=True, activations=True, gradients=True)
         layers = [(type(self.layer).__name__, self.layer)]
-        _, captured = self._capture(inputs, target, additional_forward_args, needs, layers)
-        (layer,) = captured.layers
-        assert layer.gradients is not None
-        maps = layer.gradients.mean((2, 3), keepdim=True) * layer.activations
+        _, captured = self._capture(
+            inputs, target, additional_forward_args, (LayerGradients,), layers
+        )
+        (layer,) = captured.read(LayerGradients)
+        maps = gradcam(layer.activations, layer.gradients)
         maps = maps.sum(1, keepdim=True) if attr_dim_summation else maps
         return maps.relu() if relu_attributions else maps
 
@@ -192,15 +192,16 @@ class IntegratedGradients(_Attribution):
         size = _BATCH if internal_batch_size is None else internal_batch_size
         if not integer(1).holds(size):
             raise MethodError(f"internal_batch_size must be at least 1, but is {size!r}")
-        module, captured = self._capture(inputs, target, additional_forward_args, Needs())
-        start = _expand_baselines(baselines, captured.inputs)
+        module, captured = self._capture(inputs, target, additional_forward_args)
+        pixels = captured.pixels
+        start = _expand_baselines(baselines, pixels.inputs)
         with Passes(module, captured, size).of("integrated_gradients") as passes:
-            total, ways = straight(captured, passes, start, points, weights)
+            total, ways = average_gradients(pixels, passes, start, points, weights)
             attributions = (total * ways if self.multiply_by_inputs else total).to(inputs.dtype)
             if not return_convergence_delta:
                 return attributions
             owner = torch.arange(len(start), device=start.device)
-            gap = captured.scores - passes.scores(start, owner)
+            gap = pixels.scores - passes.scores(start, owner)
         return attributions, attributions.flatten(1).sum(1) - gap
 
 

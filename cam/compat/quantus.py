@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._engine.evaluation_mode import device_of
 from cam._methods.base.method_registry import Method
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from .report import TARGETS, Entry, work
@@ -18,7 +18,7 @@ from .report import TARGETS, Entry, work
 
 def stream(
     targets: Sequence[str] = TARGETS, kernels: Sequence[str] | None = None
-) -> Iterator[Entry]:
+) -> Generator[Entry, None, None]:
     """Compile as :func:`compile_report` does; closing the iterator ends it.
 
     Args:

@@ -15,7 +15,7 @@ PART = 8192  # pixels of an upsampled mask whose range one program finds
 BLOCK = 512  # of them at a time
 NUM_WARPS = 4
 # Elements of a mask that are loaded for one pixel.
-LOADS = {"cells": 4, "pixels": 1, "regions": 1, "ranks": 1}
+LOADS = {"cells": 4, "pixels": 1}
 
 
 @triton.jit
@@ -169,11 +169,8 @@ def plan_ranges(weights: Weights) -> Launch:
 
 
 def mask_arguments(weights: Weights) -> dict[str, Any]:
-    """Describe masks, and weights of regions or counts likewise, to either kernel."""
-    values, kind = weights.values, weights.kind
-    if kind == "masks":
-        kind = "pixels" if tuple(values.shape[1:]) == weights.size else "cells"
-    values = values.view(len(values), *(1,) * (3 - values.dim()), *values.shape[1:])
+    """Describe masks to either kernel."""
+    values = weights.values
     rows, columns = values.shape[1:]
     scale = [
         (cells - 1) / max(size - 1, 1) if weights.align_corners else cells / max(size, 1)
@@ -187,7 +184,7 @@ def mask_arguments(weights: Weights) -> dict[str, Any]:
         "mask_stride_n": values.stride(0),
         "mask_stride_h": values.stride(1),
         "mask_stride_w": values.stride(2),
-        "KIND": kind,
+        "KIND": "pixels" if (rows, columns) == weights.size else "cells",
         "ALIGN_CORNERS": weights.align_corners,
     }
 

@@ -1,8 +1,10 @@
 """The logic of the page Performance: nothing is measured unasked, and what is, is shown."""
 
 import json
+from unittest.mock import create_autospec
 
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 import cam
@@ -59,6 +61,52 @@ def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
     assert app.header[0].value == part and not app.error and not app.warning
     buttons = {one.label for one in app.button}
     assert buttons & {"Measure", "Explain the clip", "Compile"} or part in PARTS[5::2]
+
+
+# A measuring function, its result here, and what the copied code prints of that.
+HALF = Timing((0.5,))
+RACE = speed.Race({"cam": speed.Speed(1, 1, HALF)}, {})
+FIDELITY = speed.Fidelity("gradcam", "bf16", speed.Speed(1, 1, HALF), 0.75, 0.5, torch.zeros(1))
+MEASURED = {
+    "Speed": ("race", RACE, "cam 2.0\n"),
+    "Batch size": ("by_batch_size", {1: RACE.speeds}, f"{ {1: RACE.speeds} }\n"),
+    "Methods in one pass": (
+        "together", speed.Together({"gradcam": HALF}, {1: HALF}), "1 0.5 0.5\n"
+    ),
+    "Precision": ("by_precision", [FIDELITY], "gradcam bf16 2.0 0.75\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_copied_code_runs(part, monkeypatch, tmp_path, capsys):
+    app = page(part=part, code="true", sample="Rocket", batch="4")
+    [code] = [block.value for block in app.code]
+    if part in MEASURED:
+        # A call that does not fit the real function's signature is an error here too.
+        name, result, printed = MEASURED[part]
+        monkeypatch.setattr(speed, name, create_autospec(getattr(speed, name), return_value=result))
+    if part == "Compiler":
+        stream = create_autospec(compile_report.stream, return_value=[entry("overlay_kernel")])
+        monkeypatch.setattr("cam.kernels.inspection.report_stream.stream", stream)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {}
+    exec(code, namespace)
+    output = capsys.readouterr().out
+    if part in MEASURED:
+        assert output == printed
+        batch = namespace["batch"]
+        assert len(batch) == (4 if part in ("Speed", "Methods in one pass") else 1)
+    elif part == "Clip":
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "explained.mp4", "explained.webp",
+        ]  # fmt: skip
+    else:
+        beginning = {
+            "Memory traffic": str(namespace.get("found") and namespace["found"].floor),
+            "Compiler": str(entry("overlay_kernel")),
+            "Recorded results": "[Recording(",
+        }
+        assert output.startswith(beginning[part])
 
 
 def test_a_part_that_is_not_there_is_told():
@@ -148,8 +196,6 @@ def test_every_kernel_has_a_title():
 
 
 def test_traffic_is_that_of_the_layers_shape(bundled):
-    import torch
-
     app = page(part="Memory traffic")
     [shape] = [one.shape for one in bundled.feature_layers if one.name == bundled.layers[0]]
     found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)

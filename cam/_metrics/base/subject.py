@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute, class_index_of
-from cam._engine.capture import Capture, check_batch
-from cam._engine.default_layer import preset_layers
-from cam._engine.evaluation_mode import original_module
+from cam._attribution.attribution import attribute
+from cam._engine.capture import check_batch
 from cam._engine.forward import Probabilities, run_model
 from cam._engine.layers import Layers, resolve_layers
+from cam._engine.method_sources import Capture, Pixels
 from cam._engine.passes import Passes, Report
-from cam._engine.precision import computing
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
+from cam._models.network import Network
 from cam._models.preprocessing import mean_and_std
-from cam.errors import CamWarning, InputError, MetricError, ModelError
+from cam.errors import CamWarning, InputError, MetricError
 from cam.targets import Targets, select_scores
 
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -125,7 +125,7 @@ class Subject:
         Returns:
             (N, H, W) float32.
         """
-        targets = self.passes.captured.targets
+        targets = self.passes.pixels.targets
 
         def run(part: slice) -> Tensor:
             images = owner[part]
@@ -203,18 +203,16 @@ def open_subject(
     Raises:
         CamError: What does not fit, in one sentence.
     """
-    module = original_module(model.module if isinstance(model, Model) else model)
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    network = Network.of(model)
+    module = network.module
     check_batch(module, batch)
     _check_maps(batch, heatmap, masks)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
-    configured, names = _resolve_method(model, module, batch, method, layers)
+    configured, names = _resolve_method(network, batch, method, layers)
     inputs = batch.detach()
     none = inputs.new_empty(0)
-    captured = Capture(inputs, none, none, (), (), None, False)
-    passes = Passes(module, captured, batch_size, progress)
+    passes = Passes(module, Capture(Pixels(inputs, none, none, ())), batch_size, progress)
     ambient = torch.get_autocast_dtype(batch.device.type)
     precision = _NAMES.get(ambient) if torch.is_autocast_enabled(batch.device.type) else None
     view = Subject(
@@ -231,13 +229,14 @@ def open_subject(
     with ExitStack() as stack:
         if isinstance(model, Model):
             stack.enter_context(model.lock)
-        stack.enter_context(computing(precision, batch.device))
+        stack.enter_context(use_precision(precision, batch.device))
         stack.enter_context(passes.of(name))
         if runs:
             view.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
-            passes.captured = _run_whole_pictures(passes, targets, model)
-            logits, classes = passes.captured.logits, passes.captured.targets
-            view.p = passes.captured.scores.float()
+            pixels = _run_whole_pictures(passes, targets, network)
+            passes.captured = Capture(pixels)
+            logits, classes = pixels.logits, pixels.targets
+            view.p = pixels.scores.float()
             view.is_probability = isinstance(classes, Tensor) and logits.shape[1] > 1
             if isinstance(classes, Tensor) and logits.shape[1] > 1:
                 view.p = logits.float().softmax(1).gather(1, classes[:, None])[:, 0]
@@ -246,8 +245,8 @@ def open_subject(
         yield view
 
 
-def _run_whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Module) -> Capture:
-    inputs = passes.captured.inputs
+def _run_whole_pictures(passes: Passes, targets: Targets, network: Network) -> Pixels:
+    inputs = passes.pixels.inputs
 
     def run(part: slice) -> Tensor:
         passes.forwards += 1
@@ -257,16 +256,12 @@ def _run_whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Modu
     passes.expect(len(inputs))
     with torch.no_grad():
         logits = torch.cat(passes.over(run, len(inputs)))
-        scores, classes = select_scores(logits, targets, class_index_of(model))
-    return Capture(inputs, logits, scores, classes, (), None, False)
+        scores, classes = select_scores(logits, targets, network.class_index)
+    return Pixels(inputs, logits, scores, classes)
 
 
 def _resolve_method(
-    model: Model | nn.Module,
-    module: nn.Module,
-    batch: Tensor,
-    method: Method | str | None,
-    layers: Layers,
+    network: Network, batch: Tensor, method: Method | str | None, layers: Layers
 ) -> tuple[Method, tuple[str, ...] | None]:
     """Return the method, and its layers' names, which other networks have too."""
     if method is None:
@@ -274,13 +269,10 @@ def _resolve_method(
     configured = named(method) if isinstance(method, str) else method
     if not isinstance(configured, Method):
         raise MetricError(f"a method is a name or a cam.method(…), not {type(method).__name__}")
-    if not configured.info.needs.layer:
+    if not configured.info.layer:
         return configured, None
-    if layers is None:
-        layers = (
-            model.layers if isinstance(model, Model) else preset_layers(module, lambda: batch[:1])
-        )
-    return configured, tuple(name for name, _ in resolve_layers(module, layers))
+    named_layers = network.default_layers(batch) if layers is None else layers
+    return configured, tuple(name for name, _ in resolve_layers(network.module, named_layers))
 
 
 def _check_maps(batch: Tensor, heatmap: object, masks: object) -> None:

@@ -104,7 +104,7 @@ def aic(
     Raises:
         MetricError: The target is no class.
     """
-    captured = subject.passes.captured
+    captured = subject.passes.pixels
     if not subject.is_probability or not isinstance(captured.targets, Tensor):
         raise MetricError("aic asks whether the target is the top class, so it must be a class")
     right = (captured.logits.argmax(1) == captured.targets).float()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._methods.base.method_registry import Method
 from cam._runs.engines.isolate_failures import forget_peak, one_by_one, peak
 from cam._runs.plan.run_plan import BASELINES, Plan

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cam import kernels
 from cam._data.dataset import Dataset, digest
 from cam._engine.layers import Layers, resolve_layers
-from cam._engine.precision import check_precision, used
+from cam._engine.precision import check_precision, name_precision
 from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
 from cam._metrics.localisation.object_masks import centre_heatmap
@@ -147,7 +147,7 @@ def make_plan(
     at: list[str] = []
     if layers is not None:
         at = [name for name, _ in resolve_layers(model.module, layers)]
-    elif any(one.info.needs.layer for one in named.values()):
+    elif any(one.info.layer for one in named.values()):
         at = list(model.layers)
     classes = known_classes(model, data) if targets == "data" else {}
     config = {
@@ -171,7 +171,7 @@ def make_plan(
         ],
         "targets": targets,
         "layers": at,
-        "precision": precision or used(model.module, None, model.device),
+        "precision": precision or name_precision(model.module, None, model.device),
         "shard_size": shard_size,
         "batch_size": batch_size,
         "heatmaps": heatmaps,

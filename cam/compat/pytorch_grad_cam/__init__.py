@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._engine.evaluation_mode import device_of
 from cam._methods.base.method_registry import method
 from cam.compat.pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -109,7 +109,7 @@ class BaseCAM:
             input_tensor.to(device_of(self.model)),
             configured,
             targets=None if targets is None else _plain_targets(targets),
-            layers=self.target_layers if configured.info.needs.layer else None,
+            layers=self.target_layers if configured.info.layer else None,
             batch_size=self.batch_size,
         ).values()
         heatmap: np.ndarray = attribution.heatmap.cpu().numpy()

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 import cam
-from cam._engine.layers import only_linear_behind
+from cam._engine.layers import is_linear_after
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.widgets import controls, html_charts
 from cam.pages.ui.widgets.html_charts import shown
@@ -285,7 +285,7 @@ def total(view: View) -> None:
         + (
             f" The rest, {shown(score - whole)}, is the bias: what the classifier adds to this "
             "class for every picture."
-            if view.flat and only_linear_behind(view.model.module, [found.layer])
+            if view.flat and is_linear_after(view.model.module, [found.layer])
             else ""
         ),
     )

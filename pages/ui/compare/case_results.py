@@ -6,6 +6,7 @@ its lock would not be alive.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import streamlit as st
@@ -57,7 +58,7 @@ def explained(cases: list[Case], picture: Picture) -> dict[Case, cam.Attribution
     found: dict[Case, cam.Attribution | cam.CamError] = {}
     groups: dict[tuple[Hashable, ...], list[Case]] = {}
     for case in cases:
-        if not cam.methods()[case.method].needs.passes:
+        if not cam.methods()[case.method].passes:
             key = (case.model, case.trained, case.target, case.layer)
             groups.setdefault(key, []).append(case)
     for together in groups.values():
@@ -125,7 +126,7 @@ def in_turn(
             found = jobs.result(
                 (what, case, picture.digest),
                 f"{what}, {place} of {len(several)}, {case.title}",
-                lambda tell, case=case: work(case, tell),
+                partial(work, case),
                 kept(),
             )
         except cam.CamError as error:

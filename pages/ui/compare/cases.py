@@ -206,9 +206,7 @@ def _one_target(subject: Subject) -> int:
 
 
 def _one_method(with_layers: bool = False) -> str:
-    known = {
-        name: info for name, info in cam.methods().items() if not with_layers or info.needs.layer
-    }
+    known = {name: info for name, info in cam.methods().items() if not with_layers or info.layer}
     controls.check_link("method", "method", [info.title for info in known.values()])
     chosen: str = st.selectbox(
         "Method",

@@ -30,7 +30,7 @@ def intervals(names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: 
     ticks = np.array(round_ticks(float(lows.min()), float(highs.max()), parts=3))
 
     def at(value: float) -> float:
-        return 100 * (value - ticks[0]) / (ticks[-1] - ticks[0])
+        return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
 
     rows = []
     for name, mean, low, high in zip(names, means, lows, highs, strict=True):

@@ -1,5 +1,6 @@
 """Choose a run's methods and metrics with parameters and variants."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import streamlit as st
@@ -124,7 +125,7 @@ def unfit(info: MetricInfo, data: Dataset | None) -> str | None:
     return None
 
 
-def costs(chosen: tuple[Named, ...], known: dict[str, Info]) -> list[tuple[str, str]]:
+def costs(chosen: tuple[Named, ...], known: Mapping[str, Info]) -> list[tuple[str, str]]:
     """The title and the passes of each variant."""
     return [
         (told(known[name].title, tuple(given.items())), known[name].cost) for name, given in chosen

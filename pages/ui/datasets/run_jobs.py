@@ -155,7 +155,9 @@ def _doing(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
             return STOPPING, None
         return (WAITING if job.begun is None else RUNNING), None
     error = None if job is None or job.cancelled else job.error
-    told = str(error) if isinstance(error, cam.CamError) else error and type(error).__name__
+    told = None
+    if error is not None:
+        told = str(error) if isinstance(error, cam.CamError) else type(error).__name__
     if state.total == 0 and state.problem is None:
         return FAILED, told or "it was cancelled before its first image"
     return state.state, state.problem or (told if state.state == STOPPED else None)

@@ -18,7 +18,7 @@ from cam.pages.ui.widgets.text import small
 def look_through(subject: Subject, choices: Choices, seen: Image, display: Display) -> None:
     """A slider through the layers, and the map at that depth beside the one that is shown above."""
     names = [layer.name for layer in subject.model.feature_layers]
-    at = [asked for asked in choices.methods if asked.info.needs.layer and not asked.own_passes]
+    at = [asked for asked in choices.methods if asked.info.layer and not asked.own_passes]
     method = at[0] if at else Asked("gradcam")
     start = choices.layer or next((name for name in subject.model.layers if name in names), None)
     controls.check_link("through_layer", "layer", names)

@@ -13,6 +13,7 @@ from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import charts, controls
 from cam.pages.ui.widgets.charts import Box
 from cam.pages.ui.widgets.controls import Display
+from cam.pages.ui.widgets.html_charts import SIGNED
 from cam.pages.ui.widgets.text import small
 
 SIDES = ("box_columns", "box_rows")
@@ -45,7 +46,7 @@ def show_values(
                 charts.inspector(
                     seen,
                     values.cpu().numpy(),
-                    controls.SIGNED if signed else display.colormap,
+                    SIGNED if signed else display.colormap,
                     display.alpha,
                     asked.info.percentile,
                     box,

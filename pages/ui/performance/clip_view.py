@@ -75,7 +75,7 @@ def explain(subject: Subject, target: int | None, layer: str | None) -> None:
     controls.check_link("clip_method", "method", titles.values())
     name = st.segmented_control(
         "Method for the clip", METHODS, default=METHODS[0], required=True,
-        format_func=titles.get, key="clip_method", bind="query-params",
+        format_func=titles.__getitem__, key="clip_method", bind="query-params",
     )  # fmt: skip
     smoothing = st.slider(
         "Smoothing over time", 0.0, 0.9, 0.0, 0.1, key="smoothing", bind="query-params"

@@ -26,7 +26,7 @@ def recorded() -> str:
         st.info("There are no recorded results beside this installation.")
     for one in found:
         _draw(one)
-    return "from cam.recorded import recordings\n\nprint(recordings())\n"
+    return "from cam._performance.recorded_benchmarks import recordings\n\nprint(recordings())\n"
 
 
 def _draw(one: Recording) -> None:

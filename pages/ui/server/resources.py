@@ -84,7 +84,7 @@ class Asked:
     @property
     def own_passes(self) -> bool:
         """Whether it sends pictures through the network by itself, which may take long."""
-        return self.info.needs.passes or dict(self.parameters).get("aug_smooth", False)
+        return self.info.passes or dict(self.parameters).get("aug_smooth", False)
 
     def method(self) -> cam.Method:
         """As the library takes it.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
+from typing import Literal
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -232,7 +233,7 @@ def lazy_box(label: str, icon: str, key: str, bound: bool = True) -> DeltaGenera
         key: The widget's.
         bound: Whether a link opens it too.
     """
-    bind = "query-params" if bound else None
+    bind: Literal["query-params"] | None = "query-params" if bound else None
     box = st.expander(label, icon=icon, key=key, on_change="rerun", bind=bind)
     return box if box.open else None
 

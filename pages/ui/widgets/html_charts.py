@@ -48,7 +48,8 @@ def colours(values: np.ndarray, end: float, signed: bool) -> np.ndarray:
     place = (place + 1) / 2 if signed else place
     index = np.nan_to_num(place.clip(0, 1) * 255).round().astype(np.uint8)
     table: np.ndarray = colormap_table(SIGNED if signed else PLAIN).numpy()
-    return table[index]
+    inks: np.ndarray = table[index]
+    return inks
 
 
 def tile(values: np.ndarray, end: float, alt: str, signed: bool = True) -> str:

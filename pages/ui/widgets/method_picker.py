@@ -22,7 +22,7 @@ def quick() -> dict[str, cam.MethodInfo]:
     return {
         name: known[name]
         for name in dict.fromkeys([*DEFAULT, *known])
-        if not known[name].needs.passes and not known[name].needs.attention
+        if not known[name].passes and not known[name].attention
     }
 
 

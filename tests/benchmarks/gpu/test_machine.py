@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._C._autograd import DeviceType
 
 from benchmarks.gpu import machine
 from benchmarks.gpu.machine import COPIES, Cuda, Rehearsal
@@ -142,7 +143,7 @@ def test_what_torch_would_be_asked_for_exists():
         assert hasattr(torch._C._CudaDeviceProperties, name)
     assert inspect.signature(torch.cuda.get_device_properties).bind()
     assert inspect.signature(torch.cuda.graph.__init__).bind(None, None, stream=None)
-    assert torch.autograd.DeviceType.CUDA
+    assert DeviceType.CUDA
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         torch.ones(2).add_(1)
     assert [event.device_type for event in profile.events()]
