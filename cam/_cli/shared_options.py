@@ -68,7 +68,7 @@ class LibraryCommand(click.Command):
 
 
 def model_options(command: Command) -> Command:
-    """Add the options of a model; the command gets ``load``, which loads it."""
+    """Add a model's options; the command gets ``load``, which loads it."""
 
     @wraps(command)
     def run(*, name: str, weights: str, labels: str | None, device: str, **options: Any) -> None:
@@ -130,7 +130,7 @@ def print_json(value: object) -> None:
 
 
 def print_notes(notes: tuple[str, ...] | list[str], name: str) -> None:
-    """Print what its owner may not expect of a picture, to standard error."""
+    """Print a picture's notes to standard error."""
     for note in notes:
         click.echo(f"Note: {name}: {note}", err=True)
 
@@ -156,7 +156,7 @@ def parse_call(text: str, make: Callable[..., T]) -> T:
 
 
 def parse_options(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``key=value`` pairs, and values as the numbers or None that they look like."""
+    """Read ``key=value`` pairs, whose values may be numbers or None."""
     options: dict[str, Any] = {}
     for text in texts:
         key, sign, value = text.partition("=")

@@ -51,7 +51,7 @@ class Clip:
 
 
 def kind_of(head: bytes) -> str | None:
-    """Name the kind of video by its head: "mov" (MP4 too), "matroska" (WebM)."""
+    """Name a video's kind by its head: "mov" (MP4 too), "matroska" (WebM)."""
     if head[4:8] in _BOXES and head[8:12] not in _PICTURES:
         return "mov"
     return "matroska" if head[:4] == b"\x1a\x45\xdf\xa3" else None
@@ -65,7 +65,7 @@ def read_video(
     reduce: Callable[[Image.Image], Image.Image],
     tell: Callable[[float], None],
 ) -> Clip:
-    """Read a video frame by frame; no more than ``most`` are in memory at any time.
+    """Read a video frame by frame, with at most ``most`` in memory.
 
     Where there are more, every second, fourth, … of them is kept, so that the whole is seen at its
     own speed. Frames are turned as the file says that they were filmed.

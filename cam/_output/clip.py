@@ -55,11 +55,12 @@ def read_clip(
     frames_per_second: float = 8,
     report: Report | None = None,
 ) -> Clip:
-    """Read a video, an animated GIF, WebP or PNG, or several pictures, as a clip.
+    """Read a video, an animation or several pictures as a clip.
 
-    Of a video (MP4, MOV, WebM, Matroska) with more than ``MAX_FRAMES`` frames every second, fourth,
-    … one is taken, each shown until the next, so that the whole is seen at its own speed; of one
-    with more than ``cam.video.MAX_DECODED`` the beginning. ``notes`` say so. Its sound is left out.
+    An animation is a GIF, WebP or PNG; a video MP4, MOV, WebM or Matroska. Of one with more than
+    ``MAX_FRAMES`` frames every second, fourth, … one is taken, each shown until the next, so that
+    the whole is seen at its own speed; of one with more than ``MAX_DECODED`` the
+    beginning. ``notes`` say so. Its sound is left out.
 
     Args:
         source: A path, encoded bytes or an open binary file; or several pictures of one size, of
@@ -102,7 +103,7 @@ class _Frames:
     size: tuple[int, int] | None = None
 
     def add(self, photo: Photo, duration: int) -> None:
-        """Add a frame of the same size as the first one, and what was done to it."""
+        """Add a frame of the first one's size, and its notes."""
         self.size = self.size or photo.image.size
         if photo.image.size != self.size:
             width, height = photo.image.size
@@ -222,7 +223,7 @@ def _milliseconds(image: Image.Image, notes: dict[str, None]) -> int:
 
 
 def demonstration(name: str = "chelsea", frames: int = 24, seed: int = 0) -> Clip:
-    """Make a clip that is not filmed: a pan and zoom across a photo.
+    """Make a clip by a pan and zoom across a photo.
 
     Args:
         name: One of :func:`cam.samples`.

@@ -113,7 +113,7 @@ class LayerGradCam(_Attribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
     ) -> Tensor:
-        """Compute Σ_c w_c A_c, w_c the mean gradient over the layer's map A_c.
+        """Compute Σ_c w_c A_c, w_c the mean gradient over map A_c.
 
         Args:
             inputs: (B, C, H, W) floats.
@@ -227,7 +227,7 @@ def _as_module(forward_func: Forward, inputs: Tensor) -> nn.Module:
 
 
 def _convert_target(target: CaptumTarget, inputs: Tensor) -> Any:
-    """Convert Captum's ways to choose a number of the output to this library's."""
+    """Convert Captum's kinds of targets to this library's."""
     if target is None:
         return _take_only_number
     if isinstance(target, Tensor):

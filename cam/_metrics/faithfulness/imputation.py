@@ -107,7 +107,7 @@ class _Systems:
             out[~finite] = torch.nan
 
     def _solve(self, fixed: Tensor, tolerance: float) -> Tensor | float:
-        """Fill in the first grid's values, and return what is to be added to them."""
+        """Fill in the first grid's values, and return their correction."""
         fine = self._grids[0]
         grids = mark(self._grids, fixed)
         guess(self._grids, len(grids))
