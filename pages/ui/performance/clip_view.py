@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import cam
+from cam._media.video import Clip
 from cam._output import clip
 from cam._performance.timing import machine
 from cam.pages.ui.performance import bars
@@ -125,7 +126,7 @@ def _part(tell: jobs.Tell, begin: float, end: float) -> Callable[[float, str], b
     return lambda share, note: tell(begin + (end - begin) * share, note)
 
 
-def _read(uploads: list[UploadedFile], digest: str, report: clip.Report) -> clip.Clip:
+def _read(uploads: list[UploadedFile], digest: str, report: clip.Report) -> Clip:
     if not uploads:
         return clip.demonstration(digest.removeprefix("sample:"), FRAMES)
     if len(uploads) == 1:
