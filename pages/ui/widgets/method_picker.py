@@ -1,10 +1,8 @@
 """Choose methods and their parameters in the sidebar."""
 
-import streamlit as st
-
 import cam
-from cam.pages.ui.server.resources import Asked
-from cam.pages.ui.widgets import controls
+from cam.pages.ui.server.resources import MethodChoice
+from cam.pages.ui.widgets.links import choose_several
 from cam.pages.ui.widgets.parameter_widgets import choose_parameters
 
 FAMILIES = {
@@ -16,43 +14,33 @@ FAMILIES = {
 DEFAULT = ["gradcam", "saliency"]
 
 
-def quick() -> dict[str, cam.MethodInfo]:
-    """Those that share one pass and have an answer at once, whatever the network."""
-    known = cam.methods()
-    return {
-        name: known[name]
-        for name in dict.fromkeys([*DEFAULT, *known])
-        if not known[name].needs.passes and not known[name].needs.attention
+def choose_methods() -> list[MethodChoice]:
+    """Choose methods with their parameters, the quick ones first."""
+    infos = cam.methods()
+    # Those that share one pass and have an answer at once, whatever the network.
+    quick = {
+        name: infos[name].title
+        for name in dict.fromkeys([*DEFAULT, *infos])
+        if not infos[name].needs.passes and not infos[name].needs.attention
     }
-
-
-def choose_methods() -> list[Asked]:
-    """Methods with their parameters, in the sidebar."""
-    known = cam.methods()
-    at_once = list(quick())
-    others = sorted(set(known) - set(at_once), key=lambda name: (known[name].family, name))
-    controls.check_link("methods", "method", [known[name].title for name in at_once])
-    chosen: list[str] = st.pills(
+    others = sorted(infos.keys() - quick, key=lambda name: (infos[name].family, name))
+    names = choose_several(
         "Methods",
-        at_once,
-        selection_mode="multi",
+        quick,
+        "methods",
+        "method",
+        pills=True,
         default=DEFAULT,
-        format_func=lambda name: known[name].title,
-        key="methods",
-        bind="query-params",
         help="These share one forward and one backward pass: all of them together cost little "
         "more than one.",
     )
-    titles = {name: f"{known[name].title} ({FAMILIES[known[name].family]})" for name in others}
-    controls.check_link("more", "method", titles.values())
-    chosen += st.multiselect(
+    names += choose_several(
         "More methods",
-        others,
-        format_func=titles.__getitem__,
-        key="more",
-        bind="query-params",
+        {name: f"{infos[name].title} ({FAMILIES[infos[name].family]})" for name in others},
+        "more",
+        "method",
         placeholder="Type to search",
         help="These send the picture through the network again and again, or read a transformer's "
         "attention. They run in the background, with progress.",
     )
-    return [Asked(name, choose_parameters(known[name])) for name in chosen]
+    return [MethodChoice(name, choose_parameters(infos[name])) for name in names]

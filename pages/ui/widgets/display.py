@@ -1,0 +1,93 @@
+"""Choose how heatmaps are shown."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+from PIL.Image import Image
+from torch import Tensor
+
+import cam
+from cam.pages.ui.charts.colours import SIGNED
+
+# Those whose lightness rises steadily come first: they are read right with any colour vision.
+COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
+
+
+@dataclass(frozen=True)
+class Display:
+    """How heatmaps are shown.
+
+    Attributes:
+        alpha: Opacity, 0 to 1.
+        colormap: One of :data:`COLORMAPS`.
+        threshold: Where a map is below it, the picture is left as it is; 0 to 1.
+        signed: Whether maps that tell for from against are shown with both.
+    """
+
+    alpha: float = 0.5
+    colormap: str = COLORMAPS[0]
+    threshold: float = 0.0
+    signed: bool = False
+
+    def select_values(self, attribution: cam.Attribution) -> tuple[Tensor, bool]:
+        """Select the first picture's map (h, w), and whether it is shown signed.
+
+        It is in [-1, 1] if it is, else in [0, 1].
+        """
+        raw = attribution.raw[0]
+        if not self.signed or not bool((raw < 0).any()):
+            return attribution.heatmap[0], False
+        return raw / raw.abs().max(), True
+
+    def overlay(self, picture: Image, attribution: cam.Attribution) -> Image:
+        """Lay a map over what the model sees."""
+        values, signed = self.select_values(attribution)
+        return cam.overlay(
+            picture,
+            values,
+            SIGNED if signed else self.colormap,
+            self.alpha,
+            cam.methods()[attribution.method].percentile,
+            self.threshold,
+            signed,
+        )
+
+
+def choose_alpha() -> float:
+    """Choose the opacity of the heatmaps."""
+    return st.slider(
+        "Opacity of the heatmap", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params"
+    )
+
+
+def choose_colormap() -> str:
+    """Choose the colours of the heatmaps."""
+    return st.selectbox("Colour map", COLORMAPS, key="colormap", bind="query-params")
+
+
+def choose_display() -> Display:
+    """Choose opacity, threshold, colours and signs of the heatmaps."""
+    columns = st.columns([3, 3, 2, 3], vertical_alignment="bottom")
+    with columns[0]:
+        alpha = choose_alpha()
+    with columns[1]:
+        threshold = st.slider(
+            "Hide evidence below",
+            0.0,
+            0.95,
+            0.0,
+            0.05,
+            key="threshold",
+            bind="query-params",
+            help="Of the strongest, which is 1.",
+        )
+    with columns[2]:
+        colormap = choose_colormap()
+    with columns[3]:
+        signed = st.toggle(
+            "For and against",
+            key="signed",
+            bind="query-params",
+            help="Red speaks for the class, blue against it, where a method tells them apart.",
+        )
+    return Display(alpha, colormap, threshold, signed)
