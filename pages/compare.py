@@ -12,7 +12,7 @@ from cam.pages.ui.compare.map_row import describe_range, show_maps
 from cam.pages.ui.compare.sections import SECTIONS, View
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.display import choose_alpha, choose_colormap
+from cam.pages.ui.widgets.display_form import choose_alpha, choose_colormap
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.text import write_small
 

@@ -14,7 +14,7 @@ from cam.pages.ui.datasets.opened_run import choose_parts, open_run
 from cam.pages.ui.datasets.run_list import pop_opened, show_runs
 from cam.pages.ui.datasets.start_form import greet_started, show_form
 from cam.pages.ui.datasets.two_runs import show_comparison, show_export
-from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.controls import draw_lazily, scroll_here
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.text import report_errors
 
@@ -26,7 +26,7 @@ VIEWS = (BOARD, IMAGES, WHERE, AGAINST, TAKE)
 def main() -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
     if greet_started():
-        controls.scroll_here()
+        scroll_here()
     st.title("Datasets", anchor=False)
     st.markdown(
         "One picture shows what a method does; many show **which method to trust**. A run explains "
@@ -48,17 +48,7 @@ def show(runs: list[run_jobs.ObservedRun]) -> None:
     else:
         st.header("Runs", anchor=False)
         show_runs(runs)
-    start = st.expander(
-        "Start a run",
-        expanded=not runs,
-        icon=":material/add:",
-        key="start",
-        on_change="rerun",
-        bind="query-params",
-    )
-    if start.open:
-        with start:
-            show_form()
+    draw_lazily("Start a run", "add", "start", show_form, expanded=not runs)
     names = [run.state.name for run in runs if run.state.done]
     if names:
         show_run(names)
@@ -67,14 +57,14 @@ def show(runs: list[run_jobs.ObservedRun]) -> None:
 def show_run(names: list[str]) -> None:
     """Show one run in one of several ways."""
     if pop_opened():
-        controls.scroll_here()
+        scroll_here()
     st.header("Results", anchor=False)
-    name = choose("Run", names, "run", "run", on_change=forget_item)
+    name = choose("Run", names, "run", on_change=forget_item)
     with report_errors():
         run = open_run(name)
         if run.done < run.total:
             st.info(f"So far {run.done:,} of {run.total:,} images; the figures will still move.")
-        view = choose("View", VIEWS, "view", "view", segments=True)
+        view = choose("View", VIEWS, "view", segments=True)
         part = choose_parts(run)
         if view == BOARD:
             show_results(part)

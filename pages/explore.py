@@ -5,6 +5,7 @@ from cam.pages.ui.server import router
 router.require()
 
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 from torch import Tensor
@@ -13,13 +14,14 @@ import cam
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.bars import draw_probability
 from cam.pages.ui.charts.colours import SIGNED, draw_color_bar
+from cam.pages.ui.charts.display import Display
 from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Choices, MethodChoice
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls, method_picker
-from cam.pages.ui.widgets.display import Display, choose_display
+from cam.pages.ui.widgets.display_form import choose_display
 from cam.pages.ui.widgets.python_code import write_explaining
 from cam.pages.ui.widgets.text import (
     as_sentence,
@@ -139,27 +141,13 @@ def show_maps(subject: Subject, choices: Choices, maps: Maps, display: Display) 
 
 def look_closer(subject: Subject, choices: Choices, maps: Maps, display: Display) -> None:
     """Draw what costs more than everybody needs: each in a box."""
-    controls.draw_lazily(
-        "Inspect values, draw a box",
-        "colorize",
-        "inspect",
-        value_inspector.show_values,
-        subject,
-        maps,
-        display,
-    )
-    controls.draw_lazily(
-        "Through the depth of the network",
-        "layers",
-        "through",
-        layer_slider.look_through,
-        subject,
-        choices,
-        display,
-    )
+    show_values = partial(value_inspector.show_values, subject, maps, display)
+    controls.draw_lazily("Inspect values, draw a box", "colorize", "inspect", show_values)
+    look_through = partial(layer_slider.look_through, subject, choices, display)
+    controls.draw_lazily("Through the depth of the network", "layers", "through", look_through)
     # Of what is shown: a method that does not run here would end the copied call.
     drawn = replace(choices, methods=tuple(maps))
-    controls.draw_code(lambda: write_explaining(drawn, subject.picture, subject.top, display))
+    controls.draw_code(partial(write_explaining, drawn, subject.picture, subject.top, display))
 
 
 def select_class(subject: Subject, choices: Choices) -> int:
@@ -188,18 +176,17 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
     """Show the top classes as bars; a click on a class explains it."""
     explained_class = select_class(subject, choices)
     st.header("Predictions", anchor=False)
-    titles = controls.title_classes(subject.model.labels, len(subject.chances))
     write_small("Click a class to explain it.")
     for index in dict.fromkeys([*subject.order[:TOP], explained_class]):
         highlighted = index == explained_class
         with st.container(horizontal=True, vertical_alignment="center"):
             clicked = st.button(
-                escape_markdown(titles[index]),
-                key=f"class-{index}",
+                escape_markdown(subject.titles[index]),
+                f"class-{index}",
+                on_click=_take_class,
+                args=(subject.titles[index],),
                 type="secondary" if highlighted else "tertiary",
                 width=160,
-                on_click=_take_class,
-                args=(titles[index],),
             )
             st.html(draw_probability(float(subject.chances[index]), highlighted), width="stretch")
         if clicked:
@@ -232,13 +219,7 @@ def show_facts(subject: Subject, maps: Maps) -> None:
         layers = ", ".join(f"`{layer}`" for layer in at_layers.layers)
         lines.append(f"Layer {layers}, {height} × {width} positions")
     write_facts(*lines)
-    controls.offer_file(
-        "JSON",
-        lambda: downloads.write_record(subject, maps),
-        f"{controls.name_file(subject.picture)}.json",
-        "application/json",
-        help="The record: predictions, target, layer, methods and versions.",
-    )
+    downloads.offer_record(subject, maps)
 
 
 main()

@@ -18,7 +18,7 @@ from cam.pages.ui.performance.traffic_view import show_traffic
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.links import check_link
+from cam.pages.ui.widgets.links import choose_pill
 
 # Each draws itself and returns the Python behind it.
 PARTS: dict[str, Callable[[Subject], str]] = {
@@ -45,9 +45,8 @@ def main() -> None:
     subject = subject_form.choose_subject()
     if subject is None:
         return
-    parts = list(PARTS)
-    check_link("part", "part", parts)
-    part = st.pills("Part", parts, default=parts[0], required=True, key="part", bind="query-params")
+    first = next(iter(PARTS))
+    part = choose_pill("Part", list(PARTS), "part", default=first, required=True) or first
     st.header(part, anchor=False)
     code = PARTS[part](subject)
     if code:

@@ -111,9 +111,10 @@ def test_another_class_changes_the_steps():
 
 def test_the_steadiness_is_measured(bundled):
     from cam.pages.ui.server import resources
+    from cam.pages.ui.server.resources import ModelChoice
 
-    picture = resources.sample("chelsea")
-    maps = resources.shaken("efficientnet_lite0", True, 285, "bn2", picture.digest, picture)
+    picture = resources.open_sample("chelsea")
+    maps = resources.shake(ModelChoice("efficientnet_lite0"), 285, "bn2", picture)
     for found in maps.values():
         assert len(found.heatmap) == 1 + resources.SHAKES
         assert set(found.targets.tolist()) == {285}
@@ -136,7 +137,7 @@ def test_the_code_is_the_call(bundled, tmp_path, monkeypatch):
     exec(code, namespace)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gradcam.png", "saliency.png"]
     maps = cam.attribute(bundled, bundled.prepare(cam.sample("rocket")), "gradcam", 744, "blocks.4")
-    assert np.array_equal(namespace["found"].heatmap, maps["gradcam"].heatmap)
+    assert np.array_equal(namespace["anatomy"].heatmap, maps["gradcam"].heatmap)
 
 
 def test_links_that_ask_for_what_is_not_here():
@@ -189,32 +190,31 @@ def test_layers_of_tokens_have_the_same_seven_steps():
     ],
 )
 def test_numbers(value, text):
-    from cam.pages.ui.widgets.html_charts import shown as written
+    from cam.pages.ui.charts.numbers import format_value
 
-    assert written(value) == text
+    assert format_value(value) == text
 
 
 def test_a_label_is_text_and_never_markup():
-    from cam.pages.ui.widgets import html_charts
+    from cam.pages.ui.charts import bars, tiles
 
     label = '<img src=x onerror="alert(1)">'
     values = np.array([[1.0, -1.0], [0.5, 0.0]])
     for drawing in (
-        html_charts.score_table([(label, 1, 0.5, True)]),
-        html_charts.signed_bars([(label, 1.0)]),
-        html_charts.value_grid(values, 1, label),
-        html_charts.tile(values, 1, label),
-        html_charts.histogram(values, 1.0, label, label),
+        bars.draw_scores([(label, 1, 0.5, True)]),
+        bars.draw_signed_bars([(label, 1.0)]),
+        tiles.draw_value_grid(values, 1, label),
+        tiles.draw_tile(values, 1, label),
+        bars.draw_histogram(values, 1.0, label, label),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=&quot;alert" in drawing
 
 
 def test_colours_of_a_signed_map():
-    from cam.pages.ui.widgets import html_charts
+    from cam.pages.ui.charts import colours
 
-    red, white, blue = html_charts.colours(np.array([[2.0, 0.0, -2.0]]), 2, signed=True)[0].astype(
-        int
-    )
+    values = np.array([[2.0, 0.0, -2.0]])
+    red, white, blue = colours.colour_values(values, 2, signed=True)[0].astype(int)
     assert red[0] > red[2] + 50 and blue[2] > blue[0] + 50 and white.min() > 240
-    black = html_charts.colours(np.array([[0.0, np.nan]]), 1, signed=False)[0]
+    black = colours.colour_values(np.array([[0.0, np.nan]]), 1, signed=False)[0]
     assert black.max() < 20

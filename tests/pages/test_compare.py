@@ -2,7 +2,6 @@
 
 import re
 import time
-from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -11,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.pages.ui.compare import case_results
-from cam.pages.ui.compare.cases import called, matching_class
-from cam.pages.ui.server.resources import OwnWeights
+from cam.pages.ui.compare.cases import match_class
+from cam.pages.ui.server.resources import RANDOM, ModelChoice, Weights
 from cam.pages.ui.subject.subject_form import Subject
 from tests.support.checkout import DASHBOARD
 
@@ -87,7 +86,7 @@ def test_the_matrix_is_the_librarys(bundled):
         assert label in html(app)
 
 
-def test_layers_go_through_the_depth():
+def test_layers_go_sample_depth():
     app = page(sample="Cat", compare="Layers")
     names = ["blocks.0 (112", "blocks.1 (56", "blocks.2 (28", "blocks.4 (14", "bn2 (7"]
     assert [title.rsplit(" ×", 1)[0] for title in titles(app)] == names
@@ -99,11 +98,11 @@ def test_layers_go_through_the_depth():
 
 
 def test_layers_of_a_network_with_one_resolution():
-    from cam.pages.ui.compare.cases import through_the_depth
+    from cam.pages.ui.compare.cases import sample_depth
     from cam.pages.ui.server import resources
 
-    model = resources.model("timm/deit_tiny_patch16_224.fb_in1k", False)
-    names = through_the_depth(model)
+    model = resources.load_model(ModelChoice("timm/deit_tiny_patch16_224.fb_in1k", RANDOM))
+    names = sample_depth(model)
     order = [layer.name for layer in model.feature_layers]
     places = [order.index(name) for name in names]
     assert len(names) == 5 and places == sorted(places)
@@ -141,9 +140,10 @@ def test_two_models_and_the_class_that_they_share():
 def test_a_model_is_not_compared_with_itself_and_its_weights_are_told_apart():
     app = page(sample="Cat", compare="Two models", second="efficientnet_lite0")
     assert "Both are the same model" in app.info[0].value and not titles(app)
-    subject = Subject(None, "resnet18", OwnWeights("mine.pth", "/tmp/1/mine.pth"), None, None, [])
-    assert called(subject) == "resnet18 (mine.pth)"
-    assert called(replace(subject, trained="/models/five.pth")) == "resnet18 (five.pth)"
+    upload = ModelChoice("resnet18", Weights(path="/tmp/1/mine.pth", upload="mine.pth"))
+    assert upload.title == "resnet18 (mine.pth)"
+    file = ModelChoice("resnet18", Weights(path="/models/five.pth"))
+    assert file.title == "resnet18 (five.pth)"
 
 
 def test_a_class_that_the_second_model_lacks(bundled):
@@ -152,14 +152,14 @@ def test_a_class_that_the_second_model_lacks(bundled):
     fewer = cam.Model(bundled.module, bundled.transform, [f"name {k}" for k in range(1000)])
     other = Subject(None, "other", True, fewer, chances, list(range(1000)))
     with pytest.raises(cam.TargetError, match="no class 'Egyptian cat'"):
-        matching_class(bundled, other, 285)
+        match_class(bundled, other, 285)
     named = Subject(None, "other", True, bundled, chances, list(range(1000)))
-    assert matching_class(bundled, named, 285) == 285
+    assert match_class(bundled, named, 285) == 285
     nameless = cam.Model(bundled.module, bundled.transform)
     small = Subject(None, "small", True, nameless, chances[:10], list(range(10)))
-    assert matching_class(bundled, small, 7) == 7
+    assert match_class(bundled, small, 7) == 7
     with pytest.raises(cam.TargetError, match="10 classes and no labels"):
-        matching_class(bundled, small, 285)
+        match_class(bundled, small, 285)
 
 
 def test_curves_with_the_areas_of_the_metrics(bundled):
@@ -256,7 +256,7 @@ def test_the_code_is_the_call(compare, measure, capsys):
     namespace: dict = {}
     exec(code, namespace)
     shown = titles(app)[:2]
-    assert list(namespace["found"]) == shown
+    assert list(namespace["attributions"]) == shown
     printed = capsys.readouterr().out
     if measure == "Agreement":
         values = re.findall(r"[\d.]{4,}", printed)
@@ -266,15 +266,15 @@ def test_the_code_is_the_call(compare, measure, capsys):
 
 
 def test_a_label_is_text_and_never_markup():
-    from cam.pages.ui.compare import comparison_charts
+    from cam.pages.ui.charts import plots, tables
 
     label = '<img src=x onerror="alert(1)">'
-    line = comparison_charts.Line(label, [0, 1], [0, 1], "#000")
+    line = plots.Line(label, [0, 1], [0, 1], "#000")
     for drawing in (
-        comparison_charts.lines([line], (0, 1), label, label, label),
-        comparison_charts.matrix([label], np.ones((1, 1)), label),
-        comparison_charts.table(["", "a"], [[label, label]], label),
-        comparison_charts.title(label),
+        plots.plot_lines([line], (0, 1), label, label, label),
+        tables.draw_matrix([label], np.ones((1, 1)), label),
+        tables.draw_table(["", "a"], [[label, label]], label),
+        plots.draw_title(label),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=" in drawing
 
@@ -282,10 +282,10 @@ def test_a_label_is_text_and_never_markup():
 def test_a_line_goes_where_its_numbers_are():
     import base64
 
-    from cam.pages.ui.compare import comparison_charts
+    from cam.pages.ui.charts import plots
 
-    line = comparison_charts.Line("one", [0, 0.5, 1], [1, np.nan, 0.25], "#123456")
-    chart = comparison_charts.lines([line], (0, 1), "x", "y", "a chart")
+    line = plots.Line("one", [0, 0.5, 1], [1, np.nan, 0.25], "#123456")
+    chart = plots.plot_lines([line], (0, 1), "x", "y", "a chart")
     drawn = [
         base64.b64decode(uri).decode()
         for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", chart)

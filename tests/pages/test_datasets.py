@@ -93,7 +93,7 @@ def made(tmp_path_factory) -> Path:
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("CAM_DATA_ROOTS", raising=False)
-    run_jobs.runner.clear()
+    run_jobs.shared_runner.clear()
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
@@ -105,7 +105,7 @@ def copied(folder, made) -> Path:
 
 
 def ended(path: Path) -> None:
-    assert run_jobs.runner().asked[path].done.wait(100)
+    assert run_jobs.shared_runner().started[path].done.wait(100)
 
 
 def test_without_runs_it_invites_to_start_one(folder):
@@ -236,12 +236,12 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     path = folder / "run-1"
     slow_down(monkeypatch)
     app = click(page(**QUICK), "Start the run")
-    while not (told := run_jobs.runner().progress.get(path)) or not told.done:
+    while not (told := run_jobs.shared_runner().progress.get(path)) or not told.done:
         time.sleep(0.02)
     # By its key: it is there as long as the run is live, which finished() would wait for.
     shown(app.button(key="cancel run-1").click().run())
     ended(path)
-    assert run_jobs.runner().asked[path].cancelled
+    assert run_jobs.shared_runner().started[path].cancelled
     assert 0 < cam.Run.open(path).done < 12
     assert "stopped; it goes on" in rows(page())
     assert CliRunner().invoke(main, [*COMMAND, str(path)]).exit_code == 0
@@ -256,7 +256,7 @@ def test_one_that_waits_is_cancelled_at_once(folder, monkeypatch):
     shown(app.button(key="cancel run-2").click().run())
     app = shown(app.run())
     assert "It was cancelled before its first image." in errors(app)
-    assert not run_jobs.mine(folder / "run-2") and run_jobs.mine(folder / "run-1")
+    assert not run_jobs.is_mine(folder / "run-2") and run_jobs.is_mine(folder / "run-1")
     shown(app.button(key="dismiss run-2").click().run())
     assert not errors(shown(app.run()))
     ended(folder / "run-1")
@@ -309,7 +309,7 @@ def test_names_that_do_not_do(copied, folder, tmp_path, name, says):
     app = shown(app.text_input(key="name").set_value(name).run())
     app = click(app, "Start the run")
     assert any(says.lower() in one.lower() for one in errors(app))
-    assert not run_jobs.runner().asked
+    assert not run_jobs.shared_runner().started
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(folder, monkeypatch):
@@ -385,13 +385,13 @@ def test_a_picture_of_a_run_is_explained_in_explore(copied):
     from cam.pages.ui.subject import run_pictures
 
     run = cam.Run.open(copied)
-    link = run_pictures.link(run, "made", 5, run.image(5).facts)
+    link = run_pictures.make_link(run, "made", 5, run.image(5).facts)
     assert link["of_run"] == "made" and link["image"] == "5"
     assert link["target"] == run.image(5).facts["label"]
     app = page("explore", **link)
     assert f"**Grad-CAM** for {link['target']}" in text(app)
     truth = cam.dataset("photo-grid", size=12)[5].image
-    picture = run_pictures._picture(str(run.path), str(run.notes["started"]), 5, run)
+    picture = run_pictures._read_picture(str(run.path), str(run.notes["started"]), 5, run)
     assert np.array_equal(np.asarray(picture.photo.image), np.asarray(truth))
     names: dict = {}
     exec(f"import cam\nfound = {picture.code}", names)

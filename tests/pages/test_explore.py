@@ -66,10 +66,10 @@ def test_the_most_probable_classes_come_first_and_all_can_be_had():
 
 
 def test_classes_of_the_same_name_are_told_apart():
-    from cam.pages.ui.widgets.controls import class_options
+    from cam.pages.ui.widgets.controls import title_classes
 
-    assert class_options(("crane", "cat", "crane"), 3) == ("crane (0)", "cat", "crane (2)")
-    assert class_options(None, 2) == ("class 0", "class 1")
+    assert title_classes(("crane", "cat", "crane"), 3) == ("crane (0)", "cat", "crane (2)")
+    assert title_classes(None, 2) == ("class 0", "class 1")
 
 
 def test_a_class_is_chosen_and_forgotten_with_the_picture():
@@ -88,16 +88,17 @@ def test_the_state_is_in_the_address():
 
 def test_the_code_of_an_untrained_model_draws_the_same_weights():
     """Twice the same network: the one that the page explains, and the one that its code makes."""
+    from cam.pages.ui.charts.display import Display
     from cam.pages.ui.server import resources
-    from cam.pages.ui.widgets import controls
+    from cam.pages.ui.widgets.python_code import write_explaining
 
-    name = "torchvision/squeezenet1_1"
-    picture = resources.sample("rocket")
-    choices = resources.Choices(name, False, (resources.Asked("saliency"),), 3, None)
-    code = controls.as_python(choices, picture, 0, controls.Display())
+    model = resources.ModelChoice("torchvision/squeezenet1_1", resources.RANDOM)
+    picture = resources.open_sample("rocket")
+    choices = resources.Choices(model, (resources.MethodChoice("saliency"),), 3, None)
+    code = write_explaining(choices, picture, 0, Display())
     namespace: dict = {}
-    exec(code.split("seen =")[0], namespace)
-    shown = resources.explain(choices, 0, picture.digest, picture).maps["saliency"]
+    exec(code.split("crop =")[0], namespace)
+    shown = resources.explain(choices, 0, picture)["saliency"]
     assert np.array_equal(namespace["maps"]["saliency"].heatmap, shown.heatmap)
     assert code.startswith("import cam\nimport torch\n\ntorch.manual_seed(0)\nmodel")
 

@@ -14,14 +14,18 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam._output import explanation_files
+from cam.pages.ui.charts.display import Display
+from cam.pages.ui.charts.inspector import draw_inspector
 from cam.pages.ui.explore import background_maps, downloads, value_inspector
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import Asked, Choices
+from cam.pages.ui.server.resources import Choices, MethodChoice, ModelChoice
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import charts, controls
+from cam.pages.ui.widgets.python_code import write_explaining
 from tests.support.checkout import DASHBOARD
 
 BUNDLED = "efficientnet_lite0"
+
+GRADCAM, SALIENCY = MethodChoice("gradcam"), MethodChoice("saliency")
 
 
 def page(**query) -> AppTest:
@@ -47,10 +51,9 @@ def headings(app: AppTest) -> list[str]:
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    model = resources.model(BUNDLED, True)
-    picture = resources.sample("chelsea")
-    chances = resources.probabilities(BUNDLED, True, picture.digest, picture)
-    return Subject(picture, BUNDLED, True, model, chances, chances.argsort()[::-1].tolist())
+    choice, picture = ModelChoice(BUNDLED), resources.open_sample("chelsea")
+    model, chances = resources.load_model(choice), resources.predict(choice, picture)
+    return Subject(picture, choice, model, chances, chances.argsort()[::-1].tolist())
 
 
 def finished(app):
@@ -64,15 +67,15 @@ def finished(app):
 
 
 def explained(subject, *asked, target=None, against=None):
-    choices = Choices(BUNDLED, True, asked, target, None, against)
-    maps = resources.explain(choices, subject.order[0], subject.picture.digest, subject.picture)
-    return dict(zip(asked, maps.maps.values(), strict=True))
+    choices = Choices(ModelChoice(BUNDLED), asked, target, None, against)
+    maps = resources.explain(choices, subject.top, subject.picture)
+    return dict(zip(asked, maps.values(), strict=True))
 
 
 def test_a_contrast_is_the_librarys(subject):
     app = page(sample="Cat", target="tiger cat", against="tabby")
     assert headings(app)[1] == "**Grad-CAM** for tiger cat, not tabby"
-    mine = explained(subject, Asked("gradcam"), target=282, against=281)[Asked("gradcam")]
+    mine = explained(subject, GRADCAM, target=282, against=281)[GRADCAM]
     batch = subject.model.prepare(subject.picture.photo)
     logits = subject.model.module(batch)[0].detach()
     torch.testing.assert_close(mine.scores[0], logits[282] - logits[281])
@@ -133,11 +136,10 @@ def test_slow_work_can_be_cancelled_and_the_page_stays(subject):
 def test_slow_work_explains_a_twin(subject, monkeypatch):
     used = []
     monkeypatch.setattr(
-        background_maps.resources, "explained", lambda model, *_rest: used.append(model)
+        background_maps.resources, "explain_with", lambda model, *_rest: used.append(model)
     )
-    background_maps._work(Choices(BUNDLED, True, (Asked("rise"),), None, None), subject)(
-        lambda *_: True
-    )
+    choices = Choices(ModelChoice(BUNDLED), (MethodChoice("rise"),), None, None)
+    background_maps.make_work(choices, subject)(lambda *_: True)
     [twin] = used
     assert twin is not subject.model and twin.lock is not subject.model.lock
     for mine, own in zip(twin.module.parameters(), subject.model.module.parameters(), strict=True):
@@ -146,19 +148,19 @@ def test_slow_work_explains_a_twin(subject, monkeypatch):
 
 def test_what_is_shown_signed(subject):
     # Of a class that is not there, much speaks against it.
-    maps = explained(subject, Asked("gradcam"), Asked("saliency"), target=subject.order[500])
-    display = controls.Display(signed=True)
-    values, signed = display.values(maps[Asked("gradcam")])
-    raw = maps[Asked("gradcam")].raw[0]
+    maps = explained(subject, GRADCAM, SALIENCY, target=subject.order[500])
+    display = Display(signed=True)
+    values, signed = display.select_values(maps[GRADCAM])
+    raw = maps[GRADCAM].raw[0]
     assert signed and values.abs().max() == 1 and torch.equal(values.sign(), raw.sign())
-    assert display.values(maps[Asked("saliency")])[1] is False
+    assert display.select_values(maps[SALIENCY])[1] is False
 
 
 def test_the_threshold_leaves_the_picture(subject):
-    [found] = explained(subject, Asked("gradcam")).values()
+    [found] = explained(subject, GRADCAM).values()
     seen = subject.model.crop(subject.picture.photo)
     shown_, plain = (np.asarray(one) for one in (
-        controls.Display(threshold=0.5).over(seen, found), seen
+        Display(threshold=0.5).overlay(seen, found), seen
     ))  # fmt: skip
     untouched = (shown_ == plain).all(2).mean()
     below = torch.nn.functional.interpolate(
@@ -172,7 +174,8 @@ def test_the_inspector_colours_what_the_overlay_colours(threshold, signed):
     heatmap = torch.linspace(-1.0 if signed else 0.0, 1.0, 60).reshape(6, 10)
     black = Image.new("RGB", (10, 6))
     over = cam.overlay(black, heatmap, "viridis", 1.0, 90, threshold, signed)
-    figure = charts.inspector(black, heatmap.numpy(), "viridis", 1, 90, None, signed, threshold)
+    display = Display(1, "viridis", threshold, signed)
+    figure = draw_inspector(black, heatmap.numpy(), display, 90, None, signed)
     untouched = (np.asarray(over) == 0).all(2)
     assert np.array_equal(np.isnan(figure.data[0].z), untouched)
     # What is not coloured is read off all the same.
@@ -182,8 +185,8 @@ def test_the_inspector_colours_what_the_overlay_colours(threshold, signed):
 
 @pytest.mark.parametrize("box", [(0, 111, 0, 223), (20, 20, 30, 30), (100, 223, 50, 99)])
 def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
-    maps = explained(subject, Asked("gradcam"), Asked("saliency"))
-    shares = value_inspector._shares(subject, maps, box)
+    maps = explained(subject, GRADCAM, SALIENCY)
+    shares = value_inspector._measure_shares(subject, maps, box)
     left, right, top, bottom = box
     for asked, found in maps.items():
         heatmap = found.heatmap[0].double().numpy()
@@ -193,7 +196,7 @@ def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
 
 def test_a_box_of_a_link_is_read_off(subject):
     app = page(sample="Cat", methods="Grad-CAM", inspect="true", box_columns=["0", "111"])
-    heatmap = explained(subject, Asked("gradcam"))[Asked("gradcam")].heatmap[0]
+    heatmap = explained(subject, GRADCAM)[GRADCAM].heatmap[0]
     share = float(heatmap[:, :112].sum() / heatmap.sum())
     assert any(f"**{share:.0%}** of the evidence" in one.value for one in app.markdown)
     [clear] = [button for button in app.button if button.label == "Clear the box"]
@@ -210,9 +213,9 @@ def test_a_drawn_box_moves_the_sliders(monkeypatch):
 
 
 def test_the_archive_holds_pictures_arrays_and_the_record(subject):
-    asked = Asked("layercam", (("eigen_smooth", True),))
+    asked = MethodChoice("layercam", (("eigen_smooth", True),))
     found = explained(subject, asked, target=282, against=281)
-    facts = json.loads(downloads.record_bytes(subject, found))
+    facts = json.loads(downloads.write_record(subject, found))
     assert facts[0]["parameters"] == {"eigen_smooth": True}
     assert facts[0]["target"]["label"] == "tiger cat"
     assert facts[0]["against"]["label"] == "tabby"
@@ -228,13 +231,13 @@ def test_the_archive_holds_pictures_arrays_and_the_record(subject):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_code_gives_the_picture_that_is_shown(subject, signed, tmp_path, monkeypatch):
-    asked = Asked("layercam", (("eigen_smooth", True),))
-    choices = Choices(BUNDLED, True, (asked,), 282, "blocks.4", 281)
-    display = controls.Display(0.4, "viridis", 0.2, signed)
-    code = controls.as_python(choices, subject.picture, subject.order[0], display)
+    asked = MethodChoice("layercam", (("eigen_smooth", True),))
+    choices = Choices(ModelChoice(BUNDLED), (asked,), 282, "blocks.4", 281)
+    display = Display(0.4, "viridis", 0.2, signed)
+    code = write_explaining(choices, subject.picture, subject.order[0], display)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    maps = resources.explain(choices, subject.order[0], "sample:chelsea", subject.picture).maps
+    maps = resources.explain(choices, subject.top, subject.picture)
     [found] = maps.values()
-    mine = display.over(subject.model.crop(subject.picture.photo), found)
+    mine = display.overlay(subject.model.crop(subject.picture.photo), found)
     assert np.array_equal(np.asarray(Image.open("layercam.png")), np.asarray(mine))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cam.pages.ui.charts.colours import AGAINST, FOR, HIGHLIGHT, OTHERS, READ, WRITTEN
-from cam.pages.ui.charts.elements import div, element, span
+from cam.pages.ui.charts.elements import bold, div, span, spread
 from cam.pages.ui.charts.numbers import format_value
 
 
@@ -46,13 +46,8 @@ def draw_meter(
 ) -> str:
     """Draw one bar as long as a share of the room, at least two pixels; it grows smoothly."""
     track = f"height:{height}" + (f";border-radius:{radius};background:{ground}" if ground else "")
-    return div(
-        track,
-        div(
-            f"height:100%;border-radius:{radius};background:{colour};transition:width .4s;"
-            f"width:max(2px,{100 * share:.2f}%)"
-        ),
-    )
+    width = f"transition:width .4s;width:max(2px,{100 * share:.2f}%)"
+    return div(track, div(f"height:100%;border-radius:{radius};background:{colour};{width}"))
 
 
 def draw_probability(probability: float, highlighted: bool) -> str:
@@ -121,47 +116,37 @@ def draw_histogram(values: np.ndarray, marked: float, label: str, alt: str, bins
     right = marked_bin >= bins / 2
     side, arrow = ("right", "↴") if right else ("left", "")
     from_side = 100 * (1 - (marked_bin + 1) / bins) if right else 100 * marked_bin / bins
-    note = span(
-        f"position:absolute;white-space:nowrap;{side}:{from_side:.1f}%",
-        f"{element('b', '', escape(label))} {arrow}",
-    )
-    axis = "display:flex;justify-content:space-between;border-top:1px solid;padding-top:.25rem"
-    return div(
-        "font-size:.875rem",
-        div("position:relative;height:1.75rem", note),
-        div("display:flex;align-items:flex-end;gap:1px;height:9rem", *bars),
-        div(axis, span("", format_value(low)), span("", format_value(high))),
-        role="img",
-        aria_label=alt,
-    )
+    text = f"{bold('', escape(label))} {arrow}"
+    note = span(f"position:absolute;white-space:nowrap;{side}:{from_side:.1f}%", text)
+    label_row = div("position:relative;height:1.75rem", note)
+    bar_row = div("display:flex;align-items:flex-end;gap:1px;height:9rem", *bars)
+    ends = (span("", format_value(low)), span("", format_value(high)))
+    axis = spread(*ends, style=";border-top:1px solid;padding-top:.25rem")
+    return div("font-size:.875rem", label_row, bar_row, axis, role="img", aria_label=alt)
 
 
 def draw_bars(rows: Sequence[Bar], alt: str, together: int = 1) -> str:
     """Draw one bar a row, the longest as wide as there is room; ``together`` rows make a group."""
     longest = max((row.length for row in rows), default=0) or 1
-    lines = (
-        div(
-            f"margin-bottom:{0.6 if together == 1 or number % together else 1.4}rem",
-            div(
-                "display:flex;justify-content:space-between;gap:1rem",
-                span("", escape(row.name)),
-                element("b", "white-space:nowrap", escape(row.figure)),
-            ),
-            draw_meter(row.length / longest, row.colour, "1.1rem", ".25rem"),
-        )
-        for number, row in enumerate(rows, start=1)
-    )
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        margin = f"margin-bottom:{0.6 if together == 1 or number % together else 1.4}rem"
+        meter = draw_meter(row.length / longest, row.colour, "1.1rem", ".25rem")
+        lines.append(div(margin, draw_figure(row.name, row.figure), meter))
     return div("font-size:.9rem", *lines, role="group", aria_label=alt)
+
+
+def draw_figure(name: str, figure: str) -> str:
+    """Draw a name, and its figure at the other end of the row."""
+    value = bold("white-space:nowrap", escape(figure))
+    return spread(span("", escape(name)), value, style=";gap:1rem")
 
 
 def draw_figures(figures: Sequence[tuple[str, str]]) -> str:
     """Draw large numbers, each with what it is."""
+    large = "font-size:2.2rem;font-weight:650;line-height:1.15"
     cells = (
-        div(
-            "",
-            div("font-size:2.2rem;font-weight:650;line-height:1.15", escape(number)),
-            div("font-size:.9rem", escape(meaning)),
-        )
+        div("", div(large, escape(number)), div("font-size:.9rem", escape(meaning)))
         for number, meaning in figures
     )
     style = "display:grid;gap:1rem 1.5rem;margin-bottom:.75rem;"
@@ -170,27 +155,19 @@ def draw_figures(figures: Sequence[tuple[str, str]]) -> str:
 
 def draw_lanes(rows: Sequence[Lane], alt: str, longest: float) -> str:
     """Draw one lane a row, to scale: of each launch what it reads, then what it writes."""
-    ends = "display:flex;flex-wrap:wrap;justify-content:space-between;column-gap:1rem"
-    lines = (
-        div(
-            "margin-bottom:.5rem",
-            div(ends, span("", escape(lane.name)), span("", escape(lane.figure))),
-            div(
-                "display:flex;height:1.1rem;border-radius:.15rem;overflow:hidden;"
-                f"width:max(2px,{100 * lane.bytes / longest:.2f}%)",
-                *map(_draw_launch, lane.launches),
-            ),
-        )
-        for lane in rows
-    )
+    lines = []
+    for lane in rows:
+        ends = (span("", escape(lane.name)), span("", escape(lane.figure)))
+        style = "display:flex;height:1.1rem;border-radius:.15rem;overflow:hidden;"
+        style += f"width:max(2px,{100 * lane.bytes / longest:.2f}%)"
+        launches = div(style, *map(_draw_launch, lane.launches))
+        title = spread(*ends, style=";flex-wrap:wrap;column-gap:1rem")
+        lines.append(div("margin-bottom:.5rem", title, launches))
     return div("font-size:.9rem", *lines, role="group", aria_label=alt)
 
 
 def _draw_launch(launch: Launch) -> str:
-    width = f"display:flex;flex:{launch.reads + launch.writes} 1 0"
-    return div(
-        f"{width};box-shadow:inset -1px 0 #0006",
-        div(f"flex:{launch.reads} 1 0;background:{READ}"),
-        div(f"flex:{launch.writes} 1 0;background:{WRITTEN}"),
-        title=launch.name,
-    )
+    style = f"display:flex;flex:{launch.reads + launch.writes} 1 0;box-shadow:inset -1px 0 #0006"
+    reads = div(f"flex:{launch.reads} 1 0;background:{READ}")
+    writes = div(f"flex:{launch.writes} 1 0;background:{WRITTEN}")
+    return div(style, reads, writes, title=launch.name)

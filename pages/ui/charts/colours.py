@@ -51,32 +51,26 @@ def style_ground(ink: Sequence[int]) -> str:
     return f"background:rgb({red},{green},{blue});color:{text}"
 
 
-def _draw_gradient(colormap: str, style: str) -> str:
+def _draw_scale(colormap: str, low: str, high: str, style: str, bar: str, unit: str = "") -> str:
     stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colormap_table(colormap)[::15].tolist())
-    return div(f"flex:1;{style};background:linear-gradient(to right, {stops})")
+    gradient = div(f"flex:1;{bar};background:linear-gradient(to right, {stops})")
+    title = span("width:6.5rem", escape(unit)) if unit else ""
+    style = f"display:flex;align-items:center;{style}"
+    return div(style, title, span("", low), gradient, span("", high))
 
 
 def draw_color_bar(colormap: str, ends: tuple[str, str] = ("no evidence", "most evidence")) -> str:
     """Draw a legend from one end of the colours to the other."""
-    return div(
-        "display:flex;gap:.75rem;align-items:center;font-size:.875rem",
-        span("", ends[0]),
-        _draw_gradient(colormap, "height:.75rem;border-radius:.375rem"),
-        span("", ends[1]),
-    )
+    bar = "height:.75rem;border-radius:.375rem"
+    return _draw_scale(colormap, *ends, "gap:.75rem;font-size:.875rem", bar)
 
 
 def draw_legend(end: float, signed: bool = True, unit: str = "") -> str:
     """Draw the colours of tiles and the values at which they end."""
     last = format_value(end)
     low, high = (format_value(-end), f"+{last}") if signed and end else ("0", last)
-    return div(
-        "display:flex;gap:.6rem;align-items:center;font-size:.8rem",
-        span("width:6.5rem", escape(unit)) if unit else "",
-        span("", low),
-        _draw_gradient(SIGNED if signed else PLAIN, "height:.6rem;border-radius:.3rem"),
-        span("", high),
-    )
+    colormap, bar = SIGNED if signed else PLAIN, "height:.6rem;border-radius:.3rem"
+    return _draw_scale(colormap, low, high, "gap:.6rem;font-size:.8rem", bar, unit)
 
 
 def draw_keys(colours: Sequence[tuple[str, str]]) -> str:

@@ -17,5 +17,11 @@ def image_element(source: str, alt: str, style: str) -> str:
     return f'<img src="{source}" alt="{escape(alt)}" style="{style}">'
 
 
+def spread(*children: str, style: str = "") -> str:
+    """Write a row whose children are spread over its width."""
+    return div(f"display:flex;justify-content:space-between{style}", *children)
+
+
 div = partial(element, "div")
 span = partial(element, "span")
+bold = partial(element, "b")

@@ -13,7 +13,7 @@ import numpy as np
 
 from cam._runs.results.report_charts import alike, round_ticks
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
-from cam.pages.ui.charts.elements import div, image_element, span
+from cam.pages.ui.charts.elements import div, image_element, span, spread
 from cam.pages.ui.charts.numbers import format_cell, format_value
 
 # Visible on light and on dark.
@@ -70,28 +70,23 @@ def plot_lines(
     """
     step = 0.25 if ends[1] - ends[0] <= 1 else 0.5
     ticks = [float(value) for value in np.arange(ends[0], ends[1] + step / 2, step)]
-    between = "display:flex;justify-content:space-between"
-    labels = div(
-        f"{between};flex-direction:column;text-align:right;line-height:1;margin:-.4rem 0",
-        *(span("", format_cell(value)) for value in reversed(ticks)),
+    numbers = (span("", format_cell(value)) for value in reversed(ticks))
+    upright = ";flex-direction:column;text-align:right;line-height:1;margin:-.4rem 0"
+    picture = image_element(
+        _draw_strokes(lines, ends, ticks, marked), alt, "width:100%;height:10rem;display:block"
     )
-    picture = _draw_strokes(lines, ends, ticks, marked)
-    axis = div(between, span("", "0%"), span("", escape(across)), span("", "100%"))
-    return div(
-        "font-size:.8rem;max-width:36rem",
-        div("padding-bottom:.5rem", escape(down)),
-        div(
-            "display:grid;grid-template-columns:auto 1fr;gap:.15rem .4rem",
-            labels,
-            image_element(picture, alt, "width:100%;height:10rem;display:block"),
-            span(),
-            axis,
-        ),
-        div(
-            "display:flex;flex-wrap:wrap;gap:.1rem 1rem;padding-top:.3rem",
-            *(span("white-space:nowrap", _draw_key(line), escape(line.name)) for line in lines),
-        ),
-    )
+    axis = spread(span("", "0%"), span("", escape(across)), span("", "100%"))
+    grid = "display:grid;grid-template-columns:auto 1fr;gap:.15rem .4rem"
+    plot = div(grid, spread(*numbers, style=upright), picture, span(), axis)
+    keys = (span("white-space:nowrap", _draw_key(line), escape(line.name)) for line in lines)
+    legend = div("display:flex;flex-wrap:wrap;gap:.1rem 1rem;padding-top:.3rem", *keys)
+    title = div("padding-bottom:.5rem", escape(down))
+    return div("font-size:.8rem;max-width:36rem", title, plot, legend)
+
+
+def draw_title(line: str) -> str:
+    """Draw what stands over a chart."""
+    return div("font-weight:600;font-size:.9rem", escape(line))
 
 
 def _draw_strokes(

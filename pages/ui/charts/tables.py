@@ -46,14 +46,10 @@ def draw_table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str
         rows: The cells; a row of two is a name and one sentence across all other columns.
         caption: What the table is.
     """
+    sides = ["left", "left", *["right"] * (len(heads) - 2)]
     head = [
-        element(
-            "th",
-            f"{_CELL}{'right' if column > 1 else 'left'};vertical-align:bottom",
-            escape(text),
-            scope="col",
-        )
-        for column, text in enumerate(heads)
+        element("th", f"{_CELL}{side};vertical-align:bottom", escape(text), scope="col")
+        for side, text in zip(sides, heads, strict=True)
     ]
     body = []
     for name, *cells in rows:
@@ -70,11 +66,9 @@ def _draw_sliding(
     caption: str, style: str, head: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> str:
     """Draw a table that moves sideways where it is wider than the page."""
-    table = element(
-        "table",
-        f"border-collapse:collapse;font-size:.875rem{style}",
-        element("caption", "text-align:left;padding-bottom:.4rem", escape(caption)),
-        element("thead", "", element("tr", "", *head)),
-        element("tbody", "", *(element("tr", "", *row) for row in rows)),
-    )
+    title = element("caption", "text-align:left;padding-bottom:.4rem", escape(caption))
+    heads = element("thead", "", element("tr", "", *head))
+    body = element("tbody", "", *(element("tr", "", *row) for row in rows))
+    style = f"border-collapse:collapse;font-size:.875rem{style}"
+    table = element("table", style, title, heads, body)
     return div("overflow-x:auto", table, tabindex="0", role="region", aria_label=caption)

@@ -11,7 +11,7 @@ from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.controls import title_classes, title_methods
+from cam.pages.ui.widgets.controls import title_methods
 from cam.pages.ui.widgets.links import choose, choose_optional, choose_several
 from cam.pages.ui.widgets.python_code import write_loading
 from cam.pages.ui.widgets.text import report_errors
@@ -63,15 +63,8 @@ def _choose_layers(subject: Subject) -> list[Case]:
         layer.name: f"{layer.name} ({layer.shape[1]} × {layer.shape[2]})"
         for layer in subject.model.feature_layers
     }
-    layers = choose_several(
-        "Layers",
-        titles,
-        "layers",
-        "layer",
-        placeholder="Some, through the depth",
-        max_selections=MOST,
-        help="In the order in which they run.",
-    )
+    more = {"placeholder": "Some, through the depth", "help": "In the order in which they run."}
+    layers = choose_several("Layers", titles, "layers", "layer", max_selections=MOST, **more)
     target = _choose_target(subject)
     return [
         Case(titles[name], subject.choice, method, target, name)
@@ -101,35 +94,25 @@ def sample_depth(model: cam.Model) -> list[str]:
 
 def _choose_classes(subject: Subject) -> list[Case]:
     method = _choose_method()
-    titles = title_classes(subject.model.labels, len(subject.order))
-    classes = choose_several(
-        "Classes",
-        [titles[index] for index in subject.order],
-        "classes",
-        "class",
-        placeholder=f"The {TOP_CLASSES} most probable classes",
-        max_selections=MOST,
-        help="The most probable ones come first; type to search all of them.",
-    )
+    titles = subject.titles
+    ordered = [titles[index] for index in subject.order]
+    more = {
+        "placeholder": f"The {TOP_CLASSES} most probable classes",
+        "help": "The most probable ones come first; type to search all of them.",
+    }
+    classes = choose_several("Classes", ordered, "classes", "class", max_selections=MOST, **more)
     layer = subject_form.choose_layer(subject.model)
     indices = [titles.index(title) for title in classes] or subject.order[:TOP_CLASSES]
-    return [
-        Case(
-            f"{titles[index]} ({subject.chances[index]:.1%})", subject.choice, method, index, layer
-        )
-        for index in indices
-    ]
+    named = {index: f"{titles[index]} ({subject.chances[index]:.1%})" for index in indices}
+    return [Case(title, subject.choice, method, index, layer) for index, title in named.items()]
 
 
 def _choose_two_models(subject: Subject) -> list[Case]:
-    name = choose_optional(
-        "Second model",
-        resources.list_models(),
-        "second",
-        "model",
-        placeholder="Choose a second model",
-        help="It downloads its weights once, unless it is the bundled one.",
-    )
+    more = {
+        "placeholder": "Choose a second model",
+        "help": "It downloads its weights once, unless it is the bundled one.",
+    }
+    name = choose_optional("Second model", resources.list_models(), "second", "model", **more)
     random = name != BUNDLED and st.checkbox(
         "Random weights of the second", key="second_untrained", bind="query-params"
     )
@@ -184,19 +167,13 @@ def _choose_method(with_layers: bool = False) -> str:
         for name, title in title_methods().items()
         if not with_layers or infos[name].needs.layer
     }
-    return choose("Method", titles, "method", "method", index=list(titles).index("gradcam"))
+    return choose("Method", titles, "method", index=list(titles).index("gradcam"))
 
 
 def _choose_several_methods(default: list[str]) -> list[str]:
-    return choose_several(
-        "Methods",
-        title_methods(),
-        "compared",
-        "method",
-        default=default,
-        max_selections=MOST,
-        help="Those with further passes take longer, and can be cancelled.",
-    )
+    about = "Those with further passes take longer, and can be cancelled."
+    more = {"default": default, "max_selections": MOST, "help": about}
+    return choose_several("Methods", title_methods(), "compared", "method", **more)
 
 
 MODES: dict[str, Callable[[Subject], list[Case]]] = {

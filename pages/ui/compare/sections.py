@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from html import escape
 from itertools import cycle
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.colours import DASHES, HIGHLIGHT, LINES, OTHERS
 from cam.pages.ui.charts.elements import div
 from cam.pages.ui.charts.numbers import format_or_dash
-from cam.pages.ui.charts.plots import Line, plot_lines
+from cam.pages.ui.charts.plots import Line, draw_title, plot_lines
 from cam.pages.ui.charts.tables import draw_matrix, draw_table
 from cam.pages.ui.compare import case_results
 from cam.pages.ui.compare.case_results import ExplainedCase, Forgetting
@@ -158,7 +157,7 @@ def _draw_curves(case: Case, curves: cam.Curves, reference: cam.Curves) -> str:
         f"under insertion {insertion}, the centre's {centre_insertion}"
     )
     chart = plot_lines(lines, (0, 1), "share of the pixels", "probability of the class", alt)
-    return div("", div("font-weight:600;font-size:.9rem", escape(case.title)), chart)
+    return div("", draw_title(case.title), chart)
 
 
 def show_questions(view: View) -> None:
@@ -201,16 +200,12 @@ def show_random_network(view: View) -> None:
         "the network has learned** (Adebayo et al. 2018)."
     )
     # Before the work is done: a widget that comes with its end does not get into the address.
-    depth = st.slider(
-        "How much of the network is random",
-        0,
-        case_results.STAGES,
-        1,
-        key="depth",
-        bind="query-params",
-        help="0 is the network as it was trained; the last step is all of it. The arrow keys "
-        "move it too.",
+    about = (
+        "0 is the network as it was trained; the last step is all of it. The arrow keys "
+        "move it too."
     )
+    label, last = "How much of the network is random", case_results.STAGES
+    depth = st.slider(label, 0, last, 1, key="depth", bind="query-params", help=about)
     cases = [ready.case for ready in view.explained]
     results = {
         case: _unless_error(case, result)
@@ -245,16 +240,10 @@ def _show_depth(cascades: dict[Case, Forgetting], view: View, depth: int) -> Non
     lowest = min([0.0, *filter(np.isfinite, values)])
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.html(
-            plot_lines(
-                lines,
-                (-1 if lowest < -0.5 else -0.5 if lowest < 0 else 0, 1),
-                "share of the layers that are random",
-                "likeness to the map at first (Spearman)",
-                alt,
-                first.shares[depth],
-            )
-        )
+        across, down = "share of the layers that are random", "likeness to the map at first"
+        ends = (-1 if lowest < -0.5 else -0.5 if lowest < 0 else 0, 1)
+        down = f"{down} (Spearman)"
+        st.html(plot_lines(lines, ends, across, down, alt, first.shares[depth]))
     with right:
         columns = st.columns(min(4, max(2, len(cascades))))
         for column, (case, cascade) in zip(cycle(columns), cascades.items(), strict=False):

@@ -2,6 +2,7 @@
 
 import json
 from html import escape
+from typing import Any
 
 import streamlit as st
 from PIL import Image
@@ -84,15 +85,9 @@ def _choose_grid(allowed: bool) -> DataOrigin:
 
 
 def _choose_own() -> DataOrigin | None:
-    source = st.selectbox(
-        "Folder of pictures, CSV, COCO's JSON, or the root of VOC or Pet",
-        allowed_roots.list_sources(),
-        index=None,
-        accept_new_options=True,
-        key="source",
-        bind="query-params",
-        placeholder="Choose, or write a path below an allowed folder",
-    )
+    label = "Folder of pictures, CSV, COCO's JSON, or the root of VOC or Pet"
+    hint = "Choose, or write a path below an allowed folder"
+    source = _choose_path(label, allowed_roots.list_sources(), "source", hint)
     if source is None:
         return None
     kind = allowed_roots.detect_kind(source)
@@ -102,18 +97,16 @@ def _choose_own() -> DataOrigin | None:
     for column, (name, values) in zip(columns, kind.options.items(), strict=False):
         with column:
             key = f"{kind.name}.{name}"
-            option = _choose_option(name, values, key) if values else _choose_folder(source, key)
+            if values:
+                option = _choose_option(name, values, key)
+            else:
+                folders = allowed_roots.list_folders_near(source)
+                option = _choose_path(TITLES[name], folders, key, "Where COCO has it")
         if option is not None:
             options[name] = option
     with columns[-1]:
-        limit = choose_number(
-            "At most",
-            1,
-            MOST,
-            "limit",
-            LIMIT,
-            help="Evenly spaced, so that every class that lies together is still there.",
-        )
+        about = "Evenly spaced, so that every class that lies together is still there."
+        limit = choose_number("At most", 1, MOST, "limit", LIMIT, help=about)
     return DataOrigin(source, options, limit)
 
 
@@ -124,16 +117,11 @@ def _choose_option(name: str, values: tuple[str, ...], key: str) -> str | None:
     return None if option == values[0] else option
 
 
-def _choose_folder(source: str, key: str) -> str | None:
-    return st.selectbox(
-        TITLES["images"],
-        allowed_roots.list_folders_near(source),
-        index=None,
-        accept_new_options=True,
-        key=key,
-        bind="query-params",
-        placeholder="Where COCO has it",
-    )
+def _choose_path(label: str, paths: list[str], key: str, hint: str) -> str | None:
+    """Choose one of the paths, or write another."""
+    more: dict[str, Any] = {"index": None, "accept_new_options": True, "placeholder": hint}
+    path: str | None = st.selectbox(label, paths, key=key, bind="query-params", **more)
+    return path
 
 
 @st.cache_resource(max_entries=8, ttl=60, show_spinner="Looking at the data …")

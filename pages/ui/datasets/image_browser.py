@@ -42,7 +42,7 @@ def show_images(run: cam.Run, name: str) -> None:
     with middle:
         method = opened_run.choose_method(run)
     with right:
-        order = choose("Order", (WORST, BEST), "order", "order")
+        order = choose("Order", (WORST, BEST), "order")
     opened_run.describe_metric(run, metric)
     board = query(run, "leaderboard")
     row = board[(board["metric"] == metric) & (board["method"] == method)]
@@ -113,9 +113,5 @@ def _offer_explore(run: cam.Run, name: str, number: int, facts: dict[str, Any]) 
     except cam.CamError as error:
         write_small(as_sentence(f"it cannot be opened in Explore: {error}"))
         return
-    st.page_link(
-        router.PAGES / "explore.py",
-        label="Open in Explore",
-        icon=":material/search:",
-        query_params=link,
-    )
+    label, icon = "Open in Explore", ":material/search:"
+    st.page_link(router.PAGES / "explore.py", label=label, icon=icon, query_params=link)

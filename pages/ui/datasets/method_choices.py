@@ -37,15 +37,10 @@ def choose_run_metrics(data: Dataset | None) -> tuple[Named, ...]:
     offered = [name for name in infos if name not in left_out]
     default = _select_default(data, offered)
     remembered = _adapt_choice(offered, default)
-    names = choose_several(
-        "Metrics",
-        {name: titles[name] for name in offered},
-        _KEY,
-        "metric",
-        default=default,
-        # One that does not fit is spoken of below, whether a link asks for it or not.
-        linked=titles.values(),
-    )
+    # One that does not fit is spoken of below, whether a link asks for it or not.
+    more = {"default": default, "linked": titles.values()}
+    options = {name: titles[name] for name in offered}
+    names = choose_several("Metrics", options, _KEY, "metric", **more)
     beside = [name for name in remembered if name not in offered]
     st.session_state[_MEMORY] = _Memory(offered, default, names, [*names, *beside])
     for why in dict.fromkeys(left_out.values()):

@@ -77,7 +77,7 @@ def choose_parts(run: cam.Run) -> cam.Run:
 def choose_metric(run: cam.Run) -> str:
     """Choose one of the run's metrics, for all views the same."""
     titles = {key: title_metric(key) for key in run.metrics}
-    return choose("Metric", titles, "metric", "metric")
+    return choose("Metric", titles, "metric")
 
 
 def describe_metric(run: cam.Run, metric: str) -> None:
@@ -92,7 +92,7 @@ def choose_method(run: cam.Run, baselines: bool = True) -> str:
     methods = run.config["methods"]
     keys = [facts["key"] for facts in methods if baselines or not facts.get("baseline")]
     titles = {key: title_method(key) for key in keys}
-    return choose("Method", titles, "method", "method", linked=map(title_method, run.methods))
+    return choose("Method", titles, "method", linked=map(title_method, run.methods))
 
 
 def title_method(key: str) -> str:

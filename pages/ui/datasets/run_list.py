@@ -1,5 +1,6 @@
 """List the runs with their state, Cancel, Resume and Results."""
 
+from functools import partial
 from html import escape
 
 import streamlit as st
@@ -9,7 +10,7 @@ from cam._runs.engines.run_progress import RunProgress
 from cam._runs.results.run_states import RunState
 from cam.pages.ui.charts.bars import draw_meter
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
-from cam.pages.ui.charts.elements import div, element, span
+from cam.pages.ui.charts.elements import bold, div, span
 from cam.pages.ui.datasets import run_jobs
 from cam.pages.ui.datasets.opened_run import title_method, title_metric
 from cam.pages.ui.datasets.run_jobs import LIVE, ObservedRun
@@ -59,13 +60,8 @@ def _draw_row(run: ObservedRun) -> None:
         st.html(_describe(state, doing))
     with right, st.container(horizontal=True, horizontal_alignment="right"):
         if doing in (run_jobs.RUNNING, run_jobs.WAITING) and run_jobs.is_mine(state.path):
-            st.button(
-                "Cancel",
-                key=f"cancel {name}",
-                icon=":material/stop:",
-                on_click=run_jobs.shared_runner().cancel,
-                args=(state.path,),
-            )
+            cancel = partial(run_jobs.shared_runner().cancel, state.path)
+            st.button("Cancel", key=f"cancel {name}", icon=":material/stop:", on_click=cancel)
         if doing == run_jobs.STOPPED and st.button(
             "Resume", key=f"resume {name}", icon=":material/play_arrow:"
         ):
@@ -121,12 +117,10 @@ def _describe(state: RunState, doing: str) -> str:
         parts += [f"{speed:.2g} images/s"] if speed else []
         parts += [f"{duration(left)} left"] if left is not None else []
         parts.append(_describe_work(state, progress) if mine else f"written by {state.holder}")
-    line = div(
-        "display:flex;flex-wrap:wrap;gap:.1rem .8rem;align-items:baseline",
-        element("b", "overflow-wrap:anywhere", escape(state.name)),
-        span("", WORDS[doing]),
-        span("font-size:.875rem", escape(" · ".join(parts))),
-    )
+    name = bold("overflow-wrap:anywhere", escape(state.name))
+    facts = span("font-size:.875rem", escape(" · ".join(parts)))
+    style = "display:flex;flex-wrap:wrap;gap:.1rem .8rem;align-items:baseline"
+    line = div(style, name, span("", WORDS[doing]), facts)
     colour = OTHERS if doing == run_jobs.FINISHED else HIGHLIGHT
     share = done / total if total else 0
     return line + draw_meter(share, colour, ".4rem", ground="rgba(128,128,128,.25)")

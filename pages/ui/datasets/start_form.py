@@ -25,6 +25,7 @@ from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
 from cam.pages.ui.server.resources import ModelChoice
 from cam.pages.ui.subject import run_checkpoints, subject_form
 from cam.pages.ui.widgets.controls import draw_lazily
+from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.text import report_errors, write_small
 
 # A shard is what a progress bar sees, and what a kill may cost.
@@ -96,14 +97,9 @@ def _draw_start(draft: Draft, here: bool, settled: bool) -> None:
         st.session_state["name"] = ""
     typed = st.text_input("Name of the run", key="name", max_chars=80, placeholder=free)
     name = typed.strip() or free
-    if st.button(
-        "Start the run",
-        type="primary",
-        icon=":material/play_arrow:",
-        key="go",
-        disabled=not settled,
-        help=None if settled else "As soon as the model is here and the methods were tried on it.",
-    ):
+    about = None if settled else "As soon as the model is here and the methods were tried on it."
+    more: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:", "help": about}
+    if st.button("Start the run", key="go", disabled=not settled, **more):
         _start(name, draft.call)
     draw_lazily("Copy as Python or as a command", "code", "code", _draw_code, name, draft)
 
@@ -121,23 +117,14 @@ def _choose() -> Draft | None:
     left, right = st.columns(2)
     with left:
         model = subject_form.choose_model()
-        targets = st.selectbox(
-            "What is explained",
-            TARGETS,
-            format_func=TARGET_TITLES.__getitem__,
-            key="targets",
-            bind="query-params",
-        )
+        titles = {name: TARGET_TITLES[name] for name in TARGETS}
+        targets = choose("What is explained", titles, "targets", "target")
     with right:
         methods = choose_run_methods()
         metrics = choose_run_metrics(None if source is None else source[1])
-        centre = st.checkbox(
-            "Also measure a Gaussian in the centre",
-            value=True,
-            key="centre",
-            bind="query-params",
-            help="A map that knows of no model: what photographers' habit alone scores.",
-        )
+        label = "Also measure a Gaussian in the centre"
+        about = "A map that knows of no model: what photographers' habit alone scores."
+        centre = st.checkbox(label, True, key="centre", bind="query-params", help=about)
     if source is None:
         return None
     if not methods or not metrics:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import streamlit as st
 
@@ -10,6 +11,7 @@ from cam._output.explanation_files import npz_bytes, record, zip_bytes
 from cam.pages.ui.server.resources import MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.controls import offer_file
 
 
 def write_record(subject: Subject, maps: Mapping[MethodChoice, cam.Attribution]) -> bytes:
@@ -23,45 +25,35 @@ def write_record(subject: Subject, maps: Mapping[MethodChoice, cam.Attribution])
     return json.dumps(facts, indent=2, ensure_ascii=False).encode()
 
 
+def offer_record(subject: Subject, maps: Mapping[MethodChoice, cam.Attribution]) -> None:
+    """Offer how the maps were made."""
+    name = f"{controls.name_file(subject.picture)}.json"
+    about = "The record: predictions, target, layer, methods and versions."
+    offer_file("JSON", partial(write_record, subject, maps), name, "application/json", help=about)
+
+
 def offer_all(
     subject: Subject, maps: Mapping[MethodChoice, cam.Attribution], pictures: Mapping[str, bytes]
 ) -> None:
     """Offer one archive: the pictures as shown, the arrays, and the record."""
 
     def archive() -> bytes:
-        arrays = {
-            f"{method.name}.npz": npz_bytes(attribution, 0) for method, attribution in maps.items()
-        }
+        arrays = {f"{method.name}.npz": npz_bytes(made, 0) for method, made in maps.items()}
         return zip_bytes({**pictures, **arrays, "record.json": write_record(subject, maps)})
 
-    controls.offer_file(
-        "All as ZIP",
-        archive,
-        f"{controls.name_file(subject.picture)}.zip",
-        "application/zip",
-        "folder_zip",
-        help="The pictures as they are shown, the arrays behind them, and how they were made.",
-    )
+    name = f"{controls.name_file(subject.picture)}.zip"
+    about = "The pictures as they are shown, the arrays behind them, and how they were made."
+    offer_file("All as ZIP", archive, name, "application/zip", "folder_zip", help=about)
 
 
 def offer_map(subject: Subject, content: bytes, attribution: cam.Attribution) -> None:
     """Offer the picture as it is shown, and the arrays behind it."""
     method = attribution.method
     stem = f"{controls.name_file(subject.picture)}.{method}"
+    arrays = partial(npz_bytes, attribution, 0)
     with st.container(horizontal=True):
-        controls.offer_file(
-            "PNG",
-            content,
-            f"{stem}.png",
-            "image/png",
-            key=f"png-{method}",
-            help="The picture as it is shown.",
-        )
-        controls.offer_file(
-            "NPZ",
-            lambda: npz_bytes(attribution, 0),
-            f"{stem}.npz",
-            "application/octet-stream",
-            key=f"npz-{method}",
-            help="NumPy arrays: the heatmap, and the raw map at the layer's resolution.",
-        )
+        about = "The picture as it is shown."
+        offer_file("PNG", content, f"{stem}.png", "image/png", key=f"png-{method}", help=about)
+        about = "NumPy arrays: the heatmap, and the raw map at the layer's resolution."
+        kind = "application/octet-stream"
+        offer_file("NPZ", arrays, f"{stem}.npz", kind, key=f"npz-{method}", help=about)

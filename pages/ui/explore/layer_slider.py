@@ -5,10 +5,10 @@ from dataclasses import replace
 import streamlit as st
 
 from cam._output.explanation_files import png_bytes
+from cam.pages.ui.charts.display import Display
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Choices, MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.display import Display
 from cam.pages.ui.widgets.links import check_link
 from cam.pages.ui.widgets.text import report_errors, show_png, write_notes, write_small
 
@@ -21,13 +21,9 @@ def look_through(subject: Subject, choices: Choices, display: Display) -> None:
     # Another model has other layers.
     if st.session_state.get("through_layer", names[0]) not in names:
         del st.session_state["through_layer"]
+    label, about = "Layer, from the picture to the classifier", "The arrow keys move it too."
     name = st.select_slider(
-        "Layer, from the picture to the classifier",
-        names,
-        value=start,
-        key="through_layer",
-        bind="query-params",
-        help="The arrow keys move it too.",
+        label, names, start, key="through_layer", bind="query-params", help=about
     )
     with report_errors():
         _draw_layer(subject, choices, display, name, names)

@@ -8,12 +8,11 @@ import streamlit as st
 import torch
 
 import cam
-from cam.pages.ui.charts.colours import SIGNED
+from cam.pages.ui.charts.display import Display
 from cam.pages.ui.charts.inspector import Box, draw_inspector
 from cam.pages.ui.server.resources import MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.display import Display
 from cam.pages.ui.widgets.text import write_small
 
 SIDES = ("box_columns", "box_rows")
@@ -42,18 +41,10 @@ def show_values(
         with cell:
             st.markdown(f"**{method.info.title}**")
             key = f"inspector-{method.name}"
+            array, tall = values.cpu().numpy(), HEIGHTS.get(len(maps), HEIGHT)
+            percentile = method.info.percentile
             st.plotly_chart(
-                draw_inspector(
-                    subject.crop,
-                    values.cpu().numpy(),
-                    SIGNED if signed else display.colormap,
-                    display.alpha,
-                    method.info.percentile,
-                    box,
-                    signed,
-                    display.threshold,
-                    HEIGHTS.get(len(maps), HEIGHT),
-                ),
+                draw_inspector(subject.crop, array, display, percentile, box, signed, tall),
                 key=key,
                 on_select=partial(_take_box, key, height, width),
                 selection_mode="box",

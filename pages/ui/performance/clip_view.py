@@ -74,13 +74,8 @@ def show_clip(subject: Subject) -> str:
         f"longer video, {clip.MAX_FRAMES} frames at most are taken, evenly spaced. Without a clip "
         "of yours, a demonstration is **made from the sample photo by a pan and zoom**, not filmed."
     )
-    uploads = st.file_uploader(
-        "Your clip, or several pictures",
-        KINDS,
-        accept_multiple_files=True,
-        key="frames",
-        max_upload_size=CLIP_MB,
-    )
+    label = "Your clip, or several pictures"
+    uploads = st.file_uploader(label, KINDS, True, key="frames", max_upload_size=CLIP_MB)
     titles = {name: cam.methods()[name].title for name in METHODS}
     name = choose("Method for the clip", titles, "clip_method", "method", segments=True)
     smoothing = st.slider(

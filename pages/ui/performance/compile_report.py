@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from html import escape
 from itertools import groupby
 
@@ -15,9 +16,9 @@ from cam._output.explanation_files import versions
 from cam.kernels.inspection.machine_code import DEVICES
 from cam.kernels.inspection.report import TARGETS, Entry, work
 from cam.kernels.inspection.report_stream import stream
-from cam.pages.ui.charts.bars import draw_figures, draw_meter
+from cam.pages.ui.charts.bars import draw_figure, draw_figures, draw_meter
 from cam.pages.ui.charts.colours import HIGHLIGHT
-from cam.pages.ui.charts.elements import div, element, span
+from cam.pages.ui.charts.elements import div, element
 from cam.pages.ui.performance.measurement_job import measure
 from cam.pages.ui.server import jobs
 from cam.pages.ui.subject.subject_form import Subject
@@ -134,26 +135,15 @@ def _draw_card(kernel: str, launches: list[Entry]) -> str:
         _draw_line("Occupancy", f"{_describe_occupancy(launches)} %", least),
     )
     code = f"<code>{escape(kernel)}</code>, {count} launch{'es' * (count > 1)}"
-    return element(
-        "section",
-        "border:1px solid #8888;border-radius:.5rem;padding:.75rem 1rem",
-        div("font-weight:650", escape(TITLES[kernel])),
-        div("margin-bottom:.5rem", code),
-        *lines,
-    )
+    title = div("font-weight:650", escape(TITLES[kernel]))
+    style = "border:1px solid #8888;border-radius:.5rem;padding:.75rem 1rem"
+    return element("section", style, title, div("margin-bottom:.5rem", code), *lines)
 
 
 def _draw_line(name: str, value: str, share: float | None = None) -> str:
     """Draw a figure, and how much of the most it is as a thin bar."""
-    return div(
-        "margin-top:.35rem",
-        div(
-            "display:flex;justify-content:space-between;gap:1rem",
-            span("", escape(name)),
-            element("b", "white-space:nowrap", escape(value)),
-        ),
-        "" if share is None else draw_meter(share, HIGHLIGHT, ".35rem", ground="#8884"),
-    )
+    meter = "" if share is None else draw_meter(share, HIGHLIGHT, ".35rem", ground="#8884")
+    return div("margin-top:.35rem", draw_figure(name, value), meter)
 
 
 def _widest(widths: dict[str, int]) -> int:
@@ -193,9 +183,5 @@ def _draw_table(entries: list[Entry]) -> None:
     table["occupancy"] = (100 * table["occupancy"]).round()
     table["megabytes"] = table["megabytes"].round(1)
     st.dataframe(table[list(COLUMNS)].rename(columns=COLUMNS), hide_index=True, width="stretch")
-    offer_file(
-        "Download JSON",
-        lambda: json.dumps(records, indent=1),
-        f"kernels-{entries[0].target}.json",
-        "application/json",
-    )
+    name = f"kernels-{entries[0].target}.json"
+    offer_file("Download JSON", partial(json.dumps, records, indent=1), name, "application/json")

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import streamlit as st
 from PIL.Image import Image
@@ -14,7 +15,7 @@ from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL
 from cam.pages.ui.charts.tiles import arrange, draw_picture
 from cam.pages.ui.performance.measurement_job import measure_speed, write_speed
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.links import choose_several
+from cam.pages.ui.widgets.links import choose_pills
 from cam.pages.ui.widgets.text import write_small
 
 ROUNDS = 3
@@ -32,17 +33,11 @@ def show_precisions(subject: Subject) -> str:
         "Reduced precision can be quicker to compute with, and it moves the maps. How much depends "
         f"on the method: look at both, beside the maps in {EXACT}."
     )
-    names = tuple(
-        choose_several(
-            f"Beside {EXACT}",
-            available,
-            "precisions",
-            "precision",
-            pills=True,
-            default=[name for name in available if device.type == "cuda" or name != "fp16"],
-            help="A CPU takes about ten times as long for fp16.",
-        )
-    )
+    more: dict[str, Any] = {
+        "default": [name for name in available if device.type == "cuda" or name != "fp16"],
+        "help": "A CPU takes about ten times as long for fp16.",
+    }
+    names = tuple(choose_pills(f"Beside {EXACT}", available, "precisions", "precision", **more))
     if device.type != "cuda":
         write_small("There is no GPU here: these are the CPU's figures, and a CPU has no tf32.")
 

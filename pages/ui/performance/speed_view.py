@@ -21,9 +21,8 @@ COLOURS = {speed.OURS: HIGHLIGHT, speed.INFERENCE: NEUTRAL}
 
 def _choose_size() -> int:
     """Choose how many pictures are explained at once."""
-    return int(
-        choose("Pictures at once", ["1", "4", "8", "16"], "batch", "batch size", segments=True)
-    )
+    sizes = ["1", "4", "8", "16"]
+    return int(choose("Pictures at once", sizes, "batch", "batch size", segments=True))
 
 
 def show_contenders(subject: Subject) -> str:
@@ -69,12 +68,7 @@ def _draw_race(race: speed.Race) -> None:
             continue
         st.markdown(f"**{title}**")
         rows = [
-            Bar(
-                _title_contender(name, contender.maps),
-                contender.images_per_second,
-                f"{contender.images_per_second:.2f}",
-                COLOURS.get(name, OTHERS),
-            )
+            _make_bar(_title_contender(name, contender.maps), name, contender, ".2f", "")
             for name, contender in speeds.items()
         ]
         st.html(draw_bars(rows, title))
@@ -82,6 +76,12 @@ def _draw_race(race: speed.Race) -> None:
         write_small(f"Not installed here, so not measured: {', '.join(race.absent)}.")
     for package, reason in race.refused.items():
         write_small(f"{package} cannot explain this model here: {reason}.")
+
+
+def _make_bar(title: str, name: str, contender: speed.Speed, form: str, unit: str) -> Bar:
+    per_second = contender.images_per_second
+    figure = f"{per_second:{form}}{unit}"
+    return Bar(title, per_second, figure, COLOURS.get(name, OTHERS))
 
 
 def _title_contender(name: str, maps: int) -> str:
@@ -116,13 +116,9 @@ def _draw_sizes(measured: dict[int, dict[str, speed.Speed]]) -> None:
         if best > 1:
             figures.append((f"{ours[best] / ours[1]:.1f} ×", "as many as one at a time"))
         st.html(draw_figures(figures))
+    titles = {speed.OURS: "Grad-CAM", speed.INFERENCE: "plain inference"}
     rows = [
-        Bar(
-            f"{size} at once: {'Grad-CAM' if name == speed.OURS else 'plain inference'}",
-            contender.images_per_second,
-            f"{contender.images_per_second:.1f} images/s",
-            COLOURS.get(name, OTHERS),
-        )
+        _make_bar(f"{size} at once: {titles[name]}", name, contender, ".1f", " images/s")
         for size, speeds in measured.items()
         for name, contender in speeds.items()
     ]

@@ -13,7 +13,8 @@ from cam.pages.ui.server import resources, weight_downloads
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture, Weights
 from cam.pages.ui.subject import allowed_files, own_picture, own_weights, run_pictures
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.links import check_link, choose, choose_optional
+from cam.pages.ui.widgets.controls import SAMPLE_TITLES
+from cam.pages.ui.widgets.links import choose, choose_optional, choose_pill
 from cam.pages.ui.widgets.text import report_errors
 
 _SAMPLE = "_sample"
@@ -41,6 +42,11 @@ class Subject:
     def top(self) -> int:
         """The most probable class."""
         return self.order[0]
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The title of each class."""
+        return controls.title_classes(self.model.labels, len(self.order))
 
     @property
     def crop(self) -> Image:
@@ -75,18 +81,11 @@ def choose_picture() -> Picture | None:
     if run_pictures.is_linked():
         return run_pictures.show_linked()
     current = own_picture.show_current()
-    names = list(SAMPLES)
-    check_link("sample", "sample photo", controls.SAMPLE_TITLES.values())
-    sample = st.pills(
-        "Sample photo",
-        names,
-        default=names[0],
-        format_func=controls.SAMPLE_TITLES.__getitem__,
-        key="sample",
-        bind="query-params",
-        on_change=_take_sample,
-    )
-    st.session_state[_SAMPLE] = sample = sample or names[0]
+    titles = {name: SAMPLE_TITLES[name] for name in SAMPLES}
+    first = next(iter(titles))
+    more = {"default": first, "on_change": _take_sample}
+    sample = choose_pill("Sample photo", titles, "sample", "sample photo", **more) or first
+    st.session_state[_SAMPLE] = sample
     own_picture.choose_picture()
     file = _choose_file()
     if current is not None:
@@ -120,36 +119,21 @@ def _choose_file() -> str | None:
     files = allowed_files.list_pictures()
     if not files:
         return None
-    file = choose_optional(
-        "or one of this server",
-        list(files),
-        "file",
-        "picture",
-        on_change=_take_file,
-        placeholder="Type to search",
-    )
+    more = {"on_change": _take_file, "placeholder": "Type to search"}
+    file = choose_optional("or one of this server", list(files), "file", "picture", **more)
     return None if file is None else files[file]
 
 
 def choose_model() -> ModelChoice:
     """Choose a model by search, and its weights."""
-    name = choose(
-        "Model",
-        resources.list_models(),
-        "model",
-        "model",
-        on_change=controls.forget_target_and_layer,
-        help="The first one is bundled; every other one downloads its weights once.",
-    )
+    about = "The first one is bundled; every other one downloads its weights once."
+    forget = controls.forget_target_and_layer
+    name = choose("Model", resources.list_models(), "model", on_change=forget, help=about)
     weights = run_pictures.choose_weights(name) or _choose_checkpoint()
     weights = weights or own_weights.choose_weights()
     if weights is None and name != BUNDLED:
-        random = st.checkbox(
-            "Random weights",
-            key="untrained",
-            bind="query-params",
-            help="Nothing is downloaded. The network has learned nothing, and its maps show that.",
-        )
+        about = "Nothing is downloaded. The network has learned nothing, and its maps show that."
+        random = st.checkbox("Random weights", key="untrained", bind="query-params", help=about)
         weights = RANDOM if random else None
     return ModelChoice(name, weights or PUBLISHED)
 
@@ -159,14 +143,10 @@ def _choose_checkpoint() -> Weights | None:
     files = allowed_files.list_checkpoints()
     if not files:
         return None
+    about = "A state dict for the model above; another number of classes is taken from it."
+    more = {"on_change": controls.forget_target_and_layer, "placeholder": "The published ones"}
     file = choose_optional(
-        "Own weights",
-        list(files),
-        "checkpoint",
-        "file of weights",
-        on_change=controls.forget_target_and_layer,
-        placeholder="The published ones",
-        help="A state dict for the model above; another number of classes is taken from it.",
+        "Own weights", list(files), "checkpoint", "file of weights", help=about, **more
     )
     if file is not None:
         with report_errors():
@@ -176,35 +156,26 @@ def _choose_checkpoint() -> Weights | None:
 
 def choose_target(subject: Subject) -> int | None:
     """Choose a class by search, the most probable ones first; None stands for the top class."""
-    titles = _title_classes(subject)
-    title = choose_optional(
-        "Class to explain",
-        [titles[index] for index in subject.order],
-        "target",
-        "class",
-        placeholder=f"Top class: {titles[subject.top]}",
-        help="The most probable classes come first; type to search all of them.",
-    )
-    return None if title is None else titles.index(title)
+    top = f"Top class: {subject.titles[subject.top]}"
+    about = "The most probable classes come first; type to search all of them."
+    return _choose_class(subject, "Class to explain", subject.order, "target", top, about)
 
 
 def choose_against(subject: Subject, target: int | None) -> int | None:
     """Choose a second class, to ask why the first and not that one; None: no contrast."""
     first = subject.top if target is None else target
-    titles = _title_classes(subject)
-    title = choose_optional(
-        "… and not",
-        [titles[index] for index in subject.order if index != first],
-        "against",
-        "class",
-        placeholder="Nothing in particular",
-        help="A contrast: what speaks for the first class and not for this one.",
-    )
-    return None if title is None else titles.index(title)
+    others = [index for index in subject.order if index != first]
+    about = "A contrast: what speaks for the first class and not for this one."
+    return _choose_class(subject, "… and not", others, "against", "Nothing in particular", about)
 
 
-def _title_classes(subject: Subject) -> tuple[str, ...]:
-    return controls.title_classes(subject.model.labels, len(subject.order))
+def _choose_class(
+    subject: Subject, label: str, order: list[int], key: str, placeholder: str, about: str
+) -> int | None:
+    titles = [subject.titles[index] for index in order]
+    more = {"placeholder": placeholder, "help": about}
+    title = choose_optional(label, titles, key, "class", **more)
+    return None if title is None else subject.titles.index(title)
 
 
 def choose_layer(model: cam.Model) -> str | None:
@@ -213,11 +184,7 @@ def choose_layer(model: cam.Model) -> str | None:
         preset = ", ".join(model.layers)
     except cam.LayerError:
         preset = "none"
-    return choose_optional(
-        "Layer for Grad-CAM",
-        [layer.name for layer in model.feature_layers],
-        "layer",
-        "layer",
-        placeholder=f"Preset: {preset}",
-        help="In the order in which they run. Late layers know what, early ones only where.",
-    )
+    names = [layer.name for layer in model.feature_layers]
+    about = "In the order in which they run. Late layers know what, early ones only where."
+    preset = f"Preset: {preset}"
+    return choose_optional("Layer for Grad-CAM", names, "layer", placeholder=preset, help=about)

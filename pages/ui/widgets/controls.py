@@ -74,6 +74,7 @@ def draw_lazily(
     draw: Callable[..., object],
     *arguments: Any,
     bound: bool = True,
+    expanded: bool = False,
 ) -> None:
     """Draw an expander whose content is made only while it is open.
 
@@ -84,9 +85,11 @@ def draw_lazily(
         draw: Draws the content.
         arguments: Of ``draw``.
         bound: Whether a link opens it too.
+        expanded: Whether it is open at first.
     """
     bind: Literal["query-params"] | None = "query-params" if bound else None
-    box = st.expander(label, icon=f":material/{icon}:", key=key, on_change="rerun", bind=bind)
+    icon = f":material/{icon}:"
+    box = st.expander(label, expanded, icon=icon, key=key, on_change="rerun", bind=bind)
     if box.open:
         with box:
             draw(*arguments)

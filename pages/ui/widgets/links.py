@@ -19,7 +19,7 @@ Options = Iterable[str] | Mapping[str, str]
 
 
 def choose(
-    label: str, options: Options, key: str, what: str, *, segments: bool = False, **more: Any
+    label: str, options: Options, key: str, what: str = "", *, segments: bool = False, **more: Any
 ) -> str:
     """Choose one option of a list, or of a row of segments, which has a ``default``.
 
@@ -27,7 +27,7 @@ def choose(
         label: What stands over the widget.
         options: What to choose from, the first of which is the default.
         key: The widget's, and the link's.
-        what: What an option is, as a warning about the link calls it.
+        what: What an option is, as a warning about the link calls it; by default the key.
         segments: Whether all options are visible in a row.
         more: Further options of Streamlit's widget.
     """
@@ -37,18 +37,29 @@ def choose(
     return str(_bind(st.segmented_control, label, options, key, what, more))
 
 
-def choose_optional(label: str, options: Options, key: str, what: str, **more: Any) -> str | None:
+def choose_optional(
+    label: str, options: Options, key: str, what: str = "", **more: Any
+) -> str | None:
     """Choose one option of a list, or none."""
     option: str | None = _bind(st.selectbox, label, options, key, what, {"index": None} | more)
     return option
 
 
+def choose_pill(label: str, options: Options, key: str, what: str = "", **more: Any) -> str | None:
+    """Choose one of a row of pills; none where the one that is chosen is clicked again."""
+    option: str | None = _bind(st.pills, label, options, key, what, more)
+    return option
+
+
 def choose_several(
-    label: str, options: Options, key: str, what: str, *, pills: bool = False, **more: Any
+    label: str, options: Options, key: str, what: str = "", **more: Any
 ) -> list[str]:
-    """Choose any number of options, of a list or of a row of pills."""
-    if not pills:
-        return list(_bind(st.multiselect, label, options, key, what, more))
+    """Choose any number of options of a list."""
+    return list(_bind(st.multiselect, label, options, key, what, more))
+
+
+def choose_pills(label: str, options: Options, key: str, what: str = "", **more: Any) -> list[str]:
+    """Choose any number of a row of pills."""
     return list(_bind(st.pills, label, options, key, what, {"selection_mode": "multi"} | more))
 
 
@@ -68,7 +79,7 @@ def _bind(
     if isinstance(options, Mapping):
         more = {"format_func": options.__getitem__} | more
         titles = list(options.values())
-    check_link(key, what, more.pop("linked", titles))
+    check_link(key, what or key, more.pop("linked", titles))
     return draw(label, list(options), key=key, bind="query-params", **more)
 
 

@@ -2,7 +2,7 @@
 
 import cam
 from cam.pages.ui.server.resources import MethodChoice
-from cam.pages.ui.widgets.links import choose_several
+from cam.pages.ui.widgets.links import choose_pills, choose_several
 from cam.pages.ui.widgets.parameter_widgets import choose_parameters
 
 FAMILIES = {
@@ -24,23 +24,16 @@ def choose_methods() -> list[MethodChoice]:
         if not infos[name].needs.passes and not infos[name].needs.attention
     }
     others = sorted(infos.keys() - quick, key=lambda name: (infos[name].family, name))
-    names = choose_several(
-        "Methods",
-        quick,
-        "methods",
-        "method",
-        pills=True,
-        default=DEFAULT,
-        help="These share one forward and one backward pass: all of them together cost little "
-        "more than one.",
+    slow = {name: f"{infos[name].title} ({FAMILIES[infos[name].family]})" for name in others}
+    about = (
+        "These share one forward and one backward pass: all of them together cost little "
+        "more than one."
     )
-    names += choose_several(
-        "More methods",
-        {name: f"{infos[name].title} ({FAMILIES[infos[name].family]})" for name in others},
-        "more",
-        "method",
-        placeholder="Type to search",
-        help="These send the picture through the network again and again, or read a transformer's "
-        "attention. They run in the background, with progress.",
+    names = choose_pills("Methods", quick, "methods", "method", default=DEFAULT, help=about)
+    about = (
+        "These send the picture through the network again and again, or read a transformer's "
+        "attention. They run in the background, with progress."
     )
+    hint = "Type to search"
+    names += choose_several("More methods", slow, "more", "method", placeholder=hint, help=about)
     return [MethodChoice(name, choose_parameters(infos[name])) for name in names]

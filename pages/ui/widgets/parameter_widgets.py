@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 import cam
 from cam._formatting import value_of
 from cam._metrics.base.metric_registry import MetricInfo
-from cam.pages.ui.widgets.links import check_number
+from cam.pages.ui.widgets.links import check_number, choose_number
 from cam.pages.ui.widgets.text import write_small
 
 Parameters = tuple[tuple[str, Any], ...]
@@ -37,15 +37,9 @@ def choose_variants(info: Info) -> list[Parameters]:
     if not widgets:
         return [()]
     with _open_box(info):
-        count = st.number_input(
-            "Variants",
-            1,
-            MOST_VARIANTS,
-            1,
-            key=f"{info.name}.variants",
-            bind="query-params",
-            help="The same one several times in a run, each with its own parameters.",
-        )
+        key = f"{info.name}.variants"
+        about = "The same one several times in a run, each with its own parameters."
+        count = choose_number("Variants", 1, MOST_VARIANTS, key, help=about)
         variants: list[Parameters] = []
         for number in range(1, count + 1):
             if count > 1:

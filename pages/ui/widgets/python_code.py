@@ -1,8 +1,8 @@
 """Write the library calls behind a page as Python."""
 
 from cam.pages.ui.charts.colours import SIGNED
+from cam.pages.ui.charts.display import Display
 from cam.pages.ui.server.resources import SEED, Choices, ModelChoice, Picture
-from cam.pages.ui.widgets.display import Display
 
 
 def write_explaining(choices: Choices, picture: Picture, top: int, display: Display) -> str:

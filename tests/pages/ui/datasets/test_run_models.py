@@ -14,7 +14,7 @@ from safetensors.torch import save, save_file
 
 import cam
 from cam._cli.commands import main
-from cam.pages.ui.datasets import applicability
+from cam.pages.ui.datasets import method_trials
 from cam.pages.ui.server import resources
 from cam.pages.ui.subject import own_weights, run_pictures
 from tests.pages.test_datasets import click, ended, errors, finished, page, scores, shown, text
@@ -52,8 +52,8 @@ def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
 
 def test_after_cancel_the_methods_are_taken_as_they_are(folder, monkeypatch):
     go = threading.Event()
-    monkeypatch.setattr(applicability, "why_not", lambda *_: go.wait(20) and None)
-    applicability.answers.clear()
+    monkeypatch.setattr(method_trials, "why_not", lambda *_: go.wait(20) and None)
+    method_trials.shared_trials.clear()
     app = page(**QUICK, start="true", model="timm/test_resnet", untrained="true")
     [start] = [one for one in app.button if one.label == "Start the run"]
     assert start.disabled
@@ -62,7 +62,7 @@ def test_after_cancel_the_methods_are_taken_as_they_are(folder, monkeypatch):
     go.set()
     [start] = [one for one in app.button if one.label == "Start the run"]
     assert not start.disabled
-    applicability.answers.clear()
+    method_trials.shared_trials.clear()
 
 
 def test_weights_that_are_not_here_are_downloaded_first(folder, server):
@@ -88,7 +88,7 @@ def test_a_run_goes_on_with_weights_that_are_not_here_any_more(folder, server, m
     with pytest.raises(cam.Cancelled):
         half(folder / "half", cam.load_model(NAME))
     monkeypatch.setenv("HF_HUB_CACHE", str(folder.parent / "another"))
-    resources._shared.clear()
+    resources._load_shared.clear()
     click(page(), "Resume")
     ended(folder / "half")
     assert cam.Run.open(folder / "half").done == 4
@@ -137,7 +137,7 @@ def test_own_weights(folder, root, tmp_path, monkeypatch, three):
 
 def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
     """Kept beside the runs under their hash: resumed after a restart, copied, and explored."""
-    own_weights.store.clear()
+    own_weights.shared_store.clear()
     query = {"source": str(root / "classes"), "model": "timm/test_resnet", "untrained": "true"}
     app = page(**OWN, **QUICK, **query)
     content, names = save(three), b"espresso\nEgyptian cat\nmissile"
@@ -161,8 +161,8 @@ def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
         "espresso": 0, "Egyptian cat": 1, "missile": 2
     }  # fmt: skip
     # Another server, where nothing was uploaded.
-    own_weights.store.clear()
-    resources._own.clear()
+    own_weights.shared_store.clear()
+    resources._load_upload.clear()
     before = scores(run.path)
     shutil.rmtree(next((run.path / "shards").iterdir()))
     click(page(), "Resume")
@@ -175,7 +175,7 @@ def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
     assert scores(folder / "run-2") == scores(folder / "run-3") == before
     # Its picture is explained with its weights.
     item = int(run.items().set_index("label").loc["missile", "item"])
-    app = page("explore", **run_pictures.link(run, "run-1", item, run.image(item).facts))
+    app = page("explore", **run_pictures.make_link(run, "run-1", item, run.image(item).facts))
     assert "Weights: those of the run **run-1**" in text(app) and not errors(app)
     assert "**Grad-CAM** for missile" in text(app)
 

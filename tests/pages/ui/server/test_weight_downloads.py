@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from cam._models import download
 from cam.pages.ui.server import resources, weight_downloads
+from cam.pages.ui.server.resources import RANDOM, ModelChoice, Weights
 from tests.support.checkout import DASHBOARD
 from tests.support.weights_server import as_hub, random_state, serving, without_weights
 
@@ -22,8 +23,8 @@ def server(monkeypatch, tmp_path):
     without_weights(monkeypatch, tmp_path)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setitem(download._WATCHABLE, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-    weight_downloads.downloading.clear()
-    resources._shared.clear()
+    weight_downloads.download_jobs.clear()
+    resources._load_shared.clear()
     content = save(random_state(timm.create_model("test_resnet")))
     with serving(content, "model.safetensors") as server:
         as_hub(server, monkeypatch)
@@ -62,7 +63,7 @@ def button(app: AppTest, label: str):
 
 
 def job(key=("weights", NAME)):
-    return weight_downloads.downloading().find(key)
+    return weight_downloads.download_jobs().find(key)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -88,7 +89,9 @@ def test_bytes_are_told_and_cancel_leaves_the_page_alive(server, tmp_path):
     shown(button(app, "Cancel").click().run())
     server.go.set()
     assert job().done.wait(20) and job().cancelled
-    assert not list(tmp_path.rglob("*.incomplete")) and weight_downloads.missing(NAME, True)
+    assert not list(tmp_path.rglob("*.incomplete")) and weight_downloads.find_missing(
+        ModelChoice(NAME)
+    )
     shown(app.run())
     assert any(one.value.endswith(": cancelled.") for one in app.markdown)
     # Another model, while this one is not here.
@@ -120,16 +123,19 @@ def test_a_failure_is_one_sentence(server):
 
 def test_what_is_here_or_bundled_or_random_asks_for_no_job(server, monkeypatch):
     server.go.set()
-    weight_downloads.missing(NAME, True).fetch()
+    weight_downloads.find_missing(ModelChoice(NAME)).fetch()
 
     def never(*_args, **_options):
         raise AssertionError("there is nothing to download")
 
-    monkeypatch.setattr(weight_downloads.jobs, "result", never)
-    assert weight_downloads.ready(NAME, True) and weight_downloads.ready("efficientnet_lite0", True)
-    assert weight_downloads.ready("timm/resnet18", False) and weight_downloads.ready(
-        "timm/resnet18", "own.pth"
-    )
+    monkeypatch.setattr(weight_downloads.jobs, "wait_for", never)
+    for choice in (
+        ModelChoice(NAME),
+        ModelChoice("efficientnet_lite0"),
+        ModelChoice("timm/resnet18", RANDOM),
+        ModelChoice("timm/resnet18", Weights(path="own.pth")),
+    ):
+        assert weight_downloads.ensure_weights(choice)
     app = page("explore", model=NAME)
     assert not app.error and told(app) == []
 

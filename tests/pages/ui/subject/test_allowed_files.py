@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (inside / "torn.png").write_bytes(b"no picture either")
     monkeypatch.setenv("CAM_DATA_ROOTS", str(inside))
     monkeypatch.setenv("CAM_CHECKPOINT_ROOTS", str(inside))
-    allowed_files._offered.clear()
+    allowed_files._list_files.clear()
     return inside
 
 

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.pages.ui.server import resources
+from cam.pages.ui.server.resources import ModelChoice
 from cam.pages.ui.subject import own_weights
 from tests.support.checkout import DASHBOARD
 
@@ -21,8 +22,8 @@ NAMES = ["ant", "bee", "cat", "dog", "elk"]
 
 @pytest.fixture(autouse=True)
 def empty_store():
-    own_weights.store.clear()
-    resources._own.clear()
+    own_weights.shared_store.clear()
+    resources._load_upload.clear()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_weights_then_labels_then_another_page_then_removed(five):
     own = app.session_state["_own_weights"]
     truth = timm.create_model("tf_efficientnet_lite0", num_classes=5).eval()
     truth.load_state_dict(five)
-    mine = resources.model("efficientnet_lite0", own).module.state_dict()
+    mine = resources.load_model(ModelChoice("efficientnet_lite0", own)).module.state_dict()
     assert all(torch.equal(value, mine[key]) for key, value in truth.state_dict().items())
     for name in ("anatomy", "compare", "performance"):
         app.switch_page(f"pages/{name}.py")
@@ -127,7 +128,7 @@ def test_a_packed_archive_that_fills_the_memory_is_refused(tmp_path):
 
 
 def test_few_files_are_kept_each_once_and_the_latest_used_stay():
-    store = own_weights.Store(kept=2)
+    store = own_weights.Store(capacity=2)
     first = store.put(b"one", "../../a b.pth")
     assert store.put(b"one", "a b.pth") == first and Path(first).name == "a b.pth"
     second = store.put(b"two", "a b.pth")
@@ -139,7 +140,7 @@ def test_few_files_are_kept_each_once_and_the_latest_used_stay():
 
 def test_what_is_not_kept_any_more_is_told(five):
     app = give(opened(), "mine.safetensors", save(five))
-    own_weights.store.clear()
+    own_weights.shared_store.clear()
     shown(app.run())
     assert "mine.safetensors is not kept any more" in app.warning[0].value
     assert not app.error and "tabby" in classes(app)

@@ -1,8 +1,7 @@
-"""Choose how heatmaps are shown."""
+"""Colour heatmaps, and lay them over pictures."""
 
 from dataclasses import dataclass
 
-import streamlit as st
 from PIL.Image import Image
 from torch import Tensor
 
@@ -51,43 +50,3 @@ class Display:
             self.threshold,
             signed,
         )
-
-
-def choose_alpha() -> float:
-    """Choose the opacity of the heatmaps."""
-    return st.slider(
-        "Opacity of the heatmap", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params"
-    )
-
-
-def choose_colormap() -> str:
-    """Choose the colours of the heatmaps."""
-    return st.selectbox("Colour map", COLORMAPS, key="colormap", bind="query-params")
-
-
-def choose_display() -> Display:
-    """Choose opacity, threshold, colours and signs of the heatmaps."""
-    columns = st.columns([3, 3, 2, 3], vertical_alignment="bottom")
-    with columns[0]:
-        alpha = choose_alpha()
-    with columns[1]:
-        threshold = st.slider(
-            "Hide evidence below",
-            0.0,
-            0.95,
-            0.0,
-            0.05,
-            key="threshold",
-            bind="query-params",
-            help="Of the strongest, which is 1.",
-        )
-    with columns[2]:
-        colormap = choose_colormap()
-    with columns[3]:
-        signed = st.toggle(
-            "For and against",
-            key="signed",
-            bind="query-params",
-            help="Red speaks for the class, blue against it, where a method tells them apart.",
-        )
-    return Display(alpha, colormap, threshold, signed)
