@@ -20,8 +20,8 @@ from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.links import check_link
+from cam.pages.ui.widgets.prose import report_errors, write_heading, write_small
 from cam.pages.ui.widgets.python_code import write_loading
-from cam.pages.ui.widgets.text import report_errors, write_heading, write_small
 
 NAMES = list(STEPS)
 
@@ -175,15 +175,15 @@ def write_code(subject: Subject, target: int | None, layer: str | None) -> str:
     options = "" if target is None else f", targets={target}"
     options += "" if layer is None else f", layer={layer!r}"
     end = cam.methods()["saliency"].percentile
-    colours = f"{PLAIN!r}, {ALPHA}"
+    look = f"{PLAIN!r}, {ALPHA}"
     return (
         f"{write_loading(subject.choice, subject.picture)}"
         f"anatomy = cam.anatomy(model, model.prepare(photo){options})\n"
         "print(anatomy.scores, anatomy.weights.shape, anatomy.strongest())\n"
         "print(anatomy.summed)\n"
         "crop = model.crop(photo)\n"
-        f'cam.overlay(crop, anatomy.heatmap[0], {colours}).save("gradcam.png")\n'
-        f'cam.overlay(crop, anatomy.saliency[0], {colours}, {end}).save("saliency.png")\n'
+        f'cam.overlay(crop, anatomy.heatmap[0], {look}).save("gradcam.png")\n'
+        f'cam.overlay(crop, anatomy.saliency[0], {look}, {end}).save("saliency.png")\n'
     )
 
 

@@ -14,7 +14,7 @@ from cam.pages.ui.subject import subject_form
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.display_form import choose_alpha, choose_colormap
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 TWO_MODELS = "Two models"
 # Models crop a photo differently.

@@ -16,7 +16,7 @@ from cam.pages.ui.datasets.start_form import greet_started, show_form
 from cam.pages.ui.datasets.two_runs import show_comparison, show_export
 from cam.pages.ui.widgets.controls import draw_lazily, scroll_here
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import report_errors
+from cam.pages.ui.widgets.prose import report_errors
 
 BOARD, IMAGES, WHERE = "Leaderboard", "Images", "Where it looks"
 AGAINST, TAKE = "Against another run", "Take it home"

@@ -22,8 +22,7 @@ from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls, method_picker
 from cam.pages.ui.widgets.display_form import choose_display
-from cam.pages.ui.widgets.python_code import write_explaining
-from cam.pages.ui.widgets.text import (
+from cam.pages.ui.widgets.prose import (
     as_sentence,
     escape_markdown,
     show_png,
@@ -31,6 +30,7 @@ from cam.pages.ui.widgets.text import (
     write_notes,
     write_small,
 )
+from cam.pages.ui.widgets.python_code import write_explaining
 
 TOP = 5
 MAPS_A_ROW = 4

@@ -150,13 +150,13 @@ def test_a_class_that_the_second_model_lacks(bundled):
     batch = bundled.prepare(cam.sample("chelsea"))
     chances = bundled.predict(batch)[0].numpy()
     fewer = cam.Model(bundled.module, bundled.transform, [f"name {k}" for k in range(1000)])
-    other = Subject(None, "other", True, fewer, chances, list(range(1000)))
+    other = Subject(None, ModelChoice("other"), fewer, chances, list(range(1000)))
     with pytest.raises(cam.TargetError, match="no class 'Egyptian cat'"):
         match_class(bundled, other, 285)
-    named = Subject(None, "other", True, bundled, chances, list(range(1000)))
+    named = Subject(None, ModelChoice("other"), bundled, chances, list(range(1000)))
     assert match_class(bundled, named, 285) == 285
     nameless = cam.Model(bundled.module, bundled.transform)
-    small = Subject(None, "small", True, nameless, chances[:10], list(range(10)))
+    small = Subject(None, ModelChoice("small"), nameless, chances[:10], list(range(10)))
     assert match_class(bundled, small, 7) == 7
     with pytest.raises(cam.TargetError, match="10 classes and no labels"):
         match_class(bundled, small, 285)

@@ -122,11 +122,11 @@ def test_the_leaderboard_has_the_means_of_the_scores(copied):
     app = page(metric="Sparseness (Gini index)")
     every = cam.Run.open(copied).scores()
     mean = every[every["metric"] == "sparseness"].groupby("method", observed=True)["value"].mean()
-    table = app.dataframe[0].value.set_index("Method")
+    table = app.dataframe[0].value.set_index("method")
     assert table.loc["Grad-CAM", "mean"] == pytest.approx(mean["gradcam"], rel=1e-6)
     assert table.loc["centre (a baseline)", "mean"] == pytest.approx(mean["centre"], rel=1e-6)
-    assert (table[["Undefined", "Failed", "Skipped"]] == 0).all().all()
-    assert (table["Values"] == 12).all() and sorted(table["Rank"]) == [1, 2, 3]
+    assert (table[["undefined", "failed", "skipped"]] == 0).all().all()
+    assert (table["values"] == 12).all() and sorted(table["rank"]) == [1, 2, 3]
     assert "Friedman's test says that the methods differ" in text(app)
 
 
@@ -153,8 +153,8 @@ def test_a_class_alone(copied):
     items, every = run.items(), run.scores()
     kept = every[every["item"].isin(items[items["label"] == "espresso"]["item"])]
     kept = kept[(kept["metric"] == "grid_pointing_game") & (kept["method"] == "saliency")]
-    table = app.dataframe[0].value.set_index("Method")
-    assert table.loc["Saliency map", "Values"] == 3
+    table = app.dataframe[0].value.set_index("method")
+    assert table.loc["Saliency map", "values"] == 3
     assert table.loc["Saliency map", "mean"] == pytest.approx(kept["value"].mean(), rel=1e-6)
 
 
@@ -354,7 +354,7 @@ def test_a_folder_that_is_allowed(pictures, folder):
     [problem] = run.problems().itertuples()
     assert problem.status == "skipped" and "outside of the folders" in problem.reason
     app = page(run="run-1")
-    assert app.dataframe[0].value["Skipped"].tolist() == [1, 1, 1]
+    assert app.dataframe[0].value["skipped"].tolist() == [1, 1, 1]
     items = run.items().set_index("id")["item"]
     app = page("explore", of_run="run-1", image=str(items["Egyptian cat/chelsea.png"]))
     assert "**Grad-CAM** for Egyptian cat" in text(app)

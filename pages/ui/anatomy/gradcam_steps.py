@@ -17,7 +17,7 @@ from cam.pages.ui.charts.colours import PLAIN, draw_legend
 from cam.pages.ui.charts.numbers import format_value
 from cam.pages.ui.charts.tiles import arrange, draw_product, draw_tile, draw_value_grid
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.text import show_png, write_facts, write_small
+from cam.pages.ui.widgets.prose import show_png, write_facts, write_small
 
 TOP = 6
 TILES = 3
@@ -145,11 +145,11 @@ def draw_gradients(view: View) -> None:
     picked = values[view.channels]
     # Where they differ, a few strong ones would leave the rest white.
     end = float(np.percentile(np.abs(picked), 100 if view.flat else 99)) if picked.size else 0.0
-    tiles = [
+    drawings = [
         (draw_tile(gradient, end, f"Gradient at channel {channel}"), f"channel {channel:,}")
         for channel, gradient in zip(view.channels, picked, strict=True)
     ]
-    st.html(arrange(tiles, least=100))
+    st.html(arrange(drawings, least=100))
     st.html(draw_legend(end))
     if not view.flat:
         write_small("The colours end where 99% of these gradients' sizes lie below.")

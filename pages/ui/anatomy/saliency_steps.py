@@ -13,7 +13,7 @@ from cam.pages.ui.anatomy.gradcam_steps import ALPHA, View, as_array, count_half
 from cam.pages.ui.charts.colours import PLAIN, draw_legend
 from cam.pages.ui.charts.numbers import format_value
 from cam.pages.ui.charts.tiles import draw_picture, draw_tile
-from cam.pages.ui.widgets.text import show_png, write_facts
+from cam.pages.ui.widgets.prose import show_png, write_facts
 
 PATCH = 16
 
@@ -31,11 +31,11 @@ def draw_pixel_gradient(view: View) -> None:
     )
     values = as_array(view.anatomy.pixel_gradients[0])
     end = float(np.percentile(np.abs(values), saliency_percentile())) or 1
-    colours = ((values / end).clip(-1, 1) * 127.5 + 127.5).round().astype(np.uint8)
-    if len(colours) == 3:
-        picture = Image.fromarray(np.ascontiguousarray(colours.transpose(1, 2, 0)))
+    inks = ((values / end).clip(-1, 1) * 127.5 + 127.5).round().astype(np.uint8)
+    if len(inks) == 3:
+        picture = Image.fromarray(np.ascontiguousarray(inks.transpose(1, 2, 0)))
     else:
-        picture = Image.fromarray(colours[0]).convert("RGB")
+        picture = Image.fromarray(inks[0]).convert("RGB")
     st.html(draw_picture(picture, f"Gradient of {view.label} by the pixels", smooth=False))
     write_facts(
         describe_gradients(values),

@@ -13,8 +13,8 @@ from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.controls import title_methods
 from cam.pages.ui.widgets.links import choose, choose_optional, choose_several
+from cam.pages.ui.widgets.prose import report_errors
 from cam.pages.ui.widgets.python_code import write_loading
-from cam.pages.ui.widgets.text import report_errors
 
 DEFAULT_METHODS = ["gradcam", "layercam", "saliency", "input_x_gradient"]
 # More are neither seen at once nor computed while somebody waits.

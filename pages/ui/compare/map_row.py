@@ -16,7 +16,7 @@ from cam.pages.ui.compare.case_results import ExplainedCase
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture
-from cam.pages.ui.widgets.text import as_sentence, show_png, write_notes
+from cam.pages.ui.widgets.prose import as_sentence, show_png, write_notes
 
 MAPS_A_ROW = 4
 # What is compared here has one method and one model, and so one unit.

@@ -22,7 +22,7 @@ from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import RESULTS_KEPT, Picture
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import as_sentence, show_png, write_small
+from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from cam.pages.ui.datasets import opened_run
 from cam.pages.ui.datasets.opened_run import choose_method, draw_mean, query, title_method
 from cam.pages.ui.server import jobs
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import (
+from cam.pages.ui.widgets.prose import (
     as_sentence,
     report_errors,
     show_png,

@@ -15,7 +15,7 @@ from cam.pages.ui.charts.elements import div
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.widgets.controls import SAMPLE_TITLES, draw_lazily
 from cam.pages.ui.widgets.links import check_number, choose, choose_number
-from cam.pages.ui.widgets.text import as_sentence, show_png, write_small
+from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
 GRID, FILES = "Photo grid", "Folder or list"
 # Label, lowest and highest, key, and what stands there at first.

@@ -12,7 +12,7 @@ from cam.pages.ui.datasets.opened_run import query, show_overlay, title_method
 from cam.pages.ui.server import router
 from cam.pages.ui.subject import run_pictures
 from cam.pages.ui.widgets.links import choose, choose_number
-from cam.pages.ui.widgets.text import (
+from cam.pages.ui.widgets.prose import (
     as_sentence,
     report_errors,
     show_png,

@@ -11,10 +11,9 @@ from cam.pages.ui.charts.plots import plot_intervals, plot_ranks
 from cam.pages.ui.datasets import opened_run
 from cam.pages.ui.datasets.opened_run import query, show_table, title_method, title_metric
 from cam.pages.ui.widgets.controls import draw_lazily
-from cam.pages.ui.widgets.text import write_heading, write_small
+from cam.pages.ui.widgets.prose import write_heading, write_small
 
-COUNTS = {"n": "Values", "nan": "Undefined", "failed": "Failed", "skipped": "Skipped"}
-MEANS = {"mean": "Mean", "low": "From", "high": "To", "median": "Median"}
+COLUMNS = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed", "skipped"]
 
 
 def show_results(run: cam.Run) -> None:
@@ -52,17 +51,7 @@ def _show_leaderboard(rows: pandas.DataFrame) -> None:
             "Means over the images, with the interval that holds the mean with 95 % confidence "
             "(bootstrapped, images being the sample)."
         )
-    columns = ["rank", "method", *MEANS, *COUNTS]
-    table = rows.assign(method=_title_all(rows["method"]))
-    st.dataframe(
-        table[columns].rename(columns={"rank": "Rank", "method": "Method", **COUNTS}),
-        hide_index=True,
-        width="stretch",
-        column_config={
-            name: st.column_config.NumberColumn(title, format="%.4g")
-            for name, title in MEANS.items()
-        },
-    )
+    show_table(rows[COLUMNS].rename(columns={"n": "values", "nan": "undefined"}))
 
 
 def _show_missing(run: cam.Run) -> None:

@@ -13,7 +13,7 @@ from cam._runs.plan.run_call import Named
 from cam.pages.ui.widgets.controls import title_methods
 from cam.pages.ui.widgets.links import choose_several
 from cam.pages.ui.widgets.parameter_widgets import Info, choose_variants, name_variant
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 METHODS = ("gradcam", "saliency")
 METRICS = ("deletion", "insertion")

@@ -11,7 +11,7 @@ from cam._runs.plan.run_call import Named
 from cam.pages.ui.server import jobs, resources
 from cam.pages.ui.server.resources import ModelChoice, share
 from cam.pages.ui.widgets.parameter_widgets import name_variant
-from cam.pages.ui.widgets.text import as_sentence
+from cam.pages.ui.widgets.prose import as_sentence
 
 # A model and a method each, with a sentence or None.
 ANSWERS_KEPT = 4096

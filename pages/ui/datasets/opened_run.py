@@ -16,7 +16,7 @@ from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.server.resources import share
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.parameter_widgets import Info
-from cam.pages.ui.widgets.text import show_png, write_small
+from cam.pages.ui.widgets.prose import show_png, write_small
 
 # The side at which pictures of a run are drawn; they are kept at 160.
 SIDE = 224

@@ -15,7 +15,7 @@ from cam.pages.ui.datasets import run_jobs
 from cam.pages.ui.datasets.opened_run import title_method, title_metric
 from cam.pages.ui.datasets.run_jobs import LIVE, ObservedRun
 from cam.pages.ui.server import allowed_roots
-from cam.pages.ui.widgets.text import as_sentence, report_errors
+from cam.pages.ui.widgets.prose import as_sentence, report_errors
 
 MOST_SHOWN = 6
 _OPENED = "_opened_results"

@@ -26,7 +26,7 @@ from cam.pages.ui.server.resources import ModelChoice
 from cam.pages.ui.subject import run_checkpoints, subject_form
 from cam.pages.ui.widgets.controls import draw_lazily
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import report_errors, write_small
+from cam.pages.ui.widgets.prose import report_errors, write_small
 
 # A shard is what a progress bar sees, and what a kill may cost.
 SHARD = 4

@@ -16,7 +16,7 @@ from cam.pages.ui.datasets.opened_run import open_run, show_table, version
 from cam.pages.ui.server.resources import share
 from cam.pages.ui.widgets.controls import offer_file
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import as_sentence, report_errors, write_small
+from cam.pages.ui.widgets.prose import as_sentence, report_errors, write_small
 
 PARQUET = "application/vnd.apache.parquet"
 

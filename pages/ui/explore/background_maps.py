@@ -6,7 +6,7 @@ import cam
 from cam.pages.ui.server import jobs, resources
 from cam.pages.ui.server.resources import Choices, MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.text import report_errors
+from cam.pages.ui.widgets.prose import report_errors
 from cam.types import Attribution
 
 

@@ -10,7 +10,7 @@ from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Choices, MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.links import check_link
-from cam.pages.ui.widgets.text import report_errors, show_png, write_notes, write_small
+from cam.pages.ui.widgets.prose import report_errors, show_png, write_notes, write_small
 
 
 def look_through(subject: Subject, choices: Choices, display: Display) -> None:

@@ -13,7 +13,7 @@ from cam.pages.ui.charts.inspector import Box, draw_inspector
 from cam.pages.ui.server.resources import MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 SIDES = ("box_columns", "box_rows")
 MAPS_A_ROW = 3

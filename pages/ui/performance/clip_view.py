@@ -18,8 +18,8 @@ from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.controls import offer_file
 from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.widgets.prose import as_sentence, write_small
 from cam.pages.ui.widgets.python_code import write_loading
-from cam.pages.ui.widgets.text import as_sentence, write_small
 
 KINDS = ["mp4", "webm", "mov", "gif", "webp", "png", "jpg", "jpeg"]
 METHODS = ["gradcam", "layercam", "saliency"]
@@ -40,23 +40,15 @@ class ExplainedClip:
 
     Attributes:
         frames: How many.
-        explaining: Seconds for the maps alone.
-        whole: Seconds from the file to the files.
-        frames_per_second: Of the clip itself.
+        figures: How fast it was, as (number, what it is).
         files: Format → content.
-        labels: The classes that were explained, in the order of their first frame.
-        name: Where the clip is from.
-        notes: What was done to it.
+        lines: What was explained, where it is from and what was done to it.
     """
 
     frames: int
-    explaining: float
-    whole: float
-    frames_per_second: float
+    figures: list[tuple[str, str]]
     files: dict[str, bytes]
-    labels: tuple[str, ...]
-    name: str
-    notes: tuple[str, ...]
+    lines: list[str]
 
 
 def show_clip(subject: Subject) -> str:
@@ -102,16 +94,18 @@ def show_clip(subject: Subject) -> str:
             if not written(number / len(clip.FORMATS), f"writing {TITLES[kind]}"):
                 raise cam.Cancelled("the clip was cancelled")
             files[kind] = explained.encoded(kind)
-        result = ExplainedClip(
-            len(film.frames),
-            explained.seconds["explain"],
-            time.perf_counter() - start,
-            film.frames_per_second,
-            files,
-            tuple(dict.fromkeys(subject.model.label(target) for target in explained.targets)),
-            film.name,
-            film.notes,
-        )
+        frames = len(film.frames)
+        figures = [
+            (f"{frames / explained.seconds['explain']:.1f}", "frames a second, explained"),
+            (f"{frames / (time.perf_counter() - start):.1f}", "frames a second, end to end"),
+            (f"{film.frames_per_second:.1f}", "frames a second in the clip itself"),
+        ]
+        # In the order of their first frame.
+        labels = list(dict.fromkeys(map(subject.model.label, explained.targets)))
+        first, more = ", ".join(labels[:LABELS]), len(labels) - LABELS
+        title = f"Explained: {first}{f' and {more} more' * (more > 0)}. From {film.name}."
+        lines = [title, *map(as_sentence, film.notes)]
+        result = ExplainedClip(frames, figures, files, lines)
         return result, (
             f"{titles[name]} of {subject.choice.name}, batches of 8 frames, one run; end to end "
             "holds reading, preparing, explaining, drawing, and writing WebP, GIF and MP4. "
@@ -171,25 +165,11 @@ def _write_code(
 
 def _draw(explained: ExplainedClip) -> None:
     """Draw frames per second, the clip, and its downloads."""
-    frames = explained.frames
-    figures = [
-        (f"{frames / explained.explaining:.1f}", "frames a second, explained"),
-        (f"{frames / explained.whole:.1f}", "frames a second, end to end"),
-        (f"{explained.frames_per_second:.1f}", "frames a second in the clip itself"),
-    ]
-    st.html(draw_figures(figures))
-    st.video(
-        explained.files["MP4"],
-        loop=True,
-        autoplay=True,
-        muted=True,
-        width=WIDTH,
-        alt=f"The clip with its heatmap, {frames} frames",
-    )
-    first, more = ", ".join(explained.labels[:LABELS]), len(explained.labels) - LABELS
-    write_small(f"Explained: {first}{f' and {more} more' * (more > 0)}. From {explained.name}.")
-    for note in explained.notes:
-        write_small(as_sentence(note))
+    st.html(draw_figures(explained.figures))
+    alt = f"The clip with its heatmap, {explained.frames} frames"
+    st.video(explained.files["MP4"], loop=True, autoplay=True, muted=True, width=WIDTH, alt=alt)
+    for line in explained.lines:
+        write_small(line)
     with st.container(horizontal=True):
         for kind, content in explained.files.items():
             ending, medium = kind.lower(), "video" if kind == "MP4" else "image"

@@ -11,8 +11,8 @@ from cam._performance.timing import machine
 from cam.pages.ui.server import jobs
 from cam.pages.ui.server.resources import share
 from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets.prose import report_errors, write_small
 from cam.pages.ui.widgets.python_code import write_loading
-from cam.pages.ui.widgets.text import report_errors, write_small
 
 
 @share()

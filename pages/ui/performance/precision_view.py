@@ -16,7 +16,7 @@ from cam.pages.ui.charts.tiles import arrange, draw_picture
 from cam.pages.ui.performance.measurement_job import measure_speed, write_speed
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.links import choose_pills
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 ROUNDS = 3
 METHODS = ("gradcam", "layercam", "saliency")
@@ -64,7 +64,7 @@ def _draw_speeds(measured: list[speed.Fidelity]) -> None:
     """Draw one bar a method and precision, with what it costs in fidelity."""
     exact = {row.method: row for row in measured if row.precision == EXACT}
     for name in exact:
-        bars = [
+        drawn = [
             Bar(
                 EXACT if row.precision == EXACT else f"{row.precision}, {_describe_order(row)}",
                 row.speed.images_per_second,
@@ -76,7 +76,7 @@ def _draw_speeds(measured: list[speed.Fidelity]) -> None:
         ]
         title = cam.methods()[name].title
         st.markdown(f"**{title}, images a second**")
-        st.html(draw_bars(bars, f"{title}: images a second by precision"))
+        st.html(draw_bars(drawn, f"{title}: images a second by precision"))
 
 
 def _describe_gain(row: speed.Fidelity, exact: speed.Fidelity) -> str:

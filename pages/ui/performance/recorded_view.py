@@ -8,7 +8,7 @@ import streamlit as st
 from cam._performance.recorded_benchmarks import Recording, recordings
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.controls import draw_lazily
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 # A bar that belongs to a cell has a backslash before it.
 _BETWEEN_CELLS = re.compile(r"(?<!\\)\|")

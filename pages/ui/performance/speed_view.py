@@ -11,7 +11,7 @@ from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL, OTHERS
 from cam.pages.ui.performance.measurement_job import measure_speed, write_speed
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 ROUNDS = 5
 SIZES = (1, 2, 4, 8, 16)

@@ -14,7 +14,7 @@ from cam.pages.ui.charts.colours import READ, WRITTEN, draw_keys
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.controls import draw_lazily
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 IMAGES = 64
 RULES = {"Grad-CAM alone": kernels.RULES[:1], f"all {len(kernels.RULES)} rules": kernels.RULES}

@@ -8,7 +8,7 @@ import cam
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import as_sentence, escape_markdown
+from cam.pages.ui.widgets.prose import as_sentence, escape_markdown
 
 KINDS = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
 LIMIT_MB = 20

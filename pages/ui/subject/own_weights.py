@@ -13,7 +13,7 @@ import streamlit as st
 
 from cam.pages.ui.server.resources import Weights, share
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import escape_markdown, write_small
+from cam.pages.ui.widgets.prose import escape_markdown, write_small
 
 KINDS = ["safetensors", "pth", "pt"]
 LIMIT_MB, LABELS_MB = 200, 1

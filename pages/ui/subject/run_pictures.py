@@ -18,7 +18,7 @@ from cam.pages.ui.server import allowed_roots, resources, weight_downloads
 from cam.pages.ui.server.resources import ModelChoice, Picture, Weights, share
 from cam.pages.ui.subject import run_checkpoints
 from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import report_errors
+from cam.pages.ui.widgets.prose import report_errors
 
 RUN, ITEM = "of_run", "image"
 _LINKED = "_run_picture"

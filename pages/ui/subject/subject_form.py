@@ -15,7 +15,7 @@ from cam.pages.ui.subject import allowed_files, own_picture, own_weights, run_pi
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.controls import SAMPLE_TITLES
 from cam.pages.ui.widgets.links import choose, choose_optional, choose_pill
-from cam.pages.ui.widgets.text import report_errors
+from cam.pages.ui.widgets.prose import report_errors
 
 _SAMPLE = "_sample"
 

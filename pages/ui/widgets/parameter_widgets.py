@@ -12,7 +12,7 @@ import cam
 from cam._formatting import value_of
 from cam._metrics.base.metric_registry import MetricInfo
 from cam.pages.ui.widgets.links import check_number, choose_number
-from cam.pages.ui.widgets.text import write_small
+from cam.pages.ui.widgets.prose import write_small
 
 Parameters = tuple[tuple[str, Any], ...]
 """Names and values, of those that are not the defaults."""
