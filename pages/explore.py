@@ -31,11 +31,12 @@ from cam.pages.ui.widgets.prose import (
     write_small,
 )
 from cam.pages.ui.widgets.python_code import write_explaining
+from cam.types import Attribution
 
 TOP = 5
 MAPS_A_ROW = 4
 
-Maps = dict[MethodChoice, cam.Attribution]
+Maps = dict[MethodChoice, Attribution]
 
 
 def main() -> None:
@@ -63,30 +64,17 @@ def explain(choices: Choices, subject: Subject) -> Maps:
     """Return the maps that are there; of the others draw why they are not, or how far."""
     quick = tuple(method for method in choices.methods if not method.own_passes)
     slow = [method for method in choices.methods if method.own_passes]
-    maps = explain_together(replace(choices, methods=quick), subject) if quick else {}
+    together = replace(choices, methods=quick)
+    results = resources.explain_each(together, subject.top, subject.picture) if quick else {}
+    maps = {method: result for method, result in results.items() if isinstance(result, Attribution)}
+    failing: dict[str, list[str]] = {}
+    for method, result in results.items():
+        if isinstance(result, cam.CamError):
+            failing.setdefault(as_sentence(result), []).append(method.info.title)
+    for sentence, titles in failing.items():
+        st.error(f"{', '.join(titles)}: {sentence}")
     maps |= background_maps.explain_slowly(choices, subject, slow)
     return {method: maps[method] for method in choices.methods if method in maps}
-
-
-def explain_together(choices: Choices, subject: Subject) -> Maps:
-    """Explain in shared passes; what is in the way of some methods is said, the rest shown."""
-    try:
-        maps = resources.explain(choices, subject.top, subject.picture)
-    except cam.CamError as error:
-        failing = _find_failing(error, choices.methods)
-        names = ", ".join(method.info.title for method in failing)
-        st.error(f"{names}: {as_sentence(error)}")
-        rest = tuple(method for method in choices.methods if method not in failing)
-        return explain_together(replace(choices, methods=rest), subject) if rest else {}
-    return dict(zip(choices.methods, maps.values(), strict=True))
-
-
-def _find_failing(error: cam.CamError, methods: tuple[MethodChoice, ...]) -> list[MethodChoice]:
-    """Find whose error it is: those that look at a layer, or at attention, or all."""
-    of_layers = isinstance(error, cam.LayerError)
-    needs = [(method, method.info.needs) for method in methods]
-    failing = [method for method, need in needs if (need.layer if of_layers else need.attention)]
-    return failing or list(methods)
 
 
 @st.fragment
@@ -164,7 +152,7 @@ def show_legends(display: Display, maps: Maps) -> None:
         st.html(draw_color_bar(SIGNED, ("against the class", "for it")))
 
 
-def describe_cost(attribution: cam.Attribution) -> str:
+def describe_cost(attribution: Attribution) -> str:
     """Describe what a map took."""
     cost = attribution.cost
     passes = ((cost.forwards, "forward"), (cost.backwards, "backward"))

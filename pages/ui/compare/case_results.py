@@ -4,18 +4,18 @@ Networks are copied for it: a model that is explained has hooks on it, and a pag
 its lock would not be alive.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 import cam
 from cam._metrics.localisation.object_masks import centre_heatmap
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import jobs, resources
-from cam.pages.ui.server.resources import Choices, MethodChoice, Picture, share
+from cam.pages.ui.server.resources import Choices, MethodChoice, ModelChoice, Picture, share
 from cam.types import Progress
 
 # No method: a map that knows of no picture.
@@ -25,6 +25,7 @@ STAGES = 8
 # A page asks for all of its results again at each run: more than those of several visitors.
 RESULTS_KEPT = 256
 T = TypeVar("T")
+Work = Callable[[Case, cam.Model, Tensor, jobs.Tell], T]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,66 +58,52 @@ def explain_quickly(
     Methods that look at the same share their passes.
     """
     maps: dict[Case, cam.Attribution | cam.CamError] = {}
-    groups: dict[Hashable, list[Case]] = {}
+    groups: dict[tuple[ModelChoice, int, str | None], dict[MethodChoice, Case]] = {}
     for case in cases:
         if not cam.methods()[case.method].needs.passes:
-            groups.setdefault((case.model, case.target, case.layer), []).append(case)
-    for group in groups.values():
-        try:
-            maps.update(_explain_together(group, picture))
-        except cam.CamError:
-            for case in group:
-                try:
-                    maps.update(_explain_together([case], picture))
-                except cam.CamError as error:
-                    maps[case] = error
+            group = groups.setdefault((case.model, case.target, case.layer), {})
+            group[MethodChoice(case.method)] = case
+    for (model, target, layer), group in groups.items():
+        choices = Choices(model, tuple(group), target, layer)
+        results = resources.explain_each(choices, None, picture)
+        maps |= {group[method]: result for method, result in results.items()}
     return maps
-
-
-def _explain_together(cases: list[Case], picture: Picture) -> dict[Case, cam.Attribution]:
-    first = cases[0]
-    methods = tuple(MethodChoice(case.method) for case in cases)
-    maps = resources.explain(
-        Choices(first.model, methods, first.target, first.layer), None, picture
-    )
-    return {case: maps[case.method] for case in cases}
 
 
 def explain_slowly(case: Case, picture: Picture) -> cam.Attribution | cam.CamError | None:
     """Explain with further passes, or say why not; None while it is at work."""
-    model = _copy_model(case)
 
-    def work(tell: jobs.Tell) -> cam.Attribution:
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Attribution:
         def report(progress: Progress) -> bool:
             return tell(progress.done / max(progress.total, 1))
 
-        batch = model.prepare(picture.photo)
         [attribution] = cam.attribute(
             model, batch, case.method, case.target, case.layer, progress=report
         ).values()
         return attribution
 
-    return _wait_for(("map", case, picture.digest), case.title, work)
+    return _wait_for("map", case.title, case, picture, work)
 
 
-def _copy_model(case: Case) -> cam.Model:
-    return resources.load_model(case.model).twin()
-
-
-def _wait_for(key: Hashable, what: str, work: Callable[[jobs.Tell], T]) -> T | cam.CamError | None:
+def _wait_for(
+    what: str, title: str, case: Case, picture: Picture, work: Work[T]
+) -> T | cam.CamError | None:
     """Return what work returns or the error that it ends with; None while it is at work."""
+    model = resources.load_model(case.model).twin()
+
+    def prepare_and_work(tell: jobs.Tell) -> T:
+        return work(case, model, model.prepare(picture.photo), tell)
+
+    key = (what, case, picture.digest)
     try:
-        result: T | None = jobs.wait_for(key, what, work, comparison_jobs())
+        result: T | None = jobs.wait_for(key, title, prepare_and_work, comparison_jobs())
     except cam.CamError as error:
         return error
     return result
 
 
 def measure_in_turn(
-    what: str,
-    cases: Iterable[Case],
-    picture: Picture,
-    work: Callable[[Case, jobs.Tell], T],
+    what: str, cases: Sequence[Case], picture: Picture, work: Work[T]
 ) -> Iterator[tuple[Case, T | cam.CamError]]:
     """Measure each case; it ends at the first one that is not there yet.
 
@@ -126,12 +113,11 @@ def measure_in_turn(
         what: What is measured; also the key.
         cases: The cases.
         picture: The picture.
-        work: From a case and whom to tell to the result, in a thread.
+        work: From a case, its model, the batch and whom to tell to the result, in a thread.
     """
-    several = list(cases)
-    for number, case in enumerate(several, start=1):
-        title = f"{what}, {number} of {len(several)}, {case.title}"
-        result = _wait_for((what, case, picture.digest), title, partial(work, case))
+    for number, case in enumerate(cases, start=1):
+        title = f"{what}, {number} of {len(cases)}, {case.title}"
+        result = _wait_for(what, title, case, picture, work)
         if result is None:
             return
         yield case, result
@@ -142,19 +128,15 @@ def measure_curves(
 ) -> Iterator[tuple[Case, cam.Curves | cam.CamError]]:
     """Measure deletion and insertion of each case, the Gaussian in the middle before them."""
     maps = {ready.case: ready.attribution for ready in explained}
-    models = {case: _copy_model(case) for case in maps}
-    # Those of one model and one class have the same centre.
-    models |= {centre_of(case): model for case, model in models.items()}
 
-    def work(case: Case, tell: jobs.Tell) -> cam.Curves:
-        model = models[case]
-        batch = model.prepare(picture.photo)
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Curves:
         heatmap = centre_heatmap(batch) if case.method == CENTRE else maps[case].heatmap
         return cam.curves(
             model, batch, heatmap, case.target, steps=STEPS,
             batch_size=32 if batch.is_cuda else 8, tell=tell,
         )  # fmt: skip
 
+    # Those of one model and one class have the same centre.
     centres = dict.fromkeys(centre_of(case) for case in maps)
     yield from measure_in_turn("Deletion and insertion", [*centres, *maps], picture, work)
 
@@ -168,11 +150,8 @@ def examine(
     cases: list[Case], picture: Picture
 ) -> Iterator[tuple[Case, cam.Examination | cam.CamError]]:
     """Answer the four questions of each case."""
-    models = {case: _copy_model(case) for case in cases}
 
-    def work(case: Case, tell: jobs.Tell) -> cam.Examination:
-        model = models[case]
-        batch = model.prepare(picture.photo)
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Examination:
         return cam.examine(model, batch, case.method, case.target, case.layer, tell=tell)
 
     yield from measure_in_turn("Four questions", cases, picture, work)
@@ -184,7 +163,7 @@ class Forgetting:
 
     depths: tuple[str, ...]
     shares: tuple[float, ...]
-    heatmaps: torch.Tensor
+    heatmaps: Tensor
     likeness: list[float]
 
 
@@ -192,11 +171,8 @@ def randomise(
     cases: list[Case], picture: Picture
 ) -> Iterator[tuple[Case, Forgetting | cam.CamError]]:
     """Explain each case while its network forgets."""
-    models = {case: _copy_model(case) for case in cases}
 
-    def work(case: Case, tell: jobs.Tell) -> Forgetting:
-        model = models[case]
-        batch = model.prepare(picture.photo)
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> Forgetting:
         cascade = cam.cascade(
             model, batch, case.method, case.target, case.layer, stages=STAGES, tell=tell
         )

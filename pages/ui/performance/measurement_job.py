@@ -70,41 +70,43 @@ def _request(key: Hashable) -> None:
 
 def measure_speed(
     subject: Subject,
-    key: tuple[Hashable, ...],
     run: Callable[..., Any],
     draw: jobs.Draw,
     rounds: int,
-    about: str = "",
-    size: int = 1,
+    code: str,
+    size: int | None = None,
     more: jobs.Draw | None = None,
-) -> None:
-    """Measure how fast the picture, repeated, is explained.
+) -> str:
+    """Measure how fast the picture, repeated, is explained; returns the Python behind it.
 
     Args:
         subject: The picture and its model.
-        key: What determines the measurement beside them.
         run: Called with model, batch, ``rounds`` and ``report``, as those of ``speed``.
         draw: Draws the result, also while the work goes on.
         rounds: How often each contender has its turn.
-        about: What was measured, behind the rounds and the model's name.
-        size: How often the picture is in the batch.
+        code: The Python that does it to ``model`` and ``batch``: the measurement's key too.
+        size: How often the picture is in the batch; None: once, and that is not said.
         more: Draws what is only worth drawing once it is done.
     """
-    name = f"Medians of {rounds} interleaved rounds; {subject.choice.name}"
+    about = f"Medians of {rounds} interleaved rounds; {subject.choice.name}"
+    about += "" if size is None else f", batch of {size}"
 
     def work(tell: jobs.Tell) -> tuple[Any, str]:
         start, load = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", _describe_load()
         picture = subject.model.prepare(subject.picture.photo)
-        batch = picture.expand(size, -1, -1, -1).contiguous()
-        result = run(
-            subject.model,
-            batch,
-            rounds=rounds,
-            report=lambda share, partial, at: tell(share, at, partial),
-        )
-        return result, f"{name}{about}; {machine()}. Measured here, {start}.{load}"
+        batch = picture.expand(size or 1, -1, -1, -1).contiguous()
 
-    measure((subject.choice, subject.picture.digest, *key), "Measuring", work, draw, more=more)
+        def report(share: float, partial: Any, note: str) -> bool:
+            return tell(share, note, partial)
+
+        result = run(subject.model, batch, rounds=rounds, report=report)
+        return result, f"{about}; {machine()}. Measured here, {start}.{load}"
+
+    key = (subject.choice, subject.picture.digest, size, code)
+    measure(key, "Measuring", work, draw, more=more)
+    imports = "import cam\nfrom cam._performance import speed\n"
+    loading = write_loading(subject.choice, subject.picture, imports=imports)
+    return f"{loading}batch = model.prepare([photo] * {size or 1})\n{code}"
 
 
 def _describe_load() -> str:
@@ -114,10 +116,3 @@ def _describe_load() -> str:
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     words = f" Load when it began: {load:.1f} on {cores} core{'s' * (cores > 1)}"
     return words + (", so other work slowed all of them." if load > cores else ".")
-
-
-def write_speed(subject: Subject, size: int, call: str) -> str:
-    """Write the Python of a measurement of the picture, repeated."""
-    imports = "import cam\nfrom cam._performance import speed\n"
-    loading = write_loading(subject.choice, subject.picture, imports=imports)
-    return f"{loading}batch = model.prepare([photo] * {size})\n{call}"

@@ -13,7 +13,7 @@ from cam._performance import speed
 from cam.pages.ui.charts.bars import Bar, draw_bars
 from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL
 from cam.pages.ui.charts.tiles import arrange, draw_picture
-from cam.pages.ui.performance.measurement_job import measure_speed, write_speed
+from cam.pages.ui.performance.measurement_job import measure_speed
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.links import choose_pills
 from cam.pages.ui.widgets.prose import write_small
@@ -48,16 +48,12 @@ def show_precisions(subject: Subject) -> str:
             st.html(arrange(maps, NARROWEST))
 
     run = partial(speed.by_precision, methods=METHODS, precisions=names)
-    measure_speed(
-        subject, ("precision", names), run, _draw_speeds, ROUNDS, ", one picture", more=draw_maps
-    )
-    return write_speed(
-        subject,
-        1,
+    code = (
         f"rows = speed.by_precision(\n    model, batch, {METHODS}, {names}, rounds={ROUNDS}\n)\n"
         "for row in rows:\n"
-        "    print(row.method, row.precision, row.speed.images_per_second, row.spearman)\n",
+        "    print(row.method, row.precision, row.speed.images_per_second, row.spearman)\n"
     )
+    return measure_speed(subject, run, _draw_speeds, ROUNDS, code, more=draw_maps)
 
 
 def _draw_speeds(measured: list[speed.Fidelity]) -> None:

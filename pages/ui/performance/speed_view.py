@@ -8,7 +8,7 @@ import cam
 from cam._performance import speed
 from cam.pages.ui.charts.bars import Bar, draw_bars, draw_figures
 from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL, OTHERS
-from cam.pages.ui.performance.measurement_job import measure_speed, write_speed
+from cam.pages.ui.performance.measurement_job import measure_speed
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.prose import write_small
@@ -36,15 +36,12 @@ def show_contenders(subject: Subject) -> str:
         "Images a second on this machine: plain inference, this engine, and the other packages "
         "that are installed, in turns, on the same model and picture."
     )
-    about = f", batch of {size}"
-    measure_speed(subject, ("race", size), speed.race, _draw_race, ROUNDS, about, size)
-    return write_speed(
-        subject,
-        size,
+    code = (
         f"race = speed.race(model, batch, rounds={ROUNDS})\n"
         "for name, measured in race.speeds.items():\n"
-        "    print(name, measured.images_per_second)\n",
+        "    print(name, measured.images_per_second)\n"
     )
+    return measure_speed(subject, speed.race, _draw_race, ROUNDS, code, size)
 
 
 def _draw_race(race: speed.Race) -> None:
@@ -95,12 +92,9 @@ def _title_contender(name: str, maps: int) -> str:
 def show_batch_sizes(subject: Subject) -> str:
     """Show throughput over the size of the batch."""
     st.markdown("Images a second of plain inference and of Grad-CAM, with more pictures at once.")
-    measure_speed(
-        subject, ("sizes",), partial(speed.by_batch_size, sizes=SIZES), _draw_sizes, ROUNDS
-    )
-    return write_speed(
-        subject, 1, f"print(speed.by_batch_size(model, batch, {SIZES}, rounds={ROUNDS}))\n"
-    )
+    run = partial(speed.by_batch_size, sizes=SIZES)
+    code = f"print(speed.by_batch_size(model, batch, {SIZES}, rounds={ROUNDS}))\n"
+    return measure_speed(subject, run, _draw_sizes, ROUNDS, code)
 
 
 def _draw_sizes(measured: dict[int, dict[str, speed.Speed]]) -> None:
@@ -129,15 +123,12 @@ def show_one_pass(subject: Subject) -> str:
     """Show how many methods fit in one pass."""
     size = _choose_size()
     st.markdown("Several methods in **one call**, beside the same methods in separate calls.")
-    about = f", batch of {size}"
-    measure_speed(subject, ("together", size), speed.together, _draw_together, ROUNDS, about, size)
-    return write_speed(
-        subject,
-        size,
+    code = (
         f"together = speed.together(model, batch, rounds={ROUNDS})\n"
         "for count, timing in together.joint.items():\n"
-        "    print(count, timing.median, together.one_by_one(count))\n",
+        "    print(count, timing.median, together.one_by_one(count))\n"
     )
+    return measure_speed(subject, speed.together, _draw_together, ROUNDS, code, size)
 
 
 def _draw_together(together: speed.Together) -> None:

@@ -237,6 +237,27 @@ def explain(choices: Choices, top: int | None, picture: Picture) -> dict[str, At
     return explain_with(load_model(choices.model), choices, top, picture)
 
 
+def explain_each(
+    choices: Choices, top: int | None, picture: Picture
+) -> dict[MethodChoice, Attribution | cam.CamError]:
+    """Explain one picture by those methods that can, in shared passes, or say why not."""
+    errors: dict[MethodChoice, Attribution | cam.CamError] = {}
+    try:
+        maps = explain(choices, top, picture)
+    except cam.CamError as error:
+        if len(choices.methods) == 1:
+            return {choices.methods[0]: error}
+        for method in choices.methods:
+            [result] = explain_each(replace(choices, methods=(method,)), top, picture).values()
+            if isinstance(result, cam.CamError):
+                errors[method] = result
+        rest = tuple(method for method in choices.methods if method not in errors)
+        if not errors:
+            return dict.fromkeys(choices.methods, error)
+        return errors | (explain_each(replace(choices, methods=rest), top, picture) if rest else {})
+    return dict(zip(choices.methods, maps.values(), strict=True))
+
+
 def explain_with(
     model: cam.Model,
     choices: Choices,

@@ -274,7 +274,7 @@ def test_every_parameter_can_be_set_and_none_changes_by_itself():
     left_out = {
         f"{info.name}.{name}"
         for info in known
-        for name in set(info.parameters) - set(parameter_widgets._drawn(info))
+        for name in set(info.parameters) - set(parameter_widgets._select_widgets(info))
     }
     # Pictures: nothing that a form could take.
     assert left_out == {"expected_gradients.references"}

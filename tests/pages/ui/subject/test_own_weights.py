@@ -132,9 +132,9 @@ def test_few_files_are_kept_each_once_and_the_latest_used_stay():
     first = store.put(b"one", "../../a b.pth")
     assert store.put(b"one", "a b.pth") == first and Path(first).name == "a b.pth"
     second = store.put(b"two", "a b.pth")
-    assert second != first and store.here(first)
+    assert second != first and store.has(first)
     store.put(b"three", "c.pth")
-    assert store.here(first) and not store.here(second)
+    assert store.has(first) and not store.has(second)
     assert Path(first).read_bytes() == b"one" and not Path(second).exists()
 
 
