@@ -391,7 +391,7 @@ def test_a_picture_of_a_run_is_explained_in_explore(copied):
     app = page("explore", **link)
     assert f"**Grad-CAM** for {link['target']}" in text(app)
     truth = cam.dataset("photo-grid", size=12)[5].image
-    picture = run_pictures._read_picture(str(run.path), str(run.notes["started"]), 5, run)
+    picture = run_pictures._read_picture(run, 5)
     assert np.array_equal(np.asarray(picture.photo.image), np.asarray(truth))
     names: dict = {}
     exec(f"import cam\nfound = {picture.code}", names)

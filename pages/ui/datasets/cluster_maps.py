@@ -11,6 +11,7 @@ from cam.pages.ui.charts.tiles import arrange, draw_picture
 from cam.pages.ui.datasets import opened_run
 from cam.pages.ui.datasets.opened_run import choose_method, draw_mean, query, title_method
 from cam.pages.ui.server import jobs
+from cam.pages.ui.server.resources import identify_run
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.prose import (
     as_sentence,
@@ -62,7 +63,7 @@ def _show_classes(run: cam.Run, method: str) -> None:
 
 
 def _show_groups(run: cam.Run, method: str, label: str | None) -> None:
-    key = ("clusters", opened_run.version(run), method, label)
+    key = ("clusters", identify_run(run), method, label)
     try:
         clusters = jobs.wait_for(
             key,

@@ -36,30 +36,10 @@ def open_run(name: str) -> cam.Run:
     return cam.Run.open(allowed_roots.run_path(name))
 
 
+@share(max_entries=256, show_spinner="Reading the run …")
 def query(run: cam.Run, what: str, *arguments: Any, **options: Any) -> Any:
     """Call a method of the run; shared by all visitors, so nobody may write to its answer."""
-    return _query(version(run), what, arguments, tuple(options.items()), run)
-
-
-def version(run: cam.Run) -> tuple[Any, ...]:
-    """Return what tells a run from itself a moment ago, and from another one of that name."""
-    return (
-        str(run.path),
-        str(run.notes.get("started")),
-        tuple(run.store.ranges()),
-        tuple(run.parts.items()),
-    )
-
-
-@share(max_entries=256, show_spinner="Reading the run …")
-def _query(
-    key: tuple[Any, ...],
-    what: str,
-    arguments: tuple[Any, ...],
-    options: tuple[tuple[str, Any], ...],
-    _run: cam.Run,
-) -> Any:
-    return getattr(_run, what)(*arguments, **dict(options))
+    return getattr(run, what)(*arguments, **options)
 
 
 def choose_parts(run: cam.Run) -> cam.Run:

@@ -4,7 +4,6 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas
 import streamlit as st
@@ -12,7 +11,7 @@ import streamlit as st
 import cam
 from cam._runs.results.report import report_html
 from cam._runs.results.run_comparison import NOISE, compare
-from cam.pages.ui.datasets.opened_run import open_run, show_table, version
+from cam.pages.ui.datasets.opened_run import open_run, show_table
 from cam.pages.ui.server.resources import share
 from cam.pages.ui.widgets.controls import offer_file
 from cam.pages.ui.widgets.links import choose
@@ -37,7 +36,7 @@ def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
 
 
 def _show_changes(other: cam.Run, run: cam.Run) -> None:
-    table = _compare(version(other), version(run), other, run)
+    table = _compare(other, run)
     images = table.attrs["images"]
     changed = table.attrs["configuration"]
     if other.config["data"] != run.config["data"]:
@@ -70,10 +69,8 @@ def _show_changes(other: cam.Run, run: cam.Run) -> None:
 
 
 @share(max_entries=32, show_spinner="Comparing the runs …")
-def _compare(
-    before: tuple[Any, ...], after: tuple[Any, ...], _before: cam.Run, _after: cam.Run
-) -> pandas.DataFrame:
-    return compare(_before, _after)
+def _compare(before: cam.Run, after: cam.Run) -> pandas.DataFrame:
+    return compare(before, after)
 
 
 def show_export(run: cam.Run, name: str) -> None:

@@ -151,8 +151,14 @@ def share(
     return st.cache_resource(
         max_entries=max_entries,
         show_spinner=show_spinner,
-        hash_funcs={Picture: attrgetter("digest")},
+        hash_funcs={Picture: attrgetter("digest"), cam.Run: identify_run},
     )
+
+
+def identify_run(run: cam.Run) -> tuple[Any, ...]:
+    """Return what tells a run from itself a moment ago, and from another one of that name."""
+    started, ranges = str(run.notes.get("started")), tuple(run.store.ranges())
+    return (str(run.path), started, ranges, tuple(run.parts.items()))
 
 
 def load_model(choice: ModelChoice) -> cam.Model:

@@ -75,7 +75,7 @@ def show_linked() -> Picture | None:
         if not number.isdigit():
             raise cam.RunError(f"the link asks for the image {number!r}, which is no number")
         run = cam.Run.open(allowed_roots.run_path(name))
-        return _read_picture(str(run.path), str(run.notes.get("started")), int(number), run)
+        return _read_picture(run, int(number))
     return None
 
 
@@ -96,15 +96,15 @@ def _leave() -> None:
 
 
 @share(max_entries=16, show_spinner="Reading the picture …")
-def _read_picture(path: str, started: str, number: int, _run: cam.Run) -> Picture:
-    data = _open_data(path, started, _run)
+def _read_picture(run: cam.Run, number: int) -> Picture:
+    data = _open_data(run)
     if not 0 <= number < len(data):
         raise cam.RunError(f"the run has no image {number}; it has {len(data)}, from 0")
     item = data[number]
     if isinstance(item.image, Tensor):
         raise cam.RunError("its data are tensors and not pictures")
     content = hashlib.sha256(repr(item.image.size).encode() + item.image.tobytes()).hexdigest()
-    origin = _run.call.data
+    origin = run.call.data
     options = "".join(f", {key}={value!r}" for key, value in origin.options.items())
     limit = "" if origin.limit is None else f".limit({origin.limit})"
     code = f"cam.dataset({origin.source!r}{options}){limit}[{number}].image"
@@ -112,10 +112,10 @@ def _read_picture(path: str, started: str, number: int, _run: cam.Run) -> Pictur
 
 
 @share(max_entries=4, show_spinner="Opening the data …")
-def _open_data(path: str, started: str, _run: cam.Run) -> Dataset:
-    origin = _run.call.data
+def _open_data(run: cam.Run) -> Dataset:
+    origin = run.call.data
     data = allowed_roots.open_data(origin)
     data = data if origin.limit is None else data.limit(origin.limit)
-    if data.fingerprint != _run.config["data"]["fingerprint"]:
+    if data.fingerprint != run.config["data"]["fingerprint"]:
         raise cam.RunError("the data have changed since the run; its pictures are other ones now")
     return data
