@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 import zipfile
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from streamlit.testing.v1 import AppTest
 
 import cam
 from cam._output import explanation_files
@@ -21,32 +19,11 @@ from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Choices, MethodChoice, ModelChoice
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.python_code import write_explaining
-from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import check, find, finish, list_values, open_page, read_headings
 
 BUNDLED = "efficientnet_lite0"
 
 GRADCAM, SALIENCY = MethodChoice("gradcam"), MethodChoice("saliency")
-
-
-def page(**query) -> AppTest:
-    """The dashboard, opened at an address."""
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    for key, value in query.items():
-        app.query_params[key] = value
-    return shown(app.run())
-
-
-def shown(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
-def sentences(app: AppTest) -> list[str]:
-    return [error.value for error in app.error]
-
-
-def headings(app: AppTest) -> list[str]:
-    return [markdown.value for markdown in app.markdown if markdown.value.startswith("**")]
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +33,15 @@ def subject() -> Subject:
     return Subject(picture, choice, model, chances, chances.argsort()[::-1].tolist())
 
 
-def finished(app):
-    """The page once its work in the background is done; AppTest does not poll."""
-    for _ in range(300):
-        if not any(button.label == "Cancel" for button in app.button):
-            return shown(app)
-        time.sleep(0.2)
-        app.run()
-    raise AssertionError("the work does not end")
-
-
-def explained(subject, *asked, target=None, against=None):
-    choices = Choices(ModelChoice(BUNDLED), asked, target, None, against)
+def explained(subject, *methods, target=None, against=None):
+    choices = Choices(ModelChoice(BUNDLED), methods, target, None, against)
     maps = resources.explain(choices, subject.top, subject.picture)
-    return dict(zip(asked, maps.values(), strict=True))
+    return dict(zip(methods, maps.values(), strict=True))
 
 
 def test_a_contrast_is_the_librarys(subject):
-    app = page(sample="Cat", target="tiger cat", against="tabby")
-    assert headings(app)[1] == "**Grad-CAM** for tiger cat, not tabby"
+    app = open_page(sample="Cat", target="tiger cat", against="tabby")
+    assert read_headings(app)[1] == "**Grad-CAM** for tiger cat, not tabby"
     mine = explained(subject, GRADCAM, target=282, against=281)[GRADCAM]
     batch = subject.model.prepare(subject.picture.photo)
     logits = subject.model.module(batch)[0].detach()
@@ -82,68 +49,73 @@ def test_a_contrast_is_the_librarys(subject):
 
 
 def test_a_class_is_not_contrasted_with_itself():
-    app = page(sample="Cat", target="tabby")
+    app = open_page(sample="Cat", target="tabby")
     [against] = [box for box in app.selectbox if box.label == "… and not"]
     assert "tabby" not in against.options and len(against.options) == 999
 
 
 def test_another_picture_forgets_the_contrast():
-    app = page(sample="Cat", target="tiger cat", against="tabby")
-    app = shown(app.button_group(key="sample").set_value("rocket").run())
-    assert headings(app)[1] == "**Grad-CAM** for missile"
+    app = open_page(sample="Cat", target="tiger cat", against="tabby")
+    app = check(app.button_group(key="sample").set_value("rocket").run())
+    assert read_headings(app)[1] == "**Grad-CAM** for missile"
 
 
 def test_a_slow_method_comes_with_progress_and_its_parameters():
     link = {"sample": "Cat", "methods": "Grad-CAM", "more": "Occlusion (perturbation)"}
-    app = page(**link, **{"occlusion.window": "112", "occlusion.stride": "56"})
-    app = finished(app)
-    assert headings(app)[1:] == ["**Grad-CAM** for Egyptian cat", "**Occlusion** for Egyptian cat"]
+    app = open_page(**link, **{"occlusion.window": "112", "occlusion.stride": "56"})
+    app = finish(app)
+    assert read_headings(app)[1:] == [
+        "**Grad-CAM** for Egyptian cat",
+        "**Occlusion** for Egyptian cat",
+    ]
     # A window of 112 every 56 pixels: 3 × 3 places, and the shared pass.
-    assert any(one.value.startswith(":small[10 forwards") for one in app.markdown) or any(
-        ":small[3 forwards" in one.value for one in app.markdown
+    assert any(markdown.value.startswith(":small[10 forwards") for markdown in app.markdown) or any(
+        ":small[3 forwards" in markdown.value for markdown in app.markdown
     )
     assert app.number_input(key="occlusion.window").value == 112
 
 
 def test_a_parameter_that_makes_no_sense_is_told_and_the_rest_is_shown():
     link = {"sample": "Cat", "methods": "Grad-CAM", "more": "RISE (perturbation)"}
-    app = finished(page(**link, **{"rise.probability": "7"}))
-    [sentence] = sentences(app)
+    app = finish(open_page(**link, **{"rise.probability": "7"}))
+    [sentence] = list_values(app.error)
     assert sentence.startswith("RISE: ") and "probability" in sentence
-    assert headings(app)[1:] == ["**Grad-CAM** for Egyptian cat"]
+    assert read_headings(app)[1:] == ["**Grad-CAM** for Egyptian cat"]
 
 
 def test_attention_of_a_network_without_any_is_told():
-    app = finished(page(sample="Cat", more="Attention rollout (attention)", code="true"))
-    [sentence] = sentences(app)
+    app = finish(open_page(sample="Cat", more="Attention rollout (attention)", code="true"))
+    [sentence] = list_values(app.error)
     assert sentence.startswith("Attention rollout: EfficientNet has no self-attention")
-    assert len(headings(app)) == 3
+    assert len(read_headings(app)) == 3
     # The call that copies is of what is shown: with the other it would end in the same sentence.
     assert "methods=['gradcam', 'saliency']" in app.code[0].value
 
 
 def test_slow_work_can_be_cancelled_and_the_page_stays(subject):
-    app = page(sample="Cat", more="RISE (perturbation)", **{"rise.masks": "20000"})
-    assert len(headings(app)) == 3
-    [cancel] = [button for button in app.button if button.label == "Cancel"]
-    app = shown(cancel.click().run())
-    assert any(one.value == "RISE: cancelled." for one in app.markdown)
+    app = open_page(sample="Cat", more="RISE (perturbation)", **{"rise.masks": "20000"})
+    assert len(read_headings(app)) == 3
+    cancel = find(app.button, "Cancel")
+    app = check(cancel.click().run())
+    assert any(markdown.value == "RISE: cancelled." for markdown in app.markdown)
     # The model that visitors share was free all the time.
     assert subject.model.lock.acquire(timeout=1)
     subject.model.lock.release()
 
 
 def test_slow_work_explains_a_twin(subject, monkeypatch):
-    used = []
+    models = []
     monkeypatch.setattr(
-        background_maps.resources, "explain_with", lambda model, *_rest: used.append(model)
+        background_maps.resources, "explain_with", lambda model, *_rest: models.append(model)
     )
     choices = Choices(ModelChoice(BUNDLED), (MethodChoice("rise"),), None, None)
     background_maps.make_work(choices, subject)(lambda *_: True)
-    [twin] = used
+    [twin] = models
     assert twin is not subject.model and twin.lock is not subject.model.lock
-    for mine, own in zip(twin.module.parameters(), subject.model.module.parameters(), strict=True):
-        assert mine is own
+    for mine, theirs in zip(
+        twin.module.parameters(), subject.model.module.parameters(), strict=True
+    ):
+        assert mine is theirs
 
 
 def test_what_is_shown_signed(subject):
@@ -157,14 +129,14 @@ def test_what_is_shown_signed(subject):
 
 
 def test_the_threshold_leaves_the_picture(subject):
-    [found] = explained(subject, GRADCAM).values()
-    seen = subject.model.crop(subject.picture.photo)
-    shown_, plain = (np.asarray(one) for one in (
-        Display(threshold=0.5).overlay(seen, found), seen
+    [attribution] = explained(subject, GRADCAM).values()
+    crop = subject.model.crop(subject.picture.photo)
+    covered, plain = (np.asarray(picture) for picture in (
+        Display(threshold=0.5).overlay(crop, attribution), crop
     ))  # fmt: skip
-    untouched = (shown_ == plain).all(2).mean()
+    untouched = (covered == plain).all(2).mean()
     below = torch.nn.functional.interpolate(
-        found.heatmap[None], size=plain.shape[:2], mode="bilinear"
+        attribution.heatmap[None], size=plain.shape[:2], mode="bilinear"
     )[0, 0].lt(0.5).float().mean()  # fmt: skip
     assert untouched == pytest.approx(float(below), abs=0.02)
 
@@ -188,21 +160,21 @@ def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
     maps = explained(subject, GRADCAM, SALIENCY)
     shares = value_inspector._measure_shares(subject, maps, box)
     left, right, top, bottom = box
-    for asked, found in maps.items():
-        heatmap = found.heatmap[0].double().numpy()
+    for method, attribution in maps.items():
+        heatmap = attribution.heatmap[0].double().numpy()
         inside = heatmap[top : bottom + 1, left : right + 1].sum() / heatmap.sum()
-        assert shares[asked] == pytest.approx(inside, rel=1e-5)
+        assert shares[method] == pytest.approx(inside, rel=1e-5)
 
 
 def test_a_box_of_a_link_is_read_off(subject):
-    app = page(sample="Cat", methods="Grad-CAM", inspect="true", box_columns=["0", "111"])
+    app = open_page(sample="Cat", methods="Grad-CAM", inspect="true", box_columns=["0", "111"])
     heatmap = explained(subject, GRADCAM)[GRADCAM].heatmap[0]
     share = float(heatmap[:, :112].sum() / heatmap.sum())
-    assert any(f"**{share:.0%}** of the evidence" in one.value for one in app.markdown)
-    [clear] = [button for button in app.button if button.label == "Clear the box"]
-    app = shown(clear.click().run())
+    assert any(f"**{share:.0%}** of the evidence" in markdown.value for markdown in app.markdown)
+    clear = find(app.button, "Clear the box")
+    app = check(clear.click().run())
     assert app.slider(key="box_columns").value == (0, 223)
-    assert not any("of the evidence is in this box" in one.value for one in app.markdown)
+    assert not any("of the evidence is in this box" in markdown.value for markdown in app.markdown)
 
 
 def test_a_drawn_box_moves_the_sliders(monkeypatch):
@@ -213,9 +185,9 @@ def test_a_drawn_box_moves_the_sliders(monkeypatch):
 
 
 def test_the_archive_holds_pictures_arrays_and_the_record(subject):
-    asked = MethodChoice("layercam", (("eigen_smooth", True),))
-    found = explained(subject, asked, target=282, against=281)
-    facts = json.loads(downloads.write_record(subject, found))
+    method = MethodChoice("layercam", (("eigen_smooth", True),))
+    maps = explained(subject, method, target=282, against=281)
+    facts = json.loads(downloads.write_record(subject, maps))
     assert facts[0]["parameters"] == {"eigen_smooth": True}
     assert facts[0]["target"]["label"] == "tiger cat"
     assert facts[0]["against"]["label"] == "tabby"
@@ -231,13 +203,13 @@ def test_the_archive_holds_pictures_arrays_and_the_record(subject):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_code_gives_the_picture_that_is_shown(subject, signed, tmp_path, monkeypatch):
-    asked = MethodChoice("layercam", (("eigen_smooth", True),))
-    choices = Choices(ModelChoice(BUNDLED), (asked,), 282, "blocks.4", 281)
+    method = MethodChoice("layercam", (("eigen_smooth", True),))
+    choices = Choices(ModelChoice(BUNDLED), (method,), 282, "blocks.4", 281)
     display = Display(0.4, "viridis", 0.2, signed)
     code = write_explaining(choices, subject.picture, subject.order[0], display)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     maps = resources.explain(choices, subject.top, subject.picture)
-    [found] = maps.values()
-    mine = display.overlay(subject.model.crop(subject.picture.photo), found)
+    [attribution] = maps.values()
+    mine = display.overlay(subject.model.crop(subject.picture.photo), attribution)
     assert np.array_equal(np.asarray(Image.open("layercam.png")), np.asarray(mine))

@@ -1,4 +1,4 @@
-"""Work in the background: shared, cancelled by the last who leaves, given up when nobody looks."""
+"""Test work in the background: shared, cancelled, given up."""
 
 import gc
 import threading
@@ -19,7 +19,7 @@ def pool():
 
 
 class Steps:
-    """Work that goes on when it is let, and ends when it is told to."""
+    """Work that goes on when it is let, and ends when it must."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -115,11 +115,11 @@ def test_what_comes_before_the_work_tells_no_speed(monkeypatch):
 def test_a_finished_job_lets_go_of_what_it_was_made_from(pool):
     film = Steps()
     film.go.set()
-    kept = weakref.ref(film)
+    reference = weakref.ref(film)
     assert pool.ask("a", film, "one").done.wait(10)
     del film
     gc.collect()
-    assert kept() is None and pool.find("a").result == "result 1"
+    assert reference() is None and pool.find("a").result == "result 1"
 
 
 def script():
@@ -130,11 +130,11 @@ def script():
 
     work = st.session_state["work"]
     try:
-        found = jobs.wait_for("key-of-test", "Counting", work)
+        result = jobs.wait_for("key-of-test", "Counting", work)
     except cam.CamError as error:
         st.error(str(error))
     else:
-        st.markdown(f"found: {found}")
+        st.markdown(f"found: {result}")
 
 
 def test_on_a_page_cancel_and_start_again():
