@@ -28,7 +28,7 @@ def without_the_interpreter(monkeypatch):
 
 def page(**query: str | list[str]) -> AppTest:
     """Open the page with all that it waits for."""
-    return finish(open_page("compare", **query), pause=1)
+    return finish(open_page("compare", **query))
 
 
 def titles(app: AppTest) -> list[str]:

@@ -37,7 +37,7 @@ def page(name: str = "datasets", **query: str | list[str]) -> AppTest:
 
 
 def text(app: AppTest) -> str:
-    return "\n".join(str(warning.value) for warning in [*app.markdown, *app.info, *app.warning])
+    return "\n".join(str(element.value) for element in [*app.markdown, *app.info, *app.warning])
 
 
 def rows(app: AppTest) -> str:

@@ -25,16 +25,15 @@ def check(app: AppTest) -> AppTest:
     return app
 
 
-def finish(app: AppTest, pause: float = 0.2) -> AppTest:
+def finish(app: AppTest) -> AppTest:
     """Run a page until its work in the background is done; a test does not poll as browsers do.
 
-    Each run draws the page anew, and takes the time from what it waits for: hence the pause, in
-    seconds.
+    Each run draws the page anew, and takes the time from what it waits for: hence the pause.
     """
-    for _ in range(300):
+    for _ in range(400):
         if not any("cancel-" in str(button.key) for button in check(app).button):
             return app
-        time.sleep(pause)
+        time.sleep(0.5)
         app.run()
     raise AssertionError("the work does not end")
 

@@ -15,7 +15,7 @@ from cam._runs.plan.run_plan import make_plan
 from cam.pages.ui.datasets import run_jobs
 from cam.pages.ui.widgets import parameter_widgets
 from tests.pages.test_datasets import click, ended, page, scores, text
-from tests.support.dashboard_page import find, finish, list_labels, list_values
+from tests.support.dashboard_page import check, find, finish, list_labels, list_values
 from tests.support.small_data import make_all, saved
 
 FILES = {"data": "Folder or list", "start": "true"}
@@ -157,9 +157,9 @@ def test_parameters_and_variants_come_into_the_run_and_into_the_code(folder, mon
     run = started(folder, **VARIANTS)
     assert run.methods == [*METHODS, "centre"] and run.metrics == METRICS
     app = page(**VARIANTS)
-    app = shown(app.text_input(key="name").set_value("again").run())
+    app = check(app.text_input(key="name").set_value("again").run())
     app.session_state["code"] = True
-    python, command = list_values(shown(app.run()).code)
+    python, command = list_values(check(app.run()).code)
     names: dict = {}
     exec(python, names)
     assert scores(names["run"].path) == scores(run.path)
@@ -225,7 +225,7 @@ def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
         return box.value
 
     def change(kind: str) -> None:
-        shown(app.segmented_control(key="data").set_value(kind).run())
+        check(app.segmented_control(key="data").set_value(kind).run())
 
     assert metrics() == ["deletion", "insertion", "pointing_game"]
     change("Photo grid")
@@ -234,11 +234,11 @@ def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
     assert metrics() == ["deletion", "insertion", "pointing_game"]
     change("Photo grid")
     box = find(app.multiselect, "Metrics")
-    shown(box.set_value(["grid_pointing_game", "sparseness"]).run())
+    check(box.set_value(["grid_pointing_game", "sparseness"]).run())
     change("Folder or list")
     assert metrics() == ["sparseness"]
     # What is wrong with the data takes nothing away.
-    shown(app.selectbox(key="source").set_value(str(root / "flat")).run())
+    check(app.selectbox(key="source").set_value(str(root / "flat")).run())
     assert metrics() == ["sparseness"]
     change("Photo grid")
     assert sorted(metrics()) == ["grid_pointing_game", "sparseness"]
@@ -248,7 +248,7 @@ def test_the_grids_classes_are_not_those_of_another_model(folder):
     app = page(**QUICK, start="true", model="timm/resnet18.fb_swsl_ig1b_ft_in1k", untrained="true")
     assert not list_values(finish(app).error)
     module = cam.Model(timm.create_model("test_resnet", num_classes=5))
-    with pytest.raises(cam.InputError, match="the model has 5 .*; with targets='pred"):
+    with pytest.raises(cam.InputError, match=r"the model has 5 .*; with targets='pred"):
         make_plan(module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"])
     make_plan(
         module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"], targets="predicted"
@@ -269,7 +269,7 @@ def drawn_as_they_are() -> None:
 
 
 def test_every_parameter_can_be_set_and_none_changes_by_itself():
-    app = shown(AppTest.from_function(drawn_as_they_are, default_timeout=60).run())
+    app = check(AppTest.from_function(drawn_as_they_are, default_timeout=60).run())
     infos = [*cam.methods().values(), *cam.metrics().values()]
     assert all(app.session_state[f"found {info.name}"] == [()] for info in infos)
     left_out = {
@@ -285,7 +285,7 @@ def test_parameters_that_may_be_none():
     app = AppTest.from_function(drawn_as_they_are, default_timeout=60).run()
     app.number_input(key="legrad.last").set_value(3)
     app.number_input(key="kpcacam.gamma").set_value(0.25)
-    shown(app.text_input(key="extremal_perturbation.areas").set_value("0.1, 0.3").run())
+    check(app.text_input(key="extremal_perturbation.areas").set_value("0.1, 0.3").run())
     assert app.session_state["found legrad"] == [(("last", 3),)]
     assert app.session_state["found kpcacam"] == [(("gamma", 0.25),)]
     assert app.session_state["found extremal_perturbation"] == [(("areas", (0.1, 0.3)),)]
