@@ -80,8 +80,12 @@ class Clusters:
     blank: int
 
 
-def class_averages(run: RunTables, method: str) -> ClassAverages:
-    """See :meth:`cam.Run.class_averages`."""
+def average_by_class(run: RunTables, method: str) -> ClassAverages:
+    """The mean map of each class's images, whatever their number; maps of zeros are left out.
+
+    Raises:
+        RunError: The run has no such method, or kept no heatmaps.
+    """
     import pandas
 
     side = _side(run, method)
@@ -111,7 +115,7 @@ def class_averages(run: RunTables, method: str) -> ClassAverages:
     )
 
 
-def clusters(
+def find_clusters(
     run: RunTables,
     method: str,
     label: str | None = None,
@@ -123,7 +127,37 @@ def clusters(
     limit: int = 2000,
     seed: int = 0,
 ) -> Clusters:
-    """See :meth:`cam.Run.clusters`."""
+    """Groups of images whose maps are alike, as spectral relevance analysis finds them.
+
+    Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
+    eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
+    are before the last that is more than 5 times the one before), and k-means on its
+    eigenvectors, rows scaled to length 1, which they are. One cluster means that the images
+    are alike, or pass into each other. A group of no more images than neighbours is not found.
+
+    Args:
+        run: Whose images.
+        method: Whose maps.
+        label: Only of images that were explained for this class. None: of all; then classes are
+            what differs first.
+        count: How many clusters. None: as many as the eigenvalues say.
+        neighbours: With how many each image is joined. None: log n, and at least 2.
+        most: The most clusters that the eigenvalues may say.
+        side: Size in pixels at which maps are compared.
+        limit: Beyond so many images a sample of them is looked at. Memory grows with its square
+            (2,000 images: 70 MB).
+        seed: Of the sample and of k-means; the same seed gives the same clusters.
+
+    Raises:
+        RunError: No such method or class, no heatmaps, fewer than 10 maps, or a number that
+            makes no sense.
+
+    Source: Lapuschkin et al., Unmasking Clever Hans predictors and assessing what machines
+    really learn, Nature Communications 2019, Methods, "Spectral relevance analysis"; Ng, Jordan
+    and Weiss, NIPS 2001; log n and eigengaps: von Luxburg, A tutorial on spectral clustering,
+    2007, section 8. They take the widest absolute gap, which splits maps of an object that is
+    evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
+    """
     stored = _side(run, method)
     for name, value, low in (
         ("count", count, 1),
@@ -176,7 +210,7 @@ def clusters(
     return Clusters(method, label, items, table, found, values, total, int((~seen).sum()))
 
 
-def clusters_told(found: Clusters) -> str:
+def describe_clusters(found: Clusters) -> str:
     """One line on what was looked at and what was found."""
     looked = len(found.items) + found.blank
     of = "all" if found.label is None else found.label

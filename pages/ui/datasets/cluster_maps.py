@@ -6,7 +6,7 @@ import streamlit as st
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam._runs.results.clusters import FEWEST, clusters_told
+from cam._runs.results.clusters import FEWEST, describe_clusters
 from cam.pages.ui.datasets.opened_run import (
     ask,
     choose_method,
@@ -82,7 +82,7 @@ def _groups(run: cam.Run, method: str, label: str | None) -> None:
         for row, heatmap in zip(found.table.itertuples(), found.maps, strict=True):
             _group(run, method, row, heatmap)
     small(
-        f"{controls.sentence(clusters_told(found))} Spectral relevance analysis: maps are joined "
+        f"{controls.sentence(describe_clusters(found))} Spectral relevance analysis: maps are "
         f"with their nearest, and the graph falls into groups. It takes at least {FEWEST} images, "
         "and a group of a handful among many is not found."
     )

@@ -10,10 +10,8 @@ from pathlib import Path
 import streamlit as st
 
 import cam
-from cam._data.dataset import Dataset
 from cam._runs.engines.run_progress import Report, RunProgress
 from cam._runs.plan.run_call import Call
-from cam._runs.plan.run_plan import Plan, make_plan
 from cam._runs.results.run_states import RunState, runs
 from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
 from cam.pages.ui.subject import run_checkpoints
@@ -79,22 +77,6 @@ def model_of(call: Call) -> cam.Model:
     return resources.model(call.model.name, trained)
 
 
-def plan_of(call: Call, model: cam.Model, data: Dataset) -> Plan:
-    """What a call will do.
-
-    Args:
-        call: Of a run.
-        model: Its model.
-        data: Its data, without the limit.
-
-    Raises:
-        CamError: They do not fit.
-    """
-    arguments = call.arguments()
-    limit = arguments.pop("limit")
-    return make_plan(model, data if limit is None else data.limit(limit), **arguments)
-
-
 def start(path: Path, call: Call) -> None:
     """Start a new run.
 
@@ -107,7 +89,7 @@ def start(path: Path, call: Call) -> None:
     # A twin, so that the pages can explain with the same network while the run goes on.
     model, data = model_of(call).twin(), allowed_roots.open_data(call.data)
     # What can be told before the first picture is read is told here, and not by a run that failed.
-    plan_of(call, model, data)
+    call.plan(model, data)
     runner().start(
         path,
         lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -11,8 +10,8 @@ import cam
 from cam._data.dataset import DataOrigin
 from cam._formatting import duration, size
 from cam._runs.engines.estimate import estimate
+from cam._runs.plan.options import TARGETS, RunOptions
 from cam._runs.plan.run_call import Call, Named
-from cam._runs.plan.run_plan import TARGETS
 from cam.pages.ui.datasets import applicability, run_jobs
 from cam.pages.ui.datasets.data_form import choose_data
 from cam.pages.ui.datasets.method_choices import (
@@ -94,7 +93,7 @@ class Wanted:
     trained: Weights
     methods: tuple[Named, ...]
     metrics: tuple[Named, ...]
-    options: dict[str, Any]
+    options: RunOptions
 
     def call(self, methods: tuple[Named, ...]) -> Call:
         """The call with those of the methods."""
@@ -141,9 +140,7 @@ def _choose() -> Wanted | None:
         return None
     check(methods, metrics)
     origin, data = found
-    options: dict[str, Any] = {"shard_size": SHARD}
-    options |= {"baselines": ("centre",)} if centre else {}
-    options |= {"targets": targets} if targets != TARGETS[0] else {}
+    options = RunOptions("centre" if centre else (), targets, shard_size=SHARD)
     count = min(len(data), origin.limit or len(data))
     return Wanted(origin, count, model, trained, methods, metrics, options)
 
@@ -170,7 +167,7 @@ def _costs(call: Call, count: int) -> None:
             found = jobs.result(
                 ("estimate", wanted),
                 "Measuring an image, after one that warms up",
-                lambda tell: estimate(run_jobs.plan_of(call, model, data), 1, tell),
+                lambda tell: estimate(call.plan(model, data), 1, tell),
             )
         except cam.CamError as error:
             st.error(controls.sentence(error))
