@@ -9,11 +9,17 @@ from torch import Tensor
 from cam._engine.layers import Layers
 from cam._metrics.localisation.object_masks import centre_heatmap
 from cam.errors import InputError, nearest
+from cam.parameters import integer, one_of
 
 TARGETS = ("data", "predicted")
 # Maps of a batch that know of no model, to be beaten: no methods, as they explain nothing.
 BASELINES: Mapping[str, Callable[[Tensor], Tensor]] = {"centre": centre_heatmap}
-_SMALLEST = {"shard_size": 1, "batch_size": 1, "heatmaps": 0}
+RULES = {
+    "targets": one_of(TARGETS),
+    "shard_size": integer(1),
+    "batch_size": integer(1),
+    "heatmaps": integer(0),
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +55,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         names = (self.baselines,) if isinstance(self.baselines, str) else self.baselines
         object.__setattr__(self, "baselines", tuple(dict.fromkeys(names)))
-        for name, low in _SMALLEST.items():
+        for name, rule in RULES.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise InputError(
-                    f"{name} must be a whole number of at least {low}, but is {value!r}"
-                )
-        if self.targets not in TARGETS:
-            raise InputError(
-                f"targets is {self.targets!r}, but must be one of {', '.join(TARGETS)}"
-            )
+            if not rule.holds(value):
+                raise InputError(f"{name} must be {rule.words}, but is {value!r}")
         for name in self.baselines:
             if name not in BASELINES:
                 raise InputError(f"there is no baseline {name!r}; {nearest(name, BASELINES)}")

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cam._runs.results.run_tables import RunTables
 from cam.errors import RunError, nearest
+from cam.parameters import integer, optional
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +31,14 @@ ZERO = 1e-9
 # Graphs of more nodes are taken as sparse: 0.1 s instead of 15 s for 2,000.
 DENSE = 200
 RESTARTS = 10
+RULES = {
+    "count": optional(integer(1)),
+    "neighbours": optional(integer(1)),
+    "most": integer(1),
+    "side": integer(2),
+    "limit": integer(FEWEST),
+    "seed": integer(0),
+}
 REPRESENTATIVES = 5
 
 
@@ -159,17 +168,10 @@ def find_clusters(
     evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
     """
     stored = _side(run, method)
-    for name, value, low in (
-        ("count", count, 1),
-        ("neighbours", neighbours, 1),
-        ("most", most, 1),
-        ("side", side, 2),
-        ("limit", limit, FEWEST),
-        ("seed", seed, 0),
-    ):
-        wrong = isinstance(value, bool) or not isinstance(value, int) or value < low
-        if wrong and not (value is None and name in ("count", "neighbours")):
-            raise RunError(f"{name} must be a whole number of at least {low}, but is {value!r}")
+    numbers = {"count": count, "neighbours": neighbours, "most": most, "side": side}
+    for name, value in {**numbers, "limit": limit, "seed": seed}.items():
+        if not RULES[name].holds(value):
+            raise RunError(f"{name} must be {RULES[name].words}, but is {value!r}")
     facts = run.query(
         "SELECT item, id, label, predicted_label, correct, confidence "
         "FROM maps JOIN items USING (item) WHERE method = ? ORDER BY item",

@@ -48,7 +48,7 @@ def test_the_command_line_takes_each_option_with_its_default():
         ({"shard_size": 0}, "shard_size must be a whole number of at least 1, but is 0"),
         ({"batch_size": 2.0}, "batch_size must be a whole number of at least 1, but is 2.0"),
         ({"heatmaps": True}, "heatmaps must be a whole number of at least 0, but is True"),
-        ({"targets": "top"}, "targets is 'top', but must be one of data, predicted"),
+        ({"targets": "top"}, "targets must be one of data, predicted, but is 'top'"),
         ({"baselines": ["center"]}, "there is no baseline 'center'; did you mean 'centre'"),
     ],
     ids=["shard_size", "batch_size", "heatmaps", "targets", "baselines"],

@@ -351,7 +351,7 @@ def test_ten_million_scores_are_a_leaderboard_in_three_seconds_and_a_gigabyte(tm
 
 
 def test_a_runs_methods_are_the_documented_functions():
-    """Keywords, defaults and docstrings are seen on ``cam.Run``, which defines them nowhere else."""
+    """Keywords, defaults and docstrings are those of the functions behind them."""
     expected = {
         "leaderboard": {"by": None},
         "extremes": {"metric": REQUIRED, "count": 3},
