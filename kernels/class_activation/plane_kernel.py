@@ -29,20 +29,19 @@ def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.const
 
 
 @triton.jit
-def _load(
-    p_planes, first, channels, pixels, stride_c, stride_s, PACKED: tl.constexpr, TILE: tl.constexpr
-):
+def _load(planes, first, channels, pixels, PACKED: tl.constexpr, TILE: tl.constexpr):
     """Load the tile (channel, pixel) from a channel on, as float32, zero beyond its edges."""
     BLOCK_C: tl.constexpr = TILE[0]
     BLOCK_S: tl.constexpr = TILE[1]
     if PACKED:
-        b_tile = _load_packed(p_planes + first * pixels, channels - first, pixels, BLOCK_C, BLOCK_S)
+        p_first = planes[0] + first * pixels
+        b_tile = _load_packed(p_first, channels - first, pixels, BLOCK_C, BLOCK_S)
     else:
         b_channel = first + tl.arange(0, BLOCK_C)
         b_pixel = tl.arange(0, BLOCK_S)
         if TILE[4]:
             b_pixel = b_pixel.to(tl.int64)
-        b_tile = load_tile(p_planes, b_channel, b_pixel, channels, pixels, stride_c, stride_s)
+        b_tile = load_tile(planes, b_channel, b_pixel, channels, pixels)
     return b_tile
 
 
@@ -94,6 +93,8 @@ def plane_cam_kernel(
     m_pixel = b_pixel < pixels
     p_activations += image * activations_stride_b
     p_gradients += image * gradients_stride_b
+    activations = (p_activations, activations_stride_c, activations_stride_s)
+    gradients = (p_gradients, gradients_stride_c, gradients_stride_s)
     p_partials += image * n_parts * K * pixels
 
     # The loops are kept as loops, with nothing moved out of them: interleaved, the rules' sums
@@ -102,14 +103,8 @@ def plane_cam_kernel(
         first = (part * TILES + tile) * BLOCK_C
         if TILE[4]:
             first = first.to(tl.int64)
-        b_gradient = _load(
-            p_gradients, first, channels, pixels, gradients_stride_c, gradients_stride_s,
-            PACKED[1], TILE,
-        )  # fmt: skip
-        b_activation = _load(
-            p_activations, first, channels, pixels, activations_stride_c, activations_stride_s,
-            PACKED[0], TILE,
-        )  # fmt: skip
+        b_gradient = _load(gradients, first, channels, pixels, PACKED[1], TILE)
+        b_activation = _load(activations, first, channels, pixels, PACKED[0], TILE)
         for k in tl.range(0, K, disable_licm=True):
             rule = rule_at(CODE, k)
             b_weight = weights_of(rule, b_activation, b_gradient, pixels)

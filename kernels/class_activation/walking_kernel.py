@@ -45,13 +45,6 @@ def _sum_parts(p_parts, b_pixel, n_parts, pixels, K: tl.constexpr, BLOCK_P: tl.c
 
 
 @triton.jit
-def _load_chunk(planes, b_channel, b_here, channels, pixels):
-    """Load a tile of planes, which are a pointer and the strides of channels and pixels."""
-    p_planes, stride_c, stride_s = planes
-    return load_tile(p_planes, b_channel, b_here, channels, pixels, stride_c, stride_s)
-
-
-@triton.jit
 def _sum_and_weigh_positions(
     activations, gradients, p_sums, p_part, b_channel, b_pixel, channels, pixels,
     CODE: tl.constexpr, K: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
@@ -65,9 +58,9 @@ def _sum_and_weigh_positions(
     for start in tl.range(0, pixels, BLOCK_S, disable_licm=True):
         b_here = start + b_pixel
         if SUMS_G or SUMS_AG or POSITIONS:
-            b_gradient = _load_chunk(gradients, b_channel, b_here, channels, pixels)
+            b_gradient = load_tile(gradients, b_channel, b_here, channels, pixels)
         if SUMS_A or POSITIONS:
-            b_activation = _load_chunk(activations, b_channel, b_here, channels, pixels)
+            b_activation = load_tile(activations, b_channel, b_here, channels, pixels)
         if SUMS_G or SUMS_A:
             for row in tl.range(0, 3, disable_licm=True):
                 b_more = tl.zeros((BLOCK_C,), tl.float32)
@@ -101,7 +94,7 @@ def _store_weights(
     if has(CODE, K, GRADCAM_PLUS_PLUS):
         b_sum_a = tl.load(p_sums + b_channel, mask=m_channel, other=0.0)
         for start in tl.range(0, pixels, BLOCK_S, disable_licm=True):
-            b_gradient = _load_chunk(gradients, b_channel, start + b_pixel, channels, pixels)
+            b_gradient = load_tile(gradients, b_channel, start + b_pixel, channels, pixels)
             b_plus_plus += tl.sum(plus_plus_terms(b_gradient, b_sum_a), axis=1)
     for k in tl.static_range(K):
         if at(CODE, k) == GRADCAM:
@@ -126,7 +119,7 @@ def _weigh_channels(
     """Walk the activations for the maps Σ_c w_c A_cs."""
     for start in tl.range(0, pixels, BLOCK_S, disable_licm=True):
         b_here = start + b_pixel
-        b_activation = _load_chunk(activations, b_channel, b_here, channels, pixels)
+        b_activation = load_tile(activations, b_channel, b_here, channels, pixels)
         for k in tl.range(0, K, disable_licm=True):
             if rule_at(CODE, k) <= GRADCAM_PLUS_PLUS:
                 p_weight = p_weights + k * channels + b_channel
@@ -190,7 +183,7 @@ def walk_cam_kernel(
     """Compute all rules in one launch, walking the planes in chunks of pixels.
 
     A program owns BLOCK_C channels of one image and walks their planes up to three times: for the
-    sums ΣA, ΣG and ΣAG, and at once for the maps that weigh every position by itself; for
+    sums ΣA, ΣG and ΣAG, and at once for the maps that weigh every position alone; for
     Grad-CAM++'s weights, which need ΣA first; and for the maps Σ_c w_c A_cs, which need w. A is
     read on the first and the third walk, G on the first and the second, and only on those that
     the rules ask for: twice at most, and once for Grad-CAM, LayerCAM, HiResCAM and the elementwise

@@ -52,17 +52,15 @@ def _load(image, first, start, channels, pixels, INTERLEAVED: tl.constexpr, TILE
     The image is a pointer and the strides of channels and pixels. TILE is a triple: the channels
     and pixels of a tile, and whether offsets inside an image pass 31 bits.
     """
-    p_image, stride_c, stride_s = image
     BLOCK_C: tl.constexpr = TILE[0]
     BLOCK_S: tl.constexpr = TILE[1]
     if INTERLEAVED:  # then a tile holds all channels
-        return _load_interleaved(p_image, start, channels, pixels, BLOCK_C, BLOCK_S)
-    b_channel = first + tl.arange(0, BLOCK_C)
-    b_pixel = start + tl.arange(0, BLOCK_S)
+        return _load_interleaved(image[0], start, channels, pixels, BLOCK_C, BLOCK_S)
+    b_channel, b_pixel = first + tl.arange(0, BLOCK_C), start + tl.arange(0, BLOCK_S)
     if TILE[2]:
         b_channel = b_channel.to(tl.int64)
         b_pixel = b_pixel.to(tl.int64)
-    return load_tile(p_image, b_channel, b_pixel, channels, pixels, stride_c, stride_s)
+    return load_tile(image, b_channel, b_pixel, channels, pixels)
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""List the launches to compile: every kernel in each of its launch shapes."""
+"""List the launches to compile: each kernel in each launch shape."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Compile one launch for a GPU that is not there, and read its machine code."""
+"""Compile a launch for an absent GPU, and read its machine code."""
 
 import re
 import subprocess
@@ -133,7 +133,7 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
         usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", str(file))
         code = _output(knobs.nvidia.nvdisasm.path, "-c", str(file))
     return Code(
-        registers=int(_found(r"\bREG:(\d+)", usage)),
+        registers=int(_search(r"\bREG:(\d+)", usage)),
         shared=shared,
         spills=len(re.findall(r"\b(?:LDL|STL)\b", code)),
         # LDGSTS loads straight into shared memory.
@@ -162,9 +162,9 @@ def _read_amd(assembly: str, shared: int) -> Code:
 
     Shared memory is not in it: Triton has it set aside at the launch.
     """
-    spilled = (int(_found(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
+    spilled = (int(_search(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
     return Code(
-        registers=int(_found(r"\.vgpr_count:\s*(\d+)", assembly)),
+        registers=int(_search(r"\.vgpr_count:\s*(\d+)", assembly)),
         shared=shared,
         spills=sum(spilled),
         loads=_amd_widths("load", assembly),
@@ -185,7 +185,7 @@ def _sorted(widths: "Counter[int]") -> dict[str, int]:
     return {str(width): widths[width] for width in sorted(widths, reverse=True)}
 
 
-def _found(pattern: str, text: str) -> str:
+def _search(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
         raise RuntimeError(f"the compiler's output has no {pattern}.")

@@ -1,4 +1,4 @@
-"""What every Triton launcher shares: how a tensor is laid out, and what a launch consists of."""
+"""Describe the layouts and launches that all Triton launchers share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Planes:
 
 
 def planes(tensor: Tensor) -> Planes:
-    """Describe a tensor (B, C, h, w) by three strides, copying it only where that is impossible.
+    """Describe a tensor (B, C, h, w) by three strides; copy it if impossible.
 
     Contiguous, channels-last, expanded (stride 0) and channel-sliced tensors keep their memory.
     """
@@ -82,7 +82,7 @@ class Launch:
 
     @property
     def least_bytes(self) -> int:
-        """Every argument loaded once and every result stored once: the floor of what is moved."""
+        """Every argument loaded once, and every result stored once."""
         return sum(
             value.numel() * value.element_size()
             for name, value in self.arguments.items()
@@ -90,7 +90,7 @@ class Launch:
         )
 
     def threads(self, warp: int = 32) -> int:
-        """Threads of a program: as many on warps of 64 (AMD's), and never more than 1024."""
+        """Count the threads of a program: the same on AMD's warps of 64."""
         return max(warp, 32 * self.num_warps)
 
     def run(self) -> None:

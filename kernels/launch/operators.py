@@ -1,4 +1,4 @@
-"""Make a function an operator of PyTorch, so that `torch.compile` and CUDA graphs know it."""
+"""Register functions as PyTorch operators, for `torch.compile` and CUDA graphs."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

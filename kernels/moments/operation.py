@@ -1,4 +1,4 @@
-"""Mean and variance of samples that come in portions, without holding the samples."""
+"""Accumulate mean and variance of samples without storing the samples."""
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class Moments:
         with torch.no_grad():
             if self._count == 0:
                 self._begin(samples)
-            lines = samples.permute(0, *(one + 1 for one in self._order)).flatten(1)  # (N, B·C·H·W)
+            lines = samples.permute(0, *(dim + 1 for dim in self._order)).flatten(1)  # (N, B·C·H·W)
             if lines.stride(1) != 1:
                 lines = lines.contiguous()
             _update_moments(lines, self._mean, self._deviations, self._count)
@@ -104,7 +104,7 @@ class Moments:
 
     def _begin(self, samples: Tensor) -> None:
         strides = samples.stride()[1:]
-        self._order = tuple(sorted(range(4), key=lambda one: strides[one], reverse=True))
+        self._order = tuple(sorted(range(4), key=lambda dim: strides[dim], reverse=True))
         self._shape = samples.shape[1:]
         self._dtype = samples.dtype
         size = self._shape.numel()
@@ -114,8 +114,8 @@ class Moments:
 
     def _shaped(self, line: Tensor) -> Tensor:
         """View what lies in the order of memory as (B, C, H, W)."""
-        as_it_lies = line.view([self._shape[one] for one in self._order])
-        return as_it_lies.permute([self._order.index(one) for one in range(4)])
+        as_it_lies = line.view([self._shape[dim] for dim in self._order])
+        return as_it_lies.permute([self._order.index(dim) for dim in range(4)])
 
     def _need(self, what: str) -> None:
         if self._count == 0:
@@ -150,8 +150,8 @@ class Moments:
 def _update_moments(samples: Tensor, mean: Tensor, deviations: Tensor, count: int) -> None:
     if backend(samples) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
-        from . import launcher as triton_moments
+        from . import launcher
 
-        triton_moments.plan(samples, mean, deviations, count).run()
+        launcher.plan(samples, mean, deviations, count).run()
     else:
         reference.update_moments(samples, mean, deviations, count)
