@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -99,7 +100,7 @@ def plan(
         signed=empty(images, count, height, width) if signed else None,
         weights=empty(images, count, channels) if weights else None,
     )
-    arguments = {
+    arguments: dict[str, Any] = {
         "p_activations": a.tensor,
         "p_gradients": g.tensor,
         "p_maps": results.maps,
