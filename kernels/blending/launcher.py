@@ -34,14 +34,14 @@ def product(b_a, b_b):
 
 @triton.jit
 def divide(b_n, multiplier, shift):
-    """Compute ⌊n / d⌋ for 0 ≤ n < 2³¹ from `reciprocal(d)`, in three instructions."""
+    """Divide: ⌊n / d⌋ for 0 ≤ n < 2³¹ from `reciprocal(d)`."""
     multiplier = multiplier.to(tl.uint32, bitcast=True)
     return (tl.umulhi(b_n.to(tl.uint32) * 2, multiplier) >> shift).to(tl.int32)
 
 
 @triton.jit
 def neighbours(b_at, scale, size):
-    """Find the two samples around a pixel along one axis, and their weights.
+    """Find the two samples around a pixel, and their weights.
 
     torch's formula for `align_corners=False`: t = max(scale · (at + ½) - ½, 0), held at the edges.
     The maximum is taken before ½ is subtracted, which changes no value and keeps product and
@@ -76,7 +76,7 @@ def paint(
     SAME: tl.constexpr,
     SIGNED: tl.constexpr,
 ):
-    """Colour pixels as 0xBBGGRR, or -1 where the image stays as it is."""
+    """Colour pixels as 0xBBGGRR, or -1 where the image stays."""
     height, height_multiplier, height_shift, heat_height, scale_y, stride_h = down
     width, width_multiplier, width_shift, heat_width, scale_x, stride_w = across
     b_x = column + b_pixel

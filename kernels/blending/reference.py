@@ -60,7 +60,7 @@ def upsample(values: Tensor, height: int, width: int) -> Tensor:
 def _neighbours(
     size: int, target: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Find the two samples around each pixel along one axis, and their weights."""
+    """Find the two samples around each pixel, and their weights."""
     centres = torch.arange(target, dtype=torch.float32, device=device) + 0.5
     position = (centres * (size / target) - 0.5).clamp(min=0)
     low = position.int().clamp(max=size - 1)

@@ -121,7 +121,7 @@ def _fused_cam(
     signed: bool,
     weights: bool,
 ) -> list[Tensor]:
-    """Compute what is wanted of maps, signed maps and weights, in this order."""
+    """Compute the requested maps, signed maps and weights, in this order."""
     numbers = [Rule(rule) for rule in rules]
     if backend(activations) == "triton":
         # Imported here, because Triton is not there on every system that has torch.

@@ -10,7 +10,7 @@ from .rule_equations import part_of, rule_at, weights_of
 
 @triton.jit
 def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Load the tile (channel, pixel) of planes that follow one another without a gap.
+    """Load the tile (channel, pixel) of planes without gaps between them.
 
     Planes of 49 pixels start anywhere, so a row of the tile cannot be read as a vector. All rows
     together can: they are one run of memory. It is read 16 bytes a thread, and the tile is picked
@@ -30,7 +30,7 @@ def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.const
 
 @triton.jit
 def _load(planes, first, channels, pixels, PACKED: tl.constexpr, TILE: tl.constexpr):
-    """Load the tile (channel, pixel) from a channel on, as float32, zero beyond its edges."""
+    """Load the tile (channel, pixel) from a channel on, zero outside."""
     BLOCK_C: tl.constexpr = TILE[0]
     BLOCK_S: tl.constexpr = TILE[1]
     if PACKED:
@@ -67,7 +67,7 @@ def plane_cam_kernel(
     PACKED: tl.constexpr,  # whether planes of A, of G, follow one another at any alignment
     TILE: tl.constexpr,
 ):
-    """Compute all gradient-CAM rules in one launch, reading every element of A and G once.
+    """Compute all gradient-CAM rules, reading A and G once.
 
     TILE holds the channels of a tile, its pixels (at least those of a plane), the tiles of a
     program (one after the other), the partial maps that the last program sums at a time, and

@@ -23,7 +23,7 @@ from .rule_equations import (
 
 @triton.jit
 def _add_sum(p_sum, m_channel, b_more, start):
-    """Add one chunk's sums over its pixels to those of the chunks before it, in memory.
+    """Add a chunk's sums over its pixels to those before it.
 
     In registers every thread of a channels-last tile would carry the sums of eight channels.
     """
@@ -33,7 +33,7 @@ def _add_sum(p_sum, m_channel, b_more, start):
 
 @triton.jit
 def _sum_parts(p_parts, b_pixel, n_parts, pixels, K: tl.constexpr, BLOCK_P: tl.constexpr):
-    """Sum one rule's partial maps over the image's programs, always in the same order."""
+    """Sum a rule's partial maps over programs, in a fixed order."""
     b_sum = tl.zeros((BLOCK_P, b_pixel.shape[0]), tl.float32)
     for start in range(0, n_parts, BLOCK_P):
         b_from = start + tl.arange(0, BLOCK_P).to(tl.int64)
@@ -49,7 +49,10 @@ def _sum_and_weigh_positions(
     activations, gradients, p_sums, p_part, b_channel, b_pixel, channels, pixels,
     CODE: tl.constexpr, K: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Walk the planes once: ΣA, ΣG, ΣAG, and the maps of rules that weigh every position."""
+    """Walk the planes once for sums and position-weighted maps.
+
+    The sums are ΣA, ΣG and ΣAG; the maps are those of rules that weigh every position.
+    """
     SUMS_G: tl.constexpr = has(CODE, K, GRADCAM)
     SUMS_AG: tl.constexpr = has(CODE, K, XGRADCAM)
     SUMS_A: tl.constexpr = has(CODE, K, XGRADCAM, GRADCAM_PLUS_PLUS)
@@ -88,7 +91,10 @@ def _store_weights(
     gradients, p_sums, p_weights, b_channel, b_pixel, channels, pixels,
     CODE: tl.constexpr, K: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Make the channel weights of the sums; Grad-CAM++ walks the gradients for them."""
+    """Compute the channel weights from the sums.
+
+    Grad-CAM++ walks the gradients for them.
+    """
     m_channel = b_channel < channels
     b_plus_plus = tl.zeros((BLOCK_C,), tl.float32)
     if has(CODE, K, GRADCAM_PLUS_PLUS):
@@ -180,7 +186,7 @@ def walk_cam_kernel(
     K: tl.constexpr,  # how many rules
     TILE: tl.constexpr,  # as `plane_cam_kernel` takes it
 ):
-    """Compute all rules in one launch, walking the planes in chunks of pixels.
+    """Compute all rules, walking the planes in chunks of pixels.
 
     A program owns BLOCK_C channels of one image and walks their planes up to three times: for the
     sums ΣA, ΣG and ΣAG, and at once for the maps that weigh every position alone; for

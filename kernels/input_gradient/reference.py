@@ -61,7 +61,7 @@ def gradient_map(
 
 
 def stretch(raw: Tensor, signed: bool, percentile: float) -> Tensor:
-    """Bring each map to [0, 1], or to [-1, 1] with its sign.
+    """Bring each map to [0, 1], or to [-1, 1] with sign.
 
     x = |map|; (min(x, P) - min x) / (P - min x), where P is a percentile of x; a signed map is
     its sign times min(x, P) / P. There is no ε: gradients by pixels are small numbers (1e-3 and

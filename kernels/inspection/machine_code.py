@@ -24,7 +24,7 @@ POINTERS = {
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU of that architecture, and what limits how many programs share one of its cores.
+    """A GPU architecture, and what limits the programs on a core.
 
     Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD
     CDNA 3 Instruction Set Architecture, chapter 3 (512 registers a lane and SIMD, 4 SIMDs a
@@ -65,7 +65,7 @@ class Code:
 
 
 def occupancy(device: Device, threads: int, registers: int, shared: int) -> float:
-    """The share of a core's threads that can be there at once, by the device's limits."""
+    """Compute the share of a core's threads that fit at once."""
     rounded = -(-max(registers, 1) // device.register_step) * device.register_step
     programs = min(
         device.programs,
@@ -77,7 +77,7 @@ def occupancy(device: Device, threads: int, registers: int, shared: int) -> floa
 
 
 def compiled(launch: Launch, device: Device) -> Code:
-    """Compile a launch for a device; Triton's wheel carries all that is needed."""
+    """Compile a launch for a device, with Triton's wheel alone."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -97,7 +97,10 @@ def compiled(launch: Launch, device: Device) -> Code:
 
 
 def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
-    """Say of each argument what the launcher would: its type, and 1, None or a multiple of 16."""
+    """Describe each argument as the launcher would.
+
+    Its type, and whether it is 1, None or a multiple of 16.
+    """
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[Any, Any] = {}
@@ -143,7 +146,7 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
 
 
 def _nvidia_widths(instruction: str, code: str) -> dict[str, int]:
-    """Count by width; an instruction without a width in its name moves 32 bits."""
+    """Count by width; instructions without one move 32 bits."""
     widths: Counter[int] = Counter()
     for modifiers in re.findall(rf"\b{instruction}\b((?:\.\w+)*)", code):
         width = re.search(r"\.[US]?(8|16|64|128)\b", modifiers)

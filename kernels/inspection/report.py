@@ -98,7 +98,7 @@ def compile_report(
 def work(
     targets: Sequence[str] = TARGETS, kernels: Sequence[str] | None = None
 ) -> list[tuple[Example, str]]:
-    """What :func:`compile_report` compiles for those arguments.
+    """List what :func:`compile_report` compiles for those arguments.
 
     Raises:
         ValueError: A target or a kernel is not known.
@@ -145,7 +145,10 @@ def _widths(counts: dict[str, int]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 could not compile, 2 wrong usage."""
+    """Run the command line.
+
+    Returns 0 when done, 1 if it could not compile, 2 for wrong usage.
+    """
     parser = argparse.ArgumentParser(prog="python -m cam.kernels.inspection", description=__doc__)
     parser.add_argument("--target", action="append", help=f"default: {', '.join(TARGETS)}")
     parser.add_argument("--kernel", action="append", help="default: all")

@@ -62,7 +62,7 @@ class Traffic:
 
     @property
     def floor(self) -> int:
-        """The least that has to move: both inputs read once, the maps written."""
+        """The least to move: both inputs read, the maps written."""
         return 2 * self.layer + self.maps
 
     @property
@@ -77,7 +77,7 @@ def cam_traffic(
     dtype: torch.dtype = torch.float32,
     layout: str = "channels-last",
 ) -> Traffic:
-    """Count what :func:`kernels.fused_cam` moves on a GPU, and the same maps in plain torch.
+    """Count what :func:`kernels.fused_cam` moves, and plain torch too.
 
     Plain torch is :func:`plain_maps`, operation by operation: each reads its tensors once and
     writes its result once, and what is only looked at in another shape costs nothing. Whether a
@@ -148,7 +148,7 @@ def plain_maps(
 
 
 def _weighted(weights: Tensor, activations: Tensor) -> Tensor:
-    """Compute Σ_c w_c A_cs as a matrix product, which stores no single product."""
+    """Compute Σ_c w_c A_cs as a product of matrices."""
     signed = torch.bmm(weights.unsqueeze(1), activations.flatten(2))  # (B, 1, h·w)
     return signed.view(len(signed), *activations.shape[2:])
 

@@ -73,5 +73,5 @@ def _require_triton(tensor: torch.Tensor) -> None:
 
 
 def interpreter_is_on() -> bool:
-    """Whether Triton runs its kernels in Python, on the CPU (`TRITON_INTERPRET=1`)."""
+    """Check whether Triton interprets its kernels in Python (`TRITON_INTERPRET=1`)."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on")

@@ -12,13 +12,13 @@ INT32_LIMIT = 2**31
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Whether a tensor has memory; what a compiler traces with has a shape only."""
+    """Check whether a tensor has memory; traced ones have only shapes."""
     return type(tensor) in (Tensor, torch.nn.Parameter)
 
 
 @dataclass(frozen=True)
 class Planes:
-    """A tensor (B, C, h, w) whose h and w are walked with a single stride."""
+    """A tensor (B, C, h, w) whose pixels have a single stride."""
 
     tensor: Tensor
     stride_b: int
@@ -42,7 +42,9 @@ class Planes:
 
 
 def planes(tensor: Tensor) -> Planes:
-    """Describe a tensor (B, C, h, w) by three strides; copy it if impossible.
+    """Describe a tensor (B, C, h, w) by three strides.
+
+    It is copied only where that is impossible.
 
     Contiguous, channels-last, expanded (stride 0) and channel-sliced tensors keep their memory.
     """
@@ -67,7 +69,7 @@ def _pixel_stride(tensor: Tensor) -> int | None:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch, ready to run, or to be compiled for a GPU that is not there."""
+    """A kernel launch, ready to run, or to compile for another GPU."""
 
     kernel: Any
     grid: tuple[int]
@@ -90,11 +92,11 @@ class Launch:
         )
 
     def threads(self, warp: int = 32) -> int:
-        """Count the threads of a program: the same on AMD's warps of 64."""
+        """Count a program's threads, the same on warps of 64."""
         return max(warp, 32 * self.num_warps)
 
     def run(self) -> None:
-        """Launch on the device of the tensors, which need not be the current one."""
+        """Launch on the tensors' device, which need not be current."""
         tensors = (value for value in self.arguments.values() if isinstance(value, Tensor))
         first = next(tensors)
         real = is_real(first)

@@ -42,6 +42,9 @@ def operator(name: str, mutates_args: Iterable[str] = ()) -> Callable[[Callable[
 
 
 def skips_operator(tensor: Tensor) -> bool:
-    """Whether plain torch may compute at once: no compiler traces, and no kernel is wanted."""
+    """Check whether plain torch may compute at once.
+
+    No compiler traces then, and no kernel is requested.
+    """
     tracing = torch.compiler.is_compiling() or not is_real(tensor)
     return not tracing and backend(tensor) == "reference"

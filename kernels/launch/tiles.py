@@ -7,7 +7,7 @@ import triton.language as tl
 
 @triton.jit
 def load_tile(planes, b_channel, b_pixel, channels, pixels):
-    """Load the tile (channel, pixel) of one image as float32, zero beyond its edges.
+    """Load the tile (channel, pixel) of one image, zero outside.
 
     The planes are a pointer, and the strides of channels and pixels. Whichever stride is 1 reaches
     the kernel as a constant (the launcher specialises on it), and the compiler turns its threads so
@@ -52,7 +52,7 @@ def highest(b_value, m_value):
 
 @triton.jit
 def to_unit(b_value, low, span, n_bad):
-    """Compute (value - low) / span, or NaN where the image had bad values.
+    """Compute (value - low) / span, or NaN for bad images.
 
     The division is the correctly rounded one: the fast one may give more than 1 at the maximum.
     """

@@ -122,9 +122,10 @@ def region_batch(
     channels_last: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Mask an image N times, region by region: out_n = baseline + m_n·(image - baseline).
+    """Mask an image N times, region by region.
 
-    A pixel's weight m_n is weights[n, regions[pixel]]: the coalitions of superpixels of LIME
+    out_n = baseline + m_n·(image - baseline), where a pixel's weight m_n is
+    weights[n, regions[pixel]]: the coalitions of superpixels of LIME
     (Ribeiro et al. 2016, "Why Should I Trust You?", section 3.3) and KernelSHAP (Lundberg and Lee
     2017, "A Unified Approach to Interpreting Model Predictions", section 4.1), and the patches of
     occlusion and ablation.
@@ -172,7 +173,7 @@ def ranked_batch(
     channels_last: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Delete an image's most important pixels, or insert them into the baseline, N times.
+    """Delete or insert an image's most important pixels, N times.
 
     Output n shows the baseline at the counts[n] pixels that come first in the order of importance
     and the image at all others; with `insert` the other way round. These are the steps of the
@@ -257,7 +258,7 @@ def _masked_batch(
     channels_last: bool,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Take the fields of a picture and of weights, and write the batch."""
+    """Write the batch for the fields of a picture and weights."""
     picture = Picture(image, owner, baseline, value)
     height, width = size
     weights = Weights(
@@ -294,7 +295,10 @@ def _four_dimensions(image: Tensor) -> Tensor:
 
 
 def _with_labels(image: Tensor, weights: Weights, labels: Tensor, owner: Tensor | None) -> Weights:
-    """Check labels, and make them (K, H, W) with an owner; None is the only map, or n."""
+    """Check labels, and make them (K, H, W) with an owner.
+
+    Without an owner there is only one map, or map n for output n.
+    """
     kind, label_owner, count = weights.kind, weights.label_owner, len(weights.values)
     if labels.dim() not in (2, 3) or labels.shape[-2:] != image.shape[2:] or len(labels) == 0:
         raise ValueError(
@@ -317,7 +321,10 @@ def _with_labels(image: Tensor, weights: Weights, labels: Tensor, owner: Tensor 
 
 
 def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
-    """Make a baseline a tensor (1 or B, C, H, W), expanded; or None and a number."""
+    """Make a baseline a tensor or a number.
+
+    A tensor is (1 or B, C, H, W), expanded.
+    """
     if baseline is None:
         return None, 0.0
     if isinstance(baseline, int | float):

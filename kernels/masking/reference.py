@@ -64,7 +64,7 @@ def masked_batch(picture: Picture, weights: Weights) -> Tensor:
 
 
 def upsampled(masks: Tensor, size: tuple[int, int], align_corners: bool, stretch: bool) -> Tensor:
-    """Bring masks to a size by bilinear interpolation, and each to [0, 1] where that is wanted.
+    """Upsample masks bilinearly, and stretch each to [0, 1] if requested.
 
     Args:
         masks: (N, h, w), float32 or float64.
@@ -124,7 +124,7 @@ def _weight(weights: Weights, dtype: torch.dtype, height: int, width: int) -> Te
 
 
 def _window(masks: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
-    """Cut (height, width) out of each mask (N, H, W), at its own row and column."""
+    """Cut (height, width) out of each mask, at separate positions."""
     down, along = shifts.long().view(-1, 2, 1, 1).unbind(1)  # (N, 1, 1)
     most_down, most_along = masks.shape[1] - height, masks.shape[2] - width
     fits = (down >= 0) & (down <= most_down) & (along >= 0) & (along <= most_along)
@@ -135,7 +135,10 @@ def _window(masks: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
 
 
 def _of_owner(tensor: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Select what each of N outputs is made from; say which exist, (N, 1, 1) or ()."""
+    """Select what each of N outputs is made from.
+
+    Says also which of them exist, (N, 1, 1) or ().
+    """
     if owner is None:
         return tensor, torch.ones((), dtype=torch.bool, device=tensor.device)
     exists = (owner >= 0) & (owner < tensor.shape[0])

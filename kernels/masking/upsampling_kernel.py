@@ -39,7 +39,9 @@ def mask_at(
     p_mask, b_row, b_column, m_pixel, down, across, KIND: tl.constexpr,
     ALIGN_CORNERS: tl.constexpr, INT64: tl.constexpr,
 ):  # fmt: skip
-    """Evaluate one mask at positions of its upsampled self: bilinear, or as it is ("pixels").
+    """Evaluate a mask at positions of its upsampled self.
+
+    It is bilinear, or taken as it is ("pixels").
 
     Down the rows and across the columns there are a number of cells, a stride and a scale.
     """
@@ -138,7 +140,7 @@ def whole_range(p_ranges, n_parts):
 
 
 def plan_ranges(weights: Weights) -> Launch:
-    """Choose the launch that finds the lowest and highest value of each upsampled mask.
+    """Choose the launch that finds the range of each upsampled mask.
 
     Args:
         weights: Of the kind "masks", N of them.

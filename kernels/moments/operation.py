@@ -11,7 +11,7 @@ from . import reference
 
 
 class Moments:
-    """Running moments of N samples of the gradients of B images, element by element.
+    """Running moments of N gradient samples of B images, element-wise.
 
     With x_1 … x_N the gradients of noisy copies of an image:
 
@@ -71,7 +71,7 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the samples, (B, C, H, W), float32, or float64 for float64.
+        """The mean, (B, C, H, W): float32, or float64 for float64.
 
         It is the state itself: adding samples changes it, so clone it to keep it.
 
@@ -83,7 +83,9 @@ class Moments:
 
     @property
     def mean_square(self) -> Tensor:
-        """The mean of the squared samples, mean² + variance: (B, C, H, W), as the mean.
+        """The mean of the squared samples, (B, C, H, W), as `mean`.
+
+        It is mean² + variance.
 
         Raises:
             ValueError: No samples were added.
@@ -94,7 +96,7 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
-        """The variance of the samples about their own mean: (B, C, H, W), as the mean.
+        """The variance of the samples, (B, C, H, W), as `mean`.
 
         Raises:
             ValueError: No samples were added.
@@ -113,7 +115,7 @@ class Moments:
         self._deviations = torch.empty(size, dtype=dtype, device=samples.device)
 
     def _shaped(self, line: Tensor) -> Tensor:
-        """View what lies in the order of memory as (B, C, H, W)."""
+        """View elements in the order of memory as (B, C, H, W)."""
         as_it_lies = line.view([self._shape[dim] for dim in self._order])
         return as_it_lies.permute([self._order.index(dim) for dim in range(4)])
 
