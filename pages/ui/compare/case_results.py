@@ -4,7 +4,7 @@ Networks are copied for it: a model that is explained has hooks on it, and a pag
 its lock would not be alive.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,21 +26,6 @@ STAGES = 8
 RESULTS_KEPT = 256
 T = TypeVar("T")
 Work = Callable[[Case, cam.Model, Tensor, jobs.Tell], T]
-
-
-@dataclass(frozen=True, eq=False)
-class ExplainedCase:
-    """A case with its maps.
-
-    Attributes:
-        case: What is compared.
-        model: The model that the pages share.
-        attribution: What its method made of the picture.
-    """
-
-    case: Case
-    model: cam.Model
-    attribution: cam.Attribution
 
 
 @share()
@@ -124,21 +109,20 @@ def measure_in_turn(
 
 
 def measure_curves(
-    explained: list[ExplainedCase], picture: Picture
+    explained: Mapping[Case, cam.Attribution], picture: Picture
 ) -> Iterator[tuple[Case, cam.Curves | cam.CamError]]:
     """Measure deletion and insertion of each case, the Gaussian in the middle before them."""
-    maps = {ready.case: ready.attribution for ready in explained}
 
     def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Curves:
-        heatmap = centre_heatmap(batch) if case.method == CENTRE else maps[case].heatmap
+        heatmap = centre_heatmap(batch) if case.method == CENTRE else explained[case].heatmap
         return cam.curves(
             model, batch, heatmap, case.target, steps=STEPS,
             batch_size=32 if batch.is_cuda else 8, tell=tell,
         )  # fmt: skip
 
     # Those of one model and one class have the same centre.
-    centres = dict.fromkeys(centre_of(case) for case in maps)
-    yield from measure_in_turn("Deletion and insertion", [*centres, *maps], picture, work)
+    centres = dict.fromkeys(centre_of(case) for case in explained)
+    yield from measure_in_turn("Deletion and insertion", [*centres, *explained], picture, work)
 
 
 def centre_of(case: Case) -> Case:
