@@ -29,7 +29,7 @@ Work = Callable[[Case, cam.Model, Tensor, jobs.Tell], T]
 
 
 @share()
-def comparison_jobs() -> jobs.Jobs:
+def get_comparison_jobs() -> jobs.Jobs:
     """Return the comparisons of all visitors."""
     return jobs.Jobs(capacity=RESULTS_KEPT)
 
@@ -81,7 +81,7 @@ def _wait_for(
 
     key = (what, case, picture.digest)
     try:
-        result: T | None = jobs.wait_for(key, title, prepare_and_work, comparison_jobs())
+        result: T | None = jobs.wait_for(key, title, prepare_and_work, get_comparison_jobs())
     except cam.CamError as error:
         return error
     return result
@@ -121,11 +121,11 @@ def measure_curves(
         )  # fmt: skip
 
     # Those of one model and one class have the same centre.
-    centres = dict.fromkeys(centre_of(case) for case in explained)
+    centres = dict.fromkeys(make_centre(case) for case in explained)
     yield from measure_in_turn("Deletion and insertion", [*centres, *explained], picture, work)
 
 
-def centre_of(case: Case) -> Case:
+def make_centre(case: Case) -> Case:
     """Return the Gaussian in the middle that a case's curves are drawn beside."""
     return Case("the centre", case.model, CENTRE, case.target, None)
 

@@ -107,7 +107,7 @@ def _measure_agreement(key: tuple[Hashable, ...], measure: str, _maps: torch.Ten
     return values
 
 
-def _unless_error(case: Case, result: T | cam.CamError) -> T | None:
+def _report_if_error(case: Case, result: T | cam.CamError) -> T | None:
     """Return a result, or say what went wrong with a case."""
     if not isinstance(result, cam.CamError):
         return result
@@ -125,12 +125,12 @@ def show_curves(view: View) -> None:
     )
     references, charts = {}, []
     for case, result in case_results.measure_curves(view.explained, view.picture):
-        curves = _unless_error(case, result)
+        curves = _report_if_error(case, result)
         if curves is None:
             continue
         if case.method == case_results.CENTRE:
             references[case] = curves
-        elif (reference := references.get(case_results.centre_of(case))) is not None:
+        elif (reference := references.get(case_results.make_centre(case))) is not None:
             charts.append(_draw_curves(case, curves, reference))
     if charts:
         style = "display:grid;gap:1.5rem 2rem;grid-template-columns:"
@@ -207,7 +207,7 @@ def show_random_network(view: View) -> None:
     label, last = "How much of the network is random", case_results.STAGES
     depth = st.slider(label, 0, last, 1, key="depth", bind="query-params", help=about)
     results = {
-        case: _unless_error(case, result)
+        case: _report_if_error(case, result)
         for case, result in case_results.randomise(list(view.explained), view.picture)
     }
     cascades = {case: cascade for case, cascade in results.items() if cascade is not None}
