@@ -1,8 +1,9 @@
 from . import parameters as parameters
+from . import sources as sources
 from . import targets as targets
 from ._attribution.anatomy import Anatomy as Anatomy
 from ._attribution.anatomy import anatomy as anatomy
-from ._attribution.planner import attribute as attribute
+from ._attribution.attribution import attribute as attribute
 from ._comparison.agreement import agreement as agreement
 from ._comparison.cascade import Cascade as Cascade
 from ._comparison.cascade import cascade as cascade
@@ -57,6 +58,5 @@ from .errors import TargetError as TargetError
 from .types import Attribution as Attribution
 from .types import Cost as Cost
 from .types import Maps as Maps
-from .types import Needs as Needs
 from .types import Progress as Progress
 from .version import __version__ as __version__

@@ -89,7 +89,7 @@ def fractions(growing: bool = True) -> Rule:
             return False
         return not growing or list(value) == sorted(set(value))
 
-    return Rule(f"{'growing ' if growing else ''}numbers above 0 and below 1", holds)
+    return Rule(f"one or more {'growing ' if growing else ''}numbers above 0 and below 1", holds)
 
 
 def colour(blur: bool = True) -> Rule:

@@ -1,4 +1,4 @@
-"""The small frozen records that travel between the parts of the library."""
+"""Define the small frozen records that travel between parts of the library."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,57 +10,12 @@ TargetFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a method needs to have captured before it can run.
-
-    Attributes:
-        layer: It explains at a layer, so the caller may choose which.
-        activations: The layer's feature maps (B, C, h, w).
-        gradients: The gradient of the score by those feature maps (B, C, h, w).
-        input_gradient: The gradient of the score by the pixels (B, 3, H, W).
-        rules: Rules of :func:`kernels.fused_cam`, which computes those of all methods at once.
-        passes: It runs passes of its own, on inputs that it makes.
-        attention: The self-attention of a transformer, and the last layer's gradient.
-        attention_gradients: The gradients of all layers' attention.
-        blocks: What each transformer block puts out, with its graph.
-    """
-
-    layer: bool = False
-    activations: bool = False
-    gradients: bool = False
-    input_gradient: bool = False
-    rules: frozenset[str] = frozenset()
-    passes: bool = False
-    attention: bool = False
-    attention_gradients: bool = False
-    blocks: bool = False
-
-    @property
-    def backward(self) -> bool:
-        """Whether the shared backward pass is for it too."""
-        return self.gradients or self.input_gradient or self.attention
-
-    def __or__(self, other: "Needs") -> "Needs":
-        return Needs(
-            self.layer or other.layer,
-            self.activations or other.activations,
-            self.gradients or other.gradients,
-            self.input_gradient or other.input_gradient,
-            self.rules | other.rules,
-            self.passes or other.passes,
-            self.attention or other.attention,
-            self.attention_gradients or other.attention_gradients,
-            self.blocks or other.blocks,
-        )
-
-
-@dataclass(frozen=True)
 class Cost:
     """What an explanation took, for the whole batch.
 
     Attributes:
         forwards: Forward passes of batches, those that other methods of the call shared included.
-        backwards: Backward passes, likewise.
+        backwards: Backward passes, those of other methods included.
         seconds: From the start of the shared passes to the map, without what other methods did.
     """
 
@@ -86,7 +41,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Maps:
-    """What a method makes of one layer, or of the pixels.
+    """A method's maps of one layer, or of the pixels.
 
     Attributes:
         raw: (B, h, w) before ReLU and normalisation, signed where the method is.
@@ -137,7 +92,7 @@ class Attribution:
         An all-zero map says nothing about the picture and looks like a failure; it means that the
         layer's evidence speaks against the target, or that there is none.
         """
-        found = list(self.remarks)
+        notes = list(self.remarks)
         highest = self.raw.flatten(1).amax(1)
         lowest = self.raw.flatten(1).amin(1)
         for image, (low, high) in enumerate(zip(lowest.tolist(), highest.tolist(), strict=True)):
@@ -154,5 +109,5 @@ class Attribution:
                 sentence = "the map is the same everywhere, so it points at nothing"
             else:
                 continue
-            found.append((image, sentence))
-        return found
+            notes.append((image, sentence))
+        return notes

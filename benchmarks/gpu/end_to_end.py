@@ -1,4 +1,4 @@
-"""Grad-CAM beside plain inference: images a second, and how far a precision moves the maps."""
+"""Compare Grad-CAM with plain inference, in speed and across precisions."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +16,12 @@ from benchmarks.gpu.plan import Bench, Plan, Record
 from cam import kernels
 from cam._engine.capture import capture
 from cam._engine.layers import resolve_layers
+from cam._engine.method_sources import LayerGradients
 from cam._performance.timing import Timing, interleaved
 from cam.targets import Targets
-from cam.types import Needs
 
 EPSILON = 1e-7
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
-NEEDS = Needs(layer=True, activations=True, gradients=True)
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Precision:
 
 FP32 = Precision("fp32")
 PRECISIONS = {
-    one.name: one
-    for one in (
+    precision.name: precision
+    for precision in (
         FP32,
         Precision("tf32", tf32=True),
         Precision("fp16", autocast=torch.float16),
@@ -76,10 +75,10 @@ def pieces(module: nn.Module, layer: str, batch: Tensor, targets: Targets) -> Te
     At its end ``cam.attribute`` looks whether a map is NaN, to warn of it, which a CUDA graph
     cannot hold. Everything before is here: capture, fused kernel, upsampling, normalisation.
     """
-    captured = capture(module, batch, targets, resolve_layers(module, layer), NEEDS, _no_labels)
-    (found,) = captured.layers
-    assert found.gradients is not None  # they were asked for
-    coarse = kernels.fused_cam(found.activations, found.gradients, rules=("gradcam",))
+    layers = resolve_layers(module, layer)
+    captured = capture(module, batch, targets, _no_labels, [LayerGradients], layers)
+    (source,) = captured.read(LayerGradients)
+    coarse = kernels.fused_cam(source.activations, source.gradients, rules=("gradcam",))
     large = interpolate(coarse, size=batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
     return (large - low) / (high - low + EPSILON)
@@ -180,8 +179,8 @@ def speed_row(
         "layout": layout,
         "road": road,
         "batch": count,
-        "inference_ms": [1000 * one for one in plain.seconds],
-        "gradcam_ms": [1000 * one for one in explained.seconds],
+        "inference_ms": [1000 * t for t in plain.seconds],
+        "gradcam_ms": [1000 * t for t in explained.seconds],
         "inference_images_per_s": count / plain.median,
         "gradcam_images_per_s": count / explained.median,
         "share_of_inference": plain.over(explained),
@@ -214,14 +213,16 @@ class _Agreement:
             replay.replay()
             maps: Tensor = replay.result.clone()
             return maps
-        found = cam.attribute(self._model, batch, "gradcam", targets=self._targets)
-        return found["gradcam"].heatmap
+        return cam.attribute(self._model, batch, "gradcam", self._targets)["gradcam"].heatmap
 
     def row(self, precision: Precision, layout: str, road: str) -> dict[str, Any]:
         with computing_in(precision, self._machine.device):
             maps = self._maps(layout, road)
-        found = spearman(maps.flatten(1), self._truth.flatten(1))
-        return {"spearman_lowest": min(found), "spearman_mean": sum(found) / len(found)}
+        correlations = spearman(maps.flatten(1), self._truth.flatten(1))
+        return {
+            "spearman_lowest": min(correlations),
+            "spearman_mean": sum(correlations) / len(correlations),
+        }
 
 
 def spearman(first: Tensor, second: Tensor) -> Sequence[float]:
@@ -230,12 +231,13 @@ def spearman(first: Tensor, second: Tensor) -> Sequence[float]:
     NaN where a row holds one value only.
     """
     return [
-        float(torch.corrcoef(torch.stack([_ranks(one), _ranks(other)]))[0, 1])
-        for one, other in zip(first, second, strict=True)
+        float(torch.corrcoef(torch.stack([_ranks(row), _ranks(other)]))[0, 1])
+        for row, other in zip(first, second, strict=True)
     ]
 
 
 def _ranks(values: Tensor) -> Tensor:
     _, which, counts = torch.unique(values.double(), return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[which]
+    ranks: Tensor = (last - (counts - 1) / 2)[which]
+    return ranks

@@ -1,22 +1,23 @@
-"""Grad-CAM and saliency taken apart: every quantity on the way from the scores to the two maps."""
+"""Take Grad-CAM and saliency apart into every step of their computation."""
 
 import warnings
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cam import kernels
-from cam._attribution.planner import check_kernels, class_index_of, preset_of
-from cam._engine.capture import Capture, LayerCapture, capture, check_batch
-from cam._engine.evaluation_mode import original_module
+from cam._attribution.attribution import TRAINING_MODE, check_kernels
+from cam._engine.capture import capture, check_batch
+from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.heatmaps import heatmap_and_raw
 from cam._engine.layers import Layer, resolve_layers
-from cam._engine.precision import computing
+from cam._engine.method_sources import LayerGradients, PixelGradients
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import methods
 from cam._models.model import Model
-from cam.errors import CamWarning, LayerError, MethodError, ModelError
+from cam._models.network import Network
+from cam.errors import CamWarning, LayerError, MethodError
 from cam.parameters import integer
 from cam.targets import Targets
 from cam.types import TargetFunction
@@ -115,49 +116,51 @@ def anatomy(
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
     """
-    module = original_module(model.module if isinstance(model, Model) else model)
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    network = Network.of(model)
     check_kernels()
-    check_batch(module, batch)
-    needs = methods()["gradcam"].needs | methods()["saliency"].needs
-    with model.lock if isinstance(model, Model) else nullcontext():
-        at = resolve_layers(module, preset_of(model, batch) if layer is None else layer)
+    check_batch(network.module, batch)
+    with network.lock, evaluation_mode(network.module) as was_training:
+        requested = network.default_layers(batch) if layer is None else layer
+        at = resolve_layers(network.module, requested)
         if len(at) > 1:
             raise LayerError(
                 f"an anatomy is of one layer, and these are {len(at)}: "
                 f"{', '.join(name for name, _ in at)}; name one of them"
             )
-        with computing(None, batch.device):
-            captured = capture(module, batch, targets, at, needs, class_index_of(model))
-            found = _taken_apart(captured, captured.layers[0])
-    if captured.was_training:
-        warnings.warn(
-            "the model was in training mode; it was explained in evaluation mode (dropout off, "
-            "batch norm fixed) and put back",
-            CamWarning,
-            stacklevel=2,
-        )
-    return found
+        with use_precision(None, batch.device):
+            captured = capture(
+                network.module,
+                batch,
+                targets,
+                network.class_index,
+                (LayerGradients, PixelGradients),
+                at,
+                ("gradcam",),
+            )
+            (source,) = captured.read(LayerGradients)
+            (pixels,) = captured.read(PixelGradients)
+            steps = _take_apart(pixels, source)
+    if was_training:
+        warnings.warn(TRAINING_MODE, CamWarning, stacklevel=2)
+    return steps
 
 
-def _taken_apart(captured: Capture, layer: LayerCapture) -> Anatomy:
-    assert layer.gradients is not None and captured.input_gradient is not None
-    size = (captured.inputs.shape[2], captured.inputs.shape[3])
+def _take_apart(pixels: PixelGradients, layer: LayerGradients) -> Anatomy:
+    size = (pixels.inputs.shape[2], pixels.inputs.shape[3])
     with torch.inference_mode(False), torch.no_grad():
         weights: Tensor = kernels.fused_cam(
             layer.activations, layer.gradients, ("gradcam",), return_weights=True
         )[-1][:, 0]
         coarse = methods()["gradcam"].function(layer)
-        fine = methods()["saliency"].function(captured)
+        fine = methods()["saliency"].function(pixels)
         heatmap, summed = heatmap_and_raw([coarse], size, "mean")
         saliency, pixel_maximum = heatmap_and_raw([fine], None, "mean")
-        unsound = captured.unsound[:, None, None]
+        unsound = pixels.unsound[:, None, None]
         summed = summed.float().masked_fill(unsound, torch.nan)
         return Anatomy(
-            logits=captured.logits.float(),
-            targets=captured.targets,
-            scores=captured.scores.float(),
+            logits=pixels.logits.float(),
+            targets=pixels.targets,
+            scores=pixels.scores.float(),
             layer=layer.name,
             activations=layer.activations,
             gradients=layer.gradients,
@@ -166,7 +169,7 @@ def _taken_apart(captured: Capture, layer: LayerCapture) -> Anatomy:
             rectified=summed.clamp(min=0),
             normalised=coarse.normalised.float().masked_fill(unsound, torch.nan),
             heatmap=heatmap.float().masked_fill(unsound, torch.nan),
-            pixel_gradients=captured.input_gradient,
+            pixel_gradients=pixels.gradients,
             pixel_maximum=pixel_maximum.float().masked_fill(unsound, torch.nan),
             saliency=saliency.float().masked_fill(unsound, torch.nan),
         )
@@ -186,9 +189,9 @@ def neighbour_correlation(maps: Tensor) -> Tensor:
     Raises:
         MethodError: Maps of another shape.
     """
-    one, other = _pairs(maps)
-    one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
-    return (one * other).sum(1) / (one.square().sum(1) * other.square().sum(1)).sqrt()
+    values, others = (part - part.mean(1, keepdim=True) for part in _pairs(maps))
+    norms = (values.square().sum(1) * others.square().sum(1)).sqrt()
+    return (values * others).sum(1) / norms
 
 
 def sign_changes(maps: Tensor) -> Tensor:
@@ -203,9 +206,9 @@ def sign_changes(maps: Tensor) -> Tensor:
     Raises:
         MethodError: Maps of another shape.
     """
-    one, other = (part.sign() for part in _pairs(maps))
-    counted = (one * other).abs()
-    return (one * other < 0).sum(1) / counted.sum(1)
+    signs, others = (part.sign() for part in _pairs(maps))
+    products = signs * others
+    return (products < 0).sum(1) / products.abs().sum(1)
 
 
 def _pairs(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,31 +1,37 @@
-"""``python -m cam``: explanations from the command line.
+"""Run ``python -m cam``: explanations from the command line.
 
-Exit status: 0 done, 1 failed, 2 wrong usage. Results go to standard output, everything that is
-said about them to standard error.
+Exit status: 0 done, 1 failed, 2 wrong usage. Results go to standard output, notes on them to
+standard error.
 """
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 import cam
-from cam import kernels
 from cam._cli.clip_command import clip
 from cam._cli.dashboard_command import dashboard
 from cam._cli.evaluate_command import evaluate
 from cam._cli.run_commands import COMMANDS
-from cam._cli.shared_options import as_json as print_json
-from cam._cli.shared_options import called, load, model_options, target_of, told
-from cam._engine.precision import PRECISIONS
+from cam._cli.shared_options import (
+    LibraryCommand,
+    explanation_options,
+    model_options,
+    overlay_options,
+    parse_call,
+    print_json,
+    print_notes,
+)
 from cam._media.images import Photo, read_image
 from cam._models.load import BUNDLED
 from cam._models.model import Model
 from cam._output.explanation_files import distinct_stems, npz_bytes, record, write_explanation
-from cam.errors import ImageError, LayerError, nearest
+from cam.errors import ImageError, LayerError
 
 BATCH = 8
 
@@ -40,38 +46,25 @@ for _command in (clip, dashboard, evaluate, *COMMANDS):
     main.add_command(_command)
 
 
-@main.command()
+@main.command(cls=LibraryCommand)
 @click.argument("images", nargs=-1, required=True)
 @model_options
 @click.option(
     "--method", "methods", multiple=True, default=("gradcam", "saliency"), show_default=True
 )
-@click.option("--target", help="A class index or label; by default each picture's top class.")
-@click.option("--layer", "layers", multiple=True, help="Dotted name; several are averaged.")
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="In which the network computes; by default as it is set.",
-)
+@explanation_options
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("explanations"), show_default=True
 )
-@click.option("--colormap", default="turbo", show_default=True)
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@overlay_options
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
 def explain(
     images: tuple[str, ...],
-    name: str,
-    weights: str,
-    labels: str | None,
-    device: str,
+    load: Callable[[], Model],
     methods: tuple[str, ...],
-    target: str | None,
-    layers: tuple[str, ...],
-    precision: str | None,
+    explaining: dict[str, Any],
     out: Path,
-    colormap: str,
-    alpha: float,
+    overlaying: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Write an overlay, the arrays and a record for each of IMAGES and each method.
@@ -81,53 +74,32 @@ def explain(
     """
     # Pillow warns of large, cut and odd files; each is refused or noted in our own words.
     warnings.filterwarnings("ignore", module="PIL")
-    with told():
-        asked = [called(text, cam.method) for text in methods]
-        if colormap not in kernels.COLORMAPS:
-            raise click.UsageError(
-                f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
-            )
-        model = load(name, weights, labels, device)
-        stems = distinct_stems(images)
-        named = dict(zip(stems, images, strict=True))
-        failed = 0
-        records = []
-        todo = list(named.items())
-        for start in range(0, len(todo), BATCH):
-            photos = {}
-            for stem, image in todo[start : start + BATCH]:
-                try:
-                    photos[stem] = read_image(image, image)
-                except ImageError as error:
-                    failed += 1
-                    click.echo(f"Error: {error}", err=True)
-            if photos:
-                maps = _maps(model, photos, asked, target, layers, precision)
-                records += _write(model, photos, maps, out, colormap, alpha)
+    configured = [parse_call(text, cam.method) for text in methods]
+    model = load()
+    failed = 0
+    records = []
+    named = list(zip(distinct_stems(images), images, strict=True))
+    for start in range(0, len(named), BATCH):
+        photos = {}
+        for stem, image in named[start : start + BATCH]:
+            try:
+                photos[stem] = read_image(image, image)
+            except ImageError as error:
+                failed += 1
+                click.echo(f"Error: {error}", err=True)
+        if photos:
+            batch = model.prepare(list(photos.values()))
+            maps = cam.attribute(model, batch, configured, **explaining)
+            records += _write(model, photos, maps, out, overlaying)
     if as_json:
         print_json(records)
     else:
-        for one in records:
-            label, probability = one["target"]["label"], one["target"]["probability"]
+        for facts in records:
+            label, probability = facts["target"]["label"], facts["target"]["probability"]
             share = "no finite probability" if probability is None else f"{probability:.0%}"
-            click.echo(f"{one['image']}: {label} {share} → {out / one['files']['png']}")
+            click.echo(f"{facts['image']}: {label} {share} → {out / facts['files']['png']}")
     if failed:
         raise SystemExit(1)
-
-
-def _maps(
-    model: Model,
-    photos: dict[str, Photo],
-    methods: Sequence[cam.Method],
-    target: str | None,
-    layers: tuple[str, ...],
-    precision: str | None,
-) -> dict[str, cam.Attribution]:
-    """Explain one batch."""
-    batch = model.prepare(list(photos.values()))
-    return cam.attribute(
-        model, batch, methods, target_of(target), layers or None, precision=precision
-    )
 
 
 def _write(
@@ -135,24 +107,22 @@ def _write(
     photos: dict[str, Photo],
     maps: dict[str, cam.Attribution],
     out: Path,
-    colormap: str,
-    alpha: float,
+    overlaying: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """Write the files of one batch."""
+    """Write the files of one batch and return their records."""
     for photo in photos.values():
-        for note in photo.notes:
-            click.echo(f"Note: {photo.name}: {note}", err=True)
+        print_notes(photo.notes, photo.name)
     crops = [model.crop(photo) for photo in photos.values()]
     records = []
     for index, (stem, photo) in enumerate(photos.items()):
         for key, attribution in maps.items():
             facts = record(model, attribution, index, photo.name, photo.notes)
-            for note in facts["notes"][len(photo.notes) :]:
-                click.echo(f"Note: {photo.name}, {key}: {note}", err=True)
-            percentile = cam.methods()[attribution.method].percentile
-            heatmap = attribution.heatmap[index]
-            picture = cam.overlay(crops[index], heatmap, colormap, alpha, percentile)
-            facts["overlay"] = {"colormap": colormap, "alpha": alpha, "percentile": percentile}
+            print_notes(facts["notes"][len(photo.notes) :], f"{photo.name}, {key}")
+            facts["overlay"] = {
+                **overlaying,
+                "percentile": cam.methods()[attribution.method].percentile,
+            }
+            picture = cam.overlay(crops[index], attribution.heatmap[index], **facts["overlay"])
             arrays = npz_bytes(attribution, index)
             records.append(write_explanation(out, f"{stem}.{key}", picture, arrays, facts))
     return records
@@ -163,36 +133,31 @@ def _write(
 @click.option("--json", "as_json", is_flag=True)
 def models(pattern: str, as_json: bool) -> None:
     """List the models that load by name, those with PATTERN in their name."""
-    found = [name for name in cam.model_names() if pattern.lower() in name.lower()]
+    matches = [name for name in cam.model_names() if pattern.lower() in name.lower()]
     if as_json:
-        print_json(found)
+        print_json(matches)
         return
-    for name in found:
+    for name in matches:
         click.echo(f"{name}{'   (bundled, needs no network)' if name == BUNDLED else ''}")
-    if not found:
+    if not matches:
         raise click.UsageError(f"no model has {pattern!r} in its name")
+
+
+def _facts_of(info: cam.MethodInfo | cam.MetricInfo, names: Iterable[str]) -> dict[str, Any]:
+    """Collect an entry's facts for JSON, its parameters last."""
+    return {name: getattr(info, name) for name in names} | {"parameters": dict(info.parameters)}
 
 
 @main.command("methods")
 @click.option("--json", "as_json", is_flag=True)
 def list_methods(as_json: bool) -> None:
     """List the attribution methods."""
+    infos = cam.methods()
     if as_json:
-        print_json(
-            {
-                name: {
-                    "title": info.title,
-                    "description": info.description,
-                    "family": info.family,
-                    "cost": info.cost,
-                    "citation": info.citation,
-                    "parameters": dict(info.parameters),
-                }
-                for name, info in cam.methods().items()
-            }
-        )
+        facts = ("title", "description", "family", "cost", "citation")
+        print_json({name: _facts_of(info, facts) for name, info in infos.items()})
         return
-    for name, info in cam.methods().items():
+    for name, info in infos.items():
         click.echo(f"{name}: {info.title}\n    {info.description}\n    Cost: {info.cost}.")
         click.echo(f"    Source: {info.citation}.")
 
@@ -201,61 +166,43 @@ def list_methods(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def list_metrics(as_json: bool) -> None:
     """List the metrics that say how good a heatmap is."""
+    infos = cam.metrics()
     if as_json:
+        facts = (
+            *("title", "description", "family", "definition", "direction", "range", "baseline"),
+            *("citation", "cost", "needs_masks", "needs_method"),
+        )
         print_json(
             {
-                name: {
-                    "title": info.title,
-                    "description": info.description,
-                    "family": info.family,
-                    "definition": info.definition,
-                    "direction": info.direction,
-                    # JSON knows no infinity.
-                    "range": [end if math.isfinite(end) else None for end in info.range],
-                    "baseline": info.baseline,
-                    "citation": info.citation,
-                    "cost": info.cost,
-                    "needs_masks": info.needs_masks,
-                    "needs_method": info.needs_method,
-                    "parameters": dict(info.parameters),
-                }
-                for name, info in cam.metrics().items()
+                # JSON knows no infinity.
+                name: _facts_of(info, facts)
+                | {"range": [end if math.isfinite(end) else None for end in info.range]}
+                for name, info in infos.items()
             }
         )
         return
-    for name, info in cam.metrics().items():
+    for name, info in infos.items():
         better = "higher" if info.direction > 0 else "lower"
         click.echo(f"{name}: {info.title} ({better} is better)\n    {info.description}")
         click.echo(f"    Source: {info.citation}.")
 
 
-@main.command("layers")
+@main.command("layers", cls=LibraryCommand)
 @model_options
 @click.option("--json", "as_json", is_flag=True)
-def list_layers(name: str, weights: str, labels: str | None, device: str, as_json: bool) -> None:
+def list_layers(load: Callable[[], Model], as_json: bool) -> None:
     """List a model's layers that have feature maps, in the order in which they run."""
-    with told():
-        model = load(name, weights, labels, device)
-        found = model.feature_layers
-        try:
-            preset = model.layers
-        except LayerError:
-            preset = ()
+    model = load()
+    layers = model.feature_layers
+    try:
+        preset = model.layers
+    except LayerError:
+        preset = ()
     if as_json:
-        print_json(
-            [
-                {
-                    "name": one.name,
-                    "kind": one.kind,
-                    "shape": list(one.shape),
-                    "preset": one.name in preset,
-                }
-                for one in found
-            ]
-        )
+        print_json([asdict(layer) | {"preset": layer.name in preset} for layer in layers])
         return
-    width = max((len(one.name) for one in found), default=0)
-    for one in found:
-        shape = " × ".join(map(str, one.shape))
-        mark = "   (preset)" if one.name in preset else ""
-        click.echo(f"{one.name:{width}}  {shape:>16}  {one.kind}{mark}")
+    width = max((len(layer.name) for layer in layers), default=0)
+    for layer in layers:
+        shape = " × ".join(map(str, layer.shape))
+        mark = "   (preset)" if layer.name in preset else ""
+        click.echo(f"{layer.name:{width}}  {shape:>16}  {layer.kind}{mark}")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from cam._cli.shared_options import told
+from cam._cli.shared_options import LibraryCommand
 from cam._extras import require
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
 def dashboard(port: int) -> None:
     """Serve the pages on this machine until Ctrl+C.
@@ -19,8 +19,7 @@ def dashboard(port: int) -> None:
     Streamlit's settings can be changed by its environment variables, such as
     STREAMLIT_SERVER_ADDRESS.
     """
-    with told():
-        require("dashboard", "the dashboard")
+    require("dashboard", "the dashboard")
     pages = find_spec("cam.pages")
     assert pages is not None and pages.origin is not None
     script = Path(pages.origin).parent / "ui" / "server" / "start.py"

@@ -1,7 +1,8 @@
-"""The command ``python -m cam evaluate``, with its progress and what it will cost."""
+"""Compare methods over a data set: ``python -m cam evaluate``."""
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,29 @@ import click
 
 import cam
 from cam._cli.run_commands import print_board
-from cam._cli.shared_options import as_json as print_json
-from cam._cli.shared_options import called, load, model_options, options_of, told
+from cam._cli.shared_options import (
+    LibraryCommand,
+    layer_option,
+    model_options,
+    parse_call,
+    parse_options,
+    print_json,
+)
 from cam._formatting import duration, size
+from cam._models.model import Model
 from cam._runs.engines.estimate import Estimate, estimate
 from cam._runs.engines.run_progress import RunProgress
 from cam._runs.evaluation import ENGINES
-from cam._runs.plan.run_plan import BASELINES, TARGETS, make_plan
+from cam._runs.plan.options import BASELINES, TARGETS, RunOptions
+from cam._runs.plan.run_plan import make_plan
 
-# Where the output is no terminal, a line so often.
+# Where the output is no terminal, a line is printed this often.
 QUIET_SECONDS = 10
 
 _RUN = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.argument("data")
 @model_options
 @click.option(
@@ -48,10 +57,10 @@ _RUN = click.Path(path_type=Path)
     "baselines",
     multiple=True,
     type=click.Choice(list(BASELINES)),
-    help="Measure a map that knows of no model beside the methods: a bump in the centre.",
+    help="Measure a map that knows of no model beside the methods: a Gaussian in the centre.",
 )
 @click.option("--out", type=_RUN, required=True, help="The run's folder; run again to resume.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many images.")
+@click.option("--limit", type=click.IntRange(min=1), help="The largest number of images.")
 @click.option(
     "--data-option",
     "data_options",
@@ -63,23 +72,26 @@ _RUN = click.Path(path_type=Path)
 @click.option(
     "--targets",
     type=click.Choice(TARGETS),
-    default="data",
+    default=RunOptions.targets,
     show_default=True,
     help="Explain the data's class where it is known, or always what the model predicts.",
 )
-@click.option("--layer", "layers", multiple=True, help="Dotted name; several are averaged.")
+@layer_option
 @click.option("--precision", help="fp32, tf32, fp16, bf16 or auto; by default as torch is set.")
-@click.option("--shard-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--heatmaps", type=click.IntRange(min=0), default=56, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Do the first shard, keep nothing, tell the cost.")
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), default=RunOptions.shard_size, show_default=True
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=RunOptions.batch_size, show_default=True
+)
+@click.option(
+    "--heatmaps", type=click.IntRange(min=0), default=RunOptions.heatmaps, show_default=True
+)
+@click.option("--dry-run", is_flag=True, help="Do the first shard, keep nothing, print the cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
 def evaluate(
     data: str,
-    name: str,
-    weights: str,
-    labels: str | None,
-    device: str,
+    load: Callable[[], Model],
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
     out: Path,
@@ -96,51 +108,41 @@ def evaluate(
     of paths and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
     picture that cannot be read is named, and the others are done.
     """
+    configured = [parse_call(text, cam.method) for text in methods]
+    measures = [parse_call(text, cam.metric) for text in metrics]
+    items = cam.dataset(data, **parse_options(data_options))
+    for what, why in items.refused:
+        click.echo(f"Note: {what}: {why}", err=True)
+    model = load()
+    options["layers"] = layers or None
+    if dry_run:
+        options.pop("engine")
+        part = items.limit(limit) if limit is not None else items
+        plan = make_plan(model, part, configured, measures, RunOptions(**options))
+        _print_estimate(estimate(plan), as_json)
+        return
     bar = _Bar()
-    with told():
-        chosen = [called(one, cam.method) for one in methods]
-        measured = [called(one, cam.metric) for one in metrics]
-        items = cam.dataset(data, **options_of(data_options))
-        for what, why in items.refused:
-            click.echo(f"Note: {what}: {why}", err=True)
-        model = load(name, weights, labels, device)
-        if dry_run:
-            options.pop("engine")
-            part = items.limit(limit) if limit is not None else items
-            plan = make_plan(model, part, chosen, measured, layers=layers or None, **options)
-            _print_estimate(estimate(plan), as_json)
-            return
-        try:
-            run = cam.evaluate(
-                model,
-                items,
-                chosen,
-                measured,
-                out,
-                limit=limit,
-                layers=layers or None,
-                progress=bar,
-                **options,
-            )
-        except KeyboardInterrupt:
-            bar.close()
-            raise click.ClickException(_stopped(out)) from None
-        finally:
-            bar.close()
-        board = run.leaderboard()
-        problems = run.problems()
-    for row in problems.itertuples():
+    options |= {"limit": limit, "progress": bar}
+    try:
+        run = cam.evaluate(model, items, configured, measures, out, **options)
+    except KeyboardInterrupt:
+        bar.close()
+        raise click.ClickException(_describe_stop(out)) from None
+    finally:
+        bar.close()
+    for row in run.problems().itertuples():
         if row.status != "nan":
             what = "skipped" if row.status == "skipped" else f"{row.metric} of {row.method} failed"
             more = f" and {row.images - 1} more" if row.images > 1 else ""
             click.echo(f"Note: {row.example}{more}: {what}: {row.reason}", err=True)
+    board = run.leaderboard()
     print_board(run, board, as_json)
     if not board["n"].sum():
         raise click.ClickException("nothing could be measured; see the notes above")
 
 
-def _stopped(out: Path) -> str:
-    """What is stored, which may be a shard more than the bar was told of."""
+def _describe_stop(out: Path) -> str:
+    """Say what is stored: perhaps a shard more than the bar showed."""
     try:
         run = cam.Run.open(out)
     except cam.RunError:
@@ -148,19 +150,19 @@ def _stopped(out: Path) -> str:
     return f"stopped after {run.done} of {run.total} images; run the same command again to go on"
 
 
-def _print_estimate(found: Estimate, as_json: bool) -> None:
+def _print_estimate(costs: Estimate, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(costs))
         return
-    total = found.images
-    for what, each in (("forwards", found.forwards), ("backwards", found.backwards)):
+    total = costs.images
+    for what, each in (("forwards", costs.forwards), ("backwards", costs.backwards)):
         click.echo(f"{what}: {each:,.1f} inputs an image, {each * total:,.0f} for {total:,} images")
-    click.echo(f"stored: {size(found.stored)} an image, {size(found.stored * total)} for all")
+    click.echo(f"stored: {size(costs.stored)} an image, {size(costs.stored * total)} for all")
     click.echo(
-        f"time: {found.seconds:.3g} s an image in one process like this one, "
-        f"{duration(found.seconds * total)} for all"
+        f"time: {costs.seconds:.3g} s an image in one process like this one, "
+        f"{duration(costs.seconds * total)} for all"
     )
-    for share in found.shares:
+    for share in costs.shares:
         what = share.method if share.metric is None else f"{share.metric} of {share.method}"
         click.echo(f"  {what}: {share.seconds:.3g} s an image")
 
@@ -169,7 +171,7 @@ class _Bar:
     """Progress on standard error: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
         self._open = False
 
     def __call__(self, progress: RunProgress) -> None:
@@ -185,9 +187,9 @@ class _Bar:
             part = round(20 * progress.done / max(progress.total, 1))
             click.echo(f"\r[{'#' * part}{'.' * (20 - part)}] {text}\033[K", err=True, nl=False)
             self._open = True
-        elif time.monotonic() - self._told > QUIET_SECONDS:
+        elif time.monotonic() - self._printed_at > QUIET_SECONDS:
             click.echo(text, err=True)
-            self._told = time.monotonic()
+            self._printed_at = time.monotonic()
 
     def close(self) -> None:
         """End the line."""

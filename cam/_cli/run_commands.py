@@ -1,4 +1,4 @@
-"""The commands of ``python -m cam`` that read runs: leaderboard, report, clusters, diff, export."""
+"""Read runs: the commands leaderboard, report, clusters, diff and export."""
 
 import math
 from pathlib import Path
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import cam
-from cam._cli.shared_options import as_json as print_json
-from cam._cli.shared_options import told
-from cam._runs.results.clusters import clusters_told
+from cam._cli.shared_options import LibraryCommand, print_json
+from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report import write_report
 from cam._runs.results.run_comparison import compare
 from cam._runs.results.run_tables import BY
@@ -20,37 +19,34 @@ if TYPE_CHECKING:
 _RUN = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.argument("run", type=_RUN)
 @click.option("--by", type=click.Choice(list(BY)), help="Apart for groups of images.")
 @click.option("--json", "as_json", is_flag=True)
 def leaderboard(run: Path, by: str | None, as_json: bool) -> None:
     """Print RUN's methods by each metric, the best first."""
-    with told():
-        found = cam.Run.open(run)
-        print_board(found, found.leaderboard(by), as_json)
+    stored = cam.Run.open(run)
+    print_board(stored, stored.leaderboard(by), as_json)
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.argument("run", type=_RUN)
 @click.option("--out", type=_RUN, required=True, help="A .html file.")
 def report(run: Path, out: Path) -> None:
     """Write RUN as one page that opens without a network."""
-    with told():
-        path = write_report(cam.Run.open(run), out)
+    path = write_report(cam.Run.open(run), out)
     click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.argument("run", type=_RUN)
 @click.option("--out", type=_RUN, required=True, help="A .csv or .parquet file.")
 def export(run: Path, out: Path) -> None:
     """Write RUN's scores, a row an image, method and metric."""
-    with told():
-        click.echo(str(cam.Run.open(run).export(out)))
+    click.echo(str(cam.Run.open(run).export(out)))
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.argument("before", type=_RUN)
 @click.argument("after", type=_RUN)
 @click.option(
@@ -62,17 +58,16 @@ def export(run: Path, out: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True)
 def diff(before: Path, after: Path, limits: tuple[str, ...], as_json: bool) -> None:
-    """Say what changed from run BEFORE to run AFTER, and whether it is more than noise."""
-    with told():
-        one, other = cam.Run.open(before), cam.Run.open(after)
-        allowed = _limits(limits, one.metrics)
-        table = compare(one, other)
+    """Say what changed from run BEFORE to AFTER beyond noise."""
+    first, second = cam.Run.open(before), cam.Run.open(after)
+    allowed = _parse_limits(limits, first.metrics)
+    table = compare(first, second)
     worse = []
     for metric, delta in allowed:
         rows = table[table["metric"] == metric]
         if rows.empty:
             raise click.UsageError(f"{str(after)!r} has no metric {metric!r} to compare")
-        loss = -rows["difference"] * one.directions[metric]
+        loss = -rows["difference"] * first.directions[metric]
         worse += [
             f"{row.method} is worse by {metric}: {row.before:.4g} → {row.after:.4g}, more than "
             f"{delta:g} (p = {row.holm:.2g})"
@@ -100,8 +95,8 @@ def diff(before: Path, after: Path, limits: tuple[str, ...], as_json: bool) -> N
         raise click.ClickException("; ".join(worse))
 
 
-def _limits(texts: tuple[str, ...], metrics: list[str]) -> list[tuple[str, float]]:
-    found = []
+def _parse_limits(texts: tuple[str, ...], metrics: list[str]) -> list[tuple[str, float]]:
+    limits = []
     for text in texts:
         metric, _, delta = text.rpartition(":")
         try:
@@ -114,12 +109,12 @@ def _limits(texts: tuple[str, ...], metrics: list[str]) -> list[tuple[str, float
             raise click.UsageError(
                 f"the run has no metric {metric!r}; {cam.errors.nearest(metric, metrics)}"
             )
-        found.append((metric, number))
-    return found
+        limits.append((metric, number))
+    return limits
 
 
 def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
-    """Rows for JSON, which knows no NaN."""
+    """Return a table's rows for JSON, which knows no NaN."""
     import pandas
 
     return [
@@ -129,7 +124,7 @@ def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
 
 
 def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
-    """Methods by each metric with what they cost, for a person or a program."""
+    """Print methods by each metric, with their cost."""
     if as_json:
         print_json(
             {
@@ -143,24 +138,17 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
         return
     if run.done < run.total:
         click.echo(f"{run.done} of {run.total} images are done", err=True)
-    groups = [one for one in board.columns if one in BY]
+    groups = [column for column in board.columns if column in BY]
     wide = max((len(name) for name in run.methods), default=0)
     for keys, rows in board.groupby([*groups, "metric"], sort=False, observed=True):
         better = "higher" if run.directions[str(keys[-1])] > 0 else "lower"
         click.echo(f"{' · '.join(map(str, keys))} ({better} is better)")
         for row in rows.sort_values("rank").itertuples():
-            missing = "".join(
-                f", {count} {what}"
-                for what, count in (
-                    ("undefined", row.nan),
-                    ("failed", row.failed),
-                    ("skipped", row.skipped),
-                )
-                if count
-            )
-            place = "–" if math.isnan(row.rank) else f"{row.rank:g}"
+            counts = {"undefined": row.nan, "failed": row.failed, "skipped": row.skipped}
+            missing = "".join(f", {count} {what}" for what, count in counts.items() if count)
+            rank = "–" if math.isnan(row.rank) else f"{row.rank:g}"
             click.echo(
-                f"  {place:>4}  {row.method:{wide}}  {row.mean:.4f} [{row.low:.4f}, {row.high:.4f}]"
+                f"  {rank:>4}  {row.method:{wide}}  {row.mean:.4f} [{row.low:.4f}, {row.high:.4f}]"
                 f"  median {row.median:.4f}  (n = {row.n}{missing})"
             )
     _print_costs(run, wide)
@@ -183,54 +171,50 @@ def _print_costs(run: cam.Run, wide: int) -> None:
         )
 
 
-@click.command()
+@click.command(cls=LibraryCommand)
 @click.argument("run", type=_RUN)
 @click.option("--method", required=True, help="Whose maps; one of the run's methods.")
 @click.option("--label", help="Only images that were explained for this class.")
-@click.option("--count", type=click.IntRange(min=1), help="How many clusters; by default found.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="How many; by default chosen from the maps.",
+)
 @click.option("--limit", type=click.IntRange(min=10), default=2000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-def clusters(
-    run: Path,
-    method: str,
-    label: str | None,
-    count: int | None,
-    limit: int,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Find groups of RUN's images whose maps are alike, as those with a watermark are.
+def clusters(run: Path, method: str, label: str | None, as_json: bool, **options: Any) -> None:
+    """Find groups of RUN's images whose maps are alike.
+
+    Images with a watermark may be such a group.
 
     Beyond --limit images, a sample of them is looked at.
     """
-    with told():
-        stored = cam.Run.open(run)
-        found = stored.clusters(method, label, count=count, limit=limit, seed=seed)
-    names = dict(zip(found.items["item"], found.items["id"], strict=True))
+    grouping = cam.Run.open(run).clusters(method, label, **options)
+    names = dict(zip(grouping.items["item"], grouping.items["id"], strict=True))
     if as_json:
         print_json(
             {
                 "method": method,
                 "label": label,
-                "total": found.total,
-                "looked_at": len(found.items) + found.blank,
-                "blank": found.blank,
-                "eigenvalues": found.eigenvalues.tolist(),
+                "total": grouping.total,
+                "looked_at": len(grouping.items) + grouping.blank,
+                "blank": grouping.blank,
+                "eigenvalues": grouping.eigenvalues.tolist(),
                 "clusters": [
-                    {**one, "representatives": [names[item] for item in items]}
-                    for one, items in zip(
-                        records(found.table.drop(columns="representatives")),
-                        found.table["representatives"],
+                    {**cluster, "representatives": [names[item] for item in items]}
+                    for cluster, items in zip(
+                        records(grouping.table.drop(columns="representatives")),
+                        grouping.table["representatives"],
                         strict=True,
                     )
                 ],
-                "items": records(found.items[["item", "id", "cluster"]]),
+                "items": records(grouping.items[["item", "id", "cluster"]]),
             }
         )
         return
-    click.echo(clusters_told(found))
-    for row in found.table.itertuples():
+    click.echo(describe_clusters(grouping))
+    for row in grouping.table.itertuples():
         typical = ", ".join(names[item] for item in row.representatives)
         apart = "" if math.isnan(row.apart) else f", {row.apart:.0%} of its heat elsewhere"
         correct = "" if math.isnan(row.correct) else f", {row.correct:.0%} correct"

@@ -1,62 +1,118 @@
-"""What the commands of ``python -m cam`` share."""
+"""Share options, errors and output among the commands."""
 
 import ast
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial, reduce, wraps
 from typing import Any, TypeVar
 
 import click
 import torch
 
 import cam
+from cam import kernels
+from cam._engine.precision import PRECISIONS
 from cam._formatting import value_of
 from cam._models.load import BUNDLED
 from cam._models.model import Model
 from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, nearest
 
 T = TypeVar("T")
+Command = Callable[..., None]
+
+_MODEL_OPTIONS = (
+    click.option("--model", "-m", "name", default=BUNDLED, show_default=True, help="See `models`."),
+    click.option(
+        "--weights",
+        default="DEFAULT",
+        help="A .safetensors or .pth file, or `none` for random weights.",
+    ),
+    click.option("--labels", help="A file of class names: one a line, or JSON."),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="auto takes a GPU where there is one.",
+    ),
+)
+_OVERLAY_OPTIONS = (
+    click.option("--colormap", default="turbo", show_default=True),
+    click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True),
+)
+layer_option = click.option(
+    "--layer", "layers", multiple=True, help="Dotted name; several are averaged."
+)
+_EXPLANATION_OPTIONS = (
+    click.option("--target", help="A class index or label; by default each picture's top class."),
+    layer_option,
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="In which the network computes; by default as it is set.",
+    ),
+)
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn an error of the library into its sentence and an exit status."""
-    try:
-        yield
-    except (MethodError, MetricError, LayerError, TargetError) as error:
-        raise click.UsageError(str(error)) from None
-    except CamError as error:
-        raise click.ClickException(str(error)) from None
+class LibraryCommand(click.Command):
+    """A command that turns an error of the library into its sentence and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (MethodError, MetricError, LayerError, TargetError) as error:
+            raise click.UsageError(str(error), ctx) from None
+        except CamError as error:
+            raise click.ClickException(str(error)) from None
 
 
-def model_options(command: Any) -> Any:
-    """The options that say which model, shared by the commands that load one."""
-    for option in reversed(
-        [
-            click.option(
-                "--model", "-m", "name", default=BUNDLED, show_default=True, help="See `models`."
-            ),
-            click.option(
-                "--weights",
-                default="DEFAULT",
-                help="A .safetensors or .pth file, or `none` for random weights.",
-            ),
-            click.option("--labels", help="A file of class names: one a line, or JSON."),
-            click.option(
-                "--device",
-                type=click.Choice(["auto", "cpu", "cuda"]),
-                default="auto",
-                show_default=True,
-                help="auto takes a GPU where there is one.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+def model_options(command: Command) -> Command:
+    """Add a model's options; the command gets ``load``, which loads it."""
+
+    @wraps(command)
+    def run(*, name: str, weights: str, labels: str | None, device: str, **options: Any) -> None:
+        command(load=partial(_load, name, weights, labels, device), **options)
+
+    return _add(run, _MODEL_OPTIONS)
 
 
-def load(name: str, weights: str, labels: str | None, device: str) -> Model:
-    """The model that the options name."""
+def explanation_options(command: Command) -> Command:
+    """Add what to explain; the command gets it in ``explaining``, for :func:`cam.attribute`."""
+
+    @wraps(command)
+    def run(
+        *, target: str | None, layers: tuple[str, ...], precision: str | None, **options: Any
+    ) -> None:
+        try:
+            targets: int | str | None = int(target) if target else target
+        except ValueError:
+            targets = target
+        explaining = {"targets": targets, "layers": layers or None, "precision": precision}
+        command(explaining=explaining, **options)
+
+    return _add(run, _EXPLANATION_OPTIONS)
+
+
+def overlay_options(command: Command) -> Command:
+    """Add the options of an overlay; the command gets them in ``overlaying``."""
+
+    @wraps(command)
+    def run(*, colormap: str, alpha: float, **options: Any) -> None:
+        if colormap not in kernels.COLORMAPS:
+            raise click.UsageError(
+                f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
+            )
+        command(overlaying={"colormap": colormap, "alpha": alpha}, **options)
+
+    return _add(run, _OVERLAY_OPTIONS)
+
+
+def _add(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    return reduce(lambda function, option: option(function), reversed(options), command)
+
+
+def _load(name: str, weights: str, labels: str | None, device: str) -> Model:
     if name not in cam.model_names():
         raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
     if device == "auto":
@@ -68,13 +124,19 @@ def load(name: str, weights: str, labels: str | None, device: str) -> Model:
     )
 
 
-def as_json(value: object) -> None:
-    """Print for a program."""
+def print_json(value: object) -> None:
+    """Print a value for a program."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def called(text: str, make: Callable[..., T]) -> T:
-    """``name`` or ``name(key=value, …)`` as a method or metric with those parameters.
+def print_notes(notes: tuple[str, ...] | list[str], name: str) -> None:
+    """Print a picture's notes to standard error."""
+    for note in notes:
+        click.echo(f"Note: {name}: {note}", err=True)
+
+
+def parse_call(text: str, make: Callable[..., T]) -> T:
+    """Make a method or metric of ``name`` or ``name(key=value, …)``.
 
     Raises:
         click.UsageError: It is neither.
@@ -85,7 +147,7 @@ def called(text: str, make: Callable[..., T]) -> T:
         call = ast.parse(text, mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
-        parameters = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+        parameters = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
     except (ValueError, SyntaxError):
         raise click.UsageError(
             f"{text!r} is no name with parameters; write it as 'name(steps=64)'"
@@ -93,20 +155,12 @@ def called(text: str, make: Callable[..., T]) -> T:
     return make(call.func.id, **parameters)
 
 
-def target_of(text: str | None) -> int | str | None:
-    """A class index where the text is a number, else a label."""
-    try:
-        return int(text) if text else text
-    except ValueError:
-        return text
-
-
-def options_of(texts: tuple[str, ...]) -> dict[str, Any]:
-    """``key=value`` pairs; a value that Python would read as a number or None is one."""
-    found: dict[str, Any] = {}
+def parse_options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Read ``key=value`` pairs, whose values may be numbers or None."""
+    options: dict[str, Any] = {}
     for text in texts:
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise click.UsageError(f"{text!r} is no option; write it as key=value")
-        found[key] = value_of(value)
-    return found
+        options[key] = value_of(value)
+    return options

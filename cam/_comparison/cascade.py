@@ -7,15 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute, preset_of
+from cam._attribution.attribution import attribute
 from cam._comparison.progress_shares import Parts, Tell
-from cam._engine.evaluation_mode import original_module
 from cam._engine.layers import Layers, resolve_layers
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
-from cam._metrics.randomisation.model_randomisation import SIMILAR, forgetting, layers_in_stages
+from cam._metrics.randomisation.model_randomisation import (
+    SIMILAR,
+    layers_in_stages,
+    randomise_in_stages,
+)
 from cam._models.model import Model
+from cam._models.network import Network
 from cam.errors import CamWarning, MetricError, nearest
+from cam.parameters import integer
 from cam.targets import Targets
 
 
@@ -73,21 +78,22 @@ def cascade(
     """
     if similarity not in SIMILAR:
         raise MetricError(f"there is no likeness {similarity!r}; {nearest(similarity, SIMILAR)}")
-    if isinstance(stages, bool) or not isinstance(stages, int) or stages < 1:
+    if not integer(1).holds(stages):
         raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
     how = named(method) if isinstance(method, str) else method
-    network = original_module(model.module if isinstance(model, Model) else model)
+    explained = Network.of(model)
+    network = explained.module
     in_stages = layers_in_stages(network, stages)
     parts = Parts(tell, 1 + len(in_stages))
     at: tuple[str, ...] | None = None
-    if how.info.needs.layer:
-        wanted = preset_of(model, batch) if layers is None else layers
-        at = tuple(name for name, _ in resolve_layers(network, wanted))
+    if how.info.layer:
+        chosen = explained.default_layers(batch) if layers is None else layers
+        at = tuple(name for name, _ in resolve_layers(network, chosen))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CamWarning)
         parts.begin("the network itself")
         (own,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
-        maps, networks = [own.heatmap.float()], forgetting(network, stages, seed)
+        maps, networks = [own.heatmap.float()], randomise_in_stages(network, stages, seed)
         for names in in_stages:
             parts.begin(f"random down to {names[-1]}")
             # Only the copy needs the model to itself, and it is made with the first stage.

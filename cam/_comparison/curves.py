@@ -1,6 +1,5 @@
 """What deletion and insertion are the area of: the score, pixel group by pixel group."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +7,8 @@ from torch import Tensor, nn
 
 from cam._comparison.progress_shares import Parts, Tell
 from cam._metrics.base.metric_registry import metric
-from cam._metrics.base.subject import subject
-from cam._metrics.faithfulness.pixel_removal import area, curve
+from cam._metrics.base.subject import open_subject
+from cam._metrics.faithfulness.pixel_removal import integrate, trace_curve
 from cam._models.model import Model
 from cam.errors import MetricError
 from cam.targets import Targets
@@ -32,7 +31,7 @@ class Curves:
     @property
     def areas(self) -> tuple[Tensor, Tensor]:
         """(B,) each: what the metrics "deletion" and "insertion" give."""
-        return area(self.deletion), area(self.insertion)
+        return integrate(self.deletion), integrate(self.insertion)
 
 
 def curves(
@@ -69,12 +68,10 @@ def curves(
         parts.begin(name, len(batch) * (1 + steps))
         parameters = {**metric(name).info.parameters, **metric(name, steps=steps).parameters}
         with (
-            model.lock if isinstance(model, Model) else nullcontext(),
-            subject(
-                name, model, batch, heatmap, targets, None, method=None, layers=None,
-                batch_size=batch_size, progress=parts.report, runs=True,
+            open_subject(
+                name, model, batch, heatmap, targets, batch_size=batch_size, progress=parts.report
             ) as own,
             torch.no_grad(),
-        ):  # fmt: skip
-            found.append(curve(own, **parameters, insert=name == "insertion").float().cpu())
+        ):
+            found.append(trace_curve(own, **parameters, insert=name == "insertion").float().cpu())
     return Curves(torch.linspace(0, 1, steps + 1), found[0], found[1])

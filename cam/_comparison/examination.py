@@ -8,10 +8,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._comparison.detail import effective_resolution, total_variation
 from cam._comparison.progress_shares import Parts, Tell
 from cam._engine.layers import Layers
+from cam._engine.method_sources import LayerGradients
 from cam._methods.base.method_registry import Method, MethodInfo, methods
 from cam._methods.base.method_registry import method as named
 from cam._metrics.base.metric_registry import Metric, metric
@@ -61,17 +62,16 @@ class Examination:
 
 def what_it_reads(info: MethodInfo) -> str:
     """What a method looks at to make its map, in words."""
-    needs = info.needs
     if info.family == "attention":
         return "a transformer's attention"
     if info.family == "perturbation":
         return "scores of changed pictures"
-    if needs.activations or needs.layer:
+    if info.layer:
         parts = ["a layer's activations"]
-        parts += ["their gradients"] * needs.gradients
-        parts += ["passes of its own"] * needs.passes
+        parts += ["their gradients"] * issubclass(info.reads, LayerGradients)
+        parts += ["passes of its own"] * info.passes
         return " and ".join([", ".join(parts[:-1]), parts[-1]]) if parts[1:] else parts[0]
-    if needs.passes:
+    if info.passes:
         return "gradients or relevance at the pixels, from passes of its own"
     return "the gradient at the pixels"
 
@@ -104,7 +104,7 @@ def examine(
     """
     how = named(method) if isinstance(method, str) else method
     parts = Parts(tell, 1 + len(STABILITY))
-    at = layers if how.info.needs.layer else None
+    at = layers if how.info.layer else None
     with warnings.catch_warnings():
         # A map that is not finite shows as values that are NaN.
         warnings.simplefilter("ignore", CamWarning)

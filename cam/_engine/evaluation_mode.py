@@ -1,4 +1,4 @@
-"""Running a caller's model without leaving a trace on it."""
+"""Run a caller's model without leaving a trace on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +27,11 @@ def evaluation_mode(module: nn.Module) -> Iterator[bool]:
 
 
 def original_module(module: nn.Module) -> nn.Module:
-    """The module that ``torch.compile`` wrapped: hooks set after compiling are ignored by it."""
+    """Return the module that ``torch.compile`` wrapped, as that ignores later hooks."""
     return getattr(module, "_orig_mod", module)
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where the first parameter or buffer lies; the CPU for a module that has none."""
+    """Return where the first parameter or buffer lies; the CPU for a module without any."""
     first: Tensor | None = next(chain(module.parameters(), module.buffers()), None)
     return first.device if first is not None else torch.device("cpu")

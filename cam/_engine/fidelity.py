@@ -1,4 +1,4 @@
-"""Which precision keeps a method's maps, as it was measured.
+"""Look up which precision keeps a method's maps, as measured.
 
 ``fidelity.json`` is written by ``python -m benchmarks.fidelity``: for each kind of device, method
 and precision the lowest Spearman correlation of a heatmap with that in float32, over the sample
@@ -19,12 +19,12 @@ TABLE = Path(__file__).parent / "fidelity.json"
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    found: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads(TABLE.read_text())
-    return found
+    table: dict[str, dict[str, dict[str, dict[str, float]]]] = json.loads(TABLE.read_text())
+    return table
 
 
-def fastest(method: str, device: torch.device) -> str:
-    """The fastest precision whose maps were like those in float32; that where none was measured."""
+def find_fastest(method: str, device: torch.device) -> str:
+    """Return the fastest precision whose maps were like those in float32, else "fp32"."""
     measured = _table().get(device.type, {}).get(method, {})
     sound = {
         precision: figures["speed"]
@@ -34,7 +34,7 @@ def fastest(method: str, device: torch.device) -> str:
     return max(sound, key=lambda precision: sound[precision], default="fp32")
 
 
-def most_careful(precisions: list[str | None]) -> str | None:
-    """The one of several that a pass must have when all of them read it."""
-    known = [one for one in precisions if one is not None]
-    return min(known, key=ORDER.index, default=None)
+def find_most_careful(precisions: list[str | None]) -> str | None:
+    """Return the precision that a pass must have when methods of all of these read it."""
+    named = [precision for precision in precisions if precision is not None]
+    return min(named, key=ORDER.index, default=None)

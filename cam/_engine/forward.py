@@ -1,31 +1,23 @@
-"""Calling a network, whatever it puts its logits in."""
+"""Run a network and read its logits, whatever holds them."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
-from torch.overrides import _len_torch_function_stack  # type: ignore[attr-defined]
 
-from cam._engine.fast_ops.direct_operations import QuickPasses
-from cam._engine.fast_ops.overwritable_tensor import Fresh
-from cam._engine.precision import arranged, casting, widened
+from cam._engine.fast_ops.fast_forward import run_fast, unwrap
+from cam._engine.precision import arrange, autocast_forward, widen
 from cam.errors import ModelError
 
-LOG = logging.getLogger("cam.models")
 _DETECTION = {"boxes", "scores", "labels"}
 
 # Networks that flatten with `view` what they take to lie plane by plane.
 _needs_planes: WeakSet[nn.Module] = WeakSet()
 
-# Networks that look at a convolution's output again behind its batch norm.
-_not_quick: WeakSet[nn.Module] = WeakSet()
-
 
 def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
-    """Run a model on a batch and give its logits.
+    """Run a model on a batch and return its logits.
 
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
     such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
@@ -41,13 +33,15 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
             does not matter: no other mode watches the operations, nobody walks the graph.
 
     Raises:
-        ModelError: It fails on the batch, or does not put out a tensor.
+        ModelError: It fails on the batch, or does not return a tensor.
     """
     try:
-        with casting(pixels.device):
-            # Without gradients the short ways are ways around a processor's memory.
-            here = pixels.device.type == "cpu" and not torch.is_grad_enabled()
-            output = _run(module, pixels, quick or here)
+        with autocast_forward(pixels.device):
+            # Without gradients the faster operations are ways around a processor's memory.
+            if quick or (pixels.device.type == "cpu" and not torch.is_grad_enabled()):
+                output = run_fast(module, pixels, _call)
+            else:
+                output = _call(module, pixels)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
@@ -58,10 +52,10 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
     logits = _logits(output)
     if logits is None:
         raise ModelError(
-            f"the model puts out a {type(output).__name__} without logits; wrap it in a module "
+            f"the model returned a {type(output).__name__} without logits; wrap it in a module "
             "that returns them as a tensor"
         )
-    return widened(logits)
+    return widen(logits)
 
 
 class Probabilities(nn.Module):
@@ -72,63 +66,26 @@ class Probabilities(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, classes), each row adding up to 1; float32 where the logits are shorter."""
+        """(N, classes), each row adding up to 1; at least float32."""
         logits = run_model(self.network, pixels)
         return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def _run(module: nn.Module, pixels: Tensor, quick: bool) -> object:
-    # For one picture, seeing each operation costs what the shorter passes save.
-    if not quick or len(pixels) == 1 or _len_torch_function_stack() or module in _not_quick:
-        return _called(module, pixels)
-    mode = QuickPasses(over=not _is_watched(module))
-    try:
-        with mode:
-            output = _called(module, pixels)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:
-        # Whether it is the network's own fault shows without the mode.
-        LOG.debug("the short way failed", exc_info=True)
-    else:
-        if not mode.leaked:
-            return output
-    output = _called(module, pixels)
-    _not_quick.add(module)
-    return output
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody else's hooks see what the network's parts take and give.
-
-    They would be called twice where they keep what is written over, and find other things than
-    tensors. This library's own look at once, or not at all.
-    """
-    if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
-        return True
-    return any(
-        not str(getattr(hook, "__module__", "")).startswith("cam.")
-        for one in module.modules()
-        for hook in (*one._forward_hooks.values(), *one._forward_pre_hooks.values())
-    )
-
-
-def _called(module: nn.Module, pixels: Tensor) -> object:
+def _call(module: nn.Module, pixels: Tensor) -> object:
     if module in _needs_planes:
         return module(pixels)
     try:
-        return module(arranged(pixels))
+        return module(arrange(pixels))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):
             raise
-        found = module(pixels.contiguous())
+        output = module(pixels.contiguous())
         _needs_planes.add(module)
-        return found
+        return output
 
 
 def _logits(output: object) -> Tensor | None:
-    if isinstance(output, Fresh):
-        return output.share()
+    output = unwrap(output)
     if isinstance(output, Tensor):
         return output
     for name in ("logits", "out"):
@@ -136,18 +93,18 @@ def _logits(output: object) -> Tensor | None:
         if isinstance(inside, Tensor):
             return _logits(inside)
     if isinstance(output, tuple | list):
-        if output and all(isinstance(one, Mapping) and one.keys() >= _DETECTION for one in output):
+        if output and all(
+            isinstance(part, Mapping) and part.keys() >= _DETECTION for part in output
+        ):
             return _detections(output)
-        return next((_logits(one) for one in output if isinstance(one, Tensor)), None)
+        return next((_logits(part) for part in output if isinstance(part, Tensor)), None)
     return None
 
 
 def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """(B, D, 6) of torchvision's detections; the scores and boxes stay part of the graph."""
-    found = [
-        torch.cat(
-            [one["boxes"], one["scores"][:, None], one["labels"][:, None].to(one["scores"])], 1
-        )
-        for one in output
-    ]
-    return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=-1)
+    """Return torchvision's detections as (B, D, 6); scores and boxes stay part of the graph."""
+    images = []
+    for image in output:
+        scores = image["scores"][:, None]
+        images.append(torch.cat([image["boxes"], scores, image["labels"][:, None].to(scores)], 1))
+    return nn.utils.rnn.pad_sequence(images, batch_first=True, padding_value=-1)

@@ -1,4 +1,4 @@
-"""From the maps of layers to one heatmap of the picture's size."""
+"""Make one heatmap of the picture's size from the maps of layers."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda stacked: stacked.mean(0),
     "max": lambda stacked: stacked.amax(0),
 }
-# Those that are a method's own and no choice of the caller's.
+# With the fusions that a method fixes itself.
 _FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {
     "product": lambda stacked: stacked.prod(0)
 }
@@ -23,7 +23,7 @@ _FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {
 def heatmap_and_raw(
     maps: list[Maps], size: tuple[int, int] | None, fusion: str
 ) -> tuple[Tensor, Tensor]:
-    """The heatmap at the input's size, and the raw map.
+    """Return the heatmap at the input's size, and the raw map.
 
     Args:
         maps: Of each layer.
@@ -32,37 +32,37 @@ def heatmap_and_raw(
     """
     if size is None:
         return maps[0].normalised, maps[0].raw
-    return _upsampled(maps, size, fusion), _fused_raw(maps, fusion)
+    return _upsample(maps, size, fusion), _fuse_raw(maps, fusion)
 
 
-def _upsampled(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
-    """Each layer's normalised map at the input's size, fused, and normalised once more.
+def _upsample(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
+    """Bring normalised maps to the input's size, fuse them, and normalise once more.
 
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
     peak, so the result is stretched to [0, 1] again.
     """
-    upsampled = [_at_size(one.normalised, size) for one in maps]
+    upsampled = [_resize(layer.normalised, size) for layer in maps]
     if fusion == "product":
         # Here pytorch-grad-cam stretches each layer's map too.
-        upsampled = [_stretched(one) for one in upsampled]
-    return _stretched(_FUSED[fusion](torch.stack(upsampled)))
+        upsampled = [_stretch(map_) for map_ in upsampled]
+    return _stretch(_FUSED[fusion](torch.stack(upsampled)))
 
 
-def _stretched(maps: Tensor) -> Tensor:
+def _stretch(maps: Tensor) -> Tensor:
     low = maps.amin((1, 2), keepdim=True)
     high = maps.amax((1, 2), keepdim=True)
     return (maps - low).div_(high - low + EPSILON)
 
 
-def _fused_raw(maps: list[Maps], fusion: str) -> Tensor:
-    """The layers' signed maps, fused at the finest of their resolutions."""
+def _fuse_raw(maps: list[Maps], fusion: str) -> Tensor:
+    """Fuse the layers' signed maps at the finest of their resolutions."""
     if len(maps) == 1:
         return maps[0].raw
-    finest = max((one.raw.shape[-2:] for one in maps), key=lambda size: size[0] * size[1])
-    return _FUSED[fusion](torch.stack([_at_size(one.raw, finest) for one in maps]))
+    finest = max((layer.raw.shape[-2:] for layer in maps), key=lambda size: size[0] * size[1])
+    return _FUSED[fusion](torch.stack([_resize(layer.raw, finest) for layer in maps]))
 
 
-def _at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(
         maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
     )[:, 0]

@@ -1,6 +1,6 @@
-"""Passes that a method makes for itself: counted, in batches, reported, and able to be stopped."""
+"""Let a method run further passes: in batches, counted, reported, cancellable."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,13 +8,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cam._engine.capture import Capture, LayerCapture, capture
+from cam._engine.capture import capture
 from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.precision import any_layout
+from cam._engine.method_sources import Capture, LayerActivations, Pixels, Source
+from cam._engine.precision import allow_any_layout
 from cam.errors import Cancelled, ModelError
 from cam.targets import select_scores
-from cam.types import Needs, Progress, TargetFunction
+from cam.types import Progress, TargetFunction
 
 Report = Callable[[Progress], object]
 T = TypeVar("T")
@@ -26,7 +27,7 @@ def _no_labels(label: str) -> int:
 
 @dataclass(eq=False)
 class Passes:
-    """The model as a method may use it once more, after the shared passes.
+    """Run the model once more for a method, after the shared passes.
 
     Attributes:
         module: The network, in evaluation mode while a method runs.
@@ -48,6 +49,11 @@ class Passes:
     _done: int = 0
     _total: int = 0
 
+    @property
+    def pixels(self) -> Pixels:
+        """The batch that is explained, its scores and targets."""
+        return self.captured.pixels
+
     @contextmanager
     def of(self, method: str) -> Iterator["Passes"]:
         """Run one method: the model in evaluation mode, and counters at zero."""
@@ -59,22 +65,22 @@ class Passes:
     @contextmanager
     def through(self, module: nn.Module) -> Iterator[None]:
         """Send inputs through another module for a while, with the same counters and progress."""
-        own = self.module
+        original = self.module
         self.module = module
         try:
             yield
         finally:
-            self.module = own
+            self.module = original
 
     @contextmanager
     def explaining(self, captured: Capture) -> Iterator[None]:
         """Explain what other passes gave for a while, with the same counters and progress."""
-        own = self.captured
+        original = self.captured
         self.captured = captured
         try:
             yield
         finally:
-            self.captured = own
+            self.captured = original
 
     def expect(self, total: int) -> None:
         """Say how many more inputs the method will send through the model."""
@@ -103,9 +109,9 @@ class Passes:
             Cancelled: The caller does not want the rest.
             ModelError: The model fails on the inputs.
         """
-        with torch.no_grad(), any_layout():
-            found = self._halving(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
-        return torch.cat(found)
+        with torch.no_grad(), allow_any_layout():
+            parts = self.over(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
+        return torch.cat(parts)
 
     def gradients(
         self,
@@ -142,23 +148,38 @@ class Passes:
             self.backwards += 1
             return scores.detach(), gradient
 
-        found = self._halving(run, len(inputs))
-        return torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+        scores, gradients = zip(*self.over(run, len(inputs)), strict=True)
+        return torch.cat(scores), torch.cat(gradients)
 
     def over(self, run: Callable[[slice], T], total: int) -> list[T]:
-        """Do something with 0 … total in batches, smaller ones where memory does not suffice.
+        """Run a function on 0 … total in batches, smaller ones where memory is short.
 
         Args:
-            run: What to do with a part; it counts its own passes.
+            run: What to do with a part; it counts its passes itself.
             total: How many inputs there are.
 
         Returns:
-            What ``run`` gave, in order.
+            What ``run`` returned, in order.
 
         Raises:
             Cancelled: The caller does not want the rest.
         """
-        return self._halving(run, total)
+        results: list[T] = []
+        start = 0
+        while start < total:
+            stop = min(start + self.batch_size, total)
+            try:
+                results.append(run(slice(start, stop)))
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size = max(1, (stop - start) // 2)
+                torch.cuda.empty_cache()
+                continue
+            self._done += stop - start
+            start = stop
+            self.tell()
+        return results
 
     def graphs(self, inputs: Tensor, owner: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
         """What a method makes of the graph from pixels to scores, while it exists.
@@ -182,22 +203,24 @@ class Passes:
                 pixels = inputs[part].detach().clone().requires_grad_()
                 return use(pixels, self._scores(pixels.clone(), owner[part]))
 
-        return self._halving(run, len(inputs))
+        return self.over(run, len(inputs))
 
     def captures(
         self,
         inputs: Tensor,
         targets: Tensor | Sequence[TargetFunction],
-        layers: Sequence[LayerCapture],
-        needs: Needs,
+        reads: type[Source],
+        layers: Sequence[LayerActivations],
+        rules: Collection[str] = (),
     ) -> list[Capture]:
-        """The same as the shared passes gave, for other inputs or other targets.
+        """Run passes as the shared ones, for other inputs or other targets.
 
         Args:
             inputs: (N, C, H, W) on the model's device.
             targets: (N,) int64 classes or N callables.
+            reads: What is read of them.
             layers: Those to look at again.
-            needs: What of them.
+            rules: Rules of :func:`kernels.fused_cam`, all in one kernel.
 
         Returns:
             A capture of each batch.
@@ -209,42 +232,25 @@ class Passes:
         at = [(layer.name, self.module.get_submodule(layer.name)) for layer in layers]
 
         def run(part: slice) -> Capture:
-            found = capture(self.module, inputs[part], targets[part], at, needs, _no_labels)
+            captured = capture(
+                self.module, inputs[part], targets[part], _no_labels, [reads], at, rules
+            )
             self.forwards += 1
-            self.backwards += needs.backward
-            return found
+            self.backwards += reads.backward
+            return captured
 
-        return self._halving(run, len(inputs))
+        return self.over(run, len(inputs))
 
     def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
         output = run_model(self.module, inputs, quick)
         self.forwards += 1
-        targets = self.captured.targets
-        own = (
+        targets = self.pixels.targets
+        of_inputs = (
             targets[owner]
             if isinstance(targets, Tensor)
             else [targets[index] for index in owner.tolist()]
         )
-        return select_scores(output, own, _no_labels)[0]
-
-    def _halving(self, run: Callable[[slice], T], total: int) -> list[T]:
-        """Run all parts, with smaller batches from where the GPU's memory did not suffice."""
-        found: list[T] = []
-        start = 0
-        while start < total:
-            stop = min(start + self.batch_size, total)
-            try:
-                found.append(run(slice(start, stop)))
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-                self.batch_size = max(1, (stop - start) // 2)
-                torch.cuda.empty_cache()
-                continue
-            self._done += stop - start
-            start = stop
-            self.tell()
-        return found
+        return select_scores(output, of_inputs, _no_labels)[0]
 
     def tell(self) -> None:
         """Say how far the method is.

@@ -1,8 +1,8 @@
-"""How a network computes while it is explained; the caller's model and settings stay as they are.
+"""Choose the precision of a network's passes; the caller's settings stay.
 
-Explanations suffer from short numbers more than predictions do: in bfloat16 a saliency map may have
-little to do with that of the same network in float32. So nothing is shortened that was not asked
-for, and ``auto`` shortens only what was measured to hold.
+Reduced precision changes explanations more than predictions: in bfloat16 a saliency map may have
+little to do with that of the same network in float32. So nothing is reduced that was not asked for,
+and ``auto`` reduces only what was measured to hold.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ _NAMES = {
 
 # Whether the engine may choose how the pixels lie in memory.
 _free: ContextVar[bool] = ContextVar("cam_free_layout", default=False)
-# What autocast shortens a forward pass to; None where it is off.
-_short: ContextVar[torch.dtype | None] = ContextVar("cam_autocast", default=None)
+# To what autocast reduces a forward pass; None where it is off.
+_autocast: ContextVar[torch.dtype | None] = ContextVar("cam_autocast", default=None)
 
 
 def check_precision(precision: str | None, device: torch.device) -> None:
-    """Refuse what there is not, or what the device cannot do.
+    """Refuse an unknown precision, or one that the device lacks.
 
     Raises:
         InputError: No such precision, or not on this device.
@@ -54,7 +54,7 @@ def check_precision(precision: str | None, device: torch.device) -> None:
 
 
 def available_precisions(device: torch.device) -> tuple[str, ...]:
-    """What a device can compute in, fp32 first; a CPU has fp16, and takes long for it."""
+    """List what a device can compute in, fp32 first; a CPU is slow in fp16."""
     if device.type != "cuda":
         return ("fp32", "bf16", "fp16")
     modern = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -62,20 +62,20 @@ def available_precisions(device: torch.device) -> tuple[str, ...]:
 
 
 @contextmanager
-def computing(precision: str | None, device: torch.device) -> Iterator[None]:
-    """Let :func:`cam._engine.forward.run_model` compute so, and the backward passes after it.
+def use_precision(precision: str | None, device: torch.device) -> Iterator[None]:
+    """Let forward and backward passes compute in a precision.
 
-    What the engine itself calculates is not shortened, also where the caller's autocast is on.
+    What the engine itself calculates is not reduced, also where the caller's autocast is on.
 
     Args:
         precision: One of :data:`PRECISIONS` but ``auto``; None: as torch is set.
         device: Where the network is.
     """
     ambient = torch.get_autocast_dtype(device.type)
-    short = _HALF.get(precision or "")
+    reduced = _HALF.get(precision or "")
     if precision is None and torch.is_autocast_enabled(device.type):
-        short = ambient
-    tokens = _short.set(short), _free.set(precision is not None)
+        reduced = ambient
+    tokens = _autocast.set(reduced), _free.set(precision is not None)
     matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = matmul.fp32_precision, convolution.fp32_precision
     try:
@@ -86,51 +86,51 @@ def computing(precision: str | None, device: torch.device) -> Iterator[None]:
             yield
     finally:
         matmul.fp32_precision, convolution.fp32_precision = before
-        _short.reset(tokens[0])
+        _autocast.reset(tokens[0])
         _free.reset(tokens[1])
 
 
 @contextmanager
-def casting(device: torch.device) -> Iterator[None]:
-    """The forward pass of a network in the precision that is set."""
-    short = _short.get()
-    with nullcontext() if short is None else torch.autocast(device.type, short):
+def autocast_forward(device: torch.device) -> Iterator[None]:
+    """Run a network's forward pass in the precision that is set."""
+    reduced = _autocast.get()
+    with nullcontext() if reduced is None else torch.autocast(device.type, reduced):
         yield
 
 
 @contextmanager
-def any_layout(chosen: bool = True) -> Iterator[None]:
+def allow_any_layout(allowed: bool = True) -> Iterator[None]:
     """Let pixels lie with their channels last, in which convolutions are faster.
 
     That rounds differently, and where a ReLU near zero opens or closes for it, the gradient behind
     it changes by more than rounding. So, without the caller's wish for a precision, it is only done
     where no gradient passes one.
     """
-    token = _free.set(chosen or _free.get())
+    token = _free.set(allowed or _free.get())
     try:
         yield
     finally:
         _free.reset(token)
 
 
-def arranged(pixels: Tensor) -> Tensor:
-    """A batch (N, C, H, W) in the layout that is fastest, if that may be chosen."""
+def arrange(pixels: Tensor) -> Tensor:
+    """Return a batch (N, C, H, W) in the fastest layout, if that may be chosen."""
     if pixels.ndim != 4 or not _free.get():
         return pixels
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def widened(logits: Tensor) -> Tensor:
-    """What autocast shortened, as float32: targets calculate with it."""
-    return logits if _short.get() is None else logits.float()
+def widen(logits: Tensor) -> Tensor:
+    """Return what autocast reduced as float32: targets calculate with it."""
+    return logits if _autocast.get() is None else logits.float()
 
 
-def used(module: nn.Module, precision: str | None, device: torch.device) -> str:
-    """In which precision a network computes: what was asked for, or what it is set to."""
+def name_precision(module: nn.Module, precision: str | None, device: torch.device) -> str:
+    """Name the precision of a network: what was asked for, or what it is set to."""
     if precision is not None:
         return precision
-    first = next((one for one in module.parameters() if one.is_floating_point()), None)
-    dtype = _short.get() or (torch.float32 if first is None else first.dtype)
+    first = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
+    dtype = _autocast.get() or (torch.float32 if first is None else first.dtype)
     convolutions = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     if dtype == torch.float32 and device.type == "cuda" and convolutions == "tf32":
         return "tf32"
@@ -138,8 +138,10 @@ def used(module: nn.Module, precision: str | None, device: torch.device) -> str:
 
 
 def tolerance(module: nn.Module, device: torch.device) -> float:
-    """How far two ways to the same logits may be apart, as a share of the largest.
+    """Return how far two ways to the same logits may differ, as a share of the largest.
 
     Rounding alone does not reach it, and anything that is not rounding does.
     """
-    return {"bf16": 3e-2, "fp16": 1e-2, "tf32": 1e-2}.get(used(module, None, device), 1e-3)
+    return {"bf16": 3e-2, "fp16": 1e-2, "tf32": 1e-2}.get(
+        name_precision(module, None, device), 1e-3
+    )

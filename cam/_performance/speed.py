@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._engine.precision import available_precisions
 from cam._methods.base.method_registry import method
 from cam._metrics.base.map_ranking import brightest_overlap, spearman

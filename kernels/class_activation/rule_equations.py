@@ -52,7 +52,7 @@ def plus_plus_terms(b_gradient, b_total):
 
 @triton.jit
 def xgradcam_weights(b_product_sum, b_activation_sum):
-    """Compute w_c = Σ_s A_cs G_cs / (Σ_s A_cs + ε) (Fu et al. 2020, "Axiom-based Grad-CAM", eq. 8)."""
+    """Compute w_c = Σ_s A_cs G_cs / (Σ_s A_cs + ε) (Fu et al. 2020, equation 8)."""
     return b_product_sum / (b_activation_sum + 1e-7)
 
 

@@ -47,8 +47,9 @@ def environment() -> dict[str, str]:
 def run_as_the_server():
     """Run Python in a process that computes as the server's does, with as many threads."""
 
-    def run(*arguments: str) -> None:
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(), check=True)
+    def run(*arguments: str, folder: Path = ROOT) -> None:
+        variables = environment() | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, *arguments], cwd=folder, env=variables, check=True)
 
     return run
 

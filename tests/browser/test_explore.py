@@ -116,7 +116,9 @@ def test_values_under_the_pointer(page, site):
     assert abs(float(attribution.heatmap[0, int(row), int(column)]) - float(value)) < 1e-3
 
 
-def test_copy_as_python_runs_and_gives_the_picture_on_the_page(page, site, tmp_path, monkeypatch):
+def test_copy_as_python_runs_and_gives_the_picture_on_the_page(
+    page, site, tmp_path, run_as_the_server
+):
     page.goto(f"{site}/explore?sample=Rocket&target=projectile&layer=blocks.4&opacity=1")
     page.get_by_text("Copy as Python").click()
     code = page.get_by_test_id("stCode").locator("code")
@@ -124,10 +126,11 @@ def test_copy_as_python_runs_and_gives_the_picture_on_the_page(page, site, tmp_p
     choose(page, "Colour map", "viridis")
     expect(code).to_contain_text("'viridis', 1.0")
     pixels = pixels_of(page, map_of(page, "Saliency map", "projectile"))
-    monkeypatch.chdir(tmp_path)
-    exec(code.text_content(), {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["gradcam.png", "saliency.png"]
-    saved = np.asarray(Image.open("saliency.png").convert("RGB")).astype(int)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    run_as_the_server("-c", code.text_content(), folder=folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["gradcam.png", "saliency.png"]
+    saved = np.asarray(Image.open(folder / "saliency.png").convert("RGB")).astype(int)
     assert np.abs(pixels - saved).max() <= 1
 
 

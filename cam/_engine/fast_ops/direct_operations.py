@@ -1,4 +1,4 @@
-"""Operations that torch does in a roundabout way, done directly: only pixels and layers matter.
+"""Run batch norm and max pooling faster where parameters need no gradient.
 
 Values and gradients are torch's own, but for the last bit of a gradient's product. Measured on a
 CPU:
@@ -23,30 +23,30 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from cam._engine.fast_ops.overwritable_tensor import Fresh
+from cam._engine.fast_ops.overwritable_tensor import OverwritableTensor
 
 Size = int | tuple[int, ...] | list[int]
 
 
-class QuickPasses(TorchFunctionMode):
-    """While it is on, convolutions, fixed batch norms and max pooling go the short way.
+class DirectOperations(TorchFunctionMode):
+    """Run convolutions, fixed batch norms and max pooling faster while it is on.
 
     Gradients then reach the pixels and layers, and not the batch norms' parameters. A mode reaches
     the modules of any library and plain functions, and changes no module.
 
     Args:
-        over: Whether a batch norm may be written over a convolution's output.
+        overwrite: Whether a batch norm may be written over a convolution's output.
     """
 
-    def __init__(self, over: bool = True) -> None:
+    def __init__(self, overwrite: bool = True) -> None:
         super().__init__()
-        self._over = over
-        self._spent: list[ReferenceType[Fresh]] = []
+        self._overwrite = overwrite
+        self._spent: list[ReferenceType[OverwritableTensor]] = []
 
     @property
     def leaked(self) -> bool:
         """Whether somebody still holds a convolution's output that was written over."""
-        return any(one() is not None for one in self._spent)
+        return any(output() is not None for output in self._spent)
 
     def __torch_function__(
         self,
@@ -55,20 +55,21 @@ class QuickPasses(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, the short way where it has one."""
+        """Run an operation, the faster way where it has one."""
         # A part of the network that torch.compile is looking at has its own way of saving memory.
-        if func is torch.conv2d and self._over and not torch.compiler.is_compiling():
-            output = func(*args, **(kwargs or {}))
-            # One's own autograd function would tie a graph to what only stands for a tensor.
-            own = type(output) is Tensor and not output.requires_grad
-            return Fresh.of(output) if own and output.device.type == "cpu" else output
+        if func is torch.conv2d and self._overwrite and not torch.compiler.is_compiling():
+            convolved = func(*args, **(kwargs or {}))
+            # A custom autograd function would tie a graph to what only stands for a tensor.
+            unowned = type(convolved) is Tensor and not convolved.requires_grad
+            on_cpu = convolved.device.type == "cpu"
+            return OverwritableTensor.of(convolved) if unowned and on_cpu else convolved
         short = _SHORT.get(func)
         if short is not None:
-            found = short(*args, **(kwargs or {}))
-            if found is not None:
-                if args and isinstance(args[0], Fresh) and args[0].spent:
+            output = short(*args, **(kwargs or {}))
+            if output is not None:
+                if args and isinstance(args[0], OverwritableTensor) and args[0].spent:
                     self._spent.append(ref(args[0]))
-                return found
+                return output
         return func(*args, **(kwargs or {}))
 
 
@@ -82,11 +83,11 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """The output (N, C, …), or None where torch has to calculate it."""
-    # Autocast's shorter numbers meet longer parameters: torch knows how.
+    """Return the output (N, C, …), or None where torch has to calculate it."""
+    # Under autocast inputs and parameters differ in precision, which torch handles.
     if training or mean is None or variance is None or inputs.dtype != variance.dtype:
         return None
-    if not isinstance(inputs, Fresh):
+    if not isinstance(inputs, OverwritableTensor):
         follows = torch.is_grad_enabled() and inputs.requires_grad
         return _Line.apply(inputs, mean, variance, weight, bias, eps) if follows else None
     if inputs.shared or inputs.spent:
@@ -109,7 +110,7 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | None:
-    """The output (N, C, h, w), or None where torch has to calculate it."""
+    """Return the output (N, C, h, w), or None where torch has to calculate it."""
     if return_indices or not torch.is_grad_enabled() or not inputs.requires_grad:
         return None
     if inputs.ndim != 4 or not inputs.is_contiguous() or inputs.device.type != "cpu":
@@ -145,16 +146,16 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, inputs: Tensor, *shape: Any) -> Tensor:
         last = inputs.contiguous(memory_format=torch.channels_last)
-        values, places = torch.ops.aten.max_pool2d_with_indices(last, *map(_pair, shape))
-        context.save_for_backward(inputs, places.contiguous())
+        values, indices = torch.ops.aten.max_pool2d_with_indices(last, *map(_pair, shape))
+        context.save_for_backward(inputs, indices.contiguous())
         context.shape = shape
         return values.contiguous()  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, places = context.saved_tensors
+        inputs, indices = context.saved_tensors
         gradient = torch.ops.aten.max_pool2d_with_indices_backward(
-            gradients[0].contiguous(), inputs, *map(_pair, context.shape), places
+            gradients[0].contiguous(), inputs, *map(_pair, context.shape), indices
         )
         return (gradient, *[None] * len(context.shape))
 

@@ -1,10 +1,10 @@
-"""A convolution's output that nobody else has seen: what follows may be written over it.
+"""Mark a convolution output without another owner, which may be overwritten.
 
 A batch norm behind a convolution asks the system for as much memory as the convolution did, and
 on a processor the pages of it cost more than the arithmetic: a tenth of a ResNet-50's forward pass.
 Written over the convolution's output it gives the same bits without them. A network's code does not
 say whether it looks at that output again, so this is no guess about it: until the batch norm asks,
-nothing gets the values without this class being told.
+nothing gets the values except through this class.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class WrittenOverError(Exception):
     """A convolution's output was asked for after a batch norm was written over it."""
 
 
-class Fresh(Tensor):
+class OverwritableTensor(Tensor):
     """Stands for a tensor until something looks at it, and then for nothing but that tensor.
 
     Attributes:
@@ -33,16 +33,20 @@ class Fresh(Tensor):
     spent: bool
 
     @staticmethod
-    def of(value: Tensor) -> "Fresh":
-        """Of a tensor that nobody else holds."""
-        found: Fresh = Tensor._make_wrapper_subclass(
-            Fresh, value.shape, strides=value.stride(), dtype=value.dtype, device=value.device
+    def of(value: Tensor) -> "OverwritableTensor":
+        """Wrap a tensor that nobody else holds."""
+        wrapper: OverwritableTensor = Tensor._make_wrapper_subclass(
+            OverwritableTensor,
+            value.shape,
+            strides=value.stride(),
+            dtype=value.dtype,
+            device=value.device,
         )
-        found.value, found.shared, found.spent = value, False, False
-        return found
+        wrapper.value, wrapper.shared, wrapper.spent = value, False, False
+        return wrapper
 
     def share(self) -> Tensor:
-        """The tensor, for whoever may keep it.
+        """Return the tensor, for whoever may keep it.
 
         Raises:
             WrittenOverError: It is there no more.
@@ -53,7 +57,7 @@ class Fresh(Tensor):
         return self.value
 
     def spend(self) -> Tensor:
-        """The tensor, to be written over; only where it is not ``shared``."""
+        """Return the tensor, to be written over; only where it is not ``shared``."""
         self.spent = True
         return self.value
 
@@ -68,18 +72,20 @@ class Fresh(Tensor):
         """Run any operation on the tensors themselves."""
         if func in _SHAPES:
             return func(args[0].value, *args[1:], **(kwargs or {}))
-        args, kwargs = tree.tree_map_only(Fresh, Fresh.share, (args, kwargs or {}))
+        args, kwargs = tree.tree_map_only(
+            OverwritableTensor, OverwritableTensor.share, (args, kwargs or {})
+        )
         return func(*args, **kwargs)
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Torch asks for one, and nothing comes here: :meth:`__torch_function__` is before it."""
+        """Refuse; :meth:`__torch_function__` comes before it, and torch asks that it exists."""
         raise WrittenOverError
 
 
-# They tell what a tensor is like, and none of its values.
+# They say what a tensor is like, and none of its values.
 _SHAPES = {
     Tensor.dim,
     Tensor.size,

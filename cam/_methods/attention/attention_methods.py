@@ -10,27 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from cam import kernels
-from cam._engine.attention_capture import AttentionCapture, Block
-from cam._engine.capture import Capture
 from cam._engine.forward import run_model
+from cam._engine.method_sources import Attention, AttentionGradients, Block, TransformerBlocks
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError, ModelError
 from cam.parameters import integer, optional
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
     "attention_rollout",
     title="Attention rollout",
     family="attention",
-    needs=Needs(attention=True),
+    reads=Attention,
     cost="1 forward, and the backward through the classifier",
     citation=(
         "Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, equation 1"
     ),
 )
-def attention_rollout(captured: Capture) -> Maps:
+def attention_rollout(attention: Attention) -> Maps:
     """Which patches reach the classifier through all layers' attention; the same for any class.
 
     R = Π_l (mean over heads of A_l + I) / 2, the last layer leftmost, with I for what a block adds
@@ -42,7 +41,6 @@ def attention_rollout(captured: Capture) -> Maps:
     Raises:
         ModelError: The model has no attention over all of its tokens.
     """
-    attention = _attention(captured)
     # From the last layer to the first a row is a product of a vector and a matrix.
     row = attention.read  # (B, N)
     for weights in reversed(attention.weights):
@@ -54,7 +52,7 @@ def attention_rollout(captured: Capture) -> Maps:
     "transformer_attribution",
     title="Transformer attribution",
     family="attention",
-    needs=Needs(attention=True, attention_gradients=True),
+    reads=AttentionGradients,
     cost="1 forward, and the backward down to the first attention",
     citation=(
         "Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal "
@@ -63,7 +61,7 @@ def attention_rollout(captured: Capture) -> Maps:
         "Attention Visualization, CVPR 2021"
     ),
 )
-def transformer_attribution(captured: Capture) -> Maps:
+def transformer_attribution(attention: AttentionGradients) -> Maps:
     """Which patches reach the classifier through the attention that speaks for the class.
 
     R_0 = I, R_l = R_{l-1} + mean over heads of max(G_l ⊙ A_l, 0) R_{l-1}; map = the row of R - I
@@ -76,13 +74,11 @@ def transformer_attribution(captured: Capture) -> Maps:
     Raises:
         ModelError: The model has no attention over all of its tokens.
     """
-    attention = _attention(captured)
     read = attention.read  # (B, N)
     # Without I, beside which what is tiny would be lost.
     row = torch.zeros_like(read)
     pairs = zip(attention.weights, attention.gradients, strict=True)
     for weights, gradient in reversed(list(pairs)):
-        assert gradient is not None
         row = row + _times(read + row, (gradient * weights).clamp(min=0).mean(1))
     return _maps(attention, row)
 
@@ -92,14 +88,15 @@ def transformer_attribution(captured: Capture) -> Maps:
     rules={"last": optional(integer(1))},
     title="LeGrad",
     family="attention",
-    needs=Needs(attention=True, blocks=True, passes=True),
+    reads=TransformerBlocks,
+    passes=True,
     cost="1 forward, the backward through each block, and the classifier once for each block",
     citation=(
         "Bousselham et al., LeGrad: An Explainability Method for Vision Transformers via Feature "
         "Formation Sensitivity, ICCV 2025, section 3.3; tokens pooled as in torchcam 0.5, LeGrad"
     ),
 )
-def legrad(captured: Capture, passes: Passes, *, last: int | None = None) -> Maps:
+def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None = None) -> Maps:
     """Which patches' attention would raise the class, layer by layer, were it to look there more.
 
     With s_l the score that the model's own classifier gives to the mean of block l's tokens, and
@@ -107,7 +104,7 @@ def legrad(captured: Capture, passes: Passes, *, last: int | None = None) -> Map
     of max(G_l, 0), read at the keys.
 
     Args:
-        captured: Its blocks (B, N, C), in the graph of the forward pass.
+        transformer: Its blocks (B, N, C), in the graph of the forward pass.
         passes: Where the means go through the classifier. What stands in front of it runs once for
             each batch of them, on a single picture.
         last: How many blocks count, from the end; None: all, as in the paper.
@@ -120,32 +117,31 @@ def legrad(captured: Capture, passes: Passes, *, last: int | None = None) -> Map
         ModelError: The model has no attention over all of its tokens, or its blocks do not put out
             tokens.
     """
-    attention = _attention(captured)
-    blocks = attention.blocks
+    attention, blocks = transformer.attention, transformer.blocks
     if len(blocks) < len(attention.weights):
         raise ModelError(
             f"{type(passes.module).__name__} has attention in blocks that do not put out tokens "
             "(B, N, C), where LeGrad would read them; use 'transformer_attribution'"
         )
     last = len(blocks) if last is None else last
-    if isinstance(last, bool) or not isinstance(last, int) or not 1 <= last <= len(blocks):
+    if last > len(blocks):
         raise MethodError(
             f"legrad's last must be a whole number from 1 to the {len(blocks)} blocks, but is "
             f"{last!r}"
         )
-    count, used = len(captured.inputs), blocks[-last:]
-    means = torch.cat([_batch_first(one).detach().mean(1) for one in used])  # (layers·B, C)
-    owner = torch.arange(count, device=means.device).repeat(len(used))
+    count, counted = attention.count, blocks[-last:]
+    means = torch.cat([_batch_first(block).detach().mean(1) for block in counted])  # (layers·B, C)
+    owner = torch.arange(count, device=means.device).repeat(len(counted))
     passes.expect(len(means))
-    with passes.through(_Classifier(passes.module, blocks[-1], captured.inputs[:1])):
+    with passes.through(_Classifier(passes.module, blocks[-1], passes.pixels.inputs[:1])):
         _, slopes = passes.gradients(means, owner)  # (layers·B, C)
     total = torch.zeros_like(attention.read)  # (B, N)
-    for block, slope in zip(used, slopes.view(len(used), count, -1), strict=True):
+    for block, slope in zip(counted, slopes.view(len(counted), count, -1), strict=True):
         tokens = _batch_first(block)
         share = (slope / tokens.shape[1])[:, None].expand_as(tokens)
         (gradient,) = torch.autograd.grad(tokens, block.weights, share, retain_graph=True)
         gradient = attention.by_head(gradient)
-        total += gradient.clamp(min=0).mean((1, 2)).to(total.dtype) / len(used)
+        total += gradient.clamp(min=0).mean((1, 2)).to(total.dtype) / len(counted)
     # The blocks one by one are together as long as the way through all of them.
     passes.backwards += 1
     return _maps(attention, total)
@@ -179,11 +175,6 @@ class _Classifier(nn.Module):
             handle.remove()
 
 
-def _attention(captured: Capture) -> AttentionCapture:
-    assert captured.attention is not None
-    return captured.attention
-
-
 def _batch_first(block: Block) -> Tensor:
     return block.tokens if block.batch_first else block.tokens.transpose(0, 1)
 
@@ -193,7 +184,7 @@ def _times(row: Tensor, matrices: Tensor) -> Tensor:
     return torch.einsum("bn,bnm->bm", row, matrices.to(row.dtype))
 
 
-def _maps(attention: AttentionCapture, tokens: Tensor) -> Maps:
+def _maps(attention: Attention, tokens: Tensor) -> Maps:
     """Maps from what each of the tokens (B, N) got; gradients can be tiny, so scaled first."""
     raw = attention.on_grid(tokens)
     highest = raw.abs().amax((1, 2), keepdim=True)

@@ -1,10 +1,17 @@
-"""List the methods: each a function of what was captured, with its needs."""
+"""Register the methods: each a function of what it reads."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Concatenate, TypeVar
 
+from cam._engine.method_sources import (
+    Attention,
+    LayerActivations,
+    Source,
+    TransformerBlocks,
+)
+from cam._methods.base.smoothing import with_smoothing
 from cam._registry.registry import (
     Agreement,
     Configured,
@@ -14,9 +21,11 @@ from cam._registry.registry import (
 )
 from cam.errors import MethodError
 from cam.parameters import Rule, boolean
-from cam.types import Maps, Needs
+from cam.types import Maps
 
-MethodFunction = Callable[..., Maps]
+S = TypeVar("S", bound=Source)
+MethodFunction = Callable[Concatenate[S, ...], Maps]
+"""From what a method reads, and its parameters, to maps."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +39,31 @@ class MethodInfo:
         family: ``cam`` (a layer's feature maps), ``gradient`` (the pixels' gradient),
             ``attention`` (a transformer's) or ``perturbation`` (what the score does when parts of
             the picture are hidden).
-        needs: What has to be captured for it.
+        reads: What it is called with: a class of :mod:`cam.sources`.
+        passes: Whether it runs further passes, on inputs that it makes.
         cost: Passes through the network for a batch, in words.
         citation: Paper and equation.
         parameters: Parameter → default.
-        rules: Parameter → what it must be.
-        agreement: What the parameters must be to each other.
         percentile: Where the colours end when the map is shown. 100 is its maximum; a map with a
             few bright pixels among many dark ones is read better up to 99.
-        full: It computes in full precision whatever is asked for, since it calculates inside the
-            backward pass, where autocast does not reach.
-        fusion: How the maps of several layers become one, where that is the method's own; None: as
-            the caller of :func:`cam.attribute` says.
+        fusion: How the maps of several layers are fused, where the method fixes it; None: as the
+            caller of :func:`cam.attribute` says.
+        full: It always computes in float32, since it calculates inside the backward pass, out of
+            autocast's reach.
         sums: Whether its map is a sum over a layer's channels, so that ``eigen_smooth`` is one of
             its parameters.
-        function: From a layer's or the pixels' capture to maps.
+        kernel_rules: Rules of :func:`kernels.fused_cam` whose maps it reads.
+        rules: Parameter → what it must be.
+        agreement: What the parameters must be to each other.
+        function: From what it reads to maps.
     """
 
     name: str
     title: str
     description: str
     family: str
-    needs: Needs
+    reads: type[Source]
+    passes: bool
     cost: str
     citation: str
     parameters: Mapping[str, Any]
@@ -59,9 +71,20 @@ class MethodInfo:
     fusion: str | None
     full: bool
     sums: bool
+    kernel_rules: tuple[str, ...]
     rules: Mapping[str, Rule] = field(repr=False)
     agreement: Agreement | None = field(repr=False)
-    function: MethodFunction = field(repr=False)
+    function: Callable[..., Maps] = field(repr=False)
+
+    @property
+    def layer(self) -> bool:
+        """Whether it explains at a layer, so that the caller may choose which."""
+        return issubclass(self.reads, LayerActivations)
+
+    @property
+    def attention(self) -> bool:
+        """Whether it reads a transformer's attention."""
+        return issubclass(self.reads, Attention | TransformerBlocks)
 
 
 METHODS: Registry[MethodInfo] = Registry("method", "cam.methods", MethodError)
@@ -92,7 +115,8 @@ def register_method(
     *,
     title: str,
     family: str,
-    needs: Needs,
+    reads: type[S],
+    passes: bool = False,
     cost: str,
     citation: str,
     rules: Mapping[str, Rule] | None = None,
@@ -101,15 +125,16 @@ def register_method(
     fusion: str | None = None,
     sums: bool = True,
     full: bool = False,
-) -> Callable[[MethodFunction], MethodFunction]:
-    """Add a function to the list of methods.
+    kernel_rules: tuple[str, ...] = (),
+) -> Callable[[MethodFunction[S]], MethodFunction[S]]:
+    """Add a function to the methods.
 
-    The function takes what ``needs`` asks for: a layer's capture where ``needs.layer`` is set, the
-    capture of the whole call otherwise; then the passes where ``needs.passes`` is set. Its
-    keyword-only arguments are the method's parameters, the first paragraph of its docstring
-    describes it, and it returns :class:`cam.types.Maps`.
+    The function takes one of what it ``reads``, a class of :mod:`cam.sources`: once for each layer
+    where that is a layer's, else once for the batch. Where ``passes`` is set, :class:`cam.Passes`
+    come second. Its keyword-only arguments are the method's parameters, the first paragraph of its
+    docstring describes it, and it returns :class:`cam.Maps`.
 
-    A package of its own names the module that calls this in its entry points::
+    Another package names the module that calls this in its entry points::
 
         [project.entry-points."cam.methods"]
         mine = "my_package.my_method"
@@ -118,15 +143,18 @@ def register_method(
         name: As :func:`cam.attribute` takes it.
         title: The name that its paper gives it.
         family: "cam", "gradient", "attention" or "perturbation".
-        needs: What has to be captured for it.
+        reads: What it is called with.
+        passes: Whether it runs further passes.
         cost: Passes through the network for a batch, in words.
         citation: Paper and equation.
         rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
         agreement: From all parameters to the sentence on what is wrong with them together, or None.
         percentile: Where the colours end when the map is shown.
-        fusion: How the maps of several layers become one, where that is the method's own.
+        fusion: How the maps of several layers are fused, where the method fixes it.
         sums: Whether its map is a sum over a layer's channels.
         full: Whether it always computes in float32.
+        kernel_rules: Rules of :func:`kernels.fused_cam` whose maps it reads; only with
+            :class:`cam.sources.LayerGradients`.
 
     Returns:
         A decorator, which returns the function as it is.
@@ -135,29 +163,32 @@ def register_method(
         ValueError: The name is taken, or the rules are not those of the parameters.
     """
 
-    def add(function: MethodFunction) -> MethodFunction:
+    def add(function: MethodFunction[S]) -> MethodFunction[S]:
         parameters, every = dict(parameters_of(function)), dict(rules or {})
+        run: Callable[..., Maps] = function
         if family == "cam":
-            # The wrappers of cam._methods.base.smoothing, which every CAM has.
             for smoothing in ("eigen_smooth", "aug_smooth") if sums else ("aug_smooth",):
                 parameters[smoothing], every[smoothing] = False, boolean()
+            run = with_smoothing(function, fused=fusion is not None)
         METHODS.add(
             MethodInfo(
                 name=name,
                 title=title,
                 description=description_of(function),
                 family=family,
-                needs=needs,
+                reads=reads,
+                passes=passes,
                 cost=cost,
                 citation=citation,
                 parameters=MappingProxyType(parameters),
                 percentile=percentile,
                 fusion=fusion,
-                sums=sums and family == "cam",
                 full=full,
+                sums=sums and family == "cam",
+                kernel_rules=kernel_rules,
                 rules=MappingProxyType(every),
                 agreement=agreement,
-                function=function,
+                function=run,
             )
         )
         return function

@@ -1,19 +1,18 @@
-"""Two ways to smooth any CAM: by a principal component, and by a mean over changed pictures.
+"""Smooth any CAM: by a principal component, or over changed pictures.
 
 They are parameters of every CAM: ``cam.method("gradcam", eigen_smooth=True, aug_smooth=True)``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cam._engine.method_sources import LayerActivations, Source
 from cam._engine.passes import Passes
-from cam._methods.base.method_registry import Method
 from cam._methods.base.principal_component import first_component
-from cam.errors import MethodError
 from cam.kernels import normalise
 from cam.types import Maps
 
@@ -21,8 +20,28 @@ from cam.types import Maps
 VIEWS = tuple((mirrored, factor) for mirrored in (False, True) for factor in (0.9, 1.0, 1.1))
 
 
-def eigen_smoothed(one: Method, maps: Maps) -> Maps:
-    """The first principal component of what a map is the sum of, in place of the sum.
+def with_smoothing(function: Callable[..., Maps], fused: bool) -> Callable[..., Maps]:
+    """Wrap a CAM, so that it takes ``eigen_smooth`` and ``aug_smooth``.
+
+    ``aug_smooth`` changes pictures and not what is made of one, so it is left to
+    :func:`over_views`.
+
+    Args:
+        function: From what the method reads to maps.
+        fused: Whether the method fixes how layers are fused, which takes maps without signs.
+    """
+
+    def run(
+        *sources: Any, eigen_smooth: bool = False, aug_smooth: bool = False, **parameters: Any
+    ) -> Maps:
+        maps = function(*sources, **parameters)
+        return by_principal_component(maps, fused) if eigen_smooth else maps
+
+    return run
+
+
+def by_principal_component(maps: Maps, fused: bool) -> Maps:
+    """Take the first principal component of what a map is the sum of, in place of the sum.
 
     With E = w ⊙ A the weighted feature maps whose sum over the channels is the map:
     map_s = Σ_c v_c (E_cs - mean_s E_cs), v the first principal axis of the h·w vectors E_s, in the
@@ -30,37 +49,38 @@ def eigen_smoothed(one: Method, maps: Maps) -> Maps:
     whichever direction comes.
 
     Args:
-        one: The method.
-        maps: What it gave for a layer, (B, h, w).
+        maps: (B, h, w) of a layer, with its terms.
+        fused: Whether the method fixes how layers are fused.
 
     Returns:
         Maps (B, h, w) float32.
-
-    Raises:
-        MethodError: The map is no sum.
     """
     if maps.terms is None:
-        raise MethodError(f"{one.name}'s map is no sum over channels, so it has no eigen_smooth")
+        raise TypeError("a method that is registered as a sum returns Maps with terms")
     raw = first_component(maps.terms())
-    shown = normalise(raw)
+    positive = normalise(raw)
     # Where layers are multiplied, a map that is negative means nothing.
-    return replace(maps, raw=shown if one.info.fusion else raw, normalised=shown)
+    return replace(maps, raw=positive if fused else raw, normalised=positive)
 
 
 def over_views(
-    one: Method, passes: Passes, see: Callable[[], tuple[Tensor, Tensor]]
+    passes: Passes,
+    reads: type[Source],
+    rules: tuple[str, ...],
+    explain: Callable[[], tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """The mean of what a method says of a picture and of five others that show the same.
+    """Average the maps of a picture and of five others that show the same.
 
     The pictures are x and its mirror image, times 0.9, 1 and 1.1; the maps of mirror images are
     mirrored back. All are asked about the target of x: pytorch-grad-cam, whose ``aug_smooth`` this
-    is, takes each picture's own top class where no target was given. A target that looks at places
+    is, takes each picture's top class where no target was given. A target that looks at places
     of the output, such as a segment's mask, is not mirrored with the picture.
 
     Args:
-        one: The method.
-        passes: Explains x when it is given, and does so again afterwards.
-        see: Heatmap (B, H, W) and raw map (B, h, w) of what the passes explain.
+        passes: They explain x before and after.
+        reads: What the method reads of each picture.
+        rules: Kernel rules whose maps it reads.
+        explain: Returns heatmap (B, H, W) and raw map (B, h, w) of what the passes explain.
 
     Returns:
         The same, as means.
@@ -68,22 +88,17 @@ def over_views(
     Raises:
         CamError: As for the method, and for :func:`cam._engine.capture.capture`.
     """
-    captured = passes.captured
-    heatmaps, raws = see()
+    pixels, layers = passes.pixels, passes.captured.read(LayerActivations)
+    heatmaps, raws = explain()
     for mirrored, factor in VIEWS:
         if not mirrored and factor == 1:
-            continue  # it was seen already
-        inputs = (captured.inputs.flip(3) if mirrored else captured.inputs) * factor
+            continue  # x itself
+        inputs = (pixels.inputs.flip(3) if mirrored else pixels.inputs) * factor
         parts = []
-        for again in passes.captures(inputs, captured.targets, captured.layers, one.info.needs):
-            with passes.explaining(again):
-                parts.append(see())
+        for captured in passes.captures(inputs, pixels.targets, reads, layers, rules):
+            with passes.explaining(captured):
+                parts.append(explain())
         heatmap, raw = (torch.cat(several) for several in zip(*parts, strict=True))
         heatmaps = heatmaps + (heatmap.flip(2) if mirrored else heatmap)
         raws = raws + (raw.flip(2) if mirrored else raw)
     return heatmaps / len(VIEWS), raws / len(VIEWS)
-
-
-def own(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that the method's own function takes."""
-    return {key: value for key, value in parameters.items() if not key.endswith("_smooth")}

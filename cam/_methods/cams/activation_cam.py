@@ -2,13 +2,12 @@
 
 import torch
 
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
+from cam._methods.base.weighted_sum import weigh_maps
 from cam.parameters import SEED, number, one_of
-from cam.types import Maps, Needs
+from cam.types import Maps
 
-_NEEDS = Needs(layer=True, activations=True)
 _SUMS = ("maps", "masks")
 
 
@@ -17,14 +16,14 @@ _SUMS = ("maps", "masks")
     rules={"sigmas": number(), "sum_of": one_of(_SUMS)},
     title="FEM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
     cost="1 forward",
     citation=(
         "Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA "
         "2020; the sum as in pytorch-grad-cam 1.5.7, FEM"
     ),
 )
-def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
+def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
     """Where a layer's feature maps are unusually strong, whatever the class.
 
     With μ_c and σ_c the mean and standard deviation of A_c over space, and the mask
@@ -48,8 +47,8 @@ def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Ma
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
     strong = (activations > mean + sigmas * deviation).to(dtype)
     if sum_of == "maps":
-        return weighted(strong.mean((2, 3)), activations)
-    return weighted(mean[..., 0, 0], strong)
+        return weigh_maps(strong.mean((2, 3)), activations)
+    return weigh_maps(mean[..., 0, 0], strong)
 
 
 @register_method(
@@ -57,11 +56,11 @@ def fem(layer: LayerCapture, *, sigmas: float = 2.0, sum_of: str = "maps") -> Ma
     rules={"seed": SEED},
     title="Random CAM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
     cost="1 forward",
     citation="pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)",
 )
-def randomcam(layer: LayerCapture, *, seed: int = 0) -> Maps:
+def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     """Feature maps with weights drawn by chance: what a method must beat to have said anything.
 
     map = Σ_c w_c A_c with w_c uniform between -1 and 1, the same for each picture and on each
@@ -80,4 +79,4 @@ def randomcam(layer: LayerCapture, *, seed: int = 0) -> Maps:
     generator = torch.Generator().manual_seed(seed)
     count, channels = layer.activations.shape[:2]
     weights = torch.rand(channels, generator=generator) * 2 - 1
-    return weighted(weights.to(layer.activations.device).expand(count, -1), layer.activations)
+    return weigh_maps(weights.to(layer.activations.device).expand(count, -1), layer.activations)

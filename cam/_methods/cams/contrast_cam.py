@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture, LayerCapture
+from cam._engine.method_sources import LayerActivations, LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.cams.gradient_cam import ruled
+from cam._methods.cams.gradient_cam import map_of_rule
 from cam.errors import MethodError
 from cam.parameters import integer, number, one_of
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 _WEIGHTINGS = ("equal", "probability")
 
@@ -27,7 +27,8 @@ _WEIGHTINGS = ("equal", "probability")
     },
     title="Finer-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="2 forwards, and 1 backward down to the layer",
     citation=(
         "Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual "
@@ -35,7 +36,7 @@ _WEIGHTINGS = ("equal", "probability")
     ),
 )
 def finercam(
-    layer: LayerCapture,
+    layer: LayerActivations,
     passes: Passes,
     *,
     alpha: float = 0.6,
@@ -66,46 +67,51 @@ def finercam(
     Raises:
         MethodError: A parameter is out of range, a target that is no class, or no other class.
     """
-    captured = passes.captured
-    needs = Needs(layer=True, activations=True, gradients=True, rules=frozenset({base}))
-    passes.expect(len(captured.inputs))
+    pixels = passes.pixels
+    passes.expect(len(pixels.inputs))
     targets = [
-        _Difference(own, others, alpha, weighting == "probability")
-        for own, others in _nearest(captured, references)
+        _Difference(index, others, alpha, weighting == "probability")
+        for index, others in _nearest(pixels, references)
     ]
-    found = passes.captures(captured.inputs, targets, [layer], needs)
-    return _joined([ruled(base, one.layers[0]) for one in found])
+    captures = passes.captures(pixels.inputs, targets, LayerGradients, [layer], (base,))
+    return _join(
+        [
+            map_of_rule(base, source)
+            for captured in captures
+            for source in captured.read(LayerGradients)
+        ]
+    )
 
 
 @dataclass(frozen=True)
 class _Difference:
     """How far a class stands out from others, of one image's logits."""
 
-    own: int
+    index: int
     others: list[int]
     alpha: float
     by_probability: bool
 
     def __call__(self, output: Tensor) -> Tensor:
-        differences = output[self.own] - self.alpha * output[self.others]
+        differences = output[self.index] - self.alpha * output[self.others]
         if not self.by_probability:
             return differences.mean()
         shares = output.softmax(0)[self.others]
         return (shares * differences).sum() / (shares.sum() + 1e-9)  # ε as pytorch-grad-cam
 
 
-def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
+def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
     """Each image's class, and the other classes with the nearest logits."""
-    if not isinstance(captured.targets, Tensor):
+    if not isinstance(pixels.targets, Tensor):
         raise MethodError(
             "finercam tells a class from others, so its targets are classes, not callables"
         )
-    logits, own = captured.logits, captured.targets[:, None]
+    logits, classes = pixels.logits, pixels.targets[:, None]
     if logits.shape[1] < 2:
         raise MethodError("finercam tells a class from others, but the model has one output")
-    distances = (logits - logits.gather(1, own)).abs().float().scatter(1, own, torch.inf)
+    distances = (logits - logits.gather(1, classes)).abs().float().scatter(1, classes, torch.inf)
     others = distances.topk(min(count, logits.shape[1] - 1), largest=False).indices
-    return list(zip(captured.targets.tolist(), others.tolist(), strict=True))
+    return list(zip(pixels.targets.tolist(), others.tolist(), strict=True))
 
 
 @register_method(
@@ -113,7 +119,7 @@ def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
     rules={"base": one_of(kernels.RULES)},
     title="RefineCAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, gradients=True),
+    reads=LayerGradients,
     cost="1 forward, and the backward down to the first layer",
     citation=(
         "How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam "
@@ -121,7 +127,7 @@ def _nearest(captured: Capture, count: int) -> list[tuple[int, list[int]]]:
     ),
     fusion="product",
 )
-def refinecam(layer: LayerCapture, *, base: str = "gradcam_plus_plus") -> Maps:
+def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps:
     """The fine detail of early layers where the late ones see the class: their maps' product.
 
     map = Π_l N(max(L_l, 0)) with L_l the base method's map at layer l, brought to one size, and N
@@ -139,18 +145,18 @@ def refinecam(layer: LayerCapture, *, base: str = "gradcam_plus_plus") -> Maps:
     Raises:
         MethodError: A parameter is out of range.
     """
-    found = ruled(base, replace(layer, rules=(base,)))
-    return replace(found, raw=found.normalised)
+    maps = map_of_rule(base, layer)
+    return replace(maps, raw=maps.normalised)
 
 
-def _joined(parts: list[Maps]) -> Maps:
-    """The maps of several batches as one."""
+def _join(parts: list[Maps]) -> Maps:
+    """Join the maps of several batches."""
 
     def terms() -> Tensor:
-        return torch.cat([one.terms() for one in parts if one.terms is not None])
+        return torch.cat([part.terms() for part in parts if part.terms is not None])
 
     return Maps(
-        raw=torch.cat([one.raw for one in parts]),
-        normalised=torch.cat([one.normalised for one in parts]),
+        raw=torch.cat([part.raw for part in parts]),
+        normalised=torch.cat([part.normalised for part in parts]),
         terms=terms,
     )

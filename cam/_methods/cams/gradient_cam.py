@@ -1,152 +1,160 @@
 """The Grad-CAM family: feature maps weighted by what their gradients say of them.
 
-A is a layer's activations and G the gradients of the raw score by them, both (B, C, h, w). Every
-map ends in ReLU and min-max for each image. The rules asked for in one call share one kernel.
+A is a layer's activations and G the gradients of the raw score by them, both (B, C, h, w). Each
+function returns what a rule adds up over the channels, (B, C, h, w), as its paper writes it; the
+map is the sum, then ReLU and min-max for each image. In a call one kernel computes all rules that
+are asked for, and the tests compare it with the functions here.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 
 import torch
 from torch import Tensor
 
-from cam import kernels
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerGradients
+from cam._engine.rule_maps import rule_maps
 from cam._methods.base.method_registry import register_method
-from cam.types import Maps, Needs
+from cam.types import Maps
 
-_COST = "1 forward, and the backward down to the layer"
+Rule = Callable[[Tensor, Tensor], Tensor]
+"""From activations and gradients (B, C, h, w) to the terms (B, C, h, w) of a map."""
+
+RULES: dict[str, Rule] = {}
+"""Name → formula."""
 
 
-def _needs(rule: str) -> Needs:
-    return Needs(layer=True, activations=True, gradients=True, rules=frozenset({rule}))
+def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], Rule]:
+    """Register a rule of the fused kernel as a method."""
+
+    def add(rule: Rule) -> Rule:
+        @wraps(rule)
+        def method(layer: LayerGradients) -> Maps:
+            return map_of_rule(name, layer)
+
+        RULES[name] = rule
+        register_method(
+            name,
+            title=title,
+            family="cam",
+            reads=LayerGradients,
+            cost="1 forward, and the backward down to the layer",
+            citation=citation,
+            kernel_rules=(name,),
+        )(method)
+        return rule
+
+    return add
 
 
-@register_method(
+def map_of_rule(name: str, layer: LayerGradients) -> Maps:
+    """Return a rule's map by the kernel, with the terms of its sum."""
+
+    def terms() -> Tensor:
+        dtype = torch.promote_types(layer.activations.dtype, torch.float32)
+        return RULES[name](layer.activations.to(dtype), layer.gradients.to(dtype))
+
+    maps = layer.rule_maps
+    if name not in maps:  # the base of another CAM
+        maps = rule_maps(layer.activations, layer.gradients, (name,))
+    return replace(maps[name], terms=terms)
+
+
+@register_rule(
     "gradcam",
     title="Grad-CAM",
-    family="cam",
-    needs=_needs("gradcam"),
-    cost=_COST,
     citation=(
         "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
         "Localization, ICCV 2017, equations 1 and 2"
     ),
 )
-def gradcam(layer: LayerCapture) -> Maps:
+def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Where a layer's feature maps raise the score, each map weighted by its mean gradient.
 
     w_c = mean over space of G_c; map = Σ_c w_c A_c.
     """
-    return ruled("gradcam", layer)
+    weights = gradients.mean((2, 3), keepdim=True)
+    return weights * activations
 
 
-@register_method(
+@register_rule(
     "xgradcam",
     title="XGrad-CAM",
-    family="cam",
-    needs=_needs("xgradcam"),
-    cost=_COST,
     citation=(
         "Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs, "
         "BMVC 2020, equation 8"
     ),
 )
-def xgradcam(layer: LayerCapture) -> Maps:
+def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM whose weights count a gradient where the feature map is active.
 
     w_c = Σ_s A_cs G_cs / (Σ_s A_cs + 1e-7); map = Σ_c w_c A_c.
     """
-    return ruled("xgradcam", layer)
+    sums = activations.sum((2, 3), keepdim=True)
+    weights = (activations * gradients).sum((2, 3), keepdim=True) / (sums + 1e-7)
+    return weights * activations
 
 
-@register_method(
+@register_rule(
     "gradcam_plus_plus",
     title="Grad-CAM++",
-    family="cam",
-    needs=_needs("gradcam_plus_plus"),
-    cost=_COST,
     citation=(
         "Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep "
         "Convolutional Networks, WACV 2018, equations 10 and 19"
     ),
 )
-def gradcam_plus_plus(layer: LayerCapture) -> Maps:
+def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM that does not favour large objects: only positive gradients count, few ones more.
 
     w_c = Σ_s α_cs max(G_cs, 0) with α = G² / (2 G² + G³ Σ_s A_cs); map = Σ_c w_c A_c.
     """
-    return ruled("gradcam_plus_plus", layer)
+    sums = activations.sum((2, 3), keepdim=True)
+    # α max(G, 0) with G² taken out of the fraction, where it would underflow.
+    shares = torch.where(gradients > 0, gradients / (2 + gradients * sums), gradients * 0)
+    return shares.sum((2, 3), keepdim=True) * activations
 
 
-@register_method(
+@register_rule(
     "layercam",
     title="LayerCAM",
-    family="cam",
-    needs=_needs("layercam"),
-    cost=_COST,
     citation=(
         "Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, "
         "IEEE Transactions on Image Processing 2021, equations 5 and 6"
     ),
 )
-def layercam(layer: LayerCapture) -> Maps:
+def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own positive gradient; good at early layers.
 
     map_s = Σ_c max(G_cs, 0) A_cs.
     """
-    return ruled("layercam", layer)
+    return gradients.clamp(min=0) * activations
 
 
-@register_method(
+@register_rule(
     "hirescam",
     title="HiResCAM",
-    family="cam",
-    needs=_needs("hirescam"),
-    cost=_COST,
     citation=(
         "Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of "
         "convolutional neural networks, 2020, equation 3"
     ),
 )
-def hirescam(layer: LayerCapture) -> Maps:
+def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own gradient: where the score comes from.
 
     map_s = Σ_c G_cs A_cs.
     """
-    return ruled("hirescam", layer)
+    return gradients * activations
 
 
-@register_method(
+@register_rule(
     "gradcam_elementwise",
     title="Grad-CAM, elementwise",
-    family="cam",
-    needs=_needs("gradcam_elementwise"),
-    cost=_COST,
     citation="pytorch-grad-cam 1.5.7, GradCAMElementWise (Gildenblat and contributors)",
 )
-def gradcam_elementwise(layer: LayerCapture) -> Maps:
+def gradcam_elementwise(activations: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM that keeps only what speaks for the class, channel by channel.
 
     map_s = Σ_c max(G_cs A_cs, 0).
     """
-    return ruled("gradcam_elementwise", layer)
-
-
-def ruled(rule: str, layer: LayerCapture) -> Maps:
-    """The map of a rule that the layer's methods ask for, and what it is the sum of."""
-    return replace(layer.rule(rule), terms=lambda: _terms(rule, layer))
-
-
-def _terms(rule: str, layer: LayerCapture) -> Tensor:
-    """What a rule adds up over the channels, (B, C, h, w)."""
-    assert layer.gradients is not None
-    dtype = torch.promote_types(layer.activations.dtype, torch.float32)
-    activations, gradients = layer.activations.to(dtype), layer.gradients.to(dtype)
-    if rule == "layercam":
-        return gradients.clamp(min=0) * activations
-    if rule == "hirescam":
-        return gradients * activations
-    if rule == "gradcam_elementwise":
-        return (gradients * activations).clamp(min=0)
-    weights: Tensor = kernels.fused_cam(activations, gradients, (rule,), return_weights=True)[-1]
-    return weights[:, 0, :, None, None] * activations
+    return (gradients * activations).clamp(min=0)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations, LayerGradients
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.principal_component import centre, first_component, orient
 from cam.kernels import normalise
 from cam.parameters import number, one_of, optional
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
@@ -26,7 +26,7 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "eigencam",
     title="Eigen-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True),
+    reads=LayerActivations,
     cost="1 forward",
     citation=(
         "Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, "
@@ -34,7 +34,7 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     ),
     sums=False,
 )
-def eigencam(layer: LayerCapture) -> Maps:
+def eigencam(layer: LayerActivations) -> Maps:
     """What a layer reacts to most, whatever the class: its maps' first principal component.
 
     map_s = Σ_c v_c (A_cs - mean_s A_cs) with v the first principal axis of the h·w vectors A_s;
@@ -47,18 +47,17 @@ def eigencam(layer: LayerCapture) -> Maps:
     "eigengradcam",
     title="Eigen-Grad-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, gradients=True),
+    reads=LayerGradients,
     cost="1 forward, and the backward down to the layer",
     citation="pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)",
     sums=False,
 )
-def eigengradcam(layer: LayerCapture) -> Maps:
+def eigengradcam(layer: LayerGradients) -> Maps:
     """Eigen-CAM of activations times gradients, so that it asks about the class.
 
     map_s = Σ_c v_c (E_cs - mean_s E_cs) with E = G·A and v the first principal axis of its h·w
     vectors.
     """
-    assert layer.gradients is not None
     return _maps(layer.activations * layer.gradients)
 
 
@@ -67,7 +66,7 @@ def eigengradcam(layer: LayerCapture) -> Maps:
     rules={"kernel": one_of(KERNELS), "gamma": optional(number(above=0))},
     title="KPCA-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True),
+    reads=LayerActivations,
     cost="1 forward",
     citation=(
         "Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using "
@@ -75,7 +74,9 @@ def eigengradcam(layer: LayerCapture) -> Maps:
     ),
     sums=False,
 )
-def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None = None) -> Maps:
+def kpcacam(
+    layer: LayerActivations, *, kernel: str = "sigmoid", gamma: float | None = None
+) -> Maps:
     """Eigen-CAM along a curved axis: the first principal component of a kernel of the places.
 
     With a_s = A_s - mean_s A_s the centred vectors of the n = h·w places, K_st = k(a_s, a_t) and
@@ -100,8 +101,10 @@ def kpcacam(layer: LayerCapture, *, kernel: str = "sigmoid", gamma: float | None
     scale = 1 / layer.activations.shape[1] if gamma is None else gamma
     centred, finite = centre(layer.activations)
     # One picture at a time: K' of a wide layer is large.
-    found = [_kernel_component(one.double(), KERNELS[kernel], scale) for one in centred]
-    raw = orient(torch.stack(found).float(), centred)
+    components = [
+        _kernel_component(vectors.double(), KERNELS[kernel], scale) for vectors in centred
+    ]
+    raw = orient(torch.stack(components).float(), centred)
     raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
     return Maps(raw=raw, normalised=normalise(raw))
 

@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
-from cam._methods.base.downstream import Behind
+from cam._methods.base.downstream import Downstream
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
-from cam.types import Maps, Needs
+from cam._methods.base.weighted_sum import weigh_maps
+from cam.types import Maps
 
 
 @register_method(
     "scorecam",
     title="Score-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and one for each channel of the layer",
     citation=(
         "Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
         "Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7"
     ),
 )
-def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
+def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the score needs: each weighted by what it lets see.
 
     w = softmax over c of y(x ⊙ M_c), with M_c the map A_c brought to the picture's size and to
@@ -46,23 +47,23 @@ def scorecam(layer: LayerCapture, passes: Passes) -> Maps:
     Returns:
         Maps (B, h, w) float32.
     """
-    activations, inputs = layer.activations, passes.captured.inputs
+    activations, inputs = layer.activations, passes.pixels.inputs
     channels = activations.shape[1]
     masks = activations.flatten(0, 1)  # (B·C, h, w)
-    tried, place = distinct(activations)
+    tried, index = find_distinct_masks(activations)
     passes.expect(len(tried))
-    found = []
+    scores = []
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
-        seen = kernels.masked_batch(
+        masked = kernels.masked_batch(
             inputs, masks[tried[part]], owner=owner, align_corners=True, stretch=True
         )
-        found.append(passes.scores(seen, owner))
-    weights = torch.cat(found).float()[place].softmax(1)  # (B, C)
-    return weighted(weights, activations)
+        scores.append(passes.scores(masked, owner))
+    weights = torch.cat(scores).float()[index].softmax(1)  # (B, C)
+    return weigh_maps(weights, activations)
 
 
-def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
+def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
     """Which maps (B, C, h, w) mask a picture in a way of their own.
 
     All constant maps of an image give the same picture, so the first of them stands for all.
@@ -75,22 +76,23 @@ def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
     low, high = activations.flatten(2).aminmax(dim=2)
     constant = low == high  # (B, C)
     first = number[:, :1] + constant.int().argmax(1, keepdim=True)
-    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
-    return tried, place
+    numbers, index = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    return numbers, index
 
 
 @register_method(
     "ablationcam",
     title="Ablation-CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
     citation=(
         "Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via "
         "Gradient-free Localization, WACV 2020, equations 2 and 3"
     ),
 )
-def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
+def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where the feature maps are whose absence costs score, each weighted by how much.
 
     w_c = (y - y_c) / y with y_c the score when A_c is set to zero; map = Σ_c w_c A_c.
@@ -110,29 +112,29 @@ def ablationcam(layer: LayerCapture, passes: Passes) -> Maps:
     Returns:
         Maps (B, h, w) float32.
     """
-    activations, captured = layer.activations, passes.captured
+    activations, pixels = layer.activations, passes.pixels
     weights = torch.zeros(activations.shape[:2], device=activations.device)
     # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
     # its map becomes NaN in the end.
-    sound = captured.scores.isfinite()
+    finite = pixels.scores.isfinite()
     # A channel of zeros can be left as it is.
     live = {
         image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]
-        for image in sound.nonzero()[:, 0].tolist()
+        for image in finite.nonzero()[:, 0].tolist()
     }
     passes.expect(sum(map(len, live.values())))
-    behind = Behind(passes.module, layer)
-    with passes.through(behind):
+    downstream = Downstream(passes.module, layer)
+    with passes.through(downstream):
         for image, channels in live.items():
-            passes.forwards += behind.record(captured.inputs[image : image + 1])
-            if not behind.way:
-                passes.forwards += behind.choose(activations[image : image + 1])
+            passes.forwards += downstream.record(pixels.inputs[image : image + 1])
+            if not downstream.mode:
+                passes.forwards += downstream.choose(activations[image : image + 1])
             for part in passes.chunks(len(channels)):
                 without = channels[part]
                 row = torch.arange(len(without), device=without.device)
                 ablated = activations[image].repeat(len(without), 1, 1, 1)
                 ablated[row, without] = 0
                 scores = passes.scores(ablated, torch.full_like(without, image))
-                whole = captured.scores[image].float()
+                whole = pixels.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
-    return weighted(weights, activations)
+    return weigh_maps(weights, activations)

@@ -6,26 +6,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
+from cam._methods.base.weighted_sum import weigh_maps
 from cam.errors import LayerError
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
     "shapleycam",
     title="Shapley CAM",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost="2 forwards, and 2 backwards down to the layer",
     citation=(
         "Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 "
         "(arXiv:2501.06261); as in pytorch-grad-cam 1.5.7, ShapleyCAM"
     ),
 )
-def shapleycam(layer: LayerCapture, passes: Passes) -> Maps:
+def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps raise the score, weighted by their share in the whole rise.
 
     The Shapley value of a feature map, by a Taylor series of the score y to its second order: with
@@ -42,11 +43,11 @@ def shapleycam(layer: LayerCapture, passes: Passes) -> Maps:
     Raises:
         LayerError: The score does not depend on the layer.
     """
-    inputs = passes.captured.inputs
-    place = _Place(layer)
+    inputs = passes.pixels.inputs
+    leaf = _LayerLeaf(layer)
 
     def weights(_pixels: Tensor, scores: Tensor) -> Tensor:
-        output = place.output
+        output = leaf.output
         gradient = None
         if scores.requires_grad:
             (gradient,) = torch.autograd.grad(
@@ -71,18 +72,18 @@ def shapleycam(layer: LayerCapture, passes: Passes) -> Maps:
     passes.expect(len(inputs))
     module = passes.module.get_submodule(layer.name)
     with ExitStack() as stack:
-        stack.callback(module.register_forward_hook(place.keep).remove)
+        stack.callback(module.register_forward_hook(leaf.keep).remove)
         # The fast kernels of attention have no second derivative.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         owner = torch.arange(len(inputs), device=inputs.device)
-        found = passes.graphs(inputs, owner, weights)
-    return weighted(torch.cat(found), layer.activations)
+        weights = passes.graphs(inputs, owner, weights)
+    return weigh_maps(torch.cat(weights), layer.activations)
 
 
-class _Place:
+class _LayerLeaf:
     """The layer's output in the latest run, as the leaf of a graph."""
 
-    def __init__(self, layer: LayerCapture) -> None:
+    def __init__(self, layer: LayerActivations) -> None:
         self.output = layer.activations
 
     def keep(self, _module: nn.Module, _inputs: object, whole: object) -> object:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations, LayerGradients
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
+from cam._methods.base.weighted_sum import weigh_maps
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, Needs, TargetFunction
+from cam.types import Maps, TargetFunction
 
 
 @register_method(
@@ -16,7 +16,8 @@ from cam.types import Maps, Needs, TargetFunction
     rules={"samples": integer(1), "noise": number(above=0), "seed": SEED},
     title="Smooth Grad-CAM++",
     family="cam",
-    needs=Needs(layer=True, activations=True, passes=True),
+    reads=LayerActivations,
+    passes=True,
     cost=(
         "1 forward, and a forward and a backward down to the layer for each sample: 10 by default"
     ),
@@ -26,7 +27,7 @@ from cam.types import Maps, Needs, TargetFunction
     ),
 )
 def smoothgradcam_plus_plus(
-    layer: LayerCapture,
+    layer: LayerActivations,
     passes: Passes,
     *,
     samples: int = 10,
@@ -60,10 +61,10 @@ def smoothgradcam_plus_plus(
     Raises:
         MethodError: A parameter is out of range.
     """
-    captured = passes.captured
-    passes.expect(len(captured.inputs) * samples)
+    pixels = passes.pixels
+    passes.expect(len(pixels.inputs) * samples)
     weights = []
-    for image, picture in enumerate(captured.inputs):
+    for image, picture in enumerate(pixels.inputs):
         generator = torch.Generator(picture.device).manual_seed(seed)
         scale = noise * (picture.max() - picture.min())
         powers = torch.zeros(3, *layer.activations.shape[1:], device=picture.device).double()
@@ -78,24 +79,24 @@ def smoothgradcam_plus_plus(
             for gradients in _gradients(layer, passes, copies, image):
                 powers += torch.stack([(gradients**power).sum(0) for power in (1, 2, 3)])
         weights.append(_weights(powers / samples, layer.activations[image].double()))
-    return weighted(torch.stack(weights), layer.activations)
+    return weigh_maps(torch.stack(weights), layer.activations)
 
 
-def _gradients(layer: LayerCapture, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
+def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
     """The gradients (n, C, h, w) of noisy copies of an image by the layer, in float64."""
-    targets = passes.captured.targets
-    given: Tensor | tuple[TargetFunction, ...]
+    targets = passes.pixels.targets
+    repeated: Tensor | tuple[TargetFunction, ...]
     if isinstance(targets, Tensor):
-        given = targets[image].expand(len(copies))
+        repeated = targets[image].expand(len(copies))
     else:
-        given = (targets[image],) * len(copies)
-    needs = Needs(layer=True, activations=True, gradients=True)
-    found = []
-    for one in passes.captures(copies, given, [layer], needs):
-        gradients = one.layers[0].gradients
-        assert gradients is not None
-        found.append(gradients.double())  # small numbers, of which squares and cubes are taken
-    return found
+        repeated = (targets[image],) * len(copies)
+    captures = passes.captures(copies, repeated, LayerGradients, [layer])
+    # Small numbers, of which squares and cubes are taken.
+    return [
+        source.gradients.double()
+        for captured in captures
+        for source in captured.read(LayerGradients)
+    ]
 
 
 def _weights(powers: Tensor, activations: Tensor) -> Tensor:

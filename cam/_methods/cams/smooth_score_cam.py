@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import LayerCapture
+from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
-from cam._methods.cams.score_cam import distinct
+from cam._methods.base.weighted_sum import weigh_maps
+from cam._methods.cams.score_cam import find_distinct_masks
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, Needs
-
-_NEEDS = Needs(layer=True, activations=True, passes=True)
+from cam.types import Maps
 
 
 @register_method(
@@ -25,7 +23,8 @@ _NEEDS = Needs(layer=True, activations=True, passes=True)
     rules={"samples": integer(1), "noise": number(0), "seed": SEED},
     title="SS-CAM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
     citation=(
         "Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; "
@@ -33,7 +32,7 @@ _NEEDS = Needs(layer=True, activations=True, passes=True)
     ),
 )
 def sscam(
-    layer: LayerCapture,
+    layer: LayerActivations,
     passes: Passes,
     *,
     samples: int = 35,
@@ -62,8 +61,8 @@ def sscam(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = passes.captured.inputs
-    masks = _ranged(layer.activations)  # (B, C, h, w)
+    inputs = passes.pixels.inputs
+    masks = _stretch(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
     passes.expect(len(inputs) * samples * channels)
     weights = []
@@ -79,12 +78,12 @@ def sscam(
                     for _ in number
                 ]
             )
-            seen = kernels.masked_batch(picture, masks[image, number])
-            seen += noise * drawn[:, None].to(picture.dtype) * picture
-            scores = passes.scores(seen, torch.full_like(number, image))
+            masked = kernels.masked_batch(picture, masks[image, number])
+            masked += noise * drawn[:, None].to(picture.dtype) * picture
+            scores = passes.scores(masked, torch.full_like(number, image))
             total.index_add_(0, number, scores.float())
         weights.append((total / samples).softmax(0))
-    return weighted(torch.stack(weights), layer.activations)
+    return weigh_maps(torch.stack(weights), layer.activations)
 
 
 @register_method(
@@ -92,14 +91,15 @@ def sscam(
     rules={"steps": integer(1)},
     title="IS-CAM",
     family="cam",
-    needs=_NEEDS,
+    reads=LayerActivations,
+    passes=True,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
     citation=(
         "Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; "
         "fractions as in torchcam 0.5, ISCAM"
     ),
 )
-def iscam(layer: LayerCapture, passes: Passes, *, steps: int = 10) -> Maps:
+def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     """Score-CAM whose scores are means over growing fractions of the masked picture.
 
     w = softmax over c of mean_i y(f_i x ⊙ M_c), f_i = Σ_{j=1..i} j / n for i = 1 … n, with n the
@@ -117,25 +117,25 @@ def iscam(layer: LayerCapture, passes: Passes, *, steps: int = 10) -> Maps:
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = passes.captured.inputs
+    inputs = passes.pixels.inputs
     channels = layer.activations.shape[1]
-    masks = _ranged(layer.activations).flatten(0, 1)  # (B·C, h, w)
-    tried, place = distinct(layer.activations)
+    masks = _stretch(layer.activations).flatten(0, 1)  # (B·C, h, w)
+    tried, index = find_distinct_masks(layer.activations)
     passes.expect(len(tried) * steps)
     means = []
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
-        seen = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
+        masked = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
         total = torch.zeros(len(owner), device=inputs.device)
         for step in range(1, steps + 1):
             # 1 + 2 + … + i = i (i + 1) / 2.
             fraction = step * (step + 1) / (2 * steps)
-            total += passes.scores(fraction * seen, owner).float()
+            total += passes.scores(fraction * masked, owner).float()
         means.append(total / steps)
-    return weighted(torch.cat(means)[place].softmax(1), layer.activations)
+    return weigh_maps(torch.cat(means)[index].softmax(1), layer.activations)
 
 
-def _ranged(activations: Tensor) -> Tensor:
+def _stretch(activations: Tensor) -> Tensor:
     """Each map of (B, C, h, w) in [0, 1]; one that is the same everywhere becomes zeros."""
     low = activations.amin((2, 3), keepdim=True)
     high = activations.amax((2, 3), keepdim=True)

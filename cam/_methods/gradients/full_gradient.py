@@ -9,11 +9,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import ModelError
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
 
@@ -22,7 +22,8 @@ _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
     "fullgrad",
     title="FullGrad",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards and 1 backward",
     citation=(
         "Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, "
@@ -30,7 +31,7 @@ _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
     ),
     percentile=99,
 )
-def fullgrad(captured: Capture, passes: Passes) -> Maps:
+def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
     """Where pixels and biases give the score, which they make up together in a ReLU network.
 
     y(x) = Σ x ⊙ ∂y/∂x + Σ_l Σ b_l ∂y/∂b_l, and map = Σ_c ψ(x ⊙ ∂y/∂x)_c + Σ_l Σ_c ψ(b_l ⊙ G_l)_c
@@ -44,7 +45,7 @@ def fullgrad(captured: Capture, passes: Passes) -> Maps:
     pytorch-grad-cam takes ``nn.Conv2d`` and ``nn.BatchNorm2d`` modules alone.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go once more.
 
     Returns:
@@ -53,20 +54,19 @@ def fullgrad(captured: Capture, passes: Passes) -> Maps:
     Raises:
         ModelError: The score does not depend on the pixels.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     passes.expect(len(inputs))
     biases = Biases()
 
-    def total(pixels: Tensor, scores: Tensor) -> Tensor:
-        found = None
-        size = (pixels.shape[2], pixels.shape[3])
-        for part in shares(pixels, scores, biases):
-            one = _shown(part, size)
-            found = one if found is None else found + one
+    def total(leaf: Tensor, scores: Tensor) -> Tensor:
+        size = (leaf.shape[2], leaf.shape[3])
+        first, *others = bias_shares(leaf, scores, biases)
+        summed = _upsample(first, size)
+        for part in others:
+            summed = summed + _upsample(part, size)
         passes.backwards += 1
         biases.clear()
-        assert found is not None
-        return found
+        return summed
 
     owner = torch.arange(len(inputs), device=inputs.device)
     # Also a pass that memory did not suffice for may have left something.
@@ -142,12 +142,12 @@ _BIASES: dict[Any, Callable[..., Tensor | None]] = {
 }
 
 
-def shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
+def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
     """What pixels (B, C, H, W) and each bias (B, C, h, w) give to the scores, where they do."""
-    wanted = [pixels, *biases.outputs]
+    inputs = [pixels, *biases.outputs]
     if not scores.requires_grad:
         raise ModelError("the target's score does not depend on the pixels")
-    gradients = torch.autograd.grad(scores.sum(), wanted, allow_unused=True)
+    gradients = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
     if gradients[0] is None:
         raise ModelError("the target's score does not depend on the pixels")
     factors = [pixels.detach(), *(bias[:, None, None] for bias in biases.biases)]
@@ -158,7 +158,7 @@ def shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
     ]
 
 
-def _shown(share: Tensor, size: tuple[int, int]) -> Tensor:
+def _upsample(share: Tensor, size: tuple[int, int]) -> Tensor:
     """Σ_c ψ(share_c) of (B, C, h, w), (B, H, W): the sum first, as interpolation is linear."""
     values = share.abs().to(torch.promote_types(share.dtype, torch.float32))
     low = values.amin((2, 3), keepdim=True)

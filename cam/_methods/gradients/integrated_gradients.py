@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.parameters import integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 # How far a map's sum may be from what it should be, as a share of that, before it is told.
 TOLERANCE = 0.01
@@ -20,7 +20,8 @@ TOLERANCE = 0.01
     rules={"steps": integer(1), "baseline": number()},
     title="Integrated gradients",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 50 by default",
     citation=(
         "Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017, "
@@ -29,7 +30,7 @@ TOLERANCE = 0.01
     percentile=99,
 )
 def integrated_gradients(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     steps: int = 50,
@@ -48,7 +49,7 @@ def integrated_gradients(
     same map in any batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the way go.
         steps: Points at which the gradient is taken.
         baseline: What every pixel of the blank picture shows, after normalisation: 0 is the mean
@@ -60,14 +61,14 @@ def integrated_gradients(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
     passes.expect(len(inputs) * (steps + 1))
-    total, ways = straight(captured, passes, starts, *gauss_legendre(steps))
+    total, differences = average_gradients(pixels, passes, starts, *gauss_legendre(steps))
     normalised, raw = kernels.gradient_map(
-        total, ways, reduce="sum", normalise=True, return_raw=True
+        total, differences, reduce="sum", normalise=True, return_raw=True
     )
-    remarks = completeness(captured, passes, raw, starts.expand_as(inputs), "a blank picture")
+    remarks = check_completeness(pixels, passes, raw, starts.expand_as(inputs), "a blank picture")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 
 
@@ -78,13 +79,13 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return points / 2 + 0.5, weights / 2
 
 
-def straight(
-    captured: Capture, passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
+def average_gradients(
+    pixels: Pixels, passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """The mean gradient on the straight way to each picture.
 
     Args:
-        captured: Its inputs (B, C, H, W).
+        pixels: Its inputs (B, C, H, W).
         passes: Where the pictures on the way go; it has been told what to expect.
         starts: Where the ways begin, of a shape that broadcasts to the inputs'.
         points: (steps,) in [0, 1], where on the way the gradient is taken.
@@ -94,25 +95,27 @@ def straight(
         The mean gradients and the ways, both (B, C, H, W), float32 at least; their product is the
         attribution.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     # Half precision would lose what each of many steps adds.
     dtype = torch.promote_types(inputs.dtype, torch.float32)
-    shares, counts = (torch.from_numpy(one).to(inputs.device, dtype) for one in (points, weights))
+    shares, counts = (
+        torch.from_numpy(values).to(inputs.device, dtype) for values in (points, weights)
+    )
     starts = starts.to(dtype)
-    ways = inputs.to(dtype) - starts  # (B, C, H, W)
-    total = torch.zeros_like(ways)
-    for image, (start, way) in enumerate(zip(starts, ways, strict=True)):
+    differences = inputs.to(dtype) - starts  # (B, C, H, W)
+    total = torch.zeros_like(differences)
+    for image, (start, difference) in enumerate(zip(starts, differences, strict=True)):
         for part in passes.chunks(len(shares)):
             share = shares[part][:, None, None, None]
-            pictures = (start + share * way).to(inputs.dtype)  # (n, C, H, W)
+            pictures = (start + share * difference).to(inputs.dtype)  # (n, C, H, W)
             owner = torch.full((len(pictures),), image, device=inputs.device)
             _, gradients = passes.gradients(pictures, owner)
             total[image] += torch.tensordot(counts[part], gradients.to(dtype), 1)
-    return total, ways
+    return total, differences
 
 
-def completeness(
-    captured: Capture,
+def check_completeness(
+    pixels: Pixels,
     passes: Passes,
     raw: Tensor,
     starts: Tensor,
@@ -124,7 +127,7 @@ def completeness(
     It costs one score an image, and the wait for it.
 
     Args:
-        captured: Its scores (B,).
+        pixels: Its scores (B,).
         passes: Where the baselines go; it has been told what to expect.
         raw: (B, H, W) signed maps.
         starts: (B, C, H, W) the baselines x'.
@@ -133,17 +136,17 @@ def completeness(
     """
     owner = torch.arange(len(starts), device=starts.device)
     parts = [passes.scores(starts[part], owner[part]) for part in passes.chunks(len(starts))]
-    expected = captured.scores.double() - torch.cat(parts).double()
-    found = raw.double().sum((1, 2))
+    expected = pixels.scores.double() - torch.cat(parts).double()
+    sums = raw.double().sum((1, 2))
     remarks = []
-    for image, (one, other) in enumerate(zip(found.tolist(), expected.tolist(), strict=True)):
+    for image, (added, above) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):
         # NaN is told elsewhere, and is not above anything.
-        if abs(one - other) > TOLERANCE * abs(other):
-            share = f" ({abs(one - other) / abs(other):.0%} off)" if other else ""
+        if abs(added - above) > TOLERANCE * abs(above):
+            share = f" ({abs(added - above) / abs(above):.0%} off)" if above else ""
             remarks.append(
                 (
                     image,
-                    f"the map adds up to {one:.3g}, but the score is {other:.3g} above that of "
+                    f"the map adds up to {added:.3g}, but the score is {above:.3g} above that of "
                     f"{what}{share}{advice}",
                 )
             )

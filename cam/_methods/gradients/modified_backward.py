@@ -17,11 +17,11 @@ from torch.autograd.graph import Node
 from torch.nn import functional
 
 from cam import kernels
-from cam._engine.capture import Capture, LayerCapture
+from cam._engine.method_sources import LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import CamWarning, MethodError
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 """From the gradient that a ReLU would send back, and that which it got, to what it sends back."""
@@ -53,7 +53,8 @@ _COST = "2 forwards, and the backward down to the pixels"
     "guided_backprop",
     title="Guided backpropagation",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR Workshop "
@@ -61,7 +62,7 @@ _COST = "2 forwards, and the backward down to the pixels"
     ),
     percentile=99,
 )
-def guided_backprop(captured: Capture, passes: Passes) -> Maps:
+def guided_backprop(pixels: Pixels, passes: Passes) -> Maps:
     """Crisp edges of what excites the network: a gradient whose ReLUs let only what is positive by.
 
     Each ReLU of the backward pass sends back max(g, 0) where its input was above 0. With G what
@@ -73,7 +74,7 @@ def guided_backprop(captured: Capture, passes: Passes) -> Maps:
     activations (GELU, SiLU, …) keep their gradient, which a warning tells.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go once more.
 
     Returns:
@@ -82,14 +83,15 @@ def guided_backprop(captured: Capture, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU, so its map would be that of saliency.
     """
-    return _maps(_modified("guided_backprop", captured, passes, _guided))
+    return _maps(_run_backward("guided_backprop", pixels, passes, _guided))
 
 
 @register_method(
     "deconvnet",
     title="Deconvolutional network",
     family="gradient",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
@@ -98,7 +100,7 @@ def guided_backprop(captured: Capture, passes: Passes) -> Maps:
     ),
     percentile=99,
 )
-def deconvnet(captured: Capture, passes: Passes) -> Maps:
+def deconvnet(pixels: Pixels, passes: Passes) -> Maps:
     """What would excite the class, projected back through the network with ReLUs on the way.
 
     Each ReLU of the backward pass sends back max(g, 0), whatever its input was. With G what
@@ -108,7 +110,7 @@ def deconvnet(captured: Capture, passes: Passes) -> Maps:
     ReLUs are found as for guided backpropagation.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go once more.
 
     Returns:
@@ -117,20 +119,16 @@ def deconvnet(captured: Capture, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU, so its map would be that of saliency.
     """
-    return _maps(_modified("deconvnet", captured, passes, _deconvolved))
+    return _maps(_run_backward("deconvnet", pixels, passes, _deconvolved))
 
 
 @register_method(
     "guided_gradcam",
     title="Guided Grad-CAM",
     family="cam",
-    needs=Needs(
-        layer=True,
-        activations=True,
-        gradients=True,
-        rules=frozenset({"gradcam"}),
-        passes=True,
-    ),
+    reads=LayerGradients,
+    passes=True,
+    kernel_rules=("gradcam",),
     cost="2 forwards, and 2 backwards: down to the layer, and down to the pixels",
     citation=(
         "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
@@ -139,7 +137,7 @@ def deconvnet(captured: Capture, passes: Passes) -> Maps:
     percentile=99,
     sums=False,
 )
-def guided_gradcam(layer: LayerCapture, passes: Passes) -> Maps:
+def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
     """The edges of guided backpropagation, where Grad-CAM sees the class.
 
     With L Grad-CAM's map after ReLU, brought to the picture's size by bilinear interpolation, and
@@ -156,15 +154,15 @@ def guided_gradcam(layer: LayerCapture, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU.
     """
-    gradient = _modified("guided_gradcam", passes.captured, passes, _guided)
-    seen = functional.interpolate(
-        layer.rule("gradcam").raw.clamp(min=0)[:, None],
+    gradient = _run_backward("guided_gradcam", passes.pixels, passes, _guided)
+    gradcam = functional.interpolate(
+        layer.rule_maps["gradcam"].raw.clamp(min=0)[:, None],
         size=gradient.shape[-2:],
         mode="bilinear",
         align_corners=False,
     )
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
-    return _maps(gradient.to(torch.promote_types(gradient.dtype, seen.dtype)) * seen)
+    return _maps(gradient.to(torch.promote_types(gradient.dtype, gradcam.dtype)) * gradcam)
 
 
 def _guided(sent: Tensor, _got: Tensor) -> Tensor:
@@ -176,7 +174,7 @@ def _deconvolved(_sent: Tensor, got: Tensor) -> Tensor:
     return got.clamp(min=0)
 
 
-def _modified(name: str, captured: Capture, passes: Passes, rule: Rule) -> Tensor:
+def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
     """The gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
     others: set[str] = set()
 
@@ -185,7 +183,7 @@ def _modified(name: str, captured: Capture, passes: Passes, rule: Rule) -> Tenso
         for node in _nodes(scores):
             if _is_relu(node):
                 changed += 1
-                node.register_hook(lambda sent, got: _applied(rule, sent, got))
+                node.register_hook(lambda sent, got: _apply(rule, sent, got))
             elif node.name() in _OTHERS:
                 others.add(_OTHERS[node.name()])
         if not changed:
@@ -194,10 +192,10 @@ def _modified(name: str, captured: Capture, passes: Passes, rule: Rule) -> Tenso
                 "be the plain gradient's, so ask for 'saliency'"
             )
 
-    count = len(captured.inputs)
+    count = len(pixels.inputs)
     passes.expect(count)
-    owner = torch.arange(count, device=captured.inputs.device)
-    _, gradient = passes.gradients(captured.inputs, owner, change)
+    owner = torch.arange(count, device=pixels.inputs.device)
+    _, gradient = passes.gradients(pixels.inputs, owner, change)
     if others:
         warnings.warn(
             f"{name} changes what ReLUs send back; this network also has "
@@ -208,7 +206,7 @@ def _modified(name: str, captured: Capture, passes: Passes, rule: Rule) -> Tenso
     return gradient
 
 
-def _applied(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[Any, ...]:
+def _apply(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[Any, ...]:
     # Limits of a clamp may be inputs too, behind the first.
     if sent[0] is None or got[0] is None:
         return sent
@@ -218,15 +216,15 @@ def _applied(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[A
 def _nodes(scores: Tensor) -> Iterator[Node]:
     """Every node of the graph that leads to the scores, each once."""
     waiting = [scores.grad_fn]
-    seen = {scores.grad_fn}
+    reached = {scores.grad_fn}
     while waiting:
         node = waiting.pop()
         if node is None:
             continue
         yield node
         for before, _ in node.next_functions:
-            if before not in seen:
-                seen.add(before)
+            if before not in reached:
+                reached.add(before)
                 waiting.append(before)
 
 

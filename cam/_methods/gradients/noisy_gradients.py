@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.kernels.moments.operation import Moments
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
-_NEEDS = Needs(passes=True)
 _RULES = {"samples": integer(1), "noise": number(above=0), "seed": SEED}
 _COST = "1 forward, and a forward and a backward for each sample: 25 by default"
 
@@ -32,7 +31,8 @@ _COST = "1 forward, and a forward and a backward for each sample: 25 by default"
     rules=_RULES,
     title="SmoothGrad",
     family="gradient",
-    needs=_NEEDS,
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Smilkov et al., SmoothGrad: removing noise by adding noise, ICML Workshop on "
@@ -41,14 +41,14 @@ _COST = "1 forward, and a forward and a backward for each sample: 25 by default"
     percentile=99,
 )
 def smoothgrad(
-    captured: Capture, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
+    pixels: Pixels, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Maps:
     """Saliency without its speckle: the gradient averaged over noisy copies of the picture.
 
     map = max_c |mean over k of G_kc|, min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the noisy copies go.
         samples: How many copies of each picture.
         noise: σ as a share of the picture's range of values.
@@ -61,7 +61,7 @@ def smoothgrad(
         MethodError: A parameter is out of range.
     """
     gradients = _Noisy(samples, noise, seed)
-    return _maps(gradients.gather(captured, passes, lambda moments: moments.mean))
+    return _maps(gradients.gather(pixels, passes, lambda moments: moments.mean))
 
 
 @register_method(
@@ -69,7 +69,8 @@ def smoothgrad(
     rules=_RULES | {"samples": integer(2)},
     title="VarGrad",
     family="gradient",
-    needs=_NEEDS,
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to "
@@ -78,14 +79,14 @@ def smoothgrad(
     percentile=99,
 )
 def vargrad(
-    captured: Capture, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
+    pixels: Pixels, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Maps:
     """Where the gradient changes most between noisy copies of the picture: its variance.
 
     map = max_c mean over k of (G_kc - mean over k of G_kc)², min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the noisy copies go.
         samples: How many copies of each picture; at least 2.
         noise: σ as a share of the picture's range of values.
@@ -98,7 +99,7 @@ def vargrad(
         MethodError: A parameter is out of range.
     """
     gradients = _Noisy(samples, noise, seed)
-    return _maps(gradients.gather(captured, passes, lambda moments: moments.variance))
+    return _maps(gradients.gather(pixels, passes, lambda moments: moments.variance))
 
 
 @register_method(
@@ -106,7 +107,8 @@ def vargrad(
     rules=_RULES,
     title="SmoothGrad squared",
     family="gradient",
-    needs=_NEEDS,
+    reads=Pixels,
+    passes=True,
     cost=_COST,
     citation=(
         "Hooker et al., A Benchmark for Interpretability Methods in Deep Neural Networks, "
@@ -115,14 +117,14 @@ def vargrad(
     percentile=99,
 )
 def squaregrad(
-    captured: Capture, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
+    pixels: Pixels, passes: Passes, *, samples: int = 25, noise: float = 0.15, seed: int = 0
 ) -> Maps:
     """Where the gradient is large in noisy copies of the picture, whatever its sign in each.
 
     map = max_c mean over k of G_kc², min-max normalised for each image.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the noisy copies go.
         samples: How many copies of each picture.
         noise: σ as a share of the picture's range of values.
@@ -135,7 +137,7 @@ def squaregrad(
         MethodError: A parameter is out of range.
     """
     gradients = _Noisy(samples, noise, seed)
-    return _maps(gradients.gather(captured, passes, lambda moments: moments.mean_square))
+    return _maps(gradients.gather(pixels, passes, lambda moments: moments.mean_square))
 
 
 class _Noisy:
@@ -146,11 +148,9 @@ class _Noisy:
         self._noise = noise
         self._seed = seed
 
-    def gather(
-        self, captured: Capture, passes: Passes, moment: Callable[[Moments], Tensor]
-    ) -> Tensor:
+    def gather(self, pixels: Pixels, passes: Passes, moment: Callable[[Moments], Tensor]) -> Tensor:
         """A moment of the gradients of each picture's copies, (B, C, H, W)."""
-        inputs = captured.inputs
+        inputs = pixels.inputs
         passes.expect(len(inputs) * self._samples)
         found = []
         for image, picture in enumerate(inputs):

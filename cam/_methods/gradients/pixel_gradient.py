@@ -1,16 +1,16 @@
 """Methods that read the gradient of the score by the pixels."""
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import PixelGradients
 from cam._methods.base.method_registry import register_method
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
     "saliency",
     title="Saliency map",
     family="gradient",
-    needs=Needs(input_gradient=True),
+    reads=PixelGradients,
     cost="1 forward, and the backward down to the pixels",
     citation=(
         "Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks: Visualising Image "
@@ -18,15 +18,14 @@ from cam.types import Maps, Needs
     ),
     percentile=99,
 )
-def saliency(captured: Capture) -> Maps:
+def saliency(pixels: PixelGradients) -> Maps:
     """Which pixels the score is most sensitive to: the largest |gradient| over the channels.
 
     With G the gradient of the raw score by the pixels, (B, 3, H, W): map = max_c |G_c|, min-max
     normalised for each image.
     """
-    assert captured.input_gradient is not None
     normalised, raw = kernels.gradient_map(
-        captured.input_gradient, reduce="max", normalise=True, return_raw=True
+        pixels.gradients, reduce="max", normalise=True, return_raw=True
     )
     return Maps(raw=raw, normalised=normalised)
 
@@ -35,7 +34,7 @@ def saliency(captured: Capture) -> Maps:
     "input_x_gradient",
     title="Input × gradient",
     family="gradient",
-    needs=Needs(input_gradient=True),
+    reads=PixelGradients,
     cost="1 forward, and the backward down to the pixels",
     citation=(
         "Shrikumar et al., Not Just a Black Box: Learning Important Features Through Propagating "
@@ -43,15 +42,14 @@ def saliency(captured: Capture) -> Maps:
     ),
     percentile=99,
 )
-def input_x_gradient(captured: Capture) -> Maps:
+def input_x_gradient(pixels: PixelGradients) -> Maps:
     """What each pixel adds to the score, if the score were linear: its value times its gradient.
 
     With x the picture after normalisation and G the gradient of the raw score by it, both
     (B, 3, H, W): map = Σ_c x_c G_c, signed. The other map shows |Σ_c x_c G_c|, min-max normalised
     for each image. A pixel of the mean colour, 0 after normalisation, gets nothing.
     """
-    assert captured.input_gradient is not None
     normalised, raw = kernels.gradient_map(
-        captured.input_gradient, captured.inputs, reduce="sum", normalise=True, return_raw=True
+        pixels.gradients, pixels.inputs, reduce="sum", normalise=True, return_raw=True
     )
     return Maps(raw=raw, normalised=normalised)

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
-from cam._engine.capture import Capture
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.path_gradients import blur
 from cam.parameters import fractions, integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 # The smooth maximum's temperature.
 _TEMPERATURE = 1 / 20
@@ -40,7 +40,8 @@ _BLUR = 20.0
     ),
     title="Extremal perturbation",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
     citation=(
         "Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and "
@@ -48,7 +49,7 @@ _BLUR = 20.0
     ),
 )
 def extremal_perturbation(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     areas: Sequence[float] = (0.05, 0.1, 0.2),
@@ -71,7 +72,7 @@ def extremal_perturbation(
     All images and areas share batches, so rounding may differ with the batch.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
         passes: Where the pictures go.
         areas: Shares of the picture, above 0 and below 1.
         steps: Of the search.
@@ -85,7 +86,7 @@ def extremal_perturbation(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, device = len(inputs), inputs.device
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     blurred = blur(inputs.to(dtype), _BLUR)
@@ -95,22 +96,22 @@ def extremal_perturbation(
         passes.scores(blurred[at].to(inputs.dtype), numbers[at]) for at in passes.chunks(count)
     ]
     blank = torch.cat(parts)
-    range_ = (captured.scores - blank).to(dtype).abs()
+    range_ = (pixels.scores - blank).to(dtype).abs()
     masks = _Masks(inputs.shape[2:], cell, smoothness / cell, device, dtype)
     owner = numbers.repeat_interleave(len(areas))  # (M,) all areas of an image, then the next
     area = torch.tensor(areas, dtype=dtype, device=device).repeat(count)
 
     def slopes(mask: Tensor) -> Tensor:
         """The gradient of the score, measured from 0 to 1, by each mask (M, H, W)."""
-        found = []
+        gradients = []
         for part in passes.chunks(len(owner)):
-            own = owner[part]
-            ways = inputs[own].to(dtype) - blurred[own]
-            seen = blurred[own] + mask[part, None] * ways
-            _, gradients = passes.gradients(seen.to(inputs.dtype), own)
-            found.append((gradients * ways).sum(1))
+            images = owner[part]
+            ways = inputs[images].to(dtype) - blurred[images]
+            mixed = blurred[images] + mask[part, None] * ways
+            _, slopes = passes.gradients(mixed.to(inputs.dtype), images)
+            gradients.append((slopes * ways).sum(1))
         scale = torch.where(range_ > 0, range_, 1)[owner, None, None]
-        return torch.cat(found) / scale
+        return torch.cat(gradients) / scale
 
     with torch.enable_grad():
         cells = torch.full((len(owner), *masks.grid), 0.5, dtype=dtype, device=device)
@@ -157,8 +158,8 @@ class _Masks:
         """The smooth maximum over the cells around each, weighted by their distance."""
         around = functional.unfold(cells[:, None], 2 * self._reach + 1, padding=self._reach)
         weighted = around * self._profile[:, None]  # (M, K, h·w)
-        found = (weighted * (weighted / _TEMPERATURE).softmax(1)).sum(1)
-        return found.view_as(cells)
+        smoothed = (weighted * (weighted / _TEMPERATURE).softmax(1)).sum(1)
+        return smoothed.view_as(cells)
 
     def full(self, coarse: Tensor) -> Tensor:
         """At the picture's size, (M, H, W)."""
@@ -171,5 +172,5 @@ def _excess(mask: Tensor, area: Tensor) -> Tensor:
     """R_a: how far masks (M, H, W) are from having the areas (M,) with no value between 0 and 1."""
     values = mask.flatten(1).sort(1, descending=True).values
     rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
-    wanted = (rank < area[:, None]).to(values.dtype)
-    return ((values - wanted) ** 2).mean(1).sum()
+    ideal = (rank < area[:, None]).to(values.dtype)
+    return ((values - ideal) ** 2).mean(1).sum()

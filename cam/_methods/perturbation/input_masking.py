@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._engine.capture import Capture
 from cam._engine.forward import Probabilities
+from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
-from cam.types import Maps, Needs
+from cam.types import Maps
 
 
 @register_method(
@@ -29,7 +29,8 @@ from cam.types import Maps, Needs
     ),
     title="Occlusion",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
     citation=(
         "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
@@ -37,7 +38,7 @@ from cam.types import Maps, Needs
     ),
 )
 def occlusion(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     window: int = 16,
@@ -52,7 +53,7 @@ def occlusion(
     the edge is cut off there, so that every pixel is covered.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
+        pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
         passes: Where the pictures go.
         window: Side of the square, in pixels; at most the picture's smaller side.
         stride: Pixels from one window to the next; at most the window.
@@ -65,7 +66,7 @@ def occlusion(
     Raises:
         MethodError: A parameter is out of range, or does not fit the picture.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, _, height, width = inputs.shape
     if window > min(height, width):
         raise MethodError(
@@ -78,12 +79,12 @@ def occlusion(
     mask = torch.ones(2 * height, 2 * width, dtype=torch.bool, device=inputs.device)
     mask[height : height + window, width : width + window] = False
     shifts = torch.cartesian_prod(height - rows, width - columns)  # (K, 2)
-    places = len(shifts)
+    positions = len(shifts)
     scores = []
-    passes.expect(count * places)
-    for part in passes.chunks(count * places):
+    passes.expect(count * positions)
+    for part in passes.chunks(count * positions):
         number = torch.arange(part.start, part.stop, device=inputs.device)
-        owner = number // places
+        owner = number // positions
         try:
             hidden = kernels.masked_batch(
                 inputs,
@@ -91,12 +92,12 @@ def occlusion(
                 baseline,
                 owner=owner,
                 size=(2 * height, 2 * width),
-                shifts=shifts[number % places],
+                shifts=shifts[number % positions],
             )
         except (ValueError, TypeError) as error:
             raise MethodError(f"occlusion's baseline does not fit the picture: {error}") from None
         scores.append(passes.scores(hidden, owner))
-    drops = captured.scores.float()[:, None] - torch.cat(scores).float().view(count, places)
+    drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, positions)
     over_rows = _covers(rows, window, height)  # (rows, H)
     over_columns = _covers(columns, window, width)  # (columns, W)
     # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
@@ -115,7 +116,8 @@ def occlusion(
     },
     title="RISE",
     family="perturbation",
-    needs=Needs(passes=True),
+    reads=Pixels,
+    passes=True,
     cost="1 forward, and one for each mask: 1000 by default",
     citation=(
         "Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box "
@@ -123,7 +125,7 @@ def occlusion(
     ),
 )
 def rise(
-    captured: Capture,
+    pixels: Pixels,
     passes: Passes,
     *,
     masks: int = 1000,
@@ -149,7 +151,7 @@ def rise(
     pictures of a batch, and on every device.
 
     Args:
-        captured: Its inputs (B, C, H, W), floats of any dtype.
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
         masks: How many; the error falls with the root of it.
         cells: Cells along each side of a mask.
@@ -162,15 +164,15 @@ def rise(
     Raises:
         MethodError: A parameter is out of range.
     """
-    inputs = captured.inputs
+    inputs = pixels.inputs
     count, _, height, width = inputs.shape
-    grids, shifts, size = random_grids(masks, cells, probability, seed, (height, width))
+    grids, shifts, size = draw_grids(masks, cells, probability, seed, (height, width))
     grids, shifts = grids.to(inputs.device), shifts.to(inputs.device)
     white = torch.ones(1, 1, height, width, device=inputs.device)
     total = torch.zeros(count, height, width, device=inputs.device)
     passes.expect(count * masks)
     network = passes.module
-    if isinstance(captured.targets, Tensor) and captured.logits.shape[1] > 1:
+    if isinstance(pixels.targets, Tensor) and pixels.logits.shape[1] > 1:
         network = Probabilities(network)
     with passes.through(network):
         for part in passes.chunks(masks):
@@ -178,8 +180,8 @@ def rise(
             weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
             for image in range(count):
                 owner = torch.full((len(weights),), image, device=inputs.device)
-                seen = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
-                scores = passes.scores(seen, owner).float()  # (n,)
+                masked = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
+                scores = passes.scores(masked, owner).float()  # (n,)
                 total[image] += torch.tensordot(scores, weights, 1)
     raw = total / (masks * probability)
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
@@ -188,7 +190,7 @@ def rise(
     return Maps(raw=raw, normalised=scaled)
 
 
-def random_grids(
+def draw_grids(
     masks: int, cells: int, probability: float, seed: int, picture: tuple[int, int]
 ) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Draw RISE's masks, as small as they are before interpolation.

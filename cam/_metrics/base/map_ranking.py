@@ -1,4 +1,4 @@
-"""Pixels in the order of their importance, and correlations of maps."""
+"""Order pixels by importance, and correlate maps."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def ranks(heatmap: Tensor) -> Tensor:
-    """Each pixel's place in the order of importance, 0 for the most important.
+    """Rank pixels by importance, 0 for the most important.
 
     Pixels of the same value are ordered by rows and then columns, so that the order is the same
     everywhere, and each rank there is once.
@@ -19,12 +19,12 @@ def ranks(heatmap: Tensor) -> Tensor:
     """
     flat = heatmap.flatten(1)
     order = flat.argsort(dim=1, descending=True, stable=True)
-    place = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device).expand_as(order)
-    return torch.empty_like(place).scatter_(1, order, place).view(heatmap.shape)
+    rank = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device).expand_as(order)
+    return torch.empty_like(rank).scatter_(1, order, rank).view(heatmap.shape)
 
 
 def mean_ranks(values: Tensor) -> Tensor:
-    """Each value's rank from the smallest on, where equal values share the mean of theirs.
+    """Rank values from the smallest on; equal values share their mean rank.
 
     Args:
         values: (N, K).
@@ -35,17 +35,17 @@ def mean_ranks(values: Tensor) -> Tensor:
     ordered, order = values.sort(dim=1)
     changes = ordered[:, 1:] != ordered[:, :-1]
     group = functional.pad(changes.long().cumsum(1), (1, 0))  # (N, K), 0 for the smallest
-    place = torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
-    place = place.expand(values.shape)
-    zeros = torch.zeros(values.shape, dtype=torch.float64, device=values.device)
-    total = zeros.scatter_add(1, group, place)
-    number = zeros.scatter_add(1, group, torch.ones_like(place))
+    rank = torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
+    rank = rank.expand(values.shape)
+    zeros = torch.zeros_like(rank)
+    total = zeros.scatter_add(1, group, rank)
+    number = zeros.scatter_add(1, group, torch.ones_like(rank))
     mean = (total / number).gather(1, group)  # of empty groups nothing is taken
     return torch.empty_like(mean).scatter_(1, order, mean)
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of each pair of rows; NaN where a row is the same everywhere.
+    """Correlate pairs of rows by Pearson; NaN where a row is constant.
 
     Args:
         first: (N, K).
@@ -54,15 +54,15 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         (N,) float64.
     """
-    first, second = (one.double() - one.double().mean(1, keepdim=True) for one in (first, second))
+    first, second = (row.double() - row.double().mean(1, keepdim=True) for row in (first, second))
     # A row whose values are all equal may still differ from its mean by rounding.
-    constant = [one.amax(1) - one.amin(1) == 0 for one in (first, second)]
+    constant = [row.amax(1) == row.amin(1) for row in (first, second)]
     product: Tensor = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
     return product.clamp(-1, 1).masked_fill(constant[0] | constant[1], torch.nan)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation of each pair of maps, ties at their mean rank.
+    """Correlate each pair of maps by Spearman, ties at their mean rank.
 
     Args:
         first: (N, H, W).
@@ -72,13 +72,12 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
         (N,) float64; NaN where a map is the same everywhere or not finite.
     """
     first, second = first.flatten(1), second.flatten(1)
-    found = pearson(mean_ranks(first), mean_ranks(second))
     finite = first.isfinite().all(1) & second.isfinite().all(1)
-    return found.masked_fill(~finite, torch.nan)
+    return pearson(mean_ranks(first), mean_ranks(second)).masked_fill(~finite, torch.nan)
 
 
 def brightest_overlap(first: Tensor, second: Tensor, share: float = 0.05) -> Tensor:
-    """Which share of the highest values of one map lies where those of the other do.
+    """Return the share of the highest values that two maps share.
 
     Args:
         first: (N, H, W).
@@ -91,32 +90,36 @@ def brightest_overlap(first: Tensor, second: Tensor, share: float = 0.05) -> Ten
     first, second = first.flatten(1), second.flatten(1)
     count = round(first.shape[1] * share)
     marks = [
-        torch.zeros_like(one, dtype=torch.bool).scatter_(1, one.topk(count).indices, True)
-        for one in (first, second)
+        torch.zeros_like(values, dtype=torch.bool).scatter_(1, values.topk(count).indices, True)
+        for values in (first, second)
     ]
     return (marks[0] & marks[1]).sum(1).double() / count
 
 
-def rank_agreement(found: Tensor, given: Tensor) -> Tensor:
-    """Spearman's correlation of maps with given ones; 0 for one that is the same everywhere.
+def rank_agreement(maps: Tensor, reference: Tensor) -> Tensor:
+    """Correlate maps with a reference by Spearman; constant maps count as 0.
 
     Such a map puts no pixel before another, so it agrees in nothing; left out, it would let pass
     the methods that have it.
 
     Args:
-        found: (N, H, W).
-        given: (N, H, W).
+        maps: (N, H, W).
+        reference: (N, H, W).
 
     Returns:
         (N,) float64; NaN where a map is not finite.
     """
-    flat = found.flatten(1)
-    constant = flat.amax(1) == flat.amin(1)
-    return spearman(found, given).masked_fill(constant, 0)
+    return spearman(maps, reference).masked_fill(is_constant(maps), 0)
+
+
+def is_constant(maps: Tensor) -> Tensor:
+    """Tell which maps (N, H, W) are the same everywhere, (N,) bool."""
+    flat = maps.flatten(1)
+    return flat.amax(1) == flat.amin(1)
 
 
 def structural_similarity(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
-    """SSIM of each pair of maps with values in [0, 1].
+    """Compute SSIM of each pair of maps with values in [0, 1].
 
     The mean of ((2 μ₁μ₂ + c₁)(2 σ₁₂ + c₂)) / ((μ₁² + μ₂² + c₁)(σ₁² + σ₂² + c₂)) over all windows
     that lie inside, with c₁ = 0.01², c₂ = 0.03² and the sample covariance (Wang et al. 2004,

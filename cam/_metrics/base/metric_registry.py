@@ -1,10 +1,11 @@
 """List the metrics: each a function of a subject, with its definition."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import wraps
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from cam._engine.layers import Layers
 from cam._engine.passes import Report
 from cam._methods.base.method_registry import Method
-from cam._metrics.base.subject import subject
+from cam._metrics.base.subject import open_subject
 from cam._models.model import Model
 from cam._registry.registry import (
     Agreement,
@@ -26,6 +27,7 @@ from cam.parameters import Rule
 from cam.targets import Targets
 
 MetricFunction = Callable[..., Tensor]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,17 @@ class MetricInfo:
     agreement: Agreement | None = field(repr=False)
 
 
+def _values_of(measure: Callable[P, Scores]) -> Callable[P, Tensor]:
+    @wraps(measure)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        return measure(*args, **kwargs).values
+
+    call.__doc__ = "Return the values of :meth:`measure`, (B,) float32 with NaN where undefined."
+    signature = inspect.signature(measure).replace(return_annotation=Tensor)
+    call.__signature__ = signature  # type: ignore[attr-defined]  # what `help` prints
+    return call
+
+
 METRICS: Registry[MetricInfo] = Registry("metric", "cam.metrics", MetricError)
 
 
@@ -99,25 +112,6 @@ class Metric(Configured[MetricInfo]):
     """
 
     registry: ClassVar[Registry[Any]] = METRICS
-
-    def __call__(
-        self,
-        model: Model | nn.Module,
-        batch: Tensor,
-        heatmap: Tensor,
-        targets: Targets = None,
-        masks: Tensor | None = None,
-        *,
-        method: Method | str | None = None,
-        layers: Layers = None,
-        batch_size: int = 32,
-        progress: Report | None = None,
-    ) -> Tensor:
-        """The values of :meth:`measure`, (B,) float32 with NaN where undefined."""
-        return self.measure(
-            model, batch, heatmap, targets, masks,
-            method=method, layers=layers, batch_size=batch_size, progress=progress,
-        ).values  # fmt: skip
 
     def measure(
         self,
@@ -164,16 +158,17 @@ class Metric(Configured[MetricInfo]):
                 "method='gradcam'"
             )
         with (
-            model.lock if isinstance(model, Model) else nullcontext(),
-            subject(
+            open_subject(
                 self.name, model, batch, heatmap, targets, masks,
                 method=method if info.needs_method else None, layers=layers,
                 batch_size=batch_size, progress=progress, runs=info.needs_model,
-            ) as found,
+            ) as view,
+            torch.no_grad(),
         ):  # fmt: skip
-            with torch.no_grad():
-                values = info.function(found, **self.parameters).float()
-            return Scores(*found.answer(values))
+            values = info.function(view, **self.parameters).float()
+            return Scores(*view.answer(values))
+
+    __call__ = _values_of(measure)
 
 
 def register_metric(
@@ -254,7 +249,7 @@ def metrics() -> dict[str, MetricInfo]:
 
 
 def metric(name: str, **parameters: Any) -> Metric:
-    """Set a metric's parameters; call it on a model, a batch and its heatmaps.
+    """Set a metric's parameters; call it on a model, batch and heatmaps.
 
     Raises:
         MetricError: There is no such metric, it has no such parameter, or a value is out of range.

@@ -1,4 +1,4 @@
-"""What a metric is given: a batch with its heatmaps, and the model to try things on."""
+"""Hand metrics a batch with its heatmaps, and the model for trials."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute
-from cam._engine.capture import Capture, check_batch
-from cam._engine.default_layer import preset_layers
-from cam._engine.evaluation_mode import original_module
+from cam._attribution.attribution import attribute
+from cam._engine.capture import check_batch
 from cam._engine.forward import Probabilities, run_model
 from cam._engine.layers import Layers, resolve_layers
+from cam._engine.method_sources import Capture, Pixels
 from cam._engine.passes import Passes, Report
-from cam._engine.precision import computing
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
+from cam._models.network import Network
 from cam._models.preprocessing import mean_and_std
-from cam.errors import CamWarning, InputError, MetricError, ModelError, TargetError
+from cam.errors import CamWarning, InputError, MetricError
 from cam.targets import Targets, select_scores
 
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -36,10 +36,10 @@ class Subject:
         masks: (B, H, W) bool; given for every metric that needs them.
         p: (B,) float32, the target's probability for the whole picture. For a target that is a
             callable, and for a model with one output: its score as it is.
-        is_probability: Whether p is one.
+        is_probability: Whether p is a probability.
         passes: Where changed pictures go; its progress is the metric's.
         method: How the heatmap was made; given for every metric that explains again.
-        layers: Dotted names of the layers of the method; None for a method of the pixels.
+        layers: Dotted names of the method's layers; None for a method of the pixels.
         colours: (mean, std) that the model's transform takes off and divides by; None if unknown.
         precision: Of the caller's autocast.
     """
@@ -65,7 +65,7 @@ class Subject:
         return self.heatmap[0].numel()
 
     def refuse(self, images: Tensor, reason: str) -> None:
-        """Leave images without a value; the first reason that is given for one counts.
+        """Mark images as undefined; the first reason is kept.
 
         Args:
             images: (B,) bool.
@@ -75,13 +75,13 @@ class Subject:
             self._reasons[image] = self._reasons[image] or reason
 
     def answer(self, values: Tensor) -> tuple[Tensor, tuple[str | None, ...]]:
-        """The values (B,), NaN where an image was refused, and why each is NaN."""
+        """Return values (B,), NaN where an image was refused, and the reasons."""
         self.refuse(~values.isfinite(), "the value is not finite")
-        refused = torch.tensor([one is not None for one in self._reasons], device=values.device)
+        refused = torch.tensor([bool(reason) for reason in self._reasons], device=values.device)
         return values.masked_fill(refused, torch.nan), tuple(self._reasons)
 
     def scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
-        """What :attr:`p` is for the whole picture, for inputs made from it.
+        """Score inputs made from the pictures, as :attr:`p` scores these.
 
         Args:
             inputs: (N, C, H, W).
@@ -92,8 +92,8 @@ class Subject:
         """
         return self.passes.scores(inputs, owner).float()
 
-    def tried(self, steps: int, write: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """The score of every image at every step, in batches that are full.
+    def try_steps(self, steps: int, write: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Score every image at every step, in full batches.
 
         Args:
             steps: How many inputs are made from an image.
@@ -102,17 +102,20 @@ class Subject:
         Returns:
             (B, steps) float32.
         """
+        return self._measure(steps, lambda owner, step: self.scores(write(owner, step), owner))
+
+    def _measure(self, steps: int, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Measure every image at every step, (B, steps)."""
         total = len(self.inputs) * steps
         self.passes.expect(total)
-        found = []
+        values = []
         for part in self.passes.chunks(total):
             number = torch.arange(part.start, part.stop, device=self.inputs.device)
-            owner = number // steps
-            found.append(self.scores(write(owner, number % steps), owner))
-        return torch.cat(found).view(-1, steps)
+            values.append(measure(number // steps, number % steps))
+        return torch.cat(values).view(-1, steps)
 
-    def explained(self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None) -> Tensor:
-        """Heatmaps of other pictures, made as the given one was.
+    def explain(self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None) -> Tensor:
+        """Explain other pictures, as the heatmaps at hand were made.
 
         Args:
             inputs: (N, C, H, W).
@@ -122,131 +125,127 @@ class Subject:
         Returns:
             (N, H, W) float32.
         """
-        targets = self.passes.captured.targets
+        targets = self.passes.pixels.targets
 
         def run(part: slice) -> Tensor:
-            own = owner[part]
+            images = owner[part]
             with warnings.catch_warnings():
                 # A map of NaN becomes a value of NaN with a reason.
                 warnings.simplefilter("ignore", CamWarning)
-                (found,) = attribute(
+                (attribution,) = attribute(
                     self.network if module is None else module,
                     inputs[part],
                     self.method,
-                    targets[own]
+                    targets[images]
                     if isinstance(targets, Tensor)
-                    else [targets[index] for index in own.tolist()],
+                    else [targets[index] for index in images.tolist()],
                     self.layers,
                     batch_size=self.passes.batch_size,
                     # One explanation may take minutes: it can be cancelled while it runs.
                     progress=lambda _: self.passes.tell(),
                     precision=self.precision,
                 ).values()
-            self.passes.forwards += found.cost.forwards
-            self.passes.backwards += found.cost.backwards
-            return found.heatmap.float()
+            self.passes.forwards += attribution.cost.forwards
+            self.passes.backwards += attribution.cost.backwards
+            return attribution.heatmap.float()
 
         return torch.cat(self.passes.over(run, len(inputs)))
 
-    def explained_again(
+    def explain_steps(
         self,
         steps: int,
         write: Callable[[Tensor, Tensor], Tensor],
         measure: Callable[[Tensor, Tensor, Tensor], Tensor],
         module: nn.Module | None = None,
     ) -> Tensor:
-        """As :meth:`tried`, but for what is measured of the inputs' heatmaps.
+        """Explain every image at every step, and measure the heatmaps.
 
         Args:
             steps: How many inputs are made from an image.
             write: From owners (n,) and steps (n,) to those inputs (n, C, H, W).
             measure: From their heatmaps (n, H, W), owners and steps to (n,).
-            module: As for :meth:`explained`.
+            module: As for :meth:`explain`.
 
         Returns:
             (B, steps).
         """
-        total = len(self.inputs) * steps
-        self.passes.expect(total)
-        found = []
-        for part in self.passes.chunks(total):
-            number = torch.arange(part.start, part.stop, device=self.inputs.device)
-            owner, step = number // steps, number % steps
-            found.append(measure(self.explained(write(owner, step), owner, module), owner, step))
-        return torch.cat(found).view(-1, steps)
+        return self._measure(
+            steps,
+            lambda owner, step: measure(
+                self.explain(write(owner, step), owner, module), owner, step
+            ),
+        )
 
     @property
     def network(self) -> nn.Module:
-        """The caller's own."""
+        """The caller's module."""
         module = self.passes.module
         return module.network if isinstance(module, Probabilities) else module
 
 
 @contextmanager
-def subject(
+def open_subject(
     name: str,
     model: Model | nn.Module,
     batch: Tensor,
     heatmap: Tensor,
-    targets: Targets,
-    masks: Tensor | None,
+    targets: Targets = None,
+    masks: Tensor | None = None,
     *,
-    method: Method | str | None,
-    layers: Layers,
-    batch_size: int,
-    progress: Report | None,
-    runs: bool,
+    method: Method | str | None = None,
+    layers: Layers = None,
+    batch_size: int = 32,
+    progress: Report | None = None,
+    runs: bool = True,
 ) -> Iterator[Subject]:
-    """Check what a metric is called with, and run the whole pictures once if it runs the model.
+    """Check a metric's arguments, and run the pictures if needed.
 
     Raises:
         CamError: What does not fit, in one sentence.
     """
-    module = original_module(model.module if isinstance(model, Model) else model)
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"a model is a cam.Model or torch.nn.Module, not {type(model).__name__}")
+    network = Network.of(model)
+    module = network.module
     check_batch(module, batch)
     _check_maps(batch, heatmap, masks)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
-    how, where = _method(model, module, batch, method, layers)
+    configured, names = _resolve_method(network, batch, method, layers)
     inputs = batch.detach()
     none = inputs.new_empty(0)
-    captured = Capture(inputs, none, none, (), (), None, False)
-    passes = Passes(module, captured, batch_size, progress)
+    passes = Passes(module, Capture(Pixels(inputs, none, none, ())), batch_size, progress)
     ambient = torch.get_autocast_dtype(batch.device.type)
     precision = _NAMES.get(ambient) if torch.is_autocast_enabled(batch.device.type) else None
-    found = Subject(
+    view = Subject(
         inputs=inputs,
         heatmap=heatmap.detach().float(),
         masks=masks if masks is not None else inputs.new_empty(0, dtype=torch.bool),
         passes=passes,
-        method=how,
-        layers=where,
+        method=configured,
+        layers=names,
         colours=mean_and_std(model.transform) if isinstance(model, Model) else None,
         precision=precision,
     )
-    found.refuse(~found.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
+    view.refuse(~view.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
     with ExitStack() as stack:
-        stack.enter_context(computing(precision, batch.device))
+        stack.enter_context(network.lock)
+        stack.enter_context(use_precision(precision, batch.device))
         stack.enter_context(passes.of(name))
         if runs:
-            found.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
-            passes.captured = _whole_pictures(passes, targets, model)
-            logits = passes.captured.logits
-            chosen = passes.captured.targets
-            found.is_probability = isinstance(chosen, Tensor) and logits.shape[1] > 1
-            found.p = passes.captured.scores.float()
-            if found.is_probability:
-                assert isinstance(chosen, Tensor)
-                found.p = logits.float().softmax(1).gather(1, chosen[:, None])[:, 0]
+            view.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
+            pixels = _run_whole_pictures(passes, targets, network)
+            passes.captured = Capture(pixels)
+            logits, classes = pixels.logits, pixels.targets
+            view.p = pixels.scores.float()
+            view.is_probability = isinstance(classes, Tensor) and logits.shape[1] > 1
+            if isinstance(classes, Tensor) and logits.shape[1] > 1:
+                view.p = logits.float().softmax(1).gather(1, classes[:, None])[:, 0]
                 stack.enter_context(passes.through(Probabilities(module)))
-            found.refuse(~found.p.isfinite(), "the model's score of the picture is not finite")
-        yield found
+            view.refuse(~view.p.isfinite(), "the model's score of the picture is not finite")
+        yield view
 
 
-def _whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Module) -> Capture:
-    inputs = passes.captured.inputs
+def _run_whole_pictures(passes: Passes, targets: Targets, network: Network) -> Pixels:
+    inputs = passes.pixels.inputs
 
     def run(part: slice) -> Tensor:
         passes.forwards += 1
@@ -256,54 +255,35 @@ def _whole_pictures(passes: Passes, targets: Targets, model: Model | nn.Module) 
     passes.expect(len(inputs))
     with torch.no_grad():
         logits = torch.cat(passes.over(run, len(inputs)))
-        scores, chosen = select_scores(logits, targets, _class_index(model))
-    return Capture(inputs, logits, scores, chosen, (), None, False)
+        scores, classes = select_scores(logits, targets, network.class_index)
+    return Pixels(inputs, logits, scores, classes)
 
 
-def _class_index(model: Model | nn.Module) -> Callable[[str], int]:
-    if isinstance(model, Model):
-        return model.class_index
-
-    def refuse(label: str) -> int:
-        raise TargetError(
-            f"a bare module has no labels, so {label!r} means nothing to it; use an index"
-        )
-
-    return refuse
-
-
-def _method(
-    model: Model | nn.Module,
-    module: nn.Module,
-    batch: Tensor,
-    method: Method | str | None,
-    layers: Layers,
+def _resolve_method(
+    network: Network, batch: Tensor, method: Method | str | None, layers: Layers
 ) -> tuple[Method, tuple[str, ...] | None]:
-    """The method, and its layers by name: a network with other parameters has them too."""
+    """Return the method, and its layers' names, which other networks have too."""
     if method is None:
         return Method("gradcam"), None
-    how = named(method) if isinstance(method, str) else method
-    if not isinstance(how, Method):
+    configured = named(method) if isinstance(method, str) else method
+    if not isinstance(configured, Method):
         raise MetricError(f"a method is a name or a cam.method(…), not {type(method).__name__}")
-    if not how.info.needs.layer:
-        return how, None
-    if layers is None:
-        layers = (
-            model.layers if isinstance(model, Model) else preset_layers(module, lambda: batch[:1])
-        )
-    return how, tuple(name for name, _ in resolve_layers(module, layers))
+    if not configured.info.layer:
+        return configured, None
+    named_layers = network.default_layers(batch) if layers is None else layers
+    return configured, tuple(name for name, _ in resolve_layers(network.module, named_layers))
 
 
 def _check_maps(batch: Tensor, heatmap: object, masks: object) -> None:
-    wanted = (len(batch), *batch.shape[2:])
+    expected = (len(batch), *batch.shape[2:])
     for name, value in (("heatmap", heatmap), ("masks", masks)):
         if value is None and name == "masks":
             continue
         if not isinstance(value, Tensor):
             raise InputError(f"{name} must be a tensor (B, H, W), not a {type(value).__name__}")
-        if tuple(value.shape) != wanted:
+        if tuple(value.shape) != expected:
             raise InputError(
-                f"{name} must have the batch's images and size, {wanted}, but the shape is "
+                f"{name} must have the batch's images and size, {expected}, but the shape is "
                 f"{tuple(value.shape)}"
             )
         if value.device != batch.device:

@@ -1,4 +1,4 @@
-"""How simple a heatmap is to look at, whatever it shows."""
+"""Measure how simple a heatmap is, whatever it shows."""
 
 import torch
 from torch import Tensor
@@ -32,8 +32,8 @@ def sparseness(subject: Subject) -> Tensor:
     count = values.shape[1]
     # Scaled first: the smallest floats would become zero when multiplied.
     ordered = (values / values.amax(1, keepdim=True)).sort(1).values
-    place = torch.arange(1, count + 1, dtype=torch.float64, device=values.device)
-    return ordered @ (2 * place - count - 1) / (count * ordered.sum(1))
+    rank = torch.arange(1, count + 1, dtype=torch.float64, device=values.device)
+    return ordered @ (2 * rank - count - 1) / (count * ordered.sum(1))
 
 
 @register_metric(

@@ -1,4 +1,4 @@
-"""Infidelity: whether a heatmap foretells what a change of the picture does to the score."""
+"""Infidelity: does a heatmap predict how changes move the score?"""
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def infidelity(
     normalise: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """How far the score's change, when the picture is changed, is from what the heatmap foretells.
+    """How far the score's change, when the picture is changed, is from what the heatmap predicts.
 
     I is what is taken from the picture: normal noise, or its own values inside a square at a random
     place, all channels together. The heatmap holds for every channel, so Iᵀφ = Σ_s A_s Σ_c I_cs.
@@ -63,38 +63,38 @@ def infidelity(
     """
     inputs = subject.inputs
     height, width = inputs.shape[2:]
-    drawn = Noise(inputs, samples, seed)
+    draws = Noise(inputs, samples, seed)
     generator = torch.Generator().manual_seed(seed)
     side = max(1, round(size * min(height, width)))
-    corners = torch.stack(
-        [torch.randint(length - side + 1, (samples,), generator=generator) for length in
-         (height, width)], 1,
-    ).to(inputs.device)  # fmt: skip
+    tops, lefts = (
+        torch.randint(length - side + 1, (samples, 1), generator=generator).to(inputs.device)
+        for length in (height, width)
+    )
     rows = torch.arange(height, device=inputs.device)
     columns = torch.arange(width, device=inputs.device)
-    foretold = []
+    predictions = []
 
     def square(owner: Tensor, step: Tensor) -> Tensor:
-        top, left = corners[step, 0, None], corners[step, 1, None]
+        top, left = tops[step], lefts[step]  # (n, 1)
         over_rows = (rows >= top) & (rows < top + side)  # (n, H)
         over_columns = (columns >= left) & (columns < left + side)
         return inputs[owner] * (over_rows[:, :, None] & over_columns[:, None, :])[:, None]
 
     def normal(owner: Tensor, step: Tensor) -> Tensor:
-        return drawn.take(step) * noise
+        return draws.take(step) * noise
 
     def write(owner: Tensor, step: Tensor) -> Tensor:
         taken = (square if change == "square" else normal)(owner, step)
         products = taken.sum(1, dtype=torch.float32) * subject.heatmap[owner]
-        foretold.append(products.flatten(1).sum(1, dtype=torch.float64))
+        predictions.append(products.flatten(1).sum(1, dtype=torch.float64))
         return inputs[owner] - taken
 
-    scores = subject.tried(samples, write).double()
+    scores = subject.try_steps(samples, write).double()
     change_of_score = subject.p.double()[:, None] - scores  # (B, samples)
-    told = torch.cat(foretold).view(-1, samples)
+    predicted = torch.cat(predictions).view(-1, samples)
     if normalise:
-        square_mean = (told**2).mean(1, keepdim=True)
-        # A map of zeros foretells nothing, whatever it is multiplied with.
-        best = (told * change_of_score).mean(1, keepdim=True) / square_mean
-        told = told * torch.where(square_mean == 0, 0, best)
-    return ((told - change_of_score) ** 2).mean(1)
+        square_mean = (predicted**2).mean(1, keepdim=True)
+        # A map of zeros predicts nothing, whatever it is multiplied with.
+        best = (predicted * change_of_score).mean(1, keepdim=True) / square_mean
+        predicted = predicted * torch.where(square_mean == 0, 0, best)
+    return ((predicted - change_of_score) ** 2).mean(1)

@@ -1,4 +1,4 @@
-"""How much of a picture must be sharp before the model knows it: performance information curves.
+"""Performance information curves: how much must be sharp for recognition.
 
 A picture is blurred but for its most important pixels. How much is in it is measured by how well it
 can be compressed, and how much the model knows by its probability, or by whether it is right.
@@ -6,6 +6,7 @@ can be compressed, and how much the model knows by its probability, or by whethe
 
 import io
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,37 +23,34 @@ from cam.parameters import SEED, fractions, number
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.13, 0.21, 0.34, 0.5, 0.75)
 _TOLERANCE = 1e-3
-_BASELINE = (
-    "1 % of the pixels at random and the corners, and what their neighbours make of the rest"
-)
-_CITATION = (
-    "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2; limits "
-    "and skipped images as in PAIR saliency 0.2.1, compute_pic_metric"
-)
-_RULES = {
-    "shares": fractions(),
-    "known": number(0, 1),
-    "seed": SEED,
-}
-
-
-@register_metric(
-    "sic",
-    title="Softmax information curve (SIC)",
+_RULES = {"shares": fractions(), "start": number(0, 1), "seed": SEED}
+_register = partial(
+    register_metric,
     family="information",
-    definition="area under (p_k - p_0)/(p - p_0) over (c_k - c_0)/(c - c_0), c: compressed size",
     direction=1,
     range=(0, 1),
-    baseline=_BASELINE,
-    citation=_CITATION,
+    baseline=(
+        "1 % of the pixels at random and the corners, and what their neighbours make of the rest"
+    ),
+    citation=(
+        "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2; "
+        "limits and skipped images as in PAIR saliency 0.2.1, compute_pic_metric"
+    ),
     cost="15 forwards by default",
+)
+
+
+@_register(
+    "sic",
+    title="Softmax information curve (SIC)",
+    definition="area under (p_k - p_0)/(p - p_0) over (c_k - c_0)/(c - c_0), c: compressed size",
     rules=_RULES | {"sure": number(0, 1)},
 )
 def sic(
     subject: Subject,
     *,
     shares: Sequence[float] = SHARES,
-    known: float = 0.01,
+    start: float = 0.01,
     sure: float = 0.8,
     seed: int = 0,
 ) -> Tensor:
@@ -60,8 +58,8 @@ def sic(
 
     Picture k shows its share of the most important pixels, index 0 stands for none of them, and the
     p and c without an index for the whole picture. Both ratios are cut to [0, 1], p grows only
-    (what was known once is known), and the curve begins at (0, 0) and ends at (1, 1). The authors
-    report the median curve over pictures; this is each picture's own area.
+    (what was recognised once stays so), and the curve begins at (0, 0) and ends at (1, 1). The
+    authors report the median curve over pictures; this is each picture's area.
 
     Where the authors interpolate linearly between the pixels that are known, here removed pixels
     are the weighted mean of their neighbours, as in ROAD, which needs no triangulation. The size is
@@ -70,7 +68,7 @@ def sic(
     Args:
         subject: A batch with its heatmaps.
         shares: Of the picture that is sharp.
-        known: Share of random pixels that are known from the beginning.
+        start: Share of random pixels that are sharp from the beginning.
         sure: The least p of a picture that is not skipped.
         seed: Of those pixels, which are the same for every picture.
 
@@ -79,30 +77,24 @@ def sic(
         blurred picture, or a blurred picture that is not smaller.
     """
     subject.refuse(subject.p < sure, f"the model's score of the picture is below {sure}")
-    return _area(subject, shares, known, seed, subject.p)
+    return _area(subject, shares, start, seed, subject.p)
 
 
-@register_metric(
+@_register(
     "aic",
     title="Accuracy information curve (AIC)",
-    family="information",
     definition="as sic, with 1 in the place of p where the target is the top class, else 0",
-    direction=1,
-    range=(0, 1),
-    baseline=_BASELINE,
-    citation=_CITATION,
-    cost="15 forwards by default",
     rules=_RULES,
 )
 def aic(
-    subject: Subject, *, shares: Sequence[float] = SHARES, known: float = 0.01, seed: int = 0
+    subject: Subject, *, shares: Sequence[float] = SHARES, start: float = 0.01, seed: int = 0
 ) -> Tensor:
     """How little of the picture, by compressed size, lets the model name the class.
 
     Args:
         subject: A batch with its heatmaps.
         shares: As for :func:`sic`.
-        known: As for :func:`sic`.
+        start: As for :func:`sic`.
         seed: As for :func:`sic`.
 
     Returns:
@@ -112,13 +104,13 @@ def aic(
     Raises:
         MetricError: The target is no class.
     """
-    captured = subject.passes.captured
+    captured = subject.passes.pixels
     if not subject.is_probability or not isinstance(captured.targets, Tensor):
         raise MetricError("aic asks whether the target is the top class, so it must be a class")
     right = (captured.logits.argmax(1) == captured.targets).float()
     subject.refuse(right == 0, "the target is not the model's top class")
     with subject.passes.through(_Decision(subject.network)):
-        return _area(subject, shares, known, seed, right)
+        return _area(subject, shares, start, seed, right)
 
 
 class _Decision(nn.Module):
@@ -134,7 +126,7 @@ class _Decision(nn.Module):
 
 
 def _area(
-    subject: Subject, shares: Sequence[float], known: float, seed: int, whole: Tensor
+    subject: Subject, shares: Sequence[float], start: float, seed: int, whole: Tensor
 ) -> Tensor:
     inputs = subject.inputs
     height, width = inputs.shape[2:]
@@ -146,7 +138,7 @@ def _area(
     generator = torch.Generator().manual_seed(seed)
     first = torch.rand(height * width, generator=generator).argsort()
     sharp = torch.zeros(height * width, dtype=torch.bool)
-    sharp[first[: round(known * height * width)]] = True
+    sharp[first[: round(start * height * width)]] = True
     sharp = sharp.view(height, width).to(inputs.device)
     sharp[:: max(height - 1, 1), :: max(width - 1, 1)] = True  # the corners
     sizes: list[int] = []
@@ -155,13 +147,13 @@ def _area(
     def write(owner: Tensor, step: Tensor) -> Tensor:
         removed = (order[owner] >= counts[step, None, None]) & ~sharp
         blurred = impute(inputs[owner], removed, _TOLERANCE).to(inputs.dtype)
-        sizes.extend(_compressed(subject, blurred, owner))
+        sizes.extend(_compressed_sizes(subject, blurred, owner))
         return blurred
 
-    scores = subject.tried(len(counts), write)  # (B, 1 + shares)
+    scores = subject.try_steps(len(counts), write)  # (B, 1 + shares)
     size = torch.tensor(sizes, dtype=torch.float64, device=inputs.device).view(scores.shape)
     every = torch.arange(len(inputs), device=inputs.device)
-    full = torch.tensor(_compressed(subject, inputs, every), device=inputs.device).double()
+    full = torch.tensor(_compressed_sizes(subject, inputs, every), device=inputs.device).double()
     least, nothing = size[:, :1], scores[:, :1].double()
     subject.refuse(full <= size[:, 0], "the blurred picture is not smaller when compressed")
     subject.refuse(whole <= scores[:, 0], "the model scores the blurred picture as high")
@@ -170,13 +162,12 @@ def _area(
     ends = torch.zeros_like(least)
     across = torch.cat([ends, across, ends + 1], 1)
     up = torch.cat([ends, up, ends + 1], 1)
-    across, place = across.sort(dim=1, stable=True)
-    up = up.gather(1, place)
-    return torch.trapezoid(up, across)
+    across, order = across.sort(dim=1, stable=True)
+    return torch.trapezoid(up.gather(1, order), across)
 
 
-def _compressed(subject: Subject, pictures: Tensor, owner: Tensor) -> list[int]:
-    """Bytes of each picture (N, C, H, W) as a file; how colours are scaled is its owner's."""
+def _compressed_sizes(subject: Subject, pictures: Tensor, owner: Tensor) -> list[int]:
+    """Compress pictures (N, C, H, W), and return their sizes in bytes."""
     channels = pictures.shape[1]
     pictures = pictures.float()
     if subject.colours is not None and len(subject.colours[0]) == channels:
@@ -184,17 +175,17 @@ def _compressed(subject: Subject, pictures: Tensor, owner: Tensor) -> list[int]:
         levels = pictures * std + mean
     else:
         flat = subject.inputs.float().flatten(1)
-        low, high = (one[owner].view(-1, 1, 1, 1) for one in flat.aminmax(dim=1))
+        low, high = (end[owner].view(-1, 1, 1, 1) for end in flat.aminmax(dim=1))
         levels = (pictures - low) / torch.where(high == low, 1, high - low)
     pixels = (levels.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     if channels == 3:
-        images = [Image.fromarray(one) for one in np.moveaxis(pixels, 1, 3)]
+        images = [Image.fromarray(picture) for picture in np.moveaxis(pixels, 1, 3)]
     else:
         # Of other numbers of channels, side by side in grey.
-        images = [Image.fromarray(np.concatenate(list(one), 1)) for one in pixels]
-    found = []
+        images = [Image.fromarray(np.concatenate(list(planes), 1)) for planes in pixels]
+    sizes = []
     for image in images:
         with io.BytesIO() as file:
             image.save(file, format="webp", lossless=True, method=0)
-            found.append(file.tell())
-    return found
+            sizes.append(file.tell())
+    return sizes

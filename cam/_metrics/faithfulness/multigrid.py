@@ -1,4 +1,4 @@
-"""The grids on which removed pixels are filled in, from the picture's to one of a few pixels.
+"""Solve for removed pixels on grids of halving size (multigrid).
 
 A level holds all memory that its work needs and all views of it that its steps take: the pieces are
 so small that to make a view takes as long as to compute with it.
@@ -35,7 +35,7 @@ class Field:
         self.first, self.later = flat[:-1], flat[1:]
 
     def repeat_edges(self) -> None:
-        """The frame shows the pixels beside it."""
+        """Show in the frame the pixels beside it."""
         framed = self.framed
         framed[..., 0].copy_(framed[..., 1])
         framed[..., -1].copy_(framed[..., -2])
@@ -43,7 +43,7 @@ class Field:
         framed[..., -1, :].copy_(framed[..., -2, :])
 
     def clear_edges(self) -> None:
-        """The frame is 0 again."""
+        """Set the frame to 0 again."""
         for edge in (0, -1):
             self.framed[..., edge].zero_()
             self.framed[..., edge, :].zero_()
@@ -54,14 +54,13 @@ class Level:
 
     Attributes:
         size: (h, w).
-        known: (N, h, w), 1 where a pixel is known, and 0.
-        number: (N, h, w), of how many of the picture's known pixels it is the mean.
-        free: (N, P), 1 where a value is sought; 0 where it is known and in the frame.
+        number: (N, h, w), of how many of the picture's given pixels it is the mean.
+        free: (N, P), 1 where a value is sought; 0 where it is given and in the frame.
         share: free / (12 Σ w), the inverse of the system's diagonal.
         middle: free · (12 Σ w + 4), what a pixel itself has in the system when the neighbours come
             as :meth:`around`.
         right: The right side, 0 where not free.
-        answer: What :func:`cycle` finds.
+        answer: The solution of :func:`cycle`.
         values: Pixels, and what is guessed where they are removed.
     """
 
@@ -71,29 +70,29 @@ class Level:
 
         height, width = self.size = size
         # How many of [1 2 1] lie in the picture, down and along; a single pixel has no neighbours.
-        diagonal = torch.outer(*(_in_the_picture(side, like) for side in size)) - 4
+        diagonal = torch.outer(*(_count_weights(side, like) for side in size)) - 4
         self._diagonal = diagonal.clamp(min=1)
         self._each_share = functional.pad(1 / self._diagonal, (1, 1, 1, 1)).flatten()
         self._each_middle = functional.pad(self._diagonal + 4, (1, 1, 1, 1)).flatten()
-        self.known = self.number = like.new_zeros(systems, *size)
-        one = Field(systems, 1, size, like)
-        self.free, self.free_inside = one.whole[0], one.inside[0]
+        self.number = like.new_zeros(systems, *size)
+        free = Field(systems, 1, size, like)
+        self.free, self.free_inside = free.whole[0], free.inside[0]
         self.share, self.middle = torch.empty_like(self.free), torch.empty_like(self.free)
         self.right, self.answer, self.values, self._once = field(), field(), field(), field()
         self._shifts(field(), field(), field())
         tall, wide = height + height % 2, width + width % 2
         self._halved = like.new_empty(channels, systems, tall // 2, wide)
         if max(size) <= SMALL:
-            self._system = _system(self._diagonal)
-            self._one = torch.eye(height * width, dtype=like.dtype, device=like.device)
+            self._system = _build_system(self._diagonal)
+            self._identity = torch.eye(height * width, dtype=like.dtype, device=like.device)
         self._wide = like.new_empty(channels, systems, tall // 2 + 2, wide)
         self._tall = like.new_empty(channels, systems, tall, wide)
         self.finer = self._tall[..., :height, :width]
 
     def _shifts(self, first: Field, second: Field, result: Field) -> None:
-        """The four additions' views; the first one's are those of what is added."""
+        """Make the views of the four additions; ``first`` holds the first sum."""
         row, end = self.size[1] + 2, first.whole.numel()
-        one, two, last = (field.whole.view(-1) for field in (first, second, result))
+        sums, pairs, last = (field.whole.view(-1) for field in (first, second, result))
         self._around = result.whole
         self._pairs = self.pairs(result)
         self._beyond = []
@@ -101,27 +100,27 @@ class Level:
             self._beyond.append(result.framed[..., -1, :])
         if self.size[1] % 2:
             self._beyond.append(result.framed[..., -1])
-        self._first = one[: end - 1]
-        self._second = one[: end - 2], one[1 : end - 1], two[: end - 2]
+        self._first = sums[: end - 1]
+        self._second = sums[: end - 2], sums[1 : end - 1], pairs[: end - 2]
         end -= 2
-        self._third = two[: end - row], two[row:end], one[: end - row]
+        self._third = pairs[: end - row], pairs[row:end], sums[: end - row]
         end -= row
-        self._fourth = one[: end - row], one[row:end], last[1 + row : 1 + end]
+        self._fourth = sums[: end - row], sums[row:end], last[1 + row : 1 + end]
 
     def pairs(self, field: Field) -> Tensor:
-        """The planes with a row or column of the frame where one is odd, a view."""
+        """View the planes with one frame line where a side is odd."""
         height, width = (side + side % 2 for side in self.size)
         return field.framed[..., 1 : 1 + height, 1 : 1 + width]
 
-    def mark(self, known: Tensor, number: Tensor) -> None:
-        """Take over which pixels are known, (N, h, w)."""
-        self.known, self.number = known, number
-        torch.sub(1, known, out=self.free_inside)
+    def mark(self, fixed: Tensor, number: Tensor) -> None:
+        """Set which pixels are given, (N, h, w), 1 or 0."""
+        self.number = number
+        torch.sub(1, fixed, out=self.free_inside)
         torch.mul(self.free, self._each_share, out=self.share)
         torch.mul(self.free, self._each_middle, out=self.middle)
 
     def around(self, field: Field) -> Tensor:
-        """12 Σ_j w_j x_j + 4 x_i at every pixel, in memory that the next call overwrites.
+        """Compute 12 Σ_j w_j x_j + 4 x_i, which the next call overwrites.
 
         (C, N, P); what stands in the frame means nothing.
         """
@@ -131,22 +130,22 @@ class Level:
         return self._around
 
     def sweep(self, field: Field) -> None:
-        """One Jacobi sweep over what is found for the right side times the share, in place."""
+        """Make one Jacobi sweep in place, for ``start``'s right side."""
         around = self.around(field).sub_(field.whole, alpha=4)
         torch.addcmul(self._once.whole, around, self.share, out=field.whole)
 
     def start(self, right: Tensor) -> Field:
-        """The first sweep, from nothing."""
+        """Make the first sweep, from zero."""
         torch.mul(right, self.share, out=self._once.whole)
         return self._once
 
     def halve(self, planes: Tensor, out: Tensor) -> None:
-        """Sums over blocks of 2 × 2 of planes with even sides."""
+        """Sum over blocks of 2 × 2 of planes with even sides."""
         torch.add(planes[..., 0::2, :], planes[..., 1::2, :], out=self._halved)
         torch.add(self._halved[..., 0::2], self._halved[..., 1::2], out=out)
 
-    def left(self, out: Tensor) -> None:
-        """What the first sweep leaves of the right side, as sums over blocks of 2 × 2.
+    def restrict_residual(self, out: Tensor) -> None:
+        """Sum the first sweep's residual over blocks of 2 × 2.
 
         Only where all of a block is sought: elsewhere they mean nothing.
         """
@@ -155,8 +154,8 @@ class Level:
             edge.zero_()
         self.halve(self._pairs, out)
 
-    def take(self, coarse: Field) -> Tensor:
-        """Half as many rows and columns made finer, bilinear between the centres of pixels.
+    def refine(self, coarse: Field) -> Tensor:
+        """Refine a coarser grid, bilinear between the centres of pixels.
 
         Beyond the edges lies what the frame holds.
         """
@@ -167,33 +166,33 @@ class Level:
         torch.lerp(wide[..., 1:-1, :], wide[..., 2:, :], 0.25, out=tall[..., 1::2, :])
         return self.finer
 
-    def better(self) -> Field:
-        """The first sweep's answer with what the coarser grid found added, and one sweep."""
+    def correct(self) -> Field:
+        """Add the coarser grid's correction to the first sweep, and sweep again."""
         answer = self.answer
         torch.addcmul(self._once.inside, self.finer, self.free_inside, out=answer.inside)
         self.sweep(answer)
         return answer
 
     def invert(self) -> None:
-        """The systems of a small grid inverted, (N, h·w, h·w)."""
+        """Invert the systems of a small grid, (N, h·w, h·w)."""
         free = self.free_inside.flatten(1)
-        # A known pixel's row says that it is itself, and nothing is sought of it.
-        system = torch.where(free[:, :, None] > 0, self._system * free[:, None, :], self._one)
+        # A given pixel's row is that of the identity: nothing is sought of it.
+        system = torch.where(free[:, :, None] > 0, self._system * free[:, None, :], self._identity)
         self._inverse = torch.linalg.inv_ex(system)[0]
 
     def solve(self, right: Tensor) -> Field:
-        """The small grid's answer to a right side (C, N, P)."""
+        """Solve the small grid for a right side (C, N, P)."""
         height, width = self.size
         channels, systems, _ = right.shape
         inside = right.view(self.right.framed.shape)[..., 1:-1, 1:-1]
         columns = inside.reshape(channels, systems, -1).permute(1, 2, 0)  # (N, h·w, C)
-        found = torch.bmm(self._inverse, columns).permute(2, 0, 1)
-        self.answer.inside.copy_(found.view(channels, systems, height, width))
+        solution = torch.bmm(self._inverse, columns).permute(2, 0, 1)
+        self.answer.inside.copy_(solution.view(channels, systems, height, width))
         return self.answer
 
 
-def levels(systems: int, channels: int, size: tuple[int, int], like: Tensor) -> list[Level]:
-    """From the picture's grid to one of at most ``SMALL`` pixels a side.
+def build_levels(systems: int, channels: int, size: tuple[int, int], like: Tensor) -> list[Level]:
+    """Build grids from the picture's to one of ``SMALL`` pixels a side.
 
     Args:
         systems: N, how many are solved together.
@@ -201,46 +200,46 @@ def levels(systems: int, channels: int, size: tuple[int, int], like: Tensor) -> 
         size: (H, W).
         like: Of the dtype and device that the levels are to have.
     """
-    found = [Level(systems, channels, size, like)]
+    grids = [Level(systems, channels, size, like)]
     while max(size) > SMALL:
         size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-        found.append(Level(systems, channels, size, like))
-    return found
+        grids.append(Level(systems, channels, size, like))
+    return grids
 
 
-def mark(grids: list[Level], known: Tensor) -> list[Level]:
-    """Tell all levels what is known, and give those on which something is sought.
+def mark(grids: list[Level], fixed: Tensor) -> list[Level]:
+    """Mark the given pixels on all levels, and return levels to solve.
 
     Args:
-        grids: Of :func:`levels`.
-        known: (N, H, W), 1 or 0. A coarse pixel is sought where all its pixels are.
+        grids: Of :func:`build_levels`.
+        fixed: (N, H, W), 1 or 0. A coarse pixel is sought where all its pixels are.
     """
-    number = known
+    number = fixed
     for depth, grid in enumerate(grids):
-        grid.mark(known, number)
-        if bool(known.all()):
+        grid.mark(fixed, number)
+        if bool(fixed.all()):
             return grids[:depth]
         if grid is grids[-1]:
             grid.invert()
         else:
             height, width = grid.size
-            even = known.new_zeros(len(known), height + height % 2, width + width % 2)
-            even[:, :height, :width] = known
+            even = fixed.new_zeros(len(fixed), height + height % 2, width + width % 2)
+            even[:, :height, :width] = fixed
             rows = even[:, 0::2] + even[:, 1::2]
             number = rows[..., 0::2] + rows[..., 1::2]
-            known = (number > 0).to(number.dtype)
+            fixed = (number > 0).to(number.dtype)
     return grids
 
 
 def cycle(grids: list[Level], depth: int, right: Tensor) -> Field:
-    """Roughly the solution for a right side, in a field that the next call overwrites.
+    """Approximate the solution for a right side; the next call overwrites it.
 
     One sweep, the coarser grid's answer to what that leaves, and one sweep.
 
     Args:
         grids: Of :func:`mark`.
         depth: At which level.
-        right: (C, N, P), 0 where values are known.
+        right: (C, N, P), 0 where values are given.
     """
     grid = grids[depth]
     if max(grid.size) <= SMALL:
@@ -248,21 +247,21 @@ def cycle(grids: list[Level], depth: int, right: Tensor) -> Field:
     once = grid.start(right)
     if depth + 1 < len(grids):
         coarse = grids[depth + 1]
-        grid.left(coarse.right.inside)
+        grid.restrict_residual(coarse.right.inside)
         coarse.right.whole.mul_(coarse.free)
-        grid.take(cycle(grids, depth + 1, coarse.right.whole))
-        return grid.better()
+        grid.refine(cycle(grids, depth + 1, coarse.right.whole))
+        return grid.correct()
     grid.answer.whole.copy_(once.whole)
     grid.sweep(grid.answer)
     return grid.answer
 
 
 def guess(grids: list[Level], count: int) -> None:
-    """Fill in removed pixels from the means of what is known around them, at finer scales.
+    """Fill in removed pixels from the means around, ever finer.
 
     Args:
-        grids: Of :func:`levels`, marked; the first one's ``values`` are the picture's, 0 where they
-            are removed, and filled in afterwards.
+        grids: Of :func:`build_levels`, marked; the first one's ``values`` are the picture's, 0
+            where they are removed, and filled in afterwards.
         count: How many levels have something to seek.
     """
     pairs = list(pairwise(grids[: count + 1]))
@@ -271,24 +270,24 @@ def guess(grids: list[Level], count: int) -> None:
         coarse.values.inside.div_(coarse.number.clamp(min=1))
     if 0 < count == len(grids):
         last = grids[-1]
-        found = last.solve(last.around(last.values) * last.free)
-        last.values.whole.add_(found.whole)
+        solution = last.solve(last.around(last.values) * last.free)
+        last.values.whole.add_(solution.whole)
     for finer, coarse in reversed(pairs):
         coarse.values.repeat_edges()
-        finer.take(coarse.values)
+        finer.refine(coarse.values)
         coarse.values.clear_edges()
         finer.values.inside.addcmul_(finer.finer, finer.free_inside)
 
 
-def _in_the_picture(side: int, like: Tensor) -> Tensor:
+def _count_weights(side: int, like: Tensor) -> Tensor:
     weight = like.new_full((side,), 4)
     weight[0] -= 1
     weight[-1] -= 1
     return weight
 
 
-def _system(diagonal: Tensor) -> Tensor:
-    """The matrix of a grid on which nothing is known, (h·w, h·w)."""
+def _build_system(diagonal: Tensor) -> Tensor:
+    """Build the matrix of a grid without a pixel given, (h·w, h·w)."""
     height, width = diagonal.shape
     rows, columns = (torch.arange(side, device=diagonal.device) for side in (height, width))
     down = (rows.view(-1, 1) - rows).abs()[:, None, :, None]

@@ -1,6 +1,7 @@
-"""ROAD: removal of pixels that leaves no hole to be recognised by, as neighbours fill it in."""
+"""ROAD: remove pixels and fill them in from their neighbours."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,24 +20,22 @@ _CITATION = (
     "Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML "
     "2022, section 4"
 )
-_RULES = {
-    "shares": fractions(),
-    "noise": number(0),
-    "seed": SEED,
-}
+_register = partial(
+    register_metric,
+    family="faithfulness",
+    rules={"shares": fractions(), "noise": number(0), "seed": SEED},
+)
 
 
-@register_metric(
+@_register(
     "road",
     title="ROAD, combined",
-    family="faithfulness",
     definition="(LeRF - MoRF) / 2, the mean p with the least and the most important pixels removed",
     direction=1,
     range=(-0.5, 0.5),
     baseline=_BASELINE + "; a map of chance scores 0",
     citation=_CITATION + "; combined as in pytorch-grad-cam 1.5.7, ROADCombined",
     cost="19 forwards by default",
-    rules=_RULES,
 )
 def road(
     subject: Subject, *, shares: Sequence[float] = SHARES, noise: float = 0.01, seed: int = 0
@@ -56,22 +55,20 @@ def road(
     Returns:
         (B,).
     """
-    scores = _removed(subject, shares, noise, seed, ("morf", "lerf"))
+    scores = _score_removals(subject, shares, noise, seed, ("morf", "lerf"))
     most, least = scores.chunk(2, dim=1)
     return (least.mean(1) - most.mean(1)) / 2
 
 
-@register_metric(
+@_register(
     "road_morf",
     title="ROAD, most relevant first",
-    family="faithfulness",
     definition="the mean p with 10 % … 90 % of the most important pixels removed",
     direction=-1,
     range=(0, 1),
     baseline=_BASELINE,
     citation=_CITATION,
     cost="10 forwards by default",
-    rules=_RULES,
 )
 def road_morf(
     subject: Subject, *, shares: Sequence[float] = SHARES, noise: float = 0.01, seed: int = 0
@@ -81,20 +78,18 @@ def road_morf(
     Returns:
         (B,).
     """
-    return _removed(subject, shares, noise, seed, ("morf",)).mean(1)
+    return _score_removals(subject, shares, noise, seed, ("morf",)).mean(1)
 
 
-@register_metric(
+@_register(
     "road_lerf",
     title="ROAD, least relevant first",
-    family="faithfulness",
     definition="the mean p with 10 % … 90 % of the least important pixels removed",
     direction=1,
     range=(0, 1),
     baseline=_BASELINE,
     citation=_CITATION,
     cost="10 forwards by default",
-    rules=_RULES,
 )
 def road_lerf(
     subject: Subject, *, shares: Sequence[float] = SHARES, noise: float = 0.01, seed: int = 0
@@ -104,13 +99,13 @@ def road_lerf(
     Returns:
         (B,).
     """
-    return _removed(subject, shares, noise, seed, ("lerf",)).mean(1)
+    return _score_removals(subject, shares, noise, seed, ("lerf",)).mean(1)
 
 
-def _removed(
+def _score_removals(
     subject: Subject, shares: Sequence[float], noise: float, seed: int, orders: Sequence[str]
 ) -> Tensor:
-    """The score at each share of each order, (B, orders · shares)."""
+    """Score each share of each order, (B, orders · shares)."""
     inputs = subject.inputs
     order = ranks(subject.heatmap)
     pixels = subject.pixels
@@ -118,22 +113,22 @@ def _removed(
     counts = [min(round(share * pixels), pixels - 1) for share in shares]
     # The ranks that are removed: from the first, or up to the last.
     spans = [
-        (0, count) if one == "morf" else (pixels - count, pixels)
-        for one in orders
+        (0, count) if name == "morf" else (pixels - count, pixels)
+        for name in orders
         for count in counts
     ]
     first, last = torch.tensor(spans, device=inputs.device, dtype=torch.int32).unbind(1)
     # Drawn on the CPU: the same on every device, in any batch and for either order.
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(len(counts), *inputs.shape[1:], generator=generator) * noise
-    drawn = drawn.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
+    draws = torch.randn(len(counts), *inputs.shape[1:], generator=generator) * noise
+    draws = draws.to(inputs.device, torch.promote_types(inputs.dtype, torch.float32))
     impute = Imputer(inputs.shape[1:], inputs.dtype, inputs.device)
 
     def write(owner: Tensor, step: Tensor) -> Tensor:
-        own = order[owner]
-        removed = (own >= first[step, None, None]) & (own < last[step, None, None])
+        rank = order[owner]
+        removed = (rank >= first[step, None, None]) & (rank < last[step, None, None])
         filled = impute(inputs[owner], removed, _TOLERANCE)
-        filled.addcmul_(drawn[step % len(counts)], removed[:, None].to(filled.dtype))
+        filled.addcmul_(draws[step % len(counts)], removed[:, None].to(filled.dtype))
         return filled.to(inputs.dtype)
 
-    return subject.tried(len(spans), write)
+    return subject.try_steps(len(spans), write)

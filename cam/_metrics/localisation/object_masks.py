@@ -1,6 +1,7 @@
-"""Whether a heatmap lies on the object, where a mask says where that is."""
+"""Measure whether a heatmap lies on the object that a mask marks."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,9 +12,13 @@ from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.parameters import integer
 
+_register = partial(
+    register_metric, family="localisation", direction=1, range=(0, 1), needs_masks=True
+)
+
 
 def centre_heatmap(batch: Tensor) -> Tensor:
-    """The map that knows of no picture: a bump in the middle, where photographers put things.
+    """Make a Gaussian in the centre, whatever the picture.
 
     TorchRay's centre point meets 69.6 % of the objects of Pascal VOC in the pointing game; what a
     method scores says little without that number beside it.
@@ -33,20 +38,16 @@ def centre_heatmap(batch: Tensor) -> Tensor:
     return torch.exp(-distance / (2 * deviation**2)).expand(len(batch), -1, -1).contiguous()
 
 
-@register_metric(
+@_register(
     "pointing_game",
     title="Pointing game",
-    family="localisation",
     definition="1 if a disc of 15 pixels around the largest A meets S, and 0 if not",
-    direction=1,
-    range=(0, 1),
     baseline="a point in the centre: cam's centre_heatmap, 0.696 on Pascal VOC",
     citation=(
         "Zhang et al., Top-Down Neural Attention by Excitation Backprop, IJCV 2018 (ECCV 2016), "
         "section 4.1; the disc as in TorchRay's PointingGame"
     ),
     rules={"tolerance": integer(0)},
-    needs_masks=True,
 )
 def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
     """Whether the heatmap's highest point lies on the object, or within a tolerance of it.
@@ -62,26 +63,22 @@ def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
     Returns:
         (B,); NaN where the mask is empty.
     """
-    _some(subject)
+    _refuse_empty_masks(subject)
     flat = subject.heatmap.flatten(1)
     highest = subject.heatmap == flat.amax(1).view(-1, 1, 1)
-    near = _grown(subject.masks, tolerance)
+    near = _dilate(subject.masks, tolerance)
     return (highest & near).flatten(1).sum(1) / highest.flatten(1).sum(1)
 
 
-@register_metric(
+@_register(
     "energy_pointing_game",
     title="Energy-based pointing game (relevance mass accuracy)",
-    family="localisation",
     definition="Σ A⁺S / ΣA⁺, A⁺ = max(A, 0)",
-    direction=1,
-    range=(0, 1),
     baseline="a map of chance, or an even one, scores |S| / HW",
     citation=(
         "Wang et al., Score-CAM, CVPR Workshops 2020, section 4.2; Arras, Osman and Samek, "
         "CLEVR-XAI, Information Fusion 2022, relevance mass accuracy"
     ),
-    needs_masks=True,
 )
 def energy_pointing_game(subject: Subject) -> Tensor:
     """Which share of the heatmap lies on the object.
@@ -89,24 +86,20 @@ def energy_pointing_game(subject: Subject) -> Tensor:
     Returns:
         (B,); 0 for a map of zeros, which finds nothing; NaN where the mask is empty.
     """
-    _some(subject)
+    _refuse_empty_masks(subject)
     return _mass_inside(subject)
 
 
-@register_metric(
+@_register(
     "grid_pointing_game",
     title="Grid pointing game",
-    family="localisation",
     definition="ΣA⁺ in the target's cell / ΣA⁺, for a mosaic of n × n pictures; S is the cell",
-    direction=1,
-    range=(0, 1),
     baseline="a map of chance, or an even one, scores 1/n²",
     citation=(
         "Böhle, Fritz and Schiele, Convolutional Dynamic Alignment Networks for Interpretable "
         "Classifications, CVPR 2021, section 4.2; Rao, Böhle and Schiele, Towards Better "
         "Understanding Attribution Methods, CVPR 2022, section 3.2"
     ),
-    needs_masks=True,
 )
 def grid_pointing_game(subject: Subject) -> Tensor:
     """Which share of the heatmap lies in the cell of a mosaic that shows the target's class.
@@ -114,23 +107,19 @@ def grid_pointing_game(subject: Subject) -> Tensor:
     Returns:
         (B,); 0 for a map of zeros, as in the papers; NaN where the mask is empty.
     """
-    _some(subject)
+    _refuse_empty_masks(subject)
     return _mass_inside(subject)
 
 
-@register_metric(
+@_register(
     "relevance_rank",
     title="Relevance rank accuracy",
-    family="localisation",
     definition="|top-|S| ∩ S| / |S|, top-k: the k most important pixels",
-    direction=1,
-    range=(0, 1),
     baseline="a map of chance scores |S| / HW",
     citation=(
         "Arras, Osman and Samek, CLEVR-XAI: A benchmark dataset for the ground truth evaluation "
         "of neural network explanations, Information Fusion 2022, section 3.3"
     ),
-    needs_masks=True,
 )
 def relevance_rank(subject: Subject) -> Tensor:
     """Of as many of the most important pixels as the object has, the share that lies on it.
@@ -140,25 +129,21 @@ def relevance_rank(subject: Subject) -> Tensor:
     Returns:
         (B,); NaN where the mask is empty.
     """
-    _some(subject)
+    _refuse_empty_masks(subject)
     size = subject.masks.flatten(1).sum(1)
-    return _top(subject, size) / size
+    return _count_hits(subject, size) / size
 
 
-@register_metric(
+@_register(
     "top_k_intersection",
     title="Top-k intersection",
-    family="localisation",
     definition="|top-k ∩ S| / k, top-k: the k most important pixels",
-    direction=1,
-    range=(0, 1),
     baseline="a map of chance scores |S| / HW; no map can score more than |S| / k",
     citation=(
         "Theiner, Müller-Budack and Ewerth, Interpretable Semantic Photo Geolocation, WACV 2022, "
         "section 3.3"
     ),
     rules={"k": integer(1)},
-    needs_masks=True,
 )
 def top_k_intersection(subject: Subject, *, k: int = 1000) -> Tensor:
     """The share of the k most important pixels that lies on the object.
@@ -172,12 +157,12 @@ def top_k_intersection(subject: Subject, *, k: int = 1000) -> Tensor:
     Returns:
         (B,), at most |S| / k; NaN where the mask is empty.
     """
-    _some(subject)
+    _refuse_empty_masks(subject)
     size = subject.masks.flatten(1).sum(1)
-    return _top(subject, torch.full_like(size, k)) / k
+    return _count_hits(subject, torch.full_like(size, k)) / k
 
 
-def _some(subject: Subject) -> None:
+def _refuse_empty_masks(subject: Subject) -> None:
     subject.refuse(~subject.masks.flatten(1).any(1), "the mask is empty")
 
 
@@ -188,14 +173,14 @@ def _mass_inside(subject: Subject) -> Tensor:
     return torch.where(total == 0, 0, inside / total)
 
 
-def _top(subject: Subject, count: Tensor) -> Tensor:
-    """How many of the most important pixels, count (B,) of them, lie on the mask; (B,)."""
+def _count_hits(subject: Subject, count: Tensor) -> Tensor:
+    """Count the hits of the count (B,) most important pixels."""
     first = ranks(subject.heatmap) < count.view(-1, 1, 1)
     return (first & subject.masks).flatten(1).sum(1)
 
 
-def _grown(masks: Tensor, radius: int) -> Tensor:
-    """Every pixel whose distance from the mask is at most the radius, (B, H, W) bool.
+def _dilate(masks: Tensor, radius: int) -> Tensor:
+    """Mark pixels within a radius of the mask, (B, H, W) bool.
 
     The disc is cut in rows: for each, running sums tell whether a stretch holds some of the mask.
     """

@@ -1,15 +1,16 @@
-"""Whether a heatmap depends on what the network has learned: its parameters are made random."""
+"""Measure whether a heatmap depends on what the network has learned."""
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from cam._engine.evaluation_mode import device_of
-from cam._metrics.base.batch_noise import Noise
-from cam._metrics.base.map_ranking import rank_agreement, structural_similarity
+from cam._metrics.base.batch_noise import NoisyPictures
+from cam._metrics.base.map_ranking import is_constant, rank_agreement, structural_similarity
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
@@ -20,25 +21,25 @@ SIMILAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ssim": structural_similarity,
 }
 _RULES = {"stages": integer(1), "similarity": one_of(SIMILAR), "seed": SEED}
-_SMOOTH = {"samples": integer(1), "noise": number(above=0)}
-_BASELINE = "a method that does not look at the parameters scores 1; a map of chance 0"
-
-
-@register_metric(
-    "randomisation",
-    title="Model parameter randomisation",
-    family="randomisation",
-    definition="mean over stages of the similarity of A(x) and A_k(x), the layers random down to k",
+_register = partial(register_metric, family="randomisation", needs_method=True)
+_register_similarity = partial(
+    _register,
     direction=-1,
     range=(-1, 1),
-    baseline=_BASELINE,
+    baseline="a method that does not look at the parameters scores 1; a map of chance 0",
+)
+
+
+@_register_similarity(
+    "randomisation",
+    title="Model parameter randomisation",
+    definition="mean over stages of the similarity of A(x) and A_k(x), the layers random down to k",
     citation=(
         "Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3, cascading "
         "randomisation"
     ),
     cost="1 forward and 8 explanations by default",
     rules=_RULES,
-    needs_method=True,
 )
 def randomisation(
     subject: Subject, *, stages: int = 8, similarity: str = "spearman", seed: int = 0
@@ -62,33 +63,28 @@ def randomisation(
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
     """
-    alike = SIMILAR[similarity]
+    compare = SIMILAR[similarity]
 
-    def measure(found: Tensor, owner: Tensor, _: Tensor) -> Tensor:
-        return alike(found, subject.heatmap[owner])
+    def measure(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
+        return compare(maps, subject.heatmap[owner])
 
-    found = [
-        subject.explained_again(1, lambda owner, _: subject.inputs[owner], measure, network)
-        for network in forgetting(subject.network, stages, seed)
+    similarities = [
+        _explain_again(subject, measure, network)
+        for network in randomise_in_stages(subject.network, stages, seed)
     ]
-    return _mean(subject, torch.cat(found, 1))
+    return _average(subject, torch.stack(similarities, 1))
 
 
-@register_metric(
+@_register_similarity(
     "smooth_randomisation",
     title="Smooth model parameter randomisation (sMPRT)",
-    family="randomisation",
     definition="as randomisation, of means of A(x + σ(max x - min x) ε) over noisy pictures",
-    direction=-1,
-    range=(-1, 1),
-    baseline=_BASELINE,
     citation=(
         "Hedström et al., Sanity Checks Revisited: An Exploration to Repair the Model Parameter "
         "Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.1"
     ),
     cost="1 forward and 90 explanations by default",
-    rules=_RULES | _SMOOTH,
-    needs_method=True,
+    rules=_RULES | {"samples": integer(1), "noise": number(above=0)},
 )
 def smooth_randomisation(
     subject: Subject,
@@ -116,38 +112,29 @@ def smooth_randomisation(
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
     """
-    inputs = subject.inputs
-    low, high = inputs.flatten(1).aminmax(dim=1)
-    strength = (noise * (high - low)).view(-1, 1, 1, 1)
-    drawn = Noise(inputs, samples, seed)
+    pictures = NoisyPictures(subject.inputs, samples, seed, noise)
 
-    def smoothed(network: nn.Module) -> Tensor:
+    def smooth(network: nn.Module) -> Tensor:
         total = torch.zeros_like(subject.heatmap, dtype=torch.float64)
 
-        def add(found: Tensor, owner: Tensor, _: Tensor) -> Tensor:
-            total.index_add_(0, owner, found.double())
+        def add(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
+            total.index_add_(0, owner, maps.double())
             return owner
 
-        subject.explained_again(
-            samples,
-            lambda owner, step: inputs[owner] + drawn.take(step) * strength[owner],
-            add,
-            network,
-        )
+        subject.explain_steps(samples, pictures, add, network)
         return total / samples
 
-    alike = SIMILAR[similarity]
-    given = smoothed(subject.network)
-    found = [
-        alike(smoothed(network), given) for network in forgetting(subject.network, stages, seed)
+    trained = smooth(subject.network)
+    similarities = [
+        SIMILAR[similarity](smooth(network), trained)
+        for network in randomise_in_stages(subject.network, stages, seed)
     ]
-    return _mean(subject, torch.stack(found, 1))
+    return _average(subject, torch.stack(similarities, 1))
 
 
-@register_metric(
+@_register(
     "efficient_randomisation",
     title="Efficient model parameter randomisation (eMPRT)",
-    family="randomisation",
     definition="(H(A_random) - H(A)) / H(A), H: entropy of the histogram of a map's values",
     direction=1,
     range=(-1, float("inf")),
@@ -158,7 +145,6 @@ def smooth_randomisation(
     ),
     cost="1 forward and 1 explanation",
     rules={"bins": integer(2), "seed": SEED},
-    needs_method=True,
 )
 def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0) -> Tensor:
     """How much more complex the heatmap becomes when all that was learned is gone.
@@ -174,39 +160,42 @@ def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0)
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
     """
-    (network,) = forgetting(subject.network, 1, seed)
+    (network,) = randomise_in_stages(subject.network, 1, seed)
     before = _histogram_entropy(subject.heatmap, bins)
     subject.refuse(before == 0, "the map is the same everywhere, so its entropy is 0")
-    after = subject.explained_again(
-        1,
-        lambda owner, _: subject.inputs[owner],
-        lambda found, _owner, _step: _histogram_entropy(found, bins),
-        network,
-    )[:, 0]
+    after = _explain_again(
+        subject, lambda maps, _owner, _step: _histogram_entropy(maps, bins), network
+    )
     return (after - before) / before
 
 
-def _mean(subject: Subject, found: Tensor) -> Tensor:
-    flat = subject.heatmap.flatten(1)
-    subject.refuse(flat.amax(1) == flat.amin(1), "the map is the same everywhere")
-    subject.refuse(found.isnan().any(1), "a map of the random network is not finite")
-    return found.mean(1)
+def _explain_again(
+    subject: Subject, measure: Callable[[Tensor, Tensor, Tensor], Tensor], network: nn.Module
+) -> Tensor:
+    """Explain the pictures in another network and measure the maps, (B,)."""
+    return subject.explain_steps(1, lambda owner, _: subject.inputs[owner], measure, network)[:, 0]
+
+
+def _average(subject: Subject, similarities: Tensor) -> Tensor:
+    subject.refuse(is_constant(subject.heatmap), "the map is the same everywhere")
+    subject.refuse(similarities.isnan().any(1), "a map of the random network is not finite")
+    return similarities.mean(1)
 
 
 def _histogram_entropy(maps: Tensor, bins: int) -> Tensor:
-    """In nats, (N,)."""
+    """Compute the entropy of maps' histograms in nats, (N,)."""
     flat = maps.double().flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     scaled = (flat - low) / torch.where(high == low, 1, high - low)
-    place = (scaled.nan_to_num() * bins).long().clamp(0, bins - 1)
+    bin_index = (scaled.nan_to_num() * bins).long().clamp(0, bins - 1)
     counts = torch.zeros(len(flat), bins, dtype=torch.float64, device=maps.device)
-    counts.scatter_add_(1, place, torch.ones_like(scaled))
+    counts.scatter_add_(1, bin_index, torch.ones_like(scaled))
     share = counts / flat.shape[1]
     return -torch.xlogy(share, share).sum(1).where(flat.isfinite().all(1), torch.nan)
 
 
 def layers_in_stages(network: nn.Module, stages: int) -> list[list[str]]:
-    """The layers with parameters that each stage makes random, the last of the network first.
+    """List each stage's layers, the last of the network first.
 
     Raises:
         MetricError: The network has no parameters.
@@ -223,24 +212,24 @@ def layers_in_stages(network: nn.Module, stages: int) -> list[list[str]]:
     return [names[start:end] for start, end in pairwise(ends)]
 
 
-def forgetting(network: nn.Module, stages: int, seed: int) -> Iterator[nn.Module]:
-    """A copy of a network of which more and more is random, from its end; at last the whole."""
+def randomise_in_stages(network: nn.Module, stages: int, seed: int) -> Iterator[nn.Module]:
+    """Yield a copy of a network after each stage of randomisation."""
     in_stages = layers_in_stages(network, stages)
     try:
-        forgetful = copy.deepcopy(network)
+        randomised = copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise MetricError(f"the model cannot be copied to be randomised: {reason}") from error
     seeds = torch.Generator().manual_seed(seed)
     for names in in_stages:
         for name in names:
-            own = int(torch.randint(2**62, (), generator=seeds))
-            _make_random(forgetful.get_submodule(name), own)
-        yield forgetful
+            layer_seed = int(torch.randint(2**62, (), generator=seeds))
+            _make_random(randomised.get_submodule(name), layer_seed)
+        yield randomised
 
 
 def _make_random(layer: nn.Module, seed: int) -> None:
-    """Draw a layer's own parameters as it does when it is made, or else shuffle them."""
+    """Initialise a layer's direct parameters again, or else shuffle them."""
     device = device_of(layer)
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), torch.no_grad():

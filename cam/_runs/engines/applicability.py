@@ -5,7 +5,7 @@ import warnings
 
 from torch import Tensor, nn
 
-from cam._attribution.planner import attribute
+from cam._attribution.attribution import attribute
 from cam._engine.layers import Layers
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
@@ -52,7 +52,7 @@ def why_not(
                 model,
                 batch,
                 how,
-                layers=layers if how.info.needs.layer else None,
+                layers=layers if how.info.layer else None,
                 batch_size=1,
                 progress=enough,
             )

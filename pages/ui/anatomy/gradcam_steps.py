@@ -10,7 +10,7 @@ import streamlit as st
 from torch import Tensor
 
 import cam
-from cam._engine.layers import only_linear_behind
+from cam._engine.layers import is_linear_after
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.bars import draw_histogram, draw_scores, draw_signed_bars
 from cam.pages.ui.charts.colours import PLAIN, draw_legend
@@ -274,7 +274,7 @@ def draw_sum(view: View) -> None:
         + (
             f" The rest, {format_value(score - whole)}, is the bias: what the classifier adds to "
             "this class for every picture."
-            if view.flat and only_linear_behind(view.subject.model.module, [anatomy.layer])
+            if view.flat and is_linear_after(view.subject.model.module, [anatomy.layer])
             else ""
         ),
     )

@@ -45,7 +45,7 @@ def explain_quickly(
     maps: dict[Case, cam.Attribution | cam.CamError] = {}
     groups: dict[tuple[ModelChoice, int, str | None], dict[MethodChoice, Case]] = {}
     for case in cases:
-        if not cam.methods()[case.method].needs.passes:
+        if not cam.methods()[case.method].passes:
             group = groups.setdefault((case.model, case.target, case.layer), {})
             group[MethodChoice(case.method)] = case
     for (model, target, layer), group in groups.items():

@@ -165,7 +165,7 @@ def _choose_method(with_layers: bool = False) -> str:
     titles = {
         name: title
         for name, title in title_methods().items()
-        if not with_layers or infos[name].needs.layer
+        if not with_layers or infos[name].layer
     }
     return choose("Method", titles, "method", index=list(titles).index("gradcam"))
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam._runs.results.clusters import FEWEST, clusters_told
+from cam._runs.results.clusters import FEWEST, describe_clusters
 from cam.pages.ui.charts.tiles import arrange, draw_picture
 from cam.pages.ui.datasets import opened_run
 from cam.pages.ui.datasets.opened_run import choose_method, draw_mean, query, title_method
@@ -80,7 +80,7 @@ def _show_groups(run: cam.Run, method: str, label: str | None) -> None:
         for row, heatmap in zip(clusters.table.itertuples(), clusters.maps, strict=True):
             _show_group(run, method, row, heatmap)
     write_small(
-        f"{as_sentence(clusters_told(clusters))} Spectral relevance analysis: maps are joined "
+        f"{as_sentence(describe_clusters(clusters))} Spectral relevance analysis: maps are joined "
         f"with their nearest, and the graph falls into groups. It takes at least {FEWEST} images, "
         "and a group of a handful among many is not found."
     )

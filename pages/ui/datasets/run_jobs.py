@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cam
-from cam._data.dataset import Dataset
 from cam._runs.engines.run_progress import Report, RunProgress
 from cam._runs.plan.run_call import Call
-from cam._runs.plan.run_plan import Plan, make_plan
 from cam._runs.results.run_states import RunState, runs
 from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, share
@@ -87,22 +85,6 @@ def load_model(call: Call) -> cam.Model:
     return resources.load_model(ModelChoice(call.model.name, weights))
 
 
-def plan_run(call: Call, model: cam.Model, data: Dataset) -> Plan:
-    """Plan what a call will do.
-
-    Args:
-        call: Of a run.
-        model: Its model.
-        data: Its data, without the limit.
-
-    Raises:
-        CamError: They do not fit.
-    """
-    arguments = call.arguments()
-    limit = arguments.pop("limit")
-    return make_plan(model, data if limit is None else data.limit(limit), **arguments)
-
-
 def start(path: Path, call: Call) -> None:
     """Start a new run.
 
@@ -115,7 +97,7 @@ def start(path: Path, call: Call) -> None:
     # A twin, so that the pages can explain with the same network while the run goes on.
     model, data = load_model(call).twin(), allowed_roots.open_data(call.data)
     # What can be refused before the first picture is read is refused here, not in a failed run.
-    plan_run(call, model, data)
+    call.plan(model, data)
     get_runner().start(
         path,
         lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),

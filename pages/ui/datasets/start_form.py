@@ -11,8 +11,8 @@ import cam
 from cam._data.dataset import DataOrigin
 from cam._formatting import duration, size
 from cam._runs.engines.estimate import estimate
+from cam._runs.plan.options import TARGETS, RunOptions
 from cam._runs.plan.run_call import Call, Named
-from cam._runs.plan.run_plan import TARGETS
 from cam.pages.ui.datasets import method_trials, run_jobs
 from cam.pages.ui.datasets.data_form import choose_data
 from cam.pages.ui.datasets.method_choices import (
@@ -55,7 +55,7 @@ class Draft:
     model: ModelChoice
     methods: tuple[Named, ...]
     metrics: tuple[Named, ...]
-    options: dict[str, Any]
+    options: RunOptions
 
     @property
     def call(self) -> Call:
@@ -132,9 +132,7 @@ def _choose() -> Draft | None:
         return None
     check(methods, metrics)
     origin, data = source
-    options: dict[str, Any] = {"shard_size": SHARD}
-    options |= {"baselines": ("centre",)} if centre else {}
-    options |= {"targets": targets} if targets != TARGETS[0] else {}
+    options = RunOptions("centre" if centre else (), targets, shard_size=SHARD)
     count = min(len(data), origin.limit or len(data))
     return Draft(origin, count, model, methods, metrics, options)
 
@@ -159,7 +157,7 @@ def _draw_costs(draft: Draft) -> None:
         costs = jobs.wait_for(
             ("estimate", key),
             "Measuring an image, after one that warms up",
-            lambda tell: estimate(run_jobs.plan_run(call, model, data), 1, tell),
+            lambda tell: estimate(call.plan(model, data), 1, tell),
         )
         if costs is not None:
             count, stored = draft.count, size(costs.stored * draft.count)

@@ -34,7 +34,7 @@ def _draw_layer(
 ) -> None:
     """Draw the map of the first method that looks at a layer, or of Grad-CAM."""
     quick = (method for method in choices.methods if not method.own_passes)
-    at_layers = (method for method in quick if method.info.needs.layer)
+    at_layers = (method for method in quick if method.info.layer)
     method = next(at_layers, MethodChoice("gradcam"))
     at_layer = replace(choices, methods=(method,), layer=name)
     [attribution] = resources.explain(at_layer, subject.top, subject.picture).values()

@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import cam
+from cam._media.video import Clip
 from cam._output import clip
 from cam._performance.timing import machine
 from cam.pages.ui.charts.bars import draw_figures
@@ -123,7 +124,7 @@ def _scale_progress(tell: jobs.Tell, begin: float, end: float) -> Callable[[floa
     return lambda share, note: tell(begin + (end - begin) * share, note)
 
 
-def _read(uploads: list[UploadedFile], digest: str, report: clip.Report) -> clip.Clip:
+def _read(uploads: list[UploadedFile], digest: str, report: clip.Report) -> Clip:
     if not uploads:
         return clip.demonstration(digest.removeprefix("sample:"), FRAMES)
     if len(uploads) == 1:

@@ -112,7 +112,7 @@ class MethodChoice:
     @property
     def own_passes(self) -> bool:
         """Whether it sends pictures through the network alone, which may take long."""
-        return self.info.needs.passes or dict(self.parameters).get("aug_smooth", False)
+        return self.info.passes or dict(self.parameters).get("aug_smooth", False)
 
     def make(self) -> cam.Method:
         """Make the method as the library takes it.

@@ -21,7 +21,7 @@ def choose_methods() -> list[MethodChoice]:
     quick = {
         name: infos[name].title
         for name in dict.fromkeys([*DEFAULT, *infos])
-        if not infos[name].needs.passes and not infos[name].needs.attention
+        if not infos[name].passes and not infos[name].attention
     }
     others = sorted(infos.keys() - quick, key=lambda name: (infos[name].family, name))
     slow = {name: f"{infos[name].title} ({FAMILIES[infos[name].family]})" for name in others}

@@ -39,7 +39,7 @@ PICTURES = torch.zeros(2, 3, 8, 8)
         ),
         ({"layers": []}, cam.LayerError, "layers is empty"),
         ({"layers": [nn.ReLU()]}, cam.LayerError, "given ReLU is not a layer of this model"),
-        ({"layers": "4"}, cam.LayerError, "puts out (2, 3), neither feature maps (B, C, h, w)"),
+        ({"layers": "4"}, cam.LayerError, "returns (2, 3), neither feature maps (B, C, h, w)"),
         ({"targets": 3}, cam.TargetError, "target 3 is out of range: the model has 3 classes"),
         ({"targets": -1}, cam.TargetError, "target -1 is out of range"),
         ({"targets": [0, 1, 2]}, cam.TargetError, "3 targets were given for 2 images"),
@@ -117,7 +117,7 @@ def test_an_output_that_is_no_tensor_of_logits():
         def forward(self, x):
             return "one", "two"
 
-    with pytest.raises(cam.ModelError, match="puts out a tuple without logits"):
+    with pytest.raises(cam.ModelError, match="returned a tuple without logits"):
         cam.attribute(Two().eval(), PICTURES, "saliency")
     with pytest.raises(cam.TargetError, match=re.escape("not (B, classes)")):
         cam.attribute(nn.Conv2d(3, 4, 3).eval(), PICTURES, "saliency")

@@ -188,4 +188,4 @@ def test_methods_are_described():
     assert {"gradcam", "saliency"} <= set(described)
     for info in described.values():
         assert info.citation and info.cost and info.description.endswith(".")
-    assert described["gradcam"].needs.layer and not described["saliency"].needs.layer
+    assert described["gradcam"].layer and not described["saliency"].layer

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import cam
 from cam._comparison.progress_shares import Parts
-from cam._models.preprocessing import seen_box, standard_transform
+from cam._models.preprocessing import find_input_box, standard_transform
 from tests.support.networks import Pooled, Weighted, pictures
 
 SIZE = 40
@@ -308,10 +308,10 @@ def test_one_scale_keeps_what_is_weak_weak():
 
 
 def test_the_part_that_a_transform_keeps():
-    assert seen_box(standard_transform(), (320, 256)) == (48, 16, 272, 240)
+    assert find_input_box(standard_transform(), (320, 256)) == (48, 16, 272, 240)
     # Twice as large, the crop is too.
-    assert seen_box(standard_transform(), (640, 512)) == (96, 32, 544, 480)
-    assert seen_box(lambda image: image, (300, 200)) is None
+    assert find_input_box(standard_transform(), (640, 512)) == (96, 32, 544, 480)
+    assert find_input_box(lambda image: image, (300, 200)) is None
 
 
 def test_two_models_over_one_part_of_the_photo():
@@ -321,7 +321,7 @@ def test_two_models_over_one_part_of_the_photo():
     photo = Image.new("RGB", (400, 256))
     wide = cam.Model(Pooled(), standard_transform(256, 256), name="wide")
     narrow = cam.Model(Pooled(), standard_transform(128, 256), name="narrow")
-    boxes = [seen_box(one.transform, photo.size) for one in (wide, narrow)]
+    boxes = [find_input_box(one.transform, photo.size) for one in (wide, narrow)]
     assert boxes == [(72, 0, 328, 256), (136, 64, 264, 192)]
 
     def ramp(box, size: int) -> torch.Tensor:

@@ -70,7 +70,7 @@ def transformer() -> nn.Module:
 
 
 def model_for(name: str) -> nn.Module:
-    return transformer() if cam.methods()[name].needs.attention else convolutional()
+    return transformer() if cam.methods()[name].attention else convolutional()
 
 
 def pictures() -> torch.Tensor:
@@ -81,7 +81,7 @@ def pictures() -> torch.Tensor:
 
 def explained(name: str, batch: torch.Tensor, **options: object) -> cam.Attribution:
     targets = options.pop("targets", [1] * len(batch))
-    layers = None if cam.methods()[name].needs.attention else "5"
+    layers = None if cam.methods()[name].attention else "5"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cam.CamWarning)
         found = cam.attribute(model_for(name), batch, asked(name), targets, layers, **options)
@@ -221,7 +221,7 @@ def test_an_image_with_nan_stays_alone(name):
     assert found[1].isnan().all()
 
 
-@pytest.mark.parametrize("name", [one for one in NAMES if cam.methods()[one].needs.passes])
+@pytest.mark.parametrize("name", [one for one in NAMES if cam.methods()[one].passes])
 def test_stopping_leaves_nothing_behind(name):
     model = model_for(name)
     before = state_of(model)

@@ -90,11 +90,11 @@ PLUGIN = '''
 import cam
 
 @cam.register_method(
-    "red", title="Red", family="gradient", needs=cam.Needs(input_gradient=True),
+    "red", title="Red", family="gradient", reads=cam.sources.Pixels,
     cost="none", citation="none", rules={"power": cam.parameters.integer(1)})
-def red(captured, *, power=1):
+def red(pixels, *, power=1):
     """The picture's red."""
-    values = captured.inputs[:, 0].abs() ** power
+    values = pixels.inputs[:, 0].abs() ** power
     return cam.Maps(values, values / values.amax((1, 2), keepdim=True))
 
 @cam.register_metric(
@@ -104,7 +104,12 @@ def average(subject):
     """The mean."""
     return subject.heatmap.mean((1, 2))
 '''
-POINTS = "[cam.methods]\nred = red_plugin\nbroken = no_such_module\n[cam.metrics]\naverage = red_plugin\n"
+POINTS = """[cam.methods]
+red = red_plugin
+broken = no_such_module
+[cam.metrics]
+average = red_plugin
+"""
 CALLS = """
 import json, sys, warnings
 from pathlib import Path
@@ -118,7 +123,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert "red" in cam.methods()
 sentences = [str(warning.message) for warning in caught]
-maps = cam.attribute(network(), torch.rand(2, 3, 8, 8), cam.method("red", power=2))
+maps = cam.attribute(network(), torch.rand(2, 3, 224, 224), cam.method("red", power=2))
 run = cam.evaluate(network(), cam.dataset("photo-grid", size=2), "red", "average", sys.argv[1])
 statuses = run.scores()["status"].tolist()
 json.dump([sentences, list(maps), statuses], sys.stdout)
@@ -168,6 +173,6 @@ def test_a_name_is_given_once_and_rules_are_complete():
         METHODS.add(info)
     with pytest.raises(ValueError, match="rules of 'mine'"):
         cam.register_method(
-            "mine", title="", family="gradient", needs=cam.Needs(), cost="", citation=""
-        )(lambda captured, *, power=1: None)
+            "mine", title="", family="gradient", reads=cam.sources.Pixels, cost="", citation=""
+        )(lambda pixels, *, power=1: None)
     assert "mine" not in cam.methods()

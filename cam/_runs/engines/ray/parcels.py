@@ -61,10 +61,8 @@ def packed(plan: Plan) -> Parcels:
         network = copy.deepcopy(network).cpu()
     shell = copy.copy(plan.model)
     shell.module = nn.Identity()
-    # Layers by name: a module would be another one over there.
-    layers = None if plan.layers is None else tuple(plan.config["layers"])
     source = replace(Source.of(plan), model=shell)
-    rest = replace(plan, model=shell, layers=layers, data=None)  # type: ignore[arg-type]
+    rest = replace(plan, model=shell, options=plan.portable_options, data=None)  # type: ignore[arg-type]
     try:
         return Parcels(
             cloudpickle.dumps(source),
@@ -88,8 +86,8 @@ def received(source: bytes, plan: bytes, network: bytes, device: str) -> Plan:
         RunError: Something here differs that the scores depend on.
     """
     rest, registered = pickle.loads(plan)
-    for registry, known in zip((METHODS, METRICS), registered, strict=True):
-        registry.adopt(known)
+    METHODS.adopt(registered[0])
+    METRICS.adopt(registered[1])
     found: Plan = replace(rest, data=pickle.loads(source).data)
     found.model.module = pickle.loads(network)
     found.model.to(device)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cam._engine.fast_ops.direct_operations import QuickPasses
+from cam._engine.fast_ops.direct_operations import DirectOperations
 
 
 def both(network, shape, dtype=torch.float32, steps=1):
@@ -16,7 +16,7 @@ def both(network, shape, dtype=torch.float32, steps=1):
     for quick in (False, True):
         pixels = start.clone().requires_grad_()
         if quick:
-            with QuickPasses():
+            with DirectOperations():
                 output = network(pixels * 1)
         else:
             output = network(pixels * 1)
@@ -93,14 +93,14 @@ def test_batch_norm_in_training_is_torchs():
 def test_autocast_and_planes_apart_are_torchs():
     pixels = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
     norm = fixed(nn.BatchNorm2d(3))
-    with QuickPasses():
+    with DirectOperations():
         assert functional.max_pool2d(pixels, 2).is_contiguous(memory_format=torch.channels_last)
         assert norm(pixels.bfloat16()).dtype == torch.bfloat16
 
 
 def test_the_short_way_is_taken():
     pixels = torch.randn(2, 3, 8, 8, requires_grad=True)
-    with QuickPasses():
+    with DirectOperations():
         assert "_Line" in type(fixed(nn.BatchNorm2d(3))(pixels).grad_fn).__name__
         assert "_Pool" in type(functional.max_pool2d(pixels, 2).grad_fn).__name__
         with torch.no_grad():

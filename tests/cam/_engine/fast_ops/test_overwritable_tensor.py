@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import cam
-from cam._engine import forward
-from cam._engine.fast_ops.direct_operations import QuickPasses
-from cam._engine.fast_ops.overwritable_tensor import Fresh
+from cam._engine.fast_ops import fast_forward
+from cam._engine.fast_ops.direct_operations import DirectOperations
+from cam._engine.fast_ops.overwritable_tensor import OverwritableTensor
 from cam._engine.forward import run_model
 
 
@@ -144,7 +144,7 @@ def test_is_torchs_whatever_the_network_does(steps, gradients):
                 expected = torch.autograd.grad(truth[:, 0].sum(), pixels, retain_graph=True)
                 torch.testing.assert_close(torch.autograd.grad(found[:, 0].sum(), pixels), expected)
     # What gradients pass is not written over.
-    assert (network in forward._not_quick) == (steps in PLAIN and not gradients)
+    assert (network in fast_forward._plain_only) == (steps in PLAIN and not gradients)
     if steps is kept_for_later:
         assert torch.equal(network.kept, convolved(network, pixels))
 
@@ -152,7 +152,7 @@ def test_is_torchs_whatever_the_network_does(steps, gradients):
 def test_it_is_written_over():
     """The batch norm's memory is the convolution's, and no other."""
     network = Network(usual)
-    with torch.no_grad(), QuickPasses() as mode:
+    with torch.no_grad(), DirectOperations() as mode:
         found = network.convolutions[0](torch.randn(2, 3, 6, 6))
         place = found.value.data_ptr()
         assert network.norms[0](found).data_ptr() == place
@@ -187,14 +187,16 @@ def test_hooks_are_called_once_and_see_tensors(kind, part):
         first = kind == "pre-hook" or part == "norms.0"
         into = (kind, part) == ("pre-hook", "convolutions.0")
         assert torch.equal(seen[0 if first else 1], pixels if into else truth)
-    assert network not in forward._not_quick
+    assert network not in fast_forward._plain_only
 
 
 def test_the_engines_own_hooks_do_not_keep_it_from_being_quick(monkeypatch):
     """The bundled model is explained at a batch norm."""
     taken = []
-    spend = Fresh.spend
-    monkeypatch.setattr(Fresh, "spend", lambda self: taken.append(self.shape) or spend(self))
+    spend = OverwritableTensor.spend
+    monkeypatch.setattr(
+        OverwritableTensor, "spend", lambda self: taken.append(self.shape) or spend(self)
+    )
     model = cam.load_model("efficientnet_lite0")
     batch = model.prepare([cam.sample("chelsea"), cam.sample("coffee")])
     cam.attribute(model, batch, "gradcam")
@@ -203,7 +205,7 @@ def test_the_engines_own_hooks_do_not_keep_it_from_being_quick(monkeypatch):
 
 def test_its_shape_is_no_look_at_its_values():
     value = torch.randn(2, 3, 4, 5)
-    found = Fresh.of(value)
+    found = OverwritableTensor.of(value)
     assert isinstance(found, torch.Tensor)
     assert (found.shape, found.size(1), found.dim(), found.ndim) == (value.shape, 3, 4, 4)
     assert (found.dtype, found.device, found.requires_grad) == (value.dtype, value.device, False)
@@ -246,4 +248,4 @@ def test_networks_are_quick_and_their_maps_the_same(name):
     truth = model.module(batch)
     with torch.no_grad():
         assert torch.equal(run_model(model.module, batch), truth)
-    assert model.module not in forward._not_quick
+    assert model.module not in fast_forward._plain_only

@@ -12,8 +12,7 @@ from torchcam import methods as torchcam
 import cam
 from cam._engine.capture import capture
 from cam._engine.passes import Passes
-from cam._methods.gradients.full_gradient import Biases, shares
-from cam.types import Needs
+from cam._methods.gradients.full_gradient import Biases, bias_shares
 from tests.support.networks import Curved, Pooled, conv, near, pictures
 
 TARGETS = [3, 1]
@@ -312,7 +311,7 @@ def test_what_pixels_and_biases_give_adds_up_to_the_score(kind):
     leaf = pictures().double().requires_grad_()
     with Biases() as biases:
         scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
-        found = shares(leaf, scores, biases)
+        found = bias_shares(leaf, scores, biases)
     assert len(found) == 3
     head = network.head if kind is Normed else network[-1]
     total = sum(one.flatten(1).sum(1) for one in found) + head.bias[TARGETS]
@@ -336,12 +335,12 @@ def test_fullgrad_lets_go_of_a_pass_that_memory_did_not_suffice_for(monkeypatch)
 
     monkeypatch.setattr(Biases, "clear", clear)
     expected = ours(network, "fullgrad", None).raw
-    captured = capture(network, pictures(), TARGETS, [], Needs(), lambda label: 0)
+    captured = capture(network, pictures(), TARGETS, lambda label: 0)
     held.clear()
     network.second.forward = limited
     passes = Passes(network, captured, 32)
     with passes.of("fullgrad"):
-        found = cam.methods()["fullgrad"].function(captured, passes).raw
+        found = cam.methods()["fullgrad"].function(captured.pixels, passes).raw
     assert near(found, expected)
     # Before each forward and after each use: the failed one had kept its norm.
     assert held == [0, 1, 2, 0, 2]
@@ -358,7 +357,7 @@ def test_fullgrad_sees_what_a_norm_with_its_activation_adds():
     leaf = pictures().double().requires_grad_()
     with Biases() as biases:
         scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
-        found = shares(leaf, scores, biases)
+        found = bias_shares(leaf, scores, biases)
     assert len(found) == 3 and found[2].abs().sum() > 0
     total = sum(one.flatten(1).sum(1) for one in found) + network[-1].bias[TARGETS]
     assert torch.allclose(total, scores, rtol=1e-10)
@@ -439,14 +438,14 @@ def test_takes_callables(name):
 @pytest.mark.parametrize(
     ("name", "parameters", "sentence"),
     [
-        ("finercam", {"alpha": -1}, "alpha must be at least 0, but is -1"),
+        ("finercam", {"alpha": -1}, "alpha must be a number of at least 0, but is -1"),
         ("finercam", {"references": 0}, "references must be a whole number of at least 1"),
         ("finercam", {"base": "eigencam"}, "base must be one of gradcam, xgradcam"),
         ("finercam", {"weighting": "all"}, "weighting must be one of equal, probability"),
         ("refinecam", {"base": 3}, "base must be one of gradcam, xgradcam"),
         ("smoothgradcam_plus_plus", {"samples": 0}, "samples must be a whole number of at least 1"),
-        ("smoothgradcam_plus_plus", {"noise": 0}, "noise must be above 0"),
-        ("sscam", {"noise": -1}, "noise must be at least 0"),
+        ("smoothgradcam_plus_plus", {"noise": 0}, "noise must be a number above 0"),
+        ("sscam", {"noise": -1}, "noise must be a number of at least 0"),
         ("sscam", {"seed": 0.5}, "seed must be a whole number"),
         ("iscam", {"steps": True}, "steps must be a whole number"),
     ],

@@ -238,10 +238,14 @@ def test_takes_other_precisions(name, dtype):
             {"kernel": "round"},
             "kernel must be one of sigmoid, poly, rbf, cosine, linear",
         ),
-        ("kpcacam", {"gamma": 0}, "gamma must be above 0, but is 0"),
-        ("fem", {"sigmas": "two"}, "sigmas must be a number"),
+        ("kpcacam", {"gamma": 0}, "gamma must be a number above 0, or None, but is 0"),
+        ("fem", {"sigmas": "two"}, "sigmas must be a finite number"),
         ("fem", {"sum_of": "all"}, "sum_of must be one of maps, masks, but is 'all'"),
-        ("randomcam", {"seed": -1}, "seed must be a whole number of at least 0, but is -1"),
+        (
+            "randomcam",
+            {"seed": -1},
+            "seed must be .* at least 0 and below 2⁶³, but is -1",
+        ),
     ],
 )
 def test_refuses_a_parameter_in_one_sentence(name, parameters, sentence):

@@ -235,5 +235,5 @@ def test_other_precisions_frozen_models_callables_and_inference_mode():
 
 
 def test_a_wrong_baseline_is_named():
-    with pytest.raises(cam.MethodError, match=r"^deeplift's baseline must be a number"):
+    with pytest.raises(cam.MethodError, match=r"^deeplift's baseline must be a finite number"):
         cam.attribute(Network(), pictures(1), cam.method(NAME, baseline=None))

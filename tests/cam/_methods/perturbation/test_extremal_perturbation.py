@@ -141,16 +141,16 @@ def test_cost_progress_the_model_and_other_precisions():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"areas": ()}, "areas must be one or more"),
-        ({"areas": 0.1}, "areas must be one or more"),
-        ({"areas": "0.1"}, "areas must be one or more"),
-        ({"areas": (0.1, 0)}, "areas must be above 0 and below 1"),
-        ({"areas": (2,)}, "areas must be from 0 to 1"),
+        ({"areas": ()}, "areas must be one or more numbers above 0 and below 1"),
+        ({"areas": 0.1}, "areas must be one or more numbers above 0 and below 1"),
+        ({"areas": "0.1"}, "areas must be one or more numbers above 0 and below 1"),
+        ({"areas": (0.1, 0)}, "areas must be one or more numbers above 0 and below 1"),
+        ({"areas": (2,)}, "areas must be one or more numbers above 0 and below 1"),
         ({"steps": 0}, "steps must be a whole number"),
         ({"cell": 1.5}, "cell must be a whole number"),
         ({"smoothness": 3}, "smoothness must be at least its cell"),
         ({"smoothness": None}, "smoothness must be a number"),
-        ({"smoothness": 1e30}, "smoothness must be at most 10000"),
+        ({"smoothness": 1e30}, "smoothness must be a number above 0 and at most 10000"),
     ],
     ids=str,
 )

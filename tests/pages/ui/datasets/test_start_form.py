@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam._cli.commands import main
+from cam._runs.plan.options import RunOptions
 from cam._runs.plan.run_plan import make_plan
 from cam.pages.ui.datasets import run_jobs
 from cam.pages.ui.widgets import parameter_widgets
@@ -251,7 +252,11 @@ def test_the_grids_classes_are_not_those_of_another_model(folder):
     with pytest.raises(cam.InputError, match=r"the model has 5 .*; with targets='pred"):
         make_plan(module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"])
     make_plan(
-        module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"], targets="predicted"
+        module,
+        cam.dataset("photo-grid", size=2),
+        ["gradcam"],
+        ["sparseness"],
+        RunOptions(targets="predicted"),
     )
 
 

@@ -28,7 +28,7 @@ from tests.support.stand_in import Drop, Inside, Metric, Scores, network
 pytest.importorskip("ray")
 import ray
 
-METHODS = ("gradcam", "saliency")
+NAMES = ("gradcam", "saliency")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +65,7 @@ class Deadly(Metric):
 
 
 def evaluate(out: Path, engine: str = "ray", **options: object) -> cam.Run:
-    options = {"methods": METHODS, "metrics": [Inside(), Drop()], "shard_size": 4} | options
+    options = {"methods": NAMES, "metrics": [Inside(), Drop()], "shard_size": 4} | options
     data = options.pop("data", None) or cam.dataset("photo-grid", size=10)
     return cam.evaluate(options.pop("model", None) or network(), data, out=out, engine=engine,
                         **options)  # fmt: skip
@@ -160,11 +160,11 @@ def test_those_who_read_are_not_sent_what_measures(tmp_path):
 
 OWN = """
 @cam.register_method(
-    "own_method", title="Own", family="gradient", needs=cam.Needs(input_gradient=True),
+    "own_method", title="Own", family="gradient", reads=cam.sources.Pixels,
     cost="none", citation="none", rules={"power": cam.parameters.number(above=0)})
-def own_method(captured, *, power=1.0):
+def own_method(pixels, *, power=1.0):
     "The picture's red, raised."
-    red = captured.inputs[:, 0].abs().pow(power) * half()
+    red = pixels.inputs[:, 0].abs().pow(power) * half()
     return cam.Maps(red, red / red.amax((1, 2), keepdim=True))
 
 @cam.register_metric(

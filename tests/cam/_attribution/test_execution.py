@@ -6,11 +6,11 @@ from torch import nn
 
 import cam
 from cam import kernels
-from cam._engine.capture import LayerCapture, capture
+from cam._engine.capture import capture
+from cam._engine.method_sources import LayerGradients
 from cam._engine.passes import Passes
 from cam._engine.token_layout import Layout
 from cam._methods.base.principal_component import first_component
-from cam.types import Needs
 
 CAMS = (
     "gradcam",
@@ -137,7 +137,7 @@ def test_refuses_an_option_in_one_sentence(options, sentence, network, pictures)
 
 
 def passes_of(network, pictures, targets=None, **options) -> Passes:
-    captured = capture(network, pictures, targets, [], Needs(), lambda label: 0)
+    captured = capture(network, pictures, targets, lambda label: 0)
     return Passes(network, captured, **{"batch_size": 2, **options})
 
 
@@ -238,7 +238,7 @@ def test_first_component_is_that_of_a_decomposition(shape):
 def test_eigencams_by_hand():
     """Channel 1 alone varies, so its axis is the first, and the map is that channel, centred."""
     a = torch.tensor([[[[2.0, 2.0], [2.0, 2.0]], [[0.0, 1.0], [5.0, 0.0]]]])
-    layer = LayerCapture("some", a, torch.full_like(a, -1.0), Layout("maps", (2, 2)))
+    layer = LayerGradients("some", a, Layout("maps", (2, 2)), torch.full_like(a, -1.0))
     eigencam = cam.methods()["eigencam"].function
     assert torch.allclose(eigencam(layer).raw, a[:, 1] - 1.5, atol=1e-6)
     positive = torch.tensor([[[0.0, 0.0], [3.5, 0.0]]])

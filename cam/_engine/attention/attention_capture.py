@@ -1,4 +1,4 @@
-"""Reading attention where it happens, fused or not, without touching the model.
+"""Record a transformer's attention, fused or not, without touching the model.
 
 A mode of torch sees every call of a function in the forward pass. A fused attention gives no
 weights, so it is computed in two steps, softmax and sum, with the same result; what a model
@@ -8,7 +8,7 @@ that a frozen model works and nothing before them is recorded.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from cam._engine.explicit_attention import fused, multi_head
+from cam._engine.attention.explicit_attention import attend, attend_multi_head
+from cam._engine.method_sources import (
+    Attention,
+    AttentionGradients,
+    Block,
+    Source,
+    TransformerBlocks,
+)
 from cam.errors import ModelError
 
 _SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
@@ -26,78 +33,42 @@ _INSTEAD = "use 'gradcam' or 'saliency' instead"
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """What LeGrad needs of one transformer block; both are part of the forward's graph.
-
-    Attributes:
-        name: Dotted name of the largest module around this attention and no other.
-        weights: (B, heads, N, N) attention in it.
-        tokens: (B, N, C) or (N, B, C) it puts out.
-        batch_first: Whether it is the former.
-    """
-
-    name: str
-    weights: Tensor
-    tokens: Tensor
-    batch_first: bool
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionCapture:
-    """The self-attention of a transformer over all of its tokens.
+class Recording:
+    """The attention of a forward pass, in its graph and without gradients.
 
     Attributes:
         count: B, how many images there are.
-        weights: (B, heads, N, N) of each layer in the order of the forward pass, rows are queries
-            and sum to 1.
-        gradients: (B, heads, N, N) of the scores by each of them; None but for the last if no
-            method needs them.
-        grid: (rows, columns) of the patches, which are the last of the N tokens. Those before them
-            are the class token, registers and the like.
-        blocks: The blocks; empty if no method needs them.
+        weights: (B, heads, N, N) or (B·heads, N, N) of each layer, rows are queries and sum to 1.
+        grid: (rows, columns) of the patches.
+        blocks: The blocks; empty where none are wanted.
     """
 
     count: int
     weights: tuple[Tensor, ...]
-    gradients: tuple[Tensor | None, ...]
     grid: tuple[int, int]
     blocks: tuple[Block, ...]
 
-    def with_gradients(self, found: Sequence[Tensor | None]) -> "AttentionCapture":
-        """The same out of the graph, with the gradients of the last layers.
+    def sources(self, gradients: Sequence[Tensor | None], blocks: bool) -> tuple[Source, ...]:
+        """Return what methods read.
+
+        Args:
+            gradients: Of the scores by the last layers' attention, or by all.
+            blocks: Whether the blocks are read too.
 
         Raises:
             ModelError: The score does not depend on one of them.
         """
-        if any(one is None for one in found):
+        weights = tuple(self._by_head(matrices).detach() for matrices in self.weights)
+        by_head = tuple(self._by_head(slope) for slope in gradients if slope is not None)
+        if len(by_head) < len(gradients):
             raise ModelError(f"the target's score does not depend on the attention; {_INSTEAD}")
-        missing = [None] * (len(self.weights) - len(found))
-        gradients = [one if one is None else self.by_head(one) for one in [*missing, *found]]
-        weights = tuple(self.by_head(one).detach() for one in self.weights)
-        return replace(self, weights=weights, gradients=tuple(gradients))
+        attention = Attention(self.count, weights, by_head[-1], self.grid)
+        if len(by_head) == len(weights):
+            attention = AttentionGradients(self.count, weights, by_head[-1], self.grid, by_head)
+        return (attention, *([TransformerBlocks(attention, self.blocks)] if blocks else ()))
 
-    def by_head(self, one: Tensor) -> Tensor:
-        """(B, heads, N, N) of weights or gradients; some models fold the heads into the batch."""
-        return one.reshape(self.count, -1, *one.shape[-2:])
-
-    @property
-    def read(self) -> Tensor:
-        """(B, N) share of each token in what the classifier reads: 1 for a class token alone.
-
-        The score has no gradient by the last attention's row of a token that is not read, since
-        only attention mixes tokens. Where none is read, as by a classifier of zeros, all are.
-        """
-        last = self.gradients[-1]
-        assert last is not None
-        read = last.abs().amax((1, 3)).ne(0)  # (B, N)
-        read = read | ~read.any(1, keepdim=True)
-        shares = read.to(torch.promote_types(last.dtype, torch.float32))
-        return shares / shares.sum(1, keepdim=True)
-
-    def on_grid(self, tokens: Tensor) -> Tensor:
-        """From (B, N) to the map (B, rows, columns) of the patches among them."""
-        rows, columns = self.grid
-        return tokens[:, tokens.shape[1] - rows * columns :].reshape(-1, rows, columns)
+    def _by_head(self, matrices: Tensor) -> Tensor:
+        return matrices.reshape(self.count, -1, *matrices.shape[-2:])
 
 
 class AttentionReader(TorchFunctionMode):
@@ -127,9 +98,9 @@ class AttentionReader(TorchFunctionMode):
         kwargs = kwargs or {}
         # What is called in here is not seen again.
         if func is functional.scaled_dot_product_attention:
-            return fused(self._keep, *args, **kwargs)
+            return attend(self._keep, *args, **kwargs)
         if func is functional.multi_head_attention_forward:
-            return multi_head(self._keep, args, kwargs)
+            return attend_multi_head(self._keep, args, kwargs)
         result = func(*args, **kwargs)
         if func in _SOFTMAX and isinstance(result, Tensor) and _is_over_keys(result, args, kwargs):
             # A copy: dropout may change it in place, and that is not possible on a leaf.
@@ -143,12 +114,12 @@ class AttentionReader(TorchFunctionMode):
         self.weights.append(weights)
         return weights
 
-    def entered(self) -> None:
-        """A module begins."""
+    def enter_module(self) -> None:
+        """Note that a module begins."""
         self._running.append(len(self.weights))
 
-    def left(self, name: str, module: nn.Module, output: object) -> object:
-        """A module has put something out; what the network should go on with, or None."""
+    def leave_module(self, name: str, module: nn.Module, output: object) -> object:
+        """Note what a module returned; return what the network should go on with, or None."""
         first = self._running.pop()
         if isinstance(module, nn.Conv2d) and isinstance(output, Tensor) and not self.weights:
             self._convolved = (output.shape[-2], output.shape[-1])
@@ -167,8 +138,8 @@ class AttentionReader(TorchFunctionMode):
         # A copy, since the next block may add to it in place.
         return tokens.clone() if isinstance(output, Tensor) else None
 
-    def captured(self, name: str) -> AttentionCapture:
-        """What was recorded, still in the graph and without gradients.
+    def finish(self, name: str) -> Recording:
+        """Return what was recorded, still in the graph and without gradients.
 
         Args:
             name: What the model is called in an error.
@@ -177,15 +148,17 @@ class AttentionReader(TorchFunctionMode):
             ModelError: It has no attention over all tokens, or these are no picture's grid.
         """
         count = len(self._batch)
-        used = list(range(len(self.weights)))
+        followed = list(range(len(self.weights)))
         # What has fewer queries than keys at the end pools tokens: that is part of the classifier.
-        while used and self.weights[used[-1]].shape[-2] < self.weights[used[-1]].shape[-1]:
-            used.pop()
-        if not used:
+        while (
+            followed and self.weights[followed[-1]].shape[-2] < self.weights[followed[-1]].shape[-1]
+        ):
+            followed.pop()
+        if not followed:
             raise ModelError(
                 f"{name} has no self-attention, so there is none to follow; {_INSTEAD}"
             )
-        shapes = [self.weights[index].shape for index in used]
+        shapes = [self.weights[index].shape for index in followed]
         # Three dimensions are (B·heads, N, N).
         if any(shape[0] % count if len(shape) == 3 else shape[:-3] != (count,) for shape in shapes):
             raise ModelError(
@@ -203,9 +176,9 @@ class AttentionReader(TorchFunctionMode):
                 f"{name} attends over {shapes[0][-1]} tokens, which are no grid of patches of a "
                 f"picture of {self._batch.shape[-2]} × {self._batch.shape[-1]} pixels; {_INSTEAD}"
             )
-        blocks = tuple(self._blocks[index] for index in used if index in self._blocks)
-        weights = tuple(self.weights[index] for index in used)
-        return AttentionCapture(count, weights, (), grid, blocks)
+        blocks = tuple(self._blocks[index] for index in followed if index in self._blocks)
+        weights = tuple(self.weights[index] for index in followed)
+        return Recording(count, weights, grid, blocks)
 
     def _grid(self, tokens: int) -> tuple[int, int] | None:
         """Rows and columns: those of the patch embedding, else those of the picture's shape."""
@@ -233,7 +206,7 @@ def _is_over_keys(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 @contextmanager
-def reading(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator[AttentionReader]:
+def record_attention(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator[AttentionReader]:
     """Record the attention of the forward pass that runs inside.
 
     Args:
@@ -245,11 +218,15 @@ def reading(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator[Attentio
     with ExitStack() as stack:
         for name, child in module.named_modules():
             stack.callback(
-                child.register_forward_pre_hook(lambda _module, _inputs: reader.entered()).remove
+                child.register_forward_pre_hook(
+                    lambda _module, _inputs: reader.enter_module()
+                ).remove
             )
             stack.callback(
                 child.register_forward_hook(
-                    lambda module, _inputs, output, name=name: reader.left(name, module, output)
+                    lambda module, _inputs, output, name=name: reader.leave_module(
+                        name, module, output
+                    )
                 ).remove
             )
         stack.enter_context(reader)

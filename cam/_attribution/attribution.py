@@ -1,0 +1,131 @@
+"""Explain a batch with one or more methods: check, plan, execute."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cam import kernels
+from cam._attribution.execution import execute
+from cam._attribution.plan import make_plan, reads_layer, resolve_methods
+from cam._engine.capture import check_batch
+from cam._engine.evaluation_mode import evaluation_mode
+from cam._engine.heatmaps import FUSIONS
+from cam._engine.layers import Layers, resolve_layers
+from cam._engine.passes import Report
+from cam._engine.precision import check_precision
+from cam._methods.base.method_registry import Method
+from cam._models.model import Model
+from cam._models.network import Network
+from cam.errors import CamWarning, InputError
+from cam.targets import Targets
+from cam.types import Attribution
+
+TRAINING_MODE = (
+    "the model was in training mode; it was explained in evaluation mode (dropout off, batch norm "
+    "fixed) and put back"
+)
+
+
+def attribute(
+    model: Model | nn.Module,
+    batch: Tensor,
+    methods: Sequence[str | Method] | str | Method = ("gradcam", "saliency"),
+    targets: Targets = None,
+    layers: Layers = None,
+    *,
+    fusion: str = "mean",
+    batch_size: int | None = None,
+    progress: Report | None = None,
+    precision: str | None = None,
+) -> dict[str, Attribution]:
+    """Explain a batch with one or more methods.
+
+    Everything that reads a layer's gradients or the pixels' shares one forward and one backward
+    pass, and the CAM rules one kernel. Methods that run further passes do so after it.
+
+    Args:
+        model: A :class:`cam.Model` or any classifier; it comes back as it was.
+        batch: (B, 3, H, W) floats on the model's device, as ``model.prepare(pictures)`` gives.
+        methods: Names, or :func:`cam.method` with parameters.
+        targets: What is explained. None: each image's top class. A class index or a label for all
+            images, or one for each. Callables from one image's output to a scalar.
+        layers: Where the CAM methods look: dotted names or modules. None: the model's default.
+        fusion: How the maps of several layers are fused: "mean" (as pytorch-grad-cam), or
+            "max", the largest at each place (as torchcam).
+        batch_size: How many inputs a method with further passes sends through the model at once.
+            None: 32 on a GPU, and 8 on a CPU, which gains nothing from more and needs less memory.
+        progress: Called with a :class:`cam.Progress` after each of those batches; an answer of
+            False cancels.
+        precision: In which the network computes: "fp32", "tf32", "fp16", "bf16", or "auto", the
+            fastest for each method whose maps were measured to stay the same. None: as the model
+            and torch are set.
+
+    Returns:
+        Method name → :class:`cam.Attribution`, in the order asked for. A method given twice with
+        different parameters is named with them, as in ``name(steps=64)``.
+
+    Raises:
+        CamError: One of its subclasses, with one sentence on what was wrong and what would be
+            right. The model and the batch are as they were.
+    """
+    distinct = resolve_methods(methods)
+    network = Network.of(model)
+    size = _check_options(fusion, batch_size, batch)
+    check_kernels()
+    check_batch(network.module, batch)
+    check_precision(precision, batch.device)
+    with network.lock, evaluation_mode(network.module) as was_training:
+        names: list[str] = []
+        # A layer that does not exist is refused also where no method would look at it.
+        if layers is not None or reads_layer(distinct):
+            requested = network.default_layers(batch) if layers is None else layers
+            names = [name for name, _ in resolve_layers(network.module, requested)]
+        plan = make_plan(distinct, names, precision, batch.device)
+        results = execute(plan, network, batch, targets, fusion, size, progress)
+    if was_training:
+        warnings.warn(TRAINING_MODE, CamWarning, stacklevel=2)
+    _warn_if_not_finite(results)
+    return results
+
+
+def _check_options(fusion: str, batch_size: int | None, batch: object) -> int:
+    """Return how many inputs go through the model at once."""
+    if fusion not in FUSIONS:
+        raise InputError(f"fusion is {fusion!r}, but must be one of {', '.join(FUSIONS)}")
+    if batch_size is None:
+        return 32 if isinstance(batch, Tensor) and batch.is_cuda else 8
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
+    return batch_size
+
+
+def check_kernels() -> None:
+    """Refuse to start where the environment asks for kernels that cannot run here.
+
+    Raises:
+        InputError: It does.
+    """
+    try:
+        kernels.backend(torch.empty(0))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(str(error)) from None
+
+
+def _warn_if_not_finite(results: dict[str, Attribution]) -> None:
+    """Name the images whose map is NaN; one look for all methods, so one wait for the GPU."""
+    finite = torch.stack(
+        [result.heatmap.flatten(1).isfinite().all(1) for result in results.values()]
+    )
+    if bool(finite.all()):
+        return
+    for key, row in zip(results, finite.tolist(), strict=True):
+        images = [index for index, fine in enumerate(row) if not fine]
+        if images:
+            warnings.warn(
+                f"{key}: the map of image {', '.join(map(str, images))} is NaN, because its "
+                "pixels, activations or gradients hold NaN or infinity; other images are as usual",
+                CamWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,131 @@
+"""Execute a plan: run its passes, and each method on what they give."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from cam._attribution.plan import Plan, SharedPass
+from cam._engine.capture import capture
+from cam._engine.heatmaps import heatmap_and_raw
+from cam._engine.layers import is_linear_after
+from cam._engine.method_sources import Attention, LayerGradients, PixelGradients, TransformerBlocks
+from cam._engine.passes import Passes, Report
+from cam._engine.precision import allow_any_layout, name_precision, use_precision
+from cam._methods.base.method_registry import Method
+from cam._methods.base.smoothing import over_views
+from cam._models.network import Network
+from cam.targets import Targets
+from cam.types import Attribution, Cost
+
+
+def execute(
+    plan: Plan,
+    network: Network,
+    batch: Tensor,
+    targets: Targets,
+    fusion: str,
+    batch_size: int,
+    progress: Report | None,
+) -> dict[str, Attribution]:
+    """Run the shared passes one after another, and each method on what they give.
+
+    Args:
+        plan: As :func:`cam._attribution.plan.make_plan` makes it.
+        network: What is explained.
+        batch: (B, C, H, W) floats on its device.
+        targets: As for :func:`cam.attribute`.
+        fusion: How the maps of several layers are fused where a method does not fix it.
+        batch_size: How many inputs a method with further passes sends through at once.
+        progress: Called after each of those batches.
+
+    Returns:
+        Key → result, in the order of the plan's keys.
+    """
+    module = network.module
+    results: dict[str, Attribution] = {}
+    for shared in plan.passes:
+        start = time.perf_counter()
+        layers = [(name, module.get_submodule(name)) for name in shared.layers]
+        with use_precision(shared.precision, batch.device):
+            with allow_any_layout(_passes_no_kink(module, shared)):
+                captured = capture(
+                    module,
+                    batch,
+                    targets,
+                    network.class_index,
+                    shared.reads,
+                    layers,
+                    shared.kernel_rules,
+                )
+            # In another precision the top class may be another one.
+            targets = captured.pixels.targets
+            cost = Cost(1, int(shared.backward), _seconds_since(start, batch))
+            passes = Passes(module, captured, batch_size, progress)
+            for key, method in shared.methods.items():
+                results[key] = _explain(method, passes, cost, shared, fusion)
+    return {key: results[key] for key in plan.keys}
+
+
+def _explain(
+    method: Method, passes: Passes, shared_cost: Cost, shared: SharedPass, fusion: str
+) -> Attribution:
+    """Make one method's result of what the shared passes gave."""
+    start = time.perf_counter()
+    info, captured = method.info, passes.captured
+    pixels = captured.pixels
+    size = (pixels.inputs.shape[-2], pixels.inputs.shape[-1])
+    remarks: dict[tuple[int, str], None] = {}
+
+    def explain() -> tuple[Tensor, Tensor]:
+        further = (passes,) if info.passes else ()
+        maps = [
+            info.function(source, *further, **method.parameters)
+            for source in passes.captured.read(info.reads)
+        ]
+        if passes.captured is captured:
+            remarks.update(dict.fromkeys(remark for each in maps for remark in each.remarks))
+        coarse = info.layer or info.attention
+        return heatmap_and_raw(maps, size if coarse else None, info.fusion or fusion)
+
+    with passes.of(method.name):
+        if method.parameters.get("aug_smooth"):
+            heatmap, raw = over_views(passes, info.reads, info.kernel_rules, explain)
+        else:
+            heatmap, raw = explain()
+    unsound = pixels.unsound[:, None, None]
+    return Attribution(
+        heatmap=heatmap.float().masked_fill(unsound, torch.nan),
+        raw=raw.float().masked_fill(unsound, torch.nan),
+        targets=pixels.targets,
+        scores=pixels.scores.float(),
+        logits=pixels.logits.float(),
+        layers=shared.layers if info.layer else (),
+        method=method.name,
+        cost=Cost(
+            shared_cost.forwards + passes.forwards,
+            info.reads.backward + passes.backwards,
+            shared_cost.seconds + _seconds_since(start, pixels.inputs),
+        ),
+        precision=name_precision(passes.module, shared.precision, pixels.inputs.device),
+        remarks=tuple(remarks),
+    )
+
+
+def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
+    """Whether no gradient that is read passes a ReLU or its like."""
+    if any(
+        issubclass(source, PixelGradients | Attention | TransformerBlocks)
+        for source in shared.reads
+    ):
+        return False
+    if any(issubclass(source, LayerGradients) for source in shared.reads):
+        return is_linear_after(module, shared.layers)
+    return True
+
+
+def _seconds_since(start: float, batch: Tensor) -> float:
+    """Return the time since the start, with the work that a GPU was given."""
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)
+    return time.perf_counter() - start
