@@ -30,7 +30,7 @@ _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
 @click.argument("frames", nargs=-1, required=True)
 @model_options
 @click.option("--method", default="gradcam", show_default=True)
-@explanation_options("A class index or label; by default each frame's top class.")
+@explanation_options
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option(
     "--smoothing",

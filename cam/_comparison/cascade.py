@@ -20,6 +20,7 @@ from cam._metrics.randomisation.model_randomisation import (
 from cam._models.model import Model
 from cam._models.network import Network
 from cam.errors import CamWarning, MetricError, nearest
+from cam.parameters import integer
 from cam.targets import Targets
 
 
@@ -77,7 +78,7 @@ def cascade(
     """
     if similarity not in SIMILAR:
         raise MetricError(f"there is no likeness {similarity!r}; {nearest(similarity, SIMILAR)}")
-    if isinstance(stages, bool) or not isinstance(stages, int) or stages < 1:
+    if not integer(1).holds(stages):
         raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
     how = named(method) if isinstance(method, str) else method
     explained = Network.of(model)

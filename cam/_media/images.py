@@ -217,12 +217,12 @@ def _normalise(image: Image.Image, name: str) -> Photo:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return the turn that EXIF asks for; None if the picture is upright."""
+    """Return the turn that EXIF asks for; None if upright."""
     return _UPRIGHT.get(image.getexif().get(ExifTag.Orientation, 1))
 
 
 def _tiles(image: Image.Image) -> list:  # type: ignore[type-arg]
-    """Return how the file stores its pixels; empty for a picture made in memory."""
+    """Return how a file stores its pixels; empty for pictures in memory."""
     return list(getattr(image, "tile", None) or [])
 
 
@@ -249,7 +249,7 @@ def _to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
 
 
 def _from_deep(image: Image.Image, name: str) -> Image.Image:
-    """Scale deep grey or floats to 8 bits; Pillow would clip at 255."""
+    """Scale deep grey or floats to 8 bits; Pillow would clip."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ImageError(f"{name} holds NaN or infinite pixels; save it with finite values")

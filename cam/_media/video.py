@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,23 +28,30 @@ _TURNS = {
 _MILLISECOND = Fraction(1, 1000)
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """Frames of a video, evenly spaced.
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames in their order.
 
     Attributes:
-        frames: RGB pictures, upright.
-        durations: Until the next one of them, in milliseconds.
-        notes: What was left out.
+        frames: RGB pictures of one size, upright.
+        durations: How long each is shown, in milliseconds.
+        name: Where it came from, for messages.
+        notes: What was done to it that its owner may not expect.
     """
 
     frames: tuple[Image.Image, ...]
     durations: tuple[int, ...]
-    notes: tuple[str, ...]
+    name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frames_per_second(self) -> float:
+        """At which it was recorded, on average."""
+        return 1000 * len(self.frames) / sum(self.durations)
 
 
 def kind_of(head: bytes) -> str | None:
-    """Name the kind of video by its head: "mov" (MP4 too), "matroska" (WebM)."""
+    """Name a video's kind by its head: "mov" (MP4 too), "matroska" (WebM)."""
     if head[4:8] in _BOXES and head[8:12] not in _PICTURES:
         return "mov"
     return "matroska" if head[:4] == b"\x1a\x45\xdf\xa3" else None
@@ -57,8 +64,8 @@ def read_video(
     most: int,
     reduce: Callable[[Image.Image], Image.Image],
     tell: Callable[[float], None],
-) -> Sampled:
-    """Read a video frame by frame; no more than ``most`` are in memory at any time.
+) -> Clip:
+    """Read a video frame by frame, with at most ``most`` in memory.
 
     Where there are more, every second, fourth, … of them is kept, so that the whole is seen at its
     own speed. Frames are turned as the file says that they were filmed.
@@ -123,7 +130,7 @@ def read_video(
         notes.append(f"it ends after {count:,} of the {promised:,} frames that it promises")
     edges = [round(1000 * at) for at in (*times, end)]
     durations = tuple(max(1, b - a) for a, b in itertools.pairwise(edges))
-    return Sampled(tuple(frames), durations, tuple(notes))
+    return Clip(tuple(frames), durations, name, tuple(notes))
 
 
 def _limit_frames(stream: Any, name: str) -> int:
@@ -173,7 +180,8 @@ def write_video(frames: Sequence[Image.Image], durations: Sequence[int]) -> byte
             stream: Any = container.add_stream(codec, rate=1000, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = _MILLISECOND
-            lasting = dict(zip(_starts(durations), durations, strict=True))
+            starts = itertools.accumulate(durations, initial=0)
+            lasting = dict(zip(starts, durations, strict=False))
             for picture, start in zip(frames, lasting, strict=True):
                 even = picture.convert("RGB").crop((0, 0, width, height))
                 frame = av.VideoFrame.from_image(even)
@@ -188,10 +196,3 @@ def _put(container: Any, packets: list[Any], lasting: dict[int, int]) -> None:
         # The encoder forgets it, and without it the last frame would flash by.
         packet.duration = lasting[packet.pts]
         container.mux(packet)
-
-
-def _starts(durations: Sequence[int]) -> Iterator[int]:
-    at = 0
-    for duration in durations:
-        yield at
-        at += duration

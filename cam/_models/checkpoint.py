@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 
 
 def read_state_dict(path: PathLike) -> dict[str, Tensor]:
-    """Read a ``.safetensors``, ``.pth`` or ``.pt`` file of tensors without running code from it.
+    """Read a ``.safetensors``, ``.pth`` or ``.pt`` file without running its code.
 
     Raises:
         CheckpointError: No such file, damaged, or a pickle that holds more than tensors.
@@ -127,7 +127,7 @@ def load_weights(build: Callable[[int | None], nn.Module], path: PathLike) -> nn
 
 
 def _infer_classes(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> int | None:
-    """Return a file's number of classes, if that is all in which it differs.
+    """Return a file's number of classes, if only that differs.
 
     A classifier and those beside it (distilled, auxiliary) have one row a class, and nothing else
     in a network depends on their number.

@@ -225,7 +225,7 @@ def _in_hub_cache(repository: str) -> bool:
 
 
 def _refuse_if_unreachable() -> None:
-    """Ask the hub once, within a limit: offline, its client retries for most of a minute."""
+    """Ask the hub once, as its client retries for most of a minute."""
     from huggingface_hub import constants
 
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")

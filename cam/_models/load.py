@@ -155,7 +155,7 @@ def _load(
     create: Callable[[int | None], nn.Module],
     load_published: Callable[[], nn.Module],
 ) -> nn.Module:
-    """Build a network with published weights, with random ones, or with those of a file."""
+    """Build a network with published, random or a file's weights."""
     if weights == "DEFAULT":
         try:
             return load_published()

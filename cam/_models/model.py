@@ -153,7 +153,7 @@ class Model:
         return torch.stack(tensors).to(self.device, torch.float32)
 
     def crop(self, image: ImageSource) -> Image.Image:
-        """Crop the part of a picture that the model sees, at full resolution.
+        """Crop what the model sees of a picture, at full resolution.
 
         This is what a heatmap lies over. Where the transform's geometry cannot be read, it is the
         transformed picture itself, with the normalisation undone.
@@ -188,7 +188,7 @@ class Model:
         return indices[0]
 
     def classes_called(self, label: str) -> list[int]:
-        """List every class of a name; none where the model has no labels.
+        """List every class of a name; none without labels.
 
         Upper and lower case matter only where two names differ by them.
         """

@@ -24,7 +24,7 @@ def standard_transform(
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> Transform:
-    """Resize the short side (bilinear), crop the centre, scale to [0, 1], normalise."""
+    """Resize the short side (bilinear), crop the centre, normalise."""
     pipeline: Transform = transforms.Compose(
         [
             transforms.Resize(resize),
@@ -37,7 +37,7 @@ def standard_transform(
 
 
 def crop_to_input(transform: object, image: Image.Image) -> Image.Image | None:
-    """Crop the part of an image that a transform keeps, at full resolution.
+    """Crop what a transform keeps of an image, at full resolution.
 
     Returns:
         The cropped picture, or None where the transform's geometry cannot be read (then only the
@@ -72,7 +72,7 @@ def find_input_box(transform: object, size: tuple[int, int]) -> tuple[int, int, 
 
 
 def _centre(length: int, pixels: float) -> tuple[int, int]:
-    """Return the edges of the central pixels of a side, at least one pixel apart."""
+    """Return the edges of a side's central pixels, at least one apart."""
     first = (length - pixels) / 2
     start = min(max(0, round(first)), length - 1)
     return start, max(start + 1, min(length, round(first + pixels)))
@@ -82,7 +82,7 @@ _Geometry = tuple[int | tuple[int, int] | None, tuple[int, int] | None]
 
 
 def _read_geometry(transform: object) -> _Geometry | None:
-    """Return the short side or (H, W) of the resize, and (H, W) of the crop."""
+    """Read the resize, a short side or (H, W), and the crop, (H, W)."""
     if isinstance(transform, ImageClassification):
         return _parse_size(transform.resize_size), _parse_sides(transform.crop_size)
     if not isinstance(transform, transforms.Compose):

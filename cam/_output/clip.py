@@ -8,7 +8,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +29,7 @@ from cam._media.images import (
     sample,
 )
 from cam._media.rendering import overlay
-from cam._media.video import kind_of, read_video, write_video
+from cam._media.video import Clip, kind_of, read_video, write_video
 from cam._methods.base.method_registry import Method, method
 from cam._models.model import Model
 from cam.errors import Cancelled, ImageError, InputError
@@ -49,39 +49,18 @@ Report = Callable[[float, str], bool | None]
 """Called with the share that is done and the current step; False cancels."""
 
 
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """Frames in their order.
-
-    Attributes:
-        frames: RGB pictures of one size.
-        durations: How long each is shown, in milliseconds.
-        name: Where it came from, for messages.
-        notes: What was done to it that its owner may not expect.
-    """
-
-    frames: tuple[Image.Image, ...]
-    durations: tuple[int, ...]
-    name: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def frames_per_second(self) -> float:
-        """At which it was recorded, on average."""
-        return 1000 * len(self.frames) / sum(self.durations)
-
-
 def read_clip(
     source: ImageSource | Sequence[ImageSource],
     name: str | None = None,
     frames_per_second: float = 8,
     report: Report | None = None,
 ) -> Clip:
-    """Read a video, an animated GIF, WebP or PNG, or several pictures, as a clip.
+    """Read a video, an animation or several pictures as a clip.
 
-    Of a video (MP4, MOV, WebM, Matroska) with more than ``MAX_FRAMES`` frames every second, fourth,
-    … one is taken, each shown until the next, so that the whole is seen at its own speed; of one
-    with more than ``cam.video.MAX_DECODED`` the beginning. ``notes`` say so. Its sound is left out.
+    An animation is a GIF, WebP or PNG; a video MP4, MOV, WebM or Matroska. Of one with more than
+    ``MAX_FRAMES`` frames every second, fourth, … one is taken, each shown until the next, so that
+    the whole is seen at its own speed; of one with more than ``MAX_DECODED`` the
+    beginning. ``notes`` say so. Its sound is left out.
 
     Args:
         source: A path, encoded bytes or an open binary file; or several pictures of one size, of
@@ -124,7 +103,7 @@ class _Frames:
     size: tuple[int, int] | None = None
 
     def add(self, photo: Photo, duration: int) -> None:
-        """Add a frame of the same size as the first one, and what was done to it."""
+        """Add a frame of the first one's size, and its notes."""
         self.size = self.size or photo.image.size
         if photo.image.size != self.size:
             width, height = photo.image.size
@@ -171,7 +150,7 @@ def _read_file(file: BinaryIO, name: str, report: Report | None) -> Clip:
         lambda frame: _reduce(frame, notes),
         lambda share: _tell(report, share, "reading"),
     )
-    return Clip(video.frames, video.durations, name, (*video.notes, *notes))
+    return replace(video, notes=(*video.notes, *notes))
 
 
 def _read_animation(file: BinaryIO, name: str, report: Report | None) -> Clip:
@@ -244,7 +223,7 @@ def _milliseconds(image: Image.Image, notes: dict[str, None]) -> int:
 
 
 def demonstration(name: str = "chelsea", frames: int = 24, seed: int = 0) -> Clip:
-    """Make a clip that is not filmed: a pan and zoom across a photo.
+    """Make a clip by a pan and zoom across a photo.
 
     Args:
         name: One of :func:`cam.samples`.

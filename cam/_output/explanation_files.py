@@ -32,7 +32,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "triton", "numpy", "pillow")
 def record(
     model: Model, attribution: Attribution, index: int, image: str, notes: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Collect what a program needs to know of an explanation, ready for JSON.
+    """Collect the facts of an explanation, ready for JSON.
 
     Args:
         model: The model that was explained.
@@ -110,7 +110,7 @@ def data_uri(image: Image.Image) -> str:
 
 
 def npz_bytes(attribution: Attribution, index: int) -> bytes:
-    """Encode an image's ``heatmap`` (H, W) and ``raw`` (h, w), float32, as ``.npz``."""
+    """Encode an image's float32 ``heatmap`` (H, W) and ``raw`` (h, w) as ``.npz``."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -165,7 +165,7 @@ def write_explanation(
 
 
 def replace_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files that appear whole, in their order, all of them or none.
+    """Write files that appear whole, in order, all or none.
 
     Raises:
         OSError: They cannot be written.

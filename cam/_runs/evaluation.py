@@ -21,6 +21,7 @@ from cam._models.model import Model
 from cam._runs.engines.local_engine import run_local
 from cam._runs.engines.ray.engine import run_ray
 from cam._runs.engines.run_progress import Engine, Report
+from cam._runs.plan.options import RunOptions
 from cam._runs.plan.run_call import Call
 from cam._runs.plan.run_plan import Metric, Plan, differences, make_plan
 from cam._runs.results.run import Run
@@ -38,14 +39,14 @@ def evaluate(
     out: str | os.PathLike[str] = "runs/first",
     engine: str = "local",
     *,
-    baselines: Sequence[str] | str = (),
+    baselines: Sequence[str] | str = RunOptions.baselines,
     limit: int | None = None,
-    targets: str = "data",
-    layers: Layers = None,
-    precision: str | None = None,
-    shard_size: int = 16,
-    batch_size: int = 32,
-    heatmaps: int = 56,
+    targets: str = RunOptions.targets,
+    layers: Layers = RunOptions.layers,
+    precision: str | None = RunOptions.precision,
+    shard_size: int = RunOptions.shard_size,
+    batch_size: int = RunOptions.batch_size,
+    heatmaps: int = RunOptions.heatmaps,
     progress: Report | None = None,
 ) -> Run:
     """Explain every item with every method and measure every map with every metric.
@@ -88,6 +89,7 @@ def evaluate(
         MissingExtraError: The extra "evaluate", or "ray" for that engine, is not installed.
         CamError: What is asked for does not exist or does not fit.
     """
+    options = RunOptions(baselines, targets, layers, precision, shard_size, batch_size, heatmaps)
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}; {nearest(engine, ENGINES)}")
     require("evaluate", "cam.evaluate")
@@ -96,19 +98,7 @@ def evaluate(
     items = dataset(data)
     if limit is not None:
         items = items.limit(limit)
-    plan = make_plan(
-        model,
-        items,
-        methods,
-        metrics,
-        baselines=baselines,
-        targets=targets,
-        layers=layers,
-        precision=precision,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        heatmaps=heatmaps,
-    )
+    plan = make_plan(model, items, methods, metrics, options)
     path = Path(out)
     if (path / "run.json").is_file():
         store = _same(path, plan)

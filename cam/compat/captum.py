@@ -6,6 +6,7 @@ was; ``forward_func`` takes one tensor of pictures (B, C, H, W), and nothing bes
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ class LayerGradCam(_Attribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
     ) -> Tensor:
-        """Compute Σ_c w_c A_c, w_c the mean gradient over the layer's map A_c.
+        """Compute Σ_c w_c A_c, w_c the mean gradient over map A_c.
 
         Args:
             inputs: (B, C, H, W) floats.
@@ -226,26 +227,16 @@ def _as_module(forward_func: Forward, inputs: Tensor) -> nn.Module:
 
 
 def _convert_target(target: CaptumTarget, inputs: Tensor) -> Any:
-    """Convert Captum's ways to choose a number of the output to this library's."""
+    """Convert Captum's kinds of targets to this library's."""
     if target is None:
         return _take_only_number
     if isinstance(target, Tensor):
         return target.reshape(-1)[0] if target.numel() == 1 else target
     if isinstance(target, tuple):
-        return [_At(target)] * len(inputs)
+        return [itemgetter(target)] * len(inputs)
     if isinstance(target, list) and target and isinstance(target[0], tuple):
-        return [_At(index) for index in target]
+        return [itemgetter(index) for index in target]
     return target
-
-
-class _At:
-    """An entry of an output of several dimensions."""
-
-    def __init__(self, index: tuple[int, ...]) -> None:
-        self.index = index
-
-    def __call__(self, output: Tensor) -> Tensor:
-        return output[self.index]
 
 
 def _take_only_number(output: Tensor) -> Tensor:

@@ -185,10 +185,7 @@ def walk_cam_kernel(
     gradients_stride_s,
     CODE: tl.constexpr,  # the rules, as `encode` packs them
     K: tl.constexpr,  # how many rules
-    BLOCK_C: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-    BLOCK_P: tl.constexpr,  # partial maps that the last program sums at a time
-    INT64: tl.constexpr,  # offsets inside an image pass 31 bits
+    TILE: tl.constexpr,  # as `plane_cam_kernel` takes it
 ):
     """Compute all rules in one launch, walking the planes in chunks of pixels.
 
@@ -199,13 +196,15 @@ def walk_cam_kernel(
     the rules ask for: twice at most, and once for Grad-CAM, LayerCAM, HiResCAM and the elementwise
     rule alone. The rest is as in `plane_cam_kernel`.
     """
+    BLOCK_C: tl.constexpr = TILE[0]
+    BLOCK_S: tl.constexpr = TILE[1]
     WEIGHTED: tl.constexpr = has(CODE, K, GRADCAM, XGRADCAM, GRADCAM_PLUS_PLUS)
     n_parts = tl.cdiv(channels, BLOCK_C)
     image = (tl.program_id(0) // n_parts).to(tl.int64)
     part = (tl.program_id(0) % n_parts).to(tl.int64)
     b_channel = (tl.program_id(0) % n_parts) * BLOCK_C + tl.arange(0, BLOCK_C)  # (BLOCK_C,)
     b_pixel = tl.arange(0, BLOCK_S)  # (BLOCK_S,)
-    if INT64:
+    if TILE[4]:
         b_channel = b_channel.to(tl.int64)
         b_pixel = b_pixel.to(tl.int64)
     p_activations += image * activations_stride_b
@@ -239,5 +238,5 @@ def walk_cam_kernel(
                 p_partials + k * pixels,
                 p_signed if p_signed is None else p_signed + first,
                 p_maps if p_maps is None else p_maps + first,
-                b_pixel, n_parts, pixels, K, BLOCK_S, BLOCK_P,
+                b_pixel, n_parts, pixels, K, BLOCK_S, TILE[3],
             )  # fmt: skip

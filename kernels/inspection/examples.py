@@ -20,8 +20,8 @@ SALIENCY_PLANES = ((3, 224, 224), (64, 56, 56))
 PICTURE = (3, 224, 224)
 WRITERS = {
     "masks": "masked_batch_kernel",
-    "regions": "region_batch_kernel",
-    "ranks": "ranked_batch_kernel",
+    "regions": "label_batch_kernel",
+    "ranks": "label_batch_kernel",
 }
 PERCENTILES = (100.0, 99.0)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from cam._attribution.attribution import attribute
 from cam._methods.base.method_registry import Method
 from cam._runs.engines.isolate_failures import forget_peak, one_by_one, peak
-from cam._runs.plan.run_plan import BASELINES, Plan
+from cam._runs.plan.options import BASELINES
+from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.tables import Rows
 from cam.errors import CamWarning, Cancelled
 from cam.types import Attribution, Cost
@@ -66,9 +67,9 @@ def explain(
                 part,
                 methods,
                 targets=None if targets is None else [targets[place] for place in places],
-                layers=plan.layers,
-                batch_size=plan.batch_size,
-                precision=plan.precision,
+                layers=plan.options.layers,
+                batch_size=plan.options.batch_size,
+                precision=plan.options.precision,
                 progress=lambda part: beat(part.method, part.done / max(part.total, 1)),
             )
         return dict(zip([str(one) for one in methods], maps.values(), strict=True))

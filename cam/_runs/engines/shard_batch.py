@@ -46,7 +46,9 @@ class Group:
             for place, reason in explained.reasons.items():
                 self.problems.append(f"{self._name(place)}: {key} failed: {reason}")
         self._keep_items(found)
-        found |= {name: explain_baseline(name, batch, found, self.rows) for name in plan.baselines}
+        found |= {
+            name: explain_baseline(name, batch, found, self.rows) for name in plan.options.baselines
+        }
         for key, explained in found.items():
             self._keep_maps(key, explained.maps)
             for what, metric in plan.metrics.items():
@@ -88,7 +90,7 @@ class Group:
                 rows[place] = (float("nan"), FAILED, explained.reasons[place])
             elif place not in explained.finite:
                 rows[place] = (float("nan"), UNDEFINED, "its map is NaN")
-            elif key in plan.baselines and metric.info.needs_method:
+            elif key in plan.options.baselines and metric.info.needs_method:
                 told = f"{what} explains again, and {key} is no method"
                 rows[place] = (float("nan"), UNDEFINED, told)
             elif metric.info.needs_masks and masks[place] is None:
@@ -106,8 +108,8 @@ class Group:
                 targets,
                 torch.stack(known).to(batch.device) if metric.info.needs_masks else None,
                 method=plan.methods.get(key),
-                layers=plan.layers,
-                batch_size=plan.batch_size,
+                layers=plan.options.layers,
+                batch_size=plan.options.batch_size,
                 progress=lambda part: self.beat(name, part.done / max(part.total, 1)),
             )
             values = scores.values.float().cpu().tolist()
@@ -160,11 +162,11 @@ class Group:
                     None if known is None else known == top,
                 )
             self.rows.items.append((number, item.id, item.path, *said, None))
-            if plan.heatmaps:
+            if plan.options.heatmaps:
                 self.rows.pictures.append((number, self.read.pictures[number]))
 
     def _keep_maps(self, key: str, maps: dict[int, Attribution]) -> None:
-        side = self.plan.heatmaps
+        side = self.plan.options.heatmaps
         if not side or not maps:
             return
         heatmaps = torch.cat([one.heatmap for one in maps.values()])[:, None]

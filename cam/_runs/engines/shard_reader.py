@@ -31,7 +31,7 @@ class Source:
     @classmethod
     def of(cls, plan: Plan) -> "Source":
         """A plan's."""
-        return cls(plan.data, plan.model, plan.heatmaps > 0)
+        return cls(plan.data, plan.model, plan.options.heatmaps > 0)
 
 
 @dataclass(eq=False)

@@ -77,7 +77,7 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
 
 def _target(plan: Plan, item: Item) -> int | None:
     """The item's class as the model's index; None for the top class."""
-    if plan.targets == "predicted" or item.target is None:
+    if plan.options.targets == "predicted" or item.target is None:
         return None
     if isinstance(item.target, int):
         return item.target

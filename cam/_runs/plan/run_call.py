@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,22 +14,13 @@ from cam._methods.base.method_registry import Method
 from cam._metrics.base.metric_registry import Metric
 from cam._models.load import BUNDLED, load_model
 from cam._models.model import Model, ModelOrigin
-from cam._runs.plan.run_plan import Plan
+from cam._runs.plan.options import DEFAULTS, RunOptions
+from cam._runs.plan.run_plan import Plan, make_plan
 from cam.errors import RunError
 
 Named = tuple[str, Mapping[str, Any]]
 """A method's or metric's name and the parameters that were given."""
 
-# What has a default of its own, in the words of cam.evaluate and of the command line.
-DEFAULTS: Mapping[str, Any] = {
-    "baselines": (),
-    "targets": "data",
-    "layers": None,
-    "precision": None,
-    "shard_size": 16,
-    "batch_size": 32,
-    "heatmaps": 56,
-}
 _SINGULAR = {"baselines": "baseline", "layers": "layer"}
 
 
@@ -42,14 +33,14 @@ class Call:
         data: Of :func:`cam.dataset`, with the limit.
         methods: Names and parameters.
         metrics: Names and parameters.
-        options: The others that are not :data:`DEFAULTS`.
+        options: The others, with layers by name.
     """
 
     model: ModelOrigin
     data: DataOrigin
     methods: tuple[Named, ...]
     metrics: tuple[Named, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: RunOptions = DEFAULTS
 
     @classmethod
     def of_plan(cls, plan: Plan) -> "Call | None":
@@ -58,14 +49,12 @@ class Call:
         methods, metrics = list(plan.methods.values()), list(plan.metrics.values())
         if model is None or data is None or not all(isinstance(one, Metric) for one in metrics):
             return None
-        given = {name: getattr(plan, name) for name in DEFAULTS}
-        given["layers"] = None if plan.layers is None else tuple(plan.config["layers"])
         call = cls(
             model,
             data,
             tuple((one.name, dict(one.parameters)) for one in methods),
             tuple((one.name, dict(one.parameters)) for one in metrics),  # type: ignore[attr-defined]
-            {name: value for name, value in given.items() if value != DEFAULTS[name]},
+            plan.portable_options,
         )
         try:
             json.dumps(call.facts())
@@ -84,11 +73,6 @@ class Call:
         try:
             model, data = facts["model"], facts["data"]
             labels = model["labels"]
-            options = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in facts["options"].items()
-                if name in DEFAULTS
-            }
             return cls(
                 ModelOrigin(
                     str(model["name"]),
@@ -98,7 +82,7 @@ class Call:
                 DataOrigin(str(data["source"]), dict(data["options"]), data["limit"]),
                 tuple((str(name), dict(given)) for name, given in facts["methods"]),
                 tuple((str(name), dict(given)) for name, given in facts["metrics"]),
-                options,
+                RunOptions.of_facts(facts["options"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             raise RunError(
@@ -125,8 +109,24 @@ class Call:
             "methods": [Method(name, given) for name, given in self.methods],
             "metrics": [Metric(name, given) for name, given in self.metrics],
             "limit": self.data.limit,
-            **self.options,
+            **self.options.keywords(),
         }
+
+    def plan(self, model: Model, data: Dataset) -> Plan:
+        """Plan the run with a model and data that are open already, the data without the limit.
+
+        Raises:
+            CamError: They do not fit.
+        """
+        keywords = self.arguments()
+        limit = self.data.limit
+        return make_plan(
+            model,
+            data if limit is None else data.limit(limit),
+            keywords["methods"],
+            keywords["metrics"],
+            self.options,
+        )
 
     def command(self, out: str) -> str:
         """The command line that starts the run, or goes on with it.
@@ -148,7 +148,7 @@ class Call:
         words += [word for one in self.methods for word in ("--method", _told(one))]
         words += [word for one in self.metrics for word in ("--metric", _told(one))]
         limit = {} if self.data.limit is None else {"limit": self.data.limit}
-        for name, value in {**limit, **self.options}.items():
+        for name, value in {**limit, **self.options.changes()}.items():
             option = f"--{_SINGULAR.get(name, name).replace('_', '-')}"
             several = value if isinstance(value, tuple) else (value,)
             words += [word for one in several for word in (option, str(one))]
@@ -177,7 +177,7 @@ class Call:
             *_listed("metrics", [_python(one, "cam.metric") for one in self.metrics]),
             f"    out={out!r},",
             *([] if self.data.limit is None else [f"    limit={self.data.limit},"]),
-            *(f"    {name}={value!r}," for name, value in self.options.items()),
+            *(f"    {name}={value!r}," for name, value in self.options.changes().items()),
             ")",
             "print(run.leaderboard())",
         ]

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,17 +16,14 @@ from cam._engine.layers import Layers, resolve_layers
 from cam._engine.precision import check_precision, name_precision
 from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
-from cam._metrics.localisation.object_masks import centre_heatmap
 from cam._models.model import Model
 from cam._output.explanation_files import versions
 from cam._runs.plan.label_classes import known_classes
-from cam.errors import InputError, nearest
+from cam._runs.plan.options import DEFAULTS, RunOptions
+from cam.errors import InputError
 
 # Raised when a run folder's files change their meaning.
 FORMAT = 1
-TARGETS = ("data", "predicted")
-# Maps of a batch that know of no model, to be beaten: no methods, as they explain nothing.
-BASELINES: Mapping[str, Callable[[Tensor], Tensor]] = {"centre": centre_heatmap}
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -63,14 +60,7 @@ class Plan:
         data: What it is shown.
         methods: Key → method, the keys being the names where those are unique.
         metrics: Key → metric.
-        baselines: Names of :data:`BASELINES` that are measured beside the methods.
-        targets: "data": the item's class, or the top class where it has none; "predicted": always
-            the top class.
-        layers: Where methods look; None: the model's preset.
-        precision: As of :func:`cam.attribute`.
-        shard_size: Items that are explained together and stored together.
-        batch_size: Inputs that a method or metric sends through the model at once.
-        heatmaps: Side of the stored heatmaps in pixels; 0 stores none.
+        options: How they are measured.
         classes: As of :func:`cam._runs.plan.label_classes.known_classes`.
         config: All of the above that determines the result, ready for JSON.
     """
@@ -79,26 +69,26 @@ class Plan:
     data: Dataset
     methods: dict[str, Method]
     metrics: dict[str, Metric]
-    baselines: tuple[str, ...]
-    targets: str
-    layers: Layers
-    precision: str | None
-    shard_size: int
-    batch_size: int
-    heatmaps: int
+    options: RunOptions
     classes: dict[str, int] = field(repr=False)
     config: dict[str, Any] = field(repr=False)
 
     @property
     def keys(self) -> list[str]:
         """Whose maps are measured: the methods', then the baselines'."""
-        return [*self.methods, *self.baselines]
+        return [*self.methods, *self.options.baselines]
+
+    @property
+    def portable_options(self) -> RunOptions:
+        """The options with layers by name: a module means nothing to another process."""
+        by_name = None if self.options.layers is None else tuple(self.config["layers"])
+        return replace(self.options, layers=by_name)
 
     def shards(self) -> Iterator[tuple[int, int]]:
         """The ranges of items that are one piece of work each."""
         total = len(self.data)
-        for start in range(0, total, self.shard_size):
-            yield start, min(start + self.shard_size, total)
+        for start in range(0, total, self.options.shard_size):
+            yield start, min(start + self.options.shard_size, total)
 
 
 def make_plan(
@@ -106,14 +96,7 @@ def make_plan(
     data: Dataset,
     methods: Sequence[str | Method] | str | Method,
     metrics: Sequence[str | Metric] | str | Metric,
-    *,
-    baselines: Sequence[str] | str = (),
-    targets: str = "data",
-    layers: Layers = None,
-    precision: str | None = None,
-    shard_size: int = 16,
-    batch_size: int = 32,
-    heatmaps: int = 56,
+    options: RunOptions = DEFAULTS,
 ) -> Plan:
     """Check everything that can be checked before the first picture is read.
 
@@ -124,32 +107,19 @@ def make_plan(
     model = model if isinstance(model, Model) else Model(model)
     named = _by_key([method(one) if isinstance(one, str) else one for one in _several(methods)])
     measured = _by_key([metric(one) if isinstance(one, str) else one for one in _several(metrics)])
-    for what, value, low in (
-        ("shard_size", shard_size, 1),
-        ("batch_size", batch_size, 1),
-        ("heatmaps", heatmaps, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InputError(f"{what} must be a whole number of at least {low}, but is {value!r}")
-    if targets not in TARGETS:
-        raise InputError(f"targets is {targets!r}, but must be one of {', '.join(TARGETS)}")
     for key, one in measured.items():
         if one.info.needs_masks and not data.has_masks:
             raise InputError(
                 f"the metric {key} needs to know where the class is, and {data.name!r} does not "
                 "say; use data with masks or boxes, such as 'photo-grid', or leave the metric out"
             )
-    beside = tuple(dict.fromkeys([baselines] if isinstance(baselines, str) else baselines))
-    for name in beside:
-        if name not in BASELINES:
-            raise InputError(f"there is no baseline {name!r}; {nearest(name, BASELINES)}")
-    check_precision(precision, model.device)
+    check_precision(options.precision, model.device)
     at: list[str] = []
-    if layers is not None:
-        at = [name for name, _ in resolve_layers(model.module, layers)]
+    if options.layers is not None:
+        at = [name for name, _ in resolve_layers(model.module, options.layers)]
     elif any(one.info.layer for one in named.values()):
         at = list(model.layers)
-    classes = known_classes(model, data) if targets == "data" else {}
+    classes = known_classes(model, data) if options.targets == "data" else {}
     config = {
         "format": FORMAT,
         "model": model_facts(model),
@@ -158,7 +128,10 @@ def make_plan(
             {"key": key, "name": one.name, "parameters": _plain(_parameters(one))}
             for key, one in named.items()
         ]
-        + [{"key": name, "name": name, "parameters": {}, "baseline": True} for name in beside],
+        + [
+            {"key": name, "name": name, "parameters": {}, "baseline": True}
+            for name in options.baselines
+        ],
         "metrics": [
             {
                 "key": key,
@@ -169,29 +142,12 @@ def make_plan(
             }
             for key, one in measured.items()
         ],
-        "targets": targets,
+        **{name: value for name, value in options.keywords().items() if name != "baselines"},
         "layers": at,
-        "precision": precision or name_precision(model.module, None, model.device),
-        "shard_size": shard_size,
-        "batch_size": batch_size,
-        "heatmaps": heatmaps,
+        "precision": options.precision or name_precision(model.module, None, model.device),
         **surroundings(model.device),
     }
-    return Plan(
-        model,
-        data,
-        named,
-        measured,
-        beside,
-        targets,
-        layers,
-        precision,
-        shard_size,
-        batch_size,
-        heatmaps,
-        classes,
-        config,
-    )
+    return Plan(model, data, named, measured, options, classes, config)
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:

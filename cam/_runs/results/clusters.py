@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cam._runs.results.run_tables import RunTables
 from cam.errors import RunError, nearest
+from cam.parameters import integer, optional
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +31,14 @@ ZERO = 1e-9
 # Graphs of more nodes are taken as sparse: 0.1 s instead of 15 s for 2,000.
 DENSE = 200
 RESTARTS = 10
+RULES = {
+    "count": optional(integer(1)),
+    "neighbours": optional(integer(1)),
+    "most": integer(1),
+    "side": integer(2),
+    "limit": integer(FEWEST),
+    "seed": integer(0),
+}
 REPRESENTATIVES = 5
 
 
@@ -80,8 +89,12 @@ class Clusters:
     blank: int
 
 
-def class_averages(run: RunTables, method: str) -> ClassAverages:
-    """See :meth:`cam.Run.class_averages`."""
+def average_by_class(run: RunTables, method: str) -> ClassAverages:
+    """The mean map of each class's images, whatever their number; maps of zeros are left out.
+
+    Raises:
+        RunError: The run has no such method, or kept no heatmaps.
+    """
     import pandas
 
     side = _side(run, method)
@@ -111,7 +124,7 @@ def class_averages(run: RunTables, method: str) -> ClassAverages:
     )
 
 
-def clusters(
+def find_clusters(
     run: RunTables,
     method: str,
     label: str | None = None,
@@ -123,19 +136,42 @@ def clusters(
     limit: int = 2000,
     seed: int = 0,
 ) -> Clusters:
-    """See :meth:`cam.Run.clusters`."""
+    """Groups of images whose maps are alike, as spectral relevance analysis finds them.
+
+    Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
+    eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
+    are before the last that is more than 5 times the one before), and k-means on its
+    eigenvectors, rows scaled to length 1, which they are. One cluster means that the images
+    are alike, or pass into each other. A group of no more images than neighbours is not found.
+
+    Args:
+        run: Whose images.
+        method: Whose maps.
+        label: Only of images that were explained for this class. None: of all; then classes are
+            what differs first.
+        count: How many clusters. None: as many as the eigenvalues say.
+        neighbours: With how many each image is joined. None: log n, and at least 2.
+        most: The most clusters that the eigenvalues may say.
+        side: Size in pixels at which maps are compared.
+        limit: Beyond so many images a sample of them is looked at. Memory grows with its square
+            (2,000 images: 70 MB).
+        seed: Of the sample and of k-means; the same seed gives the same clusters.
+
+    Raises:
+        RunError: No such method or class, no heatmaps, fewer than 10 maps, or a number that
+            makes no sense.
+
+    Source: Lapuschkin et al., Unmasking Clever Hans predictors and assessing what machines
+    really learn, Nature Communications 2019, Methods, "Spectral relevance analysis"; Ng, Jordan
+    and Weiss, NIPS 2001; log n and eigengaps: von Luxburg, A tutorial on spectral clustering,
+    2007, section 8. They take the widest absolute gap, which splits maps of an object that is
+    evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
+    """
     stored = _side(run, method)
-    for name, value, low in (
-        ("count", count, 1),
-        ("neighbours", neighbours, 1),
-        ("most", most, 1),
-        ("side", side, 2),
-        ("limit", limit, FEWEST),
-        ("seed", seed, 0),
-    ):
-        wrong = isinstance(value, bool) or not isinstance(value, int) or value < low
-        if wrong and not (value is None and name in ("count", "neighbours")):
-            raise RunError(f"{name} must be a whole number of at least {low}, but is {value!r}")
+    numbers = {"count": count, "neighbours": neighbours, "most": most, "side": side}
+    for name, value in {**numbers, "limit": limit, "seed": seed}.items():
+        if not RULES[name].holds(value):
+            raise RunError(f"{name} must be {RULES[name].words}, but is {value!r}")
     facts = run.query(
         "SELECT item, id, label, predicted_label, correct, confidence "
         "FROM maps JOIN items USING (item) WHERE method = ? ORDER BY item",
@@ -176,7 +212,7 @@ def clusters(
     return Clusters(method, label, items, table, found, values, total, int((~seen).sum()))
 
 
-def clusters_told(found: Clusters) -> str:
+def describe_clusters(found: Clusters) -> str:
     """One line on what was looked at and what was found."""
     looked = len(found.items) + found.blank
     of = "all" if found.label is None else found.label

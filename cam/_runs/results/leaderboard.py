@@ -16,8 +16,20 @@ if TYPE_CHECKING:
 DRAWN = 500
 
 
-def leaderboard(run: RunTables, by: str | None) -> "pandas.DataFrame":
-    """See :meth:`cam.Run.leaderboard`."""
+def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
+    """Each method by each metric.
+
+    Args:
+        run: Whose scores.
+        by: None, or "class", "correct" or "confidence": apart for the groups of images with
+            that class, with a right or wrong prediction, with so much confidence in it.
+
+    Returns:
+        Columns ``method``, ``metric``, ``mean``, ``low`` and ``high`` (95 % interval of the
+        mean), ``median``, ``n`` (values it stands on), ``nan`` (undefined), ``failed``,
+        ``skipped`` (pictures that could not be read) and ``rank`` (1 is the best mean of that
+        metric); with ``by`` a column of that name before them.
+    """
     import pandas
 
     if by is not None and by not in BY:

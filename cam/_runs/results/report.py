@@ -14,7 +14,7 @@ from PIL import Image
 from cam._media.rendering import overlay
 from cam._methods.base.method_registry import methods as known_methods
 from cam._output.explanation_files import replace_files
-from cam._runs.results.clusters import clusters_told
+from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report_charts import intervals_svg, ranks_svg
 from cam._runs.results.run import Run
 from cam._runs.results.run_images import RunImage
@@ -229,7 +229,7 @@ def _where(run: Run) -> str:
                     for image in run.pictures(one.representatives[:WHERE_TYPICAL]).values()
                 ]
             parts.append(
-                f"<p class='note'>{_text(clusters_told(found))}</p>"
+                f"<p class='note'>{_text(describe_clusters(found))}</p>"
                 f"<div class='images'>{''.join(figures)}</div>"
             )
     if len(parts) == 1:

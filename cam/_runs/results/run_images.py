@@ -31,8 +31,8 @@ class RunImage:
     picture: Image.Image | None
 
 
-def pictures(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
-    """See :meth:`cam.Run.pictures`."""
+def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
+    """Load what the run knows of several items, without their scores."""
     several = sorted({int(number) for number in numbers})
     facts = run.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
     maps = run.query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
@@ -50,8 +50,13 @@ def pictures(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
     return images
 
 
-def extremes(run: RunTables, metric: str, count: int) -> "pandas.DataFrame":
-    """See :meth:`cam.Run.extremes`."""
+def list_extremes(run: RunTables, metric: str, count: int = 3) -> "pandas.DataFrame":
+    """The best and worst images of each method by one metric.
+
+    Returns:
+        Columns ``method``, ``end`` ("best" or "worst"), ``place`` from 1, ``item``, ``id``,
+        ``value``, ``label`` and ``predicted_label``.
+    """
     direction = run.directions[metric]
     return run.query(
         f"""
@@ -76,10 +81,24 @@ def extremes(run: RunTables, metric: str, count: int) -> "pandas.DataFrame":
     )
 
 
-def ordered(
-    run: RunTables, metric: str, method: str, worst: bool, start: int, count: int
+def list_in_order(
+    run: RunTables,
+    metric: str,
+    method: str,
+    *,
+    worst: bool = False,
+    start: int = 0,
+    count: int = 12,
 ) -> "pandas.DataFrame":
-    """See :meth:`cam.Run.ordered`."""
+    """The images with a value, the best first or the worst first, ``count`` from ``start`` on.
+
+    Returns:
+        Columns ``item``, ``id``, ``value``, ``label``, ``predicted_label``, ``correct`` and
+        ``confidence``.
+
+    Raises:
+        RunError: The run has no such metric or method.
+    """
     for what, name, known in (("metric", metric, run.metrics), ("method", method, run.methods)):
         if name not in known:
             raise RunError(f"the run has no {what} {name!r}; {nearest(name, known)}")

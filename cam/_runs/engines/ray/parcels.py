@@ -61,10 +61,8 @@ def packed(plan: Plan) -> Parcels:
         network = copy.deepcopy(network).cpu()
     shell = copy.copy(plan.model)
     shell.module = nn.Identity()
-    # Layers by name: a module would be another one over there.
-    layers = None if plan.layers is None else tuple(plan.config["layers"])
     source = replace(Source.of(plan), model=shell)
-    rest = replace(plan, model=shell, layers=layers, data=None)  # type: ignore[arg-type]
+    rest = replace(plan, model=shell, options=plan.portable_options, data=None)  # type: ignore[arg-type]
     try:
         return Parcels(
             cloudpickle.dumps(source),

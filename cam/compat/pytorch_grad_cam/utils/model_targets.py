@@ -96,7 +96,7 @@ class FasterRCNNBoxScoreTarget:
         self.iou_threshold = iou_threshold
 
     def __call__(self, model_outputs: Tensor) -> Tensor:
-        """Sum overlap + score over the boxes, from this library's detections (D, 6)."""
+        """Sum overlap + score over the boxes, from detections (D, 6)."""
         total = (model_outputs[:, 4] * 0).sum()
         for box, label in zip(self.bounding_boxes, self.labels, strict=False):
             if not len(model_outputs):

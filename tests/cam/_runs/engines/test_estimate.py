@@ -4,6 +4,7 @@ import pytest
 
 import cam
 from cam._runs.engines.estimate import estimate
+from cam._runs.plan.options import RunOptions
 from cam._runs.plan.run_plan import make_plan
 from tests.support.stand_in import Drop, Inside, network
 
@@ -29,7 +30,11 @@ def test_a_metrics_steps_are_passes():
     """Deletion: the whole picture and four steps; the explanation is one pass more."""
     metrics = [cam.metric("deletion", steps=4)]
     plan = make_plan(
-        network(), cam.dataset("photo-grid", size=10), "gradcam", metrics, shard_size=3
+        network(),
+        cam.dataset("photo-grid", size=10),
+        "gradcam",
+        metrics,
+        RunOptions(shard_size=3),
     )
     found = estimate(plan)
     assert (found.forwards, found.backwards, found.looked_at) == (1 + 1 + 4, 1, 3)
@@ -56,7 +61,7 @@ def test_where_no_image_can_be_read_it_is_told():
 
     with pytest.raises(cam.RunError, match=r"none of the first 3 images .* gone"):
         estimate(make_plan(network(), cam.dataset(Broken()), "gradcam", [Drop()],
-                           targets="predicted"))  # fmt: skip
+                           RunOptions(targets="predicted")))  # fmt: skip
 
 
 def test_what_fails_on_every_image_is_told_and_not_counted():
