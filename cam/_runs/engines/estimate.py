@@ -1,4 +1,4 @@
-"""What a run will cost: its first images are done, nothing is kept, and the passes are counted."""
+"""Estimate what a run costs by measuring its first images."""
 
 import io
 import time
@@ -62,7 +62,7 @@ def estimate(
 
     Args:
         plan: What the run will do.
-        images: How many; by default a shard, as the run will. Fewer are told sooner, and take more
+        images: How many; by default a shard, as the run will. Fewer answer sooner, and take more
             each, as images that share a batch take less.
         progress: Called with the share that is done, in [0, 1], and again with the same between two
             batches; an answer of False stops.
@@ -115,7 +115,7 @@ def _check(result: Result, count: int) -> None:
             reason = row["reason"] if row["status"] == FAILED else None
             by_method.setdefault(row["method"], {}).setdefault(row["metric"], []).append(reason)
     for method, metrics in by_method.items():
-        broken = {metric: told[0] for metric, told in metrics.items() if None not in told}
+        broken = {metric: reasons[0] for metric, reasons in metrics.items() if None not in reasons}
         if broken:
             metric, reason = next(iter(broken.items()))
             # A method without a map fails in every metric.
@@ -164,7 +164,7 @@ def _counting(module: nn.Module) -> Iterator[_Count]:
         size = len(pixels)
         count.forwards += size
         values = output.values() if isinstance(output, Mapping) else (output,)
-        first = next((one for one in values if isinstance(one, Tensor)), None)
+        first = next((value for value in values if isinstance(value, Tensor)), None)
         if first is not None and first.requires_grad:
 
             def back(_: Tensor) -> None:

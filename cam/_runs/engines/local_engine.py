@@ -1,4 +1,4 @@
-"""The engine on this machine: shards in order, the next one's pictures read meanwhile."""
+"""Measure shards in order on this machine while the next is read."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +13,7 @@ def run_local(plan: Plan, store: Store, report: Report | None = None) -> None:
     """Carry out what is missing.
 
     Raises:
-        Cancelled: ``report`` answered False; what it was told of is stored.
+        Cancelled: ``report`` answered False; what was reported is stored.
         RunError: The store cannot be written.
     """
     todo, source = missing(plan, store), Source.of(plan)

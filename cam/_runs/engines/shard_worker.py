@@ -1,14 +1,15 @@
-"""One shard: explain its items with every method, measure every map.
+"""Explain a shard's items with every method and measure every map.
 
 A function of a plan and a range, the same whoever calls it. What goes wrong with an image, a method
 or a metric stays with it: the batch that failed is tried again image by image.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from cam._data.dataset import Item
-from cam._runs.engines.batch_explanation import Beat, quiet
+from cam._runs.engines.batch_explanation import Beat
 from cam._runs.engines.shard_batch import Group
 from cam._runs.engines.shard_reader import Read
 from cam._runs.plan.label_classes import class_of
@@ -35,13 +36,13 @@ class Result:
     failed: int
 
 
-def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
+def measure_shard(plan: Plan, read: Read, beat: Beat = lambda doing, share: None) -> Result:
     """Explain and measure what was read.
 
     Args:
         plan: What the run does.
         read: The shard's items.
-        beat: Told what is being done, between two batches; what it raises ends it.
+        beat: Called with what is being done, between two batches; what it raises ends it.
     """
     rows = Rows()
     problems: list[str] = []
@@ -56,10 +57,9 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
         if isinstance(item, str):
             name = plan.data.identifier(number)
             problems.append(f"{name} was skipped: {item}")
-            rows.items.append((number, name, None, None, None, None, None, None, None, None, item))
-            for way in plan.keys:
-                for what in plan.metrics:
-                    rows.scores.append((number, way, what, float("nan"), SKIPPED, item))
+            rows.items.append((number, name, *[None] * 8, item))
+            for method, metric in product(plan.keys, plan.metrics):
+                rows.scores.append((number, method, metric, float("nan"), SKIPPED, item))
     # A transform may give several sizes, which do not fit in one batch.
     groups: dict[tuple[int, ...], list[int]] = {}
     for number in resolved:
@@ -67,12 +67,8 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
     for numbers in groups.values():
         Group(plan, read, numbers, resolved, rows, problems, beat).run()
     failed = sum(row[4] == FAILED for row in rows.scores)
-    return Result(
-        as_tables(rows, plan.keys, plan.metrics),
-        problems,
-        len(read.items) - len(resolved),
-        failed,
-    )
+    tables = as_tables(rows, plan.keys, plan.metrics)
+    return Result(tables, problems, len(read.items) - len(resolved), failed)
 
 
 def _target(plan: Plan, item: Item) -> int | None:

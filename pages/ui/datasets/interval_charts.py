@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from cam._runs.results.report_charts import alike, round_ticks
+from cam._runs.results.report_charts import choose_ticks, group_alike
 from cam.pages.ui.widgets.charts import CHOSEN, OTHERS
 from cam.pages.ui.widgets.html_charts import shown
 
@@ -27,7 +27,7 @@ def intervals(names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: 
     """A dot for each mean and a line for its interval, on one axis."""
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
     # Few: on a phone their numbers would stand in one another.
-    ticks = np.array(round_ticks(float(lows.min()), float(highs.max()), parts=3))
+    ticks = np.array(choose_ticks(float(lows.min()), float(highs.max()), parts=3))
 
     def at(value: float) -> float:
         return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
@@ -56,7 +56,7 @@ def ranks(found: dict[str, float], critical: float) -> str:
         return 100 * (rank - 1) / (top - 1)
 
     rows = [_row(name, _dot(at(rank), OTHERS), f"{rank:.2f}", ticks, at) for name, rank in ordered]
-    joined = alike([rank for _, rank in ordered], critical)
+    joined = group_alike([rank for _, rank in ordered], critical)
     for first, last in joined:
         low, high = at(ordered[first][1]), at(ordered[last][1])
         bar = (

@@ -199,8 +199,8 @@ def test_a_map_that_goes_along_is_steady_under_shifts():
     # Brighter and darker are the same order here, and so is another contrast.
     assert found.stability["light"].item() == pytest.approx(1, abs=1e-2)
     assert 0.5 < found.stability["noise"].item() < 0.999
-    assert (found.found.cost.forwards, found.found.cost.backwards) == (1, 1)
-    assert torch.equal(found.resolution, cam.effective_resolution(found.found.heatmap))
+    assert (examination.attribution.cost.forwards, examination.attribution.cost.backwards) == (1, 1)
+    assert torch.equal(found.resolution, cam.effective_resolution(examination.attribution.heatmap))
 
 
 def test_the_stabilities_are_spearmans_of_the_changed_pictures():
@@ -225,7 +225,7 @@ def test_the_stabilities_are_spearmans_of_the_changed_pictures():
 
 def test_a_method_that_does_not_run_here_says_why():
     found = cam.examine(Pooled(), pictures(), "attention_rollout")
-    assert "no self-attention" in found.error and found.found is None
+    assert "no self-attention" in found.error and examination.attribution is None
     assert found.reads == "a transformer's attention"
     with pytest.raises(cam.MethodError, match="there is no method"):
         cam.examine(Pooled(), pictures(), "gradcamm")
@@ -237,7 +237,7 @@ def test_what_methods_read():
     reads = {name: what_it_reads(info) for name, info in cam.methods().items()}
     assert reads["gradcam"] == "a layer's activations and their gradients"
     assert reads["eigencam"] == "a layer's activations"
-    assert reads["scorecam"] == "a layer's activations and passes of its own"
+    assert reads["scorecam"] == "a layer's activations and separate passes"
     assert reads["saliency"] == "the gradient at the pixels"
     assert reads["rise"] == "scores of changed pictures"
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import cam
 from cam._runs.engines import run_progress as progress_module
-from cam._runs.engines.thumbnails import mask_as_seen
+from cam._runs.engines.shard_reader import mask_as_seen
 from cam._runs.storage import store as store_module
 from cam._runs.storage.store import Store
 from tests.support.checkout import ROOT

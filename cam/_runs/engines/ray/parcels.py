@@ -1,4 +1,4 @@
-"""What the engine on Ray sends to other processes, and how they unpack it.
+"""Pack a plan for other processes, and unpack it there.
 
 Those who read get the data and the transform; those who measure get the rest beside it: the network
 apart, the settings of torch, and the methods and metrics that are not the library's own.
@@ -42,8 +42,8 @@ class Parcels:
     settings: Mapping[str, Any]
 
 
-def packed(plan: Plan) -> Parcels:
-    """A plan, ready to be sent.
+def pack(plan: Plan) -> Parcels:
+    """Pack a plan so that it can be sent.
 
     Raises:
         InputError: Something of it cannot be sent to another process.
@@ -71,7 +71,7 @@ def packed(plan: Plan) -> Parcels:
             settings(),
         )
     except Exception as error:
-        # Somebody's own module, transform or data set: it is told which object will not go.
+        # Somebody's own module, transform or data set: the log says which object will not go.
         LOG.debug("a plan cannot be pickled", exc_info=True)
         raise InputError(
             "the model or the data cannot be sent to another process, as the engine 'ray' does "
@@ -79,40 +79,40 @@ def packed(plan: Plan) -> Parcels:
         ) from None
 
 
-def received(source: bytes, plan: bytes, network: bytes, device: str) -> Plan:
-    """The plan, with its network on this process's device.
+def unpack(source: bytes, shell: bytes, network: bytes, device: str) -> Plan:
+    """Unpack the plan, with its network on this process's device.
 
     Raises:
         RunError: Something here differs that the scores depend on.
     """
-    rest, registered = pickle.loads(plan)
+    rest, registered = pickle.loads(shell)
     METHODS.adopt(registered[0])
     METRICS.adopt(registered[1])
-    found: Plan = replace(rest, data=pickle.loads(source).data)
-    found.model.module = pickle.loads(network)
-    found.model.to(device)
-    here = surroundings(found.model.device)
-    there = {name: found.config[name] for name in here}
+    plan: Plan = replace(rest, data=pickle.loads(source).data)
+    plan.model.module = pickle.loads(network)
+    plan.model.to(device)
+    here = surroundings(plan.model.device)
+    there = {name: plan.config[name] for name in here}
     differs = list(differences(there, here))
     if differs:
         raise RunError(
             "a worker would not give the same scores as this process: "
             f"{'; '.join(differs[:4])}; have the same on every machine"
         )
-    return found
+    return plan
 
 
 def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
     """Methods and metrics that the caller registered: another process does not know of them."""
 
-    def own(known: Mapping[str, Any]) -> dict[str, Any]:
+    def select(entries: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: info
-            for name, info in known.items()
+            for name, info in entries.items()
             if not str(getattr(info.function, "__module__", "")).startswith("cam.")
         }
 
-    return own(METHODS.all()), own(METRICS.all())
+    return select(METHODS.all()), select(METRICS.all())
 
 
 def settings() -> dict[str, Any]:

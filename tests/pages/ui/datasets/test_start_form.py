@@ -248,7 +248,7 @@ def test_the_grids_classes_are_not_those_of_another_model(folder):
     app = page(**QUICK, start="true", model="timm/resnet18.fb_swsl_ig1b_ft_in1k", untrained="true")
     assert not errors(finished(app))
     module = cam.Model(timm.create_model("test_resnet", num_classes=5))
-    with pytest.raises(cam.InputError, match="the model has 5 of its own; with targets='pred"):
+    with pytest.raises(cam.InputError, match="the model has 5 classes; with targets='pred"):
         make_plan(module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"])
     make_plan(
         module,
