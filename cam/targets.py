@@ -23,10 +23,10 @@ class ClassTarget(ABC):
     Each is called on the output for one image; labels are looked up in the model's own first.
     """
 
-    def resolved(self, class_index: Callable[[str], int]) -> "ClassTarget":
+    def resolve(self, class_index: Callable[[str], int]) -> "ClassTarget":
         """The same with indices in the place of labels."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        return replace(self, **{key: _resolve(value, class_index) for key, value in found.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{key: _resolve(value, class_index) for key, value in values.items()})
 
     @abstractmethod
     def __call__(self, output: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Several(ClassTarget):
         """Σ y_k over the classes."""
         if not self.classes:
             raise TargetError("several classes were announced, but none is named")
-        return torch.stack([_entry(output, one) for one in self.classes]).sum()
+        return torch.stack([_entry(output, label) for label in self.classes]).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ class Box(ClassTarget):
 
     def __post_init__(self) -> None:
         box = self.box.tolist() if isinstance(self.box, Tensor | np.ndarray) else self.box
-        numbers = [float(one) for one in box]
+        numbers = [float(side) for side in box]
         if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
             raise TargetError(
                 f"a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, but was given as {numbers}"
@@ -247,7 +247,7 @@ def _resolve(value: object, class_index: Callable[[str], int]) -> object:
     if isinstance(value, str):
         return class_index(value)
     if isinstance(value, tuple | list):
-        return tuple(_resolve(one, class_index) for one in value)
+        return tuple(_resolve(part, class_index) for part in value)
     return value
 
 
@@ -289,30 +289,30 @@ def select_scores(
     if isinstance(targets, np.ndarray):
         targets = torch.from_numpy(targets)
     if isinstance(targets, Tensor):
-        wanted: list[Target] = _from_tensor(targets)
+        requested: list[Target] = _from_tensor(targets)
         # Without a dimension it is one class for all.
-        wanted = wanted * batch if targets.ndim == 0 else wanted
+        requested = requested * batch if targets.ndim == 0 else requested
     elif isinstance(targets, Sequence) and not isinstance(targets, str):
-        wanted = [_as_plain(target) for target in targets]
+        requested = [_as_plain(target) for target in targets]
     else:
-        wanted = [_as_plain(targets)] * batch
-    if len(wanted) != batch:
+        requested = [_as_plain(targets)] * batch
+    if len(requested) != batch:
         raise TargetError(
-            f"{len(wanted)} targets were given for {batch} images; give one for all, or one for "
+            f"{len(requested)} targets were given for {batch} images; give one for all, or one for "
             "each"
         )
-    wanted = [
-        target.resolved(class_index) if isinstance(target, ClassTarget) else target
-        for target in wanted
+    requested = [
+        target.resolve(class_index) if isinstance(target, ClassTarget) else target
+        for target in requested
     ]
-    functions = tuple(target for target in wanted if callable(target))
+    functions = tuple(target for target in requested if callable(target))
     if functions:
         if len(functions) < batch:
             raise TargetError("targets mixes callables with classes; use one kind for all images")
         return _call(functions, logits), functions
     _require_classes(logits)
     classes = torch.tensor(
-        [_class(target, logits.shape[1], class_index) for target in wanted], device=logits.device
+        [_class(target, logits.shape[1], class_index) for target in requested], device=logits.device
     )
     return _gather(logits, classes), classes
 
@@ -362,11 +362,11 @@ def _class(target: Target, classes: int, class_index: Callable[[str], int]) -> i
 
 
 def _call(functions: tuple[TargetFunction, ...], output: Tensor) -> Tensor:
-    scores = [function(one) for function, one in zip(functions, output, strict=True)]
+    scores = [function(image) for function, image in zip(functions, output, strict=True)]
     for score in scores:
         if not isinstance(score, Tensor) or score.numel() != 1:
-            found = (
+            kind = (
                 f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
             )
-            raise TargetError(f"a target callable must return a scalar tensor, not {found}")
+            raise TargetError(f"a target callable must return a scalar tensor, not {kind}")
     return torch.stack([score.reshape(()) for score in scores])

@@ -13,7 +13,7 @@ from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.heatmaps import heatmap_and_raw
 from cam._engine.layers import Layer, resolve_layers
 from cam._engine.method_sources import LayerGradients, PixelGradients
-from cam._engine.precision import computing
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import methods
 from cam._models.model import Model
 from cam._models.network import Network
@@ -120,14 +120,14 @@ def anatomy(
     check_kernels()
     check_batch(network.module, batch)
     with network.lock, evaluation_mode(network.module) as was_training:
-        chosen = network.default_layers(batch) if layer is None else layer
-        at = resolve_layers(network.module, chosen)
+        requested = network.default_layers(batch) if layer is None else layer
+        at = resolve_layers(network.module, requested)
         if len(at) > 1:
             raise LayerError(
                 f"an anatomy is of one layer, and these are {len(at)}: "
                 f"{', '.join(name for name, _ in at)}; name one of them"
             )
-        with computing(None, batch.device):
+        with use_precision(None, batch.device):
             captured = capture(
                 network.module,
                 batch,

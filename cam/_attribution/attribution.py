@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cam import kernels
 from cam._attribution.execution import execute
-from cam._attribution.plan import distinct_methods, make_plan, reads_layer
+from cam._attribution.plan import make_plan, reads_layer, resolve_methods
 from cam._engine.capture import check_batch
 from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.heatmaps import FUSIONS
@@ -70,7 +70,7 @@ def attribute(
         CamError: One of its subclasses, with one sentence on what was wrong and what would be
             right. The model and the batch are as they were.
     """
-    distinct = distinct_methods(methods)
+    distinct = resolve_methods(methods)
     network = Network.of(model)
     size = _check_options(fusion, batch_size, batch)
     check_kernels()
@@ -80,8 +80,8 @@ def attribute(
         names: list[str] = []
         # A layer that does not exist is refused also where no method would look at it.
         if layers is not None or reads_layer(distinct):
-            chosen = network.default_layers(batch) if layers is None else layers
-            names = [name for name, _ in resolve_layers(network.module, chosen)]
+            requested = network.default_layers(batch) if layers is None else layers
+            names = [name for name, _ in resolve_layers(network.module, requested)]
         plan = make_plan(distinct, names, precision, batch.device)
         results = execute(plan, network, batch, targets, fusion, size, progress)
     if was_training:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from cam._attribution.plan import Plan, SharedPass
 from cam._engine.capture import capture
 from cam._engine.heatmaps import heatmap_and_raw
-from cam._engine.layers import only_linear_behind
+from cam._engine.layers import is_linear_after
 from cam._engine.method_sources import Attention, LayerGradients, PixelGradients, TransformerBlocks
 from cam._engine.passes import Passes, Report
-from cam._engine.precision import any_layout, computing, name_precision
+from cam._engine.precision import allow_any_layout, name_precision, use_precision
 from cam._methods.base.method_registry import Method
 from cam._methods.base.smoothing import over_views
 from cam._models.network import Network
@@ -47,8 +47,8 @@ def execute(
     for shared in plan.passes:
         start = time.perf_counter()
         layers = [(name, module.get_submodule(name)) for name in shared.layers]
-        with computing(shared.precision, batch.device):
-            with any_layout(_passes_no_kink(module, shared)):
+        with use_precision(shared.precision, batch.device):
+            with allow_any_layout(_passes_no_kink(module, shared)):
                 captured = capture(
                     module,
                     batch,
@@ -120,7 +120,7 @@ def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
     ):
         return False
     if any(issubclass(source, LayerGradients) for source in shared.reads):
-        return only_linear_behind(module, shared.layers)
+        return is_linear_after(module, shared.layers)
     return True
 
 

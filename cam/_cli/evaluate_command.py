@@ -142,7 +142,7 @@ def evaluate(
 
 
 def _describe_stop(out: Path) -> str:
-    """Say what is stored, which may be a shard more than the bar showed."""
+    """Say what is stored: perhaps a shard more than the bar showed."""
     try:
         run = cam.Run.open(out)
     except cam.RunError:

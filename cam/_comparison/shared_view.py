@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from cam._media.images import ImageSource, load_image
 from cam._models.model import Model
-from cam._models.preprocessing import seen_box
+from cam._models.preprocessing import find_input_box
 from cam.errors import InputError
 
 
@@ -37,7 +37,7 @@ def shared_view(
     image = load_image(photo)
     boxes = []
     for model in models:
-        box = seen_box(model.transform, image.size)
+        box = find_input_box(model.transform, image.size)
         if box is None:
             raise InputError(
                 f"which part of a photo {model.name!r} sees cannot be read from its transform, so "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from cam._engine.attention.attention_capture import reading
+from cam._engine.attention.attention_capture import record_attention
 from cam._engine.evaluation_mode import device_of, evaluation_mode
 from cam._engine.forward import run_model
 from cam._engine.method_sources import (
@@ -27,7 +27,7 @@ from cam._engine.method_sources import (
     TransformerBlocks,
 )
 from cam._engine.rule_maps import rule_maps
-from cam._engine.token_layout import Layout, extra_tokens, find_layout
+from cam._engine.token_layout import Layout, count_prefix_tokens, find_layout
 from cam.errors import InputError, LayerError, ModelError, TargetError
 from cam.targets import Targets, select_scores
 
@@ -40,7 +40,7 @@ class _Recorder:
 
     def __init__(self, module: nn.Module, picture: Tensor) -> None:
         self._picture = picture
-        self._before = extra_tokens(module)
+        self._before = count_prefix_tokens(module)
         self.outputs: dict[str, Tensor] = {}
         self.layouts: dict[str, Layout] = {}
         self._versions: dict[str, int] = {}
@@ -146,7 +146,11 @@ def capture(
         pixels = batch.detach().clone()
         if by_pixels:
             pixels.requires_grad_()
-        with reading(module, batch, with_blocks) if with_attention else nullcontext() as reader:
+        with (
+            record_attention(module, batch, with_blocks)
+            if with_attention
+            else nullcontext() as reader
+        ):
             start = pixels.clone() if by_pixels else pixels
             output = run_model(module, start, quick=not with_blocks)
         if not output.numel():
@@ -156,7 +160,7 @@ def capture(
             )
         outputs = [recorder.take(name) for name, _ in layers]
         scores, classes = select_scores(output, targets, class_index)
-        attention = reader.recording(type(module).__name__) if reader else None
+        attention = reader.finish(type(module).__name__) if reader else None
         weights = attention.weights[0 if by_attention else -1 :] if attention else ()
         # In the order in which they are taken apart below.
         leaves = [*weights, *(outputs if by_layers else ()), *([pixels] if by_pixels else ())]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.token_layout import extra_tokens, find_layout, is_map_of
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
 from cam.errors import LayerError
 
 # Modules that hand their input on, so that naming them as a layer would only confuse.
@@ -32,7 +32,7 @@ _INSIDE = re.compile(r"(^|\.)(\w*attn\w*|\w*attention\w*|mlp\w*|\w*ffn\w*|token_
 _observed: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
 
 
-def preset_layers(module: nn.Module, picture: Callable[[], Tensor]) -> tuple[str, ...]:
+def find_default_layers(module: nn.Module, picture: Callable[[], Tensor]) -> tuple[str, ...]:
     """The layer whose maps the classifier pools.
 
     Args:
@@ -44,25 +44,25 @@ def preset_layers(module: nn.Module, picture: Callable[[], Tensor]) -> tuple[str
         LayerError: It has no layer whose maps the score depends on.
     """
     names = {name for name, _ in module.named_modules()}
-    if known := _observed.get(module):
-        if names.issuperset(known):
-            return known
+    if observed := _observed.get(module):
+        if names.issuperset(observed):
+            return observed
         del _observed[module]
     if not any(_NOT_CONVOLUTION.search(type(child).__name__) for child in module.modules()):
-        structural = _structural(module)
+        structural = _find_by_structure(module)
         if structural is not None:
             return (structural,)
-    found = _last_with_gradient(module, picture())
-    if found is None:
+    name = _find_by_gradient(module, picture())
+    if name is None:
         raise LayerError(
             f"{type(module).__name__} has no layer with maps of the picture that its score depends "
             "on; use 'saliency', or name a layer whose output is (B, C, h, w) or (B, tokens, C)"
         )
-    _observed[module] = (found,)
-    return (found,)
+    _observed[module] = (name,)
+    return (name,)
 
 
-def _last_with_gradient(module: nn.Module, picture: Tensor) -> str | None:
+def _find_by_gradient(module: nn.Module, picture: Tensor) -> str | None:
     """The part that is finished last of those whose maps matter at most places.
 
     Behind the last attention only the class token may go on: the patches' tokens are there, but
@@ -70,22 +70,24 @@ def _last_with_gradient(module: nn.Module, picture: Tensor) -> str | None:
     """
     ran: dict[str, Tensor] = {}
     features: list[Tensor] = []
-    before = extra_tokens(module)
+    before = count_prefix_tokens(module)
 
-    def record(name: str, output: object) -> None:
+    def record(part_name: str, output: object) -> None:
         whole = output[0] if isinstance(output, tuple) and output else output
         if isinstance(whole, Tensor) and whole.requires_grad:
-            ran.pop(name, None)
-            ran[name] = whole
+            ran.pop(part_name, None)
+            ran[part_name] = whole
 
     def record_features(_child: nn.Module, inputs: tuple[object, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor):
             features.append(inputs[0])
 
     handles = [
-        child.register_forward_hook(lambda _child, _, output, name=name: record(name, output))
-        for name, child in module.named_modules()
-        if name and not isinstance(child, TRANSPARENT) and not _INSIDE.search(name)
+        child.register_forward_hook(
+            lambda _child, _, output, part_name=part_name: record(part_name, output)
+        )
+        for part_name, child in module.named_modules()
+        if part_name and not isinstance(child, TRANSPARENT) and not _INSIDE.search(part_name)
     ]
     handles += [
         child.register_forward_pre_hook(record_features)
@@ -106,13 +108,13 @@ def _last_with_gradient(module: nn.Module, picture: Tensor) -> str | None:
                 weights = torch.randn(score.shape, generator=generator).to(score)
                 gradients = torch.autograd.grad(
                     (score * weights).sum(),
-                    [ran[name] for name in names],
+                    [ran[part_name] for part_name in names],
                     allow_unused=True,
                     retain_graph=True,
                 )
-                found = _first_map(names, gradients, ran, picture, before)
-                if found is not None:
-                    return found
+                name = _first_map(names, gradients, ran, picture, before)
+                if name is not None:
+                    return name
     finally:
         for handle in handles:
             handle.remove()
@@ -138,7 +140,7 @@ def _first_map(
     return None
 
 
-def _structural(module: nn.Module) -> str | None:
+def _find_by_structure(module: nn.Module) -> str | None:
     """The part in front of the global pooling, or that ends in the last convolution.
 
     What is registered just before the global pooling, or, where the pooling is written in
@@ -192,15 +194,15 @@ def _last_feature(convolutions: list[str]) -> str:
 def _previous(module: nn.Module, name: str) -> str | None:
     """The part with a forward of its own that is registered just before ``name``."""
     while name:
-        parent_name, _, own = name.rpartition(".")
+        parent_name, _, child_name = name.rpartition(".")
         siblings = list(module.get_submodule(parent_name).named_children())
-        position = [key for key, _ in siblings].index(own)
+        position = [key for key, _ in siblings].index(child_name)
         for key, child in reversed(siblings[:position]):
             if isinstance(child, TRANSPARENT) or key.lower().startswith(_BESIDE):
                 continue
-            found = _descend(f"{parent_name}.{key}".lstrip("."), child)
-            if found:
-                return found
+            previous = _descend(f"{parent_name}.{key}".lstrip("."), child)
+            if previous:
+                return previous
         name = parent_name
     return None
 

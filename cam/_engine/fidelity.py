@@ -23,7 +23,7 @@ def _table() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     return table
 
 
-def fastest(method: str, device: torch.device) -> str:
+def find_fastest(method: str, device: torch.device) -> str:
     """Return the fastest precision whose maps were like those in float32, else "fp32"."""
     measured = _table().get(device.type, {}).get(method, {})
     sound = {
@@ -34,7 +34,7 @@ def fastest(method: str, device: torch.device) -> str:
     return max(sound, key=lambda precision: sound[precision], default="fp32")
 
 
-def most_careful(precisions: list[str | None]) -> str | None:
+def find_most_careful(precisions: list[str | None]) -> str | None:
     """Return the precision that a pass must have when methods of all of these read it."""
     named = [precision for precision in precisions if precision is not None]
     return min(named, key=ORDER.index, default=None)

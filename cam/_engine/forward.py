@@ -6,8 +6,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from cam._engine.fast_ops.fast_forward import plain, run_fast
-from cam._engine.precision import arranged, casting, widened
+from cam._engine.fast_ops.fast_forward import run_fast, unwrap
+from cam._engine.precision import arrange, autocast_forward, widen
 from cam.errors import ModelError
 
 _DETECTION = {"boxes", "scores", "labels"}
@@ -36,7 +36,7 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
         ModelError: It fails on the batch, or does not return a tensor.
     """
     try:
-        with casting(pixels.device):
+        with autocast_forward(pixels.device):
             # Without gradients the faster operations are ways around a processor's memory.
             if quick or (pixels.device.type == "cpu" and not torch.is_grad_enabled()):
                 output = run_fast(module, pixels, _call)
@@ -55,7 +55,7 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
             f"the model returned a {type(output).__name__} without logits; wrap it in a module "
             "that returns them as a tensor"
         )
-    return widened(logits)
+    return widen(logits)
 
 
 class Probabilities(nn.Module):
@@ -75,7 +75,7 @@ def _call(module: nn.Module, pixels: Tensor) -> object:
     if module in _needs_planes:
         return module(pixels)
     try:
-        return module(arranged(pixels))
+        return module(arrange(pixels))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):
             raise
@@ -85,7 +85,7 @@ def _call(module: nn.Module, pixels: Tensor) -> object:
 
 
 def _logits(output: object) -> Tensor | None:
-    output = plain(output)
+    output = unwrap(output)
     if isinstance(output, Tensor):
         return output
     for name in ("logits", "out"):

@@ -12,7 +12,7 @@ from cam._engine.capture import capture
 from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.forward import run_model
 from cam._engine.method_sources import Capture, LayerActivations, Pixels, Source
-from cam._engine.precision import any_layout
+from cam._engine.precision import allow_any_layout
 from cam.errors import Cancelled, ModelError
 from cam.targets import select_scores
 from cam.types import Progress, TargetFunction
@@ -109,7 +109,7 @@ class Passes:
             Cancelled: The caller does not want the rest.
             ModelError: The model fails on the inputs.
         """
-        with torch.no_grad(), any_layout():
+        with torch.no_grad(), allow_any_layout():
             parts = self.over(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
         return torch.cat(parts)
 

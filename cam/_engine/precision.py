@@ -62,7 +62,7 @@ def available_precisions(device: torch.device) -> tuple[str, ...]:
 
 
 @contextmanager
-def computing(precision: str | None, device: torch.device) -> Iterator[None]:
+def use_precision(precision: str | None, device: torch.device) -> Iterator[None]:
     """Let forward and backward passes compute in a precision.
 
     What the engine itself calculates is not reduced, also where the caller's autocast is on.
@@ -91,7 +91,7 @@ def computing(precision: str | None, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def casting(device: torch.device) -> Iterator[None]:
+def autocast_forward(device: torch.device) -> Iterator[None]:
     """Run a network's forward pass in the precision that is set."""
     reduced = _autocast.get()
     with nullcontext() if reduced is None else torch.autocast(device.type, reduced):
@@ -99,7 +99,7 @@ def casting(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def any_layout(allowed: bool = True) -> Iterator[None]:
+def allow_any_layout(allowed: bool = True) -> Iterator[None]:
     """Let pixels lie with their channels last, in which convolutions are faster.
 
     That rounds differently, and where a ReLU near zero opens or closes for it, the gradient behind
@@ -113,14 +113,14 @@ def any_layout(allowed: bool = True) -> Iterator[None]:
         _free.reset(token)
 
 
-def arranged(pixels: Tensor) -> Tensor:
+def arrange(pixels: Tensor) -> Tensor:
     """Return a batch (N, C, H, W) in the fastest layout, if that may be chosen."""
     if pixels.ndim != 4 or not _free.get():
         return pixels
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def widened(logits: Tensor) -> Tensor:
+def widen(logits: Tensor) -> Tensor:
     """Return what autocast reduced as float32: targets calculate with it."""
     return logits if _autocast.get() is None else logits.float()
 

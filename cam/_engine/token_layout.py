@@ -80,16 +80,16 @@ def find_layout(output: Tensor, picture: Tensor, before: int | None = None) -> L
             return Layout("rows", (first, second))
         return Layout("maps", (second, third))
     if output.ndim == 3:
-        return _tokens(output.shape[1], picture, before)
+        return _find_token_layout(output.shape[1], picture, before)
     return None
 
 
-def extra_tokens(module: nn.Module) -> int | None:
+def count_prefix_tokens(module: nn.Module) -> int | None:
     """How many tokens timm's networks say they put in front of the grid."""
     for child in module.modules():
-        found = getattr(child, "num_prefix_tokens", None)
-        if isinstance(found, int):
-            return found
+        count = getattr(child, "num_prefix_tokens", None)
+        if isinstance(count, int):
+            return count
     return None
 
 
@@ -103,7 +103,7 @@ def _difference(rows: int, columns: int, picture: Tensor) -> int:
     return abs(rows * width - columns * height)
 
 
-def _tokens(count: int, picture: Tensor, before: int | None) -> Layout | None:
+def _find_token_layout(count: int, picture: Tensor, before: int | None) -> Layout | None:
     """The grid that as many cells as possible belong to, with those around it in front."""
     height, width = picture.shape[-2:]
     best: Layout | None = None
@@ -114,8 +114,8 @@ def _tokens(count: int, picture: Tensor, before: int | None) -> Layout | None:
                 continue
             # The network's own word counts, unless it is of another part of the network.
             front = before if before is not None and before <= extra else extra
-            told = before is not None and before == extra
-            if told:
+            exact = before is not None and before == extra
+            if exact:
                 return Layout("tokens", grid, front, extra - front)
             if best is None or extra < best.before + best.after:
                 best = Layout("tokens", grid, front, extra - front)

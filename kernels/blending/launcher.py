@@ -10,9 +10,9 @@ from ..launch.launcher_parts import INT32_LIMIT, Launch
 
 # A group is 16 pixels, 48 bytes: three vectors of 16 bytes that start where a vector may. A thread
 # has one group to blend, and its four quads of four pixels to colour.
-GROUPS = 128
+GROUPS = tl.constexpr(128)
 NUM_WARPS = 4
-PIXELS = 16 * GROUPS  # a program
+PIXELS = tl.constexpr(16 * 128)  # a program
 
 TAIL = 16  # at most 15 bytes are left over after the last whole vector
 
@@ -198,7 +198,6 @@ def overlay_kernel(
     scale_x,
     alpha,
     threshold,
-    GROUPS: tl.constexpr,
     SAME: tl.constexpr,  # heatmaps have the size of the images
     QUADS: tl.constexpr,  # four pixels that follow each other lie in one row
     SIGNED: tl.constexpr,  # heatmaps in [-1, 1], whose size is their absolute value
@@ -222,7 +221,6 @@ def overlay_kernel(
     up to whole programs, and 16 more where there is a tail: a program that reaches past the last
     pixel paints it again, which costs less than asking every load whether it may.
     """
-    PIXELS: tl.constexpr = 16 * GROUPS
     down = (height, height_multiplier, height_shift, heat_height, scale_y, stride_h)
     across = (width, width_multiplier, width_shift, heat_width, scale_x, stride_w)
     if INT64:
@@ -318,12 +316,12 @@ def plan(
     out = torch.empty((batch, height, width, 3), dtype=torch.uint8, device=images.device)
     images = images.contiguous()
     pixels = batch * height * width
-    programs = triton.cdiv(pixels, PIXELS)
+    programs = triton.cdiv(pixels, PIXELS.value)
     same = (heat_height, heat_width) == (height, width)
     tail = 3 * pixels % 16
     width_multiplier, width_shift = reciprocal(width)
     height_multiplier, height_shift = reciprocal(height)
-    painted = programs * PIXELS + (TAIL if tail else 0)
+    painted = programs * PIXELS.value + (TAIL if tail else 0)
     launch = Launch(
         kernel=overlay_kernel,
         grid=(programs,),
@@ -348,7 +346,6 @@ def plan(
             "scale_x": heat_width / width,
             "alpha": alpha,
             "threshold": threshold,
-            "GROUPS": GROUPS,
             "SAME": same,
             "QUADS": width % 4 == 0,
             "SIGNED": signed,

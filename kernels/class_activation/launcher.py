@@ -113,26 +113,20 @@ def plan(
         **g.strides("gradients"),
         "CODE": encode(rules),
         "K": count,
-        "BLOCK_C": shape.block_c,
-        "BLOCK_S": shape.block_s,
-        "INT64": a.needs_int64 or g.needs_int64,
     }
     block_k = 1 if walks else triton.next_power_of_2(count)
     summed = SUMMED * 32 * shape.num_warps // (block_k * shape.block_s)
     scratch = ["p_partials", "p_counters"]
-    arguments["BLOCK_P"] = max(1, min(summed, triton.next_power_of_2(n_parts)))
+    block_p = max(1, min(summed, triton.next_power_of_2(n_parts)))
+    far = a.needs_int64 or g.needs_int64
+    arguments["TILE"] = (shape.block_c, shape.block_s, shape.tiles, block_p, far)
     if walks:
         weighted = any(rule.weighs_channels for rule in rules)
         arguments["p_sums"] = empty(images, 3, channels) if weighted else None
         arguments["p_weights"] = results.weights if weights else empty(images, count, channels)
         scratch += ["p_sums"] if weights else ["p_sums", "p_weights"]
     else:
-        arguments |= {
-            "BLOCK_K": block_k,
-            "TILES": shape.tiles,
-            "PACKED_A": _is_packed(a, pixels),
-            "PACKED_G": _is_packed(g, pixels),
-        }
+        arguments["PACKED"] = _is_packed(a, pixels), _is_packed(g, pixels)
     traffic = _traffic_of_walk if walks else _traffic_of_planes
     reads, writes = traffic(activations, rules, results, n_parts, shape)
     launch = Launch(

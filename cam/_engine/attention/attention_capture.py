@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from cam._engine.attention.explicit_attention import fused, multi_head
+from cam._engine.attention.explicit_attention import attend, attend_multi_head
 from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
@@ -98,9 +98,9 @@ class AttentionReader(TorchFunctionMode):
         kwargs = kwargs or {}
         # What is called in here is not seen again.
         if func is functional.scaled_dot_product_attention:
-            return fused(self._keep, *args, **kwargs)
+            return attend(self._keep, *args, **kwargs)
         if func is functional.multi_head_attention_forward:
-            return multi_head(self._keep, args, kwargs)
+            return attend_multi_head(self._keep, args, kwargs)
         result = func(*args, **kwargs)
         if func in _SOFTMAX and isinstance(result, Tensor) and _is_over_keys(result, args, kwargs):
             # A copy: dropout may change it in place, and that is not possible on a leaf.
@@ -114,11 +114,11 @@ class AttentionReader(TorchFunctionMode):
         self.weights.append(weights)
         return weights
 
-    def entered(self) -> None:
+    def enter_module(self) -> None:
         """Note that a module begins."""
         self._running.append(len(self.weights))
 
-    def left(self, name: str, module: nn.Module, output: object) -> object:
+    def leave_module(self, name: str, module: nn.Module, output: object) -> object:
         """Note what a module returned; return what the network should go on with, or None."""
         first = self._running.pop()
         if isinstance(module, nn.Conv2d) and isinstance(output, Tensor) and not self.weights:
@@ -138,7 +138,7 @@ class AttentionReader(TorchFunctionMode):
         # A copy, since the next block may add to it in place.
         return tokens.clone() if isinstance(output, Tensor) else None
 
-    def recording(self, name: str) -> Recording:
+    def finish(self, name: str) -> Recording:
         """Return what was recorded, still in the graph and without gradients.
 
         Args:
@@ -206,7 +206,7 @@ def _is_over_keys(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 @contextmanager
-def reading(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator[AttentionReader]:
+def record_attention(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator[AttentionReader]:
     """Record the attention of the forward pass that runs inside.
 
     Args:
@@ -218,11 +218,15 @@ def reading(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator[Attentio
     with ExitStack() as stack:
         for name, child in module.named_modules():
             stack.callback(
-                child.register_forward_pre_hook(lambda _module, _inputs: reader.entered()).remove
+                child.register_forward_pre_hook(
+                    lambda _module, _inputs: reader.enter_module()
+                ).remove
             )
             stack.callback(
                 child.register_forward_hook(
-                    lambda module, _inputs, output, name=name: reader.left(name, module, output)
+                    lambda module, _inputs, output, name=name: reader.leave_module(
+                        name, module, output
+                    )
                 ).remove
             )
         stack.enter_context(reader)

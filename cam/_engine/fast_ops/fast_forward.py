@@ -56,7 +56,7 @@ def run_fast(
     return output
 
 
-def plain(output: object) -> object:
+def unwrap(output: object) -> object:
     """Return the tensor that a network's output stands for."""
     return output.share() if isinstance(output, OverwritableTensor) else output
 

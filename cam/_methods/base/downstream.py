@@ -43,15 +43,15 @@ class _Call:
         """What the module puts out for a batch of ``count``, or for the one picture."""
         changed = self.version != _versions(self.output)
 
-        def fitted(value: Tensor) -> Tensor:
-            value = value if count is None else _repeated(value, count)
+        def fit(value: Tensor) -> Tensor:
+            value = value if count is None else _repeat(value, count)
             # What comes next changes it in place, as it did in the recorded pass.
             return value.clone() if changed else value
 
-        return _each(self.copy if changed else self.output, fitted)
+        return _map_tensors(self.copy if changed else self.output, fit)
 
 
-class Behind(nn.Module):
+class Downstream(nn.Module):
     """What a network puts out for one picture when a layer's maps are given in its place.
 
     Attributes:
@@ -65,7 +65,7 @@ class Behind(nn.Module):
     def __init__(self, network: nn.Module, layer: LayerActivations) -> None:
         super().__init__()
         self.network = network
-        self.way = ""
+        self.mode = ""
         self._layout = layer.layout
         self._layer = (network.get_submodule(layer.name),)  # in a tuple, so that it is no child
         self._picture = torch.empty(0)
@@ -77,11 +77,11 @@ class Behind(nn.Module):
     def forward(self, activations: Tensor) -> Tensor:
         """From (N, C, h, w) at the layer to the logits of the N."""
         count = len(activations)
-        if self.way == WHOLE:
-            with self._replaced(activations):
+        if self.mode == WHOLE:
+            with self._replace_output(activations):
                 return run_model(self.network, self._picture.repeat(count, 1, 1, 1))
-        with self._skipped(activations):
-            if self.way == ALONE:
+        with self._skip_modules(activations):
+            if self.mode == ALONE:
                 return run_model(self.network, self._picture.clone())
             return run_model(self.network, self._picture.expand(count, -1, -1, -1))
 
@@ -104,8 +104,8 @@ class Behind(nn.Module):
             del done[starts.pop() :]
             if module is self._layer[0]:
                 self._runs += 1
-                self._before, self._like = [*done], _each(output, torch.clone)
-            done.append(_Call(module, output, _each(output, torch.clone), _versions(output)))
+                self._before, self._like = [*done], _map_tensors(output, torch.clone)
+            done.append(_Call(module, output, _map_tensors(output, torch.clone), _versions(output)))
 
         with ExitStack() as stack, torch.no_grad():
             for child in self.network.modules():
@@ -130,32 +130,32 @@ class Behind(nn.Module):
         pair = torch.cat([activations, half])
         share = tolerance(self.network, activations.device)
         with torch.no_grad():
-            self.way = WHOLE
+            self.mode = WHOLE
             expected = torch.cat([self._recorded, self(half)])
-            for tried, way in enumerate((ALONE, REPEATED), 2):
-                self.way = way
+            for forwards, mode in enumerate((ALONE, REPEATED), 2):
+                self.mode = mode
                 try:
-                    found = self(pair)
+                    logits = self(pair)
                 except ModelError:
                     continue
                 # A NaN compares as different, and the long way is taken.
-                if found.shape == expected.shape and bool(
-                    ((found - expected).abs() <= share * expected.abs().max()).all()
+                if logits.shape == expected.shape and bool(
+                    ((logits - expected).abs() <= share * expected.abs().max()).all()
                 ):
-                    return tried
-        self.way = WHOLE
+                    return forwards
+        self.mode = WHOLE
         return 3
 
     def _output(self, activations: Tensor) -> object:
         """What the layer puts out, for maps (N, C, h, w); the next part may change it in place."""
         if isinstance(self._like, tuple):
-            rest = _each(self._like[1:], lambda value: _repeated(value, len(activations)))
+            rest = _map_tensors(self._like[1:], lambda value: _repeat(value, len(activations)))
             return (self._layout.output(activations, self._like[0]), *rest)
         assert isinstance(self._like, Tensor)
         return self._layout.output(activations, self._like)
 
     @contextmanager
-    def _replaced(self, activations: Tensor) -> Iterator[None]:
+    def _replace_output(self, activations: Tensor) -> Iterator[None]:
         """The layer puts out the activations at its last run, whatever it is given."""
         runs = 0
 
@@ -171,68 +171,68 @@ class Behind(nn.Module):
             handle.remove()
 
     @contextmanager
-    def _skipped(self, activations: Tensor) -> Iterator[None]:
+    def _skip_modules(self, activations: Tensor) -> Iterator[None]:
         """Every module that had finished before the layer answers as it did, without running."""
-        count = None if self.way == ALONE else len(activations)
+        count = None if self.mode == ALONE else len(activations)
         answers: dict[nn.Module, list[Callable[[], object]]] = {}
         for call in self._before:
             answers.setdefault(call.module, []).append(partial(call.answer, count))
         answers.setdefault(self._layer[0], []).append(partial(self._output, activations))
         with ExitStack() as stack:
-            for module, own in answers.items():
-                stack.enter_context(_answering(module, own))
+            for module, module_answers in answers.items():
+                stack.enter_context(_answer_with(module, module_answers))
             yield
 
 
 @contextmanager
-def _answering(module: nn.Module, answers: list[Callable[[], object]]) -> Iterator[None]:
+def _answer_with(module: nn.Module, answers: list[Callable[[], object]]) -> Iterator[None]:
     """Let a module's first calls have answers that are known; it runs as ever afterwards."""
-    own = vars(module)
-    had = "forward" in own
+    attributes = vars(module)
+    was_overridden = "forward" in attributes
     original = module.forward
-    asked: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
 
     def answer(*inputs: object, **named: object) -> object:
-        asked["calls"] += 1
-        if asked["calls"] > len(answers):
+        calls["calls"] += 1
+        if calls["calls"] > len(answers):
             return original(*inputs, **named)
-        return answers[asked["calls"] - 1]()
+        return answers[calls["calls"] - 1]()
 
-    own["forward"] = answer
+    attributes["forward"] = answer
     try:
         yield
     finally:
-        if had:
-            own["forward"] = original
+        if was_overridden:
+            attributes["forward"] = original
         else:
-            del own["forward"]
+            del attributes["forward"]
 
 
-def _repeated(value: Tensor, count: int) -> Tensor:
+def _repeat(value: Tensor, count: int) -> Tensor:
     """For ``count`` pictures what was for one: a view, where the batch is its first dimension."""
     return value.expand(count, *value.shape).flatten(0, 1) if value.ndim else value
 
 
-def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A module's output with each of its tensors changed."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_each(one, change) for one in value))
+        return type(value)(*(_map_tensors(part, change) for part in value))
     if isinstance(value, list | tuple):
-        return type(value)(_each(one, change) for one in value)
+        return type(value)(_map_tensors(part, change) for part in value)
     if isinstance(value, dict):
-        return type(value)((key, _each(one, change)) for key, one in value.items())
+        return type(value)((key, _map_tensors(part, change)) for key, part in value.items())
     return value
 
 
 def _versions(value: object) -> tuple[int, ...]:
     """How often each tensor of an output was written to."""
-    found: list[int] = []
+    versions: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:
-        found.append(tensor._version)
+        versions.append(tensor._version)
         return tensor
 
-    _each(value, note)
-    return tuple(found)
+    _map_tensors(value, note)
+    return tuple(versions)

@@ -44,21 +44,21 @@ def in_place(
 def is_of_batch(batch: int, *tensors: object) -> bool:
     """Whether all of them came from a batch that requires gradients: no leaf, as parameters are."""
     return bool(tensors) and all(
-        isinstance(one, Tensor)
-        and one.requires_grad
-        and not one.is_leaf
-        and one.ndim > 0
-        and len(one) % batch == 0
-        for one in tensors
+        isinstance(tensor, Tensor)
+        and tensor.requires_grad
+        and not tensor.is_leaf
+        and tensor.ndim > 0
+        and len(tensor) % batch == 0
+        for tensor in tensors
     )
 
 
 def with_gradient(value: Tensor, sloped: Tensor) -> Tensor:
     """The first one's value with the second one's gradient; both of one shape."""
-    return _Replaced.apply(value.detach(), sloped)  # type: ignore[no-any-return]
+    return _GradientOverride.apply(value.detach(), sloped)  # type: ignore[no-any-return]
 
 
-class _Replaced(torch.autograd.Function):
+class _GradientOverride(torch.autograd.Function):
     """Passes the first on and sends the gradient to the second."""
 
     @staticmethod

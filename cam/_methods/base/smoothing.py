@@ -31,13 +31,13 @@ def with_smoothing(function: Callable[..., Maps], fused: bool) -> Callable[..., 
         fused: Whether the method fixes how layers are fused, which takes maps without signs.
     """
 
-    def smoothed(
+    def run(
         *sources: Any, eigen_smooth: bool = False, aug_smooth: bool = False, **parameters: Any
     ) -> Maps:
         maps = function(*sources, **parameters)
         return by_principal_component(maps, fused) if eigen_smooth else maps
 
-    return smoothed
+    return run
 
 
 def by_principal_component(maps: Maps, fused: bool) -> Maps:

@@ -7,7 +7,7 @@ from cam import kernels
 from cam.types import Maps
 
 
-def weighted(weights: Tensor, activations: Tensor) -> Maps:
+def weigh_maps(weights: Tensor, activations: Tensor) -> Maps:
     """Σ_c w_c A_c, as it is and normalised.
 
     Args:

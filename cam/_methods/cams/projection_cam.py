@@ -101,8 +101,10 @@ def kpcacam(
     scale = 1 / layer.activations.shape[1] if gamma is None else gamma
     centred, finite = centre(layer.activations)
     # One picture at a time: K' of a wide layer is large.
-    found = [_kernel_component(one.double(), KERNELS[kernel], scale) for one in centred]
-    raw = orient(torch.stack(found).float(), centred)
+    components = [
+        _kernel_component(vectors.double(), KERNELS[kernel], scale) for vectors in centred
+    ]
+    raw = orient(torch.stack(components).float(), centred)
     raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
     return Maps(raw=raw, normalised=normalise(raw))
 

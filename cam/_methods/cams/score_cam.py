@@ -11,9 +11,9 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
-from cam._methods.base.downstream import Behind
+from cam._methods.base.downstream import Downstream
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
+from cam._methods.base.weighted_sum import weigh_maps
 from cam.types import Maps
 
 
@@ -50,20 +50,20 @@ def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     activations, inputs = layer.activations, passes.pixels.inputs
     channels = activations.shape[1]
     masks = activations.flatten(0, 1)  # (B·C, h, w)
-    tried, place = distinct(activations)
+    tried, index = find_distinct_masks(activations)
     passes.expect(len(tried))
-    found = []
+    scores = []
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
-        seen = kernels.masked_batch(
+        masked = kernels.masked_batch(
             inputs, masks[tried[part]], owner=owner, align_corners=True, stretch=True
         )
-        found.append(passes.scores(seen, owner))
-    weights = torch.cat(found).float()[place].softmax(1)  # (B, C)
-    return weighted(weights, activations)
+        scores.append(passes.scores(masked, owner))
+    weights = torch.cat(scores).float()[index].softmax(1)  # (B, C)
+    return weigh_maps(weights, activations)
 
 
-def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
+def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
     """Which maps (B, C, h, w) mask a picture in a way of their own.
 
     All constant maps of an image give the same picture, so the first of them stands for all.
@@ -76,8 +76,8 @@ def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
     low, high = activations.flatten(2).aminmax(dim=2)
     constant = low == high  # (B, C)
     first = number[:, :1] + constant.int().argmax(1, keepdim=True)
-    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
-    return tried, place
+    numbers, index = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    return numbers, index
 
 
 @register_method(
@@ -116,19 +116,19 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     weights = torch.zeros(activations.shape[:2], device=activations.device)
     # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
     # its map becomes NaN in the end.
-    sound = pixels.scores.isfinite()
+    finite = pixels.scores.isfinite()
     # A channel of zeros can be left as it is.
     live = {
         image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]
-        for image in sound.nonzero()[:, 0].tolist()
+        for image in finite.nonzero()[:, 0].tolist()
     }
     passes.expect(sum(map(len, live.values())))
-    behind = Behind(passes.module, layer)
-    with passes.through(behind):
+    downstream = Downstream(passes.module, layer)
+    with passes.through(downstream):
         for image, channels in live.items():
-            passes.forwards += behind.record(pixels.inputs[image : image + 1])
-            if not behind.way:
-                passes.forwards += behind.choose(activations[image : image + 1])
+            passes.forwards += downstream.record(pixels.inputs[image : image + 1])
+            if not downstream.mode:
+                passes.forwards += downstream.choose(activations[image : image + 1])
             for part in passes.chunks(len(channels)):
                 without = channels[part]
                 row = torch.arange(len(without), device=without.device)
@@ -137,4 +137,4 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
                 scores = passes.scores(ablated, torch.full_like(without, image))
                 whole = pixels.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
-    return weighted(weights, activations)
+    return weigh_maps(weights, activations)

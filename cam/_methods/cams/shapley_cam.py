@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
+from cam._methods.base.weighted_sum import weigh_maps
 from cam.errors import LayerError
 from cam.types import Maps
 
@@ -44,10 +44,10 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
         LayerError: The score does not depend on the layer.
     """
     inputs = passes.pixels.inputs
-    place = _Place(layer)
+    leaf = _LayerLeaf(layer)
 
     def weights(_pixels: Tensor, scores: Tensor) -> Tensor:
-        output = place.output
+        output = leaf.output
         gradient = None
         if scores.requires_grad:
             (gradient,) = torch.autograd.grad(
@@ -72,15 +72,15 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
     passes.expect(len(inputs))
     module = passes.module.get_submodule(layer.name)
     with ExitStack() as stack:
-        stack.callback(module.register_forward_hook(place.keep).remove)
+        stack.callback(module.register_forward_hook(leaf.keep).remove)
         # The fast kernels of attention have no second derivative.
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         owner = torch.arange(len(inputs), device=inputs.device)
-        found = passes.graphs(inputs, owner, weights)
-    return weighted(torch.cat(found), layer.activations)
+        weights = passes.graphs(inputs, owner, weights)
+    return weigh_maps(torch.cat(weights), layer.activations)
 
 
-class _Place:
+class _LayerLeaf:
     """The layer's output in the latest run, as the leaf of a graph."""
 
     def __init__(self, layer: LayerActivations) -> None:

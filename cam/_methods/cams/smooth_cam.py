@@ -6,7 +6,7 @@ from torch import Tensor
 from cam._engine.method_sources import LayerActivations, LayerGradients
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
+from cam._methods.base.weighted_sum import weigh_maps
 from cam.parameters import SEED, integer, number
 from cam.types import Maps, TargetFunction
 
@@ -79,7 +79,7 @@ def smoothgradcam_plus_plus(
             for gradients in _gradients(layer, passes, copies, image):
                 powers += torch.stack([(gradients**power).sum(0) for power in (1, 2, 3)])
         weights.append(_weights(powers / samples, layer.activations[image].double()))
-    return weighted(torch.stack(weights), layer.activations)
+    return weigh_maps(torch.stack(weights), layer.activations)
 
 
 def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:

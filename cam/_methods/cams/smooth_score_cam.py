@@ -12,8 +12,8 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
-from cam._methods.cams.score_cam import distinct
+from cam._methods.base.weighted_sum import weigh_maps
+from cam._methods.cams.score_cam import find_distinct_masks
 from cam.parameters import SEED, integer, number
 from cam.types import Maps
 
@@ -62,7 +62,7 @@ def sscam(
         MethodError: A parameter is out of range.
     """
     inputs = passes.pixels.inputs
-    masks = _ranged(layer.activations)  # (B, C, h, w)
+    masks = _stretch(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
     passes.expect(len(inputs) * samples * channels)
     weights = []
@@ -78,12 +78,12 @@ def sscam(
                     for _ in number
                 ]
             )
-            seen = kernels.masked_batch(picture, masks[image, number])
-            seen += noise * drawn[:, None].to(picture.dtype) * picture
-            scores = passes.scores(seen, torch.full_like(number, image))
+            masked = kernels.masked_batch(picture, masks[image, number])
+            masked += noise * drawn[:, None].to(picture.dtype) * picture
+            scores = passes.scores(masked, torch.full_like(number, image))
             total.index_add_(0, number, scores.float())
         weights.append((total / samples).softmax(0))
-    return weighted(torch.stack(weights), layer.activations)
+    return weigh_maps(torch.stack(weights), layer.activations)
 
 
 @register_method(
@@ -119,23 +119,23 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     """
     inputs = passes.pixels.inputs
     channels = layer.activations.shape[1]
-    masks = _ranged(layer.activations).flatten(0, 1)  # (B·C, h, w)
-    tried, place = distinct(layer.activations)
+    masks = _stretch(layer.activations).flatten(0, 1)  # (B·C, h, w)
+    tried, index = find_distinct_masks(layer.activations)
     passes.expect(len(tried) * steps)
     means = []
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
-        seen = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
+        masked = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
         total = torch.zeros(len(owner), device=inputs.device)
         for step in range(1, steps + 1):
             # 1 + 2 + … + i = i (i + 1) / 2.
             fraction = step * (step + 1) / (2 * steps)
-            total += passes.scores(fraction * seen, owner).float()
+            total += passes.scores(fraction * masked, owner).float()
         means.append(total / steps)
-    return weighted(torch.cat(means)[place].softmax(1), layer.activations)
+    return weigh_maps(torch.cat(means)[index].softmax(1), layer.activations)
 
 
-def _ranged(activations: Tensor) -> Tensor:
+def _stretch(activations: Tensor) -> Tensor:
     """Each map of (B, C, h, w) in [0, 1]; one that is the same everywhere becomes zeros."""
     low = activations.amin((2, 3), keepdim=True)
     high = activations.amax((2, 3), keepdim=True)

@@ -27,7 +27,7 @@ from cam._methods.base.gradient_override import (
     with_gradient,
 )
 from cam._methods.base.method_registry import register_method
-from cam._methods.gradients.integrated_gradients import completeness
+from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import number
 from cam.types import Maps
 
@@ -80,7 +80,7 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
         multipliers, inputs - baseline, reduce="sum", normalise=True, return_raw=True
     )
     blank = torch.full_like(inputs, baseline)
-    remarks = completeness(pixels, passes, raw, blank, "a blank picture", advice="")
+    remarks = check_completeness(pixels, passes, raw, blank, "a blank picture", advice="")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 
 
@@ -95,12 +95,12 @@ class _Pairs(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, classes) of the pictures, with DeepLIFT's slopes in the graph."""
         both = torch.cat([pixels, torch.full_like(pixels, self.baseline)])
-        with _Slopes(len(both)):
+        with _RescaleRule(len(both)):
             output = run_model(self.network, both)
         return output[: len(pixels)]
 
 
-class _Slopes(TorchFunctionMode):
+class _RescaleRule(TorchFunctionMode):
     """Gives operations the value that they have and another gradient.
 
     The first half of a batch are pictures, the second their baselines. Only the first is explained,
@@ -121,39 +121,41 @@ class _Slopes(TorchFunctionMode):
         kwargs = kwargs or {}
         name = operation(func)
         if name in ACTIVATIONS and is_of_batch(self._batch, *args[:1]):
-            return _elementwise(func, *args, **kwargs)
+            return _rescale_activation(func, *args, **kwargs)
         if name in PRODUCTS and len(args) == 2 and is_of_batch(self._batch, *args):
-            return _product(func, *args)
+            return _rescale_product(func, *args)
         if name in _POOLS and is_of_batch(self._batch, *args[:1]):
-            return _max_pool(*args, **kwargs)
+            return _rescale_max_pool(*args, **kwargs)
         return func(*args, **kwargs)
 
 
-def _elementwise(func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _rescale_activation(
+    func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
     """f(x), with Δf / Δx as its slope; where Δx is rounding alone, f's own."""
     before = x.clone()
     changes = in_place(func, args, kwargs)
     value = func(before.clone() if changes else before, *args, **kwargs)
     with torch.no_grad():
-        change = before - _other(before)
-        size = before.abs() + _other(before).abs()
+        change = before - _swap_halves(before)
+        size = before.abs() + _swap_halves(before).abs()
         near = change.abs() <= 4 * torch.finfo(x.dtype).eps * size
-        slope = (value - _other(value)) / change.masked_fill(near, 1)
-    found = with_gradient(value, torch.where(near, value, before * slope))
-    return x.copy_(found) if changes else found
+        slope = (value - _swap_halves(value)) / change.masked_fill(near, 1)
+    result = with_gradient(value, torch.where(near, value, before * slope))
+    return x.copy_(result) if changes else result
 
 
-def _product(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+def _rescale_product(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
     """Multiply, with the means of b and of a over picture and baseline as its slopes."""
     first, second = a.clone(), b.clone()
     with torch.no_grad():
-        mean_a = (first + _other(first)) / 2
-        mean_b = (second + _other(second)) / 2
-    found = with_gradient(first * second, first * mean_b + mean_a * second)
-    return a.copy_(found) if in_place(func) else found
+        mean_a = (first + _swap_halves(first)) / 2
+        mean_b = (second + _swap_halves(second)) / 2
+    product = with_gradient(first * second, first * mean_b + mean_a * second)
+    return a.copy_(product) if in_place(func) else product
 
 
-def _max_pool(
+def _rescale_max_pool(
     x: Tensor,
     kernel_size: Any,
     stride: Any = None,
@@ -167,17 +169,17 @@ def _max_pool(
     With o and o' the two maxima of a window and M the larger of both, M - o' goes to the place of
     o and o - M to that of o'. Neither is more than the place's own Δ.
     """
-    value, places = functional.max_pool2d(
+    value, indices = functional.max_pool2d(
         x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True
     )
     with torch.no_grad():
-        change = (x - _other(x)).flatten(2)
-        largest = torch.maximum(value, _other(value))
-        own = (largest - _other(value)).flatten(2)
-        others = (value - largest).flatten(2)
-        here, there = places.flatten(2), _other(places).flatten(2)
+        change = (x - _swap_halves(x)).flatten(2)
+        largest = torch.maximum(value, _swap_halves(value))
+        gains = (largest - _swap_halves(value)).flatten(2)
+        losses = (value - largest).flatten(2)
+        here, there = indices.flatten(2), _swap_halves(indices).flatten(2)
         shares = []
-        for part, at in ((own, here), (others, there)):
+        for part, at in ((gains, here), (losses, there)):
             step = change.gather(2, at)
             shares.append(part / torch.where(step == 0, 1, step))
     flat = x.flatten(2)
@@ -185,6 +187,6 @@ def _max_pool(
     return with_gradient(value, spread.view_as(value))
 
 
-def _other(x: Tensor) -> Tensor:
+def _swap_halves(x: Tensor) -> Tensor:
     """The baselines in the pictures' places, and the other way round."""
     return x.roll(len(x) // 2, 0)

@@ -73,25 +73,25 @@ def expected_gradients(
         _check(references, inputs)
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     total = torch.zeros_like(inputs, dtype=dtype)
-    which, shares = draws(samples, 0 if references is None else len(references), seed)
+    which, shares = draw_samples(samples, 0 if references is None else len(references), seed)
     which, shares = which.to(inputs.device), shares.to(inputs.device, dtype)
     passes.expect(len(inputs) * samples)
     for image, picture in enumerate(inputs.to(dtype)):
         for part in passes.chunks(samples):
             if references is None:
-                others = clouds(picture, which[part].tolist(), seed)
+                others = draw_clouds(picture, which[part].tolist(), seed)
             else:
                 others = references[which[part]].to(dtype)
-            ways = picture - others  # (n, C, H, W)
-            pictures = others + shares[part, None, None, None] * ways
-            owner = torch.full((len(ways),), image, device=inputs.device)
+            differences = picture - others  # (n, C, H, W)
+            pictures = others + shares[part, None, None, None] * differences
+            owner = torch.full((len(differences),), image, device=inputs.device)
             _, gradients = passes.gradients(pictures.to(inputs.dtype), owner)
-            total[image] += (ways * gradients).sum(0) / samples
+            total[image] += (differences * gradients).sum(0) / samples
     normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
     return Maps(raw=raw, normalised=normalised)
 
 
-def draws(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw the pairs of reference and α.
 
     Args:
@@ -113,7 +113,7 @@ def draws(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat(orders)[:samples], shares
 
 
-def clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
+def draw_clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
     """Pictures with the amplitudes of this one's spectrum and phases at random.
 
     The phases move by the same in all channels, so that the colours of a grain stay together. No
@@ -131,7 +131,7 @@ def clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
     spectrum = torch.fft.rfft2(picture)  # (C, H, W // 2 + 1)
     low = picture.amin((1, 2), keepdim=True)
     high = picture.amax((1, 2), keepdim=True)
-    found = []
+    pictures = []
     for number in numbers:
         generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B1 % 2**62 + number)
         # The spectrum of real noise has the symmetry that keeps the cloud real.
@@ -140,8 +140,8 @@ def clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
         phases = phases / phases.abs()
         phases[0, 0] = 1  # the mean colour
         turned = spectrum * phases.to(picture.device, spectrum.dtype)
-        found.append(torch.fft.irfft2(turned, s=(height, width)))
-    return torch.stack(found).clamp(low, high)
+        pictures.append(torch.fft.irfft2(turned, s=(height, width)))
+    return torch.stack(pictures).clamp(low, high)
 
 
 def _check(references: Tensor, inputs: Tensor) -> None:

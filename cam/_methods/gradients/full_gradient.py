@@ -60,10 +60,10 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
 
     def total(leaf: Tensor, scores: Tensor) -> Tensor:
         size = (leaf.shape[2], leaf.shape[3])
-        first, *others = shares(leaf, scores, biases)
-        summed = _shown(first, size)
+        first, *others = bias_shares(leaf, scores, biases)
+        summed = _upsample(first, size)
         for part in others:
-            summed = summed + _shown(part, size)
+            summed = summed + _upsample(part, size)
         passes.backwards += 1
         biases.clear()
         return summed
@@ -142,12 +142,12 @@ _BIASES: dict[Any, Callable[..., Tensor | None]] = {
 }
 
 
-def shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
+def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
     """What pixels (B, C, H, W) and each bias (B, C, h, w) give to the scores, where they do."""
-    wanted = [pixels, *biases.outputs]
+    inputs = [pixels, *biases.outputs]
     if not scores.requires_grad:
         raise ModelError("the target's score does not depend on the pixels")
-    gradients = torch.autograd.grad(scores.sum(), wanted, allow_unused=True)
+    gradients = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
     if gradients[0] is None:
         raise ModelError("the target's score does not depend on the pixels")
     factors = [pixels.detach(), *(bias[:, None, None] for bias in biases.biases)]
@@ -158,7 +158,7 @@ def shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
     ]
 
 
-def _shown(share: Tensor, size: tuple[int, int]) -> Tensor:
+def _upsample(share: Tensor, size: tuple[int, int]) -> Tensor:
     """Σ_c ψ(share_c) of (B, C, h, w), (B, H, W): the sum first, as interpolation is linear."""
     values = share.abs().to(torch.promote_types(share.dtype, torch.float32))
     low = values.amin((2, 3), keepdim=True)

@@ -64,11 +64,11 @@ def integrated_gradients(
     inputs = pixels.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
     passes.expect(len(inputs) * (steps + 1))
-    total, ways = straight(pixels, passes, starts, *gauss_legendre(steps))
+    total, differences = average_gradients(pixels, passes, starts, *gauss_legendre(steps))
     normalised, raw = kernels.gradient_map(
-        total, ways, reduce="sum", normalise=True, return_raw=True
+        total, differences, reduce="sum", normalise=True, return_raw=True
     )
-    remarks = completeness(pixels, passes, raw, starts.expand_as(inputs), "a blank picture")
+    remarks = check_completeness(pixels, passes, raw, starts.expand_as(inputs), "a blank picture")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)
 
 
@@ -79,7 +79,7 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return points / 2 + 0.5, weights / 2
 
 
-def straight(
+def average_gradients(
     pixels: Pixels, passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """The mean gradient on the straight way to each picture.
@@ -98,21 +98,23 @@ def straight(
     inputs = pixels.inputs
     # Half precision would lose what each of many steps adds.
     dtype = torch.promote_types(inputs.dtype, torch.float32)
-    shares, counts = (torch.from_numpy(one).to(inputs.device, dtype) for one in (points, weights))
+    shares, counts = (
+        torch.from_numpy(values).to(inputs.device, dtype) for values in (points, weights)
+    )
     starts = starts.to(dtype)
-    ways = inputs.to(dtype) - starts  # (B, C, H, W)
-    total = torch.zeros_like(ways)
-    for image, (start, way) in enumerate(zip(starts, ways, strict=True)):
+    differences = inputs.to(dtype) - starts  # (B, C, H, W)
+    total = torch.zeros_like(differences)
+    for image, (start, difference) in enumerate(zip(starts, differences, strict=True)):
         for part in passes.chunks(len(shares)):
             share = shares[part][:, None, None, None]
-            pictures = (start + share * way).to(inputs.dtype)  # (n, C, H, W)
+            pictures = (start + share * difference).to(inputs.dtype)  # (n, C, H, W)
             owner = torch.full((len(pictures),), image, device=inputs.device)
             _, gradients = passes.gradients(pictures, owner)
             total[image] += torch.tensordot(counts[part], gradients.to(dtype), 1)
-    return total, ways
+    return total, differences
 
 
-def completeness(
+def check_completeness(
     pixels: Pixels,
     passes: Passes,
     raw: Tensor,
@@ -135,16 +137,16 @@ def completeness(
     owner = torch.arange(len(starts), device=starts.device)
     parts = [passes.scores(starts[part], owner[part]) for part in passes.chunks(len(starts))]
     expected = pixels.scores.double() - torch.cat(parts).double()
-    found = raw.double().sum((1, 2))
+    sums = raw.double().sum((1, 2))
     remarks = []
-    for image, (one, other) in enumerate(zip(found.tolist(), expected.tolist(), strict=True)):
+    for image, (added, above) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):
         # NaN is told elsewhere, and is not above anything.
-        if abs(one - other) > TOLERANCE * abs(other):
-            share = f" ({abs(one - other) / abs(other):.0%} off)" if other else ""
+        if abs(added - above) > TOLERANCE * abs(above):
+            share = f" ({abs(added - above) / abs(above):.0%} off)" if above else ""
             remarks.append(
                 (
                     image,
-                    f"the map adds up to {one:.3g}, but the score is {other:.3g} above that of "
+                    f"the map adds up to {added:.3g}, but the score is {above:.3g} above that of "
                     f"{what}{share}{advice}",
                 )
             )

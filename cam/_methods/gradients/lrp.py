@@ -104,44 +104,44 @@ def lrp(
     inputs, network = pixels.inputs, passes.module
     passes.expect(len(inputs))
     owner = torch.arange(len(inputs), device=inputs.device)
-    with _unshared(network):
-        pairs = _batch_norms(network, inputs[:1])
+    with _disable_in_place(network):
+        pairs = _find_batch_norms(network, inputs[:1])
         passes.forwards += 1
-        rules = _composite(composite, inputs, low, high, pairs)
+        rules = _make_composite(composite, inputs, low, high, pairs)
         with rules.context(network), passes.through(_Relevance(network)):
             _, relevance = passes.gradients(inputs, owner)
     normalised, raw = kernels.gradient_map(relevance, reduce="sum", normalise=True, return_raw=True)
     return Maps(raw=raw, normalised=normalised)
 
 
-def _composite(
+def _make_composite(
     name: str, inputs: Tensor, low: float, high: float, pairs: list[tuple[tuple[str], str]]
 ) -> "Composite":
     # Imported here, because it takes as long as torch itself.
     from zennit.canonizers import NamedMergeBatchNorm
-    from zennit.composites import COMPOSITES as known
+    from zennit.composites import COMPOSITES as composites
 
     options: dict[str, Any] = {"canonizers": [NamedMergeBatchNorm(pairs)]}
     if name == "epsilon_gamma_box":
         shape = (1, *inputs.shape[1:])
         options |= {"low": inputs.new_full(shape, low), "high": inputs.new_full(shape, high)}
-    return known[name](**options)
+    return composites[name](**options)
 
 
 @contextmanager
-def _unshared(network: nn.Module) -> Iterator[None]:
+def _disable_in_place(network: nn.Module) -> Iterator[None]:
     """Take the memory of in-place activations for a while: zennit's hooks need their inputs."""
-    changed = [one for one in network.modules() if getattr(one, "inplace", None) is True]
+    changed = [module for module in network.modules() if getattr(module, "inplace", None) is True]
     try:
-        for one in changed:
-            one.inplace = False  # type: ignore[assignment]
+        for module in changed:
+            module.inplace = False  # type: ignore[assignment]
         yield
     finally:
-        for one in changed:
-            one.inplace = True  # type: ignore[assignment]
+        for module in changed:
+            module.inplace = True  # type: ignore[assignment]
 
 
-def _batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[str], str]]:
+def _find_batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[str], str]]:
     """Names of each convolution or linear layer and the batch norm that gets its output, if any.
 
     Layers that run several times are left out, as merging would count for each run.
@@ -197,12 +197,12 @@ class _Relevance(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits; what each contributes to a score is its relevance."""
-        with _Between(len(pixels)):
+        with _FunctionRules(len(pixels)):
             output = run_model(self.network, pixels)
         return with_gradient(output, output * output.detach())
 
 
-class _Between(TorchFunctionMode):
+class _FunctionRules(TorchFunctionMode):
     """Rules for what a network does outside of its modules."""
 
     def __init__(self, batch: int) -> None:
@@ -222,7 +222,7 @@ class _Between(TorchFunctionMode):
         if name in SUMS and len(args) == 2 and two and not kwargs:
             first, second = args[0].clone(), args[1].clone()
             value = first + second
-            share = 1 / _stable(value.detach())
+            share = 1 / _stabilise(value.detach())
             found = with_gradient(
                 value, first * first.detach() * share + second * second.detach() * share
             )
@@ -241,13 +241,13 @@ class _Between(TorchFunctionMode):
             before = args[0].clone()
             value = func(before, *args[1:], **kwargs)
             weighted = func(before * before.detach(), *args[1:], **kwargs)
-            found = with_gradient(value, weighted / _stable(value.detach()))
+            found = with_gradient(value, weighted / _stabilise(value.detach()))
         else:
             return func(*args, **kwargs)
         flags = (args[1:], kwargs) if name in ACTIVATIONS else ()
         return args[0].copy_(found) if in_place(func, *flags) else found
 
 
-def _stable(value: Tensor) -> Tensor:
+def _stabilise(value: Tensor) -> Tensor:
     """Away from 0 by zennit's stabilizer, so that nothing is divided by it."""
     return value + torch.where(value < 0, -_STABILIZER, _STABILIZER)

@@ -83,7 +83,7 @@ def guided_backprop(pixels: Pixels, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU, so its map would be that of saliency.
     """
-    return _maps(_modified("guided_backprop", pixels, passes, _guided))
+    return _maps(_run_backward("guided_backprop", pixels, passes, _guided))
 
 
 @register_method(
@@ -119,7 +119,7 @@ def deconvnet(pixels: Pixels, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU, so its map would be that of saliency.
     """
-    return _maps(_modified("deconvnet", pixels, passes, _deconvolved))
+    return _maps(_run_backward("deconvnet", pixels, passes, _deconvolved))
 
 
 @register_method(
@@ -154,15 +154,15 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU.
     """
-    gradient = _modified("guided_gradcam", passes.pixels, passes, _guided)
-    seen = functional.interpolate(
+    gradient = _run_backward("guided_gradcam", passes.pixels, passes, _guided)
+    gradcam = functional.interpolate(
         layer.rule_maps["gradcam"].raw.clamp(min=0)[:, None],
         size=gradient.shape[-2:],
         mode="bilinear",
         align_corners=False,
     )
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
-    return _maps(gradient.to(torch.promote_types(gradient.dtype, seen.dtype)) * seen)
+    return _maps(gradient.to(torch.promote_types(gradient.dtype, gradcam.dtype)) * gradcam)
 
 
 def _guided(sent: Tensor, _got: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def _deconvolved(_sent: Tensor, got: Tensor) -> Tensor:
     return got.clamp(min=0)
 
 
-def _modified(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
+def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
     """The gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
     others: set[str] = set()
 
@@ -183,7 +183,7 @@ def _modified(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
         for node in _nodes(scores):
             if _is_relu(node):
                 changed += 1
-                node.register_hook(lambda sent, got: _applied(rule, sent, got))
+                node.register_hook(lambda sent, got: _apply(rule, sent, got))
             elif node.name() in _OTHERS:
                 others.add(_OTHERS[node.name()])
         if not changed:
@@ -206,7 +206,7 @@ def _modified(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
     return gradient
 
 
-def _applied(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[Any, ...]:
+def _apply(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[Any, ...]:
     # Limits of a clamp may be inputs too, behind the first.
     if sent[0] is None or got[0] is None:
         return sent
@@ -216,15 +216,15 @@ def _applied(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[A
 def _nodes(scores: Tensor) -> Iterator[Node]:
     """Every node of the graph that leads to the scores, each once."""
     waiting = [scores.grad_fn]
-    seen = {scores.grad_fn}
+    reached = {scores.grad_fn}
     while waiting:
         node = waiting.pop()
         if node is None:
             continue
         yield node
         for before, _ in node.next_functions:
-            if before not in seen:
-                seen.add(before)
+            if before not in reached:
+                reached.add(before)
                 waiting.append(before)
 
 

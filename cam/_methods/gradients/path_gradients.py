@@ -9,7 +9,7 @@ from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.gradients.integrated_gradients import completeness
+from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import integer, number
 from cam.types import Maps
 
@@ -77,19 +77,19 @@ def guided_integrated_gradients(
     inputs = pixels.inputs
     count = len(inputs)
     passes.expect(count * (steps + 1))
-    found = []
+    totals = []
     for part in passes.chunks(count):
-        way = _GuidedWay(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
+        path = _GuidedPath(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
         owner = torch.arange(part.start, part.stop, device=inputs.device)
         for step in range(steps):
-            pictures = way.at.view_as(inputs[part]).to(inputs.dtype)
+            pictures = path.at.view_as(inputs[part]).to(inputs.dtype)
             _, gradients = passes.gradients(pictures, owner)
-            way.go(step, gradients.flatten(1).double())
-        found.append(way.total)
-    return _maps(pixels, passes, torch.cat(found), torch.full_like(inputs, baseline), "blank")
+            path.go(step, gradients.flatten(1).double())
+        totals.append(path.total)
+    return _maps(pixels, passes, torch.cat(totals), torch.full_like(inputs, baseline), "blank")
 
 
-class _GuidedWay:
+class _GuidedPath:
     """Where pictures are on their guided ways, as vectors of N values in float64.
 
     Attributes:
@@ -111,13 +111,13 @@ class _GuidedWay:
     def go(self, step: int, gradients: Tensor) -> None:
         """Take one step with the gradients (B, N) at where the pictures are."""
         share = (step + 1) / self._steps
-        ways = self._ends - self._start
-        low = self._start + ways * max(share - self._distance, 0.0)
-        high = self._start + ways * min(share + self._distance, 1.0)
+        differences = self._ends - self._start
+        low = self._start + differences * max(share - self._distance, 0.0)
+        high = self._start + differences * min(share + self._distance, 1.0)
         goal = self._length * (1 - share)  # (B, 1)
         before = self.at
         # What fell behind the corridor is brought to its edge.
-        behind = (self.at - self._start) / ways < max(share - self._distance, 0.0)
+        behind = (self.at - self._start) / differences < max(share - self._distance, 0.0)
         self.at = torch.where(behind, low, self.at)
         steepness = gradients.abs()
         # A picture without way, or whose gradient is not a number, stays where it is.
@@ -125,26 +125,26 @@ class _GuidedWay:
         while True:
             left = (self.at - self._ends).abs().sum(1, keepdim=True)
             free = self.at != high
-            open_ = open_ & ~_close(left, goal) & free.any(1, keepdim=True)
+            open_ = open_ & ~_is_close(left, goal) & free.any(1, keepdim=True)
             if not bool(open_.any()):
                 break
             sizes = torch.where(free, steepness, torch.inf)
             limit = sizes.kthvalue(self._rank, 1, keepdim=True).values
             # Where fewer values are free than move at once, all of them do.
-            chosen = free & (sizes <= limit) & open_
-            room = ((self.at - high).abs() * chosen).sum(1, keepdim=True)
+            moving = free & (sizes <= limit) & open_
+            room = ((self.at - high).abs() * moving).sum(1, keepdim=True)
             part = (left - goal) / room
             enough = part <= 1
             moved = torch.where(enough, self.at + (high - self.at) * part, high)
-            self.at = torch.where(chosen, moved, self.at)
+            self.at = torch.where(moving, moved, self.at)
             open_ = open_ & ~enough
         self.total += (self.at - before) * gradients
 
 
-def _close(found: Tensor, expected: Tensor) -> Tensor:
+def _is_close(values: Tensor, expected: Tensor) -> Tensor:
     """Equal but for 1e-9, as a share of the larger of the two or as such."""
-    largest = torch.maximum(found.abs(), expected.abs())
-    return (found - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
+    largest = torch.maximum(values.abs(), expected.abs())
+    return (values - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
 
 @register_method(
@@ -214,20 +214,20 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
     """
     if not sigma:
         return pictures
-    along_rows = _blur_matrix(pictures.shape[-1], sigma, pictures)
-    along_columns = _blur_matrix(pictures.shape[-2], sigma, pictures)
+    along_rows = _make_blur_matrix(pictures.shape[-1], sigma, pictures)
+    along_columns = _make_blur_matrix(pictures.shape[-2], sigma, pictures)
     return along_columns @ pictures @ along_rows
 
 
-def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
+def _make_blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     """(side, side), symmetric: the weight that each place has in each other."""
     reach = int(4 * sigma + 0.5)
     at = torch.arange(max(reach + 1, side), device=like.device, dtype=torch.float64)
     weights = torch.exp(-((at / sigma) ** 2) / 2)
     weights[reach + 1 :] = 0
     weights = weights / (2 * weights.sum() - weights[0])
-    places = torch.arange(side, device=like.device)
-    return weights[(places[:, None] - places).abs()].to(like.dtype)
+    positions = torch.arange(side, device=like.device)
+    return weights[(positions[:, None] - positions).abs()].to(like.dtype)
 
 
 def _maps(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
@@ -235,5 +235,5 @@ def _maps(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: s
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     total = total.view_as(inputs).to(dtype)
     normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
-    remarks = completeness(pixels, passes, raw, starts, f"a {kind} picture")
+    remarks = check_completeness(pixels, passes, raw, starts, f"a {kind} picture")
     return Maps(raw=raw, normalised=normalised, remarks=remarks)

@@ -103,15 +103,15 @@ def extremal_perturbation(
 
     def slopes(mask: Tensor) -> Tensor:
         """The gradient of the score, measured from 0 to 1, by each mask (M, H, W)."""
-        found = []
+        gradients = []
         for part in passes.chunks(len(owner)):
-            own = owner[part]
-            ways = inputs[own].to(dtype) - blurred[own]
-            seen = blurred[own] + mask[part, None] * ways
-            _, gradients = passes.gradients(seen.to(inputs.dtype), own)
-            found.append((gradients * ways).sum(1))
+            images = owner[part]
+            ways = inputs[images].to(dtype) - blurred[images]
+            mixed = blurred[images] + mask[part, None] * ways
+            _, slopes = passes.gradients(mixed.to(inputs.dtype), images)
+            gradients.append((slopes * ways).sum(1))
         scale = torch.where(range_ > 0, range_, 1)[owner, None, None]
-        return torch.cat(found) / scale
+        return torch.cat(gradients) / scale
 
     with torch.enable_grad():
         cells = torch.full((len(owner), *masks.grid), 0.5, dtype=dtype, device=device)
@@ -158,8 +158,8 @@ class _Masks:
         """The smooth maximum over the cells around each, weighted by their distance."""
         around = functional.unfold(cells[:, None], 2 * self._reach + 1, padding=self._reach)
         weighted = around * self._profile[:, None]  # (M, K, h·w)
-        found = (weighted * (weighted / _TEMPERATURE).softmax(1)).sum(1)
-        return found.view_as(cells)
+        smoothed = (weighted * (weighted / _TEMPERATURE).softmax(1)).sum(1)
+        return smoothed.view_as(cells)
 
     def full(self, coarse: Tensor) -> Tensor:
         """At the picture's size, (M, H, W)."""
@@ -172,5 +172,5 @@ def _excess(mask: Tensor, area: Tensor) -> Tensor:
     """R_a: how far masks (M, H, W) are from having the areas (M,) with no value between 0 and 1."""
     values = mask.flatten(1).sort(1, descending=True).values
     rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
-    wanted = (rank < area[:, None]).to(values.dtype)
-    return ((values - wanted) ** 2).mean(1).sum()
+    ideal = (rank < area[:, None]).to(values.dtype)
+    return ((values - ideal) ** 2).mean(1).sum()

@@ -79,12 +79,12 @@ def occlusion(
     mask = torch.ones(2 * height, 2 * width, dtype=torch.bool, device=inputs.device)
     mask[height : height + window, width : width + window] = False
     shifts = torch.cartesian_prod(height - rows, width - columns)  # (K, 2)
-    places = len(shifts)
+    positions = len(shifts)
     scores = []
-    passes.expect(count * places)
-    for part in passes.chunks(count * places):
+    passes.expect(count * positions)
+    for part in passes.chunks(count * positions):
         number = torch.arange(part.start, part.stop, device=inputs.device)
-        owner = number // places
+        owner = number // positions
         try:
             hidden = kernels.masked_batch(
                 inputs,
@@ -92,12 +92,12 @@ def occlusion(
                 baseline,
                 owner=owner,
                 size=(2 * height, 2 * width),
-                shifts=shifts[number % places],
+                shifts=shifts[number % positions],
             )
         except (ValueError, TypeError) as error:
             raise MethodError(f"occlusion's baseline does not fit the picture: {error}") from None
         scores.append(passes.scores(hidden, owner))
-    drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, places)
+    drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, positions)
     over_rows = _covers(rows, window, height)  # (rows, H)
     over_columns = _covers(columns, window, width)  # (columns, W)
     # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
@@ -166,7 +166,7 @@ def rise(
     """
     inputs = pixels.inputs
     count, _, height, width = inputs.shape
-    grids, shifts, size = random_grids(masks, cells, probability, seed, (height, width))
+    grids, shifts, size = draw_grids(masks, cells, probability, seed, (height, width))
     grids, shifts = grids.to(inputs.device), shifts.to(inputs.device)
     white = torch.ones(1, 1, height, width, device=inputs.device)
     total = torch.zeros(count, height, width, device=inputs.device)
@@ -180,8 +180,8 @@ def rise(
             weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
             for image in range(count):
                 owner = torch.full((len(weights),), image, device=inputs.device)
-                seen = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
-                scores = passes.scores(seen, owner).float()  # (n,)
+                masked = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
+                scores = passes.scores(masked, owner).float()  # (n,)
                 total[image] += torch.tensordot(scores, weights, 1)
     raw = total / (masks * probability)
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
@@ -190,7 +190,7 @@ def rise(
     return Maps(raw=raw, normalised=scaled)
 
 
-def random_grids(
+def draw_grids(
     masks: int, cells: int, probability: float, seed: int, picture: tuple[int, int]
 ) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Draw RISE's masks, as small as they are before interpolation.

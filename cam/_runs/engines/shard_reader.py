@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cam._data.dataset import Dataset, Item
 from cam._models.model import Model
-from cam._models.preprocessing import mean_and_std, seen_part
+from cam._models.preprocessing import crop_to_input, mean_and_std
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.store import Range
 
@@ -101,7 +101,7 @@ def mask_as_seen(transform: object, mask: np.ndarray, size: tuple[int, int]) -> 
         (h, w) bool, where at least half of a pixel's area was; None where the transform's geometry
         cannot be read.
     """
-    part = seen_part(transform, Image.fromarray(mask.astype(np.uint8) * 255))
+    part = crop_to_input(transform, Image.fromarray(mask.astype(np.uint8) * 255))
     if part is None:
         return None
     scaled = part.resize((size[1], size[0]), Image.Resampling.BOX)

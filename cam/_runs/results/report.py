@@ -17,7 +17,7 @@ from PIL import Image
 
 from cam._media.rendering import overlay
 from cam._methods.base.method_registry import methods as known_methods
-from cam._output.explanation_files import replace_file
+from cam._output.explanation_files import replace_files
 from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report_charts import draw_intervals, draw_ranks
 from cam._runs.results.run import Run
@@ -64,7 +64,7 @@ def write_report(run: Run, path: str | Path) -> Path:
     target = Path(path)
     text = report_html(run)
     try:
-        replace_file(target, text.encode())
+        replace_files({target: text.encode()})
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise RunError(f"cannot write {str(target)!r}: {reason}") from None

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import cam
-from cam._engine.attention.attention_capture import reading
+from cam._engine.attention.attention_capture import record_attention
 
 NAMES = ["attention_rollout", "transformer_attribution", "legrad"]
 KINDS = ["fused", "explicit", "folded", "multihead", "multihead, separate"]
@@ -308,7 +308,7 @@ def test_a_fused_attention_is_computed_as_torch_does(options):
     query = torch.randn(2, 4, 5, 8, generator=generator, dtype=torch.float64)
     key, value = torch.randn(2, 2, heads, 7, 8, generator=generator, dtype=torch.float64)
     expected = functional.scaled_dot_product_attention(query, key, value, **options)
-    with reading(nn.Identity(), torch.zeros(2, 3, 8, 8), False) as reader:
+    with record_attention(nn.Identity(), torch.zeros(2, 3, 8, 8), False) as reader:
         found = functional.scaled_dot_product_attention(query, key, value, **options)
     assert torch.allclose(found, expected, atol=1e-12)
     assert reader.weights[0].shape == (2, 4, 5, 7)
@@ -329,7 +329,7 @@ def test_multihead_attention_gives_what_it_does_without(options, ask):
     mask = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).tril() == 0, -torch.inf)
     asked = {"need_weights": ask[0], "average_attn_weights": ask[1], "attn_mask": mask}
     expected = attention(tokens, tokens, tokens, **asked)
-    with reading(attention, torch.zeros(3, 3, 8, 8), False) as reader:
+    with record_attention(attention, torch.zeros(3, 3, 8, 8), False) as reader:
         found = attention(tokens, tokens, tokens, **asked)
     assert torch.allclose(found[0], expected[0], atol=1e-6)
     assert (found[1] is None) == (expected[1] is None)

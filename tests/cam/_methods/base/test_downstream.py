@@ -7,7 +7,7 @@ from torch import nn
 import cam
 from cam._engine.capture import capture
 from cam._engine.method_sources import LayerActivations
-from cam._methods.base.downstream import ALONE, REPEATED, WHOLE, Behind
+from cam._methods.base.downstream import ALONE, REPEATED, WHOLE, Downstream
 
 
 def conv(*channels: int) -> nn.Sequential:
@@ -65,11 +65,11 @@ def picture() -> torch.Tensor:
     return torch.randn(1, 3, 12, 10, generator=torch.Generator().manual_seed(1))
 
 
-def behind_of(network, picture, layer="layer") -> tuple[Behind, torch.Tensor]:
+def behind_of(network, picture, layer="layer") -> tuple[Downstream, torch.Tensor]:
     where = [(layer, network.get_submodule(layer))]
     captured = capture(network, picture, 0, lambda label: 0, [LayerActivations], where)
     (source,) = captured.read(LayerActivations)
-    return Behind(network, source), source.activations
+    return Downstream(network, source), source.activations
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def test_gives_what_whole_passes_give(kind, picture):
     for _ in range(2):  # what was recorded is not used up
         with torch.no_grad():
             assert (behind(maps) - expected).norm() <= 1e-5 * expected.norm()
-    assert behind.way == KINDS[kind]
+    assert behind.mode == KINDS[kind]
     runs = kind in ("its module runs again behind", "changed in place before")
     assert network.front.runs == 2 * runs
 
@@ -115,7 +115,7 @@ def test_a_network_that_answers_differently_each_time_runs_whole(picture):
     behind, activations = behind_of(network, picture)
     behind.record(picture)
     assert behind.choose(activations) == 3
-    assert behind.way == WHOLE
+    assert behind.mode == WHOLE
 
 
 def test_half_precision_takes_the_short_way_too(picture):

@@ -12,7 +12,7 @@ from torchcam import methods as torchcam
 import cam
 from cam._engine.capture import capture
 from cam._engine.passes import Passes
-from cam._methods.gradients.full_gradient import Biases, shares
+from cam._methods.gradients.full_gradient import Biases, bias_shares
 from tests.support.networks import Curved, Pooled, conv, near, pictures
 
 TARGETS = [3, 1]
@@ -311,7 +311,7 @@ def test_what_pixels_and_biases_give_adds_up_to_the_score(kind):
     leaf = pictures().double().requires_grad_()
     with Biases() as biases:
         scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
-        found = shares(leaf, scores, biases)
+        found = bias_shares(leaf, scores, biases)
     assert len(found) == 3
     head = network.head if kind is Normed else network[-1]
     total = sum(one.flatten(1).sum(1) for one in found) + head.bias[TARGETS]
@@ -357,7 +357,7 @@ def test_fullgrad_sees_what_a_norm_with_its_activation_adds():
     leaf = pictures().double().requires_grad_()
     with Biases() as biases:
         scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
-        found = shares(leaf, scores, biases)
+        found = bias_shares(leaf, scores, biases)
     assert len(found) == 3 and found[2].abs().sum() > 0
     total = sum(one.flatten(1).sum(1) for one in found) + network[-1].bias[TARGETS]
     assert torch.allclose(total, scores, rtol=1e-10)

@@ -7,7 +7,7 @@ from captum.attr import GradientShap
 from torch import nn
 
 import cam
-from cam._methods.gradients.expected_gradients import clouds, draws
+from cam._methods.gradients.expected_gradients import draw_clouds, draw_samples
 
 NAME = "expected_gradients"
 
@@ -42,9 +42,9 @@ def test_it_is_captums_for_the_same_draws(own, monkeypatch):
     references = pictures(3, seed=9).double() if own else None
     method = cam.method(NAME, samples=samples, references=references, seed=3)
     found = cam.attribute(network, batch, method, targets=[2, 0], batch_size=4)[NAME]
-    which, shares = draws(samples, 3 if own else 0, 3)
+    which, shares = draw_samples(samples, 3 if own else 0, 3)
     for image, target in enumerate([2, 0]):
-        others = references if own else clouds(batch[image], list(range(samples)), 3)
+        others = references if own else draw_clouds(batch[image], list(range(samples)), 3)
         monkeypatch.setattr(np.random, "choice", lambda *a, **k: which.numpy())
         monkeypatch.setattr(np.random, "uniform", lambda *a, **k: shares.numpy())
         peer = GradientShap(network)
@@ -73,7 +73,7 @@ def test_the_map_adds_up_to_what_the_score_is_above_the_references(own):
     method = cam.method(NAME, samples=samples, references=references)
     found = cam.attribute(network, batch, method, targets=2)[NAME]
     for image in range(2):
-        others = references if own else clouds(batch[image], list(range(samples)), 0)
+        others = references if own else draw_clouds(batch[image], list(range(samples)), 0)
         with torch.no_grad():
             expected = network(batch[image : image + 1])[0, 2] - network(others)[:, 2].mean()
         assert abs(expected) > 0.015
@@ -81,18 +81,18 @@ def test_the_map_adds_up_to_what_the_score_is_above_the_references(own):
 
 
 def test_what_is_drawn_is_spread_evenly():
-    which, shares = draws(100, 7, seed=1)
+    which, shares = draw_samples(100, 7, seed=1)
     counts = which.bincount(minlength=7)
     assert counts.min() >= 14 and counts.max() <= 15
     assert (shares * 100).floor().sort().values.tolist() == list(range(100))
     assert torch.corrcoef(torch.stack([which.double(), shares])).abs()[0, 1] < 0.3
-    again, other = draws(100, 7, seed=1), draws(100, 7, seed=2)
+    again, other = draw_samples(100, 7, seed=1), draw_samples(100, 7, seed=2)
     assert torch.equal(again[1], shares) and not torch.equal(other[1], shares)
 
 
 def test_clouds_have_the_pictures_spectrum_and_nothing_of_its_shape(batch):
     photo = batch[0].double()
-    found = clouds(photo, [0, 1], seed=0)
+    found = draw_clouds(photo, [0, 1], seed=0)
     # But for what leaves the range of the picture's values.
     assert torch.allclose(found.mean((2, 3)), photo.mean((1, 2)).expand(2, 3), atol=0.03)
     amplitude = torch.fft.rfft2(photo).abs()
@@ -103,7 +103,7 @@ def test_clouds_have_the_pictures_spectrum_and_nothing_of_its_shape(batch):
         assert torch.corrcoef(together)[0, 1].abs() < 0.35
     assert not torch.allclose(found[0], found[1], atol=0.1)
     assert found.amax() <= photo.amax() and found.amin() >= photo.amin()
-    assert not torch.equal(clouds(photo, [0], seed=1)[0], found[0])
+    assert not torch.equal(draw_clouds(photo, [0], seed=1)[0], found[0])
 
 
 def test_an_image_has_the_same_bits_alone_and_in_a_batch_and_nan_stays_alone():

@@ -10,7 +10,7 @@ from saliency.core.xrai import XRAI, _get_segments_felzenszwalb
 from torch import nn
 
 import cam
-from cam._methods.gradients.xrai import grow, segments
+from cam._methods.gradients.xrai import cover_by_regions, find_segments
 
 NAME = "xrai"
 
@@ -23,11 +23,11 @@ def each_picture_is_segmented_once():
     def remembered(picture: torch.Tensor) -> torch.Tensor:
         key = str(picture.shape).encode() + picture.float().numpy().tobytes()
         if key not in known:
-            known[key] = segments(picture)
+            known[key] = find_segments(picture)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[grow.__module__], "segments", remembered)
+        patch.setattr(sys.modules[cover_by_regions.__module__], "segments", remembered)
         yield
 
 
@@ -62,13 +62,13 @@ def test_regions_grow_as_pairs_do(least):
         mask[row : row + 11, column : column + 9] = True
     expected, _ = XRAI._xrai(attribution.numpy(), list(masks.numpy()), min_pixel_diff=least)
     assert len(np.unique(expected)) > 5
-    assert np.allclose(grow(attribution, masks, least), expected, atol=1e-12)
+    assert np.allclose(cover_by_regions(attribution, masks, least), expected, atol=1e-12)
 
 
 def test_segments_are_pairs(batch):
     photo = batch[0, :, 20:180, 30:140].double()
     expected = _get_segments_felzenszwalb(photo.movedim(0, -1).numpy())
-    found = segments(photo)
+    found = find_segments(photo)
     assert len(found) == len(expected) > 20
     assert np.array_equal(found, np.stack(expected))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import cam
 from cam import kernels
-from cam._methods.perturbation.input_masking import random_grids
+from cam._methods.perturbation.input_masking import draw_grids
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_rises_masks_are_the_papers(shape):
 
     But for `mode`: theirs mirrors beyond the centres of the outermost cells.
     """
-    grids, shifts, size = random_grids(20, 4, 0.3, 5, shape)
+    grids, shifts, size = draw_grids(20, 4, 0.3, 5, shape)
     cell = np.ceil(np.array(shape) / 4)
     assert size == tuple((4 + 1) * cell)
     drawn = kernels.masked_batch(
@@ -130,7 +130,7 @@ def papers_rise(network, picture, target, draws, probability, softmax=True) -> t
 def test_rise_is_the_papers(cells, probability, network, pictures):
     asked = cam.method("rise", masks=60, cells=cells, probability=probability, seed=3)
     found = cam.attribute(network, pictures, asked, targets=[3, 1], batch_size=7)["rise"]
-    draws = random_grids(60, cells, probability, 3, (23, 18))
+    draws = draw_grids(60, cells, probability, 3, (23, 18))
     for image, target in enumerate([3, 1]):
         expected = papers_rise(network, pictures[image], target, draws, probability)
         assert near(found.raw[image].double(), expected)
@@ -142,7 +142,7 @@ def test_rise_is_the_papers(cells, probability, network, pictures):
 def test_rise_explains_a_callable_as_it_is(network, pictures):
     asked = cam.method("rise", masks=40, cells=3)
     found = cam.attribute(network, pictures[:1], asked, targets=cam.targets.Logit(2))["rise"]
-    draws = random_grids(40, 3, 0.5, 0, (23, 18))
+    draws = draw_grids(40, 3, 0.5, 0, (23, 18))
     expected = papers_rise(network, pictures[0], 2, draws, 0.5, softmax=False)
     assert near(found.raw[0].double(), expected)
 
@@ -150,7 +150,7 @@ def test_rise_explains_a_callable_as_it_is(network, pictures):
 def test_rise_of_a_single_output_is_not_the_softmax_of_one_class(network, pictures):
     single = nn.Sequential(network, nn.Linear(5, 1)).eval()
     found = cam.attribute(single, pictures[:1], cam.method("rise", masks=40, cells=3), targets=0)
-    draws = random_grids(40, 3, 0.5, 0, (23, 18))
+    draws = draw_grids(40, 3, 0.5, 0, (23, 18))
     expected = papers_rise(single, pictures[0], 0, draws, 0.5, softmax=False)
     assert near(found["rise"].raw[0].double(), expected)
 

@@ -9,7 +9,11 @@ from captum.attr import KernelShap, Lime
 from torch import nn
 
 import cam
-from cam._methods.perturbation.superpixels import lime_coalitions, shap_coalitions, superpixels
+from cam._methods.perturbation.superpixels import (
+    draw_lime_coalitions,
+    draw_shap_coalitions,
+    find_superpixels,
+)
 
 NAMES = ["lime", "kernelshap"]
 
@@ -55,11 +59,11 @@ def test_it_is_captums_for_the_same_coalitions(name, baseline):
     method = cam.method(name, samples=samples, segments=12, seed=4, baseline=baseline)
     found = cam.attribute(network, batch, method, targets=[2, 0], batch_size=7)[name]
     for image, target in enumerate([2, 0]):
-        regions = superpixels(batch[image], 12)
+        regions = find_superpixels(batch[image], 12)
         count = int(regions.max()) + 1
         assert 6 <= count <= 20
         if name == "lime":
-            drawn = lime_coalitions(samples, count, 4)
+            drawn = draw_lime_coalitions(samples, count, 4)
 
             def similar(_one, _other, shown, **_options):
                 distance = 1 - nn.functional.cosine_similarity(
@@ -70,7 +74,7 @@ def test_it_is_captums_for_the_same_coalitions(name, baseline):
             peer = Lime(network, SkLearnRidge(alpha=1.0), similar, fed(drawn))
         else:
             ends = torch.stack([torch.ones(count), torch.zeros(count)])
-            drawn = torch.cat([ends, shap_coalitions(samples, count, 4)[0]])
+            drawn = torch.cat([ends, draw_shap_coalitions(samples, count, 4)[0]])
             peer = KernelShap(network)
             peer.perturb_func = fed(drawn)
         expected = peer.attribute(
@@ -86,7 +90,7 @@ def test_it_is_captums_for_the_same_coalitions(name, baseline):
 def test_kernel_shap_is_shapleys_definition():
     """The mean of what a region adds over all orders; exact where all 2^R - 2 sets fit."""
     network, batch = small().double(), pictures(1).double()
-    regions = superpixels(batch[0], 8)
+    regions = find_superpixels(batch[0], 8)
     count = int(regions.max()) + 1
     assert 4 <= count <= 7
 
@@ -120,7 +124,7 @@ def test_drawn_coalitions_come_near_the_exact_values():
     exact = cam.method("kernelshap", samples=2**13, segments=16)
     drawn = cam.method("kernelshap", samples=150, segments=16)
     expected = cam.attribute(network, batch, exact, targets=3)["kernelshap"]
-    assert 8 <= int(superpixels(batch[0], 16).max()) + 1 <= 13
+    assert 8 <= int(find_superpixels(batch[0], 16).max()) + 1 <= 13
     found = cam.attribute(network, batch, drawn, targets=3)["kernelshap"]
     assert 0 < error(found.raw, expected.raw) <= 0.1
 
@@ -133,7 +137,7 @@ def test_kernel_shap_adds_up(samples):
     with torch.no_grad():
         blank = network(torch.full_like(batch, 0.2))[:, 1]
     for image in range(2):
-        regions = superpixels(batch[image], 20)
+        regions = find_superpixels(batch[image], 20)
         firsts = [(regions == one).nonzero()[0].tolist() for one in range(int(regions.max()) + 1)]
         total = sum(found.raw[image, row, column] for row, column in firsts)
         assert torch.isclose(total, found.scores[image] - blank[image], rtol=1e-3)
@@ -161,7 +165,7 @@ def test_a_linear_score_is_explained_exactly():
         cam.method("lime", samples=200, segments=12, ridge=0),
     ]
     found = cam.attribute(Linear(weight), batch, methods, targets=0)
-    regions = superpixels(batch[0], 12)
+    regions = find_superpixels(batch[0], 12)
     sums = torch.zeros(int(regions.max()) + 1).double()
     sums.index_add_(0, regions.flatten(), (batch[0].mean(0) * weight).flatten())
     for name in NAMES:
@@ -171,7 +175,7 @@ def test_a_linear_score_is_explained_exactly():
 
 
 def test_coalitions_are_drawn_by_the_shapley_kernel():
-    shown, weights = shap_coalitions(20000, 16, seed=0)
+    shown, weights = draw_shap_coalitions(20000, 16, seed=0)
     sizes = shown.sum(1)
     assert sizes.min() >= 1 and sizes.max() <= 15 and weights.eq(1).all()
     k = torch.arange(1, 16).double()
@@ -183,12 +187,12 @@ def test_coalitions_are_drawn_by_the_shapley_kernel():
 
 
 def test_superpixels_cover_the_picture_without_gaps(batch):
-    regions = superpixels(batch[0], 50)
+    regions = find_superpixels(batch[0], 50)
     assert regions.shape == batch.shape[2:] and regions.dtype == torch.int64
     assert regions.unique().tolist() == list(range(int(regions.max()) + 1))
     assert 30 <= int(regions.max()) + 1 <= 60
-    assert superpixels(torch.full((3, 8, 8), 2.0), 4).shape == (8, 8)
-    assert superpixels(torch.full((1, 8, 8), torch.nan), 4).shape == (8, 8)
+    assert find_superpixels(torch.full((3, 8, 8), 2.0), 4).shape == (8, 8)
+    assert find_superpixels(torch.full((1, 8, 8), torch.nan), 4).shape == (8, 8)
 
 
 @pytest.mark.parametrize("name", NAMES)
