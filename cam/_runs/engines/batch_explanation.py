@@ -148,7 +148,7 @@ def explain_baseline(
     heatmaps = BASELINES[name](batch)
     cost = Cost(forwards=0, backwards=0, seconds=time.perf_counter() - start)
     maps: dict[int, Attribution] = {}
-    for index, heatmap in enumerate(heatmaps.split(1)):
+    for index, heatmap in enumerate(heatmaps[:, None]):
         if (attribution := first_map(explained, index)) is not None:
             maps[index] = replace(
                 attribution, heatmap=heatmap, raw=heatmap, layers=(), method=name, cost=cost

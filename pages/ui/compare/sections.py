@@ -276,7 +276,8 @@ SECTIONS: dict[str, tuple[Callable[[View], None], str]] = {
     "Four questions": (
         show_questions,
         f"{_EACH}    answer = cam.examine(model, batch, method, target, layer)\n"
-        "    print(title, answer.error or answer.reads, answer.attribution and answer.attribution.cost)\n"
+        "    cost = answer.attribution and answer.attribution.cost\n"
+        "    print(title, answer.error or answer.reads, cost)\n"
         "    print(answer.resolution, answer.variation, answer.stability)\n",
     ),
     "Random network": (
