@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,8 +95,8 @@ def estimate(
     return Estimate(
         len(plan.data),
         sound,
-        passes.forwards / sound,
-        passes.backwards / sound,
+        passes["forwards"] / sound,
+        passes["backwards"] / sound,
         seconds / sound,
         _stored(result) / sound,
         _shares(result, sound),
@@ -140,35 +141,28 @@ def _stored(result: Result) -> int:
 
 def _shares(result: Result, images: int) -> tuple[Share, ...]:
     """Seconds for an image; inputs of several sizes are several rows each."""
-    seconds: dict[tuple[str, str | None], float] = {}
+    seconds: dict[tuple[str, str | None], float] = defaultdict(float)
     for row in result.tables["costs"].to_pylist():
-        key = row["method"], row["metric"]
-        seconds[key] = seconds.get(key, 0.0) + row["seconds"]
+        seconds[row["method"], row["metric"]] += row["seconds"]
     return tuple(Share(*key, value / images) for key, value in seconds.items())
 
 
-@dataclass(eq=False)
-class _Count:
-    forwards: int = 0
-    backwards: int = 0
-
-
 @contextmanager
-def _counting(module: nn.Module) -> Iterator[_Count]:
+def _counting(module: nn.Module) -> Iterator[Counter[str]]:
     """Count what goes through a network; copies of it, as metrics make them, count too."""
-    count = _Count()
+    count: Counter[str] = Counter()
 
     def through(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         pixels = inputs[0]
         assert isinstance(pixels, Tensor)
         size = len(pixels)
-        count.forwards += size
+        count["forwards"] += size
         values = output.values() if isinstance(output, Mapping) else (output,)
         first = next((value for value in values if isinstance(value, Tensor)), None)
         if first is not None and first.requires_grad:
 
             def back(_: Tensor) -> None:
-                count.backwards += size
+                count["backwards"] += size
 
             first.register_hook(back)  # type: ignore[no-untyped-call]
 

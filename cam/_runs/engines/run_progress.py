@@ -41,8 +41,8 @@ Report = Callable[[RunProgress], object]
 Engine = Callable[[Plan, Store, Report | None], None]
 
 
-def missing(plan: Plan, store: Store) -> list[Range]:
-    """The plan's shards that are not stored yet, in order."""
+def find_missing(plan: Plan, store: Store) -> list[Range]:
+    """Find the plan's shards that are not stored yet, in order."""
     stored = iter(store.ranges())
     low, high = next(stored, (0, 0))
     shards = []
@@ -62,6 +62,9 @@ class Ledger:
         plan: What is carried out.
         store: Where to; the caller holds its lock.
         report: Whom to tell.
+
+    Attributes:
+        todo: The shards that were not stored at first.
     """
 
     def __init__(self, plan: Plan, store: Store, report: Report | None) -> None:
@@ -72,7 +75,8 @@ class Ledger:
         self._begun = self._reported = time.perf_counter()
         # Items of each block that are still missing: it is merged when there are none.
         self._left: dict[int, int] = {}
-        for start, stop in missing(plan, store):
+        self.todo = find_missing(plan, store)
+        for start, stop in self.todo:
             block = start // store.block
             self._left[block] = self._left.get(block, 0) + stop - start
 

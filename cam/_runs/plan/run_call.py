@@ -71,19 +71,15 @@ class Call:
             RunError: Nothing is written there, or something else.
         """
         try:
-            model, data = facts["model"], facts["data"]
-            labels = model["labels"]
-            return cls(
-                ModelOrigin(
-                    str(model["name"]),
-                    model["weights"],
-                    tuple(labels) if isinstance(labels, list) else labels,
-                ),
-                DataOrigin(str(data["source"]), dict(data["options"]), data["limit"]),
-                tuple((str(name), dict(parameters)) for name, parameters in facts["methods"]),
-                tuple((str(name), dict(parameters)) for name, parameters in facts["metrics"]),
-                RunOptions.of_facts(facts["options"]),
+            model = dict(facts["model"])
+            if isinstance(model["labels"], list):
+                model["labels"] = tuple(model["labels"])
+            methods, metrics = (
+                tuple((str(name), dict(parameters)) for name, parameters in facts[kind])
+                for kind in ("methods", "metrics")
             )
+            options = RunOptions.of_facts(facts["options"])
+            return cls(ModelOrigin(**model), DataOrigin(**facts["data"]), methods, metrics, options)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise RunError(
                 "the run does not say how it was started, as its model or its data were in memory; "

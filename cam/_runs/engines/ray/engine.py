@@ -20,7 +20,7 @@ import torch
 
 from cam._runs.engines.ray.parcels import Parcels, pack
 from cam._runs.engines.ray.workers import Reader, Worker
-from cam._runs.engines.run_progress import Ledger, Report, missing
+from cam._runs.engines.run_progress import Ledger, Report
 from cam._runs.engines.shard_reader import in_a_line
 from cam._runs.engines.shard_worker import Result
 from cam._runs.plan.run_plan import Plan
@@ -42,13 +42,12 @@ def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
         RunError: The store cannot be written, a worker differs from this process in what determines
             the scores, or dies again and again.
     """
-    todo = missing(plan, store)
     ledger = Ledger(plan, store, report)
     ledger.tell()
-    if todo:
+    if ledger.todo:
         parcels = pack(plan)
         with _cluster():
-            for shard, result in _measured(parcels, todo, plan.model.device):
+            for shard, result in _measured(parcels, ledger.todo, plan.model.device):
                 ledger.add(shard, result)
     store.merge()
 
@@ -60,7 +59,6 @@ class _Pool:
     workers: int
     processors: int
     gpus: int
-    threads: int
 
 
 @contextmanager
@@ -119,14 +117,14 @@ def _pool(shards: int, device: torch.device) -> _Pool:
     if device.type == "cuda":
         if not gpus:
             raise InputError("the model is on a GPU, but the Ray cluster has none")
-        return _Pool(min(gpus, free, shards), 1, 1, torch.get_num_threads())
+        return _Pool(min(gpus, free, shards), 1, 1)
     # As many threads as here: on a processor sums are added up in another order by other numbers.
     threads = torch.get_num_threads()
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     # A worker lives on one machine, and waits for ever for more processors than any has.
     each = min(threads, free, max(machines))
     workers = min(sum(machine // each for machine in machines), free // each)
-    return _Pool(min(workers, shards), each, 0, threads)
+    return _Pool(min(workers, shards), each, 0)
 
 
 def _measured(
@@ -170,8 +168,8 @@ def _answers(
     pool = _pool(len(todo), device)
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
-    read = rows.map(Reader(source, todo, pool.threads))
-    arguments = (source, plan, network, device.type, pool.threads, parcels.settings)
+    read = rows.map(Reader(source, todo, parcels.settings["threads"]))
+    arguments = (source, plan, network, device.type, parcels.settings)
     with warnings.catch_warnings():
         # Ray 2.60 announces other names for the last two; the releases that need them are not
         # among those of requirements-ray.txt.

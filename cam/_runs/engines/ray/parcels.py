@@ -23,6 +23,12 @@ from cam.errors import InputError, RunError
 
 LOG = logging.getLogger("cam.evaluate")
 _ENVIRONMENT = ("CAM_KERNELS", "TRITON_INTERPRET")
+_BACKENDS = (
+    (torch.backends.cuda.matmul, "fp32_precision"),
+    (torch.backends.cudnn.conv, "fp32_precision"),  # type: ignore[attr-defined]
+    (torch.backends.cudnn, "benchmark"),
+    (torch.backends.cudnn, "deterministic"),
+)
 
 
 @dataclass(frozen=True)
@@ -116,27 +122,23 @@ def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def settings() -> dict[str, Any]:
-    """What of this process's torch and environment the scores may depend on."""
+    """Read what of this process's torch and environment the scores may depend on."""
     return {
-        "matmul": torch.backends.cuda.matmul.fp32_precision,
-        "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "backends": [getattr(backend, name) for backend, name in _BACKENDS],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
         "environment": {name: os.environ.get(name) for name in _ENVIRONMENT},
     }
 
 
-def adopt(settings: Mapping[str, Any], threads: int) -> None:
-    """Compute as the process that was called does."""
+def adopt(settings: Mapping[str, Any]) -> None:
+    """Compute as the process does that :func:`settings` was called in."""
     for name, value in settings["environment"].items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.fp32_precision = settings["matmul"]
-    torch.backends.cudnn.conv.fp32_precision = settings["convolution"]  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
+    for (backend, name), value in zip(_BACKENDS, settings["backends"], strict=True):
+        setattr(backend, name, value)
     torch.use_deterministic_algorithms(settings["deterministic"])
+    torch.set_num_threads(settings["threads"])

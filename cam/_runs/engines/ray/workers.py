@@ -58,21 +58,14 @@ class Worker:
         plan: The plan's.
         network: The network's.
         device: "cpu" or "cuda".
-        threads: How many torch gets.
         settings: As of :class:`cam._runs.engines.ray.parcels.Parcels`.
     """
 
     def __init__(
-        self,
-        source: Any,
-        plan: Any,
-        network: Any,
-        device: str,
-        threads: int,
-        settings: Mapping[str, Any],
+        self, source: Any, plan: Any, network: Any, device: str, settings: Mapping[str, Any]
     ) -> None:
         self._parcels, self._device = (source, plan, network), device
-        self._threads, self._settings = threads, settings
+        self._settings = settings
         self._plan: Plan | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +93,7 @@ class Worker:
         if self._plan is None:
             import ray
 
-            adopt(self._settings, self._threads)
+            adopt(self._settings)
             source, plan, network = ray.get(list(self._parcels))
             self._plan = unpack(source, plan, network, self._device)
         return self._plan

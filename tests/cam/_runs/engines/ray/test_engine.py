@@ -387,7 +387,7 @@ def test_the_callers_precision_of_sums_is_taken_along():
         matmul.fp32_precision, convolution.fp32_precision = "tf32", "ieee"
         settings = parcels.settings()
         matmul.fp32_precision, convolution.fp32_precision = "ieee", "tf32"
-        parcels.adopt(settings, torch.get_num_threads())
+        parcels.adopt(settings)
         assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "ieee")
     finally:
         matmul.fp32_precision, convolution.fp32_precision = before
