@@ -11,8 +11,8 @@ from .reference import ranks
 from .saliency_kernel import COUNTS, gradient_map_kernel
 
 NUM_WARPS = 8
-# Channels and pixels of a tile. The number of channels and the layout alone choose, never the batch:
-# an image gives the same bits in any batch.
+# Channels and pixels of a tile. The number of channels and the layout alone choose, never the
+# batch: an image gives the same bits in any batch.
 #
 # Colour images are read with all channels at once, 16 bytes a thread and load. Three channels side
 # by side cannot be read as a vector, so such an image is read as the one long line that it is, and
@@ -25,7 +25,10 @@ COLOUR_STRIDED = 4, 128
 INNER_LAYER = 32, 64
 
 # Reductions that the kernel calls by another name, by whether the result keeps its sign.
-SIGN_REDUCTIONS = {("max", True): "signed max", ("sum", False): "absolute sum"}
+SIGN_REDUCTIONS: dict[tuple[str, bool | None], str] = {
+    ("max", True): "signed max",
+    ("sum", False): "absolute sum",
+}
 
 
 def _tile(gradient: Planes, inputs: Planes) -> tuple[tuple[int, int], bool]:
