@@ -48,7 +48,8 @@ class SegmentTruth:
                     draw.polygon([float(number) for number in polygon], fill=1)
         except (TypeError, ValueError, KeyError, IndexError):
             raise DataError("its segmentation is damaged") from None
-        return mask | np.asarray(canvas)
+        mask |= np.asarray(canvas)
+        return mask
 
     def facts(self) -> object:
         """The segmentations and their size."""

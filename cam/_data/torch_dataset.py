@@ -75,11 +75,12 @@ class Wrapped(Dataset):
             raise DataError(f"its data set raised {type(error).__name__}: {error}") from error
         if isinstance(content, Item):
             return content
+        parts: list[Any] = [content]
         if isinstance(content, Mapping):
-            content = [content.get(name) for name in ("image", "target", "mask")]
-        elif not isinstance(content, tuple | list):
-            content = [content]
-        picture, target, mask, *_ = (*content, None, None)
+            parts = [content.get(name) for name in ("image", "target", "mask")]
+        elif isinstance(content, tuple | list):
+            parts = list(content)
+        picture, target, mask = [*parts, None, None][:3]
         image = _image(picture)
         return Item(self.identifier(index), image, self._label(target), _mask(mask, image))
 

@@ -1,4 +1,4 @@
-"""The options of a run, as one record with its defaults and checks."""
+"""Hold the options of a run, with defaults and checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -81,21 +81,20 @@ class Run(RunTables):
         """
         import pandas
 
-        found = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
+        table = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
         names = self.query("SELECT item, id FROM items").set_index("item")["id"]
         # A category for each item: the name is stored once, not once a row.
-        places = names.index.get_indexer(found["item"])
-        found.insert(1, "id", pandas.Categorical.from_codes(places, categories=names))
-        return found
+        codes = names.index.get_indexer(table["item"])
+        table.insert(1, "id", pandas.Categorical.from_codes(codes, categories=names))
+        return table
 
     def values(self, metric: str) -> "pandas.DataFrame":
         """One row an item, one column a method; NaN where there is no value."""
-        if metric not in self.metrics:
-            raise RunError(f"the run has no metric {metric!r}; {nearest(metric, self.metrics)}")
-        found = self.query(
+        self.require("metric", metric)
+        rows = self.query(
             "SELECT item, method::methods AS method, value FROM scores WHERE metric = ?", [metric]
         )
-        table = found.pivot(index="item", columns="method", values="value")
+        table = rows.pivot(index="item", columns="method", values="value")
         return table.reindex(columns=self.methods)
 
     def comparisons(self, metric: str) -> "pandas.DataFrame":
@@ -108,10 +107,8 @@ class Run(RunTables):
 
     def agreement(self) -> "pandas.DataFrame":
         """Kendall's τ-b between the metrics; see :func:`cam._runs.results.statistics.agreement`."""
-        found: pandas.DataFrame = statistics.agreement(
-            {metric: self.values(metric) for metric in self.metrics}, self.directions
-        )
-        return found
+        values = {metric: self.values(metric) for metric in self.metrics}
+        return statistics.agreement(values, self.directions)
 
     def items(self) -> "pandas.DataFrame":
         """One row an image: what it is, and what the model said of it."""

@@ -1,4 +1,4 @@
-"""The images of a run: one with its maps, the best and the worst, all in order of a score."""
+"""Find and load the images of a run."""
 
 import io
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from cam._runs.results.run_tables import RunTables
-from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -36,15 +35,15 @@ def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
     several = sorted({int(number) for number in numbers})
     facts = run.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
     maps = run.query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
-    found = run.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
-    jpegs = dict(zip(found["item"], found["jpeg"], strict=True))
+    stored = run.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
+    jpegs = dict(zip(stored["item"], stored["jpeg"], strict=True))
     images = {}
     for number in several:
-        own = maps[maps["item"] == number]
+        of_item = maps[maps["item"] == number]
         images[number] = RunImage(
             _plain(facts[facts["item"] == number]),
-            own.iloc[:0],
-            {row.method: _heatmap(row.heatmap, row.side) for row in own.itertuples()},
+            of_item.iloc[:0],
+            {row.method: _heatmap(row.heatmap, row.side) for row in of_item.itertuples()},
             Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
         )
     return images
@@ -99,9 +98,8 @@ def list_in_order(
     Raises:
         RunError: The run has no such metric or method.
     """
-    for what, name, known in (("metric", metric, run.metrics), ("method", method, run.methods)):
-        if name not in known:
-            raise RunError(f"the run has no {what} {name!r}; {nearest(name, known)}")
+    run.require("metric", metric)
+    run.require("method", method)
     sign = run.directions[metric] if worst else -run.directions[metric]
     return run.query(
         f"""
@@ -126,5 +124,5 @@ def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
 
 def _heatmap(levels: bytes, side: int) -> np.ndarray:
     flat = np.frombuffer(levels, np.uint8).astype(np.float32)
-    found: np.ndarray = flat.reshape(side, side) / 255
-    return found
+    heatmap: np.ndarray = flat.reshape(side, side) / 255
+    return heatmap

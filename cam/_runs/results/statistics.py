@@ -191,7 +191,9 @@ def friedman(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
     return result
 
 
-def agreement(scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]) -> Any:
+def agreement(
+    scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]
+) -> "pandas.DataFrame":
     """Do metrics agree on which method is better? Kendall's τ-b between them, image by image.
 
     Tomsett et al. 2020, "Sanity Checks for Saliency Metrics": where metrics do not agree, a ranking
