@@ -1,4 +1,4 @@
-"""The documents say what is so: their examples run, the paths that they name exist."""
+"""The examples of the documents run, and the paths in them exist."""
 
 import html
 import importlib
@@ -15,7 +15,9 @@ import pytest
 
 import cam
 from tests.support.checkout import ROOT
+from tests.support.import_graph import between_children, graph
 from tests.support.markdown import code_blocks
+from tools import check_words
 
 EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 # A part of the tree may lie in the folder of the examples.
@@ -105,6 +107,17 @@ def test_another_packages_entries_are_found_by_name(folder):
     assert list((folder / "maps").glob("*positive_gradcam*.png"))
 
 
+def test_phrases_are_looked_for_in_prose_and_across_lines(tmp_path):
+    document = tmp_path / "page.md"
+    document.write_text("`it puts out`\n```\nputs out\n```\nIt puts\nout a map.\n")
+    assert list(check_words.problems(document)) == [(5, "'puts\\nout': write returns")]
+
+
+@pytest.mark.parametrize("name", check_words.DOCUMENTS)
+def test_the_documents_use_plain_words(name):
+    assert check_words.main([name]) == 0
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Path:
     """What `make docs` writes."""
@@ -147,3 +160,62 @@ def test_the_reference_has_every_public_name_with_its_docstring(reference):
         text = html.unescape(re.sub(r"<[^>]+>", "", docstring))
         first = inspect.cleandoc(entry.__doc__).split("\n\n")[0]
         assert letters(text).startswith(letters(first)), (module, name, text[:200])
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def tree(text: str) -> list[str]:
+    """Return the paths of an indented list of files and folders, in its order."""
+    paths, above = [], []
+    for line in text.splitlines():
+        name = line.split()[0]
+        above[(len(line) - len(line.lstrip())) // 2 :] = [name.rstrip("/")]
+        paths.append("/".join(above))
+        assert (ROOT / "/".join(above)).is_dir() == name.endswith("/"), line
+    return paths
+
+
+def named_paths(text: str) -> set[str]:
+    """Return what looks like a path of the repository: in backticks, or in a diagram's box."""
+    words = re.findall(r"`([\w./-]+)`", text) + re.findall(r'\["([\w./-]+)<br>', text)
+    return {word for word in words if "/" in word or word.endswith((".py", ".md"))}
+
+
+def test_every_path_in_the_documents_exists():
+    readme = (ROOT / "README.md").read_text()
+    where = readme[readme.index("## Where things are") :]
+    named = named_paths(ARCHITECTURE) | named_paths(where)
+    assert len(named) > 40
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_the_tree_has_every_folder():
+    [text] = code_blocks(ARCHITECTURE, "text")
+    paths = set(tree(text))
+    folders = {
+        path.parent.relative_to(ROOT).as_posix()
+        for part in ("kernels", "cam", "pages", "benchmarks")
+        for path in (ROOT / part).rglob("__init__.py")
+    }
+    folders |= {path.name for path in ROOT.iterdir() if list(path.glob("[a-z]*.[pm][yd]"))}
+    assert folders - paths == set()
+
+
+def test_a_part_imports_only_from_parts_above_it_in_the_tree():
+    [text] = code_blocks(ARCHITECTURE, "text")
+    order = [
+        re.sub(r"^(kernels|pages)", r"cam.\1", path.removesuffix(".py").replace("/", "."))
+        for path in tree(text)
+    ]
+    every = graph()
+    arrows = {
+        (name, other)
+        for package in order
+        for name, others in between_children(every, package).items()
+        for other in others
+        if name in order and other in order
+    }
+    assert len(arrows) > 60
+    wrong = {(name, other) for name, other in arrows if order.index(other) > order.index(name)}
+    assert wrong == set()

@@ -8,7 +8,7 @@ import click
 
 import cam
 from cam._cli.shared_options import LibraryCommand, print_json
-from cam._runs.results.clusters import clusters_told
+from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report import write_report
 from cam._runs.results.run_comparison import compare
 from cam._runs.results.run_tables import BY
@@ -213,7 +213,7 @@ def clusters(run: Path, method: str, label: str | None, as_json: bool, **options
             }
         )
         return
-    click.echo(clusters_told(grouping))
+    click.echo(describe_clusters(grouping))
     for row in grouping.table.itertuples():
         typical = ", ".join(names[item] for item in row.representatives)
         apart = "" if math.isnan(row.apart) else f", {row.apart:.0%} of its heat elsewhere"

@@ -1,4 +1,4 @@
-"""How alike maps are, each with each."""
+"""Measure how alike maps are, each with each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -60,13 +60,13 @@ def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Ten
     stacked = stack(maps)
     count = len(stacked)
     rows, columns = torch.triu_indices(count, count)
-    found = MEASURES[measure](stacked[rows], stacked[columns])
+    values = MEASURES[measure](stacked[rows], stacked[columns])
     flat = stacked.flatten(1)
     unsound = (flat.amax(1) == flat.amin(1)) | ~flat.isfinite().all(1)
-    found = found.masked_fill(unsound[rows] | unsound[columns], torch.nan)
-    table = found.new_empty(count, count)
-    table[rows, columns] = found
-    table[columns, rows] = found
+    values = values.masked_fill(unsound[rows] | unsound[columns], torch.nan)
+    table = values.new_empty(count, count)
+    table[rows, columns] = values
+    table[columns, rows] = values
     return table
 
 
@@ -76,8 +76,8 @@ def stack(maps: Tensor | Sequence[Tensor]) -> Tensor:
     Raises:
         MetricError: They are none, no maps, or of different sizes.
     """
-    several = [torch.as_tensor(one).detach().float().cpu() for one in maps]
-    shapes = sorted({tuple(one.shape) for one in several})
+    several = [torch.as_tensor(heatmap).detach().float().cpu() for heatmap in maps]
+    shapes = sorted({tuple(heatmap.shape) for heatmap in several})
     if len(shapes) != 1 or len(shapes[0]) != 2:
         raise MetricError(
             f"maps must be (H, W), all of one size, but have the shapes {shapes}"

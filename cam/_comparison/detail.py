@@ -1,4 +1,4 @@
-"""How fine a map is: the smallest distance that it resolves, and how much it goes up and down."""
+"""Measure how fine a map is, and how much it varies."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ def effective_resolution(maps: Tensor, share: float = ROLL_OFF) -> Tensor:
     the map at its edges, so that an edge does not count as detail; f is the length of the vector
     of both frequencies, in periods a pixel.
 
-    A wave of period P resolves P/2. A bump exp(-d²/2σ²) resolves πσ/√(ln 20) = 1.815 σ.
+    A wave of period P resolves P/2, a Gaussian exp(-d²/2σ²) resolves πσ/√(ln 20) = 1.815 σ.
 
     Args:
         maps: (B, H, W) floats, at least 2 × 2.
@@ -42,15 +42,15 @@ def effective_resolution(maps: Tensor, share: float = ROLL_OFF) -> Tensor:
     down, across = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
     frequency = np.hypot(down[:, None], across).ravel()
     order = frequency.argsort(kind="stable")
-    found = np.full(len(values), np.nan)
-    for place, one in enumerate(values):
-        if not np.isfinite(one).all() or one.max() == one.min():
+    distances = np.full(len(values), np.nan)
+    for index, heatmap in enumerate(values):
+        if not np.isfinite(heatmap).all() or heatmap.max() == heatmap.min():
             continue
-        power = fft.dctn(one - one.mean(), norm="ortho").ravel() ** 2
+        power = fft.dctn(heatmap - heatmap.mean(), norm="ortho").ravel() ** 2
         gathered = power[order].cumsum()
         cut = frequency[order[np.searchsorted(gathered, share * gathered[-1])]]
-        found[place] = max(1.0, 1 / (2 * cut))
-    return torch.from_numpy(found)
+        distances[index] = max(1.0, 1 / (2 * cut))
+    return torch.from_numpy(distances)
 
 
 def total_variation(maps: Tensor) -> Tensor:

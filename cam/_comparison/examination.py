@@ -1,4 +1,4 @@
-"""The four questions that people ask of a method, answered by measuring on the picture at hand."""
+"""Measure a method's cost, detail and stability on one picture."""
 
 import warnings
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Examination:
         method: Its name.
         error: Why it does not run on this model, in one sentence; None where it does, and only then
             there is the rest.
-        found: Its maps, with the passes that they took.
+        attribution: Its maps, with the passes that they took.
         resolution: (B,) float64, :func:`cam.effective_resolution` of the heatmaps, in pixels.
         variation: (B,) float64, :func:`cam.total_variation` of them.
         stability: "noise", "shift" and "light" → (B,) float32: Spearman's correlation of the
@@ -49,7 +49,7 @@ class Examination:
 
     method: str
     error: str | None = None
-    found: Attribution | None = None
+    attribution: Attribution | None = None
     resolution: Tensor | None = None
     variation: Tensor | None = None
     stability: Mapping[str, Tensor] = field(default_factory=dict)
@@ -69,10 +69,10 @@ def what_it_reads(info: MethodInfo) -> str:
     if info.layer:
         parts = ["a layer's activations"]
         parts += ["their gradients"] * issubclass(info.reads, LayerGradients)
-        parts += ["passes of its own"] * info.passes
+        parts += ["separate passes"] * info.passes
         return " and ".join([", ".join(parts[:-1]), parts[-1]]) if parts[1:] else parts[0]
     if info.passes:
-        return "gradients or relevance at the pixels, from passes of its own"
+        return "gradients or relevance at the pixels, from separate passes"
     return "the gradient at the pixels"
 
 
@@ -110,7 +110,7 @@ def examine(
         warnings.simplefilter("ignore", CamWarning)
         parts.begin(how.info.title)
         try:
-            (found,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
+            (maps,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
         except Cancelled:
             raise
         except CamError as error:
@@ -120,7 +120,7 @@ def examine(
             changed = measure.info.parameters.get("samples", FOUR)
             parts.begin(f"{how.info.title}, {question}", len(batch) * (1 + changed))
             stability[question] = measure(
-                model, batch, found.heatmap, found.targets, method=how, layers=at,
+                model, batch, maps.heatmap, maps.targets, method=how, layers=at,
                 # As small as the passes allow, so that Cancel is heard.
                 batch_size=32 if batch.is_cuda else 4, progress=parts.report,
             ).cpu()  # fmt: skip
@@ -128,9 +128,9 @@ def examine(
         return Examination(
             how.name,
             None,
-            found,
-            effective_resolution(found.heatmap),
-            total_variation(found.heatmap),
+            maps,
+            effective_resolution(maps.heatmap),
+            total_variation(maps.heatmap),
             MappingProxyType(stability),
         )
 

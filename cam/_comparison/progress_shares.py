@@ -1,4 +1,4 @@
-"""How far work of several parts is."""
+"""Track how far work of several parts is."""
 
 from collections.abc import Callable
 
@@ -45,6 +45,6 @@ class Parts:
         """How far the part is that was begun last; what :func:`cam.attribute` and metrics call."""
         if self._tell is None:
             return None
-        own = progress.done / max(progress.total, self._total)
-        self._share = max(self._share, (self._begun - 1 + own) / self._count)
+        share = progress.done / max(progress.total, self._total)
+        self._share = max(self._share, (self._begun - 1 + share) / self._count)
         return self._tell(self._share, self._note)

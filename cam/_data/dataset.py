@@ -1,4 +1,4 @@
-"""What a data set is: items in a fixed order, with what is known of them, and a fingerprint."""
+"""Define a data set: items in a fixed order, with a fingerprint."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cam._media.images import read_image
 from cam.errors import DataError
+from cam.parameters import integer
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in the picture's pixels, from 0, the right and lower edge not in it."""
@@ -109,7 +110,7 @@ class Dataset(ABC):
         Raises:
             DataError: ``count`` is less than 1.
         """
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not integer(1).holds(count):
             raise DataError(f"a limit is a whole number of at least 1, not {count!r}")
         total = len(self)
         if count >= total:
@@ -147,7 +148,7 @@ class Part(Dataset):
 
 
 class Truth(Protocol):
-    """Where an item's class is, as its annotation says; nothing is drawn before it is asked."""
+    """Where an item's class is, as its annotation says; nothing is drawn before."""
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -201,8 +202,10 @@ class Files(Dataset):
         if not self._entries:
             why = f" ({self.refused[0][0]}: {self.refused[0][1]})" if self.refused else ""
             raise DataError(f"no picture was found in {name!r}{why}")
-        self.labels = tuple(sorted({one.target for one in entries if isinstance(one.target, str)}))
-        self.has_masks = any(one.truth is not None for one in entries)
+        self.labels = tuple(
+            sorted({entry.target for entry in entries if isinstance(entry.target, str)})
+        )
+        self.has_masks = any(entry.truth is not None for entry in entries)
 
     def __len__(self) -> int:
         """How many entries there are."""
@@ -217,9 +220,9 @@ class Files(Dataset):
         entry = self._entries[index]
         path = self.root / entry.path
         if self.roots is not None:
-            own = getattr(entry.truth, "path", None)
-            for one in (path, *([Path(own)] if own else [])):
-                require_inside(one, self.roots)
+            for file in (path, getattr(entry.truth, "path", None)):
+                if file is not None:
+                    require_inside(file, self.roots)
         image = read_image(path, entry.path).image
         mask = entry.truth.mask(image.size) if entry.truth is not None else None
         boxes = entry.truth.boxes if entry.truth is not None else ()
@@ -232,24 +235,11 @@ class Files(Dataset):
         Not of the bytes: a million pictures would be read twice. Nor of their times, which a copy
         changes. A picture that is exchanged for one of the very same size is not noticed.
         """
-
-        def size(path: str) -> int | None:
-            try:
-                return (self.root / path).stat().st_size
-            except OSError:
-                return None
-
-        return digest(
-            [
-                (
-                    entry.id,
-                    size(entry.path),
-                    entry.target,
-                    entry.truth.facts() if entry.truth is not None else None,
-                )
-                for entry in self._entries
-            ]
-        )
+        facts = []
+        for entry in self._entries:
+            truth = entry.truth.facts() if entry.truth is not None else None
+            facts.append((entry.id, _file_size(self.root / entry.path), entry.target, truth))
+        return digest(facts)
 
 
 @dataclass(frozen=True)
@@ -300,23 +290,37 @@ class FileTruth:
 
     def facts(self) -> object:
         """The file's name and size, and the values."""
-        try:
-            size = Path(self.path).stat().st_size
-        except OSError:
-            size = None
-        return [Path(self.path).name, size, self.values, self.boxes]
+        path = Path(self.path)
+        return [path.name, _file_size(path), self.values, self.boxes]
 
 
-def require_size(annotated: tuple[int, int] | None, found: tuple[int, int]) -> None:
+def _file_size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def require_truth(truth: str) -> None:
+    """Refuse what a mask cannot be made of.
+
+    Raises:
+        DataError: It is neither "segments" nor "boxes".
+    """
+    if truth not in ("segments", "boxes"):
+        raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
+
+
+def require_size(annotated: tuple[int, int] | None, actual: tuple[int, int]) -> None:
     """Refuse an annotation of a picture of another size, as when EXIF data turned the picture.
 
     Raises:
         DataError: The sizes differ.
     """
-    if annotated is not None and tuple(annotated) != tuple(found):
+    if annotated is not None and tuple(annotated) != tuple(actual):
         raise DataError(
             f"its annotation is for {annotated[0]} × {annotated[1]} pixels, but the picture has "
-            f"{found[0]} × {found[1]}"
+            f"{actual[0]} × {actual[1]}"
         )
 
 
@@ -332,9 +336,9 @@ def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
         DataError: It leads outside.
     """
     try:
-        found = Path(path).expanduser().resolve()
-        if any(found.is_relative_to(root.resolve()) for root in roots):
-            return found
+        target = Path(path).expanduser().resolve()
+        if any(target.is_relative_to(root.resolve()) for root in roots):
+            return target
     except (OSError, RuntimeError, ValueError):
         # A loop of links, a name that is too long, a NUL in it: it leads nowhere.
         pass

@@ -1,4 +1,4 @@
-"""A folder of pictures, with a folder for each class or without, and a list of them as CSV."""
+"""Read a folder of pictures, or a list of pictures as CSV."""
 
 import csv
 import os
@@ -28,16 +28,16 @@ def open_folder(root: Path) -> Files:
         path = Path(error.filename)
         refused.append((str(path.relative_to(root)), error.strerror or type(error).__name__))
 
-    found: list[str] = []
+    paths: list[str] = []
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
+        paths += [
             (Path(folder) / name).relative_to(root).as_posix()
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
         ]
     entries = [
-        Entry(path, path, path.split("/", 1)[0] if "/" in path else None) for path in sorted(found)
+        Entry(path, path, path.split("/", 1)[0] if "/" in path else None) for path in sorted(paths)
     ]
     return Files(str(root), root, entries, refused)
 
@@ -69,14 +69,14 @@ def open_csv(path: Path, delimiter: str = ",") -> Files:
             mask_column = columns.get(MASK_COLUMN)
             entries = []
             refused = []
-            seen: dict[str, int] = {}
+            counts: dict[str, int] = {}
             for number, row in enumerate(rows, 2):
                 name = (row[column] or "").strip()
                 if not name:
                     refused.append((f"row {number}", "it names no file"))
                     continue
-                seen[name] = seen.get(name, 0) + 1
-                unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+                counts[name] = counts.get(name, 0) + 1
+                unique = name if counts[name] == 1 else f"{name}#{counts[name]}"
                 label = (row[label_column] or "").strip() if label_column else ""
                 mask = (row[mask_column] or "").strip() if mask_column else ""
                 truth: Truth | None = FileTruth(str(root / mask)) if mask else None

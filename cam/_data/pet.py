@@ -1,4 +1,4 @@
-"""The Oxford-IIIT Pet data set: cats and dogs with trimaps.
+"""Read the Oxford-IIIT Pet data set: cats and dogs with trimaps.
 
 Parkhi et al. 2012, "Cats and Dogs".
 """
@@ -6,6 +6,7 @@ Parkhi et al. 2012, "Cats and Dogs".
 from pathlib import Path
 
 from cam._data.dataset import Entry, Files, FileTruth, Truth
+from cam._data.split_lists import present_splits, read_list
 from cam.errors import DataError
 
 # A trimap's values: 1 the animal, 2 background, 3 the border, which may be either.
@@ -19,8 +20,8 @@ def is_pet(root: Path) -> bool:
 
 
 def pet_splits(root: Path) -> tuple[str, ...]:
-    """The lists of :data:`SPLITS` that are there, the one that is taken by itself first."""
-    return tuple(one for one in SPLITS if (root / "annotations" / f"{one}.txt").is_file())
+    """Name the lists of :data:`SPLITS` that are there, the default one first."""
+    return present_splits(root / "annotations", SPLITS)
 
 
 def open_pet(root: Path, split: str | None = None) -> Files:
@@ -46,11 +47,7 @@ def open_pet(root: Path, split: str | None = None) -> Files:
             if not path.name.startswith(".")
         )
     else:
-        try:
-            lines = (annotations / f"{split}.txt").read_text(encoding="utf-8").split("\n")
-        except OSError as error:
-            raise DataError(f"the list {split}.txt cannot be read: {error.strerror}") from None
-        names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+        names = read_list(annotations / f"{split}.txt")
     entries = []
     for name in names:
         breed = name.rsplit("_", 1)[0].replace("_", " ")

@@ -1,4 +1,4 @@
-"""From what a person has, a path or a data set in memory, to items."""
+"""Open a data set from a path or from memory."""
 
 import inspect
 import os
@@ -35,23 +35,23 @@ def dataset(source: object, **options: Any) -> Dataset:
     Raises:
         DataError: There is nothing there, it cannot be read, or an option does not exist.
     """
-    opener, where = _opener(source)
-    known = [
+    opener, arguments = _opener(source)
+    allowed = [
         name
         for name, parameter in inspect.signature(opener).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     ]
     for name in options:
-        if name not in known:
-            raise DataError(f"there is no option {name!r} here; {nearest(name, known)}")
-    found = opener(*where, **options)
-    if where and isinstance(where[0], Path):
+        if name not in allowed:
+            raise DataError(f"there is no option {name!r} here; {nearest(name, allowed)}")
+    items = opener(*arguments, **options)
+    if arguments and isinstance(arguments[0], Path):
         plain = {
             name: str(Path(value).absolute()) if name == "images" and value is not None else value
             for name, value in options.items()
         }
-        found.origin = DataOrigin(str(where[0].absolute()), plain)
-    return found
+        items.origin = DataOrigin(str(arguments[0].absolute()), plain)
+    return items
 
 
 def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]:

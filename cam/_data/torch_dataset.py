@@ -1,4 +1,4 @@
-"""Any ``torch.utils.data.Dataset`` that has a length, as a data set to compare methods on."""
+"""Wrap any ``torch.utils.data.Dataset`` that has a length."""
 
 import hashlib
 from collections.abc import Mapping
@@ -67,48 +67,47 @@ class Wrapped(Dataset):
         if not 0 <= index < self._length:
             raise IndexError(f"there are {self._length} items, so there is no number {index}")
         try:
-            found = self.source[index]
+            content = self.source[index]
         except CamError:
             raise
         except Exception as error:
             # It is somebody's own code: whatever it raises is about this item.
             raise DataError(f"its data set raised {type(error).__name__}: {error}") from error
-        if isinstance(found, Item):
-            return found
-        if isinstance(found, Mapping):
-            parts = [found.get("image"), found.get("target"), found.get("mask")]
-        elif isinstance(found, tuple | list):
-            parts = [*found, None, None][:3]
-        else:
-            parts = [found, None, None]
-        picture, target, mask = parts
+        if isinstance(content, Item):
+            return content
+        parts: list[Any] = [content]
+        if isinstance(content, Mapping):
+            parts = [content.get(name) for name in ("image", "target", "mask")]
+        elif isinstance(content, tuple | list):
+            parts = list(content)
+        picture, target, mask = [*parts, None, None][:3]
         image = _image(picture)
         return Item(self.identifier(index), image, self._label(target), _mask(mask, image))
 
     def _label(self, target: Any) -> int | str | None:
         """A class as its name, where the source names its classes."""
-        found = _target(target)
-        if not isinstance(found, int) or not self._classes:
-            return found
-        if not 0 <= found < len(self._classes):
-            raise DataError(f"its class {found} is none of its {len(self._classes)} classes")
-        return self._classes[found]
+        index = _target(target)
+        if not isinstance(index, int) or not self._classes:
+            return index
+        if not 0 <= index < len(self._classes):
+            raise DataError(f"its class {index} is none of its {len(self._classes)} classes")
+        return self._classes[index]
 
     @cached_property
     def _looked(self) -> list[tuple[int, str, int | str | None]]:
         """Number, hash of the pixels or why there are none, and class of a few items."""
         count = min(LOOKED_AT, self._length)
-        found: list[tuple[int, str, int | str | None]] = []
+        facts: list[tuple[int, str, int | str | None]] = []
         for number in range(count):
             index = number * self._length // count
             try:
                 item = self[index]
             except CamError as error:
-                found.append((index, str(error), None))
+                facts.append((index, str(error), None))
                 continue
             pixels = np.ascontiguousarray(np.asarray(item.image))
-            found.append((index, hashlib.sha256(pixels.tobytes()).hexdigest(), item.target))
-        return found
+            facts.append((index, hashlib.sha256(pixels.tobytes()).hexdigest(), item.target))
+        return facts
 
     @cached_property
     def examples(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -147,10 +146,9 @@ def _target(target: Any) -> int | str | None:
 def _mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
     if mask is None:
         return None
-    found: np.ndarray = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
-    found = found[0] if found.ndim == 3 and found.shape[0] == 1 else found
+    inside: np.ndarray = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask) != 0
+    inside = inside[0] if inside.ndim == 3 and inside.shape[0] == 1 else inside
     size = tuple(image.shape[1:]) if isinstance(image, Tensor) else image.size[::-1]
-    if found.shape != size:
-        raise DataError(f"its mask is {found.shape}, but the picture is {size}")
-    inside: np.ndarray = found != 0
+    if inside.shape != size:
+        raise DataError(f"its mask is {inside.shape}, but the picture is {size}")
     return inside

@@ -1,38 +1,18 @@
-"""Pascal VOC: one item for each picture and each class on it.
+"""Read Pascal VOC: one item for each picture and class.
 
 Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge".
 """
 
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
-from cam._data.dataset import Box, BoxTruth, Entry, Files, FileTruth, Truth
+from cam._data.dataset import Box, BoxTruth, Entry, Files, FileTruth, Truth, require_truth
+from cam._data.split_lists import present_splits, read_list
 from cam.errors import DataError
 
-# SegmentationClass numbers the classes in this order, from 1; 0 is background, 255 the border.
-CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+LISTS = Path("ImageSets", "Main")
 SPLITS = ("test", "val", "trainval", "train")
 TRUTHS = ("boxes", "segments")
 
@@ -46,10 +26,21 @@ def voc_root(root: Path) -> Path | None:
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:
-    """The lists of :data:`SPLITS` that are there, the one that is taken by itself first."""
+    """Name the lists of :data:`SPLITS` that are there, the default one first."""
     folder = voc_root(root)
-    lists = None if folder is None else folder / "ImageSets" / "Main"
-    return tuple(one for one in SPLITS if lists is not None and (lists / f"{one}.txt").is_file())
+    return () if folder is None else present_splits(folder / LISTS, SPLITS)
+
+
+@cache
+def class_numbers() -> dict[str, int]:
+    """Map each class to its pixels' value in ``SegmentationClass``.
+
+    torchvision's weights for VOC name the classes in that order; 0 is background, 255 the border.
+    """
+    from torchvision.models.segmentation import FCN_ResNet50_Weights
+
+    names = FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"]
+    return {name: number for number, name in enumerate(names) if number}
 
 
 def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> Files:
@@ -65,8 +56,7 @@ def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> File
     Raises:
         DataError: There is no such list, or it cannot be read.
     """
-    if truth not in TRUTHS:
-        raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
+    require_truth(truth)
     folder = voc_root(root)
     if folder is None:
         raise DataError(f"{str(root)!r} holds no JPEGImages and Annotations, as Pascal VOC does")
@@ -84,27 +74,20 @@ def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> File
         for label, boxes in sorted(objects.items()):
             where: Truth = BoxTruth(boxes, size)
             if truth == "segments":
-                if label not in CLASSES:
+                if label not in class_numbers():
                     continue
-                where = FileTruth(str(segments), (CLASSES.index(label) + 1,), boxes)
+                where = FileTruth(str(segments), (class_numbers()[label],), boxes)
             entries.append(Entry(f"{name}#{label}", f"JPEGImages/{name}.jpg", label, where))
     return Files(str(root), folder, entries, refused)
 
 
 def _names(folder: Path, split: str | None) -> list[str]:
-    lists = folder / "ImageSets" / "Main"
-    try:
-        if split is None:
-            there = voc_splits(folder)
-            if not there:
-                return sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
-            split = there[0]
-        lines = (lists / f"{split}.txt").read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(
-            f"the list {str(lists / f'{split}.txt')!r} cannot be read: {error.strerror}"
-        ) from None
-    return [line.split()[0] for line in lines if line.strip()]
+    if split is None:
+        splits = voc_splits(folder)
+        if not splits:
+            return sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
+        split = splits[0]
+    return read_list(folder / LISTS / f"{split}.txt")
 
 
 def _objects(path: Path) -> tuple[tuple[int, int], dict[str, tuple[Box, ...]]]:
@@ -112,16 +95,15 @@ def _objects(path: Path) -> tuple[tuple[int, int], dict[str, tuple[Box, ...]]]:
     try:
         tree = ElementTree.parse(path).getroot()
         size = (int(tree.findtext("size/width", "")), int(tree.findtext("size/height", "")))
-        found: dict[str, list[Box]] = {}
-        for one in tree.iterfind("object"):
+        boxes: dict[str, list[Box]] = {}
+        for element in tree.iterfind("object"):
             left, top, right, bottom = (
-                float(one.findtext(f"bndbox/{side}", ""))
-                for side in ("xmin", "ymin", "xmax", "ymax")
+                float(element.findtext(f"bndbox/{side}", "")) for side in SIDES
             )
-            label = one.findtext("name", "").strip()
-            found.setdefault(label, []).append((left - 1, top - 1, right, bottom))
+            label = element.findtext("name", "").strip()
+            boxes.setdefault(label, []).append((left - 1, top - 1, right, bottom))
     except OSError as error:
         raise DataError(f"its annotation cannot be read: {error.strerror}") from None
     except (ElementTree.ParseError, ValueError):
         raise DataError("its annotation is damaged") from None
-    return size, {label: tuple(boxes) for label, boxes in found.items()}
+    return size, {label: tuple(several) for label, several in boxes.items()}

@@ -1,10 +1,11 @@
-"""Grad-CAM as other packages compute it, where they are installed: yardsticks, nothing more.
+"""Compute Grad-CAM by other packages, where they are installed.
 
-The product needs none of them. They leave gradients on the parameters, so give them a model of
-their own.
+They are yardsticks; the product needs none of them. They leave gradients on the parameters, so
+they need a copy of the model.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -20,14 +21,12 @@ Call = Callable[[], object]
 
 def installed() -> dict[str, str]:
     """The packages that are here: name → version."""
-    found = {}
+    versions = {}
     for package, module in PACKAGES.items():
-        try:
+        with suppress(PackageNotFoundError):
             if find_spec(module) is not None:
-                found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+                versions[package] = version(package)
+    return versions
 
 
 def gradcam_calls(
@@ -56,13 +55,14 @@ def gradcam_calls(
 
 
 # The kernel's rules by the names of grad-cam's classes.
-CLASSES = dict(
-    zip(
-        ("gradcam", "xgradcam", "gradcam_plus_plus", "layercam", "hirescam", "gradcam_elementwise"),
-        ("GradCAM", "XGradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM", "GradCAMElementWise"),
-        strict=True,
-    )
-)
+CLASSES = {
+    "gradcam": "GradCAM",
+    "xgradcam": "XGradCAM",
+    "gradcam_plus_plus": "GradCAMPlusPlus",
+    "layercam": "LayerCAM",
+    "hirescam": "HiResCAM",
+    "gradcam_elementwise": "GradCAMElementWise",
+}
 
 
 def every_cam_call(

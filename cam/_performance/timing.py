@@ -1,4 +1,4 @@
-"""Timing several pieces of work against each other: interleaved, so that drift hits all alike."""
+"""Time pieces of work in interleaved rounds, so that drift hits all."""
 
 import platform
 import statistics
@@ -59,7 +59,7 @@ def interleaved(
     seconds: dict[Name, list[float]] = {name: [] for name in work}
     total = (warm_up + rounds) * len(work)
     for turn in range(warm_up + rounds):
-        for place, (name, run) in enumerate(work.items(), start=1):
+        for number, (name, run) in enumerate(work.items(), start=1):
             start = clock()
             run()
             if torch.cuda.is_available():
@@ -68,8 +68,8 @@ def interleaved(
                 seconds[name].append(clock() - start)
             if report is None:
                 continue
-            share = (turn * len(work) + place) / total if total else 1.0
-            so_far = {one: Timing(tuple(times)) for one, times in seconds.items() if times}
+            share = (turn * len(work) + number) / total if total else 1.0
+            so_far = {key: Timing(tuple(times)) for key, times in seconds.items() if times}
             if report(share, so_far) is False:
                 raise Cancelled("the measurement was cancelled")
     return {name: Timing(tuple(times)) for name, times in seconds.items()}

@@ -15,7 +15,7 @@ from .saliency_kernel import COUNTS, gradient_map_kernel
 
 @dataclass(frozen=True)
 class Shape:
-    """How one program tiles its image: channels at a time by pixels, and its warps."""
+    """A tile's channels and pixels, and a program's warps."""
 
     block_c: int
     block_s: int
@@ -47,11 +47,9 @@ KERNEL_REDUCTIONS = {
     ("l2", False): "l2",
 }
 
-BLOCK_P = 2048  # pixels that the last program takes at a time
-
 
 def _shape(gradient: Planes, inputs: Planes) -> tuple[Shape, bool]:
-    """Choose the tile, and say whether images are read as one line of pixels."""
+    """Choose the tile, and whether images are read as one line."""
     channels = gradient.tensor.shape[1]
     if channels > 4:
         return INNER_LAYER, False
@@ -94,7 +92,7 @@ def plan(
     x = g if inputs is None else planes(inputs)
     shape, interleaved = _shape(g, x)
     clipped = maps and percentile < 100
-    rank, next_rank, fraction = ranks(pixels, percentile) if clipped else (None, None, None)
+    rank, _, fraction = ranks(pixels, percentile) if clipped else (None, None, None)
     counters = COUNTS.value + (EXPONENTS.value if clipped else 0)
     table = UPPER.value + LOWER.value
 
@@ -131,19 +129,14 @@ def plan(
             "channels": channels,
             "pixels": pixels,
             "rank": rank,
-            "next_rank": next_rank,
             "fraction": fraction,
             **g.strides("gradient"),
             **x.strides("inputs"),
             "REDUCE": KERNEL_REDUCTIONS[reduce, signed],
             "SIGNED": bool(signed),
             "INTERLEAVED": interleaved,
-            "COUNTERS": counters,
-            "BLOCK_C": shape.block_c,
-            "BLOCK_S": shape.block_s,
-            "BLOCK_P": BLOCK_P,
             "FOURS": pixels % 4 == 0,
-            "INT64": g.needs_int64 or x.needs_int64,
+            "TILE": (shape.block_c, shape.block_s, g.needs_int64 or x.needs_int64),
         },
         num_warps=shape.num_warps,
         reads=reads,

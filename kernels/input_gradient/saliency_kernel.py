@@ -1,4 +1,4 @@
-"""The Triton kernel that reduces an input gradient to a map, and normalises it."""
+"""The Triton kernel that reduces an input gradient and normalises it."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
@@ -6,6 +6,8 @@ import triton.language as tl
 
 from ..launch.tiles import is_last, load_tile
 from .percentile_kernel import (
+    BLOCK_P,
+    EXPONENTS,
     INFINITY,
     LOWER,
     UNSIGNED,
@@ -27,7 +29,7 @@ COUNTS = tl.constexpr(4)
 def _load_interleaved(
     p_image, first, channels, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr
 ):
-    """Load the tile (channel, pixel) from pixel `first` of an image whose channels lie together.
+    """Load the tile (channel, pixel) of an image whose channels interleave.
 
     The image is one line of memory, so it is read in vectors, and each element then fetched to
     where it belongs; 3 channels are no power of two, which the compiler could have turned.
@@ -44,44 +46,43 @@ def _load_interleaved(
 
 
 @triton.jit
-def _load(
-    p_image, first, start, channels, pixels, stride_c, stride_s, INTERLEAVED: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, INT64: tl.constexpr,
-):  # fmt: skip
-    """Load the tile (channel, pixel) of one image as float32, zero beyond its edges."""
+def _load(image, first, start, channels, pixels, INTERLEAVED: tl.constexpr, TILE: tl.constexpr):
+    """Load the tile (channel, pixel) of one image, zero outside.
+
+    The image is a pointer and the strides of channels and pixels. TILE is a triple: the channels
+    and pixels of a tile, and whether offsets inside an image pass 31 bits.
+    """
+    BLOCK_C: tl.constexpr = TILE[0]
+    BLOCK_S: tl.constexpr = TILE[1]
     if INTERLEAVED:  # then a tile holds all channels
-        return _load_interleaved(p_image, start, channels, pixels, BLOCK_C, BLOCK_S)
-    b_channel = first + tl.arange(0, BLOCK_C)
-    b_pixel = start + tl.arange(0, BLOCK_S)
-    if INT64:
+        return _load_interleaved(image[0], start, channels, pixels, BLOCK_C, BLOCK_S)
+    b_channel, b_pixel = first + tl.arange(0, BLOCK_C), start + tl.arange(0, BLOCK_S)
+    if TILE[2]:
         b_channel = b_channel.to(tl.int64)
         b_pixel = b_pixel.to(tl.int64)
-    return load_tile(p_image, b_channel, b_pixel, channels, pixels, stride_c, stride_s)
+    return load_tile(image, b_channel, b_pixel, channels, pixels)
 
 
 @triton.jit
 def _reduce_channels(
     gradient, inputs, start, channels, pixels, REDUCE: tl.constexpr, INTERLEAVED: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, INT64: tl.constexpr,
+    TILE: tl.constexpr,
 ):  # fmt: skip
-    """Reduce G, or G·I, over its channels; each is a pointer and strides of channels and pixels."""
-    p_gradient, gradient_stride_c, gradient_stride_s = gradient
-    p_inputs, inputs_stride_c, inputs_stride_s = inputs
+    """Reduce G, or G·I, over its channels.
+
+    Both are as `_load` takes them.
+    """
+    BLOCK_C: tl.constexpr = TILE[0]
+    BLOCK_S: tl.constexpr = TILE[1]
     if REDUCE == "max" or REDUCE == "signed max":
         b_most = tl.full((BLOCK_C, BLOCK_S), -1, tl.int32)
         b_whose = tl.zeros((BLOCK_C, BLOCK_S), tl.int32)
     else:
         b_sum = tl.zeros((BLOCK_C, BLOCK_S), tl.float32)
     for first in range(0, channels, BLOCK_C):
-        b_value = _load(
-            p_gradient, first, start, channels, pixels, gradient_stride_c, gradient_stride_s,
-            INTERLEAVED, BLOCK_C, BLOCK_S, INT64,
-        )  # fmt: skip
-        if p_inputs is not None:
-            b_value *= _load(
-                p_inputs, first, start, channels, pixels, inputs_stride_c, inputs_stride_s,
-                INTERLEAVED, BLOCK_C, BLOCK_S, INT64,
-            )  # fmt: skip
+        b_value = _load(gradient, first, start, channels, pixels, INTERLEAVED, TILE)
+        if inputs[0] is not None:
+            b_value *= _load(inputs, first, start, channels, pixels, INTERLEAVED, TILE)
         # The bits of floats without sign are ordered like the floats, with NaN above Inf: their
         # integer maximum keeps the NaN that a maximum of floats would drop.
         b_bits = b_value.to(tl.int32, bitcast=True)
@@ -116,10 +117,12 @@ def _reduce_channels(
 
 @triton.jit
 def _normalise(
-    p_raw, p_map, pixels, floor, ceiling, finite, SIGNED: tl.constexpr, CLIPPED: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-):  # fmt: skip
-    """Bring an image's whole map to [0, 1], or [-1, 1]; NaN everywhere if it is not finite."""
+    p_raw, p_map, pixels, floor, ceiling, finite, SIGNED: tl.constexpr, CLIPPED: tl.constexpr
+):
+    """Bring an image's map to [0, 1] or [-1, 1].
+
+    It is NaN everywhere if it is not finite everywhere.
+    """
     span = tl.where(ceiling > floor, ceiling - floor, 1.0)
     for start in range(0, pixels, BLOCK_P):
         b_here = start + tl.arange(0, BLOCK_P)
@@ -150,8 +153,7 @@ def gradient_map_kernel(
     channels,
     pixels,
     rank,  # of the value below the percentile, from 0; or None: maps end at their largest value
-    next_rank,  # of the value above it
-    fraction,  # how far the percentile lies between the two
+    fraction,  # how far the percentile lies on the way to the next value
     gradient_stride_b,
     gradient_stride_c,
     gradient_stride_s,
@@ -161,14 +163,10 @@ def gradient_map_kernel(
     REDUCE: tl.constexpr,  # "max", "signed max", "sum", "absolute sum" or "l2"
     SIGNED: tl.constexpr,  # maps keep their sign
     INTERLEAVED: tl.constexpr,  # all channels of a pixel lie together, pixel after pixel
-    COUNTERS: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    BLOCK_S: tl.constexpr,
-    BLOCK_P: tl.constexpr,
     FOURS: tl.constexpr,  # pixels are a multiple of four, so that vectors of the map fit
-    INT64: tl.constexpr,  # offsets inside an image pass 31 bits
+    TILE: tl.constexpr,  # see `_load`
 ):
-    """Compute gradient saliency in one launch: every element of G, and of I, is read once.
+    """Compute gradient saliency, reading every element of G and I once.
 
     With x = G or G·I: max_c |x_c| or the x_c behind it, Σ_c x_c, Σ_c |x_c| or √Σ_c x_c² (Simonyan
     et al. 2013, "Deep Inside Convolutional Networks", section 3). Then, without an ε, which would
@@ -176,13 +174,14 @@ def gradient_map_kernel(
     P is the largest |x| or a percentile of |x|. A program owns BLOCK_S pixels of one image; the
     program that finishes last in an image finds the percentile and normalises them all.
     """
+    BLOCK_S: tl.constexpr = TILE[1]
     if FOURS:
         pixels = pixels // 4 * 4  # the same number, of which the compiler now knows it too
     n_blocks = tl.cdiv(pixels, BLOCK_S)
     image = (tl.program_id(0) // n_blocks).to(tl.int64)
     block = tl.program_id(0) % n_blocks
     start = block * BLOCK_S
-    b_pixel = start + tl.arange(0, BLOCK_S)  # (BLOCK_S,)
+    b_pixel = start + tl.arange(0, BLOCK_S)
     m_pixel = b_pixel < pixels
     p_gradient += image * gradient_stride_b
     if p_inputs is not None:
@@ -191,11 +190,12 @@ def gradient_map_kernel(
     b_raw = _reduce_channels(
         (p_gradient, gradient_stride_c, gradient_stride_s),
         (p_inputs, inputs_stride_c, inputs_stride_s),
-        start, channels, pixels, REDUCE, INTERLEAVED, BLOCK_C, BLOCK_S, INT64,
+        start, channels, pixels, REDUCE, INTERLEAVED, TILE,
     )  # fmt: skip
     tl.store(p_raw + b_pixel, b_raw, mask=m_pixel)
 
     if p_maps is not None:
+        COUNTERS: tl.constexpr = COUNTS if rank is None else COUNTS + EXPONENTS
         p_counters += image * COUNTERS
         b_bits = b_raw.to(tl.int32, bitcast=True) & UNSIGNED
         high = tl.max(tl.where(m_pixel, b_bits, 0), axis=0)
@@ -216,9 +216,9 @@ def gradient_map_kernel(
             else:
                 ceiling = percentile_of(
                     p_raw, p_counters + COUNTS, p_tables + image * (UPPER + LOWER), pixels,
-                    rank, next_rank, fraction, BLOCK_P, FOURS,
+                    rank, fraction, FOURS,
                 )  # fmt: skip
             _normalise(
                 p_raw, p_maps + image * pixels, pixels, floor, ceiling, high < INFINITY, SIGNED,
-                rank is not None, BLOCK_P,
+                rank is not None,
             )  # fmt: skip

@@ -8,7 +8,7 @@ import triton
 from torch import Tensor
 
 from ..launch.launcher_parts import INT32_LIMIT, Launch, Planes, planes
-from .label_kernels import ranked_batch_kernel, region_batch_kernel
+from .label_kernel import label_batch_kernel
 from .mask_kernel import masked_batch_kernel
 from .reference import Picture, Weights
 from .upsampling_kernel import LOADS, mask_arguments, plan_ranges, reach
@@ -21,13 +21,6 @@ PROGRAM_BYTES = 32 * NUM_WARPS * STORE_BYTES
 # For images that lie in the other order than a contiguous batch, whose every element is loaded by
 # itself, the compiler would take up to 72: fewer programs would share a core, and nothing gained.
 MAX_REGISTERS = 64
-BLOCK_P = 128  # partial ranges that are read at a time
-
-KERNELS = {
-    "masks": masked_batch_kernel,
-    "regions": region_batch_kernel,
-    "ranks": ranked_batch_kernel,
-}
 
 
 def plan(
@@ -58,15 +51,22 @@ def plan(
     image = planes(picture.image)
     baseline = None if picture.baseline is None else planes(picture.baseline)
     one_colour = baseline is not None and baseline.stride_s == 0
-    labels = None if weights.labels is None else planes(weights.labels.unsqueeze(1))
-    ranges = [plan_ranges(weights)] if weights.stretch else []
-    if labels is None:
-        own_arguments = _mask_arguments(picture, weights, ranges, width % run == 0)
-    else:
-        own_arguments = _label_arguments(weights, labels)
-    strided = [part for part in (image, baseline, labels) if part is not None]
+    strided = [part for part in (image, baseline) if part is not None]
     scattered = not last and any(part.stride_s not in (0, 1) for part in strided)
-    arguments = own_arguments | {
+    ranges = [plan_ranges(weights)] if weights.stretch else []
+    if weights.labels is None:
+        kernel, arguments = masked_batch_kernel, mask_arguments(weights)
+        arguments |= {
+            "p_shifts": weights.shifts,
+            "p_ranges": ranges[0].arguments["p_ranges"] if ranges else None,
+            "size_h": weights.size[0],
+            "height": height,
+            "width": width,
+            "ALONG_ROW": width % run == 0,
+        }
+    else:
+        kernel, arguments = label_batch_kernel, _label_arguments(weights, weights.labels)
+    arguments |= {
         "p_out": out,
         "p_image": image.tensor,
         "p_baseline": None if baseline is None else baseline.tensor,
@@ -76,33 +76,34 @@ def plan(
         "runs": pixels // run,
         **_strides("image", image),
         **_strides("baseline", baseline),
-        "ONE_COLOUR": one_colour,
-        "CHANNELS": channels,
-        "CHANNELS_LAST": last,
-        "IMAGE_FLAT": last and _is_flat(image),
-        "BASELINE_FLAT": last and baseline is not None and _is_flat(baseline),
-        "RUN": run,
-        "BLOCK": block,
-        "INT64": (
+        "LAYOUT": (
+            channels,
+            last,
+            last and _is_flat(image),
+            last and baseline is not None and _is_flat(baseline),
+            one_colour,
+        ),
+        "TILE": (
+            run,
+            block,
             channels * pixels >= INT32_LIMIT
             or reach(weights.values) >= INT32_LIMIT
-            or any(part.needs_int64 for part in strided)
+            or any(part.needs_int64 for part in strided),
         ),
     }
     elements = {
         "p_image": channels * pixels,
         "p_baseline": channels * (n_blocks if one_colour and not last else pixels),
-        "p_masks": LOADS[arguments.get("KIND", "pixels")] * pixels,
-        "p_weights": pixels,
-        "p_counts": n_blocks,
+        "p_masks": LOADS.get(arguments["KIND"], 0) * pixels,
+        "p_values": n_blocks if weights.kind == "ranks" else pixels,
         "p_labels": pixels,
         "p_owner": n_blocks,
         "p_label_owner": n_blocks,
         "p_shifts": n_blocks * 2,
-        "p_ranges": n_blocks * 2 * arguments.get("n_parts", 0),
+        "p_ranges": n_blocks * 2 * (ranges[0].arguments["p_ranges"].shape[2] if ranges else 0),
     }
     launch = Launch(
-        kernel=KERNELS[weights.kind],
+        kernel=kernel,
         grid=(count * n_blocks,),
         arguments=arguments,
         num_warps=NUM_WARPS,
@@ -118,52 +119,24 @@ def plan(
     return [*ranges, launch], out
 
 
-def _mask_arguments(
-    picture: Picture, weights: Weights, ranges: list[Launch], along_row: bool
-) -> dict[str, Any]:
-    """List what `masked_batch_kernel` alone takes."""
-    partial = ranges[0].arguments["p_ranges"] if ranges else None
-    height, width = picture.image.shape[2:]
-    return mask_arguments(weights) | {
-        "p_masks": weights.values,
-        "p_shifts": weights.shifts,
-        "p_ranges": partial,
-        "size_h": weights.size[0],
-        "size_w": weights.size[1],
-        "n_parts": 0 if partial is None else partial.shape[2],
-        "height": height,
-        "width": width,
-        "ALONG_ROW": along_row,
-        "BLOCK_P": BLOCK_P,
-    }
-
-
-def _label_arguments(weights: Weights, labels: Planes) -> dict[str, Any]:
-    """List what the kernels of regions and of ranks take beside images and baselines."""
-    values, strides = weights.values, _strides("label", labels)
-    arguments = {
-        "p_labels": labels.tensor,
+def _label_arguments(weights: Weights, labels: Tensor) -> dict[str, Any]:
+    """List what `label_batch_kernel` alone takes."""
+    order = "insertion" if weights.insert else "deletion"
+    return {
+        "p_values": weights.values.contiguous(),
+        "p_labels": labels.contiguous(),
         "p_label_owner": weights.label_owner,
-        "maps": len(labels.tensor),
-        "label_stride_b": strides["label_stride_b"],
-        "label_stride_s": strides["label_stride_s"],
-    }
-    if weights.kind == "ranks":
-        return arguments | {
-            "p_counts": values,
-            "count_stride_n": values.stride(0),
-            "INSERT": weights.insert,
-        }
-    return arguments | {
-        "p_weights": values,
-        "regions": values.shape[1],
-        "weight_stride_n": values.stride(0),
-        "weight_stride_r": values.stride(1),
+        "maps": len(labels),
+        "regions": weights.values.shape[-1],
+        "KIND": order if weights.kind == "ranks" else weights.kind,
     }
 
 
 def _strides(name: str, part: Planes | None) -> dict[str, int]:
-    """List strides as arguments; what there is only one of serves all outputs."""
+    """List strides as arguments.
+
+    What there is only one of serves all outputs.
+    """
     if part is None:
         return dict.fromkeys((f"{name}_stride_{axis}" for axis in "bcs"), 0)
     only = {f"{name}_stride_b": 0} if len(part.tensor) == 1 else {}
@@ -171,5 +144,5 @@ def _strides(name: str, part: Planes | None) -> dict[str, int]:
 
 
 def _is_flat(part: Planes) -> bool:
-    """Whether the memory of one image has the order of a channels-last one."""
+    """Check whether an image's memory has the channels-last order."""
     return part.stride_c == 1 and part.stride_s == part.tensor.shape[1]

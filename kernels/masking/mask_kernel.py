@@ -1,16 +1,16 @@
-"""The Triton kernel for masks that are upsampled to the image, or have its size."""
+"""The Triton kernel that masks images by coarse or full-size masks."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
 import triton.language as tl
 
 from .pixel_writing import owner_of, program_pixels, write_pixels
-from .upsampling_kernel import mask_at, whole_range
+from .upsampling_kernel import PART, mask_at, whole_range
 
 
 @triton.jit
 def masked_batch_kernel(
-    p_out,  # (N, C, S), or (N, S, C) where CHANNELS_LAST
+    p_out,  # (N, C, S), or (N, S, C) where it is channels-last
     p_image,  # (B, C, S) by strides
     p_baseline,  # (B, C, S) by strides, some of them 0; or None: baseline_value everywhere
     p_masks,  # (N, h, w) by strides
@@ -25,7 +25,6 @@ def masked_batch_kernel(
     size_w,
     scale_h,
     scale_w,
-    n_parts,
     height,  # of the images
     width,
     runs,  # height·width / RUN
@@ -39,17 +38,10 @@ def masked_batch_kernel(
     mask_stride_h,
     mask_stride_w,
     KIND: tl.constexpr,  # "cells" or "pixels"
-    ONE_COLOUR: tl.constexpr,  # the baseline is the same for all pixels
-    CHANNELS: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,  # of the batch that is written
-    IMAGE_FLAT: tl.constexpr,  # the image's memory has the order of the channels-last batch
-    BASELINE_FLAT: tl.constexpr,
     ALIGN_CORNERS: tl.constexpr,
     ALONG_ROW: tl.constexpr,  # no run passes the end of a row
-    RUN: tl.constexpr,  # pixels in a store of 16 bytes
-    BLOCK: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    INT64: tl.constexpr,  # offsets inside one image or mask pass 31 bits
+    LAYOUT: tl.constexpr,  # see `write_pixels`
+    TILE: tl.constexpr,  # see `program_pixels`
 ):
     """Write baseline + m·(image - baseline) for N masks in one pass.
 
@@ -57,7 +49,8 @@ def masked_batch_kernel(
     owns BLOCK pixels of one output: it computes their weights once, in registers, then walks the
     channels. A mask whose image or window does not exist reads nothing, and gives NaN.
     """
-    mask, block, b_run, b_step = program_pixels(runs, RUN, BLOCK, INT64)
+    RUN: tl.constexpr = TILE[0]
+    mask, block, b_run, b_step = program_pixels(runs, TILE)
     image, exists = owner_of(p_owner, mask, images)
     p_mask = p_masks + mask * mask_stride_n
     if ALONG_ROW:
@@ -77,10 +70,11 @@ def masked_batch_kernel(
         b_column += along.to(tl.int32)
     m_read = b_run < tl.where(exists, runs, 0)
     if p_ranges is not None:
-        low, span = whole_range(p_ranges + mask * 2 * n_parts, n_parts, BLOCK_P)
+        n_parts = tl.cdiv(size_h * size_w, PART)
+        low, span = whole_range(p_ranges + mask * 2 * n_parts, n_parts)
     b_weight = mask_at(
-        p_mask, b_row, b_column, m_read, rows, columns, mask_stride_h, mask_stride_w, scale_h,
-        scale_w, KIND, ALIGN_CORNERS, INT64,
+        p_mask, b_row, b_column, m_read, (rows, mask_stride_h, scale_h),
+        (columns, mask_stride_w, scale_w), KIND, ALIGN_CORNERS, TILE[2],
     )  # fmt: skip
     if p_ranges is not None:
         # Times the reciprocal, then what that left over: as exact as div_rn, which takes ten
@@ -94,6 +88,5 @@ def masked_batch_kernel(
         b_weight, exists, mask, block, image, p_out,
         (p_image, image_stride_b, image_stride_c, image_stride_s),
         (p_baseline, baseline_stride_b, baseline_stride_c, baseline_stride_s),
-        baseline_value, runs, ONE_COLOUR, CHANNELS, CHANNELS_LAST, IMAGE_FLAT, BASELINE_FLAT,
-        RUN, BLOCK, INT64,
+        baseline_value, runs, LAYOUT, TILE,
     )  # fmt: skip

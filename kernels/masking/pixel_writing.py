@@ -1,4 +1,4 @@
-"""Write the masked pixels of one program: what the three kernels of this folder share."""
+"""Write the masked pixels of one program, for both kernels."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
@@ -6,22 +6,27 @@ import triton.language as tl
 
 
 @triton.jit
-def program_pixels(runs, RUN: tl.constexpr, BLOCK: tl.constexpr, INT64: tl.constexpr):
-    """Find the output that a program writes, its block of it, and the runs and pixels in that."""
-    GROUPS: tl.constexpr = BLOCK // RUN
+def program_pixels(runs, TILE: tl.constexpr):
+    """Find a program's output, block, runs and pixels.
+
+    TILE is a triple: the pixels of a store of 16 bytes, the pixels of a program, and whether
+    offsets inside one image, mask or label map pass 31 bits.
+    """
+    RUN: tl.constexpr = TILE[0]
+    GROUPS: tl.constexpr = TILE[1] // RUN
     n_blocks = tl.cdiv(runs, GROUPS)
     output = (tl.program_id(0) // n_blocks).to(tl.int64)
     block = tl.program_id(0) % n_blocks
     b_run = block * GROUPS + tl.arange(0, GROUPS)[:, None]  # (GROUPS, 1)
     b_step = tl.arange(0, RUN)[None, :]  # (1, RUN)
-    if INT64:
+    if TILE[2]:
         b_run = b_run.to(tl.int64)
     return output, block, b_run, b_step
 
 
 @triton.jit
 def owner_of(p_owner, output, count):
-    """Find which of `count` images or label maps an output takes, and whether there is one."""
+    """Find which image or label map an output takes, if any."""
     owner = output
     exists = owner >= 0
     if p_owner is not None:
@@ -42,20 +47,26 @@ def write_pixels(
     baseline,
     baseline_value,
     runs,
-    ONE_COLOUR: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    IMAGE_FLAT: tl.constexpr,
-    BASELINE_FLAT: tl.constexpr,
-    RUN: tl.constexpr,
-    BLOCK: tl.constexpr,
-    INT64: tl.constexpr,
+    LAYOUT: tl.constexpr,
+    TILE: tl.constexpr,  # see `program_pixels`
 ):
-    """Blend and store a block of pixels, channel by channel; NaN where something is missing.
+    """Blend and store a block of pixels, channel by channel.
+
+    NaN where something is missing.
 
     m·image + (1 - m)·baseline is exact at both ends, and m·image exactly where there is no
-    baseline; baseline + m·(image - baseline) is not.
+    baseline; baseline + m·(image - baseline) is not. LAYOUT says how many channels there are,
+    whether the batch is channels-last, whether the memory of the image and of the baseline has the
+    order of that batch, and whether the baseline is the same for all pixels.
     """
+    CHANNELS: tl.constexpr = LAYOUT[0]
+    CHANNELS_LAST: tl.constexpr = LAYOUT[1]
+    IMAGE_FLAT: tl.constexpr = LAYOUT[2]
+    BASELINE_FLAT: tl.constexpr = LAYOUT[3]
+    ONE_COLOUR: tl.constexpr = LAYOUT[4]
+    RUN: tl.constexpr = TILE[0]
+    BLOCK: tl.constexpr = TILE[1]
+    INT64: tl.constexpr = TILE[2]
     GROUPS: tl.constexpr = BLOCK // RUN
     p_image, image_stride_b, image_stride_c, image_stride_s = image
     p_baseline, baseline_stride_b, baseline_stride_c, baseline_stride_s = baseline

@@ -1,4 +1,4 @@
-"""Whether a method runs on a model at all, found out before anything is spent on it."""
+"""Try whether a method runs on a model, within one pass."""
 
 import logging
 import warnings

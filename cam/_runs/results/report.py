@@ -1,10 +1,14 @@
-"""A run as one HTML file: nothing is fetched, nothing runs, so it opens anywhere and prints."""
+"""Write a run as one HTML file.
+
+Nothing is fetched, nothing runs, so it opens anywhere and prints.
+"""
 
 import base64
 import html
 import io
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +18,8 @@ from PIL import Image
 from cam._media.rendering import overlay
 from cam._methods.base.method_registry import methods as known_methods
 from cam._output.explanation_files import replace_files
-from cam._runs.results.clusters import clusters_told
-from cam._runs.results.report_charts import intervals_svg, ranks_svg
+from cam._runs.results.clusters import describe_clusters
+from cam._runs.results.report_charts import draw_intervals, draw_ranks
 from cam._runs.results.run import Run
 from cam._runs.results.run_images import RunImage
 from cam.errors import RunError
@@ -28,7 +32,7 @@ EXTREMES = 3
 # Pictures of about 8 kB each; beyond these, metrics have none.
 MOST_PICTURES = 600
 MOST_PROBLEMS = 100
-# Mean maps and clusters: of how many methods and classes, of at least and at most so many images.
+# Mean maps and clusters: of how many methods and classes, of at least and at most how many images.
 WHERE_METHODS = 3
 WHERE_CLASSES = 5
 WHERE_IMAGES = 16
@@ -115,16 +119,10 @@ def _leaderboards(run: Run, board: "pandas.DataFrame") -> str:
         parts.append(f"<h3>{_text(metric)} <span class='note'>({better} is better)</span></h3>")
         columns = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed"]
         parts.append(_table(rows[[*columns, "skipped"]]))
-        known = rows.dropna(subset=["mean"])
-        if not known.empty:
-            parts.append(
-                intervals_svg(
-                    list(known["method"].astype(str)),
-                    known["mean"].to_numpy(),
-                    known["low"].to_numpy(),
-                    known["high"].to_numpy(),
-                )
-            )
+        sound = rows.dropna(subset=["mean"])
+        if not sound.empty:
+            means, lows, highs = (sound[column].to_numpy() for column in ("mean", "low", "high"))
+            parts.append(draw_intervals(list(sound["method"].astype(str)), means, lows, highs))
         if len(run.methods) > 1:
             parts += [_ranks(run, metric), _comparisons(run, metric)]
     return "\n".join(parts)
@@ -144,17 +142,17 @@ def _overview(run: Run, board: "pandas.DataFrame") -> str:
 
 
 def _ranks(run: Run, metric: str) -> str:
-    found = run.ranks(metric)
-    if found["nemenyi"] is None:
+    ranking = run.ranks(metric)
+    if ranking["nemenyi"] is None:
         return "<p class='note'>Too few images have a value of every method for ranks.</p>"
     test = ""
-    if not math.isnan(found["p"]):
-        test = f"Friedman's test: χ² = {found['statistic']:.4g}, p {_p(found['p'])}. "
+    if not math.isnan(ranking["p"]):
+        test = f"Friedman's test: χ² = {ranking['statistic']:.4g}, p {_p(ranking['p'])}. "
     return (
-        f"<p class='note'>{test}Average ranks over the {found['n']:,} images with a value of every "
-        f"method; those joined by a bar differ by less than the critical difference "
-        f"{found['critical_difference']:.3g} (Nemenyi, 0.05).</p>"
-        + ranks_svg(found["ranks"], found["critical_difference"])
+        f"<p class='note'>{test}Average ranks over the {ranking['n']:,} images with a value of "
+        f"every method; those joined by a bar differ by less than the critical difference "
+        f"{ranking['critical_difference']:.3g} (Nemenyi, 0.05).</p>"
+        + draw_ranks(ranking["ranks"], ranking["critical_difference"])
     )
 
 
@@ -183,23 +181,32 @@ def _images(run: Run) -> str:
     if not run.config.get("heatmaps"):
         return "<h2>Images</h2><p class='note'>This run kept no heatmaps.</p>"
     parts = [f"<h2>Best and worst images</h2><p class='note'>{EXTREMES} of each.</p>"]
-    shown = 0
+    count = 0
     for metric in run.metrics:
         rows = run.extremes(metric, EXTREMES)
-        if shown + len(rows) > MOST_PICTURES:
+        if count + len(rows) > MOST_PICTURES:
             parts.append(
                 f"<p class='note'>{_text(metric)}: left out, as the page would be long.</p>"
             )
             continue
-        shown += len(rows)
+        count += len(rows)
         images = run.pictures(rows["item"].tolist())
         parts.append(f"<h3>{_text(metric)}</h3>")
         for (method, end), group in rows.groupby(["method", "end"], observed=True):
-            figures = "".join(_figure(images[row.item], method, row) for row in group.itertuples())
-            parts.append(
-                f"<p class='note'>{_text(method)}, {end}</p><div class='images'>{figures}</div>"
-            )
+            figures = [
+                _figure(_overlaid(images[row.item], method), f"{method} of {row.id}", _facts(row))
+                for row in group.itertuples()
+            ]
+            parts.append(_figures(f"{method}, {end}", figures))
     return "\n".join(parts)
+
+
+def _facts(row: Any) -> str:
+    """Caption an image with its score, its id and its classes."""
+    label = str(row.label)
+    if row.label != row.predicted_label:
+        label += f", predicted {row.predicted_label}"
+    return f"{row.value:.4g} · {_text(row.id)}<br>{_text(label)}"
 
 
 def _where(run: Run) -> str:
@@ -211,27 +218,27 @@ def _where(run: Run) -> str:
         "groups of images whose maps are alike. A group whose heat lies in a corner, at a border "
         "or on a background is worth a look: a watermark may be what the model goes by.</p>"
     ]
-    explained = [one["key"] for one in run.config["methods"] if not one.get("baseline")]
+    explained = [entry["key"] for entry in run.config["methods"] if not entry.get("baseline")]
+    # The classes' pictures have nothing in common to be shown under a mean map.
+    grey = Image.new("RGB", (SIDE, SIDE), "#808080")
     for method in explained[:WHERE_METHODS]:
         averages = run.class_averages(method)
         large = averages.table["images"] >= WHERE_IMAGES
-        for place in np.flatnonzero(large)[:WHERE_CLASSES]:
-            row = averages.table.iloc[place]
-            figures = [_mean(averages.maps[place], f"mean of {row['images']:,} images")]
-            found = run.clusters(method, row["label"], limit=WHERE_LIMIT)
-            for mean, one in zip(found.maps, found.table.itertuples(), strict=True):
-                if len(found.table) == 1:
-                    break
-                told = f"mean of a group of {one.size:,} ({one.share:.0%}), apart {one.apart:.2f}"
-                figures.append(_mean(mean, told))
+        for number in np.flatnonzero(large)[:WHERE_CLASSES]:
+            row = averages.table.iloc[number]
+            mean = overlay(grey, averages.maps[number])
+            figures = [_figure(mean, f"mean of {row['images']:,} images")]
+            grouping = run.clusters(method, row["label"], limit=WHERE_LIMIT)
+            groups = list(zip(grouping.maps, grouping.table.itertuples(), strict=True))
+            for mean, group in groups if len(groups) > 1 else []:
+                share = f"{group.size:,} ({group.share:.0%}), apart {group.apart:.2f}"
+                figures.append(_figure(overlay(grey, mean), f"mean of a group of {share}"))
+                typical = run.pictures(group.representatives[:WHERE_TYPICAL]).values()
                 figures += [
-                    _shown(image, method, f"typical of it: {image.facts['id']}")
-                    for image in run.pictures(one.representatives[:WHERE_TYPICAL]).values()
+                    _figure(_overlaid(image, method), f"typical of it: {image.facts['id']}")
+                    for image in typical
                 ]
-            parts.append(
-                f"<p class='note'>{_text(clusters_told(found))}</p>"
-                f"<div class='images'>{''.join(figures)}</div>"
-            )
+            parts.append(_figures(describe_clusters(grouping), figures))
     if len(parts) == 1:
         return ""
     if len(explained) > WHERE_METHODS:
@@ -239,21 +246,21 @@ def _where(run: Run) -> str:
     return "\n".join(parts)
 
 
-def _mean(heatmap: np.ndarray, told: str) -> str:
-    """A mean map on grey: the classes' pictures have nothing in common to be shown under it."""
-    return _captioned(overlay(Image.new("RGB", (SIDE, SIDE), "#808080"), heatmap), told)
+def _figures(note: str, figures: list[str]) -> str:
+    return f"<p class='note'>{_text(note)}</p><div class='images'>{''.join(figures)}</div>"
 
 
-def _shown(image: RunImage, method: str, told: str) -> str:
-    """A picture under its heatmap."""
-    shown = _overlaid(image, method)
-    return _captioned(shown, told) if shown else ""
-
-
-def _captioned(picture: Image.Image, told: str) -> str:
-    said = _text(told)
+def _figure(picture: Image.Image | None, text: str, caption: str = "") -> str:
+    """A picture above its text or, where it has one, its caption in HTML."""
+    if picture is None:
+        return ""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=80)
+    source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    text = _text(text)
     return (
-        f"<figure><img alt='{said}' src='{_jpeg(picture)}'><figcaption>{said}</figcaption></figure>"
+        f"<figure><img alt='{text}' src='{source}'>"
+        f"<figcaption>{caption or text}</figcaption></figure>"
     )
 
 
@@ -262,29 +269,8 @@ def _overlaid(image: RunImage, method: str) -> Image.Image | None:
     if image.picture is None or method not in image.heatmaps:
         return None
     picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    name = method.partition("(")[0]
-    percentile = known_methods()[name].percentile if name in known_methods() else 100
-    return overlay(picture, image.heatmaps[method], percentile=percentile)
-
-
-def _jpeg(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _figure(image: RunImage, method: str, row: Any) -> str:
-    shown = _overlaid(image, method)
-    if shown is None:
-        return ""
-    said = str(row.label)
-    if row.label != row.predicted_label:
-        said += f", predicted {row.predicted_label}"
-    return (
-        f"<figure><img alt='{_text(method)} of {_text(row.id)}' "
-        f"src='{_jpeg(shown)}'><figcaption>{row.value:.4g} · {_text(row.id)}<br>"
-        f"{_text(said)}</figcaption></figure>"
-    )
+    info = known_methods().get(method.partition("(")[0])
+    return overlay(picture, image.heatmaps[method], percentile=info.percentile if info else 100)
 
 
 def _costs(run: Run) -> str:
@@ -308,9 +294,9 @@ def _problems(run: Run) -> str:
     if len(table) > MOST_PROBLEMS:
         parts.append(f"<p class='note'>and {len(table) - MOST_PROBLEMS:,} more reasons</p>")
     if refused:
-        told = "".join(f"<li>{_text(one)}: {_text(why)}</li>" for one, why in refused[:20])
+        items = "".join(f"<li>{_text(name)}: {_text(why)}</li>" for name, why in refused[:20])
         parts.append(
-            f"<p>{len(refused):,} entries of the data could not become images:</p><ul>{told}</ul>"
+            f"<p>{len(refused):,} entries of the data could not become images:</p><ul>{items}</ul>"
         )
     return "\n".join(parts)
 
@@ -323,22 +309,18 @@ def _configuration(run: Run) -> str:
 def _table(table: "pandas.DataFrame") -> str:
     import pandas
 
-    numbers = {
-        column for column in table.columns if pandas.api.types.is_numeric_dtype(table[column])
-    }
-    head = "".join(
-        f"<th{' class=number' if column in numbers else ''}>{_text(str(column))}</th>"
-        for column in table.columns
-    )
-    rows = []
-    for row in table.itertuples(index=False):
-        cells = "".join(
-            f"<td{' class=number' if column in numbers else ''}>{_cell(str(column), value)}</td>"
-            for column, value in zip(table.columns, row, strict=True)
+    numeric = [pandas.api.types.is_numeric_dtype(table[column]) for column in table.columns]
+
+    def line(tag: str, values: Iterable[str]) -> str:
+        cells = (
+            f"<{tag}{' class=number' if number else ''}>{value}</{tag}>"
+            for number, value in zip(numeric, values, strict=True)
         )
-        rows.append(f"<tr>{cells}</tr>")
+        return f"<tr>{''.join(cells)}</tr>"
+
+    rows = (line("td", map(_cell, table.columns, row)) for row in table.itertuples(index=False))
     return (
-        f"<div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<div class='wide'><table><thead>{line('th', map(_text, table.columns))}</thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

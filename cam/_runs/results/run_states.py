@@ -1,4 +1,4 @@
-"""The runs in a folder: what each is doing, without reading its tables."""
+"""List the runs in a folder and their states, without reading tables."""
 
 import fcntl
 import time
@@ -52,15 +52,15 @@ def runs(folder: str | Path) -> list[RunState]:
         RunError: The folder cannot be read; one that is not there has no runs.
     """
     try:
-        inside = [one for one in Path(folder).iterdir() if (one / "run.json").exists()]
+        inside = [path for path in Path(folder).iterdir() if (path / "run.json").exists()]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RunError(
             f"the folder of runs {str(folder)!r} cannot be read: {error.strerror}"
         ) from None
-    found = [state_of(one) for one in inside]
-    return sorted(found, key=lambda one: (one.started, one.name), reverse=True)
+    states = [state_of(path) for path in inside]
+    return sorted(states, key=lambda state: (state.started, state.name), reverse=True)
 
 
 def state_of(path: str | Path) -> RunState:
@@ -105,7 +105,7 @@ def _speed(path: Path, done: int) -> float | None:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL))
             lines = file.read().decode("utf-8", "replace").splitlines()
-        line = next(one for one in reversed(lines) if " started with " in one)
+        line = next(entry for entry in reversed(lines) if " started with " in entry)
         begun = datetime.strptime(line.split(" ", 1)[0], "%Y-%m-%dT%H:%M:%S%z").timestamp()
         before = int(line.split(" started with ", 1)[1].split(" ", 1)[0])
     except (OSError, StopIteration, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""A run's folder: written so that whatever is in it is whole, whenever the writer dies.
+"""Keep a run's folder whole, whenever its writer dies.
 
 ::
 
@@ -16,6 +16,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -89,19 +90,16 @@ class Store:
 
     def ranges(self) -> list[Range]:
         """The ranges of items that are stored, in order, without those inside of others."""
-        found = []
         try:
             names = [entry.name for entry in os.scandir(self.path / "shards")]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise RunError(f"the run {str(self.path)!r} cannot be read: {error.strerror}") from None
-        for name in names:
-            first, _, last = name.partition("-")
-            if first.isdigit() and last.isdigit():
-                found.append((int(first), int(last)))
+        matches = filter(None, (re.fullmatch(r"(\d+)-(\d+)", name) for name in names))
+        stored = [(int(match[1]), int(match[2])) for match in matches]
         outermost: list[Range] = []
-        for start, stop in sorted(found, key=lambda one: (one[0], -one[1])):
+        for start, stop in sorted(stored, key=lambda shard: (shard[0], -shard[1])):
             if not outermost or stop > outermost[-1][1]:
                 outermost.append((start, stop))
         return outermost
@@ -112,7 +110,7 @@ class Store:
 
     def files(self, table: str) -> list[str]:
         """The Parquet files of one of the tables, in the order of the items."""
-        return [str(self._folder(one) / f"{table}.parquet") for one in self.ranges()]
+        return [str(self._folder(shard) / f"{table}.parquet") for shard in self.ranges()]
 
     def write(self, shard: Range, tables: Mapping[str, Any]) -> None:
         """Store a shard; when this returns it is done, also if the machine then loses power.
@@ -148,35 +146,30 @@ class Store:
         import pyarrow.parquet as parquet
 
         stored = self.ranges()
-        for start in range(0, self.items, self.block):
-            stop = min(start + self.block, self.items)
-            inside = [one for one in stored if start <= one[0] and one[1] <= stop]
+        for start, stop in self._blocks():
+            inside = [shard for shard in stored if start <= shard[0] and shard[1] <= stop]
             if len(inside) < 2 or sum(b - a for a, b in inside) < stop - start:
                 continue
-            tables = {
-                name: arrow.concat_tables(
-                    [parquet.read_table(self._folder(one) / f"{name}.parquet") for one in inside]
-                ).unify_dictionaries()
-                for name in TABLES
-            }
+            tables = {}
+            for name in TABLES:
+                files = [self._folder(shard) / f"{name}.parquet" for shard in inside]
+                parts = [parquet.read_table(file) for file in files]
+                tables[name] = arrow.concat_tables(parts).unify_dictionaries()
             self.write((start, stop), tables)
         self.clear()
 
     @property
     def merged(self) -> bool:
         """Whether every block is one file, and nothing is left beside them."""
-        blocks = {
-            self._folder((start, min(start + self.block, self.items))).name
-            for start in range(0, self.items, self.block)
-        }
+        blocks = {self._folder(block).name for block in self._blocks()}
         return blocks == {entry.name for entry in os.scandir(self.path / "shards")}
 
     def clear(self) -> None:
         """Remove what a killed writer left half written, and shards that were merged."""
-        kept = {self._folder(one).name for one in self.ranges()}
+        stored = {self._folder(shard).name for shard in self.ranges()}
         with writing(self.path):
             for entry in os.scandir(self.path / "shards"):
-                if entry.name not in kept:
+                if entry.name not in stored:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
     def log(self, text: str) -> None:
@@ -188,6 +181,10 @@ class Store:
         line = f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n"
         with writing(self.path), (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(line)
+
+    def _blocks(self) -> Iterator[Range]:
+        for start in range(0, self.items, self.block):
+            yield start, min(start + self.block, self.items)
 
     def _folder(self, shard: Range) -> Path:
         return self.path / "shards" / f"{shard[0]:08d}-{shard[1]:08d}"

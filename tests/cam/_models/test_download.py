@@ -90,14 +90,14 @@ def test_every_byte_is_counted_and_the_weights_are_those_of_the_server(source, c
 
 def test_what_is_here_is_not_downloaded_again(source):
     cam.load_model(source.name)
-    before = sum(request.startswith("GET") for request in source.server.asked)
+    before = sum(request.startswith("GET") for request in source.server.requests)
 
     def never(progress):
         raise AssertionError(f"nothing was to be downloaded, but {progress} was")
 
     cam.load_model(source.name, progress=never)
     cam.load_model(source.name, None, progress=never)
-    assert sum(request.startswith("GET") for request in source.server.asked) == before == 1
+    assert sum(request.startswith("GET") for request in source.server.requests) == before == 1
 
 
 def test_cancelled_midway_nothing_is_left_and_a_later_try_succeeds(source, tmp_path):

@@ -1,4 +1,4 @@
-"""What runs in the processes of a Ray cluster: one kind reads shards, the other measures them.
+"""Read or measure shards in the processes of a Ray cluster.
 
 Both answer with bytes. An exception that went through Ray would lose its cause on the way, so it is
 an answer too.
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from cam._data.dataset import Item
-from cam._runs.engines.ray.parcels import adopt, received
+from cam._runs.engines.ray.parcels import adopt, unpack
 from cam._runs.engines.shard_reader import Read, Source, in_a_line, read_shard
 from cam._runs.engines.shard_worker import measure_shard
 from cam._runs.plan.run_plan import Plan
@@ -58,21 +58,14 @@ class Worker:
         plan: The plan's.
         network: The network's.
         device: "cpu" or "cuda".
-        threads: How many torch gets.
         settings: As of :class:`cam._runs.engines.ray.parcels.Parcels`.
     """
 
     def __init__(
-        self,
-        source: Any,
-        plan: Any,
-        network: Any,
-        device: str,
-        threads: int,
-        settings: Mapping[str, Any],
+        self, source: Any, plan: Any, network: Any, device: str, settings: Mapping[str, Any]
     ) -> None:
         self._parcels, self._device = (source, plan, network), device
-        self._threads, self._settings = threads, settings
+        self._settings = settings
         self._plan: Plan | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -100,9 +93,9 @@ class Worker:
         if self._plan is None:
             import ray
 
-            adopt(self._settings, self._threads)
+            adopt(self._settings)
             source, plan, network = ray.get(list(self._parcels))
-            self._plan = received(source, plan, network, self._device)
+            self._plan = unpack(source, plan, network, self._device)
         return self._plan
 
 
@@ -111,8 +104,8 @@ def _opened(source: Any) -> Source:
     """A process reads many shards of the same data, whose list of files may be long."""
     import ray
 
-    found: Source = pickle.loads(ray.get(source))
-    return found
+    opened: Source = pickle.loads(ray.get(source))
+    return opened
 
 
 def _light(read: Read) -> Read:
@@ -130,5 +123,5 @@ def _light(read: Read) -> Read:
 def _failed(error: Exception) -> bytes:
     if isinstance(error, CamError):
         return pickle.dumps(error)
-    told = f"a worker failed: {in_a_line(error)}; what was done before is kept"
-    return pickle.dumps(RunError(told))
+    sentence = f"a worker failed: {in_a_line(error)}; what was done before is kept"
+    return pickle.dumps(RunError(sentence))

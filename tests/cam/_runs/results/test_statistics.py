@@ -1,5 +1,6 @@
 """Statistics against SciPy, and against cases that were worked out by hand."""
 
+import inspect
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from cam._runs.storage.store import Store
 from cam._runs.storage.tables import Rows, as_tables
 
 METHODS = ("a", "b", "c")
+REQUIRED = inspect.Parameter.empty
 
 
 def frame(**columns: list[float]) -> pandas.DataFrame:
@@ -346,3 +348,35 @@ def test_ten_million_scores_are_a_leaderboard_in_three_seconds_and_a_gigabyte(tm
     seconds, gigabytes = map(float, done.stdout.split())
     assert seconds < 3, seconds
     assert gigabytes < 1, gigabytes
+
+
+def test_a_runs_methods_are_the_documented_functions():
+    """Keywords, defaults and docstrings are those of the functions behind them."""
+    expected = {
+        "leaderboard": {"by": None},
+        "extremes": {"metric": REQUIRED, "count": 3},
+        "ordered": {
+            "metric": REQUIRED,
+            "method": REQUIRED,
+            "worst": False,
+            "start": 0,
+            "count": 12,
+        },
+        "pictures": {"numbers": REQUIRED},
+        "class_averages": {"method": REQUIRED},
+        "clusters": {
+            "method": REQUIRED,
+            "label": None,
+            "count": None,
+            "neighbours": None,
+            "most": 8,
+            "side": 14,
+            "limit": 2000,
+            "seed": 0,
+        },
+    }
+    for name, parameters in expected.items():
+        method = getattr(cam.Run, name)
+        _, *others = inspect.signature(method).parameters.values()
+        assert {parameter.name: parameter.default for parameter in others} == parameters
+        assert method.__doc__
