@@ -8,10 +8,10 @@ from pathlib import Path
 from cam._data.coco import TRUTHS as COCO_TRUTHS
 from cam._data.coco import open_coco
 from cam._data.folder import DELIMITERS, open_csv, open_folder
-from cam._data.pet import open_pet, pet_splits
-from cam._data.source import path_opener
+from cam._data.pet import list_pet_splits, open_pet
+from cam._data.source import find_opener
 from cam._data.voc import TRUTHS as VOC_TRUTHS
-from cam._data.voc import open_voc, voc_root, voc_splits
+from cam._data.voc import find_voc_root, list_voc_splits, open_voc
 from cam.errors import DataError
 
 Options = Mapping[str, tuple[str, ...]]
@@ -43,7 +43,7 @@ def kind_of(source: str | os.PathLike[str]) -> DataKind:
     """
     path = Path(source).expanduser()
     try:
-        name, title, items, list_options = _KINDS[path_opener(path)]
+        name, title, items, list_options = _KINDS[find_opener(path)]
         options = list_options(path)
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
@@ -57,9 +57,9 @@ def kind_of(source: str | os.PathLike[str]) -> DataKind:
 
 
 def _voc_options(path: Path) -> dict[str, tuple[str, ...]]:
-    folder = voc_root(path)
+    folder = find_voc_root(path)
     drawn = folder is not None and (folder / "SegmentationClass").is_dir()
-    return {"truth": VOC_TRUTHS if drawn else VOC_TRUTHS[:1], "split": voc_splits(path)}
+    return {"truth": VOC_TRUTHS if drawn else VOC_TRUTHS[:1], "split": list_voc_splits(path)}
 
 
 _EACH_CLASS = "Each class on each picture is one item."
@@ -88,6 +88,6 @@ _KINDS: Mapping[Callable[..., object], tuple[str, str, str, Callable[[Path], Opt
         "pet",
         "Oxford-IIIT Pet",
         "Each picture is one item; its breed is the class, its trimap says where the animal is.",
-        lambda path: {"split": pet_splits(path)},
+        lambda path: {"split": list_pet_splits(path)},
     ),
 }

@@ -62,7 +62,7 @@ def write_report(run: Run, path: str | Path) -> Path:
         RunError: Nothing is done yet, or the file cannot be written.
     """
     target = Path(path)
-    text = report_html(run)
+    text = render_report(run)
     try:
         replace_files({target: text.encode()})
     except OSError as error:
@@ -71,29 +71,29 @@ def write_report(run: Run, path: str | Path) -> Path:
     return target
 
 
-def report_html(run: Run) -> str:
-    """The report's text."""
+def render_report(run: Run) -> str:
+    """Render the report's text."""
     board = run.leaderboard()
     title = f"{run.config['model']['name']} on {run.notes.get('data', 'data')}"
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{_text(title)}</h1>",
-        f"<p class='note'>{_summary(run, board)}</p>",
-        _leaderboards(run, board),
-        _agreement(run),
-        _images(run),
-        _where(run),
-        _costs(run),
-        _problems(run),
-        _configuration(run),
+        f"<title>{_escape(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{_escape(title)}</h1>",
+        f"<p class='note'>{_summarise(run, board)}</p>",
+        _show_leaderboards(run, board),
+        _show_agreement(run),
+        _show_images(run),
+        _show_places(run),
+        _show_costs(run),
+        _show_problems(run),
+        _show_configuration(run),
         "</body></html>",
     ]
     return "\n".join(parts)
 
 
-def _summary(run: Run, board: "pandas.DataFrame") -> str:
+def _summarise(run: Run, board: "pandas.DataFrame") -> str:
     state = "all" if run.done == run.total else f"{run.done:,} of"
     missing = [
         f"{int(board[column].sum()):,} {word}"
@@ -111,25 +111,25 @@ def _summary(run: Run, board: "pandas.DataFrame") -> str:
     )
 
 
-def _leaderboards(run: Run, board: "pandas.DataFrame") -> str:
-    parts = ["<h2>Leaderboard</h2>", _overview(run, board)]
+def _show_leaderboards(run: Run, board: "pandas.DataFrame") -> str:
+    parts = ["<h2>Leaderboard</h2>", _show_overview(run, board)]
     for metric in run.metrics:
         rows = board[board["metric"] == metric].sort_values("rank")
         better = "higher" if run.directions[metric] > 0 else "lower"
-        parts.append(f"<h3>{_text(metric)} <span class='note'>({better} is better)</span></h3>")
+        parts.append(f"<h3>{_escape(metric)} <span class='note'>({better} is better)</span></h3>")
         columns = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed"]
-        parts.append(_table(rows[[*columns, "skipped"]]))
+        parts.append(_make_table(rows[[*columns, "skipped"]]))
         sound = rows.dropna(subset=["mean"])
         if not sound.empty:
             means, lows, highs = (sound[column].to_numpy() for column in ("mean", "low", "high"))
             parts.append(draw_intervals(list(sound["method"].astype(str)), means, lows, highs))
         if len(run.methods) > 1:
-            parts += [_ranks(run, metric), _comparisons(run, metric)]
+            parts += [_show_ranks(run, metric), _show_comparisons(run, metric)]
     return "\n".join(parts)
 
 
-def _overview(run: Run, board: "pandas.DataFrame") -> str:
-    """Each method's rank by each metric, and their median: how LATEC sums up metrics."""
+def _show_overview(run: Run, board: "pandas.DataFrame") -> str:
+    """Tabulate ranks by each metric and their median, as LATEC does."""
     ranks = board.pivot(index="method", columns="metric", values="rank").reindex(
         index=run.methods, columns=run.metrics
     )
@@ -137,17 +137,17 @@ def _overview(run: Run, board: "pandas.DataFrame") -> str:
     ranks = ranks.sort_values("median rank", kind="stable")
     return (
         "<p class='note'>Ranks by each metric's mean, and their median. Where metrics disagree "
-        "(below), a single winner says little.</p>" + _table(ranks.reset_index())
+        "(below), a single winner says little.</p>" + _make_table(ranks.reset_index())
     )
 
 
-def _ranks(run: Run, metric: str) -> str:
+def _show_ranks(run: Run, metric: str) -> str:
     ranking = run.ranks(metric)
     if ranking["nemenyi"] is None:
         return "<p class='note'>Too few images have a value of every method for ranks.</p>"
     test = ""
     if not math.isnan(ranking["p"]):
-        test = f"Friedman's test: χ² = {ranking['statistic']:.4g}, p {_p(ranking['p'])}. "
+        test = f"Friedman's test: χ² = {ranking['statistic']:.4g}, p {_format_p(ranking['p'])}. "
     return (
         f"<p class='note'>{test}Average ranks over the {ranking['n']:,} images with a value of "
         f"every method; those joined by a bar differ by less than the critical difference "
@@ -156,15 +156,15 @@ def _ranks(run: Run, metric: str) -> str:
     )
 
 
-def _comparisons(run: Run, metric: str) -> str:
+def _show_comparisons(run: Run, metric: str) -> str:
     table = run.comparisons(metric).sort_values("holm")
     return (
         f"<details><summary>Every pair: Wilcoxon's signed-rank test, Holm's correction for "
-        f"{len(table)} pairs</summary>{_table(table)}</details>"
+        f"{len(table)} pairs</summary>{_make_table(table)}</details>"
     )
 
 
-def _agreement(run: Run) -> str:
+def _show_agreement(run: Run) -> str:
     if len(run.metrics) < 2 or len(run.methods) < 2:
         return ""
     table = run.agreement()
@@ -173,11 +173,11 @@ def _agreement(run: Run) -> str:
         "<h2>Agreement between metrics</h2><p class='note'>Kendall's τ-b between two metrics' "
         "order of the methods, image by image, averaged: 1 the same order, 0 unrelated, −1 the "
         f"opposite. Over {counts.min():,} to {counts.max():,} images.</p>"
-        + _table(table.rename_axis("metric").reset_index())
+        + _make_table(table.rename_axis("metric").reset_index())
     )
 
 
-def _images(run: Run) -> str:
+def _show_images(run: Run) -> str:
     if not run.config.get("heatmaps"):
         return "<h2>Images</h2><p class='note'>This run kept no heatmaps.</p>"
     parts = [f"<h2>Best and worst images</h2><p class='note'>{EXTREMES} of each.</p>"]
@@ -186,31 +186,33 @@ def _images(run: Run) -> str:
         rows = run.extremes(metric, EXTREMES)
         if count + len(rows) > MOST_PICTURES:
             parts.append(
-                f"<p class='note'>{_text(metric)}: left out, as the page would be long.</p>"
+                f"<p class='note'>{_escape(metric)}: left out, as the page would be long.</p>"
             )
             continue
         count += len(rows)
         images = run.pictures(rows["item"].tolist())
-        parts.append(f"<h3>{_text(metric)}</h3>")
+        parts.append(f"<h3>{_escape(metric)}</h3>")
         for (method, end), group in rows.groupby(["method", "end"], observed=True):
             figures = [
-                _figure(_overlaid(images[row.item], method), f"{method} of {row.id}", _facts(row))
+                _make_figure(
+                    _overlay(images[row.item], method), f"{method} of {row.id}", _caption(row)
+                )
                 for row in group.itertuples()
             ]
-            parts.append(_figures(f"{method}, {end}", figures))
+            parts.append(_make_figures(f"{method}, {end}", figures))
     return "\n".join(parts)
 
 
-def _facts(row: Any) -> str:
+def _caption(row: Any) -> str:
     """Caption an image with its score, its id and its classes."""
     label = str(row.label)
     if row.label != row.predicted_label:
         label += f", predicted {row.predicted_label}"
-    return f"{row.value:.4g} · {_text(row.id)}<br>{_text(label)}"
+    return f"{row.value:.4g} · {_escape(row.id)}<br>{_escape(label)}"
 
 
-def _where(run: Run) -> str:
-    """Mean maps of the largest classes, and their clusters."""
+def _show_places(run: Run) -> str:
+    """Show mean maps of the largest classes, and their clusters."""
     if not run.config.get("heatmaps"):
         return ""
     parts = [
@@ -227,18 +229,18 @@ def _where(run: Run) -> str:
         for number in np.flatnonzero(large)[:WHERE_CLASSES]:
             row = averages.table.iloc[number]
             mean = overlay(grey, averages.maps[number])
-            figures = [_figure(mean, f"mean of {row['images']:,} images")]
+            figures = [_make_figure(mean, f"mean of {row['images']:,} images")]
             grouping = run.clusters(method, row["label"], limit=WHERE_LIMIT)
             groups = list(zip(grouping.maps, grouping.table.itertuples(), strict=True))
             for mean, group in groups if len(groups) > 1 else []:
                 share = f"{group.size:,} ({group.share:.0%}), apart {group.apart:.2f}"
-                figures.append(_figure(overlay(grey, mean), f"mean of a group of {share}"))
+                figures.append(_make_figure(overlay(grey, mean), f"mean of a group of {share}"))
                 typical = run.pictures(group.representatives[:WHERE_TYPICAL]).values()
                 figures += [
-                    _figure(_overlaid(image, method), f"typical of it: {image.facts['id']}")
+                    _make_figure(_overlay(image, method), f"typical of it: {image.facts['id']}")
                     for image in typical
                 ]
-            parts.append(_figures(describe_clusters(grouping), figures))
+            parts.append(_make_figures(describe_clusters(grouping), figures))
     if len(parts) == 1:
         return ""
     if len(explained) > WHERE_METHODS:
@@ -246,26 +248,26 @@ def _where(run: Run) -> str:
     return "\n".join(parts)
 
 
-def _figures(note: str, figures: list[str]) -> str:
-    return f"<p class='note'>{_text(note)}</p><div class='images'>{''.join(figures)}</div>"
+def _make_figures(note: str, figures: list[str]) -> str:
+    return f"<p class='note'>{_escape(note)}</p><div class='images'>{''.join(figures)}</div>"
 
 
-def _figure(picture: Image.Image | None, text: str, caption: str = "") -> str:
-    """A picture above its text or, where it has one, its caption in HTML."""
+def _make_figure(picture: Image.Image | None, text: str, caption: str = "") -> str:
+    """Put a picture above its caption in HTML, by default its text."""
     if picture is None:
         return ""
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=80)
     source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    text = _text(text)
+    text = _escape(text)
     return (
         f"<figure><img alt='{text}' src='{source}'>"
         f"<figcaption>{caption or text}</figcaption></figure>"
     )
 
 
-def _overlaid(image: RunImage, method: str) -> Image.Image | None:
-    """None where picture or heatmap was not kept."""
+def _overlay(image: RunImage, method: str) -> Image.Image | None:
+    """Lay a heatmap over its picture; None where either was not kept."""
     if image.picture is None or method not in image.heatmaps:
         return None
     picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -273,40 +275,40 @@ def _overlaid(image: RunImage, method: str) -> Image.Image | None:
     return overlay(picture, image.heatmaps[method], percentile=info.percentile if info else 100)
 
 
-def _costs(run: Run) -> str:
+def _show_costs(run: Run) -> str:
     table = run.costs()
     table["peak MB"] = table.pop("peak_bytes") / 1e6
     return (
         "<h2>Cost</h2><p class='note'>Forwards and backwards of batches; those that methods share "
         "count for each of them. A row with a metric is what measuring took.</p>"
-        + _table(table.dropna(axis=1, how="all"))
+        + _make_table(table.dropna(axis=1, how="all"))
     )
 
 
-def _problems(run: Run) -> str:
+def _show_problems(run: Run) -> str:
     table = run.problems()
     refused = run.notes.get("refused") or []
     parts = ["<h2>What is missing</h2>"]
     if table.empty and not refused:
         parts.append("<p>Nothing: every image was read, and every value is defined.</p>")
     if not table.empty:
-        parts.append(_table(table.head(MOST_PROBLEMS)))
+        parts.append(_make_table(table.head(MOST_PROBLEMS)))
     if len(table) > MOST_PROBLEMS:
         parts.append(f"<p class='note'>and {len(table) - MOST_PROBLEMS:,} more reasons</p>")
     if refused:
-        items = "".join(f"<li>{_text(name)}: {_text(why)}</li>" for name, why in refused[:20])
+        items = "".join(f"<li>{_escape(name)}: {_escape(why)}</li>" for name, why in refused[:20])
         parts.append(
             f"<p>{len(refused):,} entries of the data could not become images:</p><ul>{items}</ul>"
         )
     return "\n".join(parts)
 
 
-def _configuration(run: Run) -> str:
+def _show_configuration(run: Run) -> str:
     text = json.dumps(run.store.facts, indent=2, ensure_ascii=False)
-    return f"<h2>Configuration</h2><pre>{_text(text)}</pre>"
+    return f"<h2>Configuration</h2><pre>{_escape(text)}</pre>"
 
 
-def _table(table: "pandas.DataFrame") -> str:
+def _make_table(table: "pandas.DataFrame") -> str:
     import pandas
 
     numeric = [pandas.api.types.is_numeric_dtype(table[column]) for column in table.columns]
@@ -318,28 +320,30 @@ def _table(table: "pandas.DataFrame") -> str:
         )
         return f"<tr>{''.join(cells)}</tr>"
 
-    rows = (line("td", map(_cell, table.columns, row)) for row in table.itertuples(index=False))
+    rows = (
+        line("td", map(_format_cell, table.columns, row)) for row in table.itertuples(index=False)
+    )
     return (
-        f"<div class='wide'><table><thead>{line('th', map(_text, table.columns))}</thead>"
+        f"<div class='wide'><table><thead>{line('th', map(_escape, table.columns))}</thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _cell(column: str, value: Any) -> str:
+def _format_cell(column: str, value: Any) -> str:
     import pandas
 
     if pandas.isna(value):
         return "–"
     if column in ("p", "holm"):
-        return _p(value).removeprefix("= ")
+        return _format_p(value).removeprefix("= ")
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int | np.integer) else _text(str(value))
+    return f"{value:,}" if isinstance(value, int | np.integer) else _escape(str(value))
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return "&lt; 0.0001" if value < 1e-4 else f"= {value:.2g}"
 
 
-def _text(value: object) -> str:
+def _escape(value: object) -> str:
     return html.escape(str(value))
