@@ -322,12 +322,8 @@ def _run_k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray
         loss = float(((rows - centres[assigned]) ** 2).sum())
         if loss < best:
             best, parts = loss, assigned
-    names, sizes = np.unique(parts, return_counts=True)
-    order = names[np.argsort(-sizes, kind="stable")]
-    numbers = np.zeros(names.max() + 1, int)
-    numbers[order] = np.arange(len(order))
-    renamed: np.ndarray = numbers[parts]
-    return renamed
+    order = np.argsort(-np.bincount(parts), kind="stable")
+    return np.asarray(np.argsort(order)[parts])
 
 
 def _describe(
@@ -339,9 +335,9 @@ def _describe(
     items: "pandas.DataFrame",
 ) -> dict[str, Any]:
     members = items[inside]
-    others = maps[~inside].mean(0, dtype=np.float64) if not inside.all() else None
     apart = np.nan
-    if others is not None:
+    if not inside.all():
+        others = maps[~inside].mean(0, dtype=np.float64)
         apart = float(np.abs(mean / mean.sum() - others / others.sum()).sum() / 2)
     row, column = np.unravel_index(mean.argmax(), mean.shape)
     from_middle = np.linalg.norm(points[inside] - points[inside].mean(0), axis=1)
@@ -368,8 +364,7 @@ def _scale_maps(maps: np.ndarray, side: int) -> np.ndarray:
         for part in np.split(maps, range(MAPS_AT_ONCE, len(maps), MAPS_AT_ONCE))
     ]
     flat = torch.cat(small).flatten(1).double()
-    unit: np.ndarray = functional.normalize(flat, dim=1).numpy()
-    return unit
+    return np.asarray(functional.normalize(flat, dim=1))
 
 
 def _read(run: RunTables, method: str, numbers: list[int], side: int) -> np.ndarray:

@@ -124,5 +124,4 @@ def _to_mapping(row: "pandas.DataFrame") -> dict[str, Any]:
 
 def _decode_heatmap(levels: bytes, side: int) -> np.ndarray:
     flat = np.frombuffer(levels, np.uint8).astype(np.float32)
-    heatmap: np.ndarray = flat.reshape(side, side) / 255
-    return heatmap
+    return np.asarray(flat.reshape(side, side) / 255)
