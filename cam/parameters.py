@@ -1,4 +1,4 @@
-"""Rules of parameters: what each may be, in words and as a check.
+"""Constraints on parameters, with the text for error messages.
 
 Methods and metrics declare one for each of their parameters (:func:`cam.register_method`,
 :func:`cam.register_metric`); it is checked when they are made, and forms take their limits from it.
@@ -93,7 +93,7 @@ def fractions(growing: bool = True) -> Rule:
 
 
 def colour(blur: bool = True) -> Rule:
-    """Require what hidden pixels show."""
+    """Require a fill for hidden pixels."""
     plain = number()
 
     def holds(value: object) -> bool:

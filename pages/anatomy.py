@@ -132,12 +132,12 @@ def explain_difference(view: View) -> None:
         f"| Measured on this picture | Grad-CAM | Saliency map |\n|---|---:|---:|\n"
         f"| Places | {rows} × {columns} | {height} × {width} |\n"
         f"| Values behind one place | {channels:,} | {len(anatomy.pixel_gradients[0])} |\n"
-        f"| Likeness of neighbours (correlation) | {_cells(likeness, '.2f')} |\n"
-        f"| Neighbours that disagree on the sign | {_cells(flips, '.0%')} |"
+        f"| Likeness of neighbours (correlation) | {_write_cells(likeness, '.2f')} |\n"
+        f"| Neighbours that disagree on the sign | {_write_cells(flips, '.0%')} |"
     )
 
 
-def _cells(values: list[Tensor], form: str) -> str:
+def _write_cells(values: list[Tensor], form: str) -> str:
     """Write measured numbers; a dash where a map is the same everywhere."""
     return " | ".join(format_or_dash(float(value), form) for value in values)
 

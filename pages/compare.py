@@ -53,7 +53,7 @@ def main() -> None:
     draw, _ = SECTIONS[section]
     draw(View(subject.picture, cases, explained, maps, alpha, colormap))
     # Of what is shown: a method that does not run here would end the copied call.
-    working = [ready.case for ready in explained] or cases
+    working = list(explained) or cases
     controls.draw_code(lambda: write_code(section, working, subject))
 
 

@@ -57,7 +57,14 @@ def test_every_method_is_named_and_counted():
     assert named == set(cam.methods())
     counts = {int(count) for count in re.findall(r"(\d+) (?:attribution )?methods\b", README)}
     assert counts == {len(cam.methods())}
-    assert f"{len(cam.metrics())} metrics" in README
+
+
+def test_every_family_of_metrics_is_named():
+    [(least, families)] = re.findall(r"more than (\d+) metrics of ([^.]*?),\s+NaN", README)
+    assert len(cam.metrics()) > int(least)
+    assert set(re.findall(r"\w+", families)) - {"and"} == {
+        info.family for info in cam.metrics().values()
+    }
 
 
 def test_the_two_commands_are_in_the_makefile():

@@ -1,4 +1,4 @@
-"""List what can be asked for by name, with parameters that are checked when it is made."""
+"""Register methods and metrics by name, and check their parameters."""
 
 import inspect
 import warnings
@@ -83,7 +83,7 @@ class Registry(Generic[InfoT]):
         return self._entries[name]
 
     def _load_plugins(self) -> None:
-        """Import what other packages name in this group; they register as they are imported."""
+        """Import what other packages name in this group, which registers it."""
         if self._plugins_loaded:
             return
         self._plugins_loaded = True

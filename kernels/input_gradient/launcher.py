@@ -15,7 +15,7 @@ from .saliency_kernel import COUNTS, gradient_map_kernel
 
 @dataclass(frozen=True)
 class Shape:
-    """How one program tiles its image: channels at a time by pixels, and its warps."""
+    """A tile's channels and pixels, and a program's warps."""
 
     block_c: int
     block_s: int
@@ -49,7 +49,7 @@ KERNEL_REDUCTIONS = {
 
 
 def _shape(gradient: Planes, inputs: Planes) -> tuple[Shape, bool]:
-    """Choose the tile, and say whether images are read as one line of pixels."""
+    """Choose the tile, and whether images are read as one line."""
     channels = gradient.tensor.shape[1]
     if channels > 4:
         return INNER_LAYER, False

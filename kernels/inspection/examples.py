@@ -1,4 +1,4 @@
-"""List the launches to compile: every kernel in each of its launch shapes."""
+"""List the launches to compile: each kernel in each launch shape."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ PERCENTILES = (100.0, 99.0)
 
 @dataclass(frozen=True)
 class Example:
-    """One launch by name and plain values, so that it can be sent to another process."""
+    """A launch by name and plain values, for another process."""
 
     kernel: str
     case: str
@@ -148,7 +148,7 @@ def _mask_range(_: Example) -> Launch:
 
 
 def _weights(kind: str) -> Weights:
-    """Score-CAM's masks, LIME's regions, or the steps of a deletion curve."""
+    """Describe Score-CAM's masks, LIME's regions, or a deletion curve's steps."""
     size = (PICTURE[1], PICTURE[2])
     if kind == "masks":
         masks = torch.empty((IMAGES, 7, 7), device="meta")

@@ -133,7 +133,10 @@ def _label_arguments(weights: Weights, labels: Tensor) -> dict[str, Any]:
 
 
 def _strides(name: str, part: Planes | None) -> dict[str, int]:
-    """List strides as arguments; what there is only one of serves all outputs."""
+    """List strides as arguments.
+
+    What there is only one of serves all outputs.
+    """
     if part is None:
         return dict.fromkeys((f"{name}_stride_{axis}" for axis in "bcs"), 0)
     only = {f"{name}_stride_b": 0} if len(part.tensor) == 1 else {}
@@ -141,5 +144,5 @@ def _strides(name: str, part: Planes | None) -> dict[str, int]:
 
 
 def _is_flat(part: Planes) -> bool:
-    """Whether the memory of one image has the order of a channels-last one."""
+    """Check whether an image's memory has the channels-last order."""
     return part.stride_c == 1 and part.stride_s == part.tensor.shape[1]

@@ -72,7 +72,7 @@ def made(tmp_path_factory) -> Path:
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("CAM_DATA_ROOTS", raising=False)
-    run_jobs.shared_runner.clear()
+    run_jobs.get_runner.clear()
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
@@ -84,7 +84,7 @@ def copied(folder, made) -> Path:
 
 
 def ended(path: Path) -> None:
-    assert run_jobs.shared_runner().started[path].done.wait(100)
+    assert run_jobs.get_runner().started[path].done.wait(100)
 
 
 def test_without_runs_it_invites_to_start_one(folder):
@@ -219,12 +219,12 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     path = folder / "run-1"
     slow_down(monkeypatch)
     app = click(page(**QUICK), "Start the run")
-    while not (progress := run_jobs.shared_runner().progress.get(path)) or not progress.done:
+    while not (progress := run_jobs.get_runner().progress.get(path)) or not progress.done:
         time.sleep(0.02)
     # By its key: it is there as long as the run is live, which finish() would wait for.
     check(app.button(key="cancel run-1").click().run())
     ended(path)
-    assert run_jobs.shared_runner().started[path].cancelled
+    assert run_jobs.get_runner().started[path].cancelled
     assert 0 < cam.Run.open(path).done < 12
     assert "stopped; it goes on" in rows(page())
     assert CliRunner().invoke(main, [*COMMAND, str(path)]).exit_code == 0
@@ -292,7 +292,7 @@ def test_names_that_do_not_do(copied, folder, tmp_path, name, says):
     app = check(app.text_input(key="name").set_value(name).run())
     app = click(app, "Start the run")
     assert any(says.lower() in error.value.lower() for error in app.error)
-    assert not run_jobs.shared_runner().started
+    assert not run_jobs.get_runner().started
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(folder, monkeypatch):

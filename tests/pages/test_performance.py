@@ -32,7 +32,7 @@ page = partial(open_page, "performance")
 
 @pytest.fixture(autouse=True)
 def no_jobs():
-    measurement_job.measurement_jobs.clear()
+    measurement_job.get_measurement_jobs.clear()
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -1,4 +1,4 @@
-"""XRAI: integrated gradients gathered by regions of the picture, the densest first."""
+"""XRAI: integrated gradients summed over regions, the densest first."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import stretch
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.parameters import integer
@@ -26,7 +27,7 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     title="XRAI",
     family="gradient",
     reads=Pixels,
-    passes=True,
+    percentile=100,
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",
     citation=(
         "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1; "
@@ -70,20 +71,21 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
             for values, picture in zip(attribution.amax(1), inputs, strict=True)
         ]
     ).float()
-    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
-    return Maps(raw=raw, normalised=(raw - low) / torch.where(high == low, 1, high - low))
+    return stretch(raw)
 
 
 def find_segments(picture: Tensor) -> Tensor:
-    """Felzenszwalb's regions (Felzenszwalb and Huttenlocher 2004) at six scales, by scikit-image.
+    """Find Felzenszwalb's regions at six scales, by scikit-image.
+
+    Felzenszwalb and Huttenlocher, Efficient Graph-Based Image Segmentation, 2004.
 
     Args:
-        picture: (C, H, W) as the model takes it; it is brought to [-1, 1] by its own range.
+        picture: (C, H, W) as the model takes it; its range is stretched to [-1, 1].
 
     Returns:
         (N, H, W) bool, on the picture's device; regions overlap.
     """
-    # Imported here, because nothing else of the library needs them.
+    # Imported here, because nothing else in the library needs them.
     import numpy as np
     from skimage.morphology import disk
     from skimage.segmentation import felzenszwalb
@@ -148,6 +150,6 @@ def cover_by_regions(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
 
 
 def _sum_inside(covers: Tensor, values: Tensor) -> Tensor:
-    """The sum of the values (P,) inside each mask (N, P); few masks are numbers at a time."""
+    """Sum the values (P,) inside each mask (N, P), with few masks as numbers at a time."""
     starts = range(0, len(covers), _ROWS)
     return torch.cat([covers[at : at + _ROWS].to(values.dtype) @ values for at in starts])

@@ -1,9 +1,9 @@
-"""LIME and KernelSHAP: linear models of what the score does when superpixels are hidden.
+"""LIME and Kernel SHAP: linear models of the score over visible superpixels.
 
-Both show the network the picture with some of its superpixels and explain the scores by a sum over
-those in view. They are written here and not taken from captum, whose loop over coalitions makes a
-picture each at a time, draws from torch's own generator, and fits by scikit-learn, which the
-library does not need otherwise. Of the coalitions no more than a batch of pictures exists at once.
+Both run the network on the picture with some of its superpixels and explain the scores by a sum
+over those in view. They are written here and not taken from captum, whose loop over coalitions
+makes one picture at a time, draws from torch's global generator, and fits by scikit-learn, which
+the library does not need otherwise. No more than a batch of pictures exists at once.
 """
 
 import math
@@ -36,7 +36,6 @@ Baseline = float | Sequence[float]
     title="LIME",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="1 forward, and one for each sample: 500 by default",
     citation=(
         "Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any "
@@ -107,7 +106,6 @@ def lime(
     title="Kernel SHAP",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="3 forwards, and one for each sample: 500 by default",
     citation=(
         "Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017, "
@@ -165,16 +163,18 @@ def kernelshap(
 
 
 def find_superpixels(picture: Tensor, segments: int) -> Tensor:
-    """Regions of pixels that are near and alike: SLIC (Achanta et al. 2012), by scikit-image.
+    """Find regions of near and similar pixels by SLIC, of scikit-image.
+
+    Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods, 2012.
 
     Args:
-        picture: (C, H, W) as the model takes it; it is brought to [0, 1] by its own range.
+        picture: (C, H, W) as the model takes it; its range is stretched to [0, 1].
         segments: About how many.
 
     Returns:
         (H, W) int64 from 0 on, without gaps, on the picture's device.
     """
-    # Imported here, because nothing else of the library needs it.
+    # Imported here, because nothing else in the library needs it.
     from skimage.segmentation import slic
 
     values = picture.detach().float().nan_to_num(0, 0, 0)
@@ -189,7 +189,7 @@ def find_superpixels(picture: Tensor, segments: int) -> Tensor:
 
 
 def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
-    """(samples, regions) float64 of 0 and 1, the first all 1."""
+    """Draw coalitions (samples, regions), float64 of 0 and 1, the first all 1."""
     generator = torch.Generator().manual_seed(seed)
     coalitions = torch.rand(samples, regions, generator=generator) < 0.5
     coalitions[0] = True
@@ -197,7 +197,7 @@ def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
 
 
 def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sets of regions, none empty and none whole, and how much each counts.
+    """Draw coalitions, none empty and none whole, with their weights.
 
     Returns:
         (n, regions) float64 of 0 and 1, and (n,) float64. All 2^R - 2 sets with their Shapley
@@ -223,39 +223,40 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
 
 
 def fit_shapley_values(
-    coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, all_: Tensor
+    coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, whole: Tensor
 ) -> Tensor:
-    """Weighted least squares for the values of regions that add up to ``all_ - blank``.
+    """Fit regions' values that add up to ``whole - blank``, by weighted least squares.
 
     Args:
-        shown: (n, R) float64, which regions were in view.
+        coalitions: (n, R) float64, 1 where a region was in view.
         scores: (n,) float64 with them.
         weights: (n,) float64.
-        blank: The score with none.
-        all_: The score with all.
+        blank: The score without any region.
+        whole: The score with all.
 
     Returns:
         (R,) float64.
     """
-    change = all_ - blank
+    change = whole - blank
     # The last value is what the others leave.
     last = coalitions[:, -1:]
-    left = coalitions[:, :-1] - last
     right = scores - blank - last[:, 0] * change
-    gram = left.T @ (weights[:, None] * left)
-    values = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    values = _solve(coalitions[:, :-1] - last, right, weights)
     return torch.cat([values, (change - values.sum())[None]])
 
 
 def _fit_ridge(coalitions: Tensor, scores: Tensor, weights: Tensor, ridge: float) -> Tensor:
-    """The slopes (R,) of a weighted ridge regression; its offset is not penalised."""
+    """Fit slopes (R,) by weighted ridge regression; its offset is not penalised."""
     share = weights / weights.sum()
-    left = coalitions - share @ coalitions
-    right = scores - share @ scores
+    return _solve(coalitions - share @ coalitions, scores - share @ scores, weights, ridge)
+
+
+def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Tensor:
+    """Minimise Σ_n weights_n (right_n - left_n·v)² + ridge |v|² over v, (R,)."""
     gram = left.T @ (weights[:, None] * left)
-    gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    slopes: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
-    return slopes
+    gram.diagonal().add_(ridge)
+    solution: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    return solution
 
 
 def _score_coalitions(
@@ -267,20 +268,21 @@ def _score_coalitions(
     coalitions: Tensor,
     baseline: Baseline,
 ) -> tuple[Tensor, Tensor]:
-    """The score with each set of regions in view, (n,) float64, and whether all are finite.
+    """Score the picture with each coalition in view, (n,) float64.
 
-    If not, they are 0: no values explain them, and solvers refuse them.
+    Also returns whether all scores are finite. If not, they are 0: no values explain them, and
+    solvers refuse them.
     """
-    scores = []
+    parts = []
     for part in passes.chunks(len(coalitions)):
-        weights = coalitions[part].bool()
-        owner = torch.full((len(weights),), image, device=regions.device)
         try:
-            masked = kernels.region_batch(pixels.inputs[image], regions, weights, baseline)
+            masked = kernels.region_batch(
+                pixels.inputs[image], regions, coalitions[part].bool(), baseline
+            )
         except (ValueError, TypeError) as error:
             raise MethodError(f"{name}'s baseline does not fit the picture: {error}") from None
-        scores.append(passes.scores(masked, owner))
-    scores = torch.cat(scores).double()
+        parts.append(passes.scores(masked, image))
+    scores = torch.cat(parts).double()
     finite = scores.isfinite().all()
     return scores.where(finite, 0), finite
 

@@ -18,7 +18,7 @@ from cam.pages.ui.widgets.prose import show_png, write_facts
 PATCH = 16
 
 
-def saliency_percentile() -> float:
+def get_saliency_percentile() -> float:
     """Return where the colours of a saliency map end, here as on every page."""
     return cam.methods()["saliency"].percentile
 
@@ -30,7 +30,7 @@ def draw_pixel_gradient(view: View) -> None:
         "numbers each, for red, green and blue. Grey is zero."
     )
     values = as_array(view.anatomy.pixel_gradients[0])
-    end = float(np.percentile(np.abs(values), saliency_percentile())) or 1
+    end = float(np.percentile(np.abs(values), get_saliency_percentile())) or 1
     inks = ((values / end).clip(-1, 1) * 127.5 + 127.5).round().astype(np.uint8)
     if len(inks) == 3:
         picture = Image.fromarray(np.ascontiguousarray(inks.transpose(1, 2, 0)))
@@ -50,7 +50,7 @@ def draw_maximum(view: View) -> None:
         r"colours, $M_{ij} = \max_c |\partial y / \partial x_{c,ij}|$."
     )
     values = as_array(view.anatomy.pixel_maximum[0])
-    end = float(np.percentile(values, saliency_percentile()))
+    end = float(np.percentile(values, get_saliency_percentile()))
     st.html(draw_tile(values, end, f"Largest gradient of {view.label} at each pixel", signed=False))
     st.html(draw_legend(end, signed=False))
     write_facts(
@@ -98,7 +98,7 @@ def draw_unsigned(view: View) -> None:
         "score reacts to**, not whether they speak for or against the class."
     )
     values = as_array(view.anatomy.saliency[0])
-    end = float(np.percentile(values, saliency_percentile()))
+    end = float(np.percentile(values, get_saliency_percentile()))
     st.html(draw_tile(values, end, "The saliency map, stretched to 0 … 1", signed=False))
     st.html(draw_legend(end, signed=False))
     write_facts(
@@ -114,7 +114,7 @@ def draw_overlay(view: View) -> None:
         "rather than whole things."
     )
     blended = cam.overlay(
-        view.subject.crop, view.anatomy.saliency[0], PLAIN, ALPHA, saliency_percentile()
+        view.subject.crop, view.anatomy.saliency[0], PLAIN, ALPHA, get_saliency_percentile()
     )
     show_png(png_bytes(blended), f"Saliency map heatmap for {view.label}")
     values = as_array(view.anatomy.saliency[0])

@@ -12,7 +12,7 @@ def element(tag: str, style: str = "", *children: str, **attributes: str) -> str
     return f"<{tag}{written}>{''.join(children)}</{tag}>"
 
 
-def image_element(source: str, alt: str, style: str) -> str:
+def write_image(source: str, alt: str, style: str) -> str:
     """Write a picture; nothing is said of one with an empty text."""
     return f'<img src="{source}" alt="{escape(alt)}" style="{style}">'
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cam._runs.results.report_charts import choose_ticks, group_alike
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
-from cam.pages.ui.charts.elements import div, image_element, span, spread
+from cam.pages.ui.charts.elements import div, span, spread, write_image
 from cam.pages.ui.charts.numbers import format_cell, format_value
 
 # Visible on light and on dark.
@@ -72,7 +72,7 @@ def plot_lines(
     ticks = [float(value) for value in np.arange(ends[0], ends[1] + step / 2, step)]
     numbers = (span("", format_cell(value)) for value in reversed(ticks))
     upright = ";flex-direction:column;text-align:right;line-height:1;margin:-.4rem 0"
-    picture = image_element(
+    picture = write_image(
         _draw_strokes(lines, ends, ticks, marked), alt, "width:100%;height:10rem;display:block"
     )
     axis = spread(span("", "0%"), span("", escape(across)), span("", "100%"))
@@ -115,7 +115,7 @@ def _draw_strokes(
 def _draw_key(line: Line) -> str:
     stroke = _stroke([(0, 5), (32, 5)], line.colour, 2.5, line.dashes)
     style = "width:2rem;height:.6rem;display:inline"
-    return f"{image_element(_encode_svg(32, 10, stroke), '', style)} "
+    return f"{write_image(_encode_svg(32, 10, stroke), '', style)} "
 
 
 def _stroke(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cam._output.explanation_files import data_uri
 from cam.pages.ui.charts.colours import colour_values, style_ground
-from cam.pages.ui.charts.elements import div, element, image_element, span
+from cam.pages.ui.charts.elements import div, element, span, write_image
 from cam.pages.ui.charts.numbers import format_cell
 
 # Numbers are legible in the cells of a grid of at most this side.
@@ -27,7 +27,7 @@ def draw_picture(picture: Image.Image, alt: str, smooth: bool = True) -> str:
     """Draw a picture as wide as there is room."""
     rendering = "auto" if smooth else "pixelated"
     style = f"width:100%;display:block;border-radius:.25rem;image-rendering:{rendering}"
-    return image_element(data_uri(picture), alt, style)
+    return write_image(data_uri(picture), alt, style)
 
 
 def draw_value_grid(values: np.ndarray, end: float, alt: str, signed: bool = True) -> str:

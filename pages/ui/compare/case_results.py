@@ -4,7 +4,7 @@ Networks are copied for it: a model that is explained has hooks on it, and a pag
 its lock would not be alive.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,23 +28,8 @@ T = TypeVar("T")
 Work = Callable[[Case, cam.Model, Tensor, jobs.Tell], T]
 
 
-@dataclass(frozen=True, eq=False)
-class ExplainedCase:
-    """A case with its maps.
-
-    Attributes:
-        case: What is compared.
-        model: The model that the pages share.
-        attribution: What its method made of the picture.
-    """
-
-    case: Case
-    model: cam.Model
-    attribution: cam.Attribution
-
-
 @share()
-def comparison_jobs() -> jobs.Jobs:
+def get_comparison_jobs() -> jobs.Jobs:
     """Return the comparisons of all visitors."""
     return jobs.Jobs(capacity=RESULTS_KEPT)
 
@@ -96,7 +81,7 @@ def _wait_for(
 
     key = (what, case, picture.digest)
     try:
-        result: T | None = jobs.wait_for(key, title, prepare_and_work, comparison_jobs())
+        result: T | None = jobs.wait_for(key, title, prepare_and_work, get_comparison_jobs())
     except cam.CamError as error:
         return error
     return result
@@ -124,24 +109,23 @@ def measure_in_turn(
 
 
 def measure_curves(
-    explained: list[ExplainedCase], picture: Picture
+    explained: Mapping[Case, cam.Attribution], picture: Picture
 ) -> Iterator[tuple[Case, cam.Curves | cam.CamError]]:
     """Measure deletion and insertion of each case, the Gaussian in the middle before them."""
-    maps = {ready.case: ready.attribution for ready in explained}
 
     def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Curves:
-        heatmap = centre_heatmap(batch) if case.method == CENTRE else maps[case].heatmap
+        heatmap = centre_heatmap(batch) if case.method == CENTRE else explained[case].heatmap
         return cam.curves(
             model, batch, heatmap, case.target, steps=STEPS,
             batch_size=32 if batch.is_cuda else 8, tell=tell,
         )  # fmt: skip
 
     # Those of one model and one class have the same centre.
-    centres = dict.fromkeys(centre_of(case) for case in maps)
-    yield from measure_in_turn("Deletion and insertion", [*centres, *maps], picture, work)
+    centres = dict.fromkeys(make_centre(case) for case in explained)
+    yield from measure_in_turn("Deletion and insertion", [*centres, *explained], picture, work)
 
 
-def centre_of(case: Case) -> Case:
+def make_centre(case: Case) -> Case:
     """Return the Gaussian in the middle that a case's curves are drawn beside."""
     return Case("the centre", case.model, CENTRE, case.target, None)
 

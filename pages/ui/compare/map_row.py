@@ -1,7 +1,5 @@
 """Draw the compared maps side by side over one picture."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import streamlit as st
 import torch
@@ -12,7 +10,6 @@ from torch.nn import functional
 import cam
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.compare import case_results
-from cam.pages.ui.compare.case_results import ExplainedCase
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture
@@ -25,22 +22,22 @@ ONE_UNIT = ("Layers", "Classes")
 
 def show_maps(
     mode: str, cases: list[Case], picture: Picture, alpha: float, colormap: str, one_range: bool
-) -> tuple[list[ExplainedCase], Tensor]:
+) -> tuple[dict[Case, cam.Attribution], Tensor]:
     """Draw every case: its map, why there is none, or how far it is.
 
     Returns:
-        Those that have a map, and their heatmaps over the same part, (N, H, W).
+        Those that have a map, with it, and their heatmaps over the same part, (N, H, W).
     """
     width = min(MAPS_A_ROW, len(cases))
     cells = [column for _ in range(0, len(cases), width) for column in st.columns(width)]
     quick = case_results.explain_quickly(cases, picture)
-    explained, full_cells = [], []
+    explained: dict[Case, cam.Attribution] = {}
+    full_cells = []
     for cell, case in zip(cells, cases, strict=False):
         with cell:
             result = quick[case] if case in quick else case_results.explain_slowly(case, picture)
             if isinstance(result, cam.Attribution):
-                model = resources.load_model(case.model)
-                explained.append(ExplainedCase(case, model, result))
+                explained[case] = result
                 full_cells.append(cell)
                 continue
             # Of a map the title stands below, so that the pictures of a row begin at one height.
@@ -48,26 +45,26 @@ def show_maps(
             if result is not None:
                 st.error(as_sentence(result))
     if not explained:
-        return [], torch.empty(0)
+        return {}, torch.empty(0)
     pictures, maps = _align(explained, picture)
     heatmaps = _scale_colours(mode, explained, maps, one_range)
-    for cell, ready, below, heatmap in zip(full_cells, explained, pictures, heatmaps, strict=True):
+    for cell, case, below, heatmap in zip(full_cells, explained, pictures, heatmaps, strict=True):
         with cell:
             content = png_bytes(cam.overlay(below, heatmap, colormap, alpha))
-            show_png(content, f"{ready.case.title}: heatmap")
-            st.markdown(f"**{ready.case.title}**")
-            write_notes(ready.attribution)
+            show_png(content, f"{case.title}: heatmap")
+            st.markdown(f"**{case.title}**")
+            write_notes(explained[case])
     return explained, maps
 
 
-def _align(explained: list[ExplainedCase], picture: Picture) -> tuple[list[Image], Tensor]:
+def _align(explained: dict[Case, cam.Attribution], picture: Picture) -> tuple[list[Image], Tensor]:
     """Return the picture for each case, and the heatmaps of that part of it."""
-    heatmaps = [ready.attribution.heatmap[0].cpu() for ready in explained]
-    crops = [resources.crop(ready.case.model, picture) for ready in explained]
-    if len({ready.case.model for ready in explained}) == 1:
+    heatmaps = [attribution.heatmap[0].cpu() for attribution in explained.values()]
+    crops = [resources.crop(case.model, picture) for case in explained]
+    if len({case.model for case in explained}) == 1:
         return crops, torch.stack(heatmaps)
     try:
-        models = [ready.model for ready in explained]
+        models = [resources.load_model(case.model) for case in explained]
         part, maps = cam.shared_view(picture.photo.image, models, heatmaps)
     except cam.InputError as error:
         st.warning(f"{as_sentence(error)} Each lies over what its own model sees.")
@@ -81,17 +78,17 @@ def _align(explained: list[ExplainedCase], picture: Picture) -> tuple[list[Image
 
 
 def _scale_colours(
-    mode: str, explained: Sequence[ExplainedCase], maps: Tensor, one_range: bool
+    mode: str, explained: dict[Case, cam.Attribution], maps: Tensor, one_range: bool
 ) -> list[np.ndarray]:
     """Scale each heatmap so that its last colour is at 1; a few values may lie above."""
     drawn = list(maps)
     if one_range and mode in ONE_UNIT:
-        scaled = cam.common_scale([ready.attribution for ready in explained])
+        scaled = cam.common_scale(list(explained.values()))
         drawn = [heatmaps[0].cpu() for heatmaps in scaled]
     values = [heatmap.nan_to_num().numpy() for heatmap in drawn]
     ends = [
-        float(np.percentile(value, cam.methods()[ready.case.method].percentile))
-        for value, ready in zip(values, explained, strict=True)
+        float(np.percentile(value, cam.methods()[case.method].percentile))
+        for value, case in zip(values, explained, strict=True)
     ]
     if one_range:
         ends = [max(ends)] * len(ends)

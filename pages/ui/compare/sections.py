@@ -17,7 +17,7 @@ from cam.pages.ui.charts.numbers import format_or_dash
 from cam.pages.ui.charts.plots import Line, draw_title, plot_lines
 from cam.pages.ui.charts.tables import draw_matrix, draw_table
 from cam.pages.ui.compare import case_results
-from cam.pages.ui.compare.case_results import ExplainedCase, Forgetting
+from cam.pages.ui.compare.case_results import Forgetting
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import RESULTS_KEPT, Picture
@@ -34,7 +34,7 @@ class View:
     Attributes:
         picture: What the visitor chose.
         cases: What is compared.
-        explained: Those of them that have maps by now.
+        explained: Those of them that have maps by now, with these.
         maps: Their heatmaps over the same part of the picture, (N, H, W).
         alpha: The heatmaps' opacity.
         colormap: Their colours.
@@ -42,7 +42,7 @@ class View:
 
     picture: Picture
     cases: list[Case]
-    explained: list[ExplainedCase]
+    explained: dict[Case, cam.Attribution]
     maps: torch.Tensor
     alpha: float
     colormap: str
@@ -94,9 +94,9 @@ def show_agreement(view: View) -> None:
     measure = choose("Likeness of two maps", MEASURES, "likeness", "measure", segments=True)
     if not view.explained:
         return
-    key = (view.picture.digest, *(ready.case for ready in view.explained))
+    key = (view.picture.digest, *view.explained)
     values = _measure_agreement(key, measure, view.maps)
-    titles = [ready.case.title for ready in view.explained]
+    titles = [case.title for case in view.explained]
     st.html(draw_matrix(titles, values, f"{MEASURES[measure]} of each map with each"))
     write_small(f"{_MEANING[measure]} A dash stands where a map is the same everywhere.")
 
@@ -107,7 +107,7 @@ def _measure_agreement(key: tuple[Hashable, ...], measure: str, _maps: torch.Ten
     return values
 
 
-def _unless_error(case: Case, result: T | cam.CamError) -> T | None:
+def _report_if_error(case: Case, result: T | cam.CamError) -> T | None:
     """Return a result, or say what went wrong with a case."""
     if not isinstance(result, cam.CamError):
         return result
@@ -125,12 +125,12 @@ def show_curves(view: View) -> None:
     )
     references, charts = {}, []
     for case, result in case_results.measure_curves(view.explained, view.picture):
-        curves = _unless_error(case, result)
+        curves = _report_if_error(case, result)
         if curves is None:
             continue
         if case.method == case_results.CENTRE:
             references[case] = curves
-        elif (reference := references.get(case_results.centre_of(case))) is not None:
+        elif (reference := references.get(case_results.make_centre(case))) is not None:
             charts.append(_draw_curves(case, curves, reference))
     if charts:
         style = "display:grid;gap:1.5rem 2rem;grid-template-columns:"
@@ -206,10 +206,9 @@ def show_random_network(view: View) -> None:
     )
     label, last = "How much of the network is random", case_results.STAGES
     depth = st.slider(label, 0, last, 1, key="depth", bind="query-params", help=about)
-    cases = [ready.case for ready in view.explained]
     results = {
-        case: _unless_error(case, result)
-        for case, result in case_results.randomise(cases, view.picture)
+        case: _report_if_error(case, result)
+        for case, result in case_results.randomise(list(view.explained), view.picture)
     }
     cascades = {case: cascade for case, cascade in results.items() if cascade is not None}
     if cascades:

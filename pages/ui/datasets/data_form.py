@@ -46,7 +46,7 @@ def choose_data() -> tuple[DataOrigin, Dataset] | None:
     Raises:
         DataError: They lie outside of the allowed folders, or cannot be opened.
     """
-    allowed = bool(allowed_roots.data_roots())
+    allowed = bool(allowed_roots.read_data_roots())
     kind = GRID
     if allowed:
         kind = choose("Data", (GRID, FILES), "data", "data", segments=True)

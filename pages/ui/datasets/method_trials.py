@@ -35,7 +35,7 @@ class Trials:
 
 
 @share()
-def shared_trials() -> Trials:
+def get_trials() -> Trials:
     """Return the trials of this server."""
     return Trials()
 
@@ -53,7 +53,7 @@ def select_working(
     Raises:
         CamError: The model cannot be loaded.
     """
-    reasons = shared_trials().reasons
+    reasons = get_trials().reasons
     keys = [(choice, str(cam.method(name, **parameters))) for name, parameters in methods]
     untried = {key: method for key, method in zip(keys, methods, strict=True) if key not in reasons}
     settled = not untried or _try_methods(untried, resources.load_model(choice))
@@ -71,11 +71,12 @@ def _try_methods(methods: dict[tuple[ModelChoice, str], Named], model: cam.Model
         for number, (key, (name, parameters)) in enumerate(methods.items()):
             if not tell(number / len(methods), cam.methods()[name].title):
                 raise cam.Cancelled("nobody waits for the answer any more")
-            shared_trials().keep(key, explain_refusal(twin, batch, cam.method(name, **parameters)))
+            reason = explain_refusal(twin, batch, cam.method(name, **parameters))
+            get_trials().keep(key, reason)
         return True
 
     key, what = ("fits", *methods), "Trying the methods on this model"
-    return jobs.wait_for(key, what, work, shared_trials().jobs) or jobs.is_cancelled(key)
+    return jobs.wait_for(key, what, work, get_trials().jobs) or jobs.is_cancelled(key)
 
 
 def _report_failing(model: str, methods: tuple[Named, ...], reasons: Sequence[str | None]) -> None:

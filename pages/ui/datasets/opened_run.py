@@ -33,7 +33,7 @@ def open_run(name: str) -> cam.Run:
     Raises:
         RunError: There is none, or it cannot be read.
     """
-    return cam.Run.open(allowed_roots.run_path(name))
+    return cam.Run.open(allowed_roots.get_run_path(name))
 
 
 @share(max_entries=256, show_spinner="Reading the run …")

@@ -68,7 +68,7 @@ class Runner:
 
 
 @share()
-def shared_runner() -> Runner:
+def get_runner() -> Runner:
     """Return the runner of this server."""
     return Runner()
 
@@ -98,7 +98,7 @@ def start(path: Path, call: Call) -> None:
     model, data = load_model(call).twin(), allowed_roots.open_data(call.data)
     # What can be refused before the first picture is read is refused here, not in a failed run.
     call.plan(model, data)
-    shared_runner().start(
+    get_runner().start(
         path,
         lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
     )
@@ -125,7 +125,7 @@ def resume(path: Path) -> None:
         model = call.load_model() if shared is None else shared
         return cam.resume(path, model=model, data=data, progress=report)
 
-    shared_runner().start(path, work)
+    get_runner().start(path, work)
 
 
 def list_states() -> list[ObservedRun]:
@@ -134,9 +134,9 @@ def list_states() -> list[ObservedRun]:
     Raises:
         RunError: The folder of runs cannot be read.
     """
-    states = runs(allowed_roots.runs_folder())
+    states = runs(allowed_roots.get_runs_folder())
     paths = {state.path for state in states}
-    started = shared_runner().started
+    started = get_runner().started
     new = [RunState(path, WAITING) for path in started if path not in paths]
     return [
         ObservedRun(state, *_observe(state, started.get(state.path))) for state in [*new, *states]
@@ -160,19 +160,19 @@ def _observe(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
 def find_free_name() -> str:
     """Find a name that no run has, and none that waits."""
     number = 1
-    while exists(allowed_roots.runs_folder() / f"run-{number}"):
+    while exists(allowed_roots.get_runs_folder() / f"run-{number}"):
         number += 1
     return f"run-{number}"
 
 
 def exists(path: Path) -> bool:
     """Return whether there is a run, or one that is about to be."""
-    return path.exists() or path in shared_runner().started
+    return path.exists() or path in get_runner().started
 
 
 def is_mine(path: Path) -> bool:
     """Return whether this server carries it out."""
-    job = shared_runner().started.get(path)
+    job = get_runner().started.get(path)
     return job is not None and _is_live(job)
 
 

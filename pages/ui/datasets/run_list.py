@@ -60,16 +60,16 @@ def _draw_row(run: ObservedRun) -> None:
         st.html(_describe(state, doing))
     with right, st.container(horizontal=True, horizontal_alignment="right"):
         if doing in (run_jobs.RUNNING, run_jobs.WAITING) and run_jobs.is_mine(state.path):
-            cancel = partial(run_jobs.shared_runner().cancel, state.path)
+            cancel = partial(run_jobs.get_runner().cancel, state.path)
             st.button("Cancel", key=f"cancel {name}", icon=":material/stop:", on_click=cancel)
         if doing == run_jobs.STOPPED and st.button(
             "Resume", key=f"resume {name}", icon=":material/play_arrow:"
         ):
             with report_errors():
-                run_jobs.resume(allowed_roots.run_path(name))
+                run_jobs.resume(allowed_roots.get_run_path(name))
                 st.rerun()
         if doing == run_jobs.FAILED and st.button("Dismiss", key=f"dismiss {name}"):
-            run_jobs.shared_runner().forget(state.path)
+            run_jobs.get_runner().forget(state.path)
             st.rerun()
         if state.done and st.button(
             "Results", key=f"open {name}", on_click=_open, args=(name,), icon=":material/bar_chart:"
@@ -94,7 +94,7 @@ def pop_opened() -> bool:
 def _describe_work(state: RunState, progress: RunProgress | None) -> str:
     """Describe what is being done, in the words of the page."""
     if progress is None or not progress.measuring:
-        return run_jobs.shared_runner().started[state.path].note or "measuring images"
+        return run_jobs.get_runner().started[state.path].note or "measuring images"
     what, of, key = progress.measuring.rpartition(" of ")
     words = f"{title_metric(what)} of {title_method(key)}" if of else title_method(key)
     return f"{words} {progress.share:.0%}" if progress.share else words
@@ -104,7 +104,7 @@ def _describe(state: RunState, doing: str) -> str:
     """Describe one run as HTML: name, state, a bar, and how fast it goes."""
     done, total, speed, left = state.done, state.total, state.images_per_second, state.seconds_left
     mine = run_jobs.is_mine(state.path)
-    progress = run_jobs.shared_runner().progress.get(state.path)
+    progress = run_jobs.get_runner().progress.get(state.path)
     parts = []
     if doing == run_jobs.RUNNING and progress is not None and mine:
         done, total = progress.done, progress.total

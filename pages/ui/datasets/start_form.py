@@ -171,7 +171,7 @@ def _draw_costs(draft: Draft) -> None:
 
 def _start(name: str, call: Call) -> None:
     with report_errors():
-        path = allowed_roots.run_path(name)
+        path = allowed_roots.get_run_path(name)
         # Before it is: a second click may come in between, and finds that it is started.
         st.session_state[_STARTED] = name
         run_jobs.start(path, call)
@@ -182,7 +182,7 @@ def _start(name: str, call: Call) -> None:
 def greet_started() -> bool:
     """Close the form behind a run that was started with it, and say so; before it is drawn."""
     name = st.session_state.pop(_STARTED, None)
-    if name is None or not run_jobs.exists(allowed_roots.run_path(name)):
+    if name is None or not run_jobs.exists(allowed_roots.get_run_path(name)):
         return False
     st.session_state["start"] = False
     # The next run gets another name.
@@ -193,7 +193,7 @@ def greet_started() -> bool:
 
 def _draw_code(name: str, draft: Draft) -> None:
     with report_errors():
-        path, call = allowed_roots.run_path(name), draft.call
+        path, call = allowed_roots.get_run_path(name), draft.call
         st.code(call.python(str(path), resources.SEED), language="python")
         here = Path.cwd()
         # Relative where it is, as people type it.

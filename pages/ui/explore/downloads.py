@@ -37,13 +37,13 @@ def offer_all(
 ) -> None:
     """Offer one archive: the pictures as shown, the arrays, and the record."""
 
-    def archive() -> bytes:
+    def write_archive() -> bytes:
         arrays = {f"{method.name}.npz": npz_bytes(made, 0) for method, made in maps.items()}
         return zip_bytes({**pictures, **arrays, "record.json": write_record(subject, maps)})
 
     name = f"{controls.name_file(subject.picture)}.zip"
     about = "The pictures as they are shown, the arrays behind them, and how they were made."
-    offer_file("All as ZIP", archive, name, "application/zip", "folder_zip", help=about)
+    offer_file("All as ZIP", write_archive, name, "application/zip", "folder_zip", help=about)
 
 
 def offer_map(subject: Subject, content: bytes, attribution: cam.Attribution) -> None:

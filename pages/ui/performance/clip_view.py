@@ -83,14 +83,14 @@ def show_clip(subject: Subject) -> str:
 
     def run(tell: jobs.Tell) -> tuple[ExplainedClip, str]:
         start = time.perf_counter()
-        film = _read(uploads, digest, _part(tell, 0, READ))
+        film = _read(uploads, digest, _scale_progress(tell, 0, READ))
         # The visitors' model stays free for what is quick.
         explained = clip.explain_clip(
             subject.model.twin(), film, name, target, layer, smoothing=smoothing,
-            colormap="inferno", report=_part(tell, READ, EXPLAINED),
+            colormap="inferno", report=_scale_progress(tell, READ, EXPLAINED),
         )  # fmt: skip
         files = {}
-        written = _part(tell, EXPLAINED, 1)
+        written = _scale_progress(tell, EXPLAINED, 1)
         for number, kind in enumerate(clip.FORMATS):
             if not written(number / len(clip.FORMATS), f"writing {TITLES[kind]}"):
                 raise cam.Cancelled("the clip was cancelled")
@@ -119,7 +119,7 @@ def show_clip(subject: Subject) -> str:
     return code
 
 
-def _part(tell: jobs.Tell, begin: float, end: float) -> Callable[[float, str], bool]:
+def _scale_progress(tell: jobs.Tell, begin: float, end: float) -> Callable[[float, str], bool]:
     """Report a stage's share as the part of the whole that it is."""
     return lambda share, note: tell(begin + (end - begin) * share, note)
 

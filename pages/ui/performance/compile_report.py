@@ -121,9 +121,9 @@ def _draw_card(kernel: str, launches: list[Entry]) -> str:
     device = DEVICES[launches[0].target]
     count, spills = len(launches), sum(entry.spills for entry in launches)
     wide, shared = _count_widest(launches), max(entry.shared for entry in launches)
-    stores = _describe_range(lambda entry: _widest(entry.stores), launches)
+    stores = _describe_range(lambda entry: _find_widest(entry.stores), launches)
     registers = _describe_range(lambda entry: entry.registers, launches)
-    room = f"up to {_kibibytes(shared)} of {_kibibytes(device.shared)}"
+    room = f"up to {_format_size(shared)} of {_format_size(device.shared)}"
     most = max(entry.registers for entry in launches) / device.thread_registers
     least = min(entry.occupancy for entry in launches)
     lines = (
@@ -146,19 +146,19 @@ def _draw_line(name: str, value: str, share: float | None = None) -> str:
     return div("margin-top:.35rem", draw_figure(name, value), meter)
 
 
-def _widest(widths: dict[str, int]) -> int:
+def _find_widest(widths: dict[str, int]) -> int:
     return max(map(int, widths), default=0)
 
 
 def _count_widest(launches: list[Entry]) -> int:
-    return sum(_widest(entry.loads) == WIDEST for entry in launches)
+    return sum(_find_widest(entry.loads) == WIDEST for entry in launches)
 
 
 def _describe_occupancy(launches: list[Entry]) -> str:
     return _describe_range(lambda entry: round(100 * entry.occupancy), launches)
 
 
-def _kibibytes(count: int) -> str:
+def _format_size(count: int) -> str:
     return f"{count / 1024:g} KiB" if count >= 1024 else f"{count} B"
 
 

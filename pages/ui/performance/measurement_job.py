@@ -16,7 +16,7 @@ from cam.pages.ui.widgets.python_code import write_loading
 
 
 @share()
-def measurement_jobs() -> jobs.Jobs:
+def get_measurement_jobs() -> jobs.Jobs:
     """Return jobs that run one at a time: two would slow each other."""
     return jobs.Jobs(workers=1, capacity=16)
 
@@ -40,10 +40,10 @@ def measure(
         more: Draws what is only worth drawing once it is done.
     """
     requests: set[Hashable] = st.session_state.setdefault("_measurements", set())
-    job = measurement_jobs().find(key)
+    job = get_measurement_jobs().find(key)
     if key in requests or (job is not None and not job.cancelled):
         with report_errors():
-            measured = jobs.wait_for(key, what, work, measurement_jobs(), draw)
+            measured = jobs.wait_for(key, what, work, get_measurement_jobs(), draw)
             if measured is not None:
                 requests.discard(key)
                 result, conditions = measured
@@ -64,7 +64,7 @@ def _draw_button(label: str, icon: str, name: str, key: Hashable, **style: Any) 
 
 def _request(key: Hashable) -> None:
     """Measure, anew where it was done before."""
-    measurement_jobs().forget(key)
+    get_measurement_jobs().forget(key)
     st.session_state["_measurements"].add(key)
 
 

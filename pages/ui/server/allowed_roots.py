@@ -19,7 +19,7 @@ LISTS = {".csv", ".json"}
 MOST_OFFERED = 200
 
 
-def data_roots() -> tuple[Path, ...]:
+def read_data_roots() -> tuple[Path, ...]:
     """Return the folders that data may be read from."""
     return read_folders("CAM_DATA_ROOTS")
 
@@ -30,12 +30,12 @@ def read_folders(variable: str) -> tuple[Path, ...]:
     return tuple(Path(name).expanduser() for name in names if name.strip())
 
 
-def runs_folder() -> Path:
+def get_runs_folder() -> Path:
     """Return the folder of runs."""
     return Path(os.environ.get("CAM_RUNS") or "runs").expanduser()
 
 
-def run_path(name: str) -> Path:
+def get_run_path(name: str) -> Path:
     """Return the folder of a run of that name.
 
     Raises:
@@ -45,7 +45,7 @@ def run_path(name: str) -> Path:
         raise cam.RunError(
             f"{name!r} is no name for a run; use letters, digits, spaces, dots, - and _, 80 at most"
         )
-    folder = runs_folder()
+    folder = get_runs_folder()
     try:
         require_inside(folder / name, (folder,))
     except cam.DataError:
@@ -58,7 +58,7 @@ def run_path(name: str) -> Path:
 def list_sources() -> list[str]:
     """List the allowed folders, and what at their top may be a data set."""
     sources: list[Path] = []
-    for root in data_roots():
+    for root in read_data_roots():
         try:
             inside = sorted(path for path in root.iterdir() if not path.name.startswith("."))
             folders = [path for path in inside if path.is_dir()]
@@ -77,7 +77,7 @@ def list_folders_near(source: str) -> list[str]:
     folders: list[str] = []
     for around in list(Path(source).parents)[:2]:
         try:
-            inside = require_inside(around, data_roots())
+            inside = require_inside(around, read_data_roots())
             folders += sorted(str(path) for path in inside.iterdir() if path.is_dir())
         except (OSError, cam.DataError):
             # Above the allowed folders there is nothing to offer.
@@ -91,7 +91,7 @@ def detect_kind(source: str) -> DataKind:
     Raises:
         DataError: It lies outside of the allowed folders, or is no data set.
     """
-    return data_kinds.kind_of(require_inside(source, data_roots()))
+    return data_kinds.kind_of(require_inside(source, read_data_roots()))
 
 
 def open_data(origin: DataOrigin) -> Dataset:
@@ -102,7 +102,7 @@ def open_data(origin: DataOrigin) -> Dataset:
     """
     if origin.source == "photo-grid":
         return cam.dataset(origin.source, **origin.options)
-    roots = data_roots()
+    roots = read_data_roots()
     if not roots:
         raise cam.DataError(
             "this server's operator allows no folders of data; only the photo grid can be used"

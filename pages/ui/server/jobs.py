@@ -167,7 +167,7 @@ class Jobs:
 
 
 @st.cache_resource(show_spinner=False)
-def shared_jobs() -> Jobs:
+def get_shared_jobs() -> Jobs:
     """Return the jobs of explanations, which visitors wait for."""
     return Jobs()
 
@@ -198,12 +198,12 @@ def wait_for(
     Raises:
         CamError: The work's own, or that it failed in another way.
     """
-    owner = shared_jobs() if jobs is None else jobs
+    owner = get_shared_jobs() if jobs is None else jobs
     if is_cancelled(key):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{what}: cancelled.")
             st.button(
-                "Start again", on_click=_cancelled_keys().discard, args=(key,), key=f"again-{key}"
+                "Start again", on_click=_get_cancelled().discard, args=(key,), key=f"again-{key}"
             )
         return None
     job = owner.ask(key, work, identify_visitor())
@@ -229,10 +229,10 @@ def wait_for(
 
 def is_cancelled(key: Hashable) -> bool:
     """Return whether this visitor has cancelled a job, and not asked for it again."""
-    return key in _cancelled_keys()
+    return key in _get_cancelled()
 
 
-def _cancelled_keys() -> set[Hashable]:
+def _get_cancelled() -> set[Hashable]:
     keys: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
     return keys
 
@@ -251,7 +251,7 @@ def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
 
 def _cancel(key: Hashable, job: Job) -> None:
     job.leave(identify_visitor())
-    _cancelled_keys().add(key)
+    _get_cancelled().add(key)
 
 
 def describe(what: str, job: Job) -> str:

@@ -9,7 +9,7 @@ from cam.pages.ui.server.resources import ModelChoice, share
 
 
 @share()
-def download_jobs() -> jobs.Jobs:
+def get_download_jobs() -> jobs.Jobs:
     """Return jobs apart: a download waits for the network and not for the cores."""
     return jobs.Jobs(workers=2, capacity=8)
 
@@ -34,10 +34,10 @@ def ensure_weights(choice: ModelChoice) -> bool:
     if source is None:
         return True
     key, what = ("weights", choice.name), f"Downloading the weights of {choice.name}"
-    done = jobs.wait_for(key, what, lambda tell: fetch(source, tell), download_jobs())
+    done = jobs.wait_for(key, what, lambda tell: fetch(source, tell), get_download_jobs())
     if done:
         # They may be taken away from the disk: then the next who asks downloads them again.
-        download_jobs().forget(key)
+        get_download_jobs().forget(key)
     return bool(done)
 
 

@@ -23,19 +23,19 @@ WEIGHTS = (".safetensors", ".pth", ".pt")
 SECONDS = 30
 
 
-def checkpoint_roots() -> tuple[Path, ...]:
+def read_checkpoint_roots() -> tuple[Path, ...]:
     """Return the folders that weights may be read from."""
     return allowed_roots.read_folders("CAM_CHECKPOINT_ROOTS")
 
 
 def list_pictures() -> dict[str, str]:
     """List the pictures that may be opened: path below its folder → path."""
-    return _list_files(tuple(map(str, allowed_roots.data_roots())), tuple(EXTENSIONS))
+    return _list_files(tuple(map(str, allowed_roots.read_data_roots())), tuple(EXTENSIONS))
 
 
 def list_checkpoints() -> dict[str, str]:
     """List the weights that may be opened: path below its folder → path."""
-    return _list_files(tuple(map(str, checkpoint_roots())), WEIGHTS)
+    return _list_files(tuple(map(str, read_checkpoint_roots())), WEIGHTS)
 
 
 def open_picture(path: str) -> Picture:
@@ -45,7 +45,7 @@ def open_picture(path: str) -> Picture:
         DataError: It lies outside of the allowed folders, or cannot be read.
         ImageError: It is no picture.
     """
-    inside = require_inside(path, allowed_roots.data_roots())
+    inside = require_inside(path, allowed_roots.read_data_roots())
     try:
         content = Path(inside).read_bytes()
     except OSError as error:
@@ -59,7 +59,7 @@ def require_checkpoint(path: str) -> str:
     Raises:
         DataError: It does not.
     """
-    return str(require_inside(path, checkpoint_roots()))
+    return str(require_inside(path, read_checkpoint_roots()))
 
 
 @st.cache_data(ttl=SECONDS, show_spinner=False)

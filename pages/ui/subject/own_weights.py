@@ -58,7 +58,7 @@ class Store:
 
 
 @share()
-def shared_store() -> Store:
+def get_store() -> Store:
     """Return the store of this server."""
     return Store()
 
@@ -68,7 +68,7 @@ def choose_weights() -> Weights | None:
     weights: Weights | None = st.session_state.get(_CURRENT)
     if weights is not None:
         paths = filter(None, (weights.path, weights.labels_path))
-        if not all(map(shared_store().has, paths)):
+        if not all(map(get_store().has, paths)):
             st.warning(f"{weights.upload} is not kept any more: upload it again.")
             _remove()
             weights = None
@@ -108,7 +108,7 @@ def _take(key: str) -> None:
     upload = st.session_state.get(key)
     if upload is None:
         return
-    name, path = upload.name, shared_store().put(upload.getvalue(), upload.name)
+    name, path = upload.name, get_store().put(upload.getvalue(), upload.name)
     if key.startswith("names_"):
         weights = replace(st.session_state[_CURRENT], labels=name, labels_path=path)
     else:

@@ -23,8 +23,8 @@ def make_origin(choice: ModelChoice) -> ModelOrigin:
     """Write a model down as a run does; of an upload, where that will lie."""
     weights = choice.weights
     if weights.upload is not None and weights.path is not None:
-        labels = weights.labels_path and lasting_path(weights.labels_path)
-        return ModelOrigin(choice.name, lasting_path(weights.path), labels)
+        labels = weights.labels_path and make_lasting_path(weights.labels_path)
+        return ModelOrigin(choice.name, make_lasting_path(weights.path), labels)
     source = None if weights.random else weights.path or "DEFAULT"
     return ModelOrigin(choice.name, source, None)
 
@@ -54,7 +54,7 @@ def require_weights(origin: ModelOrigin) -> Weights:
     if weights is None:
         raise cam.RunError("the names of its model's classes were in memory")
     for path in filter(None, (weights.path, weights.labels_path)):
-        require_inside(path, (*allowed_files.checkpoint_roots(), _folder()))
+        require_inside(path, (*allowed_files.read_checkpoint_roots(), _get_folder()))
     return weights
 
 
@@ -79,14 +79,14 @@ def keep(origin: ModelOrigin) -> None:
         except OSError as error:
             half.unlink(missing_ok=True)
             raise cam.RunError(
-                f"{target.name} cannot be kept in {str(_folder())!r}: {error.strerror}"
+                f"{target.name} cannot be kept in {str(_get_folder())!r}: {error.strerror}"
             ) from None
 
 
-def lasting_path(upload: str) -> str:
+def make_lasting_path(upload: str) -> str:
     """Return where an upload lies once a run names it."""
     path = Path(upload)
-    return str(_folder() / path.parent.name / path.name)
+    return str(_get_folder() / path.parent.name / path.name)
 
 
 def _locate(path: str) -> Path:
@@ -94,12 +94,12 @@ def _locate(path: str) -> Path:
     file = Path(path)
     if file.exists() or not _is_kept(path):
         return file
-    return own_weights.shared_store().folder / file.parent.name / file.name
+    return own_weights.get_store().folder / file.parent.name / file.name
 
 
 def _is_kept(path: str) -> bool:
-    return Path(path).is_relative_to(_folder())
+    return Path(path).is_relative_to(_get_folder())
 
 
-def _folder() -> Path:
-    return allowed_roots.runs_folder().absolute() / FOLDER
+def _get_folder() -> Path:
+    return allowed_roots.get_runs_folder().absolute() / FOLDER

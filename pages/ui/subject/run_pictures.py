@@ -55,7 +55,7 @@ def choose_weights(model: str) -> Weights | None:
         return None
     name = st.query_params.get(RUN, "")
     try:
-        origin = cam.Run.open(allowed_roots.run_path(name)).call.model
+        origin = cam.Run.open(allowed_roots.get_run_path(name)).call.model
         weights = run_checkpoints.require_weights(origin)
     except cam.CamError:
         # What is wrong with the run is said beside its picture.
@@ -74,7 +74,7 @@ def show_linked() -> Picture | None:
     with report_errors():
         if not number.isdigit():
             raise cam.RunError(f"the link asks for the image {number!r}, which is no number")
-        run = cam.Run.open(allowed_roots.run_path(name))
+        run = cam.Run.open(allowed_roots.get_run_path(name))
         return _read_picture(run, int(number))
     return None
 

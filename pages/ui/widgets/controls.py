@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -97,11 +97,8 @@ def draw_lazily(
 
 def draw_code(code: Callable[[], str]) -> None:
     """Draw the Python behind a page, in a box; it is written once the box is open."""
-
-    def draw() -> None:
-        st.code(code(), language="python", wrap_lines=True)
-
-    draw_lazily("Copy as Python", "code", "code", draw)
+    show = partial(st.code, language="python", wrap_lines=True)
+    draw_lazily("Copy as Python", "code", "code", lambda: show(code()))
 
 
 def scroll_here() -> None:

@@ -130,19 +130,19 @@ def _as_code(text: str) -> str:
 
 def _remember(key: str, message: str) -> None:
     """Keep a warning: as the address is cleared, the next run would not know of it any more."""
-    st.session_state.setdefault(_WARNINGS, {})[_visited_path(), key, message] = time.monotonic()
+    st.session_state.setdefault(_WARNINGS, {})[_get_path(), key, message] = time.monotonic()
 
 
 def _warn(key: str) -> None:
     """Warn also in the runs that follow without a click, as when a job is done."""
     warnings = st.session_state.get(_WARNINGS, {})
     for (path, widget, message), since in list(warnings.items()):
-        if (path, widget) == (_visited_path(), key):
+        if (path, widget) == (_get_path(), key):
             if time.monotonic() - since < WARNING_SECONDS:
                 st.warning(message)
             else:
                 del warnings[path, widget, message]
 
 
-def _visited_path() -> str:
+def _get_path() -> str:
     return urlsplit(st.context.url or "").path

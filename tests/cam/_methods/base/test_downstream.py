@@ -100,7 +100,7 @@ def test_gives_what_whole_passes_give(kind, picture):
     maps = activations * torch.tensor([1, 0, -2, 0.3])[:, None, None, None]
     expected = plain(network, network.layer, picture, maps)
     behind.record(picture)
-    behind.choose(activations)
+    behind.choose_mode(activations)
     network.front.runs = 0
     for _ in range(2):  # what was recorded is not used up
         with torch.no_grad():
@@ -114,7 +114,7 @@ def test_a_network_that_answers_differently_each_time_runs_whole(picture):
     network = Network("random")
     behind, activations = behind_of(network, picture)
     behind.record(picture)
-    assert behind.choose(activations) == 3
+    assert behind.choose_mode(activations) == 3
     assert behind.mode == WHOLE
 
 
@@ -131,7 +131,7 @@ def test_the_way_is_found_again_for_another_picture_without_choosing(picture):
     network = Network("concatenated")
     behind, activations = behind_of(network, picture)
     behind.record(picture)
-    behind.choose(activations)
+    behind.choose_mode(activations)
     other = picture.flip(3)
     behind.record(other)
     with torch.no_grad():

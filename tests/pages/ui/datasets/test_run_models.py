@@ -54,7 +54,7 @@ def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
 def test_after_cancel_the_methods_are_taken_as_they_are(folder, monkeypatch):
     go = threading.Event()
     monkeypatch.setattr(method_trials, "why_not", lambda *_: go.wait(20) and None)
-    method_trials.shared_trials.clear()
+    method_trials.get_trials.clear()
     app = page(**QUICK, start="true", model="timm/test_resnet", untrained="true")
     start = find(app.button, "Start the run")
     assert start.disabled
@@ -63,7 +63,7 @@ def test_after_cancel_the_methods_are_taken_as_they_are(folder, monkeypatch):
     go.set()
     start = find(app.button, "Start the run")
     assert not start.disabled
-    method_trials.shared_trials.clear()
+    method_trials.get_trials.clear()
 
 
 def test_weights_that_are_not_here_are_downloaded_first(folder, server):
@@ -138,7 +138,7 @@ def test_own_weights(folder, root, tmp_path, monkeypatch, three):
 
 def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
     """Kept beside the runs under their hash: resumed after a restart, copied, and explored."""
-    own_weights.shared_store.clear()
+    own_weights.get_store.clear()
     query = {"source": str(root / "classes"), "model": "timm/test_resnet", "untrained": "true"}
     app = page(**FILES, **QUICK, **query)
     content, names = save(three), b"espresso\nEgyptian cat\nmissile"
@@ -162,7 +162,7 @@ def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
         "espresso": 0, "Egyptian cat": 1, "missile": 2
     }  # fmt: skip
     # Another server, where nothing was uploaded.
-    own_weights.shared_store.clear()
+    own_weights.get_store.clear()
     resources._load_upload.clear()
     before = scores(run.path)
     shutil.rmtree(next((run.path / "shards").iterdir()))

@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch, root) -> Path:
     monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
     # AppTest only sends what a box offers.
     monkeypatch.setenv("CAM_DATA_ROOTS", f"{root}{os.pathsep}{root / 'listed'}")
-    run_jobs.shared_runner.clear()
+    run_jobs.get_runner.clear()
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
@@ -214,7 +214,7 @@ def test_classes_that_the_model_does_not_know_are_told_before_the_run(
         saved(strange / name / "one.jpg", "coffee")
     app = click(page(**FILES, **QUICK, source=str(strange)), "Start the run")
     assert any("knows none of the data's 2 classes" in error.value for error in app.error)
-    assert not (folder / "run-1").exists() and not run_jobs.shared_runner().started
+    assert not (folder / "run-1").exists() and not run_jobs.get_runner().started
 
 
 def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):

@@ -138,7 +138,7 @@ def script():
 
 
 def test_on_a_page_cancel_and_start_again():
-    jobs.shared_jobs.clear()
+    jobs.get_shared_jobs.clear()
     work = Steps()
     app = AppTest.from_function(script, default_timeout=30)
     app.session_state["work"] = work
@@ -146,7 +146,7 @@ def test_on_a_page_cancel_and_start_again():
     assert app.markdown[0].value == "found: None"
     app.button[0].click().run()
     assert app.markdown[0].value == "Counting: cancelled."
-    assert jobs.shared_jobs().find("key-of-test").done.wait(10)
+    assert jobs.get_shared_jobs().find("key-of-test").done.wait(10)
     app.run()
     assert work.runs == 1
     work.go.set()
@@ -156,7 +156,7 @@ def test_on_a_page_cancel_and_start_again():
 
 
 def test_on_a_page_an_error_is_told_and_not_kept():
-    jobs.shared_jobs.clear()
+    jobs.get_shared_jobs.clear()
 
     def failing(_tell):
         raise cam.InputError("the input is odd")
@@ -165,11 +165,11 @@ def test_on_a_page_an_error_is_told_and_not_kept():
     app.session_state["work"] = failing
     app.run()
     assert app.error[0].value == "the input is odd"
-    assert jobs.shared_jobs().find("key-of-test") is None
+    assert jobs.get_shared_jobs().find("key-of-test") is None
 
 
 def test_on_a_page_a_bug_is_a_sentence_and_the_log_has_the_rest(caplog):
-    jobs.shared_jobs.clear()
+    jobs.get_shared_jobs.clear()
     app = AppTest.from_function(script, default_timeout=30)
     app.session_state["work"] = lambda _tell: 1 / 0
     app.run()

@@ -23,7 +23,7 @@ def server(monkeypatch, tmp_path):
     without_weights(monkeypatch, tmp_path)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setitem(download._WATCHABLE, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-    weight_downloads.download_jobs.clear()
+    weight_downloads.get_download_jobs.clear()
     resources._load_shared.clear()
     content = save(random_state(timm.create_model("test_resnet")))
     with serving(content, "model.safetensors") as server:
@@ -50,7 +50,7 @@ def button(app: AppTest, label: str):
 
 
 def job(key=("weights", NAME)):
-    return weight_downloads.download_jobs().find(key)
+    return weight_downloads.get_download_jobs().find(key)
 
 
 @pytest.mark.parametrize("name", PAGES)

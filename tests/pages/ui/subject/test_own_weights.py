@@ -23,7 +23,7 @@ NAMES = ["ant", "bee", "cat", "dog", "elk"]
 
 @pytest.fixture(autouse=True)
 def empty_store():
-    own_weights.shared_store.clear()
+    own_weights.get_store.clear()
     resources._load_upload.clear()
 
 
@@ -138,7 +138,7 @@ def test_few_files_are_kept_each_once_and_the_latest_used_stay():
 
 def test_what_is_not_kept_any_more_is_told(five):
     app = give(opened(), "mine.safetensors", save(five))
-    own_weights.shared_store.clear()
+    own_weights.get_store.clear()
     check(app.run())
     assert "mine.safetensors is not kept any more" in app.warning[0].value
     assert not app.error and "tabby" in classes(app)
