@@ -1,4 +1,4 @@
-"""The Triton kernel that upsamples, colours and blends in one pass, and its launcher."""
+"""The Triton kernel that upsamples, colours and blends, and its launcher."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, assignment, misc"
 
 import torch
@@ -10,20 +10,20 @@ from ..launch.launcher_parts import INT32_LIMIT, Launch
 
 # A group is 16 pixels, 48 bytes: three vectors of 16 bytes that start where a vector may. A thread
 # has one group to blend, and its four quads of four pixels to colour.
-GROUPS = 128
+GROUPS = tl.constexpr(128)
 NUM_WARPS = 4
-PIXELS = 16 * GROUPS  # a program
+PIXELS = tl.constexpr(16 * 128)  # a program
 
 TAIL = 16  # at most 15 bytes are left over after the last whole vector
 
 # 1.5 · 2²³: a float32 of this size counts in ones, so adding it rounds, halves to even, and leaves
 # the number in the low bits.
-ONES = tl.constexpr(0x4B400000)
+MANTISSA_UNIT = tl.constexpr(0x4B400000)
 
 
 @triton.jit
 def product(b_a, b_b):
-    """The product a · b, rounded to float32 before anything is added to it.
+    """Multiply a by b, rounding to float32 before anything is added.
 
     The compiler would fuse a product into the sum that takes it, on some GPUs and in some
     versions; a value that lies between two colours would then fall to another one than the
@@ -34,14 +34,14 @@ def product(b_a, b_b):
 
 @triton.jit
 def divide(b_n, multiplier, shift):
-    """⌊n / d⌋ for 0 ≤ n < 2³¹, with what `reciprocal(d)` gave, in three instructions."""
+    """Divide: ⌊n / d⌋ for 0 ≤ n < 2³¹ from `reciprocal(d)`."""
     multiplier = multiplier.to(tl.uint32, bitcast=True)
     return (tl.umulhi(b_n.to(tl.uint32) * 2, multiplier) >> shift).to(tl.int32)
 
 
 @triton.jit
 def neighbours(b_at, scale, size):
-    """The two samples around a pixel of the image along one axis, and the weight of each.
+    """Find the two samples around a pixel, and their weights.
 
     torch's formula for `align_corners=False`: t = max(scale · (at + ½) - ½, 0), held at the edges.
     The maximum is taken before ½ is subtracted, which changes no value and keeps product and
@@ -56,7 +56,7 @@ def neighbours(b_at, scale, size):
 
 @triton.jit
 def samples(p_line, b_left, b_right, b_of_left, b_of_right):
-    """Between two samples of one row of the heatmap."""
+    """Interpolate between two samples of one row of the heatmap."""
     b_near = product(b_of_left, tl.load(p_line + b_left).to(tl.float32))
     return b_near + product(b_of_right, tl.load(p_line + b_right).to(tl.float32))
 
@@ -64,7 +64,7 @@ def samples(p_line, b_left, b_right, b_of_left, b_of_right):
 @triton.jit
 def paint(
     b_pixel,  # int32, counted from the program's first pixel
-    STEP: tl.constexpr,  # so many columns to the right of it
+    STEP: tl.constexpr,  # columns to the right of it
     column,  # where the program's first pixel lies
     row,
     down,  # what belongs to one axis: see `overlay_kernel`
@@ -76,7 +76,7 @@ def paint(
     SAME: tl.constexpr,
     SIGNED: tl.constexpr,
 ):
-    """Colours of pixels as 0xBBGGRR, or -1 where the image stays as it is."""
+    """Colour pixels as 0xBBGGRR, or -1 where the image stays."""
     height, height_multiplier, height_shift, heat_height, scale_y, stride_h = down
     width, width_multiplier, width_shift, heat_width, scale_x, stride_w = across
     b_x = column + b_pixel
@@ -111,20 +111,22 @@ def paint(
 
 @triton.jit
 def blend(b_byte, b_colour, alpha, channel):
-    """round(old + alpha · (new - old)), halves to even; the old byte where the colour is -1.
+    """Blend bytes with colours; keep the byte where the colour is -1.
+
+    round(old + alpha · (new - old)), halves to even.
 
     Bytes become floats, and the float a byte, by their bits. alpha has 16 bits behind the point,
     so the product is exact, and the only rounding is the one to a whole number.
     """
-    b_old = (b_byte.to(tl.int32) | ONES).to(tl.float32, bitcast=True)
-    b_new = ((b_colour >> 8 * channel) & 255 | ONES).to(tl.float32, bitcast=True)
+    b_old = (b_byte.to(tl.int32) | MANTISSA_UNIT).to(tl.float32, bitcast=True)
+    b_new = ((b_colour >> 8 * channel) & 255 | MANTISSA_UNIT).to(tl.float32, bitcast=True)
     b_mixed = (b_old + alpha * (b_new - b_old)).to(tl.int32, bitcast=True)
     return tl.where(b_colour < 0, b_byte, b_mixed.to(tl.uint8))
 
 
 @triton.jit
 def halves(b_rows):
-    """(N, 2 n) into its left and right (N, n)."""
+    """Split (N, 2 n) into its left and right (N, n)."""
     return tl.split(
         tl.trans(tl.reshape(b_rows, (b_rows.shape[0], 2, b_rows.shape[1] // 2)), (0, 2, 1))
     )
@@ -132,7 +134,7 @@ def halves(b_rows):
 
 @triton.jit
 def beside(b_left, b_right):
-    """(N, n) and (N, n) into (N, 2 n)."""
+    """Join (N, n) and (N, n) to (N, 2 n)."""
     return tl.reshape(
         tl.trans(tl.join(b_left, b_right), (0, 2, 1)), (b_left.shape[0], 2 * b_left.shape[1])
     )
@@ -140,7 +142,7 @@ def beside(b_left, b_right):
 
 @triton.jit
 def columns(b_rows):
-    """(N, 16) into its 16 columns (N,)."""
+    """Split (N, 16) into its 16 columns (N,)."""
     left, right = halves(b_rows)
     q0, q1 = halves(left)
     q2, q3 = halves(right)
@@ -156,7 +158,7 @@ def columns(b_rows):
 
 @triton.jit
 def rows(c):
-    """16 columns (N,) into (N, 16)."""
+    """Join 16 columns (N,) to (N, 16)."""
     left = beside(
         beside(tl.join(c[0], c[1]), tl.join(c[2], c[3])),
         beside(tl.join(c[4], c[5]), tl.join(c[6], c[7])),
@@ -168,8 +170,7 @@ def rows(c):
     return beside(left, right)
 
 
-# Of these only the type matters. Were they told apart by what divides them, every other size of
-# image would be compiled anew.
+# Without this, Triton would compile anew for what divides each size of image.
 SIZES = (
     "pixels", "width", "height", "width_multiplier", "width_shift", "height_multiplier",
     "height_shift", "heat_height", "heat_width", "stride_b", "stride_h",
@@ -198,14 +199,15 @@ def overlay_kernel(
     scale_x,
     alpha,
     threshold,
-    GROUPS: tl.constexpr,
     SAME: tl.constexpr,  # heatmaps have the size of the images
     QUADS: tl.constexpr,  # four pixels that follow each other lie in one row
     SIGNED: tl.constexpr,  # heatmaps in [-1, 1], whose size is their absolute value
     HAS_TAIL: tl.constexpr,  # the images' bytes are no whole number of vectors
     INT64: tl.constexpr,  # there are more pixels than 31 bits count
 ):
-    """Upsample, colour and blend in one launch: upsampled maps and colours stay in registers.
+    """Upsample, colour and blend in one launch.
+
+    Upsampled maps and colours stay in registers.
 
     With v the heatmap between its samples (`neighbours`), c the colour min(⌊256 v⌋, 255) of the
     table, or that of (v + 1) / 2, every byte is round(image + alpha · (c - image)).
@@ -222,7 +224,6 @@ def overlay_kernel(
     up to whole programs, and 16 more where there is a tail: a program that reaches past the last
     pixel paints it again, which costs less than asking every load whether it may.
     """
-    PIXELS: tl.constexpr = 16 * GROUPS
     down = (height, height_multiplier, height_shift, heat_height, scale_y, stride_h)
     across = (width, width_multiplier, width_shift, heat_width, scale_x, stride_w)
     if INT64:
@@ -263,12 +264,12 @@ def overlay_kernel(
         b_start = 48 * tl.arange(0, GROUPS) + 16 * k  # (GROUPS,)
         b_byte = b_start[:, None] + tl.arange(0, 16)[None, :]  # (GROUPS, 16)
         m_byte = tl.broadcast_to((b_start + 16 <= size)[:, None], (GROUPS, 16))
-        chosen = ()
+        by_byte = ()
         for j in tl.static_range(16):
-            chosen = chosen + (colours[(16 * k + j) // 3],)
+            by_byte = by_byte + (colours[(16 * k + j) // 3],)
         b_channel = (16 * k + tl.arange(0, 16)) % 3
         b_old = tl.load(p_images + b_byte, mask=m_byte)
-        b_new = blend(b_old, rows(chosen), alpha, b_channel[None, :])
+        b_new = blend(b_old, rows(by_byte), alpha, b_channel[None, :])
         tl.store(p_out + b_byte, b_new, mask=m_byte)
 
     if HAS_TAIL:
@@ -284,11 +285,11 @@ def overlay_kernel(
 
 
 def reciprocal(divisor: int) -> tuple[int, int]:
-    """A multiplier and a shift for `divide`: ⌊n / d⌋ = ⌊2 n · m / 2^(32 + s)⌋ for 0 ≤ n < 2³¹.
+    """Find the multiplier and shift with which `divide` divides.
 
-    With s = ⌈log₂ d⌉ and m = ⌈2^(31 + s) / d⌉ < 2³², after Granlund and Montgomery 1994, "Division
-    by Invariant Integers using Multiplication", theorem 4.2. The multiplier is given as the int32
-    of the same bits.
+    ⌊n / d⌋ = ⌊2 n · m / 2^(32 + s)⌋ for 0 ≤ n < 2³¹, with s = ⌈log₂ d⌉ and
+    m = ⌈2^(31 + s) / d⌉ < 2³², after Granlund and Montgomery 1994, "Division by Invariant Integers
+    using Multiplication", theorem 4.2. The multiplier is given as the int32 of the same bits.
     """
     shift = (divisor - 1).bit_length()
     multiplier = -(-(1 << (31 + shift)) // divisor)
@@ -318,12 +319,12 @@ def plan(
     out = torch.empty((batch, height, width, 3), dtype=torch.uint8, device=images.device)
     images = images.contiguous()
     pixels = batch * height * width
-    programs = triton.cdiv(pixels, PIXELS)
+    programs = triton.cdiv(pixels, PIXELS.value)
     same = (heat_height, heat_width) == (height, width)
     tail = 3 * pixels % 16
     width_multiplier, width_shift = reciprocal(width)
     height_multiplier, height_shift = reciprocal(height)
-    painted = programs * PIXELS + (TAIL if tail else 0)
+    painted = programs * PIXELS.value + (TAIL if tail else 0)
     launch = Launch(
         kernel=overlay_kernel,
         grid=(programs,),
@@ -348,7 +349,6 @@ def plan(
             "scale_x": heat_width / width,
             "alpha": alpha,
             "threshold": threshold,
-            "GROUPS": GROUPS,
             "SAME": same,
             "QUADS": width % 4 == 0,
             "SIGNED": signed,

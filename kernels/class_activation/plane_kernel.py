@@ -1,4 +1,4 @@
-"""The gradient-CAM kernel for planes that fit in one tile: one launch, one read."""
+"""The gradient-CAM kernel for planes that fit in one tile."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
@@ -10,7 +10,7 @@ from .rule_equations import part_of, rule_at, weights_of
 
 @triton.jit
 def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Load the tile (channel, pixel) of planes that follow one another without a gap.
+    """Load the tile (channel, pixel) of planes without gaps between them.
 
     Planes of 49 pixels start anywhere, so a row of the tile cannot be read as a vector. All rows
     together can: they are one run of memory. It is read 16 bytes a thread, and the tile is picked
@@ -29,19 +29,19 @@ def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.const
 
 
 @triton.jit
-def _load(
-    p_planes, first, channels, pixels, stride_c, stride_s, PACKED: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, INT64: tl.constexpr,
-):  # fmt: skip
-    """Load the tile (channel, pixel) from a channel on, as float32, zero beyond its edges."""
+def _load(planes, first, channels, pixels, PACKED: tl.constexpr, TILE: tl.constexpr):
+    """Load the tile (channel, pixel) from a channel on, zero outside."""
+    BLOCK_C: tl.constexpr = TILE[0]
+    BLOCK_S: tl.constexpr = TILE[1]
     if PACKED:
-        b_tile = _load_packed(p_planes + first * pixels, channels - first, pixels, BLOCK_C, BLOCK_S)
+        p_first = planes[0] + first * pixels
+        b_tile = _load_packed(p_first, channels - first, pixels, BLOCK_C, BLOCK_S)
     else:
         b_channel = first + tl.arange(0, BLOCK_C)
         b_pixel = tl.arange(0, BLOCK_S)
-        if INT64:
+        if TILE[4]:
             b_pixel = b_pixel.to(tl.int64)
-        b_tile = load_tile(p_planes, b_channel, b_pixel, channels, pixels, stride_c, stride_s)
+        b_tile = load_tile(planes, b_channel, b_pixel, channels, pixels)
     return b_tile
 
 
@@ -64,24 +64,27 @@ def plane_cam_kernel(
     gradients_stride_s,
     CODE: tl.constexpr,  # the rules, as `encode` packs them
     K: tl.constexpr,  # how many rules
-    BLOCK_K: tl.constexpr,  # K, or the next power of two
-    BLOCK_C: tl.constexpr,
-    BLOCK_S: tl.constexpr,  # at least the pixels of a plane
-    TILES: tl.constexpr,  # a program's tiles, one after the other
-    BLOCK_P: tl.constexpr,  # partial maps that the last program sums at a time
-    PACKED_A: tl.constexpr,  # the planes of A follow one another, at any alignment
-    PACKED_G: tl.constexpr,
-    INT64: tl.constexpr,  # offsets inside an image pass 31 bits
+    PACKED: tl.constexpr,  # whether planes of A, of G, follow one another at any alignment
+    TILE: tl.constexpr,
 ):
-    """All gradient-CAM rules in one launch: every element of A and of G is read once.
+    """Compute all gradient-CAM rules, reading A and G once.
 
-    The equations stand in `triton_rules`; then ReLU and pytorch-grad-cam's min-max,
+    TILE holds the channels of a tile, its pixels (at least those of a plane), the tiles of a
+    program (one after the other), the partial maps that the last program sums at a time, and
+    whether offsets inside an image pass 31 bits.
+
+    The equations stand in `rule_equations`; then ReLU and pytorch-grad-cam's min-max,
     (x - min) / (1e-7 + (max - min)). A program owns BLOCK_C · TILES channels of one image. Each
     tile holds whole planes of them, so that a channel's weight and its part of every map come from
     the same registers. The parts add up in the program's own partial maps; the program that
     finishes last in an image sums those of all programs in a fixed order and normalises, so the
     result has the same bits whoever is last. Sums accumulate in float32.
     """
+    BLOCK_C: tl.constexpr = TILE[0]
+    BLOCK_S: tl.constexpr = TILE[1]
+    TILES: tl.constexpr = TILE[2]
+    BLOCK_P: tl.constexpr = TILE[3]
+    BLOCK_K: tl.constexpr = triton.next_power_of_2(K)
     n_parts = tl.cdiv(channels, BLOCK_C * TILES)
     image = (tl.program_id(0) // n_parts).to(tl.int64)
     part = tl.program_id(0) % n_parts
@@ -90,22 +93,18 @@ def plane_cam_kernel(
     m_pixel = b_pixel < pixels
     p_activations += image * activations_stride_b
     p_gradients += image * gradients_stride_b
+    activations = (p_activations, activations_stride_c, activations_stride_s)
+    gradients = (p_gradients, gradients_stride_c, gradients_stride_s)
     p_partials += image * n_parts * K * pixels
 
     # The loops are kept as loops, with nothing moved out of them: interleaved, the rules' sums
     # take twice the registers, and half as many programs fit on a core.
     for tile in tl.range(0, TILES, disable_licm=True):
         first = (part * TILES + tile) * BLOCK_C
-        if INT64:
+        if TILE[4]:
             first = first.to(tl.int64)
-        b_gradient = _load(
-            p_gradients, first, channels, pixels, gradients_stride_c, gradients_stride_s,
-            PACKED_G, BLOCK_C, BLOCK_S, INT64,
-        )  # fmt: skip
-        b_activation = _load(
-            p_activations, first, channels, pixels, activations_stride_c, activations_stride_s,
-            PACKED_A, BLOCK_C, BLOCK_S, INT64,
-        )  # fmt: skip
+        b_gradient = _load(gradients, first, channels, pixels, PACKED[1], TILE)
+        b_activation = _load(activations, first, channels, pixels, PACKED[0], TILE)
         for k in tl.range(0, K, disable_licm=True):
             rule = rule_at(CODE, k)
             b_weight = weights_of(rule, b_activation, b_gradient, pixels)

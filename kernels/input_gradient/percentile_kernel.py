@@ -1,4 +1,4 @@
-"""The exact percentile of a map's absolute values, found digit by digit inside a Triton kernel."""
+"""Find the exact percentile of a map inside a Triton kernel."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
@@ -11,6 +11,8 @@ LOWER_BITS = tl.constexpr(11)
 EXPONENTS = tl.constexpr(2**8)
 UPPER = tl.constexpr(2**12)
 LOWER = tl.constexpr(2**11)
+
+BLOCK_P = tl.constexpr(2048)  # pixels of the map that are taken at a time
 
 INFINITY = tl.constexpr(0x7F800000)  # its bits
 UNSIGNED = tl.constexpr(0x7FFFFFFF)  # all bits but that of the sign
@@ -28,7 +30,7 @@ def count_exponents(p_counts, b_bits, m_bits):
 
 @triton.jit
 def _locate(p_table, rank, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    """Find the bin that holds the value of this rank, and how many values lie in bins before it.
+    """Find the bin that holds a rank, and the count before it.
 
     A rank past all values gives BINS.
     """
@@ -46,8 +48,8 @@ def _locate(p_table, rank, BINS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _load_bits(p_raw, start, pixels, BLOCK_P: tl.constexpr, FOURS: tl.constexpr):
-    """Load the bits of the absolute values of a stretch of the map; -1 past its end.
+def _load_bits(p_raw, start, pixels, FOURS: tl.constexpr):
+    """Load the bits of a stretch's absolute values, -1 past the end.
 
     What is loaded in vectors comes in the order in which every thread keeps its own values when it
     goes on to the scattered counters: in the map's order, they would have to change threads.
@@ -68,12 +70,10 @@ def percentile_of(
     p_tables,  # (UPPER + LOWER,) int32 scratch
     pixels,
     rank,
-    next_rank,
     fraction,
-    BLOCK_P: tl.constexpr,
     FOURS: tl.constexpr,
 ):
-    """Interpolate between the values of |map| at two neighbouring ranks, found to the last bit.
+    """Interpolate between the map's magnitudes at two neighbouring ranks.
 
     One program does it, once all others of the image have counted their exponents. It counts the
     two other digits itself, each from the values that agree with the percentile in all digits
@@ -85,13 +85,14 @@ def percentile_of(
         tl.store(p_empty, tl.zeros((LOWER,), tl.int32))
     tl.debug_barrier()  # what one thread stores or counts, another reads after a barrier
 
+    next_rank = tl.minimum(rank + 1, pixels - 1)
     p_upper = p_tables
     p_lower = p_tables + UPPER
     exponent, before = _locate(p_counts, rank, EXPONENTS, EXPONENTS)
     rank -= before
     next_rank -= before
     for start in range(0, pixels, BLOCK_P):
-        b_bits = _load_bits(p_raw, start, pixels, BLOCK_P, FOURS)
+        b_bits = _load_bits(p_raw, start, pixels, FOURS)
         m_same = b_bits >> (UPPER_BITS + LOWER_BITS) == exponent
         b_digit = (b_bits >> LOWER_BITS) & (UPPER - 1)
         tl.atomic_add(p_upper + b_digit, 1, mask=m_same, sem="relaxed")
@@ -103,7 +104,7 @@ def percentile_of(
     prefix = (exponent << UPPER_BITS) | upper
     b_above = tl.full((BLOCK_P,), INFINITY, tl.int32)  # the smallest values past the prefix
     for start in range(0, pixels, BLOCK_P):
-        b_bits = _load_bits(p_raw, start, pixels, BLOCK_P, FOURS)
+        b_bits = _load_bits(p_raw, start, pixels, FOURS)
         m_same = b_bits >> LOWER_BITS == prefix
         tl.atomic_add(p_lower + (b_bits & (LOWER - 1)), 1, mask=m_same, sem="relaxed")
         m_above = b_bits >> LOWER_BITS > prefix

@@ -1,4 +1,4 @@
-"""List the launches to compile: every kernel in each of its launch shapes."""
+"""List the launches to compile: each kernel in each launch shape."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +18,17 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 CAM_PLANES = ((2048, 1, 1), (2048, 7, 7), (1024, 14, 14), (512, 28, 28), (64, 112, 112))
 SALIENCY_PLANES = ((3, 224, 224), (64, 56, 56))
 PICTURE = (3, 224, 224)
-MASKS = ("masks", "regions", "ranks")
+WRITERS = {
+    "masks": "masked_batch_kernel",
+    "regions": "label_batch_kernel",
+    "ranks": "label_batch_kernel",
+}
 PERCENTILES = (100.0, 99.0)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One launch by name and plain values, so that it can be sent to another process."""
+    """A launch by name and plain values, for another process."""
 
     kernel: str
     case: str
@@ -64,9 +68,9 @@ def examples() -> Iterator[Example]:
                     case = f"{_size(plane)}, percentile {percentile:g}"
                     options = (percentile,)
                     yield Example("gradient_map_kernel", case, dtype, layout, plane, options)
-            for kind in MASKS:
+            for kind, kernel in WRITERS.items():
                 case = f"{_size(PICTURE)}, {kind}"
-                yield Example("masked_batch_kernel", case, dtype, layout, PICTURE, (kind,))
+                yield Example(kernel, case, dtype, layout, PICTURE, (kind,))
         case = f"8 samples of {_size(PICTURE)}"
         yield Example("moments_kernel", case, dtype, "contiguous", PICTURE)
     yield Example("mask_range_kernel", "7×7 to 224×224", torch.float32, "contiguous", PICTURE)
@@ -144,7 +148,7 @@ def _mask_range(_: Example) -> Launch:
 
 
 def _weights(kind: str) -> Weights:
-    """Score-CAM's masks, LIME's regions, or the steps of a deletion curve."""
+    """Describe Score-CAM's masks, LIME's regions, or a deletion curve's steps."""
     size = (PICTURE[1], PICTURE[2])
     if kind == "masks":
         masks = torch.empty((IMAGES, 7, 7), device="meta")
@@ -159,7 +163,7 @@ PLANS = {
     "plane_cam_kernel": _cam,
     "walk_cam_kernel": _cam,
     "gradient_map_kernel": _gradient_map,
-    "masked_batch_kernel": _masked_batch,
+    **dict.fromkeys(WRITERS.values(), _masked_batch),
     "moments_kernel": _moments,
     "overlay_kernel": _overlay,
     "mask_range_kernel": _mask_range,

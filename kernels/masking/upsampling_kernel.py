@@ -1,4 +1,4 @@
-"""Masks as large as an image, pixel by pixel in registers: their values, and their ranges."""
+"""Upsample masks in registers, and find their ranges."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from typing import Any
@@ -11,18 +11,19 @@ from torch import Tensor
 from ..launch.launcher_parts import INT32_LIMIT, Launch
 from .reference import Weights
 
-PART = 8192  # pixels of an upsampled mask whose range one program finds
-BLOCK = 512  # of them at a time
+PART = tl.constexpr(8192)  # pixels of an upsampled mask whose range one program finds
+BLOCK = tl.constexpr(512)  # of them at a time
+BLOCK_P = tl.constexpr(128)  # partial ranges that are read at a time
 NUM_WARPS = 4
 # Elements of a mask that are loaded for one pixel.
-LOADS = {"cells": 4, "pixels": 1, "regions": 1, "ranks": 1}
+LOADS = {"cells": 4, "pixels": 1}
 
 
 @triton.jit
 def between(b_at, scale, cells, ALIGN_CORNERS: tl.constexpr):
-    """Between which two cells a position of the upsampled mask lies, and how far past the first.
+    """Locate a position of the upsampled mask between two cells.
 
-    Each `fma` here and below is spelt out, so that the compiler fuses nothing by itself and both
+    Each `fma` here and below is spelt out, so that the compiler fuses nothing more and both
     kernels round alike: the highest value that one finds is the highest that the other sees.
     """
     if ALIGN_CORNERS:
@@ -35,10 +36,17 @@ def between(b_at, scale, cells, ALIGN_CORNERS: tl.constexpr):
 
 @triton.jit
 def mask_at(
-    p_mask, b_row, b_column, m_pixel, rows, columns, stride_h, stride_w, scale_h, scale_w,
-    KIND: tl.constexpr, ALIGN_CORNERS: tl.constexpr, INT64: tl.constexpr,
+    p_mask, b_row, b_column, m_pixel, down, across, KIND: tl.constexpr,
+    ALIGN_CORNERS: tl.constexpr, INT64: tl.constexpr,
 ):  # fmt: skip
-    """Value of one mask at positions of its upsampled self: bilinear, or as it is ("pixels")."""
+    """Evaluate a mask at positions of its upsampled self.
+
+    It is bilinear, or taken as it is ("pixels").
+
+    Down the rows and across the columns there are a number of cells, a stride and a scale.
+    """
+    rows, stride_h, scale_h = down
+    columns, stride_w, scale_w = across
     if KIND == "pixels":
         if INT64:
             b_row = b_row.to(tl.int64)
@@ -80,8 +88,6 @@ def mask_range_kernel(
     mask_stride_w,
     KIND: tl.constexpr,  # "cells" or "pixels"
     ALIGN_CORNERS: tl.constexpr,
-    PART: tl.constexpr,
-    BLOCK: tl.constexpr,
     INT64: tl.constexpr,  # offsets inside a mask pass 31 bits
 ):
     """Find the lowest and highest value of upsampled masks without storing them.
@@ -99,8 +105,8 @@ def mask_range_kernel(
         b_pixel = part * PART + first + tl.arange(0, BLOCK)
         m_pixel = b_pixel < size_pixels
         b_value = mask_at(
-            p_mask, b_pixel // size_w, b_pixel % size_w, m_pixel, rows, columns, mask_stride_h,
-            mask_stride_w, scale_h, scale_w, KIND, ALIGN_CORNERS, INT64,
+            p_mask, b_pixel // size_w, b_pixel % size_w, m_pixel, (rows, mask_stride_h, scale_h),
+            (columns, mask_stride_w, scale_w), KIND, ALIGN_CORNERS, INT64,
         )  # fmt: skip
         b_lower = tl.minimum(b_low, b_value, propagate_nan=tl.PropagateNan.ALL)
         b_higher = tl.maximum(b_high, b_value, propagate_nan=tl.PropagateNan.ALL)
@@ -117,8 +123,8 @@ def mask_range_kernel(
 
 
 @triton.jit
-def whole_range(p_ranges, n_parts, BLOCK_P: tl.constexpr):
-    """Lowest value and span of the mask with these partial ranges; NaN if it is not finite."""
+def whole_range(p_ranges, n_parts):
+    """Combine partial ranges to lowest value and span, NaN if not finite."""
     low = float("inf")
     high = float("-inf")
     n_bad = 0
@@ -134,7 +140,7 @@ def whole_range(p_ranges, n_parts, BLOCK_P: tl.constexpr):
 
 
 def plan_ranges(weights: Weights) -> Launch:
-    """Choose the launch that finds the lowest and highest value of each upsampled mask.
+    """Choose the launch that finds the range of each upsampled mask.
 
     Args:
         weights: Of the kind "masks", N of them.
@@ -144,19 +150,15 @@ def plan_ranges(weights: Weights) -> Launch:
     """
     masks, count = weights.values, len(weights.values)
     pixels = weights.size[0] * weights.size[1]
-    n_parts = triton.cdiv(pixels, PART)
+    n_parts = triton.cdiv(pixels, PART.value)
     arguments = mask_arguments(weights)
     return Launch(
         kernel=mask_range_kernel,
         grid=(count * n_parts,),
         arguments={
-            "p_masks": masks,
             "p_ranges": torch.empty((count, 2, n_parts), device=masks.device),
             **arguments,
-            "size_w": weights.size[1],
             "size_pixels": pixels,
-            "PART": PART,
-            "BLOCK": BLOCK,
             "INT64": reach(masks) >= INT32_LIMIT,
         },
         num_warps=NUM_WARPS,
@@ -169,30 +171,29 @@ def plan_ranges(weights: Weights) -> Launch:
 
 
 def mask_arguments(weights: Weights) -> dict[str, Any]:
-    """Describe masks, and weights of regions or counts likewise, to either kernel."""
-    values, kind = weights.values, weights.kind
-    if kind == "masks":
-        kind = "pixels" if tuple(values.shape[1:]) == weights.size else "cells"
-    values = values.view(len(values), *(1,) * (3 - values.dim()), *values.shape[1:])
+    """Describe masks to either kernel."""
+    values = weights.values
     rows, columns = values.shape[1:]
     scale = [
         (cells - 1) / max(size - 1, 1) if weights.align_corners else cells / max(size, 1)
         for cells, size in zip((rows, columns), weights.size, strict=True)
     ]
     return {
+        "p_masks": values,
         "rows": rows,
         "columns": columns,
+        "size_w": weights.size[1],
         "scale_h": scale[0],
         "scale_w": scale[1],
         "mask_stride_n": values.stride(0),
         "mask_stride_h": values.stride(1),
         "mask_stride_w": values.stride(2),
-        "KIND": kind,
+        "KIND": "pixels" if (rows, columns) == weights.size else "cells",
         "ALIGN_CORNERS": weights.align_corners,
     }
 
 
 def reach(tensor: Tensor) -> int:
-    """The largest offset inside one element of the first dimension."""
+    """Find the largest offset inside one element of the first dimension."""
     sizes = zip(tensor.shape[1:], tensor.stride()[1:], strict=True)
     return sum((size - 1) * stride for size, stride in sizes)
