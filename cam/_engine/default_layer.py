@@ -161,7 +161,7 @@ def _find_by_structure(module: nn.Module) -> str | None:
     order = list(children)
     last = _last_feature(convolutions)
     # A pool of the network itself counts even where a convolution follows it: on 1 × 1 maps, in
-    # the head of MobileNetV3 and its like. One inside a block counts only after all of them.
+    # the head of MobileNetV3 and similar. One inside a block counts only after all of them.
     pools = [pool for pool in pools if "." not in pool or order.index(pool) > order.index(last)]
     before = _previous(module, pools[-1]) if pools else None
     return before or _outermost(module, last)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-# Class, distillation and register tokens; DINOv3 and its like have five in all.
+# Class, distillation and register tokens; DINOv3 has five in all.
 _MOST_EXTRA = 16
 
 

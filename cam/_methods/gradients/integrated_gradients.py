@@ -50,7 +50,7 @@ def integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         steps: Points at which the gradient is taken.
         baseline: What every pixel of the blank picture shows, after normalisation: 0 is the mean
             colour of a normalised picture.

@@ -60,7 +60,7 @@ def guided_integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         steps: From the baseline to the picture.
         fraction: Of the values, which move at once; above 0 and at most 1.
         distance: Half the corridor's width, from 0 to 1.

@@ -48,8 +48,8 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the two ways go.
-        steps: Points of each way, by Gauss–Legendre quadrature.
+        passes: Where the pictures on both lines go.
+        steps: Points of each line, by Gauss–Legendre quadrature.
         least: Pixels that a region must add to be taken.
 
     Returns:

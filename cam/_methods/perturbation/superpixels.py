@@ -203,8 +203,8 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
         numbers = torch.arange(1, 2**regions - 1)
         coalitions = (numbers[:, None] >> torch.arange(regions)) & 1
         count = coalitions.sum(1)
-        ways = torch.tensor([math.comb(regions, int(size)) for size in count])
-        return coalitions.double(), by_size[count - 1] / ways
+        sets = torch.tensor([math.comb(regions, int(size)) for size in count])
+        return coalitions.double(), by_size[count - 1] / sets
     generator = torch.Generator().manual_seed(seed)
     pairs = -(-samples // 2)
     drawn = torch.multinomial(by_size, pairs, replacement=True, generator=generator) + 1
