@@ -243,13 +243,14 @@ class Passes:
     def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
         output = run_model(self.module, inputs, quick)
         self.forwards += 1
-        targets = self.pixels.targets
-        of_inputs = (
-            targets[owner]
-            if isinstance(targets, Tensor)
-            else [targets[index] for index in owner.tolist()]
-        )
-        return select_scores(output, of_inputs)[0]
+        return select_scores(output, self.targets_of(inputs, owner))[0]
+
+    def targets_of(self, inputs: Tensor, owner: Owner) -> Tensor | list[TargetFunction]:
+        """Return the target of the image that each input was made from."""
+        targets, owners = self.pixels.targets, _owners(owner, inputs)
+        if isinstance(targets, Tensor):
+            return targets[owners]
+        return [targets[index] for index in owners.tolist()]
 
     def tell(self) -> None:
         """Report how far the method is.
