@@ -11,10 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cam._engine.evaluation_mode import evaluation_mode
+from cam._engine.evaluation_mode import attach, evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.hooks import attach, main_output
-from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of, main_output
 from cam.errors import LayerError
 
 # Modules that hand their input on, so that naming them as a layer would only confuse.
