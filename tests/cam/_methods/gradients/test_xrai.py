@@ -27,7 +27,7 @@ def each_picture_is_segmented_once():
         return cache[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[cover_by_regions.__module__], "segments", remembered)
+        patch.setattr(sys.modules[cover_by_regions.__module__], "find_segments", remembered)
         yield
 
 
