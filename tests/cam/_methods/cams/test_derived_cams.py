@@ -108,7 +108,7 @@ def test_finercam_is_torchcams(alpha, references, base):
 def test_finercam_by_probability_is_grad_cams(alpha):
     network = Curved()
     actual = ours(network, "finercam", targets=3, alpha=alpha, weighting="probability").heatmap
-    assert near(actual, theirs(FinerCAM, network, given=None, target_idx=3, alpha=alpha))
+    assert near(actual, theirs(FinerCAM, network, targets=None, target_idx=3, alpha=alpha))
 
 
 def test_finercam_says_what_it_cannot_tell_apart():
