@@ -4,6 +4,7 @@
 # make fast         every check and the quick tests, in under two minutes: for between two edits;
 #                   TESTS="tests/cam/_metrics" runs those tests in their place
 # make check        lint, format, types, words
+# make docs         the API reference, from the docstrings, into build/reference
 # make gpu-check    on a GPU: the kernels' tests and every figure, in under ten minutes
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,6 +36,7 @@ fast: check
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_words.py
 	$(BIN)/python tools/typecheck.py
 
 benchmark: .venv/installed-dev
@@ -42,6 +44,12 @@ benchmark: .venv/installed-dev
 
 gpu-check: .venv/installed-dev
 	$(BIN)/python -m benchmarks.gpu
+
+# A package with __all__ names its functions, but not its modules: those are listed here.
+.PHONY: docs
+docs: .venv/installed-dev
+	$(BIN)/python -m pdoc --docformat google --output-directory build/reference \
+		cam cam.compat cam.compat.pytorch_grad_cam.utils cam.kernels
 
 # The stamps are files that the recipe itself writes, and only after it succeeded, so that a
 # second call does nothing and an interrupted one starts again.

@@ -1,1 +1,1 @@
-"""Speed against plain inference and against the peers, side by side in one process."""
+"""Measure speed beside plain inference and peers, in one process."""

@@ -1,4 +1,4 @@
-"""Whether passes foretell time: the seconds of a run, predicted from its first shard, and measured.
+"""Predict a run's seconds from its first shard, and measure them.
 
 ``python -m benchmarks.cost_model [--images N]``: by passes (inputs through the network, counted on
 the first shard, times what the plain network takes for an input) and by the first shard's own time.
@@ -7,8 +7,6 @@ It prints both beside what the run then took, and writes
 """
 
 import argparse
-import json
-import re
 import statistics
 import tempfile
 import time
@@ -18,18 +16,18 @@ from typing import Any
 import torch
 
 import cam
-from cam._performance.timing import origin
+from benchmarks.result_files import default_device, write_results
+from cam._performance.timing import machine
 from cam._runs.engines.estimate import estimate
 from cam._runs.plan.run_plan import make_plan
 
-RESULTS = Path(__file__).parent / "results"
 METHODS = ("gradcam", "layercam", "saliency", "eigencam")
 METRICS = ("deletion", "insertion", "road", "average_drop", "sparseness")
 BATCH = 32
 
 
 def plain_seconds(model: cam.Model, rounds: int = 5) -> tuple[float, float]:
-    """What an input takes forward, and its gradient back: medians of full batches."""
+    """Measure an input's seconds forward and back: medians of full batches."""
     batch = torch.randn(BATCH, 3, 224, 224, device=model.device)
     forwards, backwards = [], []
 
@@ -54,19 +52,18 @@ def plain_seconds(model: cam.Model, rounds: int = 5) -> tuple[float, float]:
     )
 
 
-def in_words(content: dict[str, Any]) -> str:
-    """What is written as JSON, for people."""
-    took = content["measured"]
+def table(content: dict[str, Any]) -> str:
+    """Write the figures as a table in Markdown."""
     rows = "\n".join(
-        f"| {name} | {content[key]:.0f} s | {content[key] / took:.2f} |"
+        f"| {name} | {content[key]:.0f} s | {content[key] / content['measured']:.2f} |"
         for name, key in (
-            ("foretold by counting passes", "by_passes"),
-            ("foretold by its first shard", "by_first_shard"),
+            ("predicted by counting passes", "by_passes"),
+            ("predicted by its first shard", "by_first_shard"),
             ("measured", "measured"),
         )
     )
     return (
-        f"{content['machine']}; {content['images']} images, {len(METHODS)} methods, {len(METRICS)} "
+        f"{machine()}; {content['images']} images, {len(METHODS)} methods, {len(METRICS)} "
         f"metrics: {content['forwards']:.0f} forwards and {content['backwards']:.0f} backward an "
         f"image, {content['bytes_an_image'] / 1000:.0f} kB of results an image\n\n"
         f"| time of the run | seconds | of what was measured |\n|---|--:|--:|\n{rows}\n"
@@ -74,45 +71,41 @@ def in_words(content: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print what was predicted and what it took."""
+    """Print the predicted and the measured seconds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = cam.load_model("efficientnet_lite0", device=device)
+    model = cam.load_model("efficientnet_lite0", device=default_device())
     data = cam.dataset("photo-grid", size=options.images)
-    found = estimate(make_plan(model, data, METHODS, METRICS))
+    predicted = estimate(make_plan(model, data, METHODS, METRICS))
     forward, backward = plain_seconds(model)
-    by_passes = options.images * (found.forwards * forward + found.backwards * backward)
-    by_shard = options.images * found.seconds
+    by_passes = options.images * (predicted.forwards * forward + predicted.backwards * backward)
+    by_shard = options.images * predicted.seconds
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         run = cam.evaluate(model, data, METHODS, METRICS, out=Path(folder) / "run")
-        took = time.perf_counter() - start
+        measured = time.perf_counter() - start
         rows = run.total * len(run.methods) * len(run.metrics)
         stored = sum(path.stat().st_size for path in run.path.rglob("*.parquet"))
-    print(f"{found.forwards:.1f} forwards and {found.backwards:.1f} backwards an image")
-    print(f"by passes      {by_passes:8.1f} s   predicted / measured {by_passes / took:.2f}")
-    print(f"by first shard {by_shard:8.1f} s   predicted / measured {by_shard / took:.2f}")
+    print(f"{predicted.forwards:.1f} forwards and {predicted.backwards:.1f} backwards an image")
+    print(f"by passes      {by_passes:8.1f} s   predicted / measured {by_passes / measured:.2f}")
+    print(f"by first shard {by_shard:8.1f} s   predicted / measured {by_shard / measured:.2f}")
     print(
-        f"measured       {took:8.1f} s   {rows} scores, {stored / run.total / 1000:.1f} kB an image"
+        f"measured       {measured:8.1f} s   {rows} scores, {stored / run.total / 1000:.1f} kB each"
     )
     if options.write:
-        told = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-        stem = "cost-model-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
         content = {
-            **origin("python -m benchmarks.cost_model --write"),
             "images": options.images,
-            "forwards": found.forwards,
-            "backwards": found.backwards,
+            "forwards": predicted.forwards,
+            "backwards": predicted.backwards,
             "by_passes": by_passes,
             "by_first_shard": by_shard,
-            "measured": took,
+            "measured": measured,
             "bytes_an_image": stored / run.total,
         }
-        (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
-        (RESULTS / f"{stem}.md").write_text(in_words(content))
+        command = "python -m benchmarks.cost_model --write"
+        write_results("cost-model", command, content, table(content))
 
 
 if __name__ == "__main__":

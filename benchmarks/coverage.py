@@ -1,8 +1,8 @@
-"""Which networks can be explained: every classifier of torchvision, one of each family of timm.
+"""Try to explain every classifier of torchvision and each family of timm.
 
 ``python -m benchmarks.coverage`` gives each network random weights (whether its layers can be read
 does not depend on them) and two sample photos, and asks for Grad-CAM, LayerCAM, a saliency map and
-RISE at the layers that are found by themselves. It writes ``benchmarks/results/coverage.json`` and
+RISE at the layers that are chosen automatically. It writes ``benchmarks/results/coverage.json`` and
 ``coverage.md``; each network that does not give four finite maps that differ between places is
 named there with the reason. ``--only TEXT`` tries those whose name holds the text, and writes
 nothing.
@@ -14,15 +14,14 @@ import json
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
 import cam
+from benchmarks.result_files import RESULTS
 from cam._performance.timing import machine, origin
 
-RESULTS = Path(__file__).parent / "results"
 METHODS = (
     *(cam.method(name) for name in ("gradcam", "layercam", "saliency")),
     cam.method("rise", masks=4),
@@ -55,17 +54,17 @@ def timm_names() -> list[str]:
     """The smallest network with a classifier of each family, by its parameters."""
     import timm
 
-    found = []
+    names = []
     for family in timm.list_modules():
         sizes = []
         for name in timm.list_models(module=family):
             with torch.device("meta"):
                 module = timm.create_model(name)
             if getattr(module, "num_classes", 0):
-                sizes.append((parameters(module), name))
+                sizes.append((count_parameters(module), name))
         if sizes:
-            found.append(f"timm/{min(sizes)[1]}")
-    return found
+            names.append(f"timm/{min(sizes)[1]}")
+    return names
 
 
 def torchvision_names() -> list[str]:
@@ -77,13 +76,13 @@ def torchvision_names() -> list[str]:
     ]
 
 
-def parameters(module: nn.Module) -> int:
-    """How many numbers are learned."""
-    return sum(one.numel() for one in module.parameters())
+def count_parameters(module: nn.Module) -> int:
+    """Count the numbers that are learned."""
+    return sum(weights.numel() for weights in module.parameters())
 
 
-def wake(module: nn.Module) -> None:
-    """Give what starts at zero, as some classifiers and last norms do, something to say."""
+def fill_zero_weights(module: nn.Module) -> None:
+    """Give weights that start at zero, as in some classifiers, other values."""
     for child in module.modules():
         weight = getattr(child, "weight", None)
         if not isinstance(weight, nn.Parameter) or weight.any():
@@ -94,20 +93,20 @@ def wake(module: nn.Module) -> None:
             nn.init.ones_(weight)
 
 
-def try_one(name: str) -> Row:
+def explain_network(name: str) -> Row:
     """Explain two photos with one network."""
     torch.manual_seed(0)
     model = cam.load_model(name, weights=None)
-    wake(model.module)
+    fill_zero_weights(model.module)
     batch = model.prepare([cam.sample("chelsea"), cam.sample("coffee")])
     start = time.perf_counter()
     layer, grid, problem = "", (0, 0), ""
     try:
-        found = cam.attribute(model, batch, METHODS, batch_size=4)
-        _, height, width = found["gradcam"].raw.shape
-        layer, grid = found["gradcam"].layers[0], (height, width)
+        maps = cam.attribute(model, batch, METHODS, batch_size=4)
+        _, height, width = maps["gradcam"].raw.shape
+        layer, grid = maps["gradcam"].layers[0], (height, width)
         problem = "; ".join(
-            f"{key}: {fault}" for key, one in found.items() if (fault := wrong(one))
+            f"{key}: {fault}" for key, result in maps.items() if (fault := find_fault(result))
         )
         if problem and not cam.anatomy(model, batch).activations.flatten(2).std(2).any():
             problem += "; the layer's features are, too: of random weights they fade on the way"
@@ -115,7 +114,7 @@ def try_one(name: str) -> Row:
         problem = str(error)
     return Row(
         name,
-        parameters(model.module) / 1e6,
+        count_parameters(model.module) / 1e6,
         (batch.shape[2], batch.shape[3]),
         layer,
         grid,
@@ -124,12 +123,12 @@ def try_one(name: str) -> Row:
     )
 
 
-def wrong(found: cam.Attribution) -> str:
-    """What keeps an answer from being a map, or nothing."""
-    if not found.heatmap.isfinite().all():
+def find_fault(result: cam.Attribution) -> str:
+    """Say why a result is no map; an empty text where it is one."""
+    if not result.heatmap.isfinite().all():
         return "not finite"
     # Before ReLU: of an untrained network a map may well speak against the class everywhere.
-    return "the same everywhere" if (found.raw.flatten(1).std(1) == 0).any() else ""
+    return "the same everywhere" if (result.raw.flatten(1).std(1) == 0).any() else ""
 
 
 def main() -> None:
@@ -137,27 +136,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="")
     only = parser.parse_args().only
-    names = [one for one in [*torchvision_names(), *timm_names()] if only in one]
+    names = [name for name in [*torchvision_names(), *timm_names()] if only in name]
     rows = []
     for number, name in enumerate(names, 1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows.append(try_one(name))
+            rows.append(explain_network(name))
         print(f"{number}/{len(names)} {rows[-1].seconds:5.1f} s {rows[-1].line}", flush=True)
         gc.collect()
     good = [row for row in rows if not row.problem]
     share = len(good) / len(rows)
     verdict = "met" if share >= GOAL else "missed"
-    told = f"{len(good)} of {len(rows)} networks, {share:.1%}; goal {GOAL:.0%}: {verdict}"
-    print(told)
+    summary = f"{len(good)} of {len(rows)} networks, {share:.1%}; goal {GOAL:.0%}: {verdict}"
+    print(summary)
     if only:
         return
-    RESULTS.mkdir(exist_ok=True)
     content = origin("python -m benchmarks.coverage") | {"networks": [asdict(row) for row in rows]}
     (RESULTS / "coverage.json").write_text(json.dumps(content, indent=1) + "\n")
-    head = "| network | million parameters | picture | layer found | grid | explained |\n"
+    head = "| network | million parameters | picture | layer | grid | explained |\n"
     table = head + "|---|--:|---|---|---|---|\n" + "\n".join(row.line for row in rows)
-    (RESULTS / "coverage.md").write_text(f"{told} ({machine()})\n\n{table}\n")
+    (RESULTS / "coverage.md").write_text(f"{summary} ({machine()})\n\n{table}\n")
 
 
 if __name__ == "__main__":

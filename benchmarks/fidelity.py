@@ -1,4 +1,4 @@
-"""How far each precision moves each method's maps from those in float32, and what it gains.
+"""Measure how far each precision moves each method's maps, and its speed.
 
 ``python -m benchmarks.fidelity`` explains the sample photos with the bundled model, the targets
 fixed to the top class in float32, with every method in every precision of this device. It writes
@@ -10,23 +10,21 @@ nothing.
 
 import argparse
 import json
-import re
 import statistics
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from scipy.stats import spearmanr
 
 import cam
+from benchmarks.result_files import default_device, write_results
 from cam._engine.fidelity import LEAST_SPEARMAN, TABLE
 from cam._engine.precision import available_precisions
 from cam._metrics.base.map_ranking import brightest_overlap
-from cam._performance.timing import machine, origin
+from cam._performance.timing import machine
 
-RESULTS = Path(__file__).parent / "results"
 # Smaller than usual where many passes are made: the maps are rougher, and as far from one another.
 SMALLER: dict[str, dict[str, object]] = {
     "integrated_gradients": {"steps": 16},
@@ -61,28 +59,28 @@ class Row:
 
 
 def precisions(device: torch.device, many: bool) -> list[str]:
-    """What the device has beside fp32, and can do many passes in: a CPU takes long for fp16."""
+    """List the device's precisions beside fp32; many passes in fp16 take a CPU too long."""
     slow = {"fp16"} if many and device.type != "cuda" else set()
-    return [one for one in available_precisions(device)[1:] if one not in slow]
+    return [name for name in available_precisions(device)[1:] if name not in slow]
 
 
-def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
-    """One method in all precisions, timed in turns."""
+def compare_precisions(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
+    """Explain with one method in all precisions, timed in turns."""
     names = list(cam.samples())
     batch = model.prepare([cam.sample(name) for name in names])
     targets = model.predict(batch).argmax(1)
     settings = ["fp32", *precisions(model.device, method.info.passes)]
-    seconds: dict[str, list[float]] = {one: [] for one in settings}
+    seconds: dict[str, list[float]] = {setting: [] for setting in settings}
     maps = {}
     for turn in range(rounds + 1):
         for setting in settings:
             start = time.perf_counter()
-            found = cam.attribute(model, batch, method, targets, precision=setting)
+            attributions = cam.attribute(model, batch, method, targets, precision=setting)
             if batch.is_cuda:
                 torch.cuda.synchronize()
             if turn or rounds == 0:
                 seconds[setting].append(time.perf_counter() - start)
-            maps[setting] = found[method.name].heatmap.cpu()
+            maps[setting] = attributions[method.name].heatmap.cpu()
     plain = statistics.median(seconds["fp32"])
     return [
         Row(
@@ -99,19 +97,19 @@ def compared(model: cam.Model, method: cam.Method, rounds: int) -> list[Row]:
 
 
 def lowest(rows: list[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """What ``auto`` chooses by: method → precision → the worst photo's Spearman, and the speed."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    """Return method → precision → lowest Spearman and speed, by which ``auto`` chooses."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
-        known = found.setdefault(row.method, {}).setdefault(
+        entry = table.setdefault(row.method, {}).setdefault(
             row.precision, {"spearman": 1.0, "speed": round(row.speed, 3)}
         )
         # A map without any order, such as one of zeros, agrees with nothing.
         spearman = row.spearman if row.spearman == row.spearman else -1.0
-        known["spearman"] = min(known["spearman"], round(spearman, 4))
-    return found
+        entry["spearman"] = min(entry["spearman"], round(spearman, 4))
+    return table
 
 
-def table(rows: list[Row]) -> str:
+def markdown_table(rows: list[Row]) -> str:
     """Markdown: a line for each method and precision, a column for each photo."""
     photos = list(dict.fromkeys(row.photo for row in rows))
     lines = [
@@ -130,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="")
     only = parser.parse_args().only
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(default_device())
     model = cam.load_model("efficientnet_lite0", device=device)
     rows: list[Row] = []
     for name, info in cam.methods().items():
@@ -141,25 +139,23 @@ def main() -> None:
         method = cam.method(name, **SMALLER.get(name, {}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", cam.CamWarning)
-            rows += compared(model, method, rounds=0 if info.passes else 3)
-        print(table([row for row in rows if row.method == name]).splitlines()[2:], flush=True)
+            rows += compare_precisions(model, method, rounds=0 if info.passes else 3)
+        print(
+            markdown_table([row for row in rows if row.method == name]).splitlines()[2:], flush=True
+        )
     if only:
         return
-    told = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    stem = "fidelity-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
-    content = origin("python -m benchmarks.fidelity") | {
-        "model": model.name,
-        "rows": [asdict(row) for row in rows],
-    }
-    (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
-    (RESULTS / f"{stem}.md").write_text(
+    write_results(
+        "fidelity",
+        "python -m benchmarks.fidelity",
+        {"model": model.name, "rows": [asdict(row) for row in rows]},
         "Spearman correlation with the heatmap in float32 (and overlap of the brightest 5 %), and "
         f"times as fast; {model.name}, {machine()}. `auto` takes the fastest from "
-        f"{LEAST_SPEARMAN} on every photo.\n\n{table(rows)}\n"
+        f"{LEAST_SPEARMAN} on every photo.\n\n{markdown_table(rows)}\n",
     )
-    chosen = json.loads(TABLE.read_text())
-    chosen[device.type] = lowest(rows)
-    TABLE.write_text(json.dumps(chosen, indent=1) + "\n")
+    precisions_by_device = json.loads(TABLE.read_text())
+    precisions_by_device[device.type] = lowest(rows)
+    TABLE.write_text(json.dumps(precisions_by_device, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much memory Score-CAM takes above the model, each time in a process of its own.
+"""Measure Score-CAM's memory above the model's, each time in a new process.
 
 ``python -m benchmarks.memory NETWORK WHOSE`` prints the peak of one picture; on a CPU that of the
 process less what it held before, on a GPU what the allocator counted.
@@ -20,11 +20,11 @@ PROCESSES = 5
 def peak_megabytes(network: str, whose: str) -> float:
     """The median of several new processes, which no earlier work has grown.
 
-    How many freed pages the C library keeps differs from one to the next: of one call from 66 to
-    234 MB were seen.
+    How many freed pages the C library keeps differs between processes: the same call took from 66
+    to 234 MB.
     """
 
-    def one() -> float:
+    def measure() -> float:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", network, whose],
             capture_output=True,
@@ -33,15 +33,15 @@ def peak_megabytes(network: str, whose: str) -> float:
         )
         return float(done.stdout.split()[-1])
 
-    return statistics.median(one() for _ in range(PROCESSES))
+    return statistics.median(measure() for _ in range(PROCESSES))
 
 
 def _start() -> float:
-    """What is held now; from here on the peak is counted anew."""
+    """Return the memory in use, and count the peak anew from here."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / 1e6
-    # A new process may count its parent's peak as its own, so Linux is told to forget it.
+    # A new process may count its parent's peak as its own, so Linux has to forget it.
     Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 

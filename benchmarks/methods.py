@@ -1,4 +1,4 @@
-"""What explanations cost beside a plain forward and beside the peers, each figure with its goal.
+"""Time explanations beside a plain forward and peers, with goals.
 
 ``python -m benchmarks.methods``: ResNets with random weights (speed does not depend on them), in
 one process, interleaved, medians. ``--only TEXT`` runs the parts whose name holds the text; all of
@@ -6,11 +6,8 @@ them write ``benchmarks/results/methods-DEVICE.md`` and ``.json``.
 """
 
 import argparse
-import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,10 +16,10 @@ from scipy.stats import spearmanr
 
 import cam
 from benchmarks.memory import peak_megabytes
-from cam._performance.peers import CLASSES, grad_cam, gradcam_calls
-from cam._performance.timing import Timing, interleaved, machine, origin
+from benchmarks.result_files import default_device, write_results
+from cam._performance.peers import CLASSES, grad_cam, prepare_gradcam
+from cam._performance.timing import Timing, interleaved, machine
 
-RESULTS = Path(__file__).parent / "results"
 EIGHT = CLASSES | {"eigencam": "EigenCAM", "eigengradcam": "EigenGradCAM"}
 STEPS = 32
 
@@ -39,7 +36,7 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether it is at least, or at most, what was wanted."""
+        """Whether it is at least, or at most, its goal."""
         return self.measured >= self.goal if self.least else self.measured <= self.goal
 
     @property
@@ -54,12 +51,12 @@ class Figure:
 
 
 def at_most(work: str, mine: Timing, other: Timing, goal: float) -> Figure:
-    """How many times another's time ours is."""
+    """Divide our time by another's."""
     return Figure(work, mine.over(other), goal, False, _medians(mine, other))
 
 
 def faster(work: str, mine: Timing, other: Timing, goal: float) -> Figure:
-    """How many times ours fits into another's time."""
+    """Divide another's time by ours."""
     return Figure(work, other.over(mine), goal, True, _medians(mine, other))
 
 
@@ -85,20 +82,20 @@ def gradient_cams(device: str) -> list[Figure]:
     model = cam.load_model("torchvision/resnet50", weights=None, device=device)
     module = model.module
     batch = torch.randn(8, 3, 224, 224, device=device)
-    peers = gradcam_calls(module, "layer4", batch, [0] * len(batch))
-    wanted = [*EIGHT, "saliency"]
+    peers = prepare_gradcam(module, "layer4", batch, [0] * len(batch))
+    nine = [*EIGHT, "saliency"]
     times = interleaved(
         {
             "forward": _forward(module, batch),
             "ours": lambda: cam.attribute(module, batch, "gradcam", 0, "layer4"),
             "auto": lambda: cam.attribute(model, batch, "gradcam", 0, precision="auto"),
             **peers,
-            "nine": lambda: cam.attribute(module, batch, wanted, 0, "layer4"),
+            "nine": lambda: cam.attribute(module, batch, nine, 0, "layer4"),
         }
     )
     eight = interleaved(
         {
-            "ours": lambda: cam.attribute(module, batch, wanted, 0, "layer4"),
+            "ours": lambda: cam.attribute(module, batch, nine, 0, "layer4"),
             "grad-cam": lambda: [_grad_cam(kind, module, batch) for kind in EIGHT.values()],
         },
         rounds=3,
@@ -121,11 +118,11 @@ def gradient_cams(device: str) -> list[Figure]:
 
 
 def _spearman(work: str, first: torch.Tensor, second: torch.Tensor) -> Figure:
-    found = [
-        spearmanr(one.flatten().cpu(), other.flatten().cpu())[0]
-        for one, other in zip(first, second, strict=True)
+    correlations = [
+        spearmanr(heatmap.flatten().cpu(), other.flatten().cpu())[0]
+        for heatmap, other in zip(first, second, strict=True)
     ]
-    return Figure(work, float(np.min(found)), 0.99, True, f"of {len(found)} maps")
+    return Figure(work, float(np.min(correlations)), 0.99, True, f"of {len(correlations)} maps")
 
 
 def ablation(device: str) -> list[Figure]:
@@ -238,21 +235,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="")
     only = parser.parse_args().only
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     figures: list[Figure] = []
     for name, part in PARTS.items():
         if only in name:
             figures += part(device)
-            print("\n".join(one.line for one in figures[-8:]), flush=True)
+            print("\n".join(figure.line for figure in figures[-8:]), flush=True)
     if only:
         return
-    told = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    stem = "methods-" + re.sub(r"[^a-z0-9]+", "-", told.lower()).strip("-")
     head = "| work, beside | measured | goal | | medians |\n|---|--:|--:|---|---|\n"
-    rows = "\n".join(one.line for one in figures)
-    (RESULTS / f"{stem}.md").write_text(f"{machine()}\n\n{head}{rows}\n")
-    content = origin("make benchmark") | {"figures": [asdict(one) for one in figures]}
-    (RESULTS / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+    rows = "\n".join(figure.line for figure in figures)
+    content = {"figures": [asdict(figure) for figure in figures]}
+    write_results("methods", "make benchmark", content, f"{machine()}\n\n{head}{rows}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long the dashboard lets a visitor wait, measured in a real Chromium.
+"""Measure how long the dashboard's visitors wait, in a real Chromium.
 
 ``python -m benchmarks.page http://localhost:8501`` against a running dashboard: the time from
 opening the page to the first heatmap (a new visitor each round, on a warm server), and from a
@@ -20,41 +20,41 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 
 def first_visit(browser: Browser, address: str) -> float:
-    """From a new visitor's first request to a painted heatmap."""
+    """Time a new visitor's first request until a heatmap is painted."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
     try:
         start = time.perf_counter()
         page.goto(address)
-        painted(page)
+        wait_until_painted(page)
         return time.perf_counter() - start
     finally:
         context.close()
 
 
-def painted(page: Page) -> str:
-    """Wait until both heatmaps are decoded and on screen; the address of the first."""
+def wait_until_painted(page: Page) -> str:
+    """Wait until both heatmaps are on screen; return the address of the first."""
     maps = page.get_by_alt_text(re.compile("heatmap for"))
     expect(maps).to_have_count(2, timeout=60_000)
-    for one in maps.all():
-        one.evaluate("image => image.decode()")
+    for heatmap in maps.all():
+        heatmap.evaluate("image => image.decode()")
     return maps.first.get_attribute("src") or ""
 
 
-def changes(browser: Browser, address: str) -> dict[str, list[float]]:
-    """From a key press to a heatmap with another content, for each of two controls."""
+def time_changes(browser: Browser, address: str) -> dict[str, list[float]]:
+    """Time a key press or a click until another heatmap is there, for two controls."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.goto(address)
-    found: dict[str, list[float]] = {"opacity": [], "colour map": []}
+    seconds: dict[str, list[float]] = {"opacity": [], "colour map": []}
     for turn in range(ROUNDS):
-        before = settled(page)
+        before = settle(page)
         slider = page.get_by_role("slider", name="Opacity of the heatmap")
         slider.focus()
         start = time.perf_counter()
         slider.press("ArrowRight")
         wait_for_change(page, before)
-        found["opacity"].append(time.perf_counter() - start)
-        before = settled(page)
+        seconds["opacity"].append(time.perf_counter() - start)
+        before = settle(page)
         box = page.get_by_role("combobox", name=re.compile("Colour map"))
         box.click()
         option = page.get_by_role("option", name=("viridis", "magma")[turn % 2], exact=True)
@@ -62,15 +62,15 @@ def changes(browser: Browser, address: str) -> dict[str, list[float]]:
         start = time.perf_counter()
         option.click()
         wait_for_change(page, before)
-        found["colour map"].append(time.perf_counter() - start)
+        seconds["colour map"].append(time.perf_counter() - start)
     page.close()
-    return found
+    return seconds
 
 
-def settled(page: Page) -> str:
-    """A visitor looks at a picture before the next change; the address of the first."""
+def settle(page: Page) -> str:
+    """Wait as a visitor who looks at the picture; return the first heatmap's address."""
     page.wait_for_timeout(1000)
-    return painted(page)
+    return wait_until_painted(page)
 
 
 def wait_for_change(page: Page, before: str) -> None:
@@ -95,7 +95,7 @@ def main(address: str) -> None:
         first_visit(browser, address)  # warms the server
         first = [first_visit(browser, address) for _ in range(ROUNDS)]
         rows = {"first explanation": (first, FIRST_GOAL_SECONDS)}
-        for control, times in changes(browser, address).items():
+        for control, times in time_changes(browser, address).items():
             rows[f"change of {control}"] = (times, CHANGE_GOAL_SECONDS)
         browser.close()
     for name, (times, goal) in rows.items():

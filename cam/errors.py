@@ -1,4 +1,4 @@
-"""What can go wrong, each in one sentence that says what was wrong and what would be right."""
+"""Errors, whose messages say what was wrong and what would be right."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -60,26 +60,26 @@ class CamWarning(UserWarning):
     """Something that was handled, and that the user should know of."""
 
 
-def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
-    """Say which known names are closest to a mistyped one, or list a few if none is.
+def nearest(name: str, candidates: Iterable[str], how_many: int = 3) -> str:
+    """Suggest the names closest to a mistyped one, or list a few.
 
     Returns:
         A clause such as ``did you mean 'gradcam'?``, without a leading capital.
     """
-    names = list(known)
+    names = list(candidates)
     folded = {candidate.lower(): candidate for candidate in reversed(names)}
-    wanted = name.lower()
-    # A dotted or namespaced name is often right but for what stands in front of it.
-    close = [key for key in folded if wanted and key.endswith((f"/{wanted}", f".{wanted}"))]
+    query = name.lower()
+    # A dotted or namespaced name is often right but for its prefix.
+    close = [key for key in folded if query and key.endswith((f"/{query}", f".{query}"))]
     close = sorted(close[:how_many], reverse=True)
     if not close:
-        close = get_close_matches(wanted, folded, n=how_many, cutoff=0.5)
+        close = get_close_matches(query, folded, n=how_many, cutoff=0.5)
     if not close:
-        tail = wanted.rsplit("/", 1)[-1]
+        tail = query.rsplit("/", 1)[-1]
         close = [key for key in folded if tail and tail in key][:how_many]
     if close:
         return f"did you mean {' or '.join(repr(folded[key]) for key in close)}?"
     if not names:
         return "there is none to choose from"
-    shown = ", ".join(names[:12])
-    return f"known: {shown}{', …' if len(names) > 12 else ''}"
+    listed = ", ".join(names[:12])
+    return f"known: {listed}{', …' if len(names) > 12 else ''}"

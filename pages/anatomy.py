@@ -10,13 +10,18 @@ from torch import Tensor
 
 import cam
 from cam._attribution.anatomy import neighbour_correlation, sign_changes
-from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, array
+from cam.pages.ui.anatomy.gradcam_steps import ALPHA, STEPS, View, as_array
 from cam.pages.ui.anatomy.saliency_steps import BESIDE
+from cam.pages.ui.charts.colours import PLAIN
+from cam.pages.ui.charts.numbers import format_or_dash
+from cam.pages.ui.charts.tiles import arrange, draw_tile
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import Picture, Weights
 from cam.pages.ui.subject import subject_form
-from cam.pages.ui.widgets import controls, html_charts
-from cam.pages.ui.widgets.text import heading, small
+from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.links import check_link
+from cam.pages.ui.widgets.prose import report_errors, write_heading, write_small
+from cam.pages.ui.widgets.python_code import write_loading
 
 NAMES = list(STEPS)
 
@@ -31,85 +36,81 @@ def main() -> None:
     subject = subject_form.choose_subject()
     if subject is None:
         return
-    picture, name, trained, model = subject.picture, subject.name, subject.trained, subject.model
     with st.sidebar:
-        target = subject_form.choose_target(model, subject.order)
-        layer = subject_form.choose_layer(model)
-    try:
-        found = resources.anatomy(name, trained, target, layer, picture.digest, picture)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        st.info("Choose another model or layer in the sidebar.")
-        return
-    seen = resources.seen(name, trained, picture.digest, picture)
-    explained = found.targets
-    assert isinstance(explained, Tensor)
-    view = View(model, found, seen, picture.photo.name, int(explained[0]))
-    if not bool(found.gradients.any()):
+        target = subject_form.choose_target(subject)
+        layer = subject_form.choose_layer(subject.model)
+    with report_errors(advice="Choose another model or layer in the sidebar."):
+        show(subject, target, layer)
+
+
+def show(subject: Subject, target: int | None, layer: str | None) -> None:
+    """Show the steps of one picture, why the maps differ, and what looks closer.
+
+    Raises:
+        CamError: The model cannot be explained so.
+    """
+    explained = subject.top if target is None else target
+    anatomy = resources.take_apart(subject.choice, explained, layer, subject.picture)
+    view = View(subject, anatomy, explained)
+    if not bool(anatomy.gradients.any()):
         st.warning(
-            f"The score of {view.label} does not change with this layer: "
-            "all gradients are zero, as in a network whose last layer has not learned yet."
+            f"The score of {view.label} does not change with this layer: all gradients are zero, "
+            "as in a network whose last layer has not learned yet."
         )
     step_through(view)
-    explain_the_difference(view)
-    if box := controls.lazy_box(
-        "Shake the picture, and look again", ":material/vibration:", "shake"
-    ):
-        with box:
-            shake(view, name, trained, picture)
-    if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
-        with box:
-            st.code(
-                as_python(name, trained, target, layer, picture), language="python", wrap_lines=True
-            )
+    explain_difference(view)
+    controls.draw_lazily(
+        "Shake the picture, and look again", "vibration", "shake", show_shaken, view
+    )
+    controls.draw_code(lambda: write_code(subject, target, layer))
 
 
 @st.fragment
 def step_through(view: View) -> None:
-    """The slider and the step that it names; moving it redraws this part alone."""
-    controls.check_link("step", "step", NAMES)
+    """Draw the slider and the step that it names; moving it redraws this part alone."""
+    check_link("step", "step", NAMES)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         step = st.select_slider(
             "Step", NAMES, key="step", bind="query-params", help="The arrow keys move it too."
         )
-        place = NAMES.index(step)
+        index = NAMES.index(step)
         for label, icon, by in (("Back", "arrow_back", -1), ("Next", "arrow_forward", 1)):
             st.button(
                 label,
                 icon=f":material/{icon}:",
-                disabled=not 0 <= place + by < len(NAMES),
+                disabled=not 0 <= index + by < len(NAMES),
                 on_click=move,
                 args=(by,),
             )
     title, draw = STEPS[step]
-    st.header(f"{place + 1} of {len(NAMES)} · {title}", anchor=False)
+    st.header(f"{index + 1} of {len(NAMES)} · {title}", anchor=False)
     beside = BESIDE.get(step)
     if beside is None:
         draw(view)
-        small("Up to here, Grad-CAM and the saliency map go the same way.")
+        write_small("Up to here, Grad-CAM and the saliency map go the same way.")
         return
     left, right = st.columns([3, 2], gap="large")
     with left:
-        heading("Grad-CAM")
+        write_heading("Grad-CAM")
         draw(view)
     with right:
-        heading("Saliency map")
+        write_heading("Saliency map")
         beside(view)
 
 
 def move(by: int) -> None:
     """Move the slider from a button: from where it is by then, as two clicks may come at once."""
-    there = NAMES.index(st.session_state["step"]) + by
-    st.session_state["step"] = NAMES[min(max(there, 0), len(NAMES) - 1)]
+    index = NAMES.index(st.session_state["step"]) + by
+    st.session_state["step"] = NAMES[min(max(index, 0), len(NAMES) - 1)]
 
 
-def explain_the_difference(view: View) -> None:
-    """Why one map is coarse and steady, the other fine and noisy, with numbers of this picture."""
-    found = view.found
-    channels, rows, columns = found.activations.shape[1:]
-    height, width = found.heatmap.shape[1:]
-    likeness = [neighbour_correlation(one) for one in (found.heatmap, found.saliency)]
-    flips = [sign_changes(one).mean() for one in (found.summed, found.pixel_gradients[0])]
+def explain_difference(view: View) -> None:
+    """Explain why one map is coarse and the other fine, with numbers of this picture."""
+    anatomy = view.anatomy
+    channels, rows, columns = anatomy.activations.shape[1:]
+    height, width = anatomy.heatmap.shape[1:]
+    likeness = [neighbour_correlation(heatmap) for heatmap in (anatomy.heatmap, anatomy.saliency)]
+    flips = [sign_changes(values).mean() for values in (anatomy.summed, anatomy.pixel_gradients[0])]
     st.header("Why one is coarse and steady, the other fine and noisy", anchor=False)
     left, right = st.columns(2, gap="large")
     with left:
@@ -130,70 +131,59 @@ def explain_the_difference(view: View) -> None:
     st.markdown(
         f"| Measured on this picture | Grad-CAM | Saliency map |\n|---|---:|---:|\n"
         f"| Places | {rows} × {columns} | {height} × {width} |\n"
-        f"| Values behind one place | {channels:,} | {len(found.pixel_gradients[0])} |\n"
-        f"| Likeness of neighbours (correlation) | {cell(likeness[0], '.2f')} "
-        f"| {cell(likeness[1], '.2f')} |\n"
-        f"| Neighbours that disagree on the sign | {cell(flips[0], '.0%')} "
-        f"| {cell(flips[1], '.0%')} |"
+        f"| Values behind one place | {channels:,} | {len(anatomy.pixel_gradients[0])} |\n"
+        f"| Likeness of neighbours (correlation) | {_write_cells(likeness, '.2f')} |\n"
+        f"| Neighbours that disagree on the sign | {_write_cells(flips, '.0%')} |"
     )
 
 
-def cell(value: Tensor, form: str) -> str:
-    """A measured number; a dash where a map is the same everywhere."""
-    return "–" if bool(value.isnan()) else format(float(value), form)
+def _write_cells(values: list[Tensor], form: str) -> str:
+    """Write measured numbers; a dash where a map is the same everywhere."""
+    return " | ".join(format_or_dash(float(value), form) for value in values)
 
 
-def shake(view: View, name: str, trained: Weights, picture: Picture) -> None:
-    """Both maps under a little noise: which of them stays."""
-    try:
-        maps = resources.shaken(
-            name, trained, view.target, view.found.layer, picture.digest, picture
+def show_shaken(view: View) -> None:
+    """Show both maps under a little noise: which of them stays."""
+    subject = view.subject
+    with report_errors():
+        maps = resources.shake(subject.choice, view.target, view.anatomy.layer, subject.picture)
+        st.markdown(
+            f"The same class on the picture itself and {resources.SHAKES} times with noise of "
+            f"{resources.NOISE:.0%} of its range, which hardly shows. Under each map is its "
+            "likeness to the first one: its correlation with it."
         )
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        return
-    st.markdown(
-        f"The same class on the picture itself and {resources.SHAKES} times with noise of "
-        f"{resources.NOISE:.0%} of its range, which hardly shows. Under each map is its likeness "
-        "to the first one: its correlation with it."
-    )
-    for found in maps.values():
-        info = cam.methods()[found.method]
-        heatmaps = array(found.heatmap)
-        likeness = np.corrcoef(heatmaps.reshape(len(heatmaps), -1))[0]
-        heading(f"{info.title}, on average {likeness[1:].mean():.2f}")
-        st.html(
-            html_charts.side_by_side(
-                (
-                    html_charts.tile(
-                        one,
-                        float(np.percentile(one, info.percentile)),
-                        f"{info.title} of the picture{f' with noise {place}' * (place > 0)}",
-                        signed=False,
-                    ),
-                    f"{likeness[place]:.2f}" if place else "the picture itself",
-                )
-                for place, one in enumerate(heatmaps)
-            )
-        )
+        for attribution in maps.values():
+            _show_noisy(attribution)
 
 
-def as_python(
-    name: str, trained: Weights, target: int | None, layer: str | None, picture: Picture
-) -> str:
-    """The library calls behind the page, ready to run."""
+def _show_noisy(attribution: cam.Attribution) -> None:
+    info = cam.methods()[attribution.method]
+    heatmaps = as_array(attribution.heatmap)
+    likeness = np.corrcoef(heatmaps.reshape(len(heatmaps), -1))[0]
+    write_heading(f"{info.title}, on average {likeness[1:].mean():.2f}")
+    drawings = []
+    for number, heatmap in enumerate(heatmaps):
+        alt = f"{info.title} of the picture{f' with noise {number}' * (number > 0)}"
+        end = float(np.percentile(heatmap, info.percentile))
+        line = f"{likeness[number]:.2f}" if number else "the picture itself"
+        drawings.append((draw_tile(heatmap, end, alt, signed=False), line))
+    st.html(arrange(drawings))
+
+
+def write_code(subject: Subject, target: int | None, layer: str | None) -> str:
+    """Write the library calls behind the page, ready to run."""
     options = "" if target is None else f", targets={target}"
     options += "" if layer is None else f", layer={layer!r}"
     end = cam.methods()["saliency"].percentile
-    colours = f"{html_charts.PLAIN!r}, {ALPHA}"
+    look = f"{PLAIN!r}, {ALPHA}"
     return (
-        f"{controls.model_and_photo(name, trained, picture)}"
-        f"found = cam.anatomy(model, model.prepare(photo){options})\n"
-        "print(found.scores, found.weights.shape, found.strongest())\n"
-        "print(found.summed)\n"
-        "seen = model.crop(photo)\n"
-        f'cam.overlay(seen, found.heatmap[0], {colours}).save("gradcam.png")\n'
-        f'cam.overlay(seen, found.saliency[0], {colours}, {end}).save("saliency.png")\n'
+        f"{write_loading(subject.choice, subject.picture)}"
+        f"anatomy = cam.anatomy(model, model.prepare(photo){options})\n"
+        "print(anatomy.scores, anatomy.weights.shape, anatomy.strongest())\n"
+        "print(anatomy.summed)\n"
+        "crop = model.crop(photo)\n"
+        f'cam.overlay(crop, anatomy.heatmap[0], {look}).save("gradcam.png")\n'
+        f'cam.overlay(crop, anatomy.saliency[0], {look}, {end}).save("saliency.png")\n'
     )
 
 

@@ -6,12 +6,15 @@ router.require()
 
 import streamlit as st
 
-from cam.pages.ui.compare.cases import MODES, as_python, choose_cases
-from cam.pages.ui.compare.map_row import ranges, show_maps
+from cam.pages.ui.charts.colours import draw_color_bar
+from cam.pages.ui.compare.cases import MODES, Case, choose_cases, write_cases
+from cam.pages.ui.compare.map_row import describe_range, show_maps
 from cam.pages.ui.compare.sections import SECTIONS, View
 from cam.pages.ui.subject import subject_form
-from cam.pages.ui.widgets import charts, controls
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.display_form import choose_alpha, choose_colormap
+from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.widgets.prose import write_small
 
 TWO_MODELS = "Two models"
 # Models crop a photo differently.
@@ -28,49 +31,40 @@ def main() -> None:
     subject = subject_form.choose_subject()
     if subject is None:
         return
-    controls.check_link("compare", "comparison", MODES)
-    mode = st.segmented_control(
-        "Compare", MODES, default=MODES[0], required=True, key="compare", bind="query-params"
-    )
+    mode = choose("Compare", list(MODES), "compare", "comparison", segments=True)
     cases = choose_cases(mode, subject)
     if not cases:
         if mode != TWO_MODELS:
             st.info("Choose at least one method in the sidebar.")
         return
-    picture = subject.picture
     columns = st.columns([3, 2, 2], vertical_alignment="bottom")
     with columns[0]:
-        alpha = controls.choose_alpha()
+        alpha = choose_alpha()
     with columns[1]:
-        colormap = controls.choose_colormap()
+        colormap = choose_colormap()
     with columns[2]:
-        one_range = st.toggle(
-            "One range for all", key="one_range", bind="query-params", help=ranges(mode, True)
-        )
-    shown, maps = show_maps(mode, cases, picture, alpha, colormap, one_range)
-    st.html(charts.color_bar(colormap))
-    small(ranges(mode, one_range))
-    controls.check_link("measure", "measurement", SECTIONS)
-    section = st.segmented_control(
-        "Measure",
-        list(SECTIONS),
-        default=next(iter(SECTIONS)),
-        required=True,
-        key="measure",
-        bind="query-params",
-    )
+        about = describe_range(mode, True)
+        one_range = st.toggle("One range for all", key="one_range", bind="query-params", help=about)
+    explained, maps = show_maps(mode, cases, subject.picture, alpha, colormap, one_range)
+    st.html(draw_color_bar(colormap))
+    write_small(describe_range(mode, one_range))
+    section = choose("Measure", list(SECTIONS), "measure", "measurement", segments=True)
     st.header(section, anchor=False)
-    draw, code = SECTIONS[section]
-    draw(View(picture, cases, shown, maps, alpha, colormap))
-    if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
-        with box:
-            likeness = st.session_state.get("likeness") or "spearman"
-            # Of what is shown: a method that does not run here would end the copied call.
-            ran = [one.case for one in shown] or cases
-            several = len({(case.model, case.trained) for case in ran}) > 1
-            call = code.replace("{likeness!r}", repr(likeness))
-            call = call.replace("{over_one_part}", OVER_ONE_PART if several else "")
-            st.code(as_python(ran, picture, call), language="python", wrap_lines=True)
+    draw, _ = SECTIONS[section]
+    draw(View(subject.picture, cases, explained, maps, alpha, colormap))
+    # Of what is shown: a method that does not run here would end the copied call.
+    working = list(explained) or cases
+    controls.draw_code(lambda: write_code(section, working, subject))
+
+
+def write_code(section: str, cases: list[Case], subject: subject_form.Subject) -> str:
+    """Write the library calls behind the page, ready to run."""
+    _, code = SECTIONS[section]
+    likeness = st.session_state.get("likeness") or "spearman"
+    several = len({case.model for case in cases}) > 1
+    call = code.replace("{likeness!r}", repr(likeness))
+    call = call.replace("{over_one_part}", OVER_ONE_PART if several else "")
+    return write_cases(cases, subject.picture, call)
 
 
 main()

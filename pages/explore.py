@@ -5,24 +5,38 @@ from cam.pages.ui.server import router
 router.require()
 
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 from torch import Tensor
 
 import cam
-from cam._output.explanation_files import npz_bytes, png_bytes
+from cam._output.explanation_files import png_bytes
+from cam.pages.ui.charts.bars import draw_probability
+from cam.pages.ui.charts.colours import SIGNED, draw_color_bar
+from cam.pages.ui.charts.display import Display
 from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import Asked, Choices
+from cam.pages.ui.server.resources import Choices, MethodChoice
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import charts, controls, method_picker
-from cam.pages.ui.widgets.controls import Display
-from cam.pages.ui.widgets.html_charts import SIGNED
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets import controls, method_picker
+from cam.pages.ui.widgets.display_form import choose_display
+from cam.pages.ui.widgets.prose import (
+    as_sentence,
+    escape_markdown,
+    show_png,
+    write_facts,
+    write_notes,
+    write_small,
+)
+from cam.pages.ui.widgets.python_code import write_explaining
+from cam.types import Attribution
 
 TOP = 5
 MAPS_A_ROW = 4
+
+Maps = dict[MethodChoice, Attribution]
 
 
 def main() -> None:
@@ -36,227 +50,164 @@ def main() -> None:
     if subject is None:
         return
     with st.sidebar:
-        target = subject_form.choose_target(subject.model, subject.order)
-        against = subject_form.choose_against(subject.model, subject.order, target)
+        target = subject_form.choose_target(subject)
+        against = subject_form.choose_against(subject, target)
         layer = subject_form.choose_layer(subject.model)
-        asked = method_picker.choose_methods()
-    if not asked:
+        methods = method_picker.choose_methods()
+    if not methods:
         st.info("Choose at least one method in the sidebar.")
-    choices = Choices(subject.name, subject.trained, tuple(asked), target, layer, against)
+    choices = Choices(subject.choice, tuple(methods), target, layer, against)
     show(subject, choices, explain(choices, subject))
 
 
-def explain(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
-    """What is there of the maps, in the order asked for; of the others why, or how far they are."""
-    quick = tuple(asked for asked in choices.methods if not asked.own_passes)
-    found = at_once(replace(choices, methods=quick), subject) if quick else {}
-    alone = [asked for asked in choices.methods if asked.own_passes]
-    found |= background_maps.explain(choices, subject, alone)
-    return {asked: found[asked] for asked in choices.methods if asked in found}
-
-
-def at_once(choices: Choices, subject: Subject) -> dict[Asked, cam.Attribution]:
-    """Explain in shared passes; what is in the way of some methods is told, and the rest shown."""
-    try:
-        maps = resources.explain(
-            choices, subject.order[0], subject.picture.digest, subject.picture
-        ).maps
-    except cam.CamError as error:
-        in_the_way = _troubled(error, choices.methods)
-        names = ", ".join(asked.info.title for asked in in_the_way)
-        st.error(f"{names}: {controls.sentence(error)}")
-        rest = tuple(asked for asked in choices.methods if asked not in in_the_way)
-        return at_once(replace(choices, methods=rest), subject) if rest else {}
-    return dict(zip(choices.methods, maps.values(), strict=True))
-
-
-def _troubled(error: cam.CamError, asked: tuple[Asked, ...]) -> list[Asked]:
-    """Whose error it is: those that look at a layer, or at attention, or all."""
-    if isinstance(error, cam.LayerError):
-        at_layers = [one for one in asked if one.info.layer]
-        return at_layers or list(asked)
-    with_attention = [one for one in asked if one.info.attention]
-    return with_attention or list(asked)
+def explain(choices: Choices, subject: Subject) -> Maps:
+    """Return the maps that are there; of the others draw why they are not, or how far."""
+    quick = tuple(method for method in choices.methods if not method.own_passes)
+    slow = [method for method in choices.methods if method.own_passes]
+    together = replace(choices, methods=quick)
+    results = resources.explain_each(together, subject.top, subject.picture) if quick else {}
+    maps = {method: result for method, result in results.items() if isinstance(result, Attribution)}
+    failing: dict[str, list[str]] = {}
+    for method, result in results.items():
+        if isinstance(result, cam.CamError):
+            failing.setdefault(as_sentence(result), []).append(method.info.title)
+    for sentence, titles in failing.items():
+        st.error(f"{', '.join(titles)}: {sentence}")
+    maps |= background_maps.explain_slowly(choices, subject, slow)
+    return {method: maps[method] for method in choices.methods if method in maps}
 
 
 @st.fragment
-def show(subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution]) -> None:
-    """Maps, predictions, and what looks closer; opacity and colours redraw this part alone."""
-    maps, facts, boxes = (st.container() for _ in range(3))
+def show(subject: Subject, choices: Choices, maps: Maps) -> None:
+    """Show maps, predictions, and what looks closer; opacity and colours redraw this alone."""
+    pictures, facts, boxes = (st.container() for _ in range(3))
     # First what is quick: a click on a class ends this and begins the page anew.
     with facts:
         left, right = st.columns([3, 2], gap="large")
         with left:
             show_predictions(subject, choices)
-        if found:
+        if maps:
             with right:
-                show_facts(subject, found)
-    if found:
-        with maps:
-            display = controls.choose_display()
-            show_maps(subject, choices, found, display)
+                show_facts(subject, maps)
+    if maps:
+        with pictures:
+            display = choose_display()
+            show_maps(subject, choices, maps, display)
         with boxes:
-            look_closer(subject, choices, found, display)
+            look_closer(subject, choices, maps, display)
 
 
-def show_maps(
-    subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution], display: Display
-) -> None:
-    """The photo, and each method's heatmap over it."""
-    picture, model = subject.picture, subject.model
-    label = model.label(explained(subject, choices))
+def show_maps(subject: Subject, choices: Choices, maps: Maps, display: Display) -> None:
+    """Show the photo, and each method's heatmap over it."""
+    photo, model, crop = subject.picture.photo, subject.model, subject.crop
+    label = model.label(select_class(subject, choices))
     if choices.against is not None:
         label = f"{label}, not {model.label(choices.against)}"
-    seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
     # Side by side, nine maps would be stamps.
-    columns = controls.cells(1 + len(found), MAPS_A_ROW)
+    columns = controls.make_cells(1 + len(maps), MAPS_A_ROW)
     # The titles stand below, so that the pictures of a row begin at one height.
     with columns[0]:
-        controls.show_png(png_bytes(seen), f"The part of {picture.photo.name} that it is shown")
+        show_png(png_bytes(crop), f"The part of {photo.name} that it is shown")
         st.markdown("**What the model sees**")
-        for note in picture.photo.notes:
-            small(f"Your picture: {note}.")
+        for note in photo.notes:
+            write_small(f"Your picture: {note}.")
     files = {}
-    for column, (asked, attribution) in zip(columns[1:], found.items(), strict=True):
-        info = asked.info
-        content = png_bytes(display.over(seen, attribution))
+    for column, (method, attribution) in zip(columns[1:], maps.items(), strict=True):
+        info = method.info
+        content = png_bytes(display.overlay(crop, attribution))
         files[f"{info.name}.png"] = content
         with column:
-            controls.show_png(content, f"{info.title} heatmap for {label}")
-            st.markdown(f"**{info.title}** for {controls.plain(label)}")
-            small(controls.description(info))
-            small(cost(attribution))
-            for _, note in attribution.notes():
-                st.warning(controls.sentence(note))
-            offer_downloads(f"{controls.stem(picture)}.{info.name}", content, attribution)
-    show_legends(display, found)
-    downloads.offer_all(subject, found, files)
+            show_png(content, f"{info.title} heatmap for {label}")
+            st.markdown(f"**{info.title}** for {escape_markdown(label)}")
+            write_small(controls.describe_method(info))
+            write_small(describe_cost(attribution))
+            write_notes(attribution)
+            downloads.offer_map(subject, content, attribution)
+    show_legends(display, maps)
+    downloads.offer_all(subject, maps, files)
 
 
-def look_closer(
-    subject: Subject, choices: Choices, found: dict[Asked, cam.Attribution], display: Display
-) -> None:
-    """What costs more to draw than everybody needs: each in a box."""
-    picture = subject.picture
-    seen = resources.seen(subject.name, subject.trained, picture.digest, picture)
-    if box := controls.lazy_box("Inspect values, draw a box", ":material/colorize:", "inspect"):
-        with box:
-            value_inspector.show_values(subject, seen, found, display)
-    if box := controls.lazy_box("Through the depth of the network", ":material/layers:", "through"):
-        with box:
-            layer_slider.look_through(subject, choices, seen, display)
-    if box := controls.lazy_box("Copy as Python", ":material/code:", "code"):
-        with box:
-            # Of what is shown: a method that does not run here would end the copied call.
-            shown = replace(choices, methods=tuple(found))
-            code = controls.as_python(shown, picture, subject.order[0], display)
-            st.code(code, language="python", wrap_lines=True)
+def look_closer(subject: Subject, choices: Choices, maps: Maps, display: Display) -> None:
+    """Draw what costs more than everybody needs: each in a box."""
+    show_values = partial(value_inspector.show_values, subject, maps, display)
+    controls.draw_lazily("Inspect values, draw a box", "colorize", "inspect", show_values)
+    look_through = partial(layer_slider.look_through, subject, choices, display)
+    controls.draw_lazily("Through the depth of the network", "layers", "through", look_through)
+    # Of what is shown: a method that does not run here would end the copied call.
+    drawn = replace(choices, methods=tuple(maps))
+    controls.draw_code(partial(write_explaining, drawn, subject.picture, subject.top, display))
 
 
-def explained(subject: Subject, choices: Choices) -> int:
-    """The class that is explained."""
-    return subject.order[0] if choices.target is None else choices.target
+def select_class(subject: Subject, choices: Choices) -> int:
+    """Return the class that is explained."""
+    return subject.top if choices.target is None else choices.target
 
 
-def show_legends(display: Display, found: dict[Asked, cam.Attribution]) -> None:
-    """What the colours mean, of both kinds of map if both are there."""
-    kinds = {display.values(attribution)[1] for attribution in found.values()}
+def show_legends(display: Display, maps: Maps) -> None:
+    """Show what the colours mean, of both kinds of map if both are there."""
+    kinds = {display.select_values(attribution)[1] for attribution in maps.values()}
     if False in kinds:
-        st.html(charts.color_bar(display.colormap))
+        st.html(draw_color_bar(display.colormap))
     if True in kinds:
-        st.html(charts.color_bar(SIGNED, ("against the class", "for it")))
+        st.html(draw_color_bar(SIGNED, ("against the class", "for it")))
 
 
-def cost(attribution: cam.Attribution) -> str:
-    """What a map took."""
-    spent = attribution.cost
-    parts = [
-        f"{count:,} {name}{'s' * (count != 1)}"
-        for count, name in ((spent.forwards, "forward"), (spent.backwards, "backward"))
-        if count
-    ]
-    return f"{' and '.join(parts)}, {spent.seconds:.2f} s"
-
-
-def offer_downloads(stem: str, content: bytes, attribution: cam.Attribution) -> None:
-    """The picture as it is shown, and the arrays behind it."""
-    with st.container(horizontal=True):
-        st.download_button(
-            "PNG",
-            content,
-            f"{stem}.png",
-            "image/png",
-            key=f"png-{attribution.method}",
-            on_click="ignore",
-            icon=":material/download:",
-            help="The picture as it is shown.",
-        )
-        st.download_button(
-            "NPZ",
-            lambda: npz_bytes(attribution, 0),
-            f"{stem}.npz",
-            "application/octet-stream",
-            key=f"npz-{attribution.method}",
-            on_click="ignore",
-            icon=":material/download:",
-            help="NumPy arrays: the heatmap, and the raw map at the layer's resolution.",
-        )
+def describe_cost(attribution: Attribution) -> str:
+    """Describe what a map took."""
+    cost = attribution.cost
+    passes = ((cost.forwards, "forward"), (cost.backwards, "backward"))
+    parts = [f"{count:,} {name}{'s' * (count != 1)}" for count, name in passes if count]
+    return f"{' and '.join(parts)}, {cost.seconds:.2f} s"
 
 
 def show_predictions(subject: Subject, choices: Choices) -> None:
-    """The top classes as bars; a click on a class explains it."""
-    chosen = explained(subject, choices)
+    """Show the top classes as bars; a click on a class explains it."""
+    explained_class = select_class(subject, choices)
     st.header("Predictions", anchor=False)
-    chances = subject.chances
-    options = controls.class_options(subject.model.labels, len(chances))
-    small("Click a class to explain it.")
-    top = subject.order[:TOP]
-    shown = top if chosen in top else [*top, chosen]
-    for index in shown:
+    write_small("Click a class to explain it.")
+    for index in dict.fromkeys([*subject.order[:TOP], explained_class]):
+        highlighted = index == explained_class
         with st.container(horizontal=True, vertical_alignment="center"):
             clicked = st.button(
-                controls.plain(options[index]),
-                key=f"class-{index}",
-                type="secondary" if index == chosen else "tertiary",
+                escape_markdown(subject.titles[index]),
+                f"class-{index}",
+                on_click=_take_class,
+                args=(subject.titles[index],),
+                type="secondary" if highlighted else "tertiary",
                 width=160,
-                on_click=controls.take_class,
-                args=(options[index],),
             )
-            st.html(charts.bar(float(chances[index]), index == chosen), width="stretch")
+            st.html(draw_probability(float(subject.chances[index]), highlighted), width="stretch")
         if clicked:
             # All of the page, and not only this part of it.
             st.rerun()
 
 
-def show_facts(subject: Subject, found: dict[Asked, cam.Attribution]) -> None:
-    """How the maps were made."""
+def _take_class(title: str) -> None:
+    """Explain the class whose button was clicked."""
+    st.session_state["target"] = title
+
+
+def show_facts(subject: Subject, maps: Maps) -> None:
+    """Show how the maps were made."""
     st.header("How it was made", anchor=False)
-    first = next(iter(found.values()))
+    first = next(iter(maps.values()))
     kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
     lines = [f"Score explained: {float(first.scores[0]):.3f} ({kind})"]
-    shared = [one for asked, one in found.items() if not asked.own_passes]
-    if shared:
-        seconds = max(one.cost.seconds for one in shared)
+    together = [maps[method].cost.seconds for method in maps if not method.own_passes]
+    if together:
         device = first.heatmap.device.type.upper()
         lines.append(
-            f"One forward and one backward pass for {len(shared)} "
-            f"method{'s' * (len(shared) != 1)}: {seconds * 1000:.0f} ms on {device}"
+            f"One forward and one backward pass for {len(together)} "
+            f"method{'s' * (len(together) != 1)}: {max(together) * 1000:.0f} ms on {device}"
         )
-    at_layers = [one for one in found.values() if one.layers]
-    for one in at_layers[:1]:  # all of them look at the same
-        height, width = one.raw.shape[1:]
-        layers = ", ".join(f"`{layer}`" for layer in one.layers)
+    # All of them look at the same layers.
+    at_layers = next((attribution for attribution in maps.values() if attribution.layers), None)
+    if at_layers is not None:
+        height, width = at_layers.raw.shape[1:]
+        layers = ", ".join(f"`{layer}`" for layer in at_layers.layers)
         lines.append(f"Layer {layers}, {height} × {width} positions")
-    st.markdown("\n".join(f"- {line}" for line in lines))
-    st.download_button(
-        "JSON",
-        lambda: downloads.record_bytes(subject, found),
-        f"{controls.stem(subject.picture)}.json",
-        "application/json",
-        on_click="ignore",
-        icon=":material/download:",
-        help="The record: predictions, target, layer, methods and versions.",
-    )
+    write_facts(*lines)
+    downloads.offer_record(subject, maps)
 
 
 main()

@@ -1,7 +1,7 @@
-"""Make a virtual environment, or say in one sentence what the machine lacks for it.
+"""Make a virtual environment, or say what the machine lacks for it.
 
 Debian's python3 has no ``ensurepip`` until python3-venv is there, and its own message for that is
-ten lines long. As root the package is installed; anybody else is told the command.
+ten lines long. Root gets the package installed; anybody else reads the command.
 """
 
 import os
@@ -16,8 +16,8 @@ OLDEST = (3, 11)
 def main(folder: str) -> None:
     """Create ``folder`` as a virtual environment with pip."""
     if sys.version_info < OLDEST:
-        found = ".".join(map(str, sys.version_info[:3]))
-        sys.exit(f"Python 3.11 or newer is needed, this is {found}; try: make PYTHON=python3.12")
+        version = ".".join(map(str, sys.version_info[:3]))
+        sys.exit(f"Python 3.11 or newer is needed, this is {version}; try: make PYTHON=python3.12")
     if find_spec("ensurepip") is None:
         command = ["apt-get", "install", "-y", "python3-venv"]
         if os.geteuid() != 0:

@@ -1,1 +1,1 @@
-"""``make gpu-check``: the kernels tested and timed on a GPU, each figure against its goal."""
+"""Test and time the kernels on a GPU: ``make gpu-check``."""

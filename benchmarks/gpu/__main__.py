@@ -1,4 +1,4 @@
-"""Everything that is to be known of the kernels on a GPU, in one call of under ten minutes.
+"""Check the kernels on a GPU in under ten minutes.
 
 ``make gpu-check`` or ``python -m benchmarks.gpu [--out FOLDER] [--budget SECONDS]``: the kernels'
 tests on the device, Grad-CAM end to end, the kernels beside their rivals; each goal against its
@@ -36,7 +36,8 @@ from benchmarks.gpu.plan import (
     Section,
     TooManyFailuresError,
 )
-from benchmarks.gpu.report import RESULTS, Report, goals, markdown, refuse_rehearsal, slug, write
+from benchmarks.gpu.report import Report, goals, markdown, refuse_rehearsal, write
+from benchmarks.result_files import RESULTS, slug
 
 STANDARD_ERROR = 2  # the descriptor: a test may have replaced sys.stderr
 SECONDS = 540.0
@@ -117,30 +118,30 @@ def check(
         parts: The sections, in the order in which they run.
         budget: The time for all of them.
         about: When, by which command, on which commit.
-        keep: Given the report after each section, so that what was measured is never lost.
-        say: Told what is going on.
+        keep: Called with the report after each section, so that no measurement is lost.
+        say: Called with a line on what is going on.
     """
     facts = machine.facts()
     records = [Record(part.name, part.title) for part in parts]
 
     def report(complete: bool) -> Report:
         # A rehearsal has nothing to hold against a goal.
-        found = {} if machine.rehearsal else {record.name: record for record in records}
-        held = goals(found, facts["l2_bytes"])
+        measured = {} if machine.rehearsal else {record.name: record for record in records}
+        held = goals(measured, facts["l2_bytes"])
         return Report(machine.rehearsal, complete, about | facts, held, records)
 
     for part, record in zip(parts, records, strict=True):
         if budget.left() <= 0:
             record.unmeasured.append("all of it: the time was over")
             continue
-        own = budget.part(part.share * budget.seconds)
-        say(f"{part.title} (at most {own.seconds:.0f} s) …")
+        part_budget = budget.part(part.share * budget.seconds)
+        say(f"{part.title} (at most {part_budget.seconds:.0f} s) …")
         try:
             with record.attempt(part.title):
-                part.run(Bench(machine, plan, own), record)
+                part.run(Bench(machine, plan, part_budget), record)
         except TooManyFailuresError as error:
             record.failures.append(str(error))
-        record.seconds = own.spent()
+        record.seconds = part_budget.spent()
         say(f"  {record.status} after {record.seconds:.0f} s")
         keep(report(complete=False))
     final = report(complete=True)
@@ -235,14 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     with nullcontext() if machine.rehearsal else _end_in_any_case(options.budget + GRACE):
         report = check(
             machine,
             plan,
             sections(),
             Budget(options.budget),
-            about(["python", "-m", "benchmarks.gpu", *given]),
+            about(["python", "-m", "benchmarks.gpu", *words]),
             lambda report: write(report, folder),
             say,
         )

@@ -1,4 +1,4 @@
-"""Grad-CAM beside plain inference: images a second, and how far a precision moves the maps."""
+"""Compare Grad-CAM with plain inference, in speed and across precisions."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,8 +35,8 @@ class Precision:
 
 FP32 = Precision("fp32")
 PRECISIONS = {
-    one.name: one
-    for one in (
+    precision.name: precision
+    for precision in (
         FP32,
         Precision("tf32", tf32=True),
         Precision("fp16", autocast=torch.float16),
@@ -179,8 +179,8 @@ def speed_row(
         "layout": layout,
         "road": road,
         "batch": count,
-        "inference_ms": [1000 * one for one in plain.seconds],
-        "gradcam_ms": [1000 * one for one in explained.seconds],
+        "inference_ms": [1000 * t for t in plain.seconds],
+        "gradcam_ms": [1000 * t for t in explained.seconds],
         "inference_images_per_s": count / plain.median,
         "gradcam_images_per_s": count / explained.median,
         "share_of_inference": plain.over(explained),
@@ -213,14 +213,16 @@ class _Agreement:
             replay.replay()
             maps: Tensor = replay.result.clone()
             return maps
-        found = cam.attribute(self._model, batch, "gradcam", targets=self._targets)
-        return found["gradcam"].heatmap
+        return cam.attribute(self._model, batch, "gradcam", self._targets)["gradcam"].heatmap
 
     def row(self, precision: Precision, layout: str, road: str) -> dict[str, Any]:
         with computing_in(precision, self._machine.device):
             maps = self._maps(layout, road)
-        found = spearman(maps.flatten(1), self._truth.flatten(1))
-        return {"spearman_lowest": min(found), "spearman_mean": sum(found) / len(found)}
+        correlations = spearman(maps.flatten(1), self._truth.flatten(1))
+        return {
+            "spearman_lowest": min(correlations),
+            "spearman_mean": sum(correlations) / len(correlations),
+        }
 
 
 def spearman(first: Tensor, second: Tensor) -> Sequence[float]:
@@ -229,8 +231,8 @@ def spearman(first: Tensor, second: Tensor) -> Sequence[float]:
     NaN where a row holds one value only.
     """
     return [
-        float(torch.corrcoef(torch.stack([_ranks(one), _ranks(other)]))[0, 1])
-        for one, other in zip(first, second, strict=True)
+        float(torch.corrcoef(torch.stack([_ranks(row), _ranks(other)]))[0, 1])
+        for row, other in zip(first, second, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
-"""The kernels' own tests on the device: the fast ones first, and at the end all that time allows.
+"""Run the kernels' tests on the device, fast ones first.
 
-They run in a process of their own, because they decide by the environment where the kernels run,
+They run in a separate process, because they decide by the environment where the kernels run,
 and because a process can be stopped whatever its GPU does. There this file is a plugin of pytest
 that stops in time and leaves a line for each test that ran:
 ``pytest -p benchmarks.gpu.kernel_tests --outcomes FILE --stop-after SECONDS``. Tests run in a
@@ -86,8 +86,8 @@ class KernelTests:
 def environment(device: str) -> dict[str, str]:
     """This process's, with the kernels on the device; on a CPU that is Triton's interpreter."""
     switches = ("CAM_KERNELS", "TRITON_INTERPRET", "CAM_TEST_ON_GPU")
-    kept = {name: value for name, value in os.environ.items() if name not in switches}
-    return kept | ({"CAM_TEST_ON_GPU": "1"} if device != "cpu" else {})
+    others = {name: value for name, value in os.environ.items() if name not in switches}
+    return others | ({"CAM_TEST_ON_GPU": "1"} if device != "cpu" else {})
 
 
 def summarise(lines: list[dict[str, object]], code: int | None, log: str, record: "Record") -> None:
@@ -200,10 +200,10 @@ def read(file: Path) -> list[dict[str, object]]:
     """The lines of a file of outcomes; a last one that was cut off does not count."""
     if not file.exists():
         return []
-    found = []
+    lines = []
     for line in file.read_text().splitlines():
         try:
-            found.append(json.loads(line))
+            lines.append(json.loads(line))
         except json.JSONDecodeError:
             break
-    return found
+    return lines

@@ -1,6 +1,6 @@
-"""Where the check runs, and what it can do at best: a GPU, or a CPU that rehearses the program.
+"""Measure times on a GPU, or rehearse on a CPU.
 
-Three times are told apart, because they answer different questions:
+There are three times, because they answer different questions:
 
 - ``device``: how long the GPU works at one call. The host has run ahead, so no gap between the
   kernels is Python's fault, and nothing of the inputs is in the L2 cache.
@@ -104,9 +104,9 @@ class Machine(Protocol):
         """Give unused memory back."""
 
 
-def _runs(seconds: float, one: float, most: int = 100) -> int:
-    """How many runs of ``one`` second fit into ``seconds``; three at least, for a median."""
-    return int(min(most, max(3, seconds / max(one, 1e-9))))
+def _runs(seconds: float, run_seconds: float, most: int = 100) -> int:
+    """Count the runs that fit into ``seconds``; three at least, for a median."""
+    return int(min(most, max(3, seconds / max(run_seconds, 1e-9))))
 
 
 class Cuda:
@@ -125,13 +125,13 @@ class Cuda:
         """Name, sizes and versions."""
         import triton
 
-        found = self._properties
+        properties = self._properties
         return {
-            "device": found.name,
-            "capability": f"{found.major}.{found.minor}",
-            "multiprocessors": found.multi_processor_count,
-            "l2_bytes": found.L2_cache_size,
-            "memory_bytes": found.total_memory,
+            "device": properties.name,
+            "capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "l2_bytes": properties.L2_cache_size,
+            "memory_bytes": properties.total_memory,
             "driver": _driver(),
             "cuda": torch.version.cuda,
             "torch": torch.__version__,
@@ -157,23 +157,23 @@ class Cuda:
             end.record()
             return start, end
 
-        one = _host_seconds(timed)
-        pairs = [timed() for _ in range(_runs(seconds, one))]
+        run_seconds = _host_seconds(timed)
+        pairs = [timed() for _ in range(_runs(seconds, run_seconds))]
         torch.cuda.synchronize()
         return Sample.of([1000 * start.elapsed_time(end) for start, end in pairs])
 
     def call_time(self, work: Work, seconds: float) -> Sample:
         """The host's time of one call, until its result is there."""
         _warm_up(work)
-        one = _host_seconds(work)
-        return Sample.of([1e6 * _host_seconds(work) for _ in range(_runs(seconds, one))])
+        run_seconds = _host_seconds(work)
+        return Sample.of([1e6 * _host_seconds(work) for _ in range(_runs(seconds, run_seconds))])
 
     def graph_time(self, work: Work, seconds: float) -> Sample:
         """The device's time of one call among many in a graph."""
         recorded = _Graph(work, COPIES)
-        one = _host_seconds(recorded.replay)
+        run_seconds = _host_seconds(recorded.replay)
         pairs = []
-        for _ in range(_runs(seconds, one)):
+        for _ in range(_runs(seconds, run_seconds)):
             start, end = _timer(), _timer()
             start.record()
             recorded.replay()
@@ -308,7 +308,7 @@ class Rehearsal:
 
     def capture(self, work: Work) -> Replay:
         """The work itself, done again at each replay."""
-        return _Again(work)
+        return _Repeated(work)
 
     def launches(self, work: Work) -> int | None:
         """Nothing is launched on a CPU."""
@@ -324,7 +324,7 @@ class Rehearsal:
         """Nothing is held."""
 
 
-class _Again:
+class _Repeated:
     def __init__(self, work: Work) -> None:
         self._work = work
         self.result = work()
@@ -349,7 +349,7 @@ def measure_yardsticks(bench: Bench, record: Record) -> None:
     machine, plan = bench.machine, bench.plan
     source = torch.ones(plan.copy_bytes // 4, dtype=torch.float32, device=machine.device)
     target = torch.empty_like(source)
-    one = torch.zeros(1, device=machine.device)
+    number = torch.zeros(1, device=machine.device)
     for _ in range(COPY_WARM_UP):
         target.copy_(source)
     copy = machine.device_time(lambda: target.copy_(source), 10 * plan.seconds)
@@ -357,8 +357,8 @@ def measure_yardsticks(bench: Bench, record: Record) -> None:
         {"what": "copy", "bytes": 2 * source.nbytes, "device": copy.as_row()},
         {
             "what": "fill of one number",
-            "graph": machine.graph_time(lambda: one.fill_(1), plan.seconds).as_row(),
-            "call": machine.call_time(lambda: one.fill_(1), plan.seconds).as_row(),
+            "graph": machine.graph_time(lambda: number.fill_(1), plan.seconds).as_row(),
+            "call": machine.call_time(lambda: number.fill_(1), plan.seconds).as_row(),
         },
         {"what": "nothing", "device": machine.device_time(lambda: None, plan.seconds).as_row()},
     ]

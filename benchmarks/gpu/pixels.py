@@ -1,4 +1,4 @@
-"""The kernels of pixels, each beside the same in plain torch: gradient maps, overlays, masks."""
+"""Time gradient maps, overlays and masks beside the same in plain torch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

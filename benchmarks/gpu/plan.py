@@ -1,4 +1,4 @@
-"""What the check measures, in how much time, and how each of its sections keeps its books.
+"""Plan what the check measures in how much time, and record it.
 
 There are two plans: the shapes and sizes of a real run, and tiny ones to rehearse. The rehearsal
 runs every line but CUDA's own on a CPU, so that the first call on a rented GPU is not the first
@@ -166,7 +166,7 @@ class Budget:
         return max(0.0, self.seconds - self.spent())
 
     def part(self, most: float) -> "Budget":
-        """A budget of its own, from now on: ``most`` seconds, or what is left if that is less."""
+        """Start a budget of ``most`` seconds, or of what is left if that is less."""
         return Budget(min(most, self.left()), self._clock)
 
 

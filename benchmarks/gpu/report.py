@@ -1,7 +1,6 @@
-"""The goals, each against its measurement; the results as a file and as a table for people."""
+"""Hold measurements against goals, and write them as files."""
 
 import json
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from benchmarks.gpu.machine import gb_per_s
 from benchmarks.gpu.plan import Record
 from benchmarks.gpu.tails import CAPTUM, COMPILED, FUSED, GRAD_CAM, PLAIN, find
+from benchmarks.result_files import RESULTS, slug
 
 Row = Mapping[str, Any]
 Rows = Sequence[dict[str, Any]]
@@ -141,9 +141,6 @@ def _end_to_end(network: Rows) -> Goal:
     )
 
 
-RESULTS = Path(__file__).parent.parent / "results"
-
-
 @dataclass(frozen=True)
 class Report:
     """Everything that one call of the check found.
@@ -169,7 +166,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """What the file of results holds; null for what is not a number."""
-        found: dict[str, Any] = _without_nan(
+        content: dict[str, Any] = _without_nan(
             {
                 "rehearsal": self.rehearsal,
                 "complete": self.complete,
@@ -178,12 +175,7 @@ class Report:
                 "sections": [record.as_json() for record in self.records],
             }
         )
-        return found
-
-
-def slug(device: str) -> str:
-    """A device's name as a file's."""
-    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+        return content
 
 
 def refuse_rehearsal(folder: Path) -> None:
@@ -219,9 +211,9 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
 def _without_nan(value: Any) -> Any:
     """NaN is no JSON, and a program that reads it should not have to know Python's."""
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: _without_nan(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [_without_nan(part) for part in value]
     return None if isinstance(value, float) and value - value != 0 else value
 
 
@@ -292,9 +284,9 @@ def _status(records: Sequence[Record]) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = []
     for record in records:
         facts = [f"{key} {_number(value)}" for key, value in record.facts.items()]
-        left = [f"not measured: {one}" for one in record.unmeasured]
+        left = [f"not measured: {reason}" for reason in record.unmeasured]
         remarks = [", ".join(facts), *record.failures, *left]
-        text = "; ".join(one for one in remarks if one)
+        text = "; ".join(filter(None, remarks))
         seconds = "" if record.seconds is None else f"{record.seconds:.0f}"
         rows.append((record.title, record.status, seconds, text))
     return rows
@@ -309,7 +301,9 @@ def _tails(rows: Rows, copy: float | None) -> list[Sequence[str]]:
     for row in _sorted(rows):
         if row["rival"] != FUSED.name:
             continue
-        others = [find(rows, row, rival=one.name) for one in (PLAIN, COMPILED, CAPTUM, GRAD_CAM)]
+        others = [
+            find(rows, row, rival=rival.name) for rival in (PLAIN, COMPILED, CAPTUM, GRAD_CAM)
+        ]
         lines.append(
             (
                 *(row["layer"], str(row["shape"][0]), row["dtype"], row["layout"]),
@@ -318,7 +312,7 @@ def _tails(rows: Rows, copy: float | None) -> list[Sequence[str]]:
                 f"{gb_per_s(row['floor_bytes'], row['device']['median_us']):.0f}",
                 f"{share_of_copy(row, copy):.0%}" if copy else "",
                 *(_median(other, "device") or _median(other, "call") for other in others),
-                *(f"{times_faster(row, one):.1f}" if one else "" for one in others[:2]),
+                *(f"{times_faster(row, other):.1f}" if other else "" for other in others[:2]),
             )
         )
     return lines

@@ -1,4 +1,4 @@
-"""From activations and gradients to maps: the fused kernel and its rivals on the same inputs.
+"""Time the fused kernel and its rivals on the same inputs.
 
 Each rival does all that its users wait for. The rules' formulas are written here once more, in
 straightforward eager torch, and not taken from the kernel's reference: they are the yardstick of
@@ -177,10 +177,10 @@ GRAD_CAM = Rival(
 )
 
 
-# ‖found − formula‖ / ‖formula‖ beyond which a time is not worth taking. The tests ask for 1e-5 of
+# ‖result − formula‖ / ‖formula‖ beyond which a time is not worth taking. The tests ask for 1e-5 of
 # float64; here both sides are float32, and sums over 200,000 values lose some of it.
 MOST_DISTANCE = 1e-3
-# What fails on so many inputs running will fail on the next; the others may still work.
+# What fails on three inputs running will fail on the next; the others may still work.
 MOST_MISSES = 3
 
 Task = tuple[Cell, tuple[str, ...], Rival]
@@ -253,7 +253,7 @@ def _tasks(plan: Plan, rivals: Sequence[Rival]) -> Iterator[Task]:
     for first in range(0, len(cells), len(plan.planes)):
         for rules in reversed(rule_sets()):
             for cell in cells[first : first + len(plan.planes)]:
-                yield from ((cell, rules, one) for one in rivals if one.takes(cell, rules))
+                yield from ((cell, rules, rival) for rival in rivals if rival.takes(cell, rules))
 
 
 class _Source:
@@ -357,29 +357,29 @@ def _times(
 
     if rival.on_host:
         return {"call": machine.call_time(work, seconds).as_row()}
-    found: dict[str, Any] = {"device": machine.device_time(work, seconds).as_row()}
-    # One image is where Python and the launches weigh most, so there they are told apart.
+    times: dict[str, Any] = {"device": machine.device_time(work, seconds).as_row()}
+    # One image is where Python and the launches weigh most, so there they are timed apart.
     if cell.batch == 1:
-        found["call"] = machine.call_time(work, seconds).as_row()
+        times["call"] = machine.call_time(work, seconds).as_row()
     if cell.batch == 1 or rival is FUSED:
-        found["graph"] = machine.graph_time(work, seconds).as_row()
-    return found
+        times["graph"] = machine.graph_time(work, seconds).as_row()
+    return times
 
 
-def agreement(found: object, truth: Tensor, most: float = MOST_DISTANCE) -> float:
-    """‖found − truth‖ / ‖truth‖.
+def agreement(result: object, truth: Tensor, most: float = MOST_DISTANCE) -> float:
+    """Return ‖result − truth‖ / ‖truth‖.
 
     Args:
-        found: What a rival gave.
+        result: A rival's.
         truth: What the formulas give.
         most: How much is allowed.
 
     Raises:
         ValueError: It is too large, or not a number: the time of a wrong result means nothing.
     """
-    if not isinstance(found, Tensor) or found.shape != truth.shape:
+    if not isinstance(result, Tensor) or result.shape != truth.shape:
         raise ValueError("the result has another shape than the formulas'")
-    distance = float((found.double() - truth.double()).norm() / truth.double().norm())
+    distance = float((result.double() - truth.double()).norm() / truth.double().norm())
     if not distance <= most:
         raise ValueError(f"the result differs from the formulas' by {distance:.2g}")
     return distance
@@ -388,5 +388,5 @@ def agreement(found: object, truth: Tensor, most: float = MOST_DISTANCE) -> floa
 def find(rows: Sequence[dict[str, Any]], like: dict[str, Any], **other: Any) -> dict[str, Any]:
     """The row of the same input and rules as ``like``, but for what ``other`` names; or empty."""
     keys = ("layer", "shape", "dtype", "layout", "rules", "rival")
-    wanted = {key: other.get(key, like[key]) for key in keys}
-    return next((row for row in rows if all(row[k] == wanted[k] for k in keys)), {})
+    values = {key: other.get(key, like[key]) for key in keys}
+    return next((row for row in rows if all(row[k] == values[k] for k in keys)), {})

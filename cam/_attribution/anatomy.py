@@ -13,7 +13,7 @@ from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.heatmaps import heatmap_and_raw
 from cam._engine.layers import Layer, resolve_layers
 from cam._engine.method_sources import LayerGradients, PixelGradients
-from cam._engine.precision import computing
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import methods
 from cam._models.model import Model
 from cam._models.network import Network
@@ -31,7 +31,7 @@ class Anatomy:
     and on the model's device:
 
     Attributes:
-        logits: (B, classes) float32, what the forward pass gave.
+        logits: (B, classes) float32, the output of the forward pass.
         targets: (B,) int64 class of each image, or the callables that were explained.
         scores: (B,) float32, y.
         layer: Dotted name of the layer.
@@ -64,16 +64,16 @@ class Anatomy:
 
     @property
     def weighted(self) -> Tensor:
-        """(B, C, h, w), w_c A_c: its sum over the channels is ``summed``. Made when it is read."""
+        """(B, C, h, w), w_c A_c: its sum over the channels is ``summed``. Made when read."""
         return self.weights[:, :, None, None] * self.activations
 
     def strongest(
         self, image: int = 0, count: int = 6, by: str = "weight"
     ) -> tuple[list[int], list[int]]:
-        """The channels that count most for the target, and most against it, strongest first.
+        """List the strongest channels for the target, and those against it.
 
         Args:
-            image: Which one of the batch.
+            image: Index in the batch.
             count: How many of each sign; fewer where there are no more.
             by: "weight", or "sum": what a channel adds to ``summed`` over all places. A channel of
                 large weight that does not fire in this picture adds nothing.
@@ -102,7 +102,7 @@ def anatomy(
     targets: Targets = None,
     layer: Layer | None = None,
 ) -> Anatomy:
-    """Take Grad-CAM and the saliency map apart, in one forward and one backward pass.
+    """Take Grad-CAM and the saliency map apart, in one pass.
 
     ``heatmap`` and ``saliency`` are those of :func:`attribute` for "gradcam" and "saliency", and
     ``summed`` and ``pixel_maximum`` their ``raw``, bit by bit.
@@ -111,7 +111,7 @@ def anatomy(
         model: A :class:`cam.Model` or any classifier; it comes back as it was.
         batch: (B, 3, H, W) floats on the model's device, as ``model.prepare(pictures)`` gives.
         targets: What is explained, as for :func:`attribute`.
-        layer: Where Grad-CAM looks: a dotted name or a module. None: the model's preset.
+        layer: Where Grad-CAM explains: a dotted name or a module. None: the model's preset.
 
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
@@ -120,14 +120,14 @@ def anatomy(
     check_kernels()
     check_batch(network.module, batch)
     with network.lock, evaluation_mode(network.module) as was_training:
-        chosen = network.default_layers(batch) if layer is None else layer
-        at = resolve_layers(network.module, chosen)
+        requested = network.default_layers(batch) if layer is None else layer
+        at = resolve_layers(network.module, requested)
         if len(at) > 1:
             raise LayerError(
                 f"an anatomy is of one layer, and these are {len(at)}: "
                 f"{', '.join(name for name, _ in at)}; name one of them"
             )
-        with computing(None, batch.device):
+        with use_precision(None, batch.device):
             captured = capture(
                 network.module,
                 batch,
@@ -176,7 +176,7 @@ def _take_apart(pixels: PixelGradients, layer: LayerGradients) -> Anatomy:
 
 
 def neighbour_correlation(maps: Tensor) -> Tensor:
-    """How much a value says of the one beside it: near 1 in a smooth map, near 0 in noise.
+    """Correlate neighbouring values: 1 in smooth maps, 0 in noise.
 
     Pearson's correlation over all pairs of values that lie side by side, in rows and in columns.
 
@@ -195,7 +195,7 @@ def neighbour_correlation(maps: Tensor) -> Tensor:
 
 
 def sign_changes(maps: Tensor) -> Tensor:
-    """The share of pairs side by side that disagree on the sign: one half is a coin's.
+    """Return the share of neighbours with different signs: in noise one half.
 
     Args:
         maps: (B, H, W) floats, at least 2 × 2; a pair with a zero in it does not count.
@@ -212,7 +212,7 @@ def sign_changes(maps: Tensor) -> Tensor:
 
 
 def _pairs(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Both values of all pairs that lie side by side, (B, pairs) each."""
+    """Return both values of all neighbouring pairs, (B, pairs) each."""
     if maps.ndim != 3 or min(maps.shape[1:]) < 2:
         raise MethodError(f"maps must be (B, H, W), at least 2 × 2, but are {tuple(maps.shape)}")
     maps = maps.double()

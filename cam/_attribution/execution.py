@@ -1,4 +1,4 @@
-"""Execute a plan: run its passes, and each method on what they give."""
+"""Execute a plan: run its passes, and each method on their results."""
 
 import time
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from cam._attribution.plan import Plan, SharedPass
 from cam._engine.capture import capture
 from cam._engine.heatmaps import heatmap_and_raw
-from cam._engine.layers import only_linear_behind
+from cam._engine.layers import is_linear_after
 from cam._engine.method_sources import Attention, LayerGradients, PixelGradients, TransformerBlocks
 from cam._engine.passes import Passes, Report
-from cam._engine.precision import any_layout, computing, name_precision
+from cam._engine.precision import allow_any_layout, name_precision, use_precision
 from cam._methods.base.method_registry import Method
 from cam._methods.base.smoothing import over_views
 from cam._models.network import Network
@@ -28,11 +28,11 @@ def execute(
     batch_size: int,
     progress: Report | None,
 ) -> dict[str, Attribution]:
-    """Run the shared passes one after another, and each method on what they give.
+    """Run the shared passes in turn, and each method on their results.
 
     Args:
         plan: As :func:`cam._attribution.plan.make_plan` makes it.
-        network: What is explained.
+        network: The network that is explained.
         batch: (B, C, H, W) floats on its device.
         targets: As for :func:`cam.attribute`.
         fusion: How the maps of several layers are fused where a method does not fix it.
@@ -47,8 +47,8 @@ def execute(
     for shared in plan.passes:
         start = time.perf_counter()
         layers = [(name, module.get_submodule(name)) for name in shared.layers]
-        with computing(shared.precision, batch.device):
-            with any_layout(_passes_no_kink(module, shared)):
+        with use_precision(shared.precision, batch.device):
+            with allow_any_layout(_passes_no_kink(module, shared)):
                 captured = capture(
                     module,
                     batch,
@@ -70,7 +70,7 @@ def execute(
 def _explain(
     method: Method, passes: Passes, shared_cost: Cost, shared: SharedPass, fusion: str
 ) -> Attribution:
-    """Make one method's result of what the shared passes gave."""
+    """Make one method's result from the shared passes."""
     start = time.perf_counter()
     info, captured = method.info, passes.captured
     pixels = captured.pixels
@@ -113,19 +113,19 @@ def _explain(
 
 
 def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
-    """Whether no gradient that is read passes a ReLU or its like."""
+    """Test whether no gradient that is read passes a ReLU."""
     if any(
         issubclass(source, PixelGradients | Attention | TransformerBlocks)
         for source in shared.reads
     ):
         return False
     if any(issubclass(source, LayerGradients) for source in shared.reads):
-        return only_linear_behind(module, shared.layers)
+        return is_linear_after(module, shared.layers)
     return True
 
 
 def _seconds_since(start: float, batch: Tensor) -> float:
-    """Return the time since the start, with the work that a GPU was given."""
+    """Return the time since the start, a GPU's pending work included."""
     if batch.is_cuda:
         torch.cuda.synchronize(batch.device)
     return time.perf_counter() - start

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cam._engine.fidelity import fastest, most_careful
+from cam._engine.fidelity import find_fastest, find_most_careful
 from cam._engine.method_sources import LayerActivations, Source
 from cam._methods.base.method_registry import Method, method
 from cam.errors import MethodError
@@ -58,7 +58,7 @@ class Plan:
     """The passes of a call, in the order in which they run.
 
     Attributes:
-        keys: Of the results, in the order asked for.
+        keys: Of the results, in the requested order.
         passes: First that of the methods without further passes.
     """
 
@@ -86,7 +86,7 @@ def make_plan(
     settings = {key: _precision(each, precision, device) for key, each in named.items()}
     alone = [key for key, each in named.items() if not each.info.passes]
     if precision == "auto":
-        settings |= dict.fromkeys(alone, most_careful([settings[key] for key in alone]))
+        settings |= dict.fromkeys(alone, find_most_careful([settings[key] for key in alone]))
     groups: dict[str | None, dict[str, Method]] = {}
     for key in sorted(named, key=lambda key: named[key].info.passes):
         groups.setdefault(settings[key], {})[key] = named[key]
@@ -100,11 +100,11 @@ def make_plan(
 
 
 def reads_layer(methods: Iterable[Method]) -> bool:
-    """Whether any of the methods explains at a layer."""
+    """Test whether any of the methods explains at a layer."""
     return any(issubclass(each.info.reads, LayerActivations) for each in methods)
 
 
-def distinct_methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
+def resolve_methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:
     """Return the methods that a caller names, each once.
 
     Raises:
@@ -128,11 +128,11 @@ def distinct_methods(methods: Sequence[str | Method] | str | Method) -> list[Met
 def _precision(each: Method, precision: str | None, device: torch.device) -> str | None:
     if each.info.full and (precision or torch.is_autocast_enabled(device.type)):
         return "tf32" if precision == "tf32" else "fp32"
-    return fastest(each.name, device) if precision == "auto" else precision
+    return find_fastest(each.name, device) if precision == "auto" else precision
 
 
 def _keys(methods: Sequence[Method]) -> list[str]:
-    """Name each result: with parameters where a name comes twice, and a number if need be."""
+    """Name each result, with parameters or a number where names repeat."""
     names = [each.name for each in methods]
     keys = [str(each) if names.count(each.name) > 1 else each.name for each in methods]
     # Of a large tensor only the corners are written out.

@@ -21,7 +21,7 @@ from cam._cli.shared_options import (
 from cam._extras import require
 from cam._models.model import Model
 from cam._output.clip import FORMATS, explain_clip, read_clip
-from cam._output.explanation_files import replace_file
+from cam._output.explanation_files import replace_files
 
 _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
 
@@ -30,7 +30,7 @@ _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
 @click.argument("frames", nargs=-1, required=True)
 @model_options
 @click.option("--method", default="gradcam", show_default=True)
-@explanation_options("A class index or label; by default each frame's top class.")
+@explanation_options
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option(
     "--smoothing",
@@ -113,7 +113,7 @@ def clip(
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
+        replace_files({path: content})
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise click.ClickException(f"cannot write {str(path)!r}: {reason}") from None

@@ -52,7 +52,7 @@ for _command in (clip, dashboard, evaluate, *COMMANDS):
 @click.option(
     "--method", "methods", multiple=True, default=("gradcam", "saliency"), show_default=True
 )
-@explanation_options("A class index or label; by default each picture's top class.")
+@explanation_options
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("explanations"), show_default=True
 )

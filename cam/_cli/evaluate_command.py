@@ -24,7 +24,8 @@ from cam._models.model import Model
 from cam._runs.engines.estimate import Estimate, estimate
 from cam._runs.engines.run_progress import RunProgress
 from cam._runs.evaluation import ENGINES
-from cam._runs.plan.run_plan import BASELINES, TARGETS, make_plan
+from cam._runs.plan.options import BASELINES, TARGETS, RunOptions
+from cam._runs.plan.run_plan import make_plan
 
 # Where the output is no terminal, a line is printed this often.
 QUIET_SECONDS = 10
@@ -71,15 +72,21 @@ _RUN = click.Path(path_type=Path)
 @click.option(
     "--targets",
     type=click.Choice(TARGETS),
-    default="data",
+    default=RunOptions.targets,
     show_default=True,
     help="Explain the data's class where it is known, or always what the model predicts.",
 )
 @layer_option
 @click.option("--precision", help="fp32, tf32, fp16, bf16 or auto; by default as torch is set.")
-@click.option("--shard-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--heatmaps", type=click.IntRange(min=0), default=56, show_default=True)
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), default=RunOptions.shard_size, show_default=True
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=RunOptions.batch_size, show_default=True
+)
+@click.option(
+    "--heatmaps", type=click.IntRange(min=0), default=RunOptions.heatmaps, show_default=True
+)
 @click.option("--dry-run", is_flag=True, help="Do the first shard, keep nothing, print the cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
 def evaluate(
@@ -111,7 +118,8 @@ def evaluate(
     if dry_run:
         options.pop("engine")
         part = items.limit(limit) if limit is not None else items
-        _print_estimate(estimate(make_plan(model, part, configured, measures, **options)), as_json)
+        plan = make_plan(model, part, configured, measures, RunOptions(**options))
+        _print_estimate(estimate(plan), as_json)
         return
     bar = _Bar()
     options |= {"limit": limit, "progress": bar}
@@ -134,7 +142,7 @@ def evaluate(
 
 
 def _describe_stop(out: Path) -> str:
-    """Say what is stored, which may be a shard more than the bar showed."""
+    """Say what is stored: perhaps a shard more than the bar showed."""
     try:
         run = cam.Run.open(out)
     except cam.RunError:

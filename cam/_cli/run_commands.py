@@ -8,7 +8,7 @@ import click
 
 import cam
 from cam._cli.shared_options import LibraryCommand, print_json
-from cam._runs.results.clusters import clusters_told
+from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report import write_report
 from cam._runs.results.run_comparison import compare
 from cam._runs.results.run_tables import BY
@@ -58,7 +58,7 @@ def export(run: Path, out: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True)
 def diff(before: Path, after: Path, limits: tuple[str, ...], as_json: bool) -> None:
-    """Say what changed from run BEFORE to run AFTER, and whether it is more than noise."""
+    """Say what changed from run BEFORE to AFTER beyond noise."""
     first, second = cam.Run.open(before), cam.Run.open(after)
     allowed = _parse_limits(limits, first.metrics)
     table = compare(first, second)
@@ -124,7 +124,7 @@ def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
 
 
 def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
-    """Print methods by each metric with their cost, for a person or a program."""
+    """Print methods by each metric, with their cost."""
     if as_json:
         print_json(
             {
@@ -184,7 +184,9 @@ def _print_costs(run: cam.Run, wide: int) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def clusters(run: Path, method: str, label: str | None, as_json: bool, **options: Any) -> None:
-    """Find groups of RUN's images whose maps are alike, as those with a watermark are.
+    """Find groups of RUN's images whose maps are alike.
+
+    Images with a watermark may be such a group.
 
     Beyond --limit images, a sample of them is looked at.
     """
@@ -211,7 +213,7 @@ def clusters(run: Path, method: str, label: str | None, as_json: bool, **options
             }
         )
         return
-    click.echo(clusters_told(grouping))
+    click.echo(describe_clusters(grouping))
     for row in grouping.table.itertuples():
         typical = ", ".join(names[item] for item in row.representatives)
         apart = "" if math.isnan(row.apart) else f", {row.apart:.0%} of its heat elsewhere"

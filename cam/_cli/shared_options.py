@@ -36,17 +36,21 @@ _MODEL_OPTIONS = (
         help="auto takes a GPU where there is one.",
     ),
 )
-_PRECISION_OPTION = click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="In which the network computes; by default as it is set.",
-)
 _OVERLAY_OPTIONS = (
     click.option("--colormap", default="turbo", show_default=True),
     click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True),
 )
 layer_option = click.option(
     "--layer", "layers", multiple=True, help="Dotted name; several are averaged."
+)
+_EXPLANATION_OPTIONS = (
+    click.option("--target", help="A class index or label; by default each picture's top class."),
+    layer_option,
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="In which the network computes; by default it keeps its precision.",
+    ),
 )
 
 
@@ -64,7 +68,7 @@ class LibraryCommand(click.Command):
 
 
 def model_options(command: Command) -> Command:
-    """Add the options of a model; the command gets ``load``, which loads it."""
+    """Add a model's options; the command gets ``load``, which loads it."""
 
     @wraps(command)
     def run(*, name: str, weights: str, labels: str | None, device: str, **options: Any) -> None:
@@ -73,25 +77,21 @@ def model_options(command: Command) -> Command:
     return _add(run, _MODEL_OPTIONS)
 
 
-def explanation_options(target_help: str) -> Callable[[Command], Command]:
+def explanation_options(command: Command) -> Command:
     """Add what to explain; the command gets it in ``explaining``, for :func:`cam.attribute`."""
 
-    def add(command: Command) -> Command:
-        @wraps(command)
-        def run(
-            *, target: str | None, layers: tuple[str, ...], precision: str | None, **options: Any
-        ) -> None:
-            try:
-                targets: int | str | None = int(target) if target else target
-            except ValueError:
-                targets = target
-            explaining = {"targets": targets, "layers": layers or None, "precision": precision}
-            command(explaining=explaining, **options)
+    @wraps(command)
+    def run(
+        *, target: str | None, layers: tuple[str, ...], precision: str | None, **options: Any
+    ) -> None:
+        try:
+            targets: int | str | None = int(target) if target else target
+        except ValueError:
+            targets = target
+        explaining = {"targets": targets, "layers": layers or None, "precision": precision}
+        command(explaining=explaining, **options)
 
-        target_option = click.option("--target", help=target_help)
-        return _add(run, (target_option, layer_option, _PRECISION_OPTION))
-
-    return add
+    return _add(run, _EXPLANATION_OPTIONS)
 
 
 def overlay_options(command: Command) -> Command:
@@ -130,7 +130,7 @@ def print_json(value: object) -> None:
 
 
 def print_notes(notes: tuple[str, ...] | list[str], name: str) -> None:
-    """Print what its owner may not expect of a picture, to standard error."""
+    """Print a picture's notes to standard error."""
     for note in notes:
         click.echo(f"Note: {name}: {note}", err=True)
 
@@ -156,7 +156,7 @@ def parse_call(text: str, make: Callable[..., T]) -> T:
 
 
 def parse_options(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``key=value`` pairs, and values as the numbers or None that they look like."""
+    """Read ``key=value`` pairs, whose values may be numbers or None."""
     options: dict[str, Any] = {}
     for text in texts:
         key, sign, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""COCO's instances: one item for each picture and each class on it.
+"""Read COCO's instances: one item for each picture and class.
 
 Lin et al. 2014, "Microsoft COCO: Common Objects in Context"; the format as cocodataset.org has it.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cam._data.dataset import Box, BoxTruth, Entry, Files, Truth, require_size
+from cam._data.dataset import Box, BoxTruth, Entry, Files, Truth, require_size, require_truth
 from cam.errors import DataError
 
 # What a mask may be made of.
@@ -34,7 +34,7 @@ class SegmentTruth:
     boxes: tuple[Box, ...]
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """Polygons are drawn by Pillow, whose edges differ from COCO's own by part of a pixel."""
+        """Draw the mask; polygons differ from COCO's by part of a pixel."""
         require_size(self.size, size)
         canvas = Image.new("1", size)
         draw = ImageDraw.Draw(canvas)
@@ -48,17 +48,16 @@ class SegmentTruth:
                     draw.polygon([float(number) for number in polygon], fill=1)
         except (TypeError, ValueError, KeyError, IndexError):
             raise DataError("its segmentation is damaged") from None
-        drawn: np.ndarray = np.asarray(canvas)
-        mask |= drawn
+        mask |= np.asarray(canvas)
         return mask
 
     def facts(self) -> object:
-        """The segmentations and their size."""
+        """List the segmentations and their size."""
         return [self.segments, self.size]
 
 
 def decode_runs(encoded: dict[str, Any]) -> np.ndarray:
-    """COCO's run lengths, column by column, beginning with zeros, to (H, W) bool.
+    """Decode COCO's run lengths, by columns, zeros first, to (H, W) bool.
 
     The text form holds each number in groups of five bits, the lowest first, 48 added to make a
     letter; bit 6 says that another group follows, bit 5 of the last one is the sign, and from the
@@ -67,13 +66,13 @@ def decode_runs(encoded: dict[str, Any]) -> np.ndarray:
     height, width = encoded["size"]
     counts = encoded["counts"]
     if isinstance(counts, str):
-        counts = _numbers(counts)
+        counts = _decode_text(counts)
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape(width, height).T
 
 
-def _numbers(text: str) -> list[int]:
-    found: list[int] = []
+def _decode_text(text: str) -> list[int]:
+    numbers: list[int] = []
     value = shift = 0
     for letter in text:
         group = ord(letter) - 48
@@ -83,15 +82,15 @@ def _numbers(text: str) -> list[int]:
             continue
         if group & 0x10:
             value -= 1 << shift
-        if len(found) > 2:
-            value += found[-2]
-        found.append(value)
+        if len(numbers) > 2:
+            value += numbers[-2]
+        numbers.append(value)
         value = shift = 0
-    return found
+    return numbers
 
 
 def open_coco(path: Path, images: str | Path | None = None, truth: str = "segments") -> Files:
-    """One item for each picture and class; objects marked as crowds are left out.
+    """Open COCO's instances: an item a picture and class, without crowds.
 
     Args:
         path: ``instances_*.json``.
@@ -102,21 +101,22 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
     Raises:
         DataError: The list cannot be read or is no list of instances.
     """
-    if truth not in TRUTHS:
-        raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
+    require_truth(truth)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        labels = {one["id"]: one["name"] for one in content["categories"]}
-        pictures = {one["id"]: one for one in content["images"]}
+        labels = {category["id"]: category["name"] for category in content["categories"]}
+        pictures = {picture["id"]: picture for picture in content["images"]}
         groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
         refused = []
-        for one in content["annotations"]:
-            if one.get("iscrowd"):
+        for annotation in content["annotations"]:
+            key = annotation["image_id"], annotation["category_id"]
+            if annotation.get("iscrowd"):
                 continue
-            if one["image_id"] not in pictures or one["category_id"] not in labels:
-                refused.append((f"annotation {one.get('id')}", "its image or category is missing"))
+            if key[0] not in pictures or key[1] not in labels:
+                name = f"annotation {annotation.get('id')}"
+                refused.append((name, "its image or category is missing"))
                 continue
-            groups.setdefault((one["image_id"], one["category_id"]), []).append(one)
+            groups.setdefault(key, []).append(annotation)
         entries = []
         for (picture_id, category), objects in groups.items():
             picture = pictures[picture_id]
@@ -124,8 +124,9 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
             size = (int(picture["width"]), int(picture["height"]))
             boxes = tuple((x, y, x + w, y + h) for x, y, w, h in (o["bbox"] for o in objects))
             where: Truth = BoxTruth(boxes, size)
-            if truth == "segments" and all(one.get("segmentation") for one in objects):
-                where = SegmentTruth(tuple(one["segmentation"] for one in objects), size, boxes)
+            segments = tuple(annotation.get("segmentation") for annotation in objects)
+            if truth == "segments" and all(segments):
+                where = SegmentTruth(segments, size, boxes)
             entries.append(Entry(f"{name}#{label}", name, label, where))
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
@@ -133,12 +134,12 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
         raise DataError(
             f"{str(path)!r} is no list of COCO instances: {type(error).__name__} at {error}"
         ) from None
-    root = Path(images) if images is not None else _pictures_folder(path, entries)
-    return Files(str(path), root, sorted(entries, key=lambda one: one.id), refused)
+    root = Path(images) if images is not None else _find_pictures(path, entries)
+    return Files(str(path), root, sorted(entries, key=lambda entry: entry.id), refused)
 
 
-def _pictures_folder(path: Path, entries: list[Entry]) -> Path:
-    """The first folder where COCO's own layout, or a simpler one, has the first picture."""
+def _find_pictures(path: Path, entries: list[Entry]) -> Path:
+    """Find the pictures' folder by COCO's layout, or a simpler one."""
     part = path.stem.rsplit("_", 1)[-1]
     above = path.parent.parent
     folders = [above / part, above / "images" / part, above / "images", path.parent]

@@ -1,18 +1,15 @@
-"""What kind of data a source is, and what can be chosen of it before it is opened."""
+"""Name the kind of a data source and the options it offers."""
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cam._data.coco import TRUTHS as COCO_TRUTHS
-from cam._data.coco import open_coco
-from cam._data.folder import DELIMITERS, open_csv, open_folder
-from cam._data.pet import open_pet, pet_splits
-from cam._data.source import path_opener
-from cam._data.voc import TRUTHS as VOC_TRUTHS
-from cam._data.voc import open_voc, voc_root, voc_splits
+from cam._data import coco, folder, pet, voc
+from cam._data.source import find_opener
 from cam.errors import DataError
+
+Options = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -23,14 +20,14 @@ class DataKind:
         name: A short one: "folder", "csv", "coco", "voc" or "pet".
         title: What people call it.
         items: What one item of it is.
-        options: Option of :func:`cam.dataset` → its values, the one that is taken by itself first;
+        options: Option of :func:`cam.dataset` → its values, the default first;
             none where it is a folder's path.
     """
 
     name: str
     title: str
     items: str
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
 
 
 def kind_of(source: str | os.PathLike[str]) -> DataKind:
@@ -41,64 +38,47 @@ def kind_of(source: str | os.PathLike[str]) -> DataKind:
     """
     path = Path(source).expanduser()
     try:
-        return _KINDS[path_opener(path)](path)
+        name, title, items, list_options = _KINDS[find_opener(path)]
+        options = list_options(path)
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    # A folder is typed in; a list that is not there cannot be chosen.
+    offered = {key: values for key, values in options.items() if values or key == "images"}
+    return DataKind(name, title, items, offered)
 
 
-def _folder(path: Path) -> DataKind:
-    return DataKind(
+def _voc_options(path: Path) -> dict[str, tuple[str, ...]]:
+    root = voc.find_voc_root(path)
+    drawn = root is not None and (root / "SegmentationClass").is_dir()
+    return {"truth": voc.TRUTHS if drawn else voc.TRUTHS[:1], "split": voc.list_voc_splits(path)}
+
+
+_EACH_CLASS = "Each class on each picture is one item."
+# Opener → name, title, what an item is, and the options.
+_KINDS: Mapping[Callable[..., object], tuple[str, str, str, Callable[[Path], Options]]] = {
+    folder.open_folder: (
         "folder",
         "A folder of pictures",
         "Each picture is one item; the first folder below the top is its class.",
-    )
-
-
-def _csv(path: Path) -> DataKind:
-    return DataKind(
+        lambda path: {},
+    ),
+    folder.open_csv: (
         "csv",
         "A list of pictures (CSV)",
         "Each row is one item: a path, and a label and a mask where there are such columns.",
-        {"delimiter": DELIMITERS},
-    )
-
-
-def _coco(path: Path) -> DataKind:
-    return DataKind(
+        lambda path: {"delimiter": folder.DELIMITERS},
+    ),
+    coco.open_coco: (
         "coco",
         "COCO's instances",
-        "Each class on each picture is one item.",
-        {"truth": COCO_TRUTHS, "images": ()},
-    )
-
-
-def _voc(path: Path) -> DataKind:
-    folder = voc_root(path)
-    drawn = folder is not None and (folder / "SegmentationClass").is_dir()
-    splits = voc_splits(path)
-    options = {"truth": VOC_TRUTHS if drawn else VOC_TRUTHS[:1]}
-    return DataKind(
-        "voc",
-        "Pascal VOC",
-        "Each class on each picture is one item.",
-        options | ({"split": splits} if splits else {}),
-    )
-
-
-def _pet(path: Path) -> DataKind:
-    splits = pet_splits(path)
-    return DataKind(
+        _EACH_CLASS,
+        lambda path: {"truth": coco.TRUTHS, "images": ()},
+    ),
+    voc.open_voc: ("voc", "Pascal VOC", _EACH_CLASS, _voc_options),
+    pet.open_pet: (
         "pet",
         "Oxford-IIIT Pet",
         "Each picture is one item; its breed is the class, its trimap says where the animal is.",
-        {"split": splits} if splits else {},
-    )
-
-
-_KINDS: Mapping[Callable[..., object], Callable[[Path], DataKind]] = {
-    open_folder: _folder,
-    open_csv: _csv,
-    open_coco: _coco,
-    open_voc: _voc,
-    open_pet: _pet,
+        lambda path: {"split": pet.list_pet_splits(path)},
+    ),
 }

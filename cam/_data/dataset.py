@@ -1,4 +1,4 @@
-"""What a data set is: items in a fixed order, with what is known of them, and a fingerprint."""
+"""Define a data set: items in a fixed order, with a fingerprint."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cam._media.images import read_image
 from cam.errors import DataError
+from cam.parameters import integer
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in the picture's pixels, from 0, the right and lower edge not in it."""
@@ -79,7 +80,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many items there are."""
+        """Count the items."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Item:
@@ -93,7 +94,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def identifier(self, index: int) -> str:
-        """An item's ``id``, known without reading it."""
+        """Return an item's ``id`` without reading it."""
 
     @property
     @abstractmethod
@@ -104,12 +105,12 @@ class Dataset(ABC):
         return (self[index] for index in range(len(self)))
 
     def limit(self, count: int) -> "Dataset":
-        """At most ``count`` items, evenly spaced, so that sorted classes are all still there.
+        """Take at most ``count`` items, evenly spaced, so that classes stay.
 
         Raises:
             DataError: ``count`` is less than 1.
         """
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not integer(1).holds(count):
             raise DataError(f"a limit is a whole number of at least 1, not {count!r}")
         total = len(self)
         if count >= total:
@@ -129,15 +130,15 @@ class Part(Dataset):
         self.has_masks, self.refused = whole.has_masks, whole.refused
 
     def __len__(self) -> int:
-        """How many items there are."""
+        """Count the items."""
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Item:
-        """The whole's item; see :meth:`Dataset.__getitem__`."""
+        """Read the whole's item; see :meth:`Dataset.__getitem__`."""
         return self.whole[self.indices[index]]
 
     def identifier(self, index: int) -> str:
-        """The whole's ``id``."""
+        """Return the whole's ``id``."""
         return self.whole.identifier(self.indices[index])
 
     @cached_property
@@ -147,21 +148,21 @@ class Part(Dataset):
 
 
 class Truth(Protocol):
-    """Where an item's class is, as its annotation says; nothing is drawn before it is asked."""
+    """Where an item's class is, as its annotation says; nothing is drawn before."""
 
     @property
     def boxes(self) -> tuple[Box, ...]:
         """As of the item."""
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """(H, W) bool for a picture of ``size`` (width, height).
+        """Draw the mask, (H, W) bool for a picture of (width, height).
 
         Raises:
             DataError: The annotation is missing, damaged, or made for another size.
         """
 
     def facts(self) -> object:
-        """What determines it, ready for JSON, for the fingerprint."""
+        """List what determines it, ready for JSON, for the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +202,17 @@ class Files(Dataset):
         if not self._entries:
             why = f" ({self.refused[0][0]}: {self.refused[0][1]})" if self.refused else ""
             raise DataError(f"no picture was found in {name!r}{why}")
-        self.labels = tuple(sorted({one.target for one in entries if isinstance(one.target, str)}))
-        self.has_masks = any(one.truth is not None for one in entries)
+        self.labels = tuple(
+            sorted({entry.target for entry in entries if isinstance(entry.target, str)})
+        )
+        self.has_masks = any(entry.truth is not None for entry in entries)
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """Count the entries."""
         return len(self._entries)
 
     def identifier(self, index: int) -> str:
-        """The entry's ``id``."""
+        """Return the entry's ``id``."""
         return self._entries[index].id
 
     def __getitem__(self, index: int) -> Item:
@@ -217,9 +220,9 @@ class Files(Dataset):
         entry = self._entries[index]
         path = self.root / entry.path
         if self.roots is not None:
-            own = getattr(entry.truth, "path", None)
-            for one in (path, *([Path(own)] if own else [])):
-                require_inside(one, self.roots)
+            for file in (path, getattr(entry.truth, "path", None)):
+                if file is not None:
+                    require_inside(file, self.roots)
         image = read_image(path, entry.path).image
         mask = entry.truth.mask(image.size) if entry.truth is not None else None
         boxes = entry.truth.boxes if entry.truth is not None else ()
@@ -232,24 +235,11 @@ class Files(Dataset):
         Not of the bytes: a million pictures would be read twice. Nor of their times, which a copy
         changes. A picture that is exchanged for one of the very same size is not noticed.
         """
-
-        def size(path: str) -> int | None:
-            try:
-                return (self.root / path).stat().st_size
-            except OSError:
-                return None
-
-        return digest(
-            [
-                (
-                    entry.id,
-                    size(entry.path),
-                    entry.target,
-                    entry.truth.facts() if entry.truth is not None else None,
-                )
-                for entry in self._entries
-            ]
-        )
+        facts = []
+        for entry in self._entries:
+            truth = entry.truth.facts() if entry.truth is not None else None
+            facts.append((entry.id, _file_size(self.root / entry.path), entry.target, truth))
+        return digest(facts)
 
 
 @dataclass(frozen=True)
@@ -260,7 +250,7 @@ class BoxTruth:
     size: tuple[int, int] | None = None
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """The union of the boxes; see :class:`Truth`."""
+        """Fill the union of the boxes; see :class:`Truth`."""
         require_size(self.size, size)
         mask = np.zeros((size[1], size[0]), bool)
         for left, top, right, bottom in self.boxes:
@@ -268,7 +258,7 @@ class BoxTruth:
         return mask
 
     def facts(self) -> object:
-        """The boxes."""
+        """List the boxes."""
         return [self.boxes, self.size]
 
 
@@ -287,7 +277,7 @@ class FileTruth:
     boxes: tuple[Box, ...] = ()
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """Where the file's pixels have one of the values; see :class:`Truth`."""
+        """Select the file's pixels that have one of the values."""
         try:
             with Image.open(self.path) as picture:
                 require_size(picture.size, size)
@@ -299,29 +289,43 @@ class FileTruth:
         return pixels != 0 if self.values is None else np.isin(pixels, self.values)
 
     def facts(self) -> object:
-        """The file's name and size, and the values."""
-        try:
-            size = Path(self.path).stat().st_size
-        except OSError:
-            size = None
-        return [Path(self.path).name, size, self.values, self.boxes]
+        """List the file's name and size, and the values."""
+        path = Path(self.path)
+        return [path.name, _file_size(path), self.values, self.boxes]
 
 
-def require_size(annotated: tuple[int, int] | None, found: tuple[int, int]) -> None:
-    """Refuse an annotation of a picture of another size, as when EXIF data turned the picture.
+def _file_size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def require_truth(truth: str) -> None:
+    """Refuse what a mask cannot be made of.
+
+    Raises:
+        DataError: It is neither "segments" nor "boxes".
+    """
+    if truth not in ("segments", "boxes"):
+        raise DataError(f"truth is 'segments' or 'boxes', not {truth!r}")
+
+
+def require_size(annotated: tuple[int, int] | None, actual: tuple[int, int]) -> None:
+    """Refuse an annotation of another size, as of a turned picture.
 
     Raises:
         DataError: The sizes differ.
     """
-    if annotated is not None and tuple(annotated) != tuple(found):
+    if annotated is not None and tuple(annotated) != tuple(actual):
         raise DataError(
             f"its annotation is for {annotated[0]} × {annotated[1]} pixels, but the picture has "
-            f"{found[0]} × {found[1]}"
+            f"{actual[0]} × {actual[1]}"
         )
 
 
 def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
-    """Follow a path to where it leads, and refuse it if that is in none of the folders.
+    """Resolve a path, and refuse it if it leads outside the folders.
 
     It is refused in the same words whether or not there is something outside.
 
@@ -332,9 +336,9 @@ def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
         DataError: It leads outside.
     """
     try:
-        found = Path(path).expanduser().resolve()
-        if any(found.is_relative_to(root.resolve()) for root in roots):
-            return found
+        target = Path(path).expanduser().resolve()
+        if any(target.is_relative_to(root.resolve()) for root in roots):
+            return target
     except (OSError, RuntimeError, ValueError):
         # A loop of links, a name that is too long, a NUL in it: it leads nowhere.
         pass
@@ -343,6 +347,6 @@ def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
 
 
 def digest(*facts: object) -> str:
-    """SHA-256 of anything that JSON can hold, 64 hexadecimal digits."""
+    """Hash anything that JSON can hold: SHA-256, 64 hexadecimal digits."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

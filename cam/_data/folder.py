@@ -1,4 +1,4 @@
-"""A folder of pictures, with a folder for each class or without, and a list of them as CSV."""
+"""Read a folder of pictures, or a list of pictures as CSV."""
 
 import csv
 import os
@@ -15,7 +15,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 
 def open_folder(root: Path) -> Files:
-    """Pictures below a folder, sorted by their path; the first folder on it is their class.
+    """Open the pictures below a folder; their first folder is the class.
 
     Pictures that lie in the folder itself have no class. Hidden files and folders are left out.
 
@@ -28,22 +28,22 @@ def open_folder(root: Path) -> Files:
         path = Path(error.filename)
         refused.append((str(path.relative_to(root)), error.strerror or type(error).__name__))
 
-    found: list[str] = []
+    paths: list[str] = []
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
+        paths += [
             (Path(folder) / name).relative_to(root).as_posix()
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
         ]
     entries = [
-        Entry(path, path, path.split("/", 1)[0] if "/" in path else None) for path in sorted(found)
+        Entry(path, path, path.split("/", 1)[0] if "/" in path else None) for path in sorted(paths)
     ]
     return Files(str(root), root, entries, refused)
 
 
 def open_csv(path: Path, delimiter: str = ",") -> Files:
-    """Rows of a path (relative to the list's folder), a label and a mask's path.
+    """Open a CSV of paths relative to its folder, labels and masks.
 
     The first row names the columns: ``path`` (or ``image``, ``file``, ``filename``), ``label``
     (or ``class``, ``target``; a whole number is an index of the model's output) and ``mask``, a
@@ -69,26 +69,26 @@ def open_csv(path: Path, delimiter: str = ",") -> Files:
             mask_column = columns.get(MASK_COLUMN)
             entries = []
             refused = []
-            seen: dict[str, int] = {}
+            counts: dict[str, int] = {}
             for number, row in enumerate(rows, 2):
                 name = (row[column] or "").strip()
                 if not name:
                     refused.append((f"row {number}", "it names no file"))
                     continue
-                seen[name] = seen.get(name, 0) + 1
-                unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+                counts[name] = counts.get(name, 0) + 1
+                unique = name if counts[name] == 1 else f"{name}#{counts[name]}"
                 label = (row[label_column] or "").strip() if label_column else ""
                 mask = (row[mask_column] or "").strip() if mask_column else ""
                 truth: Truth | None = FileTruth(str(root / mask)) if mask else None
-                entries.append(Entry(unique, name, index_or_label(label), truth))
+                entries.append(Entry(unique, name, parse_label(label), truth))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"the list {str(path)!r} cannot be read: {reason}") from None
     return Files(str(path), root, entries, refused)
 
 
-def index_or_label(text: str) -> int | str | None:
-    """A whole number as a class's index, nothing as nothing, anything else as a label."""
+def parse_label(text: str) -> int | str | None:
+    """Parse a whole number as an index, any other text as label."""
     if not text:
         return None
     return int(text) if text.isascii() and text.isdigit() else text

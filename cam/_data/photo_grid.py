@@ -1,4 +1,4 @@
-"""Mosaics of the bundled photos: a truth about where a class is, without a download.
+"""Make mosaics of the bundled photos, whose classes' places are known.
 
 Böhle et al. 2021, "Convolutional Dynamic Alignment Networks", section 5 (the grid pointing game):
 pictures of different classes side by side, and a method is asked for the evidence of one of them.
@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance
 from cam._data.dataset import Box, DataOrigin, Dataset, Item, digest
 from cam._media.images import sample
 from cam.errors import DataError
+from cam.parameters import integer
 
 # ImageNet-1k's class of each photo: Egyptian cat, espresso, missile, moped.
 CLASSES = {"chelsea": 285, "coffee": 967, "rocket": 657, "motorcycle_left": 665}
@@ -29,6 +30,7 @@ SUBJECTS = {
 INSIDE, WHOLE = 224, 256
 # Raised when the same seed gives other pixels than before.
 VERSION = 1
+RULES = {"size": integer(1, 10_000_000), "n": integer(2, 7), "seed": integer(0, 2**63)}
 
 
 @dataclass(frozen=True)
@@ -65,26 +67,22 @@ class PhotoGrid(Dataset):
     has_masks = True
 
     def __init__(self, size: int = 64, n: int = 2, seed: int = 0) -> None:
-        for name, value, low, high in (
-            ("size", size, 1, 10_000_000),
-            ("n", n, 2, 7),
-            ("seed", seed, 0, 2**63),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        parameters = {"size": size, "n": n, "seed": seed}
+        for name, value in parameters.items():
+            if not RULES[name].holds(value):
                 raise DataError(
-                    f"{name} of a photo grid must be a whole number from {low} to {high}, "
-                    f"but is {value!r}"
+                    f"{name} of a photo grid must be {RULES[name].words}, but is {value!r}"
                 )
         self.size, self.n, self.seed = size, n, seed
         self.name = "photo-grid"
-        self.origin = DataOrigin("photo-grid", {"size": size, "n": n, "seed": seed})
+        self.origin = DataOrigin("photo-grid", parameters)
 
     def __len__(self) -> int:
-        """How many mosaics there are."""
+        """Count the mosaics."""
         return self.size
 
     def identifier(self, index: int) -> str:
-        """The mosaic's number, as ``grid-00007``."""
+        """Name a mosaic by its number, as ``grid-00007``."""
         return f"grid-{index:05d}"
 
     @cached_property
@@ -94,28 +92,28 @@ class PhotoGrid(Dataset):
         return digest("photo-grid", VERSION, self.size, self.n, self.seed, photos)
 
     def limit(self, count: int) -> Dataset:
-        """The first mosaics: every so many of them would ask for some of the classes only."""
+        """Keep the first mosaics; evenly spaced ones would lack some classes."""
         return PhotoGrid(min(count, self.size), self.n, self.seed)
 
     def cells(self, index: int) -> tuple[Cell, ...]:
-        """The cells of a mosaic, row by row."""
-        photos, _ = self._layout(self._random(index), index)
+        """List the cells of a mosaic, row by row."""
+        photos, _ = self._choose_layout(self._make_generator(index), index)
         return tuple(
-            Cell(name, CLASSES[name], self._box(place)) for place, name in enumerate(photos)
+            Cell(name, CLASSES[name], self._locate(number)) for number, name in enumerate(photos)
         )
 
     def __getitem__(self, index: int) -> Item:
-        """Make a mosaic of 256 × 256 pixels; the target is its one cell of that class."""
+        """Make a mosaic of 256 × 256 pixels with one target cell."""
         if not 0 <= index < self.size:
             raise IndexError(f"there are {self.size} mosaics, so there is no number {index}")
-        random = self._random(index)
-        photos, at = self._layout(random, index)
+        random = self._make_generator(index)
+        photos, at = self._choose_layout(random, index)
         inside = np.zeros((INSIDE, INSIDE, 3), np.uint8)
         mask = np.zeros((INSIDE, INSIDE), bool)
-        for place, name in enumerate(photos):
-            left, top, right, bottom = map(int, self._box(place, margin=0))
+        for number, name in enumerate(photos):
+            left, top, right, bottom = map(int, self._locate(number, margin=0))
             inside[top:bottom, left:right] = _cut(name, (right - left, bottom - top), random)
-            mask[top:bottom, left:right] = place == at
+            mask[top:bottom, left:right] = number == at
         margin = (WHOLE - INSIDE) // 2
         around = ((margin, margin), (margin, margin))
         image = Image.fromarray(np.pad(inside, (*around, (0, 0)), mode="symmetric"))
@@ -124,34 +122,34 @@ class PhotoGrid(Dataset):
             image,
             CLASSES[photos[at]],
             np.pad(mask, around, mode="edge"),
-            (self._box(at),),
+            (self._locate(at),),
         )
 
-    def _random(self, index: int) -> np.random.Generator:
+    def _make_generator(self, index: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.n, index])
 
-    def _layout(self, random: np.random.Generator, index: int) -> tuple[list[str], int]:
-        """The photo of each cell, and the cell that is asked for."""
+    def _choose_layout(self, random: np.random.Generator, index: int) -> tuple[list[str], int]:
+        """Choose the photo of each cell, and the target's cell."""
         names = list(CLASSES)
         # In turn, so that every class is asked for equally often.
         target = names[index % len(names)]
         others = [name for name in names if name != target]
-        filling: list[str] = []
-        while len(filling) < self.n**2 - 1:
-            filling += random.permutation(others).tolist()
+        cells: list[str] = []
+        while len(cells) < self.n**2 - 1:
+            cells += random.permutation(others).tolist()
         at = int(random.integers(self.n**2))
-        cells = filling[: self.n**2 - 1]
+        del cells[self.n**2 - 1 :]
         cells.insert(at, target)
         return cells, at
 
-    def _box(self, place: int, margin: int = (WHOLE - INSIDE) // 2) -> Box:
-        row, column = divmod(place, self.n)
-        edges = [margin + round(number * INSIDE / self.n) for number in range(self.n + 1)]
+    def _locate(self, number: int, margin: int = (WHOLE - INSIDE) // 2) -> Box:
+        row, column = divmod(number, self.n)
+        edges = [margin + round(edge * INSIDE / self.n) for edge in range(self.n + 1)]
         return (edges[column], edges[row], edges[column + 1], edges[row + 1])
 
 
 def _cut(name: str, size: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """A crop of a photo around its subject, perhaps mirrored, in another light."""
+    """Crop a photo around its subject, perhaps mirrored, in another light."""
     photo = sample(name)
     across, down, share = SUBJECTS[name]
     whole = min(photo.size) * share

@@ -1,4 +1,4 @@
-"""Any ``torch.utils.data.Dataset`` that has a length, as a data set to compare methods on."""
+"""Wrap any ``torch.utils.data.Dataset`` that has a length."""
 
 import hashlib
 from collections.abc import Mapping
@@ -55,11 +55,11 @@ class Wrapped(Dataset):
             self.has_masks = True
 
     def __len__(self) -> int:
-        """The source's length."""
+        """Return the source's length."""
         return self._length
 
     def identifier(self, index: int) -> str:
-        """The item's number, as ``item-00000007``."""
+        """Name an item by its number, as ``item-00000007``."""
         return f"item-{index:08d}"
 
     def __getitem__(self, index: int) -> Item:
@@ -67,48 +67,47 @@ class Wrapped(Dataset):
         if not 0 <= index < self._length:
             raise IndexError(f"there are {self._length} items, so there is no number {index}")
         try:
-            found = self.source[index]
+            content = self.source[index]
         except CamError:
             raise
         except Exception as error:
             # It is somebody's own code: whatever it raises is about this item.
             raise DataError(f"its data set raised {type(error).__name__}: {error}") from error
-        if isinstance(found, Item):
-            return found
-        if isinstance(found, Mapping):
-            parts = [found.get("image"), found.get("target"), found.get("mask")]
-        elif isinstance(found, tuple | list):
-            parts = [*found, None, None][:3]
-        else:
-            parts = [found, None, None]
-        picture, target, mask = parts
-        image = _image(picture)
-        return Item(self.identifier(index), image, self._label(target), _mask(mask, image))
+        if isinstance(content, Item):
+            return content
+        parts: list[Any] = [content]
+        if isinstance(content, Mapping):
+            parts = [content.get(name) for name in ("image", "target", "mask")]
+        elif isinstance(content, tuple | list):
+            parts = list(content)
+        picture, target, mask = [*parts, None, None][:3]
+        image = _convert_image(picture)
+        return Item(self.identifier(index), image, self._label(target), _convert_mask(mask, image))
 
     def _label(self, target: Any) -> int | str | None:
-        """A class as its name, where the source names its classes."""
-        found = _target(target)
-        if not isinstance(found, int) or not self._classes:
-            return found
-        if not 0 <= found < len(self._classes):
-            raise DataError(f"its class {found} is none of its {len(self._classes)} classes")
-        return self._classes[found]
+        """Replace a class by its name, where the source names its classes."""
+        index = _convert_target(target)
+        if not isinstance(index, int) or not self._classes:
+            return index
+        if not 0 <= index < len(self._classes):
+            raise DataError(f"its class {index} is none of its {len(self._classes)} classes")
+        return self._classes[index]
 
     @cached_property
     def _looked(self) -> list[tuple[int, str, int | str | None]]:
         """Number, hash of the pixels or why there are none, and class of a few items."""
         count = min(LOOKED_AT, self._length)
-        found: list[tuple[int, str, int | str | None]] = []
+        facts: list[tuple[int, str, int | str | None]] = []
         for number in range(count):
             index = number * self._length // count
             try:
                 item = self[index]
             except CamError as error:
-                found.append((index, str(error), None))
+                facts.append((index, str(error), None))
                 continue
             pixels = np.ascontiguousarray(np.asarray(item.image))
-            found.append((index, hashlib.sha256(pixels.tobytes()).hexdigest(), item.target))
-        return found
+            facts.append((index, hashlib.sha256(pixels.tobytes()).hexdigest(), item.target))
+        return facts
 
     @cached_property
     def examples(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -122,7 +121,7 @@ class Wrapped(Dataset):
         return digest(self.name, self._length, self._classes, self._looked)
 
 
-def _image(picture: Any) -> Image.Image | Tensor:
+def _convert_image(picture: Any) -> Image.Image | Tensor:
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3:
             raise DataError(f"a picture's tensor is (3, H, W), not {tuple(picture.shape)}")
@@ -134,7 +133,7 @@ def _image(picture: Any) -> Image.Image | Tensor:
     return read_image(picture).image
 
 
-def _target(target: Any) -> int | str | None:
+def _convert_target(target: Any) -> int | str | None:
     if target is None or isinstance(target, str):
         return target
     try:
@@ -144,13 +143,12 @@ def _target(target: Any) -> int | str | None:
         raise DataError(f"a class is a whole number or a label, not {kind}") from None
 
 
-def _mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
+def _convert_mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
     if mask is None:
         return None
-    found: np.ndarray = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
-    found = found[0] if found.ndim == 3 and found.shape[0] == 1 else found
+    inside: np.ndarray = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask) != 0
+    inside = inside[0] if inside.ndim == 3 and inside.shape[0] == 1 else inside
     size = tuple(image.shape[1:]) if isinstance(image, Tensor) else image.size[::-1]
-    if found.shape != size:
-        raise DataError(f"its mask is {found.shape}, but the picture is {size}")
-    inside: np.ndarray = found != 0
+    if inside.shape != size:
+        raise DataError(f"its mask is {inside.shape}, but the picture is {size}")
     return inside

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[bool]:
-    """Put every submodule in evaluation mode, and each back in its own mode afterwards.
+    """Put every submodule in evaluation mode, and restore each afterwards.
 
     A model can be partly in training mode (a frozen batch norm, say), and ``module.train()`` would
     not bring that back. Yields whether anything had to be changed.
@@ -32,6 +32,6 @@ def original_module(module: nn.Module) -> nn.Module:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return where the first parameter or buffer lies; the CPU for a module without any."""
+    """Return the device of a module; the CPU if it is empty."""
     first: Tensor | None = next(chain(module.parameters(), module.buffers()), None)
     return first.device if first is not None else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Which layers with maps of the picture a model has, and finding one by name."""
+"""List the layers that return maps of the picture; look them up."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from cam._engine.default_layer import TRANSPARENT
 from cam._engine.evaluation_mode import evaluation_mode
-from cam._engine.token_layout import extra_tokens, find_layout, is_map_of
+from cam._engine.hooks import attach, main_output
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
 from cam.errors import LayerError, nearest
 
 Layer = str | nn.Module
@@ -45,31 +46,31 @@ def resolve_layers(
     by_name = dict(module.named_modules())
     if not isinstance(layers, str | nn.Module | Iterable):
         raise LayerError(f"a layer is a dotted name or a module, not {type(layers).__name__}")
-    wanted = [layers] if isinstance(layers, str | nn.Module) else list(layers)
-    if not wanted:
+    requested = [layers] if isinstance(layers, str | nn.Module) else list(layers)
+    if not requested:
         raise LayerError("layers is empty; name at least one layer, or leave it out")
     names = {id(child): name for name, child in module.named_modules()}
-    found: dict[str, nn.Module] = {}
-    for layer in wanted:
+    resolved: dict[str, nn.Module] = {}
+    for layer in requested:
         if isinstance(layer, str):
             if layer not in by_name or not layer:
-                known = [name for name in by_name if name]
-                raise LayerError(f"the model has no layer {layer!r}; {nearest(layer, known)}")
-            found[layer] = by_name[layer]
+                named = [name for name in by_name if name]
+                raise LayerError(f"the model has no layer {layer!r}; {nearest(layer, named)}")
+            resolved[layer] = by_name[layer]
         elif isinstance(layer, nn.Module):
             if not names.get(id(layer)):
                 raise LayerError(
                     f"the given {type(layer).__name__} is not a layer of this model; "
                     "take one from model.named_modules()"
                 )
-            found[names[id(layer)]] = layer
+            resolved[names[id(layer)]] = layer
         else:
             raise LayerError(f"a layer is a dotted name or a module, not {type(layer).__name__}")
-    return list(found.items())
+    return list(resolved.items())
 
 
-def only_linear_behind(module: nn.Module, names: Sequence[str]) -> bool:
-    """Whether what is registered behind layers only pools and multiplies.
+def is_linear_after(module: nn.Module, names: Sequence[str]) -> bool:
+    """Test whether all modules registered after layers only pool and multiply.
 
     Then their gradients do not depend on which side of zero a value was rounded to.
     """
@@ -84,34 +85,34 @@ def only_linear_behind(module: nn.Module, names: Sequence[str]) -> bool:
 
 
 def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
-    """All layers whose output for ``example`` (1, 3, H, W) is a map of it larger than 1 × 1.
+    """List the layers whose output for ``example`` is a map of it.
 
     Runs one forward pass without gradients, in evaluation mode. Listed in the order in which they
     run, so that a slider over them goes through the depth of the network.
+
+    Args:
+        module: The network.
+        example: (1, 3, H, W) floats; a map of it has its proportions and more than 1 × 1 cells.
     """
-    found: dict[str, LayerInfo] = {}
-    before = extra_tokens(module)
+    layers: dict[str, LayerInfo] = {}
+    before = count_prefix_tokens(module)
 
     def record(name: str, child: nn.Module, output: object) -> None:
-        whole = output[0] if isinstance(output, tuple) and output else output
-        if not isinstance(whole, Tensor):
+        output = main_output(output)
+        if not isinstance(output, Tensor):
             return
-        layout = find_layout(whole, example, before)
+        layout = find_layout(output, example, before)
         # What has other proportions is no map of the picture: attention, windows, heads.
         if layout and layout.grid[0] * layout.grid[1] > 1 and is_map_of(*layout.grid, example):
-            found.pop(name, None)
-            channels = layout.maps(whole).shape[1]
-            found[name] = LayerInfo(name, type(child).__name__, (channels, *layout.grid))
+            layers.pop(name, None)
+            channels = layout.maps(output).shape[1]
+            layers[name] = LayerInfo(name, type(child).__name__, (channels, *layout.grid))
 
-    handles = [
+    hooks = (
         child.register_forward_hook(lambda child, _, output, name=name: record(name, child, output))
         for name, child in module.named_modules()
         if name and not isinstance(child, TRANSPARENT)
-    ]
-    try:
-        with evaluation_mode(module), torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(found.values())
+    )
+    with attach(hooks), evaluation_mode(module), torch.no_grad():
+        module(example)
+    return list(layers.values())

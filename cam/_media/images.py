@@ -1,4 +1,4 @@
-"""Pictures in: safe decoding of anything a person may upload, and the bundled sample photos.
+"""Decode pictures that anybody may upload, safely; bundled sample photos.
 
 A decoder is where a stranger's bytes first meet the program, so the size is judged from the header
 before a pixel is unpacked, and only common formats are let in.
@@ -9,7 +9,6 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,12 +78,12 @@ def load_image(source: ImageSource) -> Image.Image:
 
     Args:
         source: A path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3),
-            ``sample:NAME`` for a bundled photo, or what :func:`read_image` gave, whose notes have
-            been told and are not told again.
+            ``sample:NAME`` for a bundled photo, or what :func:`read_image` returned, whose notes
+            have been reported and are not reported again.
 
     Returns:
         A PIL image in mode RGB. Anything unexpected that was done to it (first frame of an
-        animation, CMYK, transparency, …) is told by a :class:`cam.CamWarning`.
+        animation, CMYK, transparency, …) is reported by a :class:`cam.CamWarning`.
 
     Raises:
         ImageError: It is no picture, is damaged, too large, or too narrow.
@@ -151,7 +150,7 @@ def open_picture(file: BinaryIO, name: str, otherwise: str = NO_PICTURE) -> Imag
         otherwise: What to say of it if it is none.
 
     Raises:
-        ImageError: It is no picture in one of :data:`FORMATS`, or its header tells of too many
+        ImageError: It is no picture in one of :data:`FORMATS`, or its header announces too many
             pixels.
     """
     try:
@@ -164,12 +163,12 @@ def open_picture(file: BinaryIO, name: str, otherwise: str = NO_PICTURE) -> Imag
 
 
 def _too_large(name: str, pixels: int | None) -> ImageError:
-    found = f"has {pixels:,} pixels" if pixels else "has too many pixels"
-    return ImageError(f"{name} {found}; at most {MAX_PIXELS:,} are read, so shrink it first")
+    fault = f"has {pixels:,} pixels" if pixels else "has too many pixels"
+    return ImageError(f"{name} {fault}; at most {MAX_PIXELS:,} are read, so shrink it first")
 
 
 def _normalise(image: Image.Image, name: str) -> Photo:
-    """Upright 8-bit RGB from any mode; the caller's image is not changed."""
+    """Convert any mode to upright 8-bit RGB, in a new image."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _too_large(name, width * height)
@@ -218,12 +217,12 @@ def _normalise(image: Image.Image, name: str) -> Photo:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright, as its EXIF orientation says; None if it is."""
+    """Return the turn that EXIF asks for; None if upright."""
     return _UPRIGHT.get(image.getexif().get(ExifTag.Orientation, 1))
 
 
 def _tiles(image: Image.Image) -> list:  # type: ignore[type-arg]
-    """The decoder's description of how the file stores its pixels; empty for one made in memory."""
+    """Return how a file stores its pixels; empty for pictures in memory."""
     return list(getattr(image, "tile", None) or [])
 
 
@@ -250,7 +249,7 @@ def _to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
 
 
 def _from_deep(image: Image.Image, name: str) -> Image.Image:
-    """Grey of 16 or 32 bits, or floats, to 8 bits; Pillow's own conversion would clip at 255."""
+    """Scale deep grey or floats to 8 bits; Pillow would clip."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ImageError(f"{name} holds NaN or infinite pixels; save it with finite values")
@@ -275,25 +274,6 @@ def _from_array(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values)
 
 
-def _left_motorcycle() -> np.ndarray:
-    from skimage import data
-
-    left: np.ndarray = data.stereo_motorcycle()[0]
-    return left
-
-
-def _sample_readers() -> dict[str, Callable[[], np.ndarray]]:
-    # Imported here because scikit-image is needed for nothing else on this path.
-    from skimage import data
-
-    return {
-        "chelsea": data.chelsea,
-        "coffee": data.coffee,
-        "rocket": data.rocket,
-        "motorcycle_left": _left_motorcycle,
-    }
-
-
 SAMPLES = {
     "chelsea": "A cat's face",
     "coffee": "A cup of coffee",
@@ -303,17 +283,23 @@ SAMPLES = {
 
 
 def samples() -> dict[str, str]:
-    """The bundled photos: name → what is on it. They come with scikit-image."""
+    """List the bundled photos of scikit-image: name → what is on it."""
     return dict(SAMPLES)
 
 
 @lru_cache(maxsize=len(SAMPLES))
 def _sample_array(name: str) -> np.ndarray:
-    return _sample_readers()[name]()
+    # Imported here because scikit-image is needed for nothing else on this path.
+    from skimage import data
+
+    pixels: np.ndarray = (
+        data.stereo_motorcycle()[0] if name == "motorcycle_left" else getattr(data, name)()
+    )
+    return pixels
 
 
 def sample(name: str) -> Image.Image:
-    """One of the bundled photos, in RGB.
+    """Return a bundled photo, in RGB.
 
     Raises:
         ImageError: There is no sample of that name.

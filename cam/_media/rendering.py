@@ -1,4 +1,4 @@
-"""A heatmap laid over a picture."""
+"""Lay a heatmap over a picture."""
 
 from typing import overload
 
@@ -88,7 +88,7 @@ def overlay(
     if percentile < 100 and heatmap.ndim == 3 and heatmap.numel():
         sizes = heatmap.abs() if signed else heatmap
         # One by one: torch.quantile takes 16 million values at most.
-        ends = torch.stack([one.float().nanquantile(percentile / 100) for one in sizes])
+        ends = torch.stack([size.float().nanquantile(percentile / 100) for size in sizes])
         heatmap = heatmap / ends.clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
     try:
         blended = kernels.overlay(pixels, heatmap, colormap, alpha, threshold, signed)

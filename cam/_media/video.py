@@ -1,8 +1,8 @@
-"""Video files: frames in with their times, frames out as MP4, through FFmpeg's libraries (PyAV)."""
+"""Read video frames with their times, and write MP4, through PyAV."""
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,23 +28,30 @@ _TURNS = {
 _MILLISECOND = Fraction(1, 1000)
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """Frames of a video, evenly spaced.
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames in their order.
 
     Attributes:
-        frames: RGB pictures, upright.
-        durations: Until the next one of them, in milliseconds.
-        notes: What was left out.
+        frames: RGB pictures of one size, upright.
+        durations: How long each is shown, in milliseconds.
+        name: Where it came from, for messages.
+        notes: What was done to it that its owner may not expect.
     """
 
     frames: tuple[Image.Image, ...]
     durations: tuple[int, ...]
-    notes: tuple[str, ...]
+    name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frames_per_second(self) -> float:
+        """At which it was recorded, on average."""
+        return 1000 * len(self.frames) / sum(self.durations)
 
 
 def kind_of(head: bytes) -> str | None:
-    """FFmpeg's name for the kind of video that begins so: "mov" (MP4 too), "matroska" (WebM)."""
+    """Name a video's kind by its head: "mov" (MP4 too), "matroska" (WebM)."""
     if head[4:8] in _BOXES and head[8:12] not in _PICTURES:
         return "mov"
     return "matroska" if head[:4] == b"\x1a\x45\xdf\xa3" else None
@@ -55,10 +62,10 @@ def read_video(
     kind: str,
     name: str,
     most: int,
-    kept: Callable[[Image.Image], Image.Image],
+    reduce: Callable[[Image.Image], Image.Image],
     tell: Callable[[float], None],
-) -> Sampled:
-    """Read a video frame by frame; no more than ``most`` are in memory at any time.
+) -> Clip:
+    """Read a video frame by frame, with at most ``most`` in memory.
 
     Where there are more, every second, fourth, … of them is kept, so that the whole is seen at its
     own speed. Frames are turned as the file says that they were filmed.
@@ -68,8 +75,8 @@ def read_video(
         kind: As :func:`kind_of` says; nothing else is tried, least of all lists of other files.
         name: What to call it in messages.
         most: Frames.
-        kept: Makes of a frame what is kept of it.
-        tell: Told the share that is read; what it raises ends the reading.
+        reduce: Makes of a frame what stays in memory.
+        tell: Called with the share that is read; what it raises ends the reading.
 
     Raises:
         ImageError: It is no video, is damaged, or its frames are too large.
@@ -78,7 +85,7 @@ def read_video(
     require("video", f"the video {name}")
     import av
 
-    shown: list[Image.Image] = []
+    frames: list[Image.Image] = []
     times: list[float] = []
     step, count, end, cut = 1, 0, 0.0, False
     promised = 0
@@ -89,7 +96,7 @@ def read_video(
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             promised = stream.frames
-            limit = _limit(stream, name)
+            limit = _limit_frames(stream, name)
             for frame in container.decode(stream):
                 if count == limit:
                     cut = True
@@ -98,36 +105,36 @@ def read_video(
                 at = end if frame.time is None else float(frame.time)
                 length = float((frame.duration or 0) * (frame.time_base or 0))
                 if count % step == 0:
-                    if len(shown) == most:
+                    if len(frames) == most:
                         # Every second one goes, and from now on every second one of the others.
-                        del shown[1::2], times[1::2]
+                        del frames[1::2], times[1::2]
                         step *= 2
                     if count % step == 0:
-                        shown.append(kept(_upright(frame)))
+                        frames.append(reduce(_turn_upright(frame)))
                         times.append(at)
                 count, end = count + 1, at + (length or usual)
-                tell(min(count / max(promised or _estimate(stream), count, 1), 1.0))
+                tell(min(count / max(promised or _estimate_frames(stream), count, 1), 1.0))
     except (av.FFmpegError, OSError, ValueError, EOFError):
         where = f" at frame {count + 1}" if count else ""
         raise ImageError(
             f"{name} is damaged, incomplete or no video{where}; save it again as MP4 or WebM"
         ) from None
-    if not shown:
+    if not frames:
         raise ImageError(f"{name} is a video without a single frame")
     notes = []
     if step > 1:
-        notes.append(f"{len(shown)} of its {count:,} frames are taken, evenly spaced")
+        notes.append(f"{len(frames)} of its {count:,} frames are taken, evenly spaced")
     if cut:
         notes.append(f"only its first {end - times[0]:.0f} seconds are read; cut it to see others")
     elif count < promised:
         notes.append(f"it ends after {count:,} of the {promised:,} frames that it promises")
     edges = [round(1000 * at) for at in (*times, end)]
     durations = tuple(max(1, b - a) for a, b in itertools.pairwise(edges))
-    return Sampled(tuple(shown), durations, tuple(notes))
+    return Clip(tuple(frames), durations, name, tuple(notes))
 
 
-def _limit(stream: Any, name: str) -> int:
-    """How many frames of that size are decoded at most."""
+def _limit_frames(stream: Any, name: str) -> int:
+    """Return how many frames of that size are decoded at most."""
     pixels = max(1, stream.codec_context.width * stream.codec_context.height)
     if pixels > MAX_PIXELS:
         raise ImageError(f"{name} has {pixels:,} pixels a frame; shrink it first")
@@ -135,14 +142,14 @@ def _limit(stream: Any, name: str) -> int:
     return most
 
 
-def _estimate(stream: Any) -> int:
+def _estimate_frames(stream: Any) -> int:
     if not stream.duration:
         return MAX_DECODED
     seconds = float(stream.duration * stream.time_base)
     return round(seconds * float(stream.average_rate or 25))
 
 
-def _upright(frame: Any) -> Image.Image:
+def _turn_upright(frame: Any) -> Image.Image:
     image: Image.Image = frame.to_image()
     turn = _TURNS.get(round(frame.rotation) % 360)  # counter-clockwise, as Pillow turns
     return image if turn is None else image.transpose(turn)
@@ -173,7 +180,8 @@ def write_video(frames: Sequence[Image.Image], durations: Sequence[int]) -> byte
             stream: Any = container.add_stream(codec, rate=1000, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = _MILLISECOND
-            lasting = dict(zip(_starts(durations), durations, strict=True))
+            starts = itertools.accumulate(durations, initial=0)
+            lasting = dict(zip(starts, durations, strict=False))
             for picture, start in zip(frames, lasting, strict=True):
                 even = picture.convert("RGB").crop((0, 0, width, height))
                 frame = av.VideoFrame.from_image(even)
@@ -188,10 +196,3 @@ def _put(container: Any, packets: list[Any], lasting: dict[int, int]) -> None:
         # The encoder forgets it, and without it the last frame would flash by.
         packet.duration = lasting[packet.pts]
         container.mux(packet)
-
-
-def _starts(durations: Sequence[int]) -> Iterator[int]:
-    at = 0
-    for duration in durations:
-        yield at
-        at += duration

@@ -1,4 +1,4 @@
-"""Reading weights from a file that a stranger may have made."""
+"""Read weights from a file that a stranger may have made."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ from cam.errors import CheckpointError
 # What training scripts wrap a state dict in, and what DataParallel and Lightning put in front.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "net")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
-_SHOWN = 3
+_MOST_LISTED = 3
 _SMALL = 1 << 20
 # A file of a few bytes can claim any number.
 _MOST_CLASSES = 1_000_000
@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 
 
 def read_state_dict(path: PathLike) -> dict[str, Tensor]:
-    """Read a ``.safetensors``, ``.pth`` or ``.pt`` file of tensors without running code from it.
+    """Read a ``.safetensors``, ``.pth`` or ``.pt`` file without running its code.
 
     Raises:
         CheckpointError: No such file, damaged, or a pickle that holds more than tensors.
@@ -58,12 +58,12 @@ def read_state_dict(path: PathLike) -> dict[str, Tensor]:
 
 
 def _refuse_bomb(file: Path) -> None:
-    """An archive that is packed may fill any memory; torch.save packs nothing."""
+    """Refuse a packed archive, which may fill any memory; torch.save packs nothing."""
     try:
         if not zipfile.is_zipfile(file):
             return
         with zipfile.ZipFile(file) as archive:
-            unpacked = sum(one.file_size for one in archive.infolist())
+            unpacked = sum(member.file_size for member in archive.infolist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return  # torch says what is wrong with it
     if unpacked > max(_SMALL, 2 * file.stat().st_size):
@@ -99,61 +99,58 @@ def load_weights(build: Callable[[int | None], nn.Module], path: PathLike) -> nn
 
     Raises:
         CheckpointError: As :func:`read_state_dict`, or names or shapes do not fit; the first few
-            of each are told.
+            of each are named.
     """
     module = build(None)
-    own = module.state_dict()
-    found = _without_prefix(read_state_dict(path), own)
-    classes = _other_classes(found, own)
+    expected = module.state_dict()
+    state = _strip_prefixes(read_state_dict(path), expected)
+    classes = _infer_classes(state, expected)
     if classes is not None:
         module = build(classes)
-        own = module.state_dict()
-    problems = [
-        *_listed("missing", [key for key in own if key not in found]),
-        *_listed("unknown", [key for key in found if key not in own]),
-        *_listed(
-            "of another shape",
-            [
-                f"{key} {tuple(found[key].shape)} instead of {tuple(value.shape)}"
-                for key, value in own.items()
-                if key in found and found[key].shape != value.shape
-            ],
-        ),
-    ]
-    if problems:
+        expected = module.state_dict()
+    problems = {
+        "missing": [key for key in expected if key not in state],
+        "unknown": [key for key in state if key not in expected],
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in expected.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    sentences = [_list_keys(what, keys) for what, keys in problems.items() if keys]
+    if sentences:
         raise CheckpointError(
-            f"{Path(path).name} does not fit {type(module).__name__}: {'; '.join(problems)}"
+            f"{Path(path).name} does not fit {type(module).__name__}: {'; '.join(sentences)}"
         )
-    module.load_state_dict(found)
+    module.load_state_dict(state)
     return module
 
 
-def _other_classes(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
-    """The number of classes for which a file was made, if that is all in which it differs.
+def _infer_classes(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> int | None:
+    """Return a file's number of classes, if only that differs.
 
     A classifier and those beside it (distilled, auxiliary) have one row a class, and nothing else
     in a network depends on their number.
     """
-    pairs = [(found[key].shape, value.shape) for key, value in own.items() if key in found]
-    differ = {(one[:1], other[:1]) for one, other in pairs if one != other}
-    if len(differ) != 1 or any(one[1:] != other[1:] for one, other in pairs):
+    pairs = [(state[key].shape, value.shape) for key, value in expected.items() if key in state]
+    differ = {(stored[:1], built[:1]) for stored, built in pairs if stored != built}
+    if len(differ) != 1 or any(stored[1:] != built[1:] for stored, built in pairs):
         return None
     ((rows, _),) = differ
     return int(rows[0]) if rows and 0 < rows[0] <= _MOST_CLASSES else None
 
 
-def _without_prefix(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what wrappers put in front, in whatever order they were wrapped."""
-    while not any(key in own for key in found):
-        prefix = next((one for one in _PREFIXES if all(key.startswith(one) for key in found)), None)
+def _strip_prefixes(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what wrappers put in front, in whatever order they were wrapped."""
+    while not any(key in expected for key in state):
+        shared = (start for start in _PREFIXES if all(key.startswith(start) for key in state))
+        prefix = next(shared, None)
         if prefix is None:
             break
-        found = {key.removeprefix(prefix): value for key, value in found.items()}
-    return found
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
-def _listed(what: str, items: list[str]) -> list[str]:
-    if not items:
-        return []
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return [f"{what}: {', '.join(items[:_SHOWN])}{more}"]
+def _list_keys(what: str, keys: list[str]) -> str:
+    more = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
+    return f"{what}: {', '.join(keys[:_MOST_LISTED])}{more}"

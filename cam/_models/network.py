@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cam._engine.default_layer import preset_layers
+from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import original_module
 from cam._models.model import Model
 from cam.errors import ModelError, TargetError
@@ -47,7 +47,7 @@ class Network:
             module,
             nullcontext(),
             _refuse_label,
-            lambda batch: preset_layers(module, lambda: batch[:1]),
+            lambda batch: find_default_layers(module, lambda: batch[:1]),
         )
 
 

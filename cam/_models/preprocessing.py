@@ -1,4 +1,4 @@
-"""From a picture to what the model sees, and back to which part of the picture that was.
+"""Preprocess pictures, and find the part that a model sees.
 
 torchvision's and timm's own transforms do the work; this module reads their geometry, so that a
 heatmap can be laid over the photo at the photo's resolution.
@@ -24,7 +24,7 @@ def standard_transform(
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> Transform:
-    """Resize the short side (bilinear), crop the centre, scale to [0, 1], normalise."""
+    """Resize the short side (bilinear), crop the centre, normalise."""
     pipeline: Transform = transforms.Compose(
         [
             transforms.Resize(resize),
@@ -36,20 +36,20 @@ def standard_transform(
     return pipeline
 
 
-def seen_part(transform: object, image: Image.Image) -> Image.Image | None:
-    """The part of ``image`` that ``transform`` keeps, at the image's own resolution.
+def crop_to_input(transform: object, image: Image.Image) -> Image.Image | None:
+    """Crop what a transform keeps of an image, at full resolution.
 
     Returns:
         The cropped picture, or None where the transform's geometry cannot be read (then only the
         transformed tensor itself shows what the model sees).
     """
-    box = seen_box(transform, image.size)
+    box = find_input_box(transform, image.size)
     return None if box is None else image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def seen_box(transform: object, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of what :func:`seen_part` gives, of a picture (width, height)."""
-    geometry = _geometry(transform)
+def find_input_box(transform: object, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Find left, top, right and bottom of :func:`crop_to_input` in (width, height)."""
+    geometry = _read_geometry(transform)
     if geometry is None:
         return None
     resize, crop = geometry
@@ -66,25 +66,25 @@ def seen_box(transform: object, size: tuple[int, int]) -> tuple[int, int, int, i
     # A crop larger than the picture pads it, and then no part of the picture is what is seen.
     if crop_width > width + 1 or crop_height > height + 1:
         return None
-    left, right = _middle(width, crop_width)
-    top, bottom = _middle(height, crop_height)
+    left, right = _centre(width, crop_width)
+    top, bottom = _centre(height, crop_height)
     return left, top, right, bottom
 
 
-def _middle(length: int, kept: float) -> tuple[int, int]:
-    """First and last edge of the ``kept`` pixels in the middle of a side; never none at all."""
-    first = (length - kept) / 2
+def _centre(length: int, pixels: float) -> tuple[int, int]:
+    """Return the edges of a side's central pixels, at least one apart."""
+    first = (length - pixels) / 2
     start = min(max(0, round(first)), length - 1)
-    return start, max(start + 1, min(length, round(first + kept)))
+    return start, max(start + 1, min(length, round(first + pixels)))
 
 
 _Geometry = tuple[int | tuple[int, int] | None, tuple[int, int] | None]
 
 
-def _geometry(transform: object) -> _Geometry | None:
-    """(resize, crop): the short side or (H, W), and (H, W) of the centre crop."""
+def _read_geometry(transform: object) -> _Geometry | None:
+    """Read the resize, a short side or (H, W), and the crop, (H, W)."""
     if isinstance(transform, ImageClassification):
-        return _one(transform.resize_size), _both(transform.crop_size)
+        return _parse_size(transform.resize_size), _parse_sides(transform.crop_size)
     if not isinstance(transform, transforms.Compose):
         return None
     resize: int | tuple[int, int] | None = None
@@ -92,9 +92,9 @@ def _geometry(transform: object) -> _Geometry | None:
     for step in transform.transforms:
         name = type(step).__name__
         if name == "Resize" and resize is None and crop is None:
-            resize = _one(step.size)
+            resize = _parse_size(step.size)
         elif name == "CenterCrop" and crop is None:
-            crop = _both(step.size)
+            crop = _parse_sides(step.size)
         elif name not in _KEEPS_GEOMETRY:
             return None
     return resize, crop
@@ -113,20 +113,20 @@ _KEEPS_GEOMETRY = {
 }
 
 
-def _one(size: Any) -> int | tuple[int, int]:
+def _parse_size(size: Any) -> int | tuple[int, int]:
     if isinstance(size, int):
         return size
     values = tuple(size)
     return values[0] if len(values) == 1 else (values[0], values[1])
 
 
-def _both(size: Any) -> tuple[int, int]:
-    one = _one(size)
-    return (one, one) if isinstance(one, int) else one
+def _parse_sides(size: Any) -> tuple[int, int]:
+    sides = _parse_size(size)
+    return (sides, sides) if isinstance(sides, int) else sides
 
 
 def mean_and_std(transform: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the transform subtracts and divides by; (0, 0, 0) and (1, 1, 1) if nothing."""
+    """Return what a transform subtracts and divides by, or zeros and ones."""
     steps = [transform, *getattr(transform, "transforms", [])]
     for step in steps:
         mean, std = getattr(step, "mean", None), getattr(step, "std", None)

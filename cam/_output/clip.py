@@ -1,4 +1,4 @@
-"""Clips: the frames of an animation, or several pictures, explained one by one and shown again.
+"""Explain clips: the frames of an animation, or several pictures.
 
 A clip is explained in batches; each frame's heatmap is that of :func:`cam.attribute` for this frame
 alone, unless smoothing over time is asked for.
@@ -8,7 +8,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,12 +23,13 @@ from cam._media.images import (
     DECODER_ERRORS,
     MAX_PIXELS,
     ImageSource,
+    Photo,
     open_picture,
     read_image,
     sample,
 )
 from cam._media.rendering import overlay
-from cam._media.video import kind_of, read_video, write_video
+from cam._media.video import Clip, kind_of, read_video, write_video
 from cam._methods.base.method_registry import Method, method
 from cam._models.model import Model
 from cam.errors import Cancelled, ImageError, InputError
@@ -45,29 +46,7 @@ NO_CLIP = "is neither a video nor a picture that can be read here; use MP4, WebM
 NO_TIME, USUAL_TIME = 10, 100
 
 Report = Callable[[float, str], bool | None]
-"""Told the share that is done and what is being done; an answer of False cancels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """Frames in their order.
-
-    Attributes:
-        frames: RGB pictures of one size.
-        durations: How long each is shown, in milliseconds.
-        name: Where it came from, for messages.
-        notes: What was done to it that its owner may not expect.
-    """
-
-    frames: tuple[Image.Image, ...]
-    durations: tuple[int, ...]
-    name: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def frames_per_second(self) -> float:
-        """At which it was recorded, on average."""
-        return 1000 * len(self.frames) / sum(self.durations)
+"""Called with the share that is done and the current step; False cancels."""
 
 
 def read_clip(
@@ -76,11 +55,12 @@ def read_clip(
     frames_per_second: float = 8,
     report: Report | None = None,
 ) -> Clip:
-    """Read a video, an animated GIF, WebP or PNG, or several pictures, as a clip.
+    """Read a video, an animation or several pictures as a clip.
 
-    Of a video (MP4, MOV, WebM, Matroska) with more than ``MAX_FRAMES`` frames every second, fourth,
-    … one is taken, each shown until the next, so that the whole is seen at its own speed; of one
-    with more than ``cam.video.MAX_DECODED`` the beginning. ``notes`` say so. Its sound is left out.
+    An animation is a GIF, WebP or PNG; a video MP4, MOV, WebM or Matroska. Of one with more than
+    ``MAX_FRAMES`` frames every second, fourth, … one is taken, each shown until the next, so that
+    the whole is seen at its own speed; of one with more than ``MAX_DECODED`` the
+    beginning. ``notes`` say so. Its sound is left out.
 
     Args:
         source: A path, encoded bytes or an open binary file; or several pictures of one size, of
@@ -98,21 +78,50 @@ def read_clip(
         Cancelled: ``report`` answered False.
     """
     if isinstance(source, Sequence) and not isinstance(source, str | bytes):
-        return _of_pictures(list(source), name or "the pictures", frames_per_second, report)
+        return _read_pictures(list(source), name or "the pictures", frames_per_second, report)
     if isinstance(source, bytes):
-        return _of_file(io.BytesIO(source), name or "the clip", report)
+        return _read_file(io.BytesIO(source), name or "the clip", report)
     if isinstance(source, str | os.PathLike) and not str(source).startswith("sample:"):
         path = Path(source)
         try:
             with path.open("rb") as file:
-                return _of_file(file, name or path.name, report)
+                return _read_file(file, name or path.name, report)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise ImageError(f"{str(path)!r} cannot be opened: {reason}") from None
-    return _of_pictures([source], name or "the picture", frames_per_second, report)
+    return _read_pictures([source], name or "the picture", frames_per_second, report)
 
 
-def _of_pictures(
+@dataclass(eq=False)
+class _Frames:
+    """Frames that are being collected for a clip."""
+
+    name: str
+    pictures: list[Image.Image] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+
+    def add(self, photo: Photo, duration: int) -> None:
+        """Add a frame of the first one's size, and its notes."""
+        self.size = self.size or photo.image.size
+        if photo.image.size != self.size:
+            width, height = photo.image.size
+            raise ImageError(
+                f"{photo.name} has {width} × {height} pixels at frame {len(self.pictures) + 1}, "
+                f"but the first frame of the clip has {self.size[0]} × {self.size[1]}; make all of "
+                "them the same size"
+            )
+        self.notes |= dict.fromkeys(photo.notes)
+        self.pictures.append(_reduce(photo.image, self.notes))
+        self.durations.append(duration)
+
+    def finish(self) -> Clip:
+        """Return the clip."""
+        return Clip(tuple(self.pictures), tuple(self.durations), self.name, tuple(self.notes))
+
+
+def _read_pictures(
     sources: list[ImageSource], name: str, frames_per_second: float, report: Report | None
 ) -> Clip:
     if not sources:
@@ -120,81 +129,57 @@ def _of_pictures(
     if not frames_per_second > 0:
         raise InputError(f"frames_per_second must be above 0, but is {frames_per_second}")
     _check_count(len(sources), name)
-    frames: list[Image.Image] = []
-    notes: dict[str, None] = {}
-    sizes: list[tuple[int, int]] = []
-    for place, source in enumerate(sources):
-        _tell(report, place / len(sources), "reading")
-        photo = read_image(source)
-        sizes.append(photo.image.size)
-        _check_size(sizes, photo.name)
-        notes |= dict.fromkeys(photo.notes)
-        frames.append(_kept(photo.image, notes))
-    durations = (max(1, round(1000 / frames_per_second)),) * len(frames)
-    return Clip(tuple(frames), durations, name, tuple(notes))
+    frames = _Frames(name)
+    for index, source in enumerate(sources):
+        _tell(report, index / len(sources), "reading")
+        frames.add(read_image(source), max(1, round(1000 / frames_per_second)))
+    return frames.finish()
 
 
-def _check_size(sizes: list[tuple[int, int]], name: str) -> None:
-    (first_width, first_height), (width, height) = sizes[0], sizes[-1]
-    if sizes[0] != sizes[-1]:
-        raise ImageError(
-            f"{name} has {width} × {height} pixels at frame {len(sizes)}, but the first frame of "
-            f"the clip has {first_width} × {first_height}; make all of them the same size"
-        )
-
-
-def _of_file(file: BinaryIO, name: str, report: Report | None) -> Clip:
+def _read_file(file: BinaryIO, name: str, report: Report | None) -> Clip:
     kind = kind_of(file.read(12))
     file.seek(0)
     if kind is None:
-        return _of_animation(file, name, report)
+        return _read_animation(file, name, report)
     notes: dict[str, None] = {}
-    found = read_video(
+    video = read_video(
         file,
         kind,
         name,
         MAX_FRAMES,
-        lambda frame: _kept(frame, notes),
+        lambda frame: _reduce(frame, notes),
         lambda share: _tell(report, share, "reading"),
     )
-    return Clip(found.frames, found.durations, name, (*found.notes, *notes))
+    return replace(video, notes=(*video.notes, *notes))
 
 
-def _of_animation(file: BinaryIO, name: str, report: Report | None) -> Clip:
-    frames: list[Image.Image] = []
-    durations: list[int] = []
-    sizes: list[tuple[int, int]] = []
-    notes: dict[str, None] = {}
+def _read_animation(file: BinaryIO, name: str, report: Report | None) -> Clip:
+    frames = _Frames(name)
+    count = 1
     with open_picture(file, name, NO_CLIP) as image:
         # A GIF does not say how many frames it has before all of them are read.
-        told = getattr(image, "n_frames", 1) if image.format in ("WEBP", "PNG") else 1
-        _check_count(told, name)
+        announced = getattr(image, "n_frames", 1) if image.format in ("WEBP", "PNG") else 1
+        _check_count(announced, name)
         try:
             while True:
-                count = len(frames) + 1
                 _check_count(count, name)
-                _check_pixels(image.size, max(told, count), name)
-                _tell(report, len(frames) / max(told, count), "reading")
+                _check_pixels(image.size, max(announced, count), name)
+                _tell(report, (count - 1) / max(announced, count), "reading")
                 image.load()
-                sizes.append(image.size)
-                _check_size(sizes, name)
-                # A frame of its own: it has no others to be told of.
-                photo = read_image(image.copy(), name)
-                notes |= dict.fromkeys(photo.notes)
-                frames.append(_kept(photo.image, notes))
-                durations.append(_milliseconds(image, notes))
+                # A copy: a single frame has no others that a note would name.
+                frames.add(read_image(image.copy(), name), _milliseconds(image, frames.notes))
                 image.seek(count)
+                count += 1
         except EOFError:
-            pass
+            return frames.finish()
         except Image.DecompressionBombError:
             raise ImageError(
-                f"{name} has too many pixels at frame {len(frames) + 1}; shrink it first"
+                f"{name} has too many pixels at frame {count}; shrink it first"
             ) from None
         except DECODER_ERRORS:
             raise ImageError(
-                f"{name} is damaged or incomplete at frame {len(frames) + 1}; save it again"
+                f"{name} is damaged or incomplete at frame {count}; save it again"
             ) from None
-    return Clip(tuple(frames), tuple(durations), name, tuple(notes))
 
 
 def _check_pixels(size: tuple[int, int], count: int, name: str) -> None:
@@ -214,7 +199,7 @@ def _check_count(count: int, name: str) -> None:
         )
 
 
-def _kept(frame: Image.Image, notes: dict[str, None]) -> Image.Image:
+def _reduce(frame: Image.Image, notes: dict[str, None]) -> Image.Image:
     if max(frame.size) <= LARGEST_SIDE:
         return frame
     smaller = ImageOps.contain(frame, (LARGEST_SIDE, LARGEST_SIDE))
@@ -226,9 +211,9 @@ def _kept(frame: Image.Image, notes: dict[str, None]) -> Image.Image:
 
 
 def _milliseconds(image: Image.Image, notes: dict[str, None]) -> int:
-    told = round(float(image.info.get("duration", 0) or 0))
-    if told > NO_TIME:
-        return told
+    duration = round(float(image.info.get("duration", 0) or 0))
+    if duration > NO_TIME:
+        return duration
     if getattr(image, "is_animated", False):
         notes[
             f"frames that are to be shown for {NO_TIME} ms or less are shown for {USUAL_TIME} ms, "
@@ -238,7 +223,7 @@ def _milliseconds(image: Image.Image, notes: dict[str, None]) -> int:
 
 
 def demonstration(name: str = "chelsea", frames: int = 24, seed: int = 0) -> Clip:
-    """A clip that is made, not filmed: a slow pan and zoom across a sample photo.
+    """Make a clip by a pan and zoom across a photo.
 
     Args:
         name: One of :func:`cam.samples`.
@@ -256,8 +241,8 @@ def demonstration(name: str = "chelsea", frames: int = 24, seed: int = 0) -> Cli
     # From one window to another: how much of the short side it shows, and where it is.
     share, x, y = generator.uniform((0.55, 0, 0), (0.95, 1, 1), (2, 3)).T
     windows = []
-    for place in np.linspace(0, 1, frames):
-        eased = place * place * (3 - 2 * place)
+    for moment in np.linspace(0, 1, frames):
+        eased = moment * moment * (3 - 2 * moment)
         side = min(photo.size) * (share[0] + (share[1] - share[0]) * eased)
         left = (photo.width - side) * (x[0] + (x[1] - x[0]) * eased)
         top = (photo.height - side) * (y[0] + (y[1] - y[0]) * eased)
@@ -281,7 +266,7 @@ class ExplainedClip:
         heatmaps: (N, H, W) float32 in [0, 1], on the CPU.
         targets: Each frame's class.
         method: The method's name.
-        seconds: What was spent on what: "prepare" (to the model's input), "explain", "draw".
+        seconds: The time of each step: "prepare" (to the model's input), "explain", "draw".
     """
 
     frames: tuple[Image.Image, ...]
@@ -292,7 +277,7 @@ class ExplainedClip:
     seconds: dict[str, float]
 
     def encoded(self, format: str = "WEBP") -> bytes:
-        """The frames as an animation with their durations, in an endless loop, or as a video.
+        """Encode the frames as an endless animation, or as a video.
 
         Args:
             format: "WEBP"; "GIF", whose times are in hundredths of a second and whose colours are
@@ -357,7 +342,7 @@ def explain_clip(
         raise InputError(f"smoothing must lie from 0 to below 1, but is {smoothing}")
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, but is {batch_size}")
-    one = method(method_name) if isinstance(method_name, str) else method_name
+    configured = method(method_name) if isinstance(method_name, str) else method_name
     seconds = dict.fromkeys(("prepare", "explain", "draw"), 0.0)
     drawn: list[Image.Image] = []
     heatmaps: list[Tensor] = []
@@ -368,23 +353,32 @@ def explain_clip(
         began = time.perf_counter()
         batch = model.prepare(frames)
         prepared = time.perf_counter()
-        found = attribute(model, batch, one, targets, layers, precision=precision)[one.name]
-        maps = found.heatmap.cpu()  # a GPU has done its work when it is there
+        (attribution,) = attribute(
+            model, batch, configured, targets, layers, precision=precision
+        ).values()
+        maps = attribution.heatmap.cpu()  # a GPU has done its work when it is there
         done = time.perf_counter()
-        if not isinstance(found.targets, Tensor):
+        if not isinstance(attribution.targets, Tensor):
             raise InputError("a clip is explained for classes, not for callables")
-        explained += found.targets.tolist()
+        explained += attribution.targets.tolist()
         for frame, heatmap in zip(frames, maps, strict=True):
-            shown = heatmap if latest is None else smoothing * latest + (1 - smoothing) * heatmap
-            latest = shown if smoothing else None
-            heatmaps.append(shown)
-            drawn.append(overlay(model.crop(frame), shown, colormap, alpha, one.info.percentile))
+            if latest is not None:
+                heatmap = smoothing * latest + (1 - smoothing) * heatmap
+            latest = heatmap if smoothing else None
+            heatmaps.append(heatmap)
+            crop, percentile = model.crop(frame), configured.info.percentile
+            drawn.append(overlay(crop, heatmap, colormap, alpha, percentile))
         seconds["prepare"] += prepared - began
         seconds["explain"] += done - prepared
         seconds["draw"] += time.perf_counter() - done
         _tell(report, len(drawn) / len(clip.frames), f"frame {len(drawn)} of {len(clip.frames)}")
     return ExplainedClip(
-        tuple(drawn), clip.durations, torch.stack(heatmaps), tuple(explained), one.name, seconds
+        tuple(drawn),
+        clip.durations,
+        torch.stack(heatmaps),
+        tuple(explained),
+        configured.name,
+        seconds,
     )
 
 

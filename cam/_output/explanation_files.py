@@ -1,12 +1,11 @@
-"""Explanations as files: an overlay, the arrays, and a record of how they were made."""
+"""Write explanations: an overlay, the arrays, a record."""
 
 import base64
 import io
 import json
 import math
-import os
 import platform
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -33,7 +32,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "triton", "numpy", "pillow")
 def record(
     model: Model, attribution: Attribution, index: int, image: str, notes: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """What a program needs to know of one image's explanation, ready for JSON.
+    """Collect the facts of an explanation, ready for JSON.
 
     Args:
         model: The model that was explained.
@@ -80,25 +79,25 @@ def record(
 
 
 def _number(value: Tensor) -> float | None:
-    """Six digits behind the point; None for NaN and infinity, which JSON does not know."""
+    """Round to six digits; None for NaN and infinity, unknown to JSON."""
     number = float(value)
     return round(number, 6) if math.isfinite(number) else None
 
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Versions of everything that a number may depend on."""
-    found = {"cam": __version__, "python": platform.python_version()}
+    """List the versions of everything that a number may depend on."""
+    versions = {"cam": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """A picture as PNG, without loss."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     # Level 1 takes a third of the default's time for a tenth more bytes.
     image.save(buffer, format="PNG", compress_level=1)
@@ -106,12 +105,12 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture as a ``data:`` address, for a page or a report that has no files beside it."""
+    """Encode a picture as a ``data:`` address, for a page without files."""
     return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode()}"
 
 
 def npz_bytes(attribution: Attribution, index: int) -> bytes:
-    """One image's ``heatmap`` (H, W) and ``raw`` (h, w) map, float32, as compressed ``.npz``."""
+    """Encode an image's float32 ``heatmap`` (H, W) and ``raw`` (h, w) as ``.npz``."""
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -122,7 +121,7 @@ def npz_bytes(attribution: Attribution, index: int) -> bytes:
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:
-    """Files, by their names, in one archive; pictures and arrays are compressed already."""
+    """Pack files into an archive, uncompressed: pictures and arrays are so already."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
@@ -152,69 +151,52 @@ def write_explanation(
         names["npz"]: arrays,
         names["json"]: text.encode(),
     }
-    staged: dict[Path, Path] = {}
-    written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            staged[folder / name] = _staged(folder / name, content)
-        # Only now, when all of it is on the disk, may files of an earlier run give way.
-        for path, temporary in staged.items():
-            temporary.replace(path)
-            written.append(path)
+        replace_files({folder / name: content for name, content in contents.items()})
     except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
         reason = (
             "there is a file of that name"
             if isinstance(error, FileExistsError | NotADirectoryError)
             else error.strerror or type(error).__name__
         )
         raise CamError(f"cannot write into {str(folder)!r}: {reason}") from None
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
     return facts
 
 
-def _staged(path: Path, content: bytes) -> Path:
-    """Write under a temporary name beside ``path``; renamed, it appears there as a whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes files that only their owner can read; the umask should decide.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return Path(temporary)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, or not at all.
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files that appear whole, in order, all or none.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: They cannot be written.
     """
-    temporary = _staged(path, content)
+    staged = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}") for path in contents}
+    written: list[Path] = []
     try:
-        temporary.replace(path)
+        for path, content in contents.items():
+            with staged[path].open("xb") as file:
+                file.write(content)
+        # Only now, when all of it is on the disk, may files of an earlier run give way.
+        for path, temporary in staged.items():
+            temporary.replace(path)
+            written.append(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path in written:
+            path.unlink(missing_ok=True)
         raise
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
 
 
 def distinct_stems(names: Iterable[str]) -> Iterator[str]:
-    """File stems for pictures of any name: ``cat``, and ``cat-2`` where another cat came before."""
-    seen: set[str] = set()
+    """Yield distinct file stems: ``cat``, and ``cat-2`` for another cat."""
+    taken: set[str] = set()
     for name in names:
         stem = Path(name.removeprefix("sample:")).stem or "picture"
         candidate, count = stem, 1
-        while candidate in seen:
+        while candidate in taken:
             count += 1
             candidate = f"{stem}-{count}"
-        seen.add(candidate)
+        taken.add(candidate)
         yield candidate

@@ -1,4 +1,4 @@
-"""List what can be asked for by name, with parameters that are checked when it is made."""
+"""Register methods and metrics by name, and check their parameters."""
 
 import inspect
 import warnings
@@ -67,7 +67,7 @@ class Registry(Generic[InfoT]):
         self._entries[info.name] = info
 
     def adopt(self, entries: Mapping[str, InfoT]) -> None:
-        """Add another process's entries; those that are here already stay as they are."""
+        """Add another process's entries; replace none."""
         self._entries |= {name: info for name, info in entries.items() if name not in self._entries}
 
     def all(self) -> dict[str, InfoT]:
@@ -83,7 +83,7 @@ class Registry(Generic[InfoT]):
         return self._entries[name]
 
     def _load_plugins(self) -> None:
-        """Import what other packages name in this group; they register as they are imported."""
+        """Import what other packages name in this group, which registers it."""
         if self._plugins_loaded:
             return
         self._plugins_loaded = True

@@ -1,1 +1,1 @@
-"""Other libraries' calling conventions over this one: a user changes an import, nothing else."""
+"""Offer other libraries' interfaces: a user changes only an import."""

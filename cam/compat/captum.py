@@ -1,4 +1,4 @@
-"""Captum's attribution classes (0.9) over this library's passes: its signs, shapes and dtypes.
+"""Offer Captum's attribution classes (0.9), with its signs, shapes and dtypes.
 
 ``from captum.attr import Saliency`` becomes ``from cam.compat.captum import Saliency``. What
 differs: the model is explained in evaluation mode, whatever mode it is in, and comes back as it
@@ -6,6 +6,7 @@ was; ``forward_func`` takes one tensor of pictures (B, C, H, W), and nothing bes
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from cam._engine.evaluation_mode import original_module
 from cam._engine.method_sources import Capture, LayerGradients, PixelGradients, Source
 from cam._engine.passes import Passes
 from cam._methods.cams.gradient_cam import gradcam
-from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
+from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.errors import InputError, LayerError, MethodError, TargetError
+from cam.parameters import integer
 
 Forward = nn.Module | Callable[[Tensor], Any]
 CaptumTarget = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
@@ -50,9 +52,11 @@ class _Attribution:
                 "one tensor of pictures is explained here, without arguments beside it; bind these "
                 "in a function of the pictures"
             )
-        module = _module(self.forward_func, inputs)
+        module = _as_module(self.forward_func, inputs)
         # Captum's callers give inputs that require a gradient; these are not theirs.
-        return module, capture(module, inputs, _targets(target, inputs), _refuse, reads, layers)
+        return module, capture(
+            module, inputs, _convert_target(target, inputs), _refuse, reads, layers
+        )
 
 
 class Saliency(_Attribution):
@@ -65,7 +69,7 @@ class Saliency(_Attribution):
         abs: bool = True,
         additional_forward_args: object = None,
     ) -> Tensor:
-        """Gradients of a batch.
+        """Compute gradients of a batch.
 
         Args:
             inputs: (B, C, H, W) floats.
@@ -109,7 +113,7 @@ class LayerGradCam(_Attribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
     ) -> Tensor:
-        """Σ_c w_c A_c with w_c the mean of the gradient over the layer's map A_c.
+        """Compute Σ_c w_c A_c, w_c the mean gradient over map A_c.
 
         Args:
             inputs: (B, C, H, W) floats.
@@ -162,7 +166,7 @@ class IntegratedGradients(_Attribution):
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
     ) -> Any:
-        """Attributions of a batch.
+        """Compute attributions of a batch.
 
         Args:
             inputs: (B, C, H, W) floats.
@@ -173,7 +177,7 @@ class IntegratedGradients(_Attribution):
             method: ``gausslegendre``, ``riemann_left``, ``riemann_right``, ``riemann_middle`` or
                 ``riemann_trapezoid``.
             internal_batch_size: Pictures that go through the model at once; None: 32.
-            return_convergence_delta: Whether it is told by how much an image's attributions miss
+            return_convergence_delta: Whether to return by how much an image's attributions miss
                 the difference of the scores.
 
         Returns:
@@ -184,21 +188,21 @@ class IntegratedGradients(_Attribution):
             MethodError: Another rule, or a number of steps or a batch size below 1.
             CamError: As :func:`cam.attribute`.
         """
-        points, weights = _rule(method, n_steps)
+        points, weights = _integration_points(method, n_steps)
         size = _BATCH if internal_batch_size is None else internal_batch_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not integer(1).holds(size):
             raise MethodError(f"internal_batch_size must be at least 1, but is {size!r}")
         module, captured = self._capture(inputs, target, additional_forward_args)
         pixels = captured.pixels
-        start = _start(baselines, pixels.inputs)
+        start = _expand_baselines(baselines, pixels.inputs)
         with Passes(module, captured, size).of("integrated_gradients") as passes:
-            total, ways = straight(pixels, passes, start, points, weights)
-            found = (total * ways if self.multiply_by_inputs else total).to(inputs.dtype)
+            total, ways = average_gradients(pixels, passes, start, points, weights)
+            attributions = (total * ways if self.multiply_by_inputs else total).to(inputs.dtype)
             if not return_convergence_delta:
-                return found
+                return attributions
             owner = torch.arange(len(start), device=start.device)
             gap = pixels.scores - passes.scores(start, owner)
-        return found, found.flatten(1).sum(1) - gap
+        return attributions, attributions.flatten(1).sum(1) - gap
 
 
 class _Function(nn.Module):
@@ -207,14 +211,14 @@ class _Function(nn.Module):
     def __init__(self, function: Callable[[Tensor], Any], device: torch.device) -> None:
         super().__init__()
         self.function = function
-        self.register_buffer("place", torch.empty(0, device=device))
+        self.register_buffer("device_marker", torch.empty(0, device=device))
 
     def forward(self, pictures: Tensor) -> Any:
-        """What the function says."""
+        """Call the function."""
         return self.function(pictures)
 
 
-def _module(forward_func: Forward, inputs: Tensor) -> nn.Module:
+def _as_module(forward_func: Forward, inputs: Tensor) -> nn.Module:
     if isinstance(forward_func, nn.Module):
         return original_module(forward_func)
     # A bound method's network is put in evaluation mode with the rest.
@@ -222,30 +226,20 @@ def _module(forward_func: Forward, inputs: Tensor) -> nn.Module:
     return _Function(forward_func, device)
 
 
-def _targets(target: CaptumTarget, inputs: Tensor) -> Any:
-    """Captum's ways to choose a number of the output, as this library's."""
+def _convert_target(target: CaptumTarget, inputs: Tensor) -> Any:
+    """Convert Captum's kinds of targets to this library's."""
     if target is None:
-        return _only
+        return _take_only_number
     if isinstance(target, Tensor):
         return target.reshape(-1)[0] if target.numel() == 1 else target
     if isinstance(target, tuple):
-        return [_At(target)] * len(inputs)
+        return [itemgetter(target)] * len(inputs)
     if isinstance(target, list) and target and isinstance(target[0], tuple):
-        return [_At(one) for one in target]
+        return [itemgetter(index) for index in target]
     return target
 
 
-class _At:
-    """An entry of an output of several dimensions."""
-
-    def __init__(self, index: tuple[int, ...]) -> None:
-        self.index = index
-
-    def __call__(self, output: Tensor) -> Tensor:
-        return output[self.index]
-
-
-def _only(output: Tensor) -> Tensor:
+def _take_only_number(output: Tensor) -> Tensor:
     if output.numel() != 1:
         raise TargetError(
             f"the output for an image has shape {tuple(output.shape)}, so a target must say which "
@@ -258,7 +252,7 @@ def _refuse(label: str) -> int:
     raise TargetError(f"a target is an index here, not the label {label!r}")
 
 
-def _start(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:
+def _expand_baselines(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:
     if isinstance(baselines, Tensor):
         if baselines.shape not in (inputs.shape, (1, *inputs.shape[1:])):
             raise InputError(
@@ -273,9 +267,9 @@ def _start(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:
     return torch.full_like(inputs, baselines or 0)
 
 
-def _rule(name: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights (steps,) over [0, 1], by the names that Captum gives the rules."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+def _integration_points(name: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points and weights (steps,) over [0, 1] of Captum's rules."""
+    if not integer(1).holds(steps):
         raise MethodError(f"n_steps must be a whole number of at least 1, but is {steps!r}")
     if name == "gausslegendre":
         return gauss_legendre(steps)
@@ -286,6 +280,6 @@ def _rule(name: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
         return np.linspace(0, 1, steps), weights
     shift = {"riemann_left": 0, "riemann_middle": 0.5, "riemann_right": 1}
     if name not in shift:
-        known = ", ".join(["gausslegendre", *shift, "riemann_trapezoid"])
-        raise MethodError(f"there is no method {name!r} of integration; known: {known}")
+        names = ", ".join(["gausslegendre", *shift, "riemann_trapezoid"])
+        raise MethodError(f"there is no method {name!r} of integration; known: {names}")
     return even + shift[name] / steps, weights

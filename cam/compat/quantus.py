@@ -1,4 +1,4 @@
-"""Quantus' ``explain_func`` convention over :func:`cam.attribute`."""
+"""Offer Quantus' ``explain_func`` over :func:`cam.attribute`."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def explain(
     method: str | Method = "gradcam",
     **kwargs: Any,
 ) -> np.ndarray:
-    """Explain as Quantus' metrics ask for it, which take this as their ``explain_func``.
+    """Explain for Quantus' metrics, which take this as their ``explain_func``.
 
     Args:
         model: Any classifier; it comes back as it was.
@@ -34,8 +34,8 @@ def explain(
     Raises:
         CamError: As :func:`cam.attribute`.
     """
-    given = {key: kwargs[key] for key in ("layers", "fusion", "batch_size") if key in kwargs}
+    options = {key: kwargs[key] for key in ("layers", "fusion", "batch_size") if key in kwargs}
     batch = torch.as_tensor(inputs, dtype=torch.float32, device=device_of(model))
-    (found,) = attribute(model, batch, method, np.asarray(targets), **given).values()
-    heatmap: np.ndarray = found.heatmap[:, None].cpu().numpy()
+    (attribution,) = attribute(model, batch, method, np.asarray(targets), **options).values()
+    heatmap: np.ndarray = attribution.heatmap[:, None].cpu().numpy()
     return heatmap

@@ -125,7 +125,7 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def page(chromium) -> Iterator:
-    """A visitor of their own: no cookies, no cache, downloads allowed."""
+    """Open a context for one visitor: no cookies, no cache, downloads allowed."""
     context = chromium.new_context(viewport={"width": 1280, "height": 1400}, accept_downloads=True)
     context.set_default_timeout(60_000)
     yield context.new_page()

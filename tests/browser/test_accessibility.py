@@ -1,4 +1,4 @@
-"""No page has a serious accessibility error, as axe-core finds them, in light and in dark."""
+"""Check that axe-core finds no serious accessibility error on any page."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -16,9 +16,9 @@ def test_no_serious_error(site, page, name, scheme):
     page.get_by_test_id("stStatusWidget").wait_for(state="detached")
     # What has just been drawn is pale for a moment.
     page.wait_for_timeout(3000)
-    found = [
-        (one["id"], [node["html"][:200] for node in one["nodes"]])
-        for one in Axe().run(page).response["violations"]
-        if one["impact"] in SERIOUS
+    violations = [
+        (violation["id"], [node["html"][:200] for node in violation["nodes"]])
+        for violation in Axe().run(page).response["violations"]
+        if violation["impact"] in SERIOUS
     ]
-    assert not found
+    assert not violations

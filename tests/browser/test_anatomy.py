@@ -14,16 +14,16 @@ import cam
 from tests.browser.test_explore import a_photo, assert_no_error, choose, upload
 
 
-def at_step(page: Page, place: int) -> None:
-    heading = page.get_by_role("heading", name=re.compile(f"^{place} of 7 · "))
+def at_step(page: Page, number: int) -> None:
+    heading = page.get_by_role("heading", name=re.compile(f"^{number} of 7 · "))
     expect(heading).to_be_visible()
 
 
 def pixels(page: Page, alt: str) -> np.ndarray:
     """A picture on the page as the browser has it, from its own address or from the server's."""
-    shown = page.get_by_alt_text(alt, exact=True)
-    expect(shown).to_be_visible()
-    source = shown.get_attribute("src")
+    picture = page.get_by_alt_text(alt, exact=True)
+    expect(picture).to_be_visible()
+    source = picture.get_attribute("src")
     if source.startswith("data:"):
         content = base64.b64decode(source.split(",")[1])
     else:
@@ -57,9 +57,9 @@ def test_the_slider_by_keyboard_and_the_buttons(page, site):
     at_step(page, 1)
     slider = page.get_by_role("slider", name="Step")
     slider.focus()
-    for place, step in enumerate(["Target", "Gradients", "Weights"], start=2):
+    for number, step in enumerate(["Target", "Gradients", "Weights"], start=2):
         slider.press("ArrowRight")
-        at_step(page, place)
+        at_step(page, number)
         expect(page).to_have_url(re.compile(f"step={step}"))
     page.get_by_role("button", name="Next").click()
     at_step(page, 5)
@@ -72,12 +72,12 @@ def test_the_slider_by_keyboard_and_the_buttons(page, site):
 
 def test_the_last_step_is_the_librarys_picture(page, site, bundled, coffee):
     page.goto(f"{site}/anatomy?sample=Coffee&step=Overlay")
-    seen = bundled.crop(cam.sample("coffee"))
+    crop = bundled.crop(cam.sample("coffee"))
     for alt, heatmap, percentile in (
         ("Grad-CAM heatmap for espresso", coffee.heatmap[0], 100),
         ("Saliency map heatmap for espresso", coffee.saliency[0], 99),
     ):
-        expected = cam.overlay(seen, heatmap, "inferno", 0.5, percentile)
+        expected = cam.overlay(crop, heatmap, "inferno", 0.5, percentile)
         # A network rounds otherwise with another number of threads; a JPEG is off by ten.
         assert np.abs(pixels(page, alt) - np.asarray(expected).astype(int)).max() <= 3
 
@@ -113,9 +113,9 @@ def test_choices_stay_from_page_to_page(page, site):
     expect(page.get_by_text("missile").first).to_be_visible()
     expect(page).to_have_url(re.compile(r"anatomy\?sample=Rocket"))
     choose(page, "Layer for Grad-CAM", "blocks.4")
-    for place in (2, 3):
+    for number in (2, 3):
         page.get_by_role("button", name="Next").click()
-        at_step(page, place)
+        at_step(page, number)
     expect(page.get_by_text("112 × 14 × 14 activations")).to_be_visible()
     menu.get_by_text("Explore").click()
     expect(page.get_by_text("14 × 14 positions")).to_be_visible()

@@ -46,11 +46,11 @@ def test_cold_links(page, serve, path):
 def test_the_maps_are_the_librarys(page, site, bundled):
     page.goto(f"{site}/compare?sample=Coffee&compared=Grad-CAM&compared=Saliency+map")
     photo = cam.sample("coffee")
-    found = cam.attribute(bundled, bundled.prepare(photo), ["gradcam", "saliency"])
-    seen = bundled.crop(photo)
+    maps = cam.attribute(bundled, bundled.prepare(photo), ["gradcam", "saliency"])
+    crop = bundled.crop(photo)
     for name, title in (("gradcam", "Grad-CAM"), ("saliency", "Saliency map")):
         percentile = cam.methods()[name].percentile
-        expected = cam.overlay(seen, found[name].heatmap[0], "inferno", 0.5, percentile)
+        expected = cam.overlay(crop, maps[name].heatmap[0], "inferno", 0.5, percentile)
         drawn = pixels(page, f"{title}: heatmap")
         assert np.abs(drawn - np.asarray(expected).astype(int)).max() <= 3
 
@@ -60,11 +60,11 @@ def test_from_mode_to_mode(page, site):
     heading(page, "Agreement")
     page.get_by_role("radio", name="Layers").click()
     expect(page.get_by_alt_text("blocks.1 (56 × 56): heatmap")).to_be_visible()
-    own = pixels(page, "blocks.1 (56 × 56): heatmap")
+    unscaled = pixels(page, "blocks.1 (56 × 56): heatmap")
     page.get_by_text("One range for all").click()
     expect(page.get_by_text("One range for all: the raw maps")).to_be_visible()
     settled(page)
-    assert np.abs(pixels(page, "blocks.1 (56 × 56): heatmap") - own).max() > 10
+    assert np.abs(pixels(page, "blocks.1 (56 × 56): heatmap") - unscaled).max() > 10
     page.get_by_role("radio", name="Classes").click()
     expect(page.get_by_alt_text(re.compile("^tiger cat"))).to_be_visible()
     page.get_by_role("radio", name="Two models").click()
@@ -146,6 +146,6 @@ def test_every_picture_has_a_text(page, site):
     page.goto(f"{site}/compare?measure=Random+network&compared=Grad-CAM&compared=Saliency+map")
     expect(page.get_by_alt_text("Saliency map at depth 1")).to_be_visible()
     texts = page.locator("[data-testid=stMain] img").evaluate_all("all => all.map(e => e.alt)")
-    # The samples of the lines in a legend say nothing by themselves.
+    # The samples of the lines in a legend say nothing alone.
     named = [text for text in texts if text]
     assert len(named) == 5 and len(set(named)) == 5

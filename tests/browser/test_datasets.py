@@ -1,4 +1,4 @@
-"""What people do on the page Datasets, in a real Chromium: start a run, watch it, read it."""
+"""Test the page Datasets in a real Chromium: start, watch, read runs."""
 
 import io
 import re
@@ -32,7 +32,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    """A server of this file's own, with a folder of runs of its own."""
+    """Start a server for this file, with an empty folder of runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAM_RUNS", str(folder))
         patch.setenv("CAM_DATA_ROOTS", "")
@@ -65,7 +65,7 @@ def test_start_watch_and_read(page, server, folder):
     begin(page, f"{server}/{QUICK}", "first")
     expect(row(page, "first")).to_contain_text("finished", timeout=LONG)
     expect(row(page, "first")).to_contain_text("12 of 12 images")
-    assert [one.name for one in folder.glob("[!.]*")] == ["first"]
+    assert [path.name for path in folder.glob("[!.]*")] == ["first"]
     page.goto(f"{server}/datasets?run=first&metric=Grid+pointing+game")
     chart = page.get_by_role("img", name=re.compile("Means with 95 % intervals"))
     expect(chart).to_be_visible()
@@ -93,9 +93,9 @@ def test_cancel_and_resume(page, server, folder):
 
 def test_a_run_goes_on_when_the_page_is_closed(chromium, server, folder):
     context = chromium.new_context()
-    own = context.new_page()
-    begin(own, f"{server}/{SLOW}", "third")
-    expect(row(own, "third")).to_contain_text("running")
+    second_page = context.new_page()
+    begin(second_page, f"{server}/{SLOW}", "third")
+    expect(row(second_page, "third")).to_contain_text("running")
     context.close()
     until = time.monotonic() + 200
     while time.monotonic() < until:
@@ -131,12 +131,12 @@ def test_drill_down_to_an_image_and_open_it_in_explore(page, server, folder, rea
     page.get_by_text("Open in Explore").click()
     label = run.image(worst).facts["label"]
     expect(page.get_by_alt_text(f"Grad-CAM heatmap for {label}", exact=True)).to_be_visible()
-    seen = page.get_by_alt_text(re.compile("The part of .* that it is shown"))
-    response = page.request.get(page.evaluate("e => e.src", seen.element_handle()))
-    shown = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB"))
+    crop = page.get_by_alt_text(re.compile("The part of .* that it is shown"))
+    response = page.request.get(page.evaluate("e => e.src", crop.element_handle()))
+    pixels = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB"))
     model = cam.load_model("efficientnet_lite0")
     truth = np.asarray(model.crop(cam.dataset("photo-grid", size=12)[worst].image))
-    assert np.array_equal(shown, truth)
+    assert np.array_equal(pixels, truth)
     # The address alone shows the same.
     page.reload()
     expect(page.get_by_alt_text(f"Grad-CAM heatmap for {label}", exact=True)).to_be_visible()
@@ -148,9 +148,9 @@ def test_downloads(page, server, folder, ready, tmp_path):
     files = {}
     for label in ("Report", "Scores as CSV", "Scores as Parquet"):
         button = page.get_by_test_id("stDownloadButton").get_by_role("button", name=label)
-        with page.expect_download() as found:
+        with page.expect_download() as download:
             button.click()
-        files[found.value.suggested_filename] = found.value.path()
+        files[download.value.suggested_filename] = download.value.path()
     assert sorted(files) == ["ready.csv", "ready.html", "ready.parquet"]
     every = cam.Run.open(folder / ready).scores()
     for table in (

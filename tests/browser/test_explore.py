@@ -69,21 +69,21 @@ def test_the_picture_on_the_page_is_the_librarys(page, site, tmp_path, run_as_th
     256 colours, and neighbouring colours differ by up to 5.
     """
     page.goto(f"{site}/explore?sample=Coffee")
-    shown = map_of(page, "Grad-CAM", "espresso")
-    expect(shown).to_be_visible()
+    picture = map_of(page, "Grad-CAM", "espresso")
+    expect(picture).to_be_visible()
     picture = tmp_path / "expected.png"
     run_as_the_server("-c", OVERLAY_OF_COFFEE, str(picture))
     expected = np.asarray(Image.open(picture)).astype(int)
-    assert np.abs(pixels_of(page, shown) - expected).max() <= 1
+    assert np.abs(pixels_of(page, picture) - expected).max() <= 1
 
 
 def test_another_class_by_search(page, site):
     page.goto(site)
     before = pixels_of(page, map_of(page, "Grad-CAM", "Egyptian cat"))
     choose(page, "Class to explain", "lynx")
-    shown = map_of(page, "Grad-CAM", "lynx")
-    expect(shown).to_be_visible()
-    assert np.abs(pixels_of(page, shown) - before).max() > 30
+    picture = map_of(page, "Grad-CAM", "lynx")
+    expect(picture).to_be_visible()
+    assert np.abs(pixels_of(page, picture) - before).max() > 30
     expect(page).to_have_url(re.compile("target=lynx"))
 
 
@@ -107,13 +107,13 @@ def test_values_under_the_pointer(page, site):
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(middle[0] + 20, middle[1])
     page.mouse.move(*middle, steps=5)
-    shown = page.locator(".hoverlayer text").first
-    expect(shown).to_contain_text("row")
-    column, row, value = re.findall(r"[\d.]+", shown.text_content())
+    label = page.locator(".hoverlayer text").first
+    expect(label).to_contain_text("row")
+    column, row, value = re.findall(r"[\d.]+", label.text_content())
     model = cam.load_model("efficientnet_lite0")
-    found = cam.attribute(model, model.prepare(cam.sample("chelsea")), "gradcam")["gradcam"]
+    attribution = cam.attribute(model, model.prepare(cam.sample("chelsea")), "gradcam")["gradcam"]
     assert 90 < int(column) < 134 and 90 < int(row) < 134
-    assert abs(float(found.heatmap[0, int(row), int(column)]) - float(value)) < 1e-3
+    assert abs(float(attribution.heatmap[0, int(row), int(column)]) - float(value)) < 1e-3
 
 
 def test_copy_as_python_runs_and_gives_the_picture_on_the_page(
@@ -125,13 +125,13 @@ def test_copy_as_python_runs_and_gives_the_picture_on_the_page(
     expect(code).to_contain_text("'inferno', 1.0")
     choose(page, "Colour map", "viridis")
     expect(code).to_contain_text("'viridis', 1.0")
-    shown = pixels_of(page, map_of(page, "Saliency map", "projectile"))
+    pixels = pixels_of(page, map_of(page, "Saliency map", "projectile"))
     folder = tmp_path / "saved"
     folder.mkdir()
     run_as_the_server("-c", code.text_content(), folder=folder)
     assert sorted(path.name for path in folder.iterdir()) == ["gradcam.png", "saliency.png"]
     saved = np.asarray(Image.open(folder / "saliency.png").convert("RGB")).astype(int)
-    assert np.abs(shown - saved).max() <= 1
+    assert np.abs(pixels - saved).max() <= 1
 
 
 def test_another_layer_and_fewer_methods(page, site):
@@ -211,8 +211,8 @@ def test_upload_and_download(page, site):
         ]  # fmt: skip
         assert archive.read("gradcam.png") == Path(picture.value.path()).read_bytes()
         facts = json.loads(archive.read("record.json"))
-    assert [one["method"] for one in facts] == ["gradcam", "saliency"]
-    assert {one["target"]["label"] for one in facts} == {"moped"}
+    assert [record["method"] for record in facts] == ["gradcam", "saliency"]
+    assert {record["target"]["label"] for record in facts} == {"moped"}
 
     # It goes along to the other pages, and makes way for a sample.
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Anatomy").click()
@@ -286,14 +286,14 @@ def test_a_link_with_nonsense_in_it(page, site):
 
 def test_two_visitors_get_their_own_answers(chromium, site):
     first, second = (chromium.new_context(viewport={"width": 1280, "height": 1400}) for _ in "ab")
-    one, other = first.new_page(), second.new_page()
-    for page in (one, other):
+    mine, other = first.new_page(), second.new_page()
+    for page in (mine, other):
         page.set_default_timeout(60_000)
-    one.goto(f"{site}/explore?sample=Coffee")
+    mine.goto(f"{site}/explore?sample=Coffee")
     other.goto(f"{site}/explore?sample=Rocket")
-    expect(map_of(one, "Grad-CAM", "espresso")).to_be_visible()
+    expect(map_of(mine, "Grad-CAM", "espresso")).to_be_visible()
     expect(map_of(other, "Grad-CAM", "missile")).to_be_visible()
-    one.reload()
-    expect(map_of(one, "Grad-CAM", "espresso")).to_be_visible()
+    mine.reload()
+    expect(map_of(mine, "Grad-CAM", "espresso")).to_be_visible()
     first.close()
     second.close()

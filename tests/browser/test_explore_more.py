@@ -1,4 +1,4 @@
-"""What people look into on the page Explore, in a real Chromium: boxes, depth, what is slow."""
+"""Look closer on the page Explore, in a real Chromium."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -16,10 +16,10 @@ def test_a_box_is_drawn_and_its_link_shows_it_to_another(page, chromium, site):
     plot = page.locator(".stPlotlyChart .nsewdrag")
     expect(plot).to_be_visible()
     plot.scroll_into_view_if_needed()
-    place = plot.bounding_box()
+    area = plot.bounding_box()
 
     def at(x: float, y: float) -> tuple[float, float]:
-        return place["x"] + x * place["width"], place["y"] + y * place["height"]
+        return area["x"] + x * area["width"], area["y"] + y * area["height"]
 
     page.mouse.move(*at(0.25, 0.25))
     page.mouse.down()
@@ -29,8 +29,8 @@ def test_a_box_is_drawn_and_its_link_shows_it_to_another(page, chromium, site):
     share = page.get_by_text("of the evidence is in this box")
     expect(share).to_be_visible()
     expect(page).to_have_url(re.compile("inspect=true.*box_columns=.*box_rows="))
-    asked = parse_qs(urlsplit(page.url).query)
-    left, right, top, bottom = map(int, asked["box_columns"] + asked["box_rows"])
+    query = parse_qs(urlsplit(page.url).query)
+    left, right, top, bottom = map(int, query["box_columns"] + query["box_rows"])
     assert (
         abs(left - 56) < 4 and abs(right - 168) < 4 and abs(top - 56) < 4 and abs(bottom - 112) < 4
     )
@@ -39,11 +39,11 @@ def test_a_box_is_drawn_and_its_link_shows_it_to_another(page, chromium, site):
         "gradcam"
     ].heatmap
     expected = float(heatmap[0, top : bottom + 1, left : right + 1].sum() / heatmap.sum())
-    told = share.inner_text()
-    assert abs(int(told.split("%")[0]) - 100 * expected) < 1
+    sentence = share.inner_text()
+    assert abs(int(sentence.split("%")[0]) - 100 * expected) < 1
     visitor = chromium.new_context().new_page()
     visitor.goto(page.url)
-    expect(visitor.get_by_text("of the evidence is in this box")).to_have_text(told)
+    expect(visitor.get_by_text("of the evidence is in this box")).to_have_text(sentence)
     visitor.context.close()
 
 
@@ -77,8 +77,8 @@ def test_a_phones_width(chromium, site, query):
     context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
     page.goto(f"{site}/explore?{query}")
-    shown = map_of(page, "Grad-CAM", "espresso, not cup" if query else "Egyptian cat")
-    expect(shown).to_be_visible()
+    picture = map_of(page, "Grad-CAM", "espresso, not cup" if query else "Egyptian cat")
+    expect(picture).to_be_visible()
     if query:
         expect(page.get_by_text("cam.overlay")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out"
@@ -88,7 +88,7 @@ def test_a_phones_width(chromium, site, query):
         ".map(e => e.getBoundingClientRect().right))"
     )
     assert right <= 390, "nothing is cut off"
-    assert shown.bounding_box()["width"] > 300
+    assert picture.bounding_box()["width"] > 300
     texts = page.locator("[data-testid=stMain] img").evaluate_all("all => all.map(e => e.alt)")
     assert all(texts) and len(set(texts)) == len(texts)
     context.close()

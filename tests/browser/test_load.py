@@ -1,4 +1,4 @@
-"""Twenty visitors for two minutes: each gets their own picture, and memory stays bounded."""
+"""Serve twenty visitors for two minutes, within bounded memory."""
 
 import io
 import re
@@ -31,8 +31,8 @@ def expected_maps() -> dict[str, np.ndarray]:
     maps = {}
     for title, (name, _) in SAMPLES.items():
         photo = cam.sample(name)
-        found = cam.attribute(model, model.prepare(photo), ["gradcam", "saliency"])["gradcam"]
-        picture = cam.overlay(model.crop(photo), found.heatmap[0], "inferno", 0.5)
+        attribution = cam.attribute(model, model.prepare(photo), ["gradcam", "saliency"])["gradcam"]
+        picture = cam.overlay(model.crop(photo), attribution.heatmap[0], "inferno", 0.5)
         maps[title] = np.asarray(picture).astype(int)
     return maps
 
@@ -59,13 +59,13 @@ def test_twenty_visitors(chromium, serve, record_property):
         page = chromium.new_context(viewport={"width": 900, "height": 700}).new_page()
         page.set_default_timeout(120_000)
         pages.append(page)
-    shown = [titles[place % 4] for place in range(VISITORS)]
-    for page, title in zip(pages, shown, strict=True):
+    samples = [titles[visitor % 4] for visitor in range(VISITORS)]
+    for page, title in zip(pages, samples, strict=True):
         page.goto(f"{site}/explore?sample={title}", wait_until="commit")
-    seen, before, end = 0, 0.0, time.monotonic() + SECONDS
-    while time.monotonic() < end or not seen:
-        for place, page in enumerate(pages):
-            title = shown[place]
+    pictures, before, end = 0, 0.0, time.monotonic() + SECONDS
+    while time.monotonic() < end or not pictures:
+        for visitor, page in enumerate(pages):
+            title = samples[visitor]
             label = SAMPLES[title][1]
             image = page.get_by_alt_text(f"Grad-CAM heatmap for {label}", exact=True)
             expect(image).to_be_visible(timeout=120_000)
@@ -75,20 +75,22 @@ def test_twenty_visitors(chromium, serve, record_property):
                 urljoin(page.url, image.get_attribute("src")), max_retries=2
             )
             assert response.ok
-            found = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB")).astype(int)
+            pixels = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB")).astype(int)
             # The server's kernels and threads round otherwise, by 2 of 255 in a few pixels; the
             # maps of two photos differ by more than 100.
-            assert np.abs(found - truth[title]).max() <= 4, f"visitor {place} saw another picture"
+            assert np.abs(pixels - truth[title]).max() <= 4, (
+                f"visitor {visitor} saw another picture"
+            )
             expect(page.get_by_text("Traceback")).to_have_count(0)
             expect(page.get_by_test_id("stAlert")).to_have_count(0)
-            seen += 1
+            pictures += 1
         before = before or megabytes(urlsplit(site).port)
         # All of them choose another photo before anyone looks at what came.
-        for place, page in enumerate(pages):
-            shown[place] = titles[(titles.index(shown[place]) + 1) % 4]
-            page.get_by_role("radio", name=shown[place]).click()
+        for visitor, page in enumerate(pages):
+            samples[visitor] = titles[(titles.index(samples[visitor]) + 1) % 4]
+            page.get_by_role("radio", name=samples[visitor]).click()
     grown = megabytes(urlsplit(site).port) - before
-    record_property("pictures", seen)
+    record_property("pictures", pictures)
     record_property("megabytes", grown)
     assert grown < GROWTH_MEGABYTES
     for page in pages:

@@ -24,7 +24,9 @@ def test_bars_grow_after_a_click_and_not_before(page, site):
     expect(bars).to_have_count(0)
     start.click()
     expect(page.get_by_role("button", name="Measure again")).to_be_visible(timeout=200_000)
-    speeds = [float(one) for one in re.findall(r"^\d+\.\d\d$", bars.inner_text(), re.MULTILINE)]
+    speeds = [
+        float(figure) for figure in re.findall(r"^\d+\.\d\d$", bars.inner_text(), re.MULTILINE)
+    ]
     assert len(speeds) == 2 + len(peers.installed()) and min(speeds) > 0
     expect(page.get_by_text("Medians of 5 interleaved rounds")).to_be_visible()
     assert_no_error(page)
@@ -33,7 +35,7 @@ def test_bars_grow_after_a_click_and_not_before(page, site):
 def film() -> bytes:
     """A window that moves across the cat, as MP4."""
     photo = cam.sample("chelsea")
-    frames = [photo.crop((8 * place, 0, 8 * place + 300, 300)) for place in range(FRAMES)]
+    frames = [photo.crop((8 * number, 0, 8 * number + 300, 300)) for number in range(FRAMES)]
     return write_video(frames, [100] * FRAMES)
 
 
@@ -67,25 +69,27 @@ def test_a_film_is_explained_plays_and_is_downloaded(page, site):
     page.wait_for_function("document.querySelector('video').currentTime > 0.3")
     expect(page.get_by_text("frames a second, end to end")).to_be_visible()
     figures = page.get_by_text(re.compile(r"^\d+\.\d$")).all_inner_texts()
-    assert len(figures) == 3 and all(float(one) > 0 for one in figures) and figures[2] == "10.0"
+    assert (
+        len(figures) == 3 and all(float(figure) > 0 for figure in figures) and figures[2] == "10.0"
+    )
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download MP4").click()
-    shown = frames_of(str(waiting.value.path()))
-    assert len(shown) == FRAMES
+    frames = frames_of(str(waiting.value.path()))
+    assert len(frames) == FRAMES
     model = cam.load_model("efficientnet_lite0")
     last = frames_of(io.BytesIO(content))[-1]
     heatmap = cam.attribute(model, model.prepare(last), "layercam")["layercam"].heatmap[0]
-    truth = cam.overlay(model.crop(last), heatmap, "inferno", 0.5).crop((0, 0, *shown[-1].size))
+    truth = cam.overlay(model.crop(last), heatmap, "inferno", 0.5).crop((0, 0, *frames[-1].size))
     # H.264 loses a little.
-    assert np.abs(np.subtract(shown[-1], truth, dtype=int)).mean() < 4
+    assert np.abs(np.subtract(frames[-1], truth, dtype=int)).mean() < 4
     assert_no_error(page)
 
 
 def test_words_that_are_called_a_film_get_one_sentence(page, site):
     page.goto(f"{site}/performance?part=Clip")
     explain(page, "holiday.mp4", b"these are words\n" * 99)
-    told = page.get_by_test_id("stAlert")
-    expect(told).to_have_text(re.compile(r"^Holiday.mp4 is neither a video nor a picture[^.]*\.$"))
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_have_text(re.compile(r"^Holiday.mp4 is neither a video nor a picture[^.]*\.$"))
     expect(page.get_by_role("button", name="Explain the clip")).to_be_visible()
     assert_no_error(page)
 

@@ -1,4 +1,4 @@
-"""A model whose weights are not here yet, in a real Chromium: progress, Cancel, a link kept."""
+"""Download missing weights in a real Chromium: progress, Cancel, the link."""
 
 import re
 import time

@@ -1,6 +1,7 @@
-"""The logic of the page Anatomy, without a browser: choices in, steps and numbers out."""
+"""Test the page Anatomy without a browser: choices in, numbers out."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,31 +9,12 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import cam
-from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import check, find, list_values, open_page, read_html, read_words
 
 STEPS = ["Scores", "Target", "Gradients", "Weights", "Maps", "Sum", "Overlay"]
 
 
-def page(**query: str) -> AppTest:
-    """The page, opened at an address."""
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    app.switch_page("pages/anatomy.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    return shown(app.run())
-
-
-def shown(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
-def html(app: AppTest) -> str:
-    return "\n".join(one.proto.body for one in app.get("html"))
-
-
-def words(app: AppTest) -> str:
-    return "\n".join(one.value for one in app.markdown)
+page = partial(open_page, "anatomy")
 
 
 def heading(app: AppTest) -> str:
@@ -41,12 +23,12 @@ def heading(app: AppTest) -> str:
 
 def test_every_step_of_the_slider():
     app = page(sample="Cat")
-    for place, step in enumerate(STEPS, start=1):
-        app = shown(app.select_slider(key="step").set_value(step).run())
-        assert heading(app).startswith(f"{place} of 7 · ")
+    for number, step in enumerate(STEPS, start=1):
+        app = check(app.select_slider(key="step").set_value(step).run())
+        assert heading(app).startswith(f"{number} of 7 · ")
         assert not app.error and not app.warning
         # Saliency's path starts where the gradients do.
-        assert ("Saliency map</div>" in html(app)) == (place > 2)
+        assert ("Saliency map</div>" in read_html(app)) == (number > 2)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -58,67 +40,73 @@ def test_a_link_to_a_step(step):
 
 def test_the_buttons_beside_the_slider():
     app = page(sample="Cat")
-    back, following = (one for one in app.button if one.label in ("Back", "Next"))
+    back, following = (button for button in app.button if button.label in ("Back", "Next"))
     assert back.disabled and not following.disabled
-    app = shown(following.click().run())
+    app = check(following.click().run())
     assert heading(app) == "2 of 7 · The target"
-    app = shown(next(one for one in app.button if one.label == "Back").click().run())
+    app = check(find(app.button, "Back").click().run())
     assert heading(app) == "1 of 7 · The scores"
 
 
 def test_the_numbers_are_the_librarys(bundled):
-    found = cam.anatomy(bundled, bundled.prepare(cam.sample("coffee")), layer="blocks.4")
+    anatomy = cam.anatomy(bundled, bundled.prepare(cam.sample("coffee")), layer="blocks.4")
     app = page(sample="Coffee", layer="blocks.4", step="Sum")
-    values = found.summed[0]
-    assert f"The ReLU clears {int((values < 0).sum())} of {values.numel()} places" in words(app)
-    assert f"All places together give {float(values.sum()):.3f}, and the score is " in words(app)
-    assert f"{float(found.scores[0]):.3f}" in words(app)
-    app = shown(app.select_slider(key="step").set_value("Weights").run())
-    weights = found.weights[0]
-    assert f"{int((weights > 0).sum())} weights are positive" in words(app)
+    values = anatomy.summed[0]
+    assert f"The ReLU clears {int((values < 0).sum())} of {values.numel()} places" in read_words(
+        app
+    )
+    assert f"All places together give {float(values.sum()):.3f}, and the score is " in read_words(
+        app
+    )
+    assert f"{float(anatomy.scores[0]):.3f}" in read_words(app)
+    app = check(app.select_slider(key="step").set_value("Weights").run())
+    weights = anatomy.weights[0]
+    assert f"{int((weights > 0).sum())} weights are positive" in read_words(app)
     top, bottom = int(weights.argmax()), int(weights.argmin())
-    bars = re.findall(r"channel ([\d,]+)</span>", html(app))
+    bars = re.findall(r"channel ([\d,]+)</span>", read_html(app))
     assert bars[0] == f"{top:,}" and bars[-1] == f"{bottom:,}" and len(bars) == 12
 
 
 def test_the_bias_is_told_where_the_sum_lacks_nothing_else(bundled):
     app = page(sample="Cat", step="Sum")
     bias = float(bundled.module.classifier.bias[bundled.class_index("Egyptian cat")].detach())
-    [rest] = re.findall(r"The rest, ([\d.]+), is the bias", words(app))
+    [rest] = re.findall(r"The rest, ([\d.]+), is the bias", read_words(app))
     assert abs(float(rest) - bias) < 1e-4
     app = page(sample="Cat", step="Sum", layer="blocks.4")
-    assert "the bias" not in words(app)
+    assert "the bias" not in read_words(app)
 
 
 def test_a_class_that_everything_speaks_against(bundled):
-    """A map of zeros is told, and every step is drawn all the same."""
+    """A map of zeros is reported, and every step is drawn all the same."""
     batch = bundled.prepare(cam.sample("chelsea"))
     sums = {name: cam.anatomy(bundled, batch, name).summed.max() for name in ("bolete", "paddle")}
     name = min(sums, key=sums.__getitem__)
     app = page(sample="Cat", target=name, step="Sum")
-    told = any("all evidence speaks against" in one.value for one in app.warning)
-    assert told == bool(sums[name] < 0)
+    warned = any("all evidence speaks against" in warning.value for warning in app.warning)
+    assert warned == bool(sums[name] < 0)
     for step in STEPS:
-        shown(app.select_slider(key="step").set_value(step).run())
+        check(app.select_slider(key="step").set_value(step).run())
 
 
 def test_another_class_changes_the_steps():
     app = page(sample="Cat", step="Target")
-    assert "**Egyptian cat**" in words(app) and "Rank 1 of 1,000" in words(app)
-    app = shown(app.selectbox(key="target").set_value("lynx").run())
-    assert "**lynx**" in words(app) and "Rank 4 of 1,000" in words(app)
+    assert "**Egyptian cat**" in read_words(app) and "Rank 1 of 1,000" in read_words(app)
+    app = check(app.selectbox(key="target").set_value("lynx").run())
+    assert "**lynx**" in read_words(app) and "Rank 4 of 1,000" in read_words(app)
 
 
 def test_the_steadiness_is_measured(bundled):
     from cam.pages.ui.server import resources
+    from cam.pages.ui.server.resources import ModelChoice
 
-    picture = resources.sample("chelsea")
-    maps = resources.shaken("efficientnet_lite0", True, 285, "bn2", picture.digest, picture)
-    for found in maps.values():
-        assert len(found.heatmap) == 1 + resources.SHAKES
-        assert set(found.targets.tolist()) == {285}
+    picture = resources.open_sample("chelsea")
+    maps = resources.shake(ModelChoice("efficientnet_lite0"), 285, "bn2", picture)
+    for attribution in maps.values():
+        assert len(attribution.heatmap) == 1 + resources.SHAKES
+        assert set(attribution.targets.tolist()) == {285}
     likeness = {
-        name: torch.corrcoef(found.heatmap.flatten(1))[0, 1:].mean() for name, found in maps.items()
+        name: torch.corrcoef(attribution.heatmap.flatten(1))[0, 1:].mean()
+        for name, attribution in maps.items()
     }
     # What the page says of the two, on its own first picture.
     assert likeness["gradcam"] > 0.8 and likeness["saliency"] < 0.4
@@ -128,20 +116,20 @@ def test_the_code_is_the_call(bundled, tmp_path, monkeypatch):
     """Open the box, run what it shows, and get the map that the page draws."""
     app = page(sample="Rocket", target="projectile", layer="blocks.4")
     app.session_state["code"] = True
-    app = shown(app.run())
-    [code] = [one.value for one in app.code]
+    app = check(app.run())
+    [code] = list_values(app.code)
     assert "cam.anatomy(model, model.prepare(photo), targets=744, layer='blocks.4')" in code
     monkeypatch.chdir(tmp_path)
     namespace: dict = {}
     exec(code, namespace)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gradcam.png", "saliency.png"]
     maps = cam.attribute(bundled, bundled.prepare(cam.sample("rocket")), "gradcam", 744, "blocks.4")
-    assert np.array_equal(namespace["found"].heatmap, maps["gradcam"].heatmap)
+    assert np.array_equal(namespace["anatomy"].heatmap, maps["gradcam"].heatmap)
 
 
 def test_links_that_ask_for_what_is_not_here():
     app = page(step="Gradient")
-    [sentence] = [one.value for one in app.warning]
+    [sentence] = list_values(app.warning)
     assert "the step `Gradient`, which is not here; did you mean 'Gradients'" in sentence
     assert heading(app) == "1 of 7 · The scores"
 
@@ -152,9 +140,7 @@ def test_a_layer_that_cannot_be_explained_gets_one_sentence(monkeypatch):
 
     monkeypatch.setattr(cam, "anatomy", refuse)
     app = page(sample="Cat", layer="blocks.2")
-    assert [one.value for one in app.error] == [
-        "The target's score does not depend on layer 'blocks.2'."
-    ]
+    assert list_values(app.error) == ["The target's score does not depend on layer 'blocks.2'."]
     assert not app.header
     assert [box.label for box in app.selectbox][-1] == "Layer for Grad-CAM"
 
@@ -163,17 +149,17 @@ def test_a_network_whose_gradients_are_all_zero():
     """An untrained transformer of torchvision, whose head is zero: told, and no NaN on the page."""
     app = page(model="torchvision/vit_b_32", untrained="true")
     for step in STEPS:
-        app = shown(app.select_slider(key="step").set_value(step).run())
+        app = check(app.select_slider(key="step").set_value(step).run())
         assert not app.error
         assert "all gradients are zero" in app.warning[0].value
-        without_pictures = re.sub(r'src="[^"]*"', "", words(app) + html(app))
+        without_pictures = re.sub(r'src="[^"]*"', "", read_words(app) + read_html(app))
         assert not re.search(r"\bnan\b", without_pictures, re.IGNORECASE)
 
 
 def test_layers_of_tokens_have_the_same_seven_steps():
     app = page(model="timm/deit_tiny_patch16_224.fb_in1k", untrained="true")
     for step in STEPS:
-        app = shown(app.select_slider(key="step").set_value(step).run())
+        app = check(app.select_slider(key="step").set_value(step).run())
         assert not app.error and not app.warning
 
 
@@ -189,32 +175,31 @@ def test_layers_of_tokens_have_the_same_seven_steps():
     ],
 )
 def test_numbers(value, text):
-    from cam.pages.ui.widgets.html_charts import shown as written
+    from cam.pages.ui.charts.numbers import format_value
 
-    assert written(value) == text
+    assert format_value(value) == text
 
 
 def test_a_label_is_text_and_never_markup():
-    from cam.pages.ui.widgets import html_charts
+    from cam.pages.ui.charts import bars, tiles
 
     label = '<img src=x onerror="alert(1)">'
     values = np.array([[1.0, -1.0], [0.5, 0.0]])
     for drawing in (
-        html_charts.score_table([(label, 1, 0.5, True)]),
-        html_charts.signed_bars([(label, 1.0)]),
-        html_charts.value_grid(values, 1, label),
-        html_charts.tile(values, 1, label),
-        html_charts.histogram(values, 1.0, label, label),
+        bars.draw_scores([(label, 1, 0.5, True)]),
+        bars.draw_signed_bars([(label, 1.0)]),
+        tiles.draw_value_grid(values, 1, label),
+        tiles.draw_tile(values, 1, label),
+        bars.draw_histogram(values, 1.0, label, label),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=&quot;alert" in drawing
 
 
 def test_colours_of_a_signed_map():
-    from cam.pages.ui.widgets import html_charts
+    from cam.pages.ui.charts import colours
 
-    red, white, blue = html_charts.colours(np.array([[2.0, 0.0, -2.0]]), 2, signed=True)[0].astype(
-        int
-    )
+    values = np.array([[2.0, 0.0, -2.0]])
+    red, white, blue = colours.colour_values(values, 2, signed=True)[0].astype(int)
     assert red[0] > red[2] + 50 and blue[2] > blue[0] + 50 and white.min() > 240
-    black = html_charts.colours(np.array([[0.0, np.nan]]), 1, signed=False)[0]
+    black = colours.colour_values(np.array([[0.0, np.nan]]), 1, signed=False)[0]
     assert black.max() < 20

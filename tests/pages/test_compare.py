@@ -1,8 +1,6 @@
-"""The logic of the page Compare, without a browser: choices in, maps and measurements out."""
+"""Test the page Compare without a browser: choices in, measurements out."""
 
 import re
-import time
-from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -11,10 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.pages.ui.compare import case_results
-from cam.pages.ui.compare.cases import called, matching_class
-from cam.pages.ui.server.resources import OwnWeights
+from cam.pages.ui.compare.cases import match_class
+from cam.pages.ui.server.resources import RANDOM, ModelChoice, Weights
 from cam.pages.ui.subject.subject_form import Subject
-from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import finish, list_values, open_page, read_html, read_words
 
 STEPS = 6
 PAIR = ["Grad-CAM", "Saliency map"]
@@ -29,43 +27,23 @@ def without_the_interpreter(monkeypatch):
 
 
 def page(**query: str | list[str]) -> AppTest:
-    """The page, opened at an address, when all that it waits for is there."""
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    app.switch_page("pages/compare.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    return settled(app.run())
-
-
-def settled(app: AppTest) -> AppTest:
-    """The jobs' bars poll by themselves in a browser only."""
-    for _ in range(200):
-        assert not app.exception, app.exception
-        if not any(one.label == "Cancel" for one in app.button):
-            return app
-        # Each run draws the page anew, and takes the time from what it waits for.
-        time.sleep(1)
-        app = app.run()
-    raise AssertionError("the work in the background did not end")
-
-
-def html(app: AppTest) -> str:
-    return "\n".join(one.proto.body for one in app.get("html"))
-
-
-def words(app: AppTest) -> str:
-    return "\n".join(one.value for one in app.markdown)
+    """Open the page with all that it waits for."""
+    return finish(open_page("compare", **query))
 
 
 def titles(app: AppTest) -> list[str]:
     """What stands under the maps."""
-    return [one.value.strip("*") for one in app.markdown if re.fullmatch(r"\*\*.*\*\*", one.value)]
+    return [
+        markdown.value.strip("*")
+        for markdown in app.markdown
+        if re.fullmatch(r"\*\*.*\*\*", markdown.value)
+    ]
 
 
 def cells(app: AppTest) -> list[list[str]]:
     """The rows of the table on the page, without their names."""
-    rows = re.findall(r"<tr><th scope=\"row\".*?</tr>", html(app))
-    return [[unescape(one) for one in re.findall(r"<td[^>]*>([^<]*)</td>", row)] for row in rows]
+    rows = re.findall(r"<tr><th scope=\"row\".*?</tr>", read_html(app))
+    return [[unescape(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", row)] for row in rows]
 
 
 def test_methods_side_by_side():
@@ -78,20 +56,20 @@ def test_methods_side_by_side():
 def test_the_matrix_is_the_librarys(bundled):
     app = page(sample="Coffee", compared=PAIR)
     maps = cam.attribute(bundled, bundled.prepare(cam.sample("coffee")), ["gradcam", "saliency"])
-    heatmaps = [one.heatmap[0] for one in maps.values()]
+    heatmaps = [attribution.heatmap[0] for attribution in maps.values()]
     for measure, label in (("spearman", "Spearman (order)"), ("top", "Top 5 % in common")):
-        app = settled(app.segmented_control(key="likeness").set_value(measure).run())
+        app = finish(app.segmented_control(key="likeness").set_value(measure).run())
         expected = cam.agreement(heatmaps, measure)
-        found = np.array([[float(cell.replace("−", "-")) for cell in row] for row in cells(app)])
-        assert np.abs(found - expected.numpy()).max() <= 0.0051
-        assert label in html(app)
+        measured = np.array([[float(cell.replace("−", "-")) for cell in row] for row in cells(app)])
+        assert np.abs(measured - expected.numpy()).max() <= 0.0051
+        assert label in read_html(app)
 
 
-def test_layers_go_through_the_depth():
+def test_layers_go_sample_depth():
     app = page(sample="Cat", compare="Layers")
     names = ["blocks.0 (112", "blocks.1 (56", "blocks.2 (28", "blocks.4 (14", "bn2 (7"]
     assert [title.rsplit(" ×", 1)[0] for title in titles(app)] == names
-    app = settled(app.multiselect(key="layers").set_value(["blocks.6", "blocks.3"]).run())
+    app = finish(app.multiselect(key="layers").set_value(["blocks.6", "blocks.3"]).run())
     assert titles(app) == ["blocks.3 (14 × 14)", "blocks.6 (7 × 7)"], "in the order they run in"
     # A link names them as they are shown.
     app = page(sample="Cat", compare="Layers", layers=["blocks.3 (14 × 14)", "bn2 (7 × 7)"])
@@ -99,15 +77,15 @@ def test_layers_go_through_the_depth():
 
 
 def test_layers_of_a_network_with_one_resolution():
-    from cam.pages.ui.compare.cases import through_the_depth
+    from cam.pages.ui.compare.cases import sample_depth
     from cam.pages.ui.server import resources
 
-    model = resources.model("timm/deit_tiny_patch16_224.fb_in1k", False)
-    names = through_the_depth(model)
+    model = resources.load_model(ModelChoice("timm/deit_tiny_patch16_224.fb_in1k", RANDOM))
+    names = sample_depth(model)
     order = [layer.name for layer in model.feature_layers]
-    places = [order.index(name) for name in names]
-    assert len(names) == 5 and places == sorted(places)
-    assert places[0] == 0 and places[-1] == len(order) - 1
+    indices = [order.index(name) for name in names]
+    assert len(names) == 5 and indices == sorted(indices)
+    assert indices[0] == 0 and indices[-1] == len(order) - 1
 
 
 def test_classes_are_the_most_probable_ones_and_any():
@@ -115,17 +93,17 @@ def test_classes_are_the_most_probable_ones_and_any():
     assert [title.split(" (")[0] for title in titles(app)] == [
         "Egyptian cat", "tiger cat", "tabby", "lynx",
     ]  # fmt: skip
-    assert "the raw maps of one method are in one unit" in words(app)
-    app = settled(app.multiselect(key="classes").set_value(["lynx", "espresso"]).run())
+    assert "the raw maps of one method are in one unit" in read_words(app)
+    app = finish(app.multiselect(key="classes").set_value(["lynx", "espresso"]).run())
     assert [title.split(" (")[0] for title in titles(app)] == ["lynx", "espresso"]
     # Another picture is asked about its own classes.
-    app = settled(app.button_group(key="sample").set_value("coffee").run())
+    app = finish(app.button_group(key="sample").set_value("coffee").run())
     assert titles(app)[0].startswith("espresso")
 
 
 def test_two_models_and_the_class_that_they_share():
     app = page(sample="Cat", compare="Two models")
-    assert [one.value for one in app.info] == ["Choose a second model, to see both side by side."]
+    assert list_values(app.info) == ["Choose a second model, to see both side by side."]
     app = page(
         sample="Cat", compare="Two models", second="torchvision/resnet18", second_untrained="true"
     )
@@ -141,38 +119,39 @@ def test_two_models_and_the_class_that_they_share():
 def test_a_model_is_not_compared_with_itself_and_its_weights_are_told_apart():
     app = page(sample="Cat", compare="Two models", second="efficientnet_lite0")
     assert "Both are the same model" in app.info[0].value and not titles(app)
-    subject = Subject(None, "resnet18", OwnWeights("mine.pth", "/tmp/1/mine.pth"), None, None, [])
-    assert called(subject) == "resnet18 (mine.pth)"
-    assert called(replace(subject, trained="/models/five.pth")) == "resnet18 (five.pth)"
+    upload = ModelChoice("resnet18", Weights(path="/tmp/1/mine.pth", upload="mine.pth"))
+    assert upload.title == "resnet18 (mine.pth)"
+    file = ModelChoice("resnet18", Weights(path="/models/five.pth"))
+    assert file.title == "resnet18 (five.pth)"
 
 
 def test_a_class_that_the_second_model_lacks(bundled):
     batch = bundled.prepare(cam.sample("chelsea"))
     chances = bundled.predict(batch)[0].numpy()
     fewer = cam.Model(bundled.module, bundled.transform, [f"name {k}" for k in range(1000)])
-    other = Subject(None, "other", True, fewer, chances, list(range(1000)))
+    other = Subject(None, ModelChoice("other"), fewer, chances, list(range(1000)))
     with pytest.raises(cam.TargetError, match="no class 'Egyptian cat'"):
-        matching_class(bundled, other, 285)
-    named = Subject(None, "other", True, bundled, chances, list(range(1000)))
-    assert matching_class(bundled, named, 285) == 285
+        match_class(bundled, other, 285)
+    named = Subject(None, ModelChoice("other"), bundled, chances, list(range(1000)))
+    assert match_class(bundled, named, 285) == 285
     nameless = cam.Model(bundled.module, bundled.transform)
-    small = Subject(None, "small", True, nameless, chances[:10], list(range(10)))
-    assert matching_class(bundled, small, 7) == 7
+    small = Subject(None, ModelChoice("small"), nameless, chances[:10], list(range(10)))
+    assert match_class(bundled, small, 7) == 7
     with pytest.raises(cam.TargetError, match="10 classes and no labels"):
-        matching_class(bundled, small, 285)
+        match_class(bundled, small, 285)
 
 
 def test_curves_with_the_areas_of_the_metrics(bundled):
     app = page(sample="Rocket", compared=["Grad-CAM"], measure="Deletion and insertion")
     batch = bundled.prepare(cam.sample("rocket"))
-    found = cam.attribute(bundled, batch, "gradcam")["gradcam"]
+    attribution = cam.attribute(bundled, batch, "gradcam")["gradcam"]
     for name in ("deletion", "insertion"):
-        [area] = re.findall(rf"> {name}, area ([\d.]+)<", html(app))
-        expected = float(cam.metric(name, steps=STEPS)(bundled, batch, found.heatmap))
+        [area] = re.findall(rf"> {name}, area ([\d.]+)<", read_html(app))
+        expected = float(cam.metric(name, steps=STEPS)(bundled, batch, attribution.heatmap))
         assert float(area) == pytest.approx(expected, abs=2e-3)
     from cam._metrics.localisation.object_masks import centre_heatmap
 
-    [centre] = re.findall(r"centre, deletion ([\d.]+)", html(app))
+    [centre] = re.findall(r"centre, deletion ([\d.]+)", read_html(app))
     expected = float(cam.metric("deletion", steps=STEPS)(bundled, batch, centre_heatmap(batch)))
     assert float(centre) == pytest.approx(expected, abs=2e-3)
 
@@ -187,8 +166,8 @@ def test_the_four_questions_and_a_method_that_does_not_run(bundled):
     assert first[-1] == "yes"
     assert numbers[0] == pytest.approx(float(expected.resolution), abs=0.06)
     assert numbers[1] == pytest.approx(float(expected.variation), abs=1e-4)
-    for shown, value in zip(numbers[2:], expected.stability.values(), strict=True):
-        assert shown == pytest.approx(float(value), abs=0.01)
+    for figure, value in zip(numbers[2:], expected.stability.values(), strict=True):
+        assert figure == pytest.approx(float(value), abs=0.01)
     [sentence] = second
     assert sentence.startswith("Does not run here: EfficientNet has no self-attention")
     # Beside the map that there is, its place says the same.
@@ -197,12 +176,14 @@ def test_the_four_questions_and_a_method_that_does_not_run(bundled):
 
 def test_the_random_network_at_a_depth(bundled):
     app = page(sample="Cat", compared=["Saliency map"], measure="Random network", depth="3")
-    found = cam.cascade(bundled, bundled.prepare(cam.sample("chelsea")), "saliency", stages=8)
-    [likeness] = re.findall(r"\*\*Saliency map\*\*: (−?[\d.]+)", words(app))
-    assert float(likeness.replace("−", "-")) == pytest.approx(float(found.likeness[3]), abs=0.02)
-    assert f"down to `{found.depths[3]}`" in words(app)
-    app = settled(app.slider(key="depth").set_value(0).run())
-    assert "**Saliency map**: 1.00" in words(app) and "nothing is random yet" in words(app)
+    cascade = cam.cascade(bundled, bundled.prepare(cam.sample("chelsea")), "saliency", stages=8)
+    [likeness] = re.findall(r"\*\*Saliency map\*\*: (−?[\d.]+)", read_words(app))
+    assert float(likeness.replace("−", "-")) == pytest.approx(float(cascade.likeness[3]), abs=0.02)
+    assert f"down to `{cascade.depths[3]}`" in read_words(app)
+    app = finish(app.slider(key="depth").set_value(0).run())
+    assert "**Saliency map**: 1.00" in read_words(app) and "nothing is random yet" in read_words(
+        app
+    )
 
 
 def test_a_method_with_passes_of_its_own_goes_to_the_background():
@@ -214,7 +195,7 @@ def test_a_flat_map_shows_a_dash_and_no_nan():
     """An untrained transformer of torchvision: its head is zero, and so is every gradient."""
     for measure in ("Agreement", "Four questions"):
         app = page(model="torchvision/vit_b_32", untrained="true", compared=PAIR, measure=measure)
-        text = re.sub(r'src="[^"]*"', "", words(app) + html(app))
+        text = re.sub(r'src="[^"]*"', "", read_words(app) + read_html(app))
         assert not re.search(r"\bnan\b", text, re.IGNORECASE), measure
         if measure == "Agreement":
             assert {cell for row in cells(app) for cell in row} == {"–"}
@@ -222,9 +203,9 @@ def test_a_flat_map_shows_a_dash_and_no_nan():
 
 def test_links_that_ask_for_what_is_not_here():
     app = page(compare="Method", measure="Agrement")
-    told = [one.value for one in app.warning]
-    assert "the comparison `Method`, which is not here; did you mean 'Methods'" in told[0]
-    assert "the measurement `Agrement`" in told[1] and "'Agreement'" in told[1]
+    sentences = list_values(app.warning)
+    assert "the comparison `Method`, which is not here; did you mean 'Methods'" in sentences[0]
+    assert "the measurement `Agrement`" in sentences[1] and "'Agreement'" in sentences[1]
     assert app.header[0].value == "Agreement"
 
 
@@ -242,39 +223,39 @@ def test_the_code_is_the_call(compare, measure, capsys):
     """Open the box, run what it shows, and get what the page tells."""
     # It sees more of the photo than the bundled one, so that their maps must be cut first.
     second = {"second": "torchvision/efficientnet_b1", "second_untrained": "true"}
-    chosen = {
+    query = {
         # Rollout does not run here, so the call that copies is without it.
         "Methods": {"compared": [*PAIR, "Attention rollout"]},
         "Layers": {"layers": ["blocks.3 (14 × 14)", "bn2 (7 × 7)"]},
         "Classes": {"classes": ["tabby", "lynx"]},
         "Two models": second | {"compared": ["Grad-CAM"]},
     }[compare]
-    app = page(sample="Cat", compare=compare, measure=measure, **chosen)
+    app = page(sample="Cat", compare=compare, measure=measure, **query)
     app.session_state["code"] = True
-    app = settled(app.run())
-    [code] = [one.value for one in app.code]
+    app = finish(app.run())
+    [code] = list_values(app.code)
     namespace: dict = {}
     exec(code, namespace)
-    shown = titles(app)[:2]
-    assert list(namespace["found"]) == shown
+    cases = titles(app)[:2]
+    assert list(namespace["attributions"]) == cases
     printed = capsys.readouterr().out
     if measure == "Agreement":
         values = re.findall(r"[\d.]{4,}", printed)
         assert abs(float(values[1]) - float(cells(app)[0][1])) < 0.006
     else:
-        assert all(title in printed for title in shown)
+        assert all(title in printed for title in cases)
 
 
 def test_a_label_is_text_and_never_markup():
-    from cam.pages.ui.compare import comparison_charts
+    from cam.pages.ui.charts import plots, tables
 
     label = '<img src=x onerror="alert(1)">'
-    line = comparison_charts.Line(label, [0, 1], [0, 1], "#000")
+    line = plots.Line(label, [0, 1], [0, 1], "#000")
     for drawing in (
-        comparison_charts.lines([line], (0, 1), label, label, label),
-        comparison_charts.matrix([label], np.ones((1, 1)), label),
-        comparison_charts.table(["", "a"], [[label, label]], label),
-        comparison_charts.title(label),
+        plots.plot_lines([line], (0, 1), label, label, label),
+        tables.draw_matrix([label], np.ones((1, 1)), label),
+        tables.draw_table(["", "a"], [[label, label]], label),
+        plots.draw_title(label),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=" in drawing
 
@@ -282,10 +263,10 @@ def test_a_label_is_text_and_never_markup():
 def test_a_line_goes_where_its_numbers_are():
     import base64
 
-    from cam.pages.ui.compare import comparison_charts
+    from cam.pages.ui.charts import plots
 
-    line = comparison_charts.Line("one", [0, 0.5, 1], [1, np.nan, 0.25], "#123456")
-    chart = comparison_charts.lines([line], (0, 1), "x", "y", "a chart")
+    line = plots.Line("one", [0, 0.5, 1], [1, np.nan, 0.25], "#123456")
+    chart = plots.plot_lines([line], (0, 1), "x", "y", "a chart")
     drawn = [
         base64.b64decode(uri).decode()
         for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", chart)

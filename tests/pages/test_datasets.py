@@ -1,4 +1,4 @@
-"""The logic of the page Datasets, without a browser: choices in, runs, tables and sentences out."""
+"""Test the page Datasets without a browser: choices in, tables out."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from cam._cli.commands import main
 from cam._data.dataset import DataOrigin
 from cam.pages.ui.datasets import run_jobs
 from cam.pages.ui.server import allowed_roots
-from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import check, find, finish, list_labels, list_values, open_page
 
 COMMAND = [
     *("evaluate", "photo-grid", "--data-option", "size=12", "--shard-size", "4"),
@@ -32,60 +32,39 @@ QUICK = {
 
 
 def page(name: str = "datasets", **query: str | list[str]) -> AppTest:
-    """The page, opened at an address."""
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    app.switch_page(f"pages/{name}.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    return shown(app.run())
-
-
-def shown(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
-def finished(app: AppTest) -> AppTest:
-    """The page once its work in the background is done; AppTest does not poll."""
-    for _ in range(300):
-        if not any(one.label == "Cancel" and "cancel-" in str(one.key) for one in app.button):
-            return shown(app)
-        time.sleep(0.2)
-        app.run()
-    raise AssertionError("the work does not end")
-
-
-def errors(app: AppTest) -> list[str]:
-    return [one.value for one in app.error]
+    """Open the page Datasets, or another one."""
+    return open_page(name, **query)
 
 
 def text(app: AppTest) -> str:
-    return "\n".join(str(one.value) for one in [*app.markdown, *app.info, *app.warning])
+    return "\n".join(str(element.value) for element in [*app.markdown, *app.info, *app.warning])
 
 
 def rows(app: AppTest) -> str:
     """The list of runs."""
-    return "\n".join(one.proto.body for one in app.get("html") if "<b style" in one.proto.body)
+    return "\n".join(
+        element.proto.body for element in app.get("html") if "<b style" in element.proto.body
+    )
 
 
 def click(app: AppTest, label: str) -> AppTest:
     # A run cannot be started before the methods were tried.
-    app = finished(app)
-    [button] = [one for one in app.button if one.label == label]
-    return shown(button.click().run())
+    app = finish(app)
+    button = find(app.button, label)
+    return check(button.click().run())
 
 
 def scores(path: Path) -> bytes:
-    found = cam.Run.open(path).scores()
-    return found["value"].to_numpy().tobytes() + found["status"].astype(str).to_csv().encode()
+    scores = cam.Run.open(path).scores()
+    return scores["value"].to_numpy().tobytes() + scores["status"].astype(str).to_csv().encode()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """What the command line writes."""
     out = tmp_path_factory.mktemp("made") / "made"
-    found = CliRunner().invoke(main, [*COMMAND, str(out)])
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(main, [*COMMAND, str(out)])
+    assert result.exit_code == 0, result.output
     return out
 
 
@@ -93,7 +72,7 @@ def made(tmp_path_factory) -> Path:
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("CAM_DATA_ROOTS", raising=False)
-    run_jobs.runner.clear()
+    run_jobs.get_runner.clear()
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
@@ -105,14 +84,14 @@ def copied(folder, made) -> Path:
 
 
 def ended(path: Path) -> None:
-    assert run_jobs.runner().asked[path].done.wait(100)
+    assert run_jobs.get_runner().started[path].done.wait(100)
 
 
 def test_without_runs_it_invites_to_start_one(folder):
     app = page()
     assert "There are no runs yet" in text(app)
-    assert [one.label for one in finished(app).button] == ["Start the run"]
-    [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
+    assert list_labels(finish(app).button) == ["Start the run"]
+    metrics = find(app.multiselect, "Metrics")
     assert metrics.value == ["deletion", "insertion", "grid_pointing_game"]
     name = app.text_input(key="name")
     assert (name.value, name.placeholder) == ("", "run-1")
@@ -122,11 +101,11 @@ def test_the_leaderboard_has_the_means_of_the_scores(copied):
     app = page(metric="Sparseness (Gini index)")
     every = cam.Run.open(copied).scores()
     mean = every[every["metric"] == "sparseness"].groupby("method", observed=True)["value"].mean()
-    table = app.dataframe[0].value.set_index("Method")
+    table = app.dataframe[0].value.set_index("method")
     assert table.loc["Grad-CAM", "mean"] == pytest.approx(mean["gradcam"], rel=1e-6)
     assert table.loc["centre (a baseline)", "mean"] == pytest.approx(mean["centre"], rel=1e-6)
-    assert (table[["Undefined", "Failed", "Skipped"]] == 0).all().all()
-    assert (table["Values"] == 12).all() and sorted(table["Rank"]) == [1, 2, 3]
+    assert (table[["undefined", "failed", "skipped"]] == 0).all().all()
+    assert (table["values"] == 12).all() and sorted(table["rank"]) == [1, 2, 3]
     assert "Friedman's test says that the methods differ" in text(app)
 
 
@@ -151,33 +130,35 @@ def test_a_class_alone(copied):
     app = page(only_class="espresso", metric="Grid pointing game")
     run = cam.Run.open(copied)
     items, every = run.items(), run.scores()
-    kept = every[every["item"].isin(items[items["label"] == "espresso"]["item"])]
-    kept = kept[(kept["metric"] == "grid_pointing_game") & (kept["method"] == "saliency")]
-    table = app.dataframe[0].value.set_index("Method")
-    assert table.loc["Saliency map", "Values"] == 3
-    assert table.loc["Saliency map", "mean"] == pytest.approx(kept["value"].mean(), rel=1e-6)
+    part = every[every["item"].isin(items[items["label"] == "espresso"]["item"])]
+    part = part[(part["metric"] == "grid_pointing_game") & (part["method"] == "saliency")]
+    table = app.dataframe[0].value.set_index("method")
+    assert table.loc["Saliency map", "values"] == 3
+    assert table.loc["Saliency map", "mean"] == pytest.approx(part["value"].mean(), rel=1e-6)
 
 
 def test_images_sorted_and_one_of_them(copied):
     query = {"view": "Images", "metric": "Grid pointing game", "method": "Saliency map"}
     app = page(**query)
     values = cam.Run.open(copied).values("grid_pointing_game")["saliency"].sort_values()
-    names = [one.label for one in app.button if one.label.startswith("grid-")]
+    names = [button.label for button in app.button if button.label.startswith("grid-")]
     assert names == [f"grid-{item:05d}" for item in values.index]
     app = click(app, names[0])
     assert app.subheader[-1].value == names[0]
-    found = app.dataframe[0].value
-    row = found[(found["method"] == "Saliency map") & (found["metric"] == "Grid pointing game")]
+    table = app.dataframe[0].value
+    row = table[(table["method"] == "Saliency map") & (table["metric"] == "Grid pointing game")]
     assert row["value"].iloc[0] == pytest.approx(values.iloc[0])
-    assert not any(one.value == names[0] for one in click(app, "Back to all images").subheader)
-    assert "no image 99" in errors(page(item="99", **query))[0]
-    assert "which is no number" in errors(page(item="x", **query))[0]
+    assert not any(
+        header.value == names[0] for header in click(app, "Back to all images").subheader
+    )
+    assert "no image 99" in list_values(page(item="99", **query).error)[0]
+    assert "which is no number" in list_values(page(item="x", **query).error)[0]
 
 
 def test_where_the_model_looks(copied):
-    app = finished(page(view="Where it looks"))
+    app = finish(page(view="Where it looks"))
     assert "group" in text(app) and "eigenvalues 0" in text(app)
-    app = finished(app.selectbox(key="label").set_value("espresso").run())
+    app = finish(app.selectbox(key="label").set_value("espresso").run())
     assert "3 maps of gradcam are too few for clusters" in text(app)
 
 
@@ -193,7 +174,7 @@ def test_a_run_against_another(copied, folder):
 
 def test_the_code_of_a_run_and_the_report(copied, tmp_path, monkeypatch):
     app = page(view="Take it home")
-    python, report, again = [one.value for one in app.code]
+    python, report, again = list_values(app.code)
     monkeypatch.chdir(tmp_path)
     exec(python, {})
     assert (tmp_path / "report.html").stat().st_size > 10_000
@@ -208,11 +189,11 @@ def test_states_are_told(copied, folder):
     shutil.rmtree(next((folder / "half" / "shards").iterdir()))
     app = page(run="made")
     assert "damaged" in rows(app) and "finished" in rows(app) and "it goes on" in rows(app)
-    assert any("is damaged or of no run" in one for one in errors(app))
+    assert any("is damaged or of no run" in error.value for error in app.error)
     app = page(run="nobody")
     assert "asks for the run `nobody`, which is not here" in text(app)
     # The address is cleared, and jobs draw the page again within the second.
-    assert "asks for the run `nobody`, which is not here" in text(shown(app.run()))
+    assert "asks for the run `nobody`, which is not here" in text(check(app.run()))
     app = page(run="made", view="Images", page="7", start="true", size="none")
     assert "asks for `7` as 'Page'" not in text(app)  # there is one page only
     assert "asks for `none` as 'Images', which is no number from 1 to 5,000" in text(app)
@@ -226,7 +207,9 @@ def test_a_run_started_here_is_the_one_of_the_command_line(folder, made):
     app = click(app, "Start the run")
     ended(folder / "run-1")
     assert scores(folder / "run-1") == scores(made)
-    ours, theirs = (json.loads((one / "run.json").read_text()) for one in (folder / "run-1", made))
+    ours, theirs = (
+        json.loads((path / "run.json").read_text()) for path in (folder / "run-1", made)
+    )
     assert ours["config"] == theirs["config"]
     app = page()
     assert "finished" in rows(app) and "12 of 12 images" in rows(app)
@@ -236,12 +219,12 @@ def test_cancelled_here_and_finished_by_the_command_line(folder, made, monkeypat
     path = folder / "run-1"
     slow_down(monkeypatch)
     app = click(page(**QUICK), "Start the run")
-    while not (told := run_jobs.runner().progress.get(path)) or not told.done:
+    while not (progress := run_jobs.get_runner().progress.get(path)) or not progress.done:
         time.sleep(0.02)
-    # By its key: it is there as long as the run is live, which finished() would wait for.
-    shown(app.button(key="cancel run-1").click().run())
+    # By its key: it is there as long as the run is live, which finish() would wait for.
+    check(app.button(key="cancel run-1").click().run())
     ended(path)
-    assert run_jobs.runner().asked[path].cancelled
+    assert run_jobs.get_runner().started[path].cancelled
     assert 0 < cam.Run.open(path).done < 12
     assert "stopped; it goes on" in rows(page())
     assert CliRunner().invoke(main, [*COMMAND, str(path)]).exit_code == 0
@@ -253,12 +236,12 @@ def test_one_that_waits_is_cancelled_at_once(folder, monkeypatch):
     click(page(**QUICK), "Start the run")
     app = click(page(**QUICK), "Start the run")
     assert "waiting for another run" in rows(app)
-    shown(app.button(key="cancel run-2").click().run())
-    app = shown(app.run())
-    assert "It was cancelled before its first image." in errors(app)
-    assert not run_jobs.mine(folder / "run-2") and run_jobs.mine(folder / "run-1")
-    shown(app.button(key="dismiss run-2").click().run())
-    assert not errors(shown(app.run()))
+    check(app.button(key="cancel run-2").click().run())
+    app = check(app.run())
+    assert "It was cancelled before its first image." in list_values(app.error)
+    assert not run_jobs.is_mine(folder / "run-2") and run_jobs.is_mine(folder / "run-1")
+    check(app.button(key="dismiss run-2").click().run())
+    assert not list_values(check(app.run()).error)
     ended(folder / "run-1")
     assert not (folder / "run-2").exists()
 
@@ -306,10 +289,10 @@ def test_stopped_in_python_and_resumed_here(folder, made):
 def test_names_that_do_not_do(copied, folder, tmp_path, name, says):
     (folder / "way").symlink_to(tmp_path)
     app = page(**QUICK)
-    app = shown(app.text_input(key="name").set_value(name).run())
+    app = check(app.text_input(key="name").set_value(name).run())
     app = click(app, "Start the run")
-    assert any(says.lower() in one.lower() for one in errors(app))
-    assert not run_jobs.runner().asked
+    assert any(says.lower() in error.value.lower() for error in app.error)
+    assert not run_jobs.get_runner().started
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(folder, monkeypatch):
@@ -317,7 +300,7 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(folder, monkeyp
     click(page(**QUICK), "Start the run")
     ended(Path("/proc/cam-runs/run-1"))
     app = page()
-    assert any("Cannot write into '/proc/cam-runs/run-1'" in one for one in errors(app))
+    assert any("Cannot write into '/proc/cam-runs/run-1'" in error.value for error in app.error)
     app = click(app, "Dismiss")
     assert "There are no runs yet" in text(page())
 
@@ -345,7 +328,7 @@ def test_a_folder_that_is_allowed(pictures, folder):
         "run_metrics": ["Sparseness (Gini index)"],
     }
     app = page(**query)
-    [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
+    metrics = find(app.multiselect, "Metrics")
     assert "Grid pointing game" not in metrics.options and "Deletion" in metrics.options
     click(app, "Start the run")
     ended(folder / "run-1")
@@ -354,26 +337,29 @@ def test_a_folder_that_is_allowed(pictures, folder):
     [problem] = run.problems().itertuples()
     assert problem.status == "skipped" and "outside of the folders" in problem.reason
     app = page(run="run-1")
-    assert app.dataframe[0].value["Skipped"].tolist() == [1, 1, 1]
+    assert app.dataframe[0].value["skipped"].tolist() == [1, 1, 1]
     items = run.items().set_index("id")["item"]
     app = page("explore", of_run="run-1", image=str(items["Egyptian cat/chelsea.png"]))
     assert "**Grad-CAM** for Egyptian cat" in text(app)
     app = page("explore", of_run="run-1", image=str(items["espresso/link.png"]))
-    assert any("outside of the folders" in one for one in errors(app))
+    assert any("outside of the folders" in error.value for error in app.error)
 
 
 @pytest.mark.parametrize("source", ["/etc", "{root}/../secret.png", "{root}/out", "pets"])
 def test_folders_that_are_not_allowed(pictures, tmp_path, source):
     (pictures / "out").symlink_to(tmp_path)
-    asked = source.replace("{root}", str(pictures))
-    app = page(**QUICK | {"data": "Folder or list", "source": asked})
-    assert any("outside of the folders that are allowed here" in one for one in errors(app))
-    assert "Start the run" not in [one.label for one in app.button]
+    named = source.replace("{root}", str(pictures))
+    app = page(**QUICK | {"data": "Folder or list", "source": named})
+    assert any(
+        "outside of the folders that are allowed here" in message
+        for message in list_values(app.error)
+    )
+    assert "Start the run" not in list_labels(app.button)
 
 
 def test_no_folder_is_allowed_unless_the_operator_says_so(folder):
     app = page(**QUICK)
-    assert not app.selectbox or "source" not in [one.key for one in app.selectbox]
+    assert not app.selectbox or "source" not in [box.key for box in app.selectbox]
     with pytest.raises(cam.DataError, match="allows no folders of data"):
         allowed_roots.open_data(DataOrigin("/etc"))
 
@@ -385,13 +371,13 @@ def test_a_picture_of_a_run_is_explained_in_explore(copied):
     from cam.pages.ui.subject import run_pictures
 
     run = cam.Run.open(copied)
-    link = run_pictures.link(run, "made", 5, run.image(5).facts)
+    link = run_pictures.make_link(run, "made", 5, run.image(5).facts)
     assert link["of_run"] == "made" and link["image"] == "5"
     assert link["target"] == run.image(5).facts["label"]
     app = page("explore", **link)
     assert f"**Grad-CAM** for {link['target']}" in text(app)
     truth = cam.dataset("photo-grid", size=12)[5].image
-    picture = run_pictures._picture(str(run.path), str(run.notes["started"]), 5, run)
+    picture = run_pictures._read_picture(run, 5)
     assert np.array_equal(np.asarray(picture.photo.image), np.asarray(truth))
     names: dict = {}
     exec(f"import cam\nfound = {picture.code}", names)
@@ -418,4 +404,4 @@ def test_a_picture_of_a_run_is_explained_in_explore(copied):
 )
 def test_a_link_to_a_picture_that_is_not_there(copied, query, says):
     app = page("explore", **query)
-    assert any(says in one for one in errors(app))
+    assert any(says in error.value for error in app.error)

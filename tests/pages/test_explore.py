@@ -1,4 +1,4 @@
-"""The logic of the page Explore, without a browser: choices in, sentences and pictures out."""
+"""Test the page Explore without a browser: choices in, pictures out."""
 
 import io
 import struct
@@ -11,27 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from tests.support.checkout import DASHBOARD
-
-
-def page(**query: str) -> AppTest:
-    """The dashboard, opened at an address."""
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    for key, value in query.items():
-        app.query_params[key] = value
-    return shown(app.run())
-
-
-def shown(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
-def sentences(app: AppTest) -> list[str]:
-    return [error.value for error in app.error]
-
-
-def headings(app: AppTest) -> list[str]:
-    return [markdown.value for markdown in app.markdown if markdown.value.startswith("**")]
+from tests.support.dashboard_page import check, list_values, open_page, read_headings
 
 
 def options(app: AppTest, label: str) -> list[str]:
@@ -49,8 +29,8 @@ def options(app: AppTest, label: str) -> list[str]:
     ],
 )
 def test_samples(sample, label):
-    app = page(sample=sample)
-    assert headings(app) == [
+    app = open_page(sample=sample)
+    assert read_headings(app) == [
         "**What the model sees**",
         f"**Grad-CAM** for {label}",
         f"**Saliency map** for {label}",
@@ -59,46 +39,47 @@ def test_samples(sample, label):
 
 
 def test_the_most_probable_classes_come_first_and_all_can_be_had():
-    app = page(sample="Cat")
-    found = options(app, "Class to explain")
-    assert found[:3] == ["Egyptian cat", "tiger cat", "tabby"]
-    assert len(found) == len(set(found)) == 1000
+    app = open_page(sample="Cat")
+    titles = options(app, "Class to explain")
+    assert titles[:3] == ["Egyptian cat", "tiger cat", "tabby"]
+    assert len(titles) == len(set(titles)) == 1000
 
 
 def test_classes_of_the_same_name_are_told_apart():
-    from cam.pages.ui.widgets.controls import class_options
+    from cam.pages.ui.widgets.controls import title_classes
 
-    assert class_options(("crane", "cat", "crane"), 3) == ("crane (0)", "cat", "crane (2)")
-    assert class_options(None, 2) == ("class 0", "class 1")
+    assert title_classes(("crane", "cat", "crane"), 3) == ("crane (0)", "cat", "crane (2)")
+    assert title_classes(None, 2) == ("class 0", "class 1")
 
 
 def test_a_class_is_chosen_and_forgotten_with_the_picture():
-    app = page(sample="Cat")
-    app = shown(app.selectbox(key="target").set_value("lynx").run())
-    assert headings(app)[1] == "**Grad-CAM** for lynx"
-    app = shown(app.button_group(key="sample").set_value("rocket").run())
-    assert headings(app)[1] == "**Grad-CAM** for missile"
+    app = open_page(sample="Cat")
+    app = check(app.selectbox(key="target").set_value("lynx").run())
+    assert read_headings(app)[1] == "**Grad-CAM** for lynx"
+    app = check(app.button_group(key="sample").set_value("rocket").run())
+    assert read_headings(app)[1] == "**Grad-CAM** for missile"
 
 
 def test_the_state_is_in_the_address():
-    app = page(sample="Cat", target="lynx", layer="blocks.4", methods="Grad-CAM")
-    assert headings(app)[1:] == ["**Grad-CAM** for lynx"]
-    assert any("Layer `blocks.4`, 14 × 14 positions" in one.value for one in app.markdown)
+    app = open_page(sample="Cat", target="lynx", layer="blocks.4", methods="Grad-CAM")
+    assert read_headings(app)[1:] == ["**Grad-CAM** for lynx"]
+    assert any("Layer `blocks.4`, 14 × 14 positions" in markdown.value for markdown in app.markdown)
 
 
 def test_the_code_of_an_untrained_model_draws_the_same_weights():
     """Twice the same network: the one that the page explains, and the one that its code makes."""
+    from cam.pages.ui.charts.display import Display
     from cam.pages.ui.server import resources
-    from cam.pages.ui.widgets import controls
+    from cam.pages.ui.widgets.python_code import write_explaining
 
-    name = "torchvision/squeezenet1_1"
-    picture = resources.sample("rocket")
-    choices = resources.Choices(name, False, (resources.Asked("saliency"),), 3, None)
-    code = controls.as_python(choices, picture, 0, controls.Display())
+    model = resources.ModelChoice("torchvision/squeezenet1_1", resources.RANDOM)
+    picture = resources.open_sample("rocket")
+    choices = resources.Choices(model, (resources.MethodChoice("saliency"),), 3, None)
+    code = write_explaining(choices, picture, 0, Display())
     namespace: dict = {}
-    exec(code.split("seen =")[0], namespace)
-    shown = resources.explain(choices, 0, picture.digest, picture).maps["saliency"]
-    assert np.array_equal(namespace["maps"]["saliency"].heatmap, shown.heatmap)
+    exec(code.split("crop =")[0], namespace)
+    attribution = resources.explain(choices, 0, picture)["saliency"]
+    assert np.array_equal(namespace["maps"]["saliency"].heatmap, attribution.heatmap)
     assert code.startswith("import cam\nimport torch\n\ntorch.manual_seed(0)\nmodel")
 
 
@@ -117,40 +98,40 @@ def test_the_code_of_an_untrained_model_draws_the_same_weights():
     ],
 )
 def test_a_link_that_asks_for_what_is_not_here(key, value, says):
-    app = page(**{key: value})
+    app = open_page(**{key: value})
     [sentence] = [warning.value for warning in app.warning]
     assert says in sentence
     # The page itself is there, with its defaults.
-    assert headings(app)[1].startswith("**Grad-CAM** for ")
+    assert read_headings(app)[1].startswith("**Grad-CAM** for ")
 
 
 def test_what_another_model_lacks_is_not_blamed_on_a_link():
     link = {"model": "torchvision/squeezenet1_1", "untrained": "true", "through": "true"}
-    app = page(**link, layer="features.3", through_layer="features.6")
+    app = open_page(**link, layer="features.3", through_layer="features.6")
     assert not app.warning
-    app = shown(app.selectbox(key="model").set_value("efficientnet_lite0").run())
-    assert headings(app)[1] == "**Grad-CAM** for Egyptian cat" and not app.warning
+    app = check(app.selectbox(key="model").set_value("efficientnet_lite0").run())
+    assert read_headings(app)[1] == "**Grad-CAM** for Egyptian cat" and not app.warning
     assert app.select_slider(key="through_layer").value in options(app, "Layer for Grad-CAM")
 
 
 def test_whoever_writes_a_link_writes_no_links_into_the_page():
-    app = page(target="`[Log in](https://evil.example) ``" + 900 * "a")
+    app = open_page(target="`[Log in](https://evil.example) ``" + 900 * "a")
     [sentence] = [warning.value for warning in app.warning]
-    told = sentence.split("`")
-    assert len(told) == 3 and told[1].startswith("'[Log in](https://evil.example) ''aaa")
-    assert len(told[1]) == 61
+    parts = sentence.split("`")
+    assert len(parts) == 3 and parts[1].startswith("'[Log in](https://evil.example) ''aaa")
+    assert len(parts[1]) == 61
 
 
 def test_a_link_with_several_methods():
     app = AppTest.from_file(DASHBOARD, default_timeout=120)
     app.query_params["methods"] = ["Grad-CAM", "Saliency map"]
-    app = shown(app.run())
-    assert not app.warning and len(headings(app)) == 3
+    app = check(app.run())
+    assert not app.warning and len(read_headings(app)) == 3
 
 
 def test_no_method():
-    app = page(sample="Cat")
-    app = shown(app.button_group(key="methods").set_value([]).run())
+    app = open_page(sample="Cat")
+    app = check(app.button_group(key="methods").set_value([]).run())
     assert "at least one method" in app.info[0].value
     # What the model predicts is there all the same.
     assert "tiger cat" in [button.label for button in app.button]
@@ -158,13 +139,13 @@ def test_no_method():
 
 def test_every_layer_that_is_offered_can_be_explained():
     """The first, one in the middle and the last of the list, with no error on the page."""
-    app = page(sample="Cat", methods="Grad-CAM")
+    app = open_page(sample="Cat", methods="Grad-CAM")
     layers = options(app, "Layer for Grad-CAM")
     assert "bn2" in layers and len(layers) > 50
     for layer in (layers[0], layers[len(layers) // 2], layers[-1]):
-        app = shown(app.selectbox(key="layer").set_value(layer).run())
+        app = check(app.selectbox(key="layer").set_value(layer).run())
         assert not app.error
-        assert any(f"Layer `{layer}`" in one.value for one in app.markdown)
+        assert any(f"Layer `{layer}`" in markdown.value for markdown in app.markdown)
 
 
 def test_a_model_that_must_be_downloaded_says_so_without_a_network(monkeypatch):
@@ -173,13 +154,13 @@ def test_a_model_that_must_be_downloaded_says_so_without_a_network(monkeypatch):
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    app = page(model="torchvision/mobilenet_v3_small")
-    [sentence] = sentences(app)
+    app = open_page(model="torchvision/mobilenet_v3_small")
+    [sentence] = list_values(app.error)
     assert "could not be downloaded" in sentence
     # The way on stands beside it.
-    app = shown(app.checkbox(key="untrained").check().run())
+    app = check(app.checkbox(key="untrained").check().run())
     assert not app.error
-    assert headings(app)[1].startswith("**Grad-CAM** for ")
+    assert read_headings(app)[1].startswith("**Grad-CAM** for ")
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -243,18 +224,18 @@ NOTED = {
 
 @pytest.mark.parametrize(("name", "content", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(name, content, says):
-    app = page(sample="Cat")
-    app = shown(app.file_uploader(key="upload_0").upload(name, content).run())
-    [sentence] = sentences(app)
+    app = open_page(sample="Cat")
+    app = check(app.file_uploader(key="upload_0").upload(name, content).run())
+    [sentence] = list_values(app.error)
     assert says.lower() in sentence.lower() and sentence.endswith(".")
-    assert headings(app) == []
+    assert read_headings(app) == []
 
 
 @pytest.mark.parametrize(("content", "says"), NOTED.values(), ids=NOTED)
 def test_what_is_changed_is_told(content, says):
-    app = page(sample="Cat")
-    app = shown(app.file_uploader(key="upload_0").upload("cat.png", content).run())
+    app = open_page(sample="Cat")
+    app = check(app.file_uploader(key="upload_0").upload("cat.png", content).run())
     assert not app.error
-    assert len(headings(app)) == 3
-    [facts] = [one.value for one in app.markdown if "Your picture: " in one.value]
+    assert len(read_headings(app)) == 3
+    [facts] = [markdown.value for markdown in app.markdown if "Your picture: " in markdown.value]
     assert says in facts

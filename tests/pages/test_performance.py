@@ -1,11 +1,11 @@
-"""The logic of the page Performance: nothing is measured unasked, and what is, is shown."""
+"""Test that the page Performance measures only on request, and shows it."""
 
 import json
+from functools import partial
 from unittest.mock import create_autospec
 
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
 
 import cam
 from cam import kernels
@@ -18,6 +18,7 @@ from cam.kernels.inspection.report import Entry
 from cam.kernels.inspection.traffic import cam_traffic
 from cam.pages.ui.performance import compile_report, measurement_job, recorded_view
 from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import find, list_labels, open_page, read_html, read_words
 
 RESULTS = DASHBOARD.parent / "benchmarks" / "results"
 PARTS = [
@@ -26,27 +27,12 @@ PARTS = [
 ]  # fmt: skip
 
 
-def page(**query: str) -> AppTest:
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    app.switch_page("pages/performance.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception, app.exception
-    return app
-
-
-def html(app: AppTest) -> str:
-    return "\n".join(one.proto.body for one in app.get("html"))
-
-
-def words(app: AppTest) -> str:
-    return "\n".join(one.value for one in app.markdown)
+page = partial(open_page, "performance")
 
 
 @pytest.fixture(autouse=True)
 def no_jobs():
-    measurement_job.measuring.clear()
+    measurement_job.get_measurement_jobs.clear()
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -59,7 +45,7 @@ def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
     monkeypatch.setattr("cam.kernels.inspection.report_stream.subprocess.Popen", unasked)
     app = page(part=part)
     assert app.header[0].value == part and not app.error and not app.warning
-    buttons = {one.label for one in app.button}
+    buttons = set(list_labels(app.button))
     assert buttons & {"Measure", "Explain the clip", "Compile"} or part in PARTS[5::2]
 
 
@@ -102,7 +88,7 @@ def test_the_copied_code_runs(part, monkeypatch, tmp_path, capsys):
         ]  # fmt: skip
     else:
         beginning = {
-            "Memory traffic": str(namespace.get("found") and namespace["found"].floor),
+            "Memory traffic": str(namespace["traffic"].floor if part == "Memory traffic" else ""),
             "Compiler": str(entry("overlay_kernel")),
             "Recorded results": "[Recording(",
         }
@@ -114,10 +100,10 @@ def test_a_part_that_is_not_there_is_told():
 
 
 def test_measured_on_request_with_what_it_stands_on(monkeypatch):
-    asked = []
+    calls = []
 
     def race(_model, batch, rounds, report):
-        asked.append((len(batch), rounds))
+        calls.append((len(batch), rounds))
         report(0.5, speed.Race({}, {}), "round 1 of 5")
         half, quarter = Timing((0.5,)), Timing((0.25,))
         return speed.Race(
@@ -133,18 +119,18 @@ def test_measured_on_request_with_what_it_stands_on(monkeypatch):
 
     monkeypatch.setattr(speed, "race", race)
     app = page(part="Speed")
-    app = next(one for one in app.button if one.label == "Measure").click().run()
-    assert not app.exception and asked == [(1, 5)]
-    shown = html(app)
+    app = find(app.button, "Measure").click().run()
+    assert not app.exception and calls == [(1, 5)]
+    drawn = read_html(app)
     for figure in (">2.0<", ">50%<", ">14.0<", ">4.00<", ">1.00<"):
-        assert figure in shown, figure
-    assert "Not installed here, so not measured: torchcam." in words(app)
-    assert "grad-cam cannot explain this model here: RuntimeError: no." in words(app)
-    assert "Medians of 5 interleaved rounds; efficientnet_lite0, batch of 1; CPU" in words(app)
+        assert figure in drawn, figure
+    assert "Not installed here, so not measured: torchcam." in read_words(app)
+    assert "grad-cam cannot explain this model here: RuntimeError: no." in read_words(app)
+    assert "Medians of 5 interleaved rounds; efficientnet_lite0, batch of 1; CPU" in read_words(app)
     # The next visitor sees it without a click, and nothing is measured anew.
-    assert ">50%<" in html(page(part="Speed")) and len(asked) == 1
-    next(one for one in app.button if one.label == "Measure again").click().run()
-    assert len(asked) == 2
+    assert ">50%<" in read_html(page(part="Speed")) and len(calls) == 1
+    find(app.button, "Measure again").click().run()
+    assert len(calls) == 2
 
 
 def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
@@ -153,9 +139,9 @@ def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
 
     monkeypatch.setattr(speed, "together", failing)
     app = page(part="Methods in one pass")
-    app = next(one for one in app.button if one.label == "Measure").click().run()
+    app = find(app.button, "Measure").click().run()
     assert app.error[0].value == "The batch is odd."
-    assert "Measure" in {one.label for one in app.button}
+    assert "Measure" in list_labels(app.button)
 
 
 def entry(kernel: str, **figures) -> Entry:
@@ -178,17 +164,17 @@ def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
 
     monkeypatch.setattr(compile_report, "stream", stream)
     app = page(part="Compiler")
-    app = next(one for one in app.button if one.label == "Compile").click().run()
+    app = find(app.button, "Compile").click().run()
     assert not app.exception
     whole, cards = app.get("html")[-2:]
     for figure in (">3<", ">spills in 3 launches<", ">2 of 3<", ">50–100 %<"):
         assert figure in whole.proto.body, figure
-    one, other = cards.proto.body.split("</section>")[:2]
-    for told in (">none ✓<", ">in 2 of 2 ✓<", ">32–64 of 255<", ">up to 4 KiB of 228 KiB<"):
-        assert told in one, told
-    for told in (">3 ⚠<", ">in 0 of 1<", ">64 of 255<", ">none<", ">50 %<"):
-        assert told in other, told
-    assert "Compiled on this server for H100 (sm_90)" in words(app)
+    first_card, second_card = cards.proto.body.split("</section>")[:2]
+    for figure in (">none ✓<", ">in 2 of 2 ✓<", ">32–64 of 255<", ">up to 4 KiB of 228 KiB<"):
+        assert figure in first_card, figure
+    for figure in (">3 ⚠<", ">in 0 of 1<", ">64 of 255<", ">none<", ">50 %<"):
+        assert figure in second_card, figure
+    assert "Compiled on this server for H100 (sm_90)" in read_words(app)
 
 
 def test_every_kernel_has_a_title():
@@ -197,36 +183,36 @@ def test_every_kernel_has_a_title():
 
 def test_traffic_is_that_of_the_layers_shape(bundled):
     app = page(part="Memory traffic")
-    [shape] = [one.shape for one in bundled.feature_layers if one.name == bundled.layers[0]]
-    found = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
-    assert size(found.plain_bytes) in html(app)
-    assert f">{found.plain_bytes / found.fused.bytes:.1f} ×<" in html(app)
-    assert "Counted from shapes, **not measured**" in words(app)
+    [shape] = [layer.shape for layer in bundled.feature_layers if layer.name == bundled.layers[0]]
+    traffic = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
+    assert size(traffic.plain_bytes) in read_html(app)
+    assert f">{traffic.plain_bytes / traffic.fused.bytes:.1f} ×<" in read_html(app)
+    assert "Counted from shapes, **not measured**" in read_words(app)
 
 
 def test_recorded_results_say_where_they_are_from():
-    told = words(page(part="Recorded results"))
-    assert "**What methods cost, beside a plain forward and other packages**" in told
+    text = read_words(page(part="Recorded results"))
+    assert "**What methods cost, beside a plain forward and other packages**" in text
     written = json.loads((RESULTS / "methods-cpu.json").read_text())
     assert (
         f"Device: {written['machine']}  \nMeasured: {written['date']}  \n"
         "Written by: `make benchmark`, as `methods-cpu`"
-    ) in told
+    ) in text
 
 
 def test_a_recordings_tables_and_headings(monkeypatch):
     rows = "| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n"
     text = f"# Title\n\n{rows}\nGoal: met.\n"
-    one = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
-    monkeypatch.setattr(recorded_view, "recordings", lambda: [one])
+    recording = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
+    monkeypatch.setattr(recorded_view, "recordings", lambda: [recording])
     app = page(part="Recorded results")
     app.session_state["recorded-nvidia-x"] = True
     app.run()
-    assert not app.exception and "No result of a GPU" not in words(app)
+    assert not app.exception and "No result of a GPU" not in read_words(app)
     [table] = app.dataframe
     assert [head.strip() for head in table.value] == ["a", "", ""]
     assert table.value.to_numpy().tolist() == [["1", "x | z", "2.5"], ["3", "y", "4.5"]]
-    assert "#### Title" in words(app) and "Goal: met." in words(app)
+    assert "#### Title" in read_words(app) and "Goal: met." in read_words(app)
 
 
 def test_sizes_as_people_say_them():

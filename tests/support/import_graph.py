@@ -1,4 +1,4 @@
-"""Read which module of the checkout imports which, from the text of the files."""
+"""Read from the files which module of the checkout imports which."""
 
 import ast
 from collections.abc import Iterator

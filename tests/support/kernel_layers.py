@@ -1,4 +1,4 @@
-"""Tensors for the kernels' tests: every layout, each inside memory that is poisoned with NaN."""
+"""Make tensors of every layout, surrounded by NaN, for the kernels' tests."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -54,11 +54,11 @@ LAYOUTS: dict[str, Callable[..., Tensor]] = {
     "every-other-image": _every_other_image,
     "every-other-column": _every_other_column,
     "cropped": _cropped,  # rows do not follow one another: has to be copied
-    "transposed": _transposed,  # likewise
+    "transposed": _transposed,  # has to be copied too
 }
 
 
-def place(values: Tensor, layout: str, dtype: torch.dtype | None = None) -> Tensor:
+def lay_out(values: Tensor, layout: str, dtype: torch.dtype | None = None) -> Tensor:
     """Put values into a tensor of the layout; what lies around them in memory is NaN."""
     tensor = LAYOUTS[layout](*values.shape, values.dtype if dtype is None else dtype)
     assert tensor.shape == values.shape
@@ -69,8 +69,8 @@ def noise(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def distance(found: Tensor, truth: Tensor) -> float:
-    """‖found − truth‖ / ‖truth‖; plain distance where the truth is zero."""
-    found, truth = found.double().cpu(), truth.double().cpu()
-    assert found.shape == truth.shape
-    return float((found - truth).norm() / (truth.norm() or 1))
+def distance(result: Tensor, truth: Tensor) -> float:
+    """‖result − truth‖ / ‖truth‖; plain distance where the truth is zero."""
+    result, truth = result.double().cpu(), truth.double().cpu()
+    assert result.shape == truth.shape
+    return float((result - truth).norm() / (truth.norm() or 1))

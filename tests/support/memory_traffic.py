@@ -1,4 +1,4 @@
-"""Watch every access of an interpreted kernel: where it falls, and how many bytes it moves."""
+"""Watch every memory access of an interpreted kernel: place and bytes."""
 
 from collections import defaultdict
 
@@ -26,13 +26,13 @@ class Accesses:
 
 def extents(launch: Launch) -> dict[tuple[int, int], str]:
     """Byte ranges of the launch's tensors, each with the first parameter that has it."""
-    found: dict[tuple[int, int], str] = {}
+    ranges: dict[tuple[int, int], str] = {}
     for name, value in launch.arguments.items():
         if isinstance(value, Tensor):
             last = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
             begin = value.data_ptr()
-            found.setdefault((begin, begin + (last + 1) * value.element_size()), name)
-    return found
+            ranges.setdefault((begin, begin + (last + 1) * value.element_size()), name)
+    return ranges
 
 
 def moved(accesses, ranges) -> dict[str, int]:

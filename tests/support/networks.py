@@ -1,4 +1,4 @@
-"""Small networks that tests share, some with answers that can be worked out by hand."""
+"""Small networks that tests share, some with answers known by hand."""
 
 import torch
 from torch import nn
@@ -58,5 +58,5 @@ def pictures() -> torch.Tensor:
     return torch.randn(2, 3, 20, 14, generator=torch.Generator().manual_seed(1))
 
 
-def near(found: torch.Tensor, expected: torch.Tensor, share: float = 1e-4) -> bool:
-    return bool((found - expected).norm() <= share * expected.norm())
+def near(result: torch.Tensor, expected: torch.Tensor, share: float = 1e-4) -> bool:
+    return bool((result - expected).norm() <= share * expected.norm())

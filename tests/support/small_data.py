@@ -1,4 +1,4 @@
-"""Small data sets of every kind that the form takes, made of the sample photos."""
+"""Write small data sets of every kind, made of the sample photos."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Metrics small enough to be computed by hand, a network and data, for the tests of runs."""
+"""Metrics computed by hand, and a network, for tests of runs."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """What a run asks of a metric."""
+    """The part of a metric that a run reads."""
 
     name: str
     direction: int = 1
@@ -34,8 +34,8 @@ class Metric:
         )
 
     def __str__(self) -> str:
-        told = ", ".join(f"{key}={value}" for key, value in self.parameters.items())
-        return f"{self.name}({told})" if told else self.name
+        listed = ", ".join(f"{key}={value}" for key, value in self.parameters.items())
+        return f"{self.name}({listed})" if listed else self.name
 
 
 class Inside(Metric):
@@ -47,7 +47,9 @@ class Inside(Metric):
     def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
         total = heatmap.sum((1, 2))
         values = torch.where(total > 0, (heatmap * masks).sum((1, 2)) / total, torch.nan)
-        return Scores(values, tuple(None if one else "it has no mass" for one in total > 0))
+        return Scores(
+            values, tuple(None if positive else "it has no mass" for positive in total > 0)
+        )
 
 
 class Drop(Metric):

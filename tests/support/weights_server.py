@@ -1,4 +1,4 @@
-"""Published weights on a server of this machine: whole, broken off, silent, or not there."""
+"""Serve weights on this machine: whole, broken off, silent, or missing."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ class WeightsServer(ThreadingHTTPServer):
     Attributes:
         trouble: "" or "breaks off", "falls silent", "is not there".
         wait: Called after each piece of what is sent.
-        asked: Every request, as "GET /address".
+        requests: Every request, as "GET /address".
     """
 
     daemon_threads = True
@@ -23,7 +23,7 @@ class WeightsServer(ThreadingHTTPServer):
     def __init__(self, content: bytes, names: tuple[str, ...]) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.content, self.names = content, names
-        self.trouble, self.asked = "", []
+        self.trouble, self.requests = "", []
         self.wait = lambda: None
         self.closing = threading.Event()
 
@@ -46,7 +46,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _answer(self, with_content: bool) -> None:
         server = self.server
-        server.asked.append(f"{self.command} {self.path}")
+        server.requests.append(f"{self.command} {self.path}")
         if self.path != "/" and (
             server.trouble == "is not there" or not self.path.endswith(server.names)
         ):

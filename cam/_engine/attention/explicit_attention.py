@@ -1,6 +1,6 @@
-"""Torch's fused attentions in two steps, weights and sum, so that the weights can be had.
+"""Compute torch's fused attentions in two steps, which shows their weights.
 
-Each hands its weights to ``keep``, and goes on with what that returns.
+Each passes its weights to ``keep``, and goes on with what that returns.
 """
 
 import inspect
@@ -17,7 +17,7 @@ _MULTI_HEAD = functional.multi_head_attention_forward
 _ARGUMENTS = inspect.signature(_MULTI_HEAD)
 
 
-def fused(
+def attend(
     keep: Keep,
     query: Tensor,
     key: Tensor,
@@ -28,10 +28,10 @@ def fused(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(q kᵀ / √d + mask) v, as ``scaled_dot_product_attention`` defines it."""
+    """Compute softmax(q kᵀ / √d + mask) v, as ``scaled_dot_product_attention`` does."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
-        key, value = (one.repeat_interleave(groups, -3) for one in (key, value))
+        key, value = (projection.repeat_interleave(groups, -3) for projection in (key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     logits = (query * scale) @ key.transpose(-2, -1)
     # Half precision would lose small weights, and their gradients.
@@ -46,30 +46,30 @@ def fused(
     return functional.dropout(weights.to(value.dtype), dropout_p) @ value
 
 
-def multi_head(keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``multi_head_attention_forward``, whose output is computed once more from its weights."""
+def attend_multi_head(keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run ``multi_head_attention_forward``; compute its output again from its weights."""
     bound = _ARGUMENTS.bind(*args, **kwargs)
     bound.apply_defaults()
-    given = bound.arguments
-    value: Tensor = given["value"]  # (keys, B, C)
-    if value.ndim != 3 or given["static_v"] is not None:
+    arguments = bound.arguments
+    value: Tensor = arguments["value"]  # (keys, B, C)
+    if value.ndim != 3 or arguments["static_v"] is not None:
         return _MULTI_HEAD(*args, **kwargs)
-    asked, averaged = given["need_weights"], given["average_attn_weights"]
-    given["need_weights"], given["average_attn_weights"] = True, False
-    _, found = _MULTI_HEAD(**given)  # (B, heads, queries, keys)
-    assert found is not None
-    weights = keep(found)
-    separate = given["use_separate_proj_weight"]
-    matrix = given["v_proj_weight"] if separate else given["in_proj_weight"].chunk(3)[2]
-    bias = None if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)[2]
+    needs_weights, averaged = arguments["need_weights"], arguments["average_attn_weights"]
+    arguments["need_weights"], arguments["average_attn_weights"] = True, False
+    _, computed = _MULTI_HEAD(**arguments)  # (B, heads, queries, keys)
+    assert computed is not None
+    weights = keep(computed)
+    separate = arguments["use_separate_proj_weight"]
+    matrix = arguments["v_proj_weight"] if separate else arguments["in_proj_weight"].chunk(3)[2]
+    bias = None if arguments["in_proj_bias"] is None else arguments["in_proj_bias"].chunk(3)[2]
     values = functional.linear(value, matrix, bias)
-    if given["bias_v"] is not None:
-        values = torch.cat([values, given["bias_v"].expand(1, *values.shape[1:])])
-    if given["add_zero_attn"]:
+    if arguments["bias_v"] is not None:
+        values = torch.cat([values, arguments["bias_v"].expand(1, *values.shape[1:])])
+    if arguments["add_zero_attn"]:
         values = torch.cat([values, torch.zeros_like(values[:1])])
     values = values.reshape(*values.shape[:2], weights.shape[1], -1).permute(1, 2, 0, 3)
     mixed = (weights.to(values.dtype) @ values).permute(2, 0, 1, 3).flatten(2)
-    output = functional.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
-    if not asked:
+    output = functional.linear(mixed, arguments["out_proj_weight"], arguments["out_proj_bias"])
+    if not needs_weights:
         return output, None
     return output, weights.mean(1) if averaged else weights

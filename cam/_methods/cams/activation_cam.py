@@ -1,10 +1,10 @@
-"""CAMs that look at no class and no gradient: what stands out in a layer, or nothing but chance."""
+"""CAMs without class or gradient: FEM and random weights."""
 
 import torch
 
 from cam._engine.method_sources import LayerActivations
+from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
 from cam.parameters import SEED, number, one_of
 from cam.types import Maps
 
@@ -42,13 +42,12 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
     Raises:
         MethodError: A parameter is out of range.
     """
-    dtype = torch.promote_types(layer.activations.dtype, torch.float32)
-    activations = layer.activations.to(dtype)
+    activations = promote(layer.activations)
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
-    strong = (activations > mean + sigmas * deviation).to(dtype)
+    strong = (activations > mean + sigmas * deviation).to(activations.dtype)
     if sum_of == "maps":
-        return weighted(strong.mean((2, 3)), activations)
-    return weighted(mean[..., 0, 0], strong)
+        return weigh_maps(strong.mean((2, 3)), activations)
+    return weigh_maps(mean[..., 0, 0], strong)
 
 
 @register_method(
@@ -79,4 +78,4 @@ def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     generator = torch.Generator().manual_seed(seed)
     count, channels = layer.activations.shape[:2]
     weights = torch.rand(channels, generator=generator) * 2 - 1
-    return weighted(weights.to(layer.activations.device).expand(count, -1), layer.activations)
+    return weigh_maps(weights.to(layer.activations.device).expand(count, -1), layer.activations)

@@ -1,4 +1,4 @@
-"""CAMs made of another CAM: what tells a class from those like it, and several layers refined."""
+"""CAMs built on another CAM: Finer-CAM and RefineCAM."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations, LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.cams.gradient_cam import map_of_rule
+from cam._methods.cams.gradient_cam import compute_rule
 from cam.errors import MethodError
 from cam.parameters import integer, number, one_of
 from cam.types import Maps
@@ -28,7 +28,6 @@ _WEIGHTINGS = ("equal", "probability")
     title="Finer-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="2 forwards, and 1 backward down to the layer",
     citation=(
         "Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual "
@@ -76,7 +75,7 @@ def finercam(
     captures = passes.captures(pixels.inputs, targets, LayerGradients, [layer], (base,))
     return _join(
         [
-            map_of_rule(base, source)
+            compute_rule(base, source)
             for captured in captures
             for source in captured.read(LayerGradients)
         ]
@@ -101,7 +100,7 @@ class _Difference:
 
 
 def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
-    """Each image's class, and the other classes with the nearest logits."""
+    """List each image's class, and the other classes with the nearest logits."""
     if not isinstance(pixels.targets, Tensor):
         raise MethodError(
             "finercam tells a class from others, so its targets are classes, not callables"
@@ -145,7 +144,7 @@ def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps
     Raises:
         MethodError: A parameter is out of range.
     """
-    maps = map_of_rule(base, layer)
+    maps = compute_rule(base, layer)
     return replace(maps, raw=maps.normalised)
 
 

@@ -1,20 +1,20 @@
-"""The Grad-CAM family: feature maps weighted by what their gradients say of them.
+"""The Grad-CAM family: feature maps weighted by their gradients.
 
 A is a layer's activations and G the gradients of the raw score by them, both (B, C, h, w). Each
 function returns what a rule adds up over the channels, (B, C, h, w), as its paper writes it; the
-map is the sum, then ReLU and min-max for each image. In a call one kernel computes all rules that
-are asked for, and the tests compare it with the functions here.
+map is the sum, then ReLU and min-max for each image. In a call one kernel computes all requested
+rules, and the tests compare it with the functions here.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import LayerGradients
 from cam._engine.rule_maps import rule_maps
+from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -29,10 +29,10 @@ def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], R
     """Register a rule of the fused kernel as a method."""
 
     def add(rule: Rule) -> Rule:
-        @wraps(rule)
         def method(layer: LayerGradients) -> Maps:
-            return map_of_rule(name, layer)
+            return compute_rule(name, layer)
 
+        method.__doc__ = rule.__doc__
         RULES[name] = rule
         register_method(
             name,
@@ -48,17 +48,14 @@ def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], R
     return add
 
 
-def map_of_rule(name: str, layer: LayerGradients) -> Maps:
-    """Return a rule's map by the kernel, with the terms of its sum."""
-
-    def terms() -> Tensor:
-        dtype = torch.promote_types(layer.activations.dtype, torch.float32)
-        return RULES[name](layer.activations.to(dtype), layer.gradients.to(dtype))
-
+def compute_rule(name: str, layer: LayerGradients) -> Maps:
+    """Compute a rule's map by the kernel; its terms on demand."""
     maps = layer.rule_maps
     if name not in maps:  # the base of another CAM
         maps = rule_maps(layer.activations, layer.gradients, (name,))
-    return replace(maps[name], terms=terms)
+    return replace(
+        maps[name], terms=lambda: RULES[name](promote(layer.activations), promote(layer.gradients))
+    )
 
 
 @register_rule(

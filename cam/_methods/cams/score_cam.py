@@ -1,8 +1,8 @@
-"""CAMs whose weights come from trying: what the score does with a feature map, or without it.
+"""CAMs weighted by score changes: Score-CAM and Ablation-CAM.
 
 A is a layer's activations (B, C, h, w); no gradients are needed. A channel that cannot matter (one
-that is the same everywhere for Score-CAM, zero everywhere for Ablation-CAM) costs no pass of its
-own; in trained networks these are many.
+that is the same everywhere for Score-CAM, zero everywhere for Ablation-CAM) costs no separate pass;
+trained networks have many.
 """
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
-from cam._methods.base.downstream import Behind
+from cam._methods.base.downstream import Downstream
+from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
 from cam.types import Maps
 
 
@@ -22,7 +22,6 @@ from cam.types import Maps
     title="Score-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and one for each channel of the layer",
     citation=(
         "Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
@@ -50,34 +49,34 @@ def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     activations, inputs = layer.activations, passes.pixels.inputs
     channels = activations.shape[1]
     masks = activations.flatten(0, 1)  # (B·C, h, w)
-    tried, place = distinct(activations)
+    tried, index = find_distinct_masks(activations)
     passes.expect(len(tried))
-    found = []
+    scores = []
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
-        seen = kernels.masked_batch(
+        masked = kernels.masked_batch(
             inputs, masks[tried[part]], owner=owner, align_corners=True, stretch=True
         )
-        found.append(passes.scores(seen, owner))
-    weights = torch.cat(found).float()[place].softmax(1)  # (B, C)
-    return weighted(weights, activations)
+        scores.append(passes.scores(masked, owner))
+    weights = torch.cat(scores).float()[index].softmax(1)  # (B, C)
+    return weigh_maps(weights, activations)
 
 
-def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
-    """Which maps (B, C, h, w) mask a picture in a way of their own.
+def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the maps (B, C, h, w) that mask a picture differently.
 
     All constant maps of an image give the same picture, so the first of them stands for all.
 
     Returns:
-        Their numbers (M,), b·C + c each, and (B, C) which of the M stands for each map.
+        Their numbers (M,), b·C + c each, and (B, C) the index among the M for each map.
     """
     count, channels = activations.shape[:2]
     number = torch.arange(count * channels, device=activations.device).view(count, channels)
     low, high = activations.flatten(2).aminmax(dim=2)
     constant = low == high  # (B, C)
     first = number[:, :1] + constant.int().argmax(1, keepdim=True)
-    tried, place = torch.unique(torch.where(constant, first, number), return_inverse=True)
-    return tried, place
+    numbers, index = torch.unique(torch.where(constant, first, number), return_inverse=True)
+    return numbers, index
 
 
 @register_method(
@@ -85,7 +84,6 @@ def distinct(activations: Tensor) -> tuple[Tensor, Tensor]:
     title="Ablation-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
     citation=(
         "Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via "
@@ -102,8 +100,8 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     smallest value is zero, as behind a ReLU; elsewhere it sets a large negative number, and another
     one at each place of its batch.
 
-    What stands in front of the layer runs once for each picture, where the network allows it: a
-    pair of inputs is sent both ways and compared.
+    What comes before the layer runs once for each picture, where the network allows it: a pair of
+    inputs is run both ways and compared.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
@@ -114,27 +112,27 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     """
     activations, pixels = layer.activations, passes.pixels
     weights = torch.zeros(activations.shape[:2], device=activations.device)
-    # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
-    # its map becomes NaN in the end.
-    sound = pixels.scores.isfinite()
+    # A score that is not finite has no shares, and cannot tell modes of passes apart; its map
+    # becomes NaN in the end.
+    finite = pixels.scores.isfinite()
     # A channel of zeros can be left as it is.
     live = {
         image: activations[image].flatten(1).ne(0).any(1).nonzero()[:, 0]
-        for image in sound.nonzero()[:, 0].tolist()
+        for image in finite.nonzero()[:, 0].tolist()
     }
     passes.expect(sum(map(len, live.values())))
-    behind = Behind(passes.module, layer)
-    with passes.through(behind):
+    downstream = Downstream(passes.module, layer)
+    with passes.through(downstream):
         for image, channels in live.items():
-            passes.forwards += behind.record(pixels.inputs[image : image + 1])
-            if not behind.way:
-                passes.forwards += behind.choose(activations[image : image + 1])
+            passes.forwards += downstream.record(pixels.inputs[image : image + 1])
+            if not downstream.mode:
+                passes.forwards += downstream.choose_mode(activations[image : image + 1])
             for part in passes.chunks(len(channels)):
                 without = channels[part]
                 row = torch.arange(len(without), device=without.device)
                 ablated = activations[image].repeat(len(without), 1, 1, 1)
                 ablated[row, without] = 0
-                scores = passes.scores(ablated, torch.full_like(without, image))
+                scores = passes.scores(ablated, image)
                 whole = pixels.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
-    return weighted(weights, activations)
+    return weigh_maps(weights, activations)

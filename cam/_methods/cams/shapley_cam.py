@@ -1,15 +1,14 @@
-"""Shapley CAM: Grad-CAM whose weights know how the gradient itself changes."""
-
-from contextlib import ExitStack
+"""Shapley CAM: Grad-CAM with the score's second derivatives in its weights."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from cam._engine.hooks import main_output, replace_main_output
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
 from cam.errors import LayerError
 from cam.types import Maps
 
@@ -19,7 +18,6 @@ from cam.types import Maps
     title="Shapley CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="2 forwards, and 2 backwards down to the layer",
     citation=(
         "Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 "
@@ -44,10 +42,10 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
         LayerError: The score does not depend on the layer.
     """
     inputs = passes.pixels.inputs
-    place = _Place(layer)
+    leaf = _LayerLeaf(layer)
 
-    def weights(_pixels: Tensor, scores: Tensor) -> Tensor:
-        output = place.output
+    def weigh(_pixels: Tensor, scores: Tensor) -> Tensor:
+        output = leaf.output
         gradient = None
         if scores.requires_grad:
             (gradient,) = torch.autograd.grad(
@@ -66,21 +64,17 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
             )
         passes.backwards += 1
         whole = gradient.detach() if change is None else gradient.detach() - change / 2
-        dtype = torch.promote_types(whole.dtype, torch.float32)
-        return layer.layout.maps(whole).to(dtype).mean((2, 3))
+        return promote(layer.layout.maps(whole)).mean((2, 3))
 
     passes.expect(len(inputs))
     module = passes.module.get_submodule(layer.name)
-    with ExitStack() as stack:
-        stack.callback(module.register_forward_hook(place.keep).remove)
-        # The fast kernels of attention have no second derivative.
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        owner = torch.arange(len(inputs), device=inputs.device)
-        found = passes.graphs(inputs, owner, weights)
-    return weighted(torch.cat(found), layer.activations)
+    # The fast kernels of attention have no second derivative.
+    with module.register_forward_hook(leaf.keep), sdpa_kernel(SDPBackend.MATH):
+        weights = passes.graphs(inputs, weigh)
+    return weigh_maps(torch.cat(weights), layer.activations)
 
 
-class _Place:
+class _LayerLeaf:
     """The layer's output in the latest run, as the leaf of a graph."""
 
     def __init__(self, layer: LayerActivations) -> None:
@@ -88,9 +82,8 @@ class _Place:
 
     def keep(self, _module: nn.Module, _inputs: object, whole: object) -> object:
         """Begin the graph here: a forward hook."""
-        output = whole[0] if isinstance(whole, tuple) else whole
+        output = main_output(whole)
         assert isinstance(output, Tensor), "the shared passes refused anything else"
         self.output = output.detach().requires_grad_()
         # A copy: what comes next may change it in place, which a leaf does not allow.
-        copy = self.output.clone()
-        return (copy, *whole[1:]) if isinstance(whole, tuple) else copy
+        return replace_main_output(whole, self.output.clone())

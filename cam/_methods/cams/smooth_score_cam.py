@@ -1,4 +1,4 @@
-"""Score-CAMs that look several times: through noise, or in growing fractions of the picture.
+"""Score-CAMs averaged over noisy masks, or over fractions of the picture.
 
 M_c is the map A_c brought to [0, 1] by its own minimum and maximum, (A_c - min) / (max - min +
 1e-8), and then to the picture's size by bilinear interpolation between the centres of its cells,
@@ -11,9 +11,10 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
+from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weighted
-from cam._methods.cams.score_cam import distinct
+from cam._methods.base.noisy_copies import draw_noise
+from cam._methods.cams.score_cam import find_distinct_masks
 from cam.parameters import SEED, integer, number
 from cam.types import Maps
 
@@ -24,7 +25,6 @@ from cam.types import Maps
     title="SS-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
     citation=(
         "Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; "
@@ -62,7 +62,7 @@ def sscam(
         MethodError: A parameter is out of range.
     """
     inputs = passes.pixels.inputs
-    masks = _ranged(layer.activations)  # (B, C, h, w)
+    masks = _stretch(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
     passes.expect(len(inputs) * samples * channels)
     weights = []
@@ -71,19 +71,12 @@ def sscam(
         total = torch.zeros(channels, device=picture.device)
         for part in passes.chunks(samples * channels):
             number = torch.arange(part.start, part.stop, device=picture.device) % channels
-            # Drawn one by one, so that they are the same however the masks are divided.
-            drawn = torch.stack(
-                [
-                    torch.randn(picture.shape[1:], generator=generator, device=picture.device)
-                    for _ in number
-                ]
-            )
-            seen = kernels.masked_batch(picture, masks[image, number])
-            seen += noise * drawn[:, None].to(picture.dtype) * picture
-            scores = passes.scores(seen, torch.full_like(number, image))
-            total.index_add_(0, number, scores.float())
+            drawn = draw_noise(picture[0], len(number), generator)  # (n, H, W)
+            masked = kernels.masked_batch(picture, masks[image, number])
+            masked += noise * drawn[:, None] * picture
+            total.index_add_(0, number, passes.scores(masked, image).float())
         weights.append((total / samples).softmax(0))
-    return weighted(torch.stack(weights), layer.activations)
+    return weigh_maps(torch.stack(weights), layer.activations)
 
 
 @register_method(
@@ -92,7 +85,6 @@ def sscam(
     title="IS-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
     citation=(
         "Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; "
@@ -119,24 +111,24 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     """
     inputs = passes.pixels.inputs
     channels = layer.activations.shape[1]
-    masks = _ranged(layer.activations).flatten(0, 1)  # (B·C, h, w)
-    tried, place = distinct(layer.activations)
+    masks = _stretch(layer.activations).flatten(0, 1)  # (B·C, h, w)
+    tried, index = find_distinct_masks(layer.activations)
     passes.expect(len(tried) * steps)
     means = []
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
-        seen = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
+        masked = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
         total = torch.zeros(len(owner), device=inputs.device)
         for step in range(1, steps + 1):
             # 1 + 2 + … + i = i (i + 1) / 2.
             fraction = step * (step + 1) / (2 * steps)
-            total += passes.scores(fraction * seen, owner).float()
+            total += passes.scores(fraction * masked, owner).float()
         means.append(total / steps)
-    return weighted(torch.cat(means)[place].softmax(1), layer.activations)
+    return weigh_maps(torch.cat(means)[index].softmax(1), layer.activations)
 
 
-def _ranged(activations: Tensor) -> Tensor:
-    """Each map of (B, C, h, w) in [0, 1]; one that is the same everywhere becomes zeros."""
+def _stretch(activations: Tensor) -> Tensor:
+    """Stretch each map to [0, 1]; constant ones become zeros."""
     low = activations.amin((2, 3), keepdim=True)
     high = activations.amax((2, 3), keepdim=True)
     return (activations - low) / (high - low + 1e-8)

@@ -1,21 +1,21 @@
-"""Integrated gradients on other ways than the straight one: through blur, or past steep places."""
+"""Integrated gradients along non-linear paths: blur IG and guided IG."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
-from cam._methods.gradients.integrated_gradients import completeness
+from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import integer, number
 from cam.types import Maps
 
-# What the authors' program takes for the derivative of a blur by its width.
+# The authors' step for the derivative of a blur by its width.
 _BLUR_STEP = 0.01
-# Pixels; a kernel has eight times as many places.
+# Pixels; a kernel is eight times as wide.
 _WIDEST = 10_000.0
 
 
@@ -30,13 +30,11 @@ _WIDEST = 10_000.0
     title="Guided integrated gradients",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
     citation=(
         "Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing "
         "Noise, CVPR 2021, algorithm 1 (in its form that stays near the straight way)"
     ),
-    percentile=99,
 )
 def guided_integrated_gradients(
     pixels: Pixels,
@@ -77,24 +75,25 @@ def guided_integrated_gradients(
     inputs = pixels.inputs
     count = len(inputs)
     passes.expect(count * (steps + 1))
-    found = []
+    totals = []
     for part in passes.chunks(count):
-        way = _GuidedWay(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
+        path = _GuidedPath(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
         owner = torch.arange(part.start, part.stop, device=inputs.device)
         for step in range(steps):
-            pictures = way.at.view_as(inputs[part]).to(inputs.dtype)
+            pictures = path.at.view_as(inputs[part]).to(inputs.dtype)
             _, gradients = passes.gradients(pictures, owner)
-            way.go(step, gradients.flatten(1).double())
-        found.append(way.total)
-    return _maps(pixels, passes, torch.cat(found), torch.full_like(inputs, baseline), "blank")
+            path.go(step, gradients.flatten(1).double())
+        totals.append(path.total)
+    starts = torch.full_like(inputs, baseline)
+    return _reduce(pixels, passes, torch.cat(totals), starts, "a blank picture")
 
 
-class _GuidedWay:
-    """Where pictures are on their guided ways, as vectors of N values in float64.
+class _GuidedPath:
+    """Positions of pictures on their guided paths, as vectors of N values in float64.
 
     Attributes:
         at: (B, N).
-        total: (B, N) what the values have added to the score so far.
+        total: (B, N) contributions of the values to the score so far.
     """
 
     def __init__(
@@ -109,42 +108,42 @@ class _GuidedWay:
         self.total = torch.zeros_like(ends)
 
     def go(self, step: int, gradients: Tensor) -> None:
-        """Take one step with the gradients (B, N) at where the pictures are."""
+        """Take one step with the gradients (B, N) at the present positions."""
         share = (step + 1) / self._steps
-        ways = self._ends - self._start
-        low = self._start + ways * max(share - self._distance, 0.0)
-        high = self._start + ways * min(share + self._distance, 1.0)
+        differences = self._ends - self._start
+        low = self._start + differences * max(share - self._distance, 0.0)
+        high = self._start + differences * min(share + self._distance, 1.0)
         goal = self._length * (1 - share)  # (B, 1)
         before = self.at
-        # What fell behind the corridor is brought to its edge.
-        behind = (self.at - self._start) / ways < max(share - self._distance, 0.0)
+        # Values that fell behind the corridor are moved to its edge.
+        behind = (self.at - self._start) / differences < max(share - self._distance, 0.0)
         self.at = torch.where(behind, low, self.at)
         steepness = gradients.abs()
-        # A picture without way, or whose gradient is not a number, stays where it is.
+        # A picture equal to its start, or whose gradient is not a number, stays where it is.
         open_ = (self._length > 0) & steepness.isfinite().all(1, keepdim=True)
         while True:
             left = (self.at - self._ends).abs().sum(1, keepdim=True)
             free = self.at != high
-            open_ = open_ & ~_close(left, goal) & free.any(1, keepdim=True)
+            open_ = open_ & ~_is_close(left, goal) & free.any(1, keepdim=True)
             if not bool(open_.any()):
                 break
             sizes = torch.where(free, steepness, torch.inf)
             limit = sizes.kthvalue(self._rank, 1, keepdim=True).values
             # Where fewer values are free than move at once, all of them do.
-            chosen = free & (sizes <= limit) & open_
-            room = ((self.at - high).abs() * chosen).sum(1, keepdim=True)
+            moving = free & (sizes <= limit) & open_
+            room = ((self.at - high).abs() * moving).sum(1, keepdim=True)
             part = (left - goal) / room
             enough = part <= 1
             moved = torch.where(enough, self.at + (high - self.at) * part, high)
-            self.at = torch.where(chosen, moved, self.at)
+            self.at = torch.where(moving, moved, self.at)
             open_ = open_ & ~enough
         self.total += (self.at - before) * gradients
 
 
-def _close(found: Tensor, expected: Tensor) -> Tensor:
-    """Equal but for 1e-9, as a share of the larger of the two or as such."""
-    largest = torch.maximum(found.abs(), expected.abs())
-    return (found - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
+def _is_close(values: Tensor, expected: Tensor) -> Tensor:
+    """Test equality to 1e-9, relative or absolute."""
+    largest = torch.maximum(values.abs(), expected.abs())
+    return (values - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
 
 @register_method(
@@ -153,13 +152,11 @@ def _close(found: Tensor, expected: Tensor) -> Tensor:
     title="Blur integrated gradients",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
     citation=(
         "Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3; "
         "steps as in PAIR's saliency 0.2.1, BlurIG"
     ),
-    percentile=99,
 )
 def blur_integrated_gradients(
     pixels: Pixels, passes: Passes, *, steps: int = 100, sigma: float = 50.0
@@ -196,14 +193,14 @@ def blur_integrated_gradients(
             widths = [sigma * step / steps for step in range(part.start, part.stop)]
             blurred = torch.stack([blur(picture, width) for width in widths])
             wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
-            owner = torch.full((len(blurred),), image, device=inputs.device)
-            _, gradients = passes.gradients(blurred.to(inputs.dtype), owner)
+            _, gradients = passes.gradients(blurred.to(inputs.dtype), image)
             total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
-    return _maps(pixels, passes, total, blur(sharp, sigma).to(inputs.dtype), "blurred")
+    starts = blur(sharp, sigma).to(inputs.dtype)
+    return _reduce(pixels, passes, total, starts, "a blurred picture")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Blur by a Gaussian that is cut off at four widths; beyond the edges all is 0.
+    """Blur by a Gaussian truncated at four widths, zero beyond edges.
 
     A blur along an axis is a product with a matrix, which for wide blurs costs far less than a
     convolution.
@@ -214,26 +211,23 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
     """
     if not sigma:
         return pictures
-    along_rows = _blur_matrix(pictures.shape[-1], sigma, pictures)
-    along_columns = _blur_matrix(pictures.shape[-2], sigma, pictures)
+    along_rows = _make_blur_matrix(pictures.shape[-1], sigma, pictures)
+    along_columns = _make_blur_matrix(pictures.shape[-2], sigma, pictures)
     return along_columns @ pictures @ along_rows
 
 
-def _blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
-    """(side, side), symmetric: the weight that each place has in each other."""
+def _make_blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
+    """Make the symmetric matrix (side, side) of the weights between positions."""
     reach = int(4 * sigma + 0.5)
     at = torch.arange(max(reach + 1, side), device=like.device, dtype=torch.float64)
     weights = torch.exp(-((at / sigma) ** 2) / 2)
     weights[reach + 1 :] = 0
     weights = weights / (2 * weights.sum() - weights[0])
-    places = torch.arange(side, device=like.device)
-    return weights[(places[:, None] - places).abs()].to(like.dtype)
+    positions = torch.arange(side, device=like.device)
+    return weights[(positions[:, None] - positions).abs()].to(like.dtype)
 
 
-def _maps(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
-    inputs = pixels.inputs
-    dtype = torch.promote_types(inputs.dtype, torch.float32)
-    total = total.view_as(inputs).to(dtype)
-    normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
-    remarks = completeness(pixels, passes, raw, starts, f"a {kind} picture")
-    return Maps(raw=raw, normalised=normalised, remarks=remarks)
+def _reduce(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
+    """Make maps of contributions in float64, and check that they are complete."""
+    total = total.view_as(pixels.inputs).to(promote(pixels.inputs).dtype)
+    return check_completeness(pixels, passes, reduce_gradient(total), starts, kind)

@@ -1,7 +1,7 @@
 """Methods that read the gradient of the score by the pixels."""
 
-from cam import kernels
 from cam._engine.method_sources import PixelGradients
+from cam._methods.base.maps import reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -16,7 +16,6 @@ from cam.types import Maps
         "Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks: Visualising Image "
         "Classification Models and Saliency Maps, 2013, section 3"
     ),
-    percentile=99,
 )
 def saliency(pixels: PixelGradients) -> Maps:
     """Which pixels the score is most sensitive to: the largest |gradient| over the channels.
@@ -24,10 +23,7 @@ def saliency(pixels: PixelGradients) -> Maps:
     With G the gradient of the raw score by the pixels, (B, 3, H, W): map = max_c |G_c|, min-max
     normalised for each image.
     """
-    normalised, raw = kernels.gradient_map(
-        pixels.gradients, reduce="max", normalise=True, return_raw=True
-    )
-    return Maps(raw=raw, normalised=normalised)
+    return reduce_gradient(pixels.gradients, reduce="max")
 
 
 @register_method(
@@ -40,7 +36,6 @@ def saliency(pixels: PixelGradients) -> Maps:
         "Shrikumar et al., Not Just a Black Box: Learning Important Features Through Propagating "
         "Activation Differences, 2016"
     ),
-    percentile=99,
 )
 def input_x_gradient(pixels: PixelGradients) -> Maps:
     """What each pixel adds to the score, if the score were linear: its value times its gradient.
@@ -49,7 +44,4 @@ def input_x_gradient(pixels: PixelGradients) -> Maps:
     (B, 3, H, W): map = Σ_c x_c G_c, signed. The other map shows |Σ_c x_c G_c|, min-max normalised
     for each image. A pixel of the mean colour, 0 after normalisation, gets nothing.
     """
-    normalised, raw = kernels.gradient_map(
-        pixels.gradients, pixels.inputs, reduce="sum", normalise=True, return_raw=True
-    )
-    return Maps(raw=raw, normalised=normalised)
+    return reduce_gradient(pixels.gradients, pixels.inputs)

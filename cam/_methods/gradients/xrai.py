@@ -1,4 +1,4 @@
-"""XRAI: integrated gradients gathered by regions of the picture, the densest first."""
+"""XRAI: integrated gradients summed over regions, the densest first."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,9 @@ from torch.nn import functional
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import stretch
 from cam._methods.base.method_registry import register_method
-from cam._methods.gradients.integrated_gradients import gauss_legendre, straight
+from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.parameters import integer
 from cam.types import Maps
 
@@ -26,7 +27,7 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     title="XRAI",
     family="gradient",
     reads=Pixels,
-    passes=True,
+    percentile=100,
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",
     citation=(
         "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1; "
@@ -62,28 +63,29 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
     attribution = torch.zeros_like(inputs, dtype=torch.float64)
     for extreme in (torch.amin, torch.amax):
         start = extreme(inputs, (1, 2, 3), keepdim=True)
-        gradients, ways = straight(pixels, passes, start, *gauss_legendre(steps))
-        attribution += (gradients * ways).double() / 2
+        gradients, differences = average_gradients(pixels, passes, start, *gauss_legendre(steps))
+        attribution += (gradients * differences).double() / 2
     raw = torch.stack(
         [
-            grow(values, segments(picture), least)
+            cover_by_regions(values, find_segments(picture), least)
             for values, picture in zip(attribution.amax(1), inputs, strict=True)
         ]
     ).float()
-    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
-    return Maps(raw=raw, normalised=(raw - low) / torch.where(high == low, 1, high - low))
+    return stretch(raw)
 
 
-def segments(picture: Tensor) -> Tensor:
-    """Felzenszwalb's regions (Felzenszwalb and Huttenlocher 2004) at six scales, by scikit-image.
+def find_segments(picture: Tensor) -> Tensor:
+    """Find Felzenszwalb's regions at six scales, by scikit-image.
+
+    Felzenszwalb and Huttenlocher, Efficient Graph-Based Image Segmentation, 2004.
 
     Args:
-        picture: (C, H, W) as the model takes it; it is brought to [-1, 1] by its own range.
+        picture: (C, H, W) as the model takes it; its range is stretched to [-1, 1].
 
     Returns:
         (N, H, W) bool, on the picture's device; regions overlap.
     """
-    # Imported here, because nothing else of the library needs them.
+    # Imported here, because nothing else in the library needs them.
     import numpy as np
     from skimage.morphology import disk
     from skimage.segmentation import felzenszwalb
@@ -104,7 +106,7 @@ def segments(picture: Tensor) -> Tensor:
             labels, picture.shape[1:], order=0, mode="constant", preserve_range=True,
             anti_aliasing=False,
         ).astype(int)  # fmt: skip
-        masks += [labels == one for one in range(labels.min(), labels.max() + 1)]
+        masks += [labels == label for label in range(labels.min(), labels.max() + 1)]
     around = torch.from_numpy(disk(_DILATION)).to(picture.device, torch.float32)[None, None]
     stacked = torch.from_numpy(np.stack(masks)).to(picture.device)[:, None]
     wide = [
@@ -114,7 +116,7 @@ def segments(picture: Tensor) -> Tensor:
     return torch.cat(wide)[:, 0]
 
 
-def grow(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
+def cover_by_regions(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
     """Cover a map by regions, the densest first.
 
     Args:
@@ -126,10 +128,10 @@ def grow(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
         (H, W) float64, at each pixel the mean attribution of what its region added.
     """
     values, covers = attribution.flatten(), masks.flatten(1)
-    found = torch.zeros_like(values)
+    densities = torch.zeros_like(values)
     covered = torch.zeros_like(values, dtype=torch.bool)
     free = torch.ones(len(covers), dtype=torch.bool, device=values.device)
-    sums, counts = _inside(covers, values), _inside(covers, torch.ones_like(values))
+    sums, counts = _sum_inside(covers, values), _sum_inside(covers, torch.ones_like(values))
     while True:
         free &= counts >= least
         if not bool(free.any()):
@@ -137,17 +139,17 @@ def grow(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
         density = torch.where(free, sums / counts, -torch.inf)
         best = int(density.argmax())
         added = covers[best] & ~covered
-        found[added] = density[best]
+        densities[added] = density[best]
         covered |= added
         free[best] = False
-        sums = sums - _inside(covers[:, added], values[added])
-        counts = counts - _inside(covers[:, added], torch.ones_like(values[added]))
+        sums = sums - _sum_inside(covers[:, added], values[added])
+        counts = counts - _sum_inside(covers[:, added], torch.ones_like(values[added]))
     if not bool(covered.all()):
-        found[~covered] = values[~covered].mean()
-    return found.view_as(attribution)
+        densities[~covered] = values[~covered].mean()
+    return densities.view_as(attribution)
 
 
-def _inside(covers: Tensor, values: Tensor) -> Tensor:
-    """The sum of the values (P,) inside each mask (N, P); few masks are numbers at a time."""
+def _sum_inside(covers: Tensor, values: Tensor) -> Tensor:
+    """Sum the values (P,) inside each mask (N, P), in batches."""
     starts = range(0, len(covers), _ROWS)
     return torch.cat([covers[at : at + _ROWS].to(values.dtype) @ values for at in starts])

@@ -1,9 +1,9 @@
-"""LIME and KernelSHAP: linear models of what the score does when superpixels are hidden.
+"""LIME and Kernel SHAP: linear models of the score over visible superpixels.
 
-Both show the network the picture with some of its superpixels and explain the scores by a sum over
-those in view. They are written here and not taken from captum, whose loop over coalitions makes a
-picture each at a time, draws from torch's own generator, and fits by scikit-learn, which the
-library does not need otherwise. Of the coalitions no more than a batch of pictures exists at once.
+Both run the network on the picture with some of its superpixels and explain the scores by a sum
+over those in view. They are written here and not taken from captum, whose loop over coalitions
+makes one picture at a time, draws from torch's global generator, and fits by scikit-learn, which
+the library does not need otherwise. No more than a batch of pictures exists at once.
 """
 
 import math
@@ -36,7 +36,6 @@ Baseline = float | Sequence[float]
     title="LIME",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="1 forward, and one for each sample: 500 by default",
     citation=(
         "Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any "
@@ -81,15 +80,19 @@ def lime(
         MethodError: A parameter is out of range.
     """
     passes.expect(len(pixels.inputs) * samples)
-    found = []
+    maps = []
     for image, picture in enumerate(pixels.inputs):
-        regions = superpixels(picture, segments)
-        shown = lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
-        scores, sound = _scores("lime", pixels, passes, image, regions, shown, baseline)
-        similar = torch.nn.functional.cosine_similarity(shown, torch.ones_like(shown))
+        regions = find_superpixels(picture, segments)
+        coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
+        scores, finite = _score_coalitions(
+            "lime", pixels, passes, image, regions, coalitions, baseline
+        )
+        similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
-        found.append(_fitted(shown, scores, weights, ridge)[regions].where(sound, torch.nan))
-    return _maps(found)
+        maps.append(
+            _fit_ridge(coalitions, scores, weights, ridge)[regions].where(finite, torch.nan)
+        )
+    return _maps(maps)
 
 
 @register_method(
@@ -103,7 +106,6 @@ def lime(
     title="Kernel SHAP",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="3 forwards, and one for each sample: 500 by default",
     citation=(
         "Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017, "
@@ -145,55 +147,57 @@ def kernelshap(
     Raises:
         MethodError: A parameter is out of range.
     """
-    divided = [superpixels(picture, segments) for picture in pixels.inputs]
-    drawn = [shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
+    divided = [find_superpixels(picture, segments) for picture in pixels.inputs]
+    drawn = [draw_shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
     passes.expect(sum(len(weights) + 2 for _, weights in drawn))
-    found = []
+    maps = []
     for image, regions in enumerate(divided):
-        shown, weights = (one.to(regions.device) for one in drawn[image])
-        ends = shown.new_tensor([[0.0], [1.0]]).expand(2, shown.shape[1])
-        scores, sound = _scores(
-            "kernelshap", pixels, passes, image, regions, torch.cat([ends, shown]), baseline
+        coalitions, weights = (tensor.to(regions.device) for tensor in drawn[image])
+        ends = coalitions.new_tensor([[0.0], [1.0]]).expand(2, coalitions.shape[1])
+        scores, finite = _score_coalitions(
+            "kernelshap", pixels, passes, image, regions, torch.cat([ends, coalitions]), baseline
         )
-        values = shapley(shown, scores[2:], weights, scores[0], scores[1])
-        found.append(values[regions].where(sound, torch.nan))
-    return _maps(found)
+        values = fit_shapley_values(coalitions, scores[2:], weights, scores[0], scores[1])
+        maps.append(values[regions].where(finite, torch.nan))
+    return _maps(maps)
 
 
-def superpixels(picture: Tensor, segments: int) -> Tensor:
-    """Regions of pixels that are near and alike: SLIC (Achanta et al. 2012), by scikit-image.
+def find_superpixels(picture: Tensor, segments: int) -> Tensor:
+    """Find regions of near and similar pixels by SLIC, of scikit-image.
+
+    Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods, 2012.
 
     Args:
-        picture: (C, H, W) as the model takes it; it is brought to [0, 1] by its own range.
+        picture: (C, H, W) as the model takes it; its range is stretched to [0, 1].
         segments: About how many.
 
     Returns:
         (H, W) int64 from 0 on, without gaps, on the picture's device.
     """
-    # Imported here, because nothing else of the library needs it.
+    # Imported here, because nothing else in the library needs it.
     from skimage.segmentation import slic
 
     values = picture.detach().float().nan_to_num(0, 0, 0)
     low, high = values.min(), values.max()
     values = (values - low) / (high - low).clamp(min=1e-12)
-    found = slic(
+    labels = slic(
         values.movedim(0, -1).cpu().numpy(), n_segments=segments, start_label=0, channel_axis=-1
     )
-    _, numbers = torch.unique(torch.from_numpy(found), return_inverse=True)
+    _, numbers = torch.unique(torch.from_numpy(labels), return_inverse=True)
     regions: Tensor = numbers.to(picture.device)
     return regions
 
 
-def lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
-    """(samples, regions) float64 of 0 and 1, the first all 1."""
+def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
+    """Draw coalitions (samples, regions) of 0 and 1, the first whole."""
     generator = torch.Generator().manual_seed(seed)
-    shown = torch.rand(samples, regions, generator=generator) < 0.5
-    shown[0] = True
-    return shown.double()
+    coalitions = torch.rand(samples, regions, generator=generator) < 0.5
+    coalitions[0] = True
+    return coalitions.double()
 
 
-def shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sets of regions, none empty and none whole, and how much each counts.
+def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw coalitions, none empty and none whole, with their weights.
 
     Returns:
         (n, regions) float64 of 0 and 1, and (n,) float64. All 2^R - 2 sets with their Shapley
@@ -205,80 +209,84 @@ def shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor, Tens
     by_size = (regions - 1) / (sizes * (regions - sizes))
     if regions < 40 and 2**regions - 2 <= samples:
         numbers = torch.arange(1, 2**regions - 1)
-        shown = (numbers[:, None] >> torch.arange(regions)) & 1
-        count = shown.sum(1)
+        coalitions = (numbers[:, None] >> torch.arange(regions)) & 1
+        count = coalitions.sum(1)
         ways = torch.tensor([math.comb(regions, int(size)) for size in count])
-        return shown.double(), by_size[count - 1] / ways
+        return coalitions.double(), by_size[count - 1] / ways
     generator = torch.Generator().manual_seed(seed)
     pairs = -(-samples // 2)
     drawn = torch.multinomial(by_size, pairs, replacement=True, generator=generator) + 1
     ranks = torch.rand(pairs, regions, generator=generator).argsort(1).argsort(1)
     half = (ranks < drawn[:, None]).double()
-    shown = torch.stack([half, 1 - half], 1).flatten(0, 1)[:samples]
-    return shown, torch.ones(samples, dtype=torch.float64)
+    coalitions = torch.stack([half, 1 - half], 1).flatten(0, 1)[:samples]
+    return coalitions, torch.ones(samples, dtype=torch.float64)
 
 
-def shapley(shown: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, all_: Tensor) -> Tensor:
-    """Weighted least squares for the values of regions that add up to ``all_ - blank``.
+def fit_shapley_values(
+    coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, whole: Tensor
+) -> Tensor:
+    """Fit regions' values that add up to ``whole - blank``.
 
     Args:
-        shown: (n, R) float64, which regions were in view.
+        coalitions: (n, R) float64, 1 where a region was in view.
         scores: (n,) float64 with them.
         weights: (n,) float64.
-        blank: The score with none.
-        all_: The score with all.
+        blank: The score without any region.
+        whole: The score with all.
 
     Returns:
         (R,) float64.
     """
-    change = all_ - blank
+    change = whole - blank
     # The last value is what the others leave.
-    last = shown[:, -1:]
-    left = shown[:, :-1] - last
+    last = coalitions[:, -1:]
     right = scores - blank - last[:, 0] * change
-    gram = left.T @ (weights[:, None] * left)
-    values = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    values = _solve(coalitions[:, :-1] - last, right, weights)
     return torch.cat([values, (change - values.sum())[None]])
 
 
-def _fitted(shown: Tensor, scores: Tensor, weights: Tensor, ridge: float) -> Tensor:
-    """The slopes (R,) of a weighted ridge regression; its offset is not penalised."""
+def _fit_ridge(coalitions: Tensor, scores: Tensor, weights: Tensor, ridge: float) -> Tensor:
+    """Fit slopes (R,) by weighted ridge regression; its offset is not penalised."""
     share = weights / weights.sum()
-    left = shown - share @ shown
-    right = scores - share @ scores
+    return _solve(coalitions - share @ coalitions, scores - share @ scores, weights, ridge)
+
+
+def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Tensor:
+    """Minimise Σ_n weights_n (right_n - left_n·v)² + ridge |v|² over v, (R,)."""
     gram = left.T @ (weights[:, None] * left)
-    gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    slopes: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
-    return slopes
+    gram.diagonal().add_(ridge)
+    solution: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    return solution
 
 
-def _scores(
+def _score_coalitions(
     name: str,
     pixels: Pixels,
     passes: Passes,
     image: int,
     regions: Tensor,
-    shown: Tensor,
+    coalitions: Tensor,
     baseline: Baseline,
 ) -> tuple[Tensor, Tensor]:
-    """The score with each set of regions in view, (n,) float64, and whether all are finite.
+    """Score the picture with each coalition in view, (n,) float64.
 
-    If not, they are 0: no values explain them, and solvers refuse them.
+    Also returns whether all scores are finite. If not, they are 0: no values explain them, and
+    solvers refuse them.
     """
-    found = []
-    for part in passes.chunks(len(shown)):
-        weights = shown[part].bool()
-        owner = torch.full((len(weights),), image, device=regions.device)
+    parts = []
+    for part in passes.chunks(len(coalitions)):
         try:
-            seen = kernels.region_batch(pixels.inputs[image], regions, weights, baseline)
+            masked = kernels.region_batch(
+                pixels.inputs[image], regions, coalitions[part].bool(), baseline
+            )
         except (ValueError, TypeError) as error:
             raise MethodError(f"{name}'s baseline does not fit the picture: {error}") from None
-        found.append(passes.scores(seen, owner))
-    scores = torch.cat(found).double()
-    sound = scores.isfinite().all()
-    return scores.where(sound, 0), sound
+        parts.append(passes.scores(masked, image))
+    scores = torch.cat(parts).double()
+    finite = scores.isfinite().all()
+    return scores.where(finite, 0), finite
 
 
-def _maps(found: list[Tensor]) -> Maps:
-    raw = torch.stack(found).float()
+def _maps(maps: list[Tensor]) -> Maps:
+    raw = torch.stack(maps).float()
     return Maps(raw=raw, normalised=kernels.normalise(raw))

@@ -13,7 +13,7 @@ class Noise:
         self._seeds = torch.randint(2**62, (samples,), generator=self._generator).tolist()
 
     def take(self, step: Tensor, uniform: bool = False) -> Tensor:
-        """Draw (n, C, H, W), standard normal or uniform in [-1, 1], on the CPU."""
+        """Draw (n, C, H, W) on the CPU, normal or uniform in [-1, 1]."""
         shape = self._like.shape[1:]
         draws = {}
         for number in sorted(set(step.tolist())):
@@ -34,11 +34,11 @@ class NoisyPictures(Noise):
         self._strength = share * picture_range(inputs)
 
     def __call__(self, owner: Tensor, step: Tensor) -> Tensor:
-        """Return x + share (max x - min x) ε of the owners (n,) at the steps (n,)."""
+        """Return noisy pictures (n, C, H, W) of owners (n,) at steps (n,)."""
         return self._like[owner] + self.take(step) * self._strength[owner]
 
 
 def picture_range(inputs: Tensor) -> Tensor:
-    """Return max x - min x of each picture, (B, 1, 1, 1)."""
+    """Return each picture's max x - min x, (B, 1, 1, 1)."""
     low, high = inputs.flatten(1).aminmax(dim=1)
     return (high - low).view(-1, 1, 1, 1)

@@ -45,7 +45,7 @@ def mean_ranks(values: Tensor) -> Tensor:
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Correlate each pair of rows by Pearson; NaN where a row is constant.
+    """Correlate pairs of rows by Pearson; NaN where a row is constant.
 
     Args:
         first: (N, K).
@@ -77,7 +77,7 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def brightest_overlap(first: Tensor, second: Tensor, share: float = 0.05) -> Tensor:
-    """Return the share of the highest values that two maps have in common.
+    """Return the share of the highest values that two maps share.
 
     Args:
         first: (N, H, W).

@@ -1,5 +1,6 @@
 """List the metrics: each a function of a subject, with its definition."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -94,7 +95,8 @@ def _values_of(measure: Callable[P, Scores]) -> Callable[P, Tensor]:
         return measure(*args, **kwargs).values
 
     call.__doc__ = "Return the values of :meth:`measure`, (B,) float32 with NaN where undefined."
-    call.__annotations__ = {**measure.__annotations__, "return": Tensor}
+    signature = inspect.signature(measure).replace(return_annotation=Tensor)
+    call.__signature__ = signature  # type: ignore[attr-defined]  # what `help` prints
     return call
 
 
@@ -247,7 +249,7 @@ def metrics() -> dict[str, MetricInfo]:
 
 
 def metric(name: str, **parameters: Any) -> Metric:
-    """Set a metric's parameters; call it on a model, a batch and its heatmaps.
+    """Set a metric's parameters; call it on a model, batch and heatmaps.
 
     Raises:
         MetricError: There is no such metric, it has no such parameter, or a value is out of range.

@@ -14,7 +14,7 @@ from cam._engine.forward import Probabilities, run_model
 from cam._engine.layers import Layers, resolve_layers
 from cam._engine.method_sources import Capture, Pixels
 from cam._engine.passes import Passes, Report
-from cam._engine.precision import computing
+from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
@@ -36,10 +36,10 @@ class Subject:
         masks: (B, H, W) bool; given for every metric that needs them.
         p: (B,) float32, the target's probability for the whole picture. For a target that is a
             callable, and for a model with one output: its score as it is.
-        is_probability: Whether p is one.
+        is_probability: Whether p is a probability.
         passes: Where changed pictures go; its progress is the metric's.
         method: How the heatmap was made; given for every metric that explains again.
-        layers: Dotted names of the layers of the method; None for a method of the pixels.
+        layers: Dotted names of the method's layers; None for a method of the pixels.
         colours: (mean, std) that the model's transform takes off and divides by; None if unknown.
         precision: Of the caller's autocast.
     """
@@ -105,7 +105,7 @@ class Subject:
         return self._measure(steps, lambda owner, step: self.scores(write(owner, step), owner))
 
     def _measure(self, steps: int, measure: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return what is measured of owners (n,) and steps (n,), as (B, steps)."""
+        """Measure every image at every step, (B, steps)."""
         total = len(self.inputs) * steps
         self.passes.expect(total)
         values = []
@@ -198,7 +198,7 @@ def open_subject(
     progress: Report | None = None,
     runs: bool = True,
 ) -> Iterator[Subject]:
-    """Check a metric's arguments, and run the pictures if it needs the model.
+    """Check a metric's arguments, and run the pictures if needed.
 
     Raises:
         CamError: What does not fit, in one sentence.
@@ -227,9 +227,8 @@ def open_subject(
     )
     view.refuse(~view.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
     with ExitStack() as stack:
-        if isinstance(model, Model):
-            stack.enter_context(model.lock)
-        stack.enter_context(computing(precision, batch.device))
+        stack.enter_context(network.lock)
+        stack.enter_context(use_precision(precision, batch.device))
         stack.enter_context(passes.of(name))
         if runs:
             view.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")

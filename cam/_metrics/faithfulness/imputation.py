@@ -8,6 +8,11 @@ pixels: symmetric and positive definite as long as one pixel is given. It is sol
 gradients with one multigrid V-cycle as preconditioner, in which a Jacobi sweep of this very stencil
 leaves a third of what is rough. All systems of a batch run together, and one that is done rests,
 so that it ends at the same place in any batch.
+
+With 10, 50 and 90 % of 224 × 224 pixels removed and an error of a thousandth, SciPy's ``splu``
+takes 8 (smooth heatmaps) to 12 times (scattered ones) as long on one thread, and 2.4 to 3 times
+on two, where it solves two images at once; ``spsolve`` and ``cg`` take longer still (two cores,
+measured by ``python -m benchmarks.road_solver``).
 """
 
 from collections.abc import Sequence
@@ -102,7 +107,7 @@ class _Systems:
             out[~finite] = torch.nan
 
     def _solve(self, fixed: Tensor, tolerance: float) -> Tensor | float:
-        """Fill in the first grid's values, and return what is to be added to them."""
+        """Fill in the first grid's values, and return their correction."""
         fine = self._grids[0]
         grids = mark(self._grids, fixed)
         guess(self._grids, len(grids))

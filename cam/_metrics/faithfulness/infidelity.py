@@ -41,7 +41,7 @@ def infidelity(
     normalise: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """How far the score's change, when the picture is changed, is from what the heatmap foretells.
+    """How far the score's change, when the picture is changed, is from what the heatmap predicts.
 
     I is what is taken from the picture: normal noise, or its own values inside a square at a random
     place, all channels together. The heatmap holds for every channel, so Iᵀφ = Σ_s A_s Σ_c I_cs.

@@ -167,7 +167,7 @@ def _area(
 
 
 def _compressed_sizes(subject: Subject, pictures: Tensor, owner: Tensor) -> list[int]:
-    """Measure pictures (N, C, H, W) as files, in bytes, colours scaled as in their owners."""
+    """Compress pictures (N, C, H, W), and return their sizes in bytes."""
     channels = pictures.shape[1]
     pictures = pictures.float()
     if subject.colours is not None and len(subject.colours[0]) == channels:

@@ -90,7 +90,7 @@ class Level:
         self.finer = self._tall[..., :height, :width]
 
     def _shifts(self, first: Field, second: Field, result: Field) -> None:
-        """Make the views of the four additions, of which ``first`` holds the first sum."""
+        """Make the views of the four additions; ``first`` holds the first sum."""
         row, end = self.size[1] + 2, first.whole.numel()
         sums, pairs, last = (field.whole.view(-1) for field in (first, second, result))
         self._around = result.whole
@@ -108,7 +108,7 @@ class Level:
         self._fourth = sums[: end - row], sums[row:end], last[1 + row : 1 + end]
 
     def pairs(self, field: Field) -> Tensor:
-        """View the planes with a row or column of the frame where a side is odd."""
+        """View the planes with one frame line where a side is odd."""
         height, width = (side + side % 2 for side in self.size)
         return field.framed[..., 1 : 1 + height, 1 : 1 + width]
 
@@ -120,7 +120,7 @@ class Level:
         torch.mul(self.free, self._each_middle, out=self.middle)
 
     def around(self, field: Field) -> Tensor:
-        """Compute 12 Σ_j w_j x_j + 4 x_i at every pixel; the next call overwrites it.
+        """Compute 12 Σ_j w_j x_j + 4 x_i, which the next call overwrites.
 
         (C, N, P); what stands in the frame means nothing.
         """
@@ -130,7 +130,7 @@ class Level:
         return self._around
 
     def sweep(self, field: Field) -> None:
-        """Make one Jacobi sweep in place, for the right side times the share."""
+        """Make one Jacobi sweep in place, for ``start``'s right side."""
         around = self.around(field).sub_(field.whole, alpha=4)
         torch.addcmul(self._once.whole, around, self.share, out=field.whole)
 
@@ -145,7 +145,7 @@ class Level:
         torch.add(self._halved[..., 0::2], self._halved[..., 1::2], out=out)
 
     def restrict_residual(self, out: Tensor) -> None:
-        """Sum what the first sweep leaves of the right side over blocks of 2 × 2.
+        """Sum the first sweep's residual over blocks of 2 × 2.
 
         Only where all of a block is sought: elsewhere they mean nothing.
         """
@@ -208,7 +208,7 @@ def build_levels(systems: int, channels: int, size: tuple[int, int], like: Tenso
 
 
 def mark(grids: list[Level], fixed: Tensor) -> list[Level]:
-    """Mark the given pixels on all levels, and return those with something to solve.
+    """Mark the given pixels on all levels, and return levels to solve.
 
     Args:
         grids: Of :func:`build_levels`.
@@ -257,7 +257,7 @@ def cycle(grids: list[Level], depth: int, right: Tensor) -> Field:
 
 
 def guess(grids: list[Level], count: int) -> None:
-    """Fill in removed pixels from the means around them, at ever finer scales.
+    """Fill in removed pixels from the means around, ever finer.
 
     Args:
         grids: Of :func:`build_levels`, marked; the first one's ``values`` are the picture's, 0

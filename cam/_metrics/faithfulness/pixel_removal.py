@@ -88,7 +88,7 @@ def insertion(subject: Subject, *, steps: int = 28, baseline: Colour = "blur") -
 
 
 def integrate(curves: Tensor) -> Tensor:
-    """The area under curves of equal steps from 0 to 1, (B, n + 1) to (B,)."""
+    """Integrate curves of equal steps over [0, 1], (B, n + 1) to (B,)."""
     ends = curves[:, 0] + curves[:, -1]
     return (curves.sum(1) - ends / 2) / (curves.shape[1] - 1)
 

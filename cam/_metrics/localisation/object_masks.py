@@ -18,7 +18,7 @@ _register = partial(
 
 
 def centre_heatmap(batch: Tensor) -> Tensor:
-    """Make a map that depends on no picture: a Gaussian in the centre.
+    """Make a Gaussian in the centre, whatever the picture.
 
     TorchRay's centre point meets 69.6 % of the objects of Pascal VOC in the pointing game; what a
     method scores says little without that number beside it.
@@ -174,13 +174,13 @@ def _mass_inside(subject: Subject) -> Tensor:
 
 
 def _count_hits(subject: Subject, count: Tensor) -> Tensor:
-    """Count how many of the count (B,) most important pixels lie on the mask."""
+    """Count the hits of the count (B,) most important pixels."""
     first = ranks(subject.heatmap) < count.view(-1, 1, 1)
     return (first & subject.masks).flatten(1).sum(1)
 
 
 def _dilate(masks: Tensor, radius: int) -> Tensor:
-    """Mark every pixel within a radius of the mask, (B, H, W) bool.
+    """Mark pixels within a radius of the mask, (B, H, W) bool.
 
     The disc is cut in rows: for each, running sums tell whether a stretch holds some of the mask.
     """

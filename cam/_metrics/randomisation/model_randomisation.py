@@ -195,7 +195,7 @@ def _histogram_entropy(maps: Tensor, bins: int) -> Tensor:
 
 
 def layers_in_stages(network: nn.Module, stages: int) -> list[list[str]]:
-    """List the layers that each stage makes random, the last of the network first.
+    """List each stage's layers, the last of the network first.
 
     Raises:
         MetricError: The network has no parameters.
@@ -213,7 +213,7 @@ def layers_in_stages(network: nn.Module, stages: int) -> list[list[str]]:
 
 
 def randomise_in_stages(network: nn.Module, stages: int, seed: int) -> Iterator[nn.Module]:
-    """Yield a copy of a network after each stage, at last wholly random."""
+    """Yield a copy of a network after each stage of randomisation."""
     in_stages = layers_in_stages(network, stages)
     try:
         randomised = copy.deepcopy(network)

@@ -1,10 +1,10 @@
-"""What a run will do, with everything that determines its result."""
+"""Plan a run, with everything that determines its result."""
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -16,17 +16,14 @@ from cam._engine.layers import Layers, resolve_layers
 from cam._engine.precision import check_precision, name_precision
 from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
-from cam._metrics.localisation.object_masks import centre_heatmap
 from cam._models.model import Model
 from cam._output.explanation_files import versions
-from cam._runs.plan.label_classes import known_classes
-from cam.errors import InputError, nearest
+from cam._runs.plan.label_classes import match_classes
+from cam._runs.plan.options import DEFAULTS, RunOptions
+from cam.errors import InputError
 
 # Raised when a run folder's files change their meaning.
 FORMAT = 1
-TARGETS = ("data", "predicted")
-# Maps of a batch that know of no model, to be beaten: no methods, as they explain nothing.
-BASELINES: Mapping[str, Callable[[Tensor], Tensor]] = {"centre": centre_heatmap}
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -51,7 +48,7 @@ class Metric(Protocol):
         batch_size: int = 32,
         progress: Any = None,
     ) -> Any:
-        """Values (B,) float32, NaN where undefined, and ``reasons``, one a value or None."""
+        """Return values (B,) float32, NaN where undefined, and ``reasons``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +60,8 @@ class Plan:
         data: What it is shown.
         methods: Key → method, the keys being the names where those are unique.
         metrics: Key → metric.
-        baselines: Names of :data:`BASELINES` that are measured beside the methods.
-        targets: "data": the item's class, or the top class where it has none; "predicted": always
-            the top class.
-        layers: Where methods look; None: the model's preset.
-        precision: As of :func:`cam.attribute`.
-        shard_size: Items that are explained together and stored together.
-        batch_size: Inputs that a method or metric sends through the model at once.
-        heatmaps: Side of the stored heatmaps in pixels; 0 stores none.
-        classes: As of :func:`cam._runs.plan.label_classes.known_classes`.
+        options: How they are measured.
+        classes: As of :func:`cam._runs.plan.label_classes.match_classes`.
         config: All of the above that determines the result, ready for JSON.
     """
 
@@ -79,26 +69,26 @@ class Plan:
     data: Dataset
     methods: dict[str, Method]
     metrics: dict[str, Metric]
-    baselines: tuple[str, ...]
-    targets: str
-    layers: Layers
-    precision: str | None
-    shard_size: int
-    batch_size: int
-    heatmaps: int
+    options: RunOptions
     classes: dict[str, int] = field(repr=False)
     config: dict[str, Any] = field(repr=False)
 
     @property
     def keys(self) -> list[str]:
         """Whose maps are measured: the methods', then the baselines'."""
-        return [*self.methods, *self.baselines]
+        return [*self.methods, *self.options.baselines]
+
+    @property
+    def portable_options(self) -> RunOptions:
+        """The options with layers by name: a module means nothing to another process."""
+        by_name = None if self.options.layers is None else tuple(self.config["layers"])
+        return replace(self.options, layers=by_name)
 
     def shards(self) -> Iterator[tuple[int, int]]:
-        """The ranges of items that are one piece of work each."""
+        """Yield the ranges of items that are one piece of work."""
         total = len(self.data)
-        for start in range(0, total, self.shard_size):
-            yield start, min(start + self.shard_size, total)
+        for start in range(0, total, self.options.shard_size):
+            yield start, min(start + self.options.shard_size, total)
 
 
 def make_plan(
@@ -106,14 +96,7 @@ def make_plan(
     data: Dataset,
     methods: Sequence[str | Method] | str | Method,
     metrics: Sequence[str | Metric] | str | Metric,
-    *,
-    baselines: Sequence[str] | str = (),
-    targets: str = "data",
-    layers: Layers = None,
-    precision: str | None = None,
-    shard_size: int = 16,
-    batch_size: int = 32,
-    heatmaps: int = 56,
+    options: RunOptions = DEFAULTS,
 ) -> Plan:
     """Check everything that can be checked before the first picture is read.
 
@@ -122,89 +105,66 @@ def make_plan(
             to know where the class is, and data that do not.
     """
     model = model if isinstance(model, Model) else Model(model)
-    named = _by_key([method(one) if isinstance(one, str) else one for one in _several(methods)])
-    measured = _by_key([metric(one) if isinstance(one, str) else one for one in _several(metrics)])
-    for what, value, low in (
-        ("shard_size", shard_size, 1),
-        ("batch_size", batch_size, 1),
-        ("heatmaps", heatmaps, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InputError(f"{what} must be a whole number of at least {low}, but is {value!r}")
-    if targets not in TARGETS:
-        raise InputError(f"targets is {targets!r}, but must be one of {', '.join(TARGETS)}")
-    for key, one in measured.items():
-        if one.info.needs_masks and not data.has_masks:
+    named = _by_key(methods, method)
+    measured = _by_key(metrics, metric)
+    for key, measure in measured.items():
+        if measure.info.needs_masks and not data.has_masks:
             raise InputError(
                 f"the metric {key} needs to know where the class is, and {data.name!r} does not "
                 "say; use data with masks or boxes, such as 'photo-grid', or leave the metric out"
             )
-    beside = tuple(dict.fromkeys([baselines] if isinstance(baselines, str) else baselines))
-    for name in beside:
-        if name not in BASELINES:
-            raise InputError(f"there is no baseline {name!r}; {nearest(name, BASELINES)}")
-    check_precision(precision, model.device)
+    check_precision(options.precision, model.device)
     at: list[str] = []
-    if layers is not None:
-        at = [name for name, _ in resolve_layers(model.module, layers)]
-    elif any(one.info.layer for one in named.values()):
+    if options.layers is not None:
+        at = [name for name, _ in resolve_layers(model.module, options.layers)]
+    elif any(explainer.info.layer for explainer in named.values()):
         at = list(model.layers)
-    classes = known_classes(model, data) if targets == "data" else {}
+    classes = match_classes(model, data) if options.targets == "data" else {}
     config = {
         "format": FORMAT,
-        "model": model_facts(model),
+        "model": describe_model(model),
         "data": {"items": len(data), "fingerprint": data.fingerprint},
         "methods": [
-            {"key": key, "name": one.name, "parameters": _plain(_parameters(one))}
-            for key, one in named.items()
+            {
+                "key": key,
+                "name": explainer.name,
+                "parameters": _to_json(_collect_parameters(explainer)),
+            }
+            for key, explainer in named.items()
         ]
-        + [{"key": name, "name": name, "parameters": {}, "baseline": True} for name in beside],
+        + [
+            {"key": name, "name": name, "parameters": {}, "baseline": True}
+            for name in options.baselines
+        ],
         "metrics": [
             {
                 "key": key,
-                "name": _name(one),
-                "parameters": _plain(_parameters(one)),
-                "direction": int(one.info.direction),
-                "needs_masks": bool(one.info.needs_masks),
+                "name": _name(measure),
+                "parameters": _to_json(_collect_parameters(measure)),
+                "direction": int(measure.info.direction),
+                "needs_masks": bool(measure.info.needs_masks),
             }
-            for key, one in measured.items()
+            for key, measure in measured.items()
         ],
-        "targets": targets,
+        **{name: value for name, value in options.keywords().items() if name != "baselines"},
         "layers": at,
-        "precision": precision or name_precision(model.module, None, model.device),
-        "shard_size": shard_size,
-        "batch_size": batch_size,
-        "heatmaps": heatmaps,
-        **surroundings(model.device),
+        "precision": options.precision or name_precision(model.module, None, model.device),
+        **describe_surroundings(model.device),
     }
-    return Plan(
-        model,
-        data,
-        named,
-        measured,
-        beside,
-        targets,
-        layers,
-        precision,
-        shard_size,
-        batch_size,
-        heatmaps,
-        classes,
-        config,
-    )
+    return Plan(model, data, named, measured, options, classes, config)
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """What of a process determines its results: device, kernels and versions."""
+def describe_surroundings(device: torch.device) -> dict[str, Any]:
+    """Describe what of a process determines results: device, kernels, versions."""
     return {
-        "device": _device(device),
+        "device": _name_device(device),
         "kernels": kernels.backend(torch.empty(0, device=device)),
         "versions": dict(versions()),
     }
 
 
-def model_facts(model: Model) -> dict[str, str]:
-    """A model's name and hashes of its weights, its architecture, its transform and labels."""
+def describe_model(model: Model) -> dict[str, str]:
+    """Describe a model by name and hashes of all that determines it."""
     weights = hashlib.sha256()
     for name, value in sorted(model.module.state_dict().items()):
         if not isinstance(value, Tensor):
@@ -221,64 +181,65 @@ def model_facts(model: Model) -> dict[str, str]:
     }
 
 
-def differences(stored: object, wanted: object, at: str = "") -> Iterator[str]:
-    """What differs between two configurations, each as ``where: one → other``."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        for key in dict.fromkeys([*stored, *wanted]):
+def list_differences(stored: object, planned: object, at: str = "") -> Iterator[str]:
+    """List what differs between two configurations, as ``where: one → other``."""
+    if isinstance(stored, dict) and isinstance(planned, dict):
+        for key in dict.fromkeys([*stored, *planned]):
             below = f"{at}.{key}" if at else str(key)
-            yield from differences(stored.get(key), wanted.get(key), below)
-    elif (
-        isinstance(stored, list)
-        and isinstance(wanted, list)
-        and all(isinstance(one, dict) and "key" in one for one in [*stored, *wanted])
-        and [one["key"] for one in stored] == [one["key"] for one in wanted]
-    ):
-        for one, other in zip(stored, wanted, strict=True):
-            yield from differences(one, other, f"{at}.{one['key']}")
-    elif stored != wanted:
-        yield f"{at}: {_short(stored)} → {_short(wanted)}"
+            yield from list_differences(stored.get(key), planned.get(key), below)
+    elif (keys := _list_keys(stored)) is not None and keys == _list_keys(planned):
+        # Lists with the same keys in the same order, so compared entry by entry.
+        assert isinstance(stored, list) and isinstance(planned, list)
+        for key, first, second in zip(keys, stored, planned, strict=True):
+            yield from list_differences(first, second, f"{at}.{key}")
+    elif stored != planned:
+        yield f"{at}: {_shorten(stored)} → {_shorten(planned)}"
 
 
-def _short(value: object) -> str:
-    if isinstance(value, list) and all(isinstance(one, dict) and "key" in one for one in value):
-        return ", ".join(str(one["key"]) for one in value) or "none"
+def _list_keys(value: object) -> list[str] | None:
+    """Return the keys of a list of keyed entries, else None."""
+    if not isinstance(value, list) or not all(isinstance(v, dict) and "key" in v for v in value):
+        return None
+    return [str(entry["key"]) for entry in value]
+
+
+def _shorten(value: object) -> str:
+    if (keys := _list_keys(value)) is not None:
+        return ", ".join(keys) or "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
-def _several(given: Any) -> list[Any]:
-    single = isinstance(given, str) or hasattr(given, "info")
-    found = [given] if single else list(given)
-    if not found:
+def _by_key(choice: Any, make: Callable[[str], Any]) -> dict[str, Any]:
+    """Key methods or metrics by name, with parameters where names repeat."""
+    single = isinstance(choice, str) or hasattr(choice, "info")
+    measures = [make(m) if isinstance(m, str) else m for m in ([choice] if single else choice)]
+    if not measures:
         raise InputError("a run needs at least one method and one metric")
-    return found
-
-
-def _by_key(found: list[Any]) -> dict[str, Any]:
-    """Under their names where those are unique, else with their parameters."""
-    unique = {str(one): one for one in found}
-    names = [_name(one) for one in unique.values()]
+    unique = {str(measure): measure for measure in measures}
+    names = [_name(measure) for measure in unique.values()]
     return {
-        told if names.count(_name(one)) > 1 else _name(one): one for told, one in unique.items()
+        text if names.count(name) > 1 else name: measure
+        for name, (text, measure) in zip(names, unique.items(), strict=True)
     }
 
 
-def _name(one: Any) -> str:
-    return str(getattr(one, "name", None) or one)
+def _name(measure: Any) -> str:
+    return str(getattr(measure, "name", None) or measure)
 
 
-def _parameters(one: Any) -> dict[str, Any]:
-    """Defaults included: another version may have others."""
-    defaults = getattr(one.info, "parameters", None) or {}
-    return {**defaults, **(getattr(one, "parameters", None) or {})}
+def _collect_parameters(measure: Any) -> dict[str, Any]:
+    """Collect the parameters with defaults: another version may have others."""
+    defaults = getattr(measure.info, "parameters", None) or {}
+    return {**defaults, **(getattr(measure, "parameters", None) or {})}
 
 
-def _plain(value: Any) -> Any:
-    """Ready for JSON; what it does not know is told by its repr."""
-    return json.loads(json.dumps(value, default=lambda one: _ADDRESS.sub("", repr(one))))
+def _to_json(value: Any) -> Any:
+    """Convert a value for JSON; what JSON lacks becomes its repr."""
+    return json.loads(json.dumps(value, default=lambda part: _ADDRESS.sub("", repr(part))))
 
 
-def _device(device: torch.device) -> str:
+def _name_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return device.type

@@ -1,4 +1,4 @@
-"""The leaderboard: each method by each metric, with intervals, in one pass over the scores."""
+"""Rank methods by each metric, in one pass over the scores."""
 
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,20 @@ if TYPE_CHECKING:
 DRAWN = 500
 
 
-def leaderboard(run: RunTables, by: str | None) -> "pandas.DataFrame":
-    """See :meth:`cam.Run.leaderboard`."""
+def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
+    """Rank each method by each metric.
+
+    Args:
+        run: Whose scores.
+        by: None, or "class", "correct" or "confidence": apart for the groups of images with
+            that class, with a right or wrong prediction, with so much confidence in it.
+
+    Returns:
+        Columns ``method``, ``metric``, ``mean``, ``low`` and ``high`` (95 % interval of the
+        mean), ``median``, ``n`` (values it stands on), ``nan`` (undefined), ``failed``,
+        ``skipped`` (pictures that could not be read) and ``rank`` (1 is the best mean of that
+        metric); with ``by`` a column of that name before them.
+    """
     import pandas
 
     if by is not None and by not in BY:
@@ -43,7 +55,7 @@ def leaderboard(run: RunTables, by: str | None) -> "pandas.DataFrame":
     for column, names in (("method", run.methods), ("metric", run.metrics)):
         table[column] = pandas.Categorical(table[column], names, ordered=True)
     table = table.sort_values(["part", "metric", "method"], ignore_index=True)
-    low, high = statistics.interval_from_moments(
+    low, high = statistics.estimate_interval_from_moments(
         table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
     )
     table["low"], table["high"] = low, high
@@ -56,23 +68,23 @@ def leaderboard(run: RunTables, by: str | None) -> "pandas.DataFrame":
     signed = table["mean"] * -table["metric"].astype(str).map(run.directions)
     table["rank"] = signed.groupby([table["part"], table["metric"]], observed=True).rank()
     columns = ["mean", "low", "high", "median", "n", "nan", "failed", "skipped", "rank"]
-    found = table[["part", "method", "metric", *columns]]
-    return found.rename(columns={"part": by}) if by else found.drop(columns="part")
+    board = table[["part", "method", "metric", *columns]]
+    return board.rename(columns={"part": by}) if by else board.drop(columns="part")
 
 
 def _draw_again(
     run: RunTables, table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
 ) -> None:
     """Bootstrap the groups that are small, in place."""
-    places = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
+    indices = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
     values = run.query(
         f"""
         WITH named AS (SELECT {group}, metric, method, item, value, status FROM {joined})
-        SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS found
+        SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS drawn
         FROM named WHERE status = 'ok' GROUP BY ALL
         HAVING count(*) BETWEEN 2 AND {statistics.EXACT}
         """
     )
     for row in values.itertuples():
-        place = places[(row.part, row.metric, row.method)]
-        table.loc[place, ["low", "high"]] = statistics.interval(np.asarray(row.found))
+        index = indices[(row.part, row.metric, row.method)]
+        table.loc[index, ["low", "high"]] = statistics.estimate_interval(np.asarray(row.drawn))

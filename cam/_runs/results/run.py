@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from cam._extras import require
 from cam._runs.plan.run_call import Call
-from cam._runs.results import clusters, run_images, statistics
-from cam._runs.results.leaderboard import leaderboard
-from cam._runs.results.run_images import RunImage
+from cam._runs.results import statistics
+from cam._runs.results.clusters import average_by_class, find_clusters
+from cam._runs.results.leaderboard import rank_methods
+from cam._runs.results.run_images import RunImage, list_extremes, list_in_order, load_images
 from cam._runs.results.run_tables import BY, RunTables
 from cam._runs.storage.store import Store
 from cam.errors import RunError, nearest
@@ -25,6 +26,13 @@ STATUS = "status::statuses AS status"
 
 class Run(RunTables):
     """A run's folder, finished or not; nothing is written to it."""
+
+    leaderboard = rank_methods
+    extremes = list_extremes
+    ordered = list_in_order
+    pictures = load_images
+    class_averages = average_by_class
+    clusters = find_clusters
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
@@ -50,7 +58,7 @@ class Run(RunTables):
         return Call.of_facts(self.notes.get("call") or {})
 
     def only(self, parts: Mapping[str, str]) -> "Run":
-        """The same run as if it had these images only: every table and test is of them.
+        """Restrict every table and test to some of the images.
 
         Args:
             parts: "class", "correct" or "confidence" → one of the groups that
@@ -65,7 +73,7 @@ class Run(RunTables):
         return Run(self.store, {**self.parts, **parts})
 
     def scores(self) -> "pandas.DataFrame":
-        """One row an image, method and metric, in that order.
+        """Read one row an image, method and metric, in that order.
 
         Columns: ``item``, ``id``, ``method``, ``metric``, ``value`` (float32), ``status`` ("ok";
         "nan": undefined for this image; "failed": the method or metric failed on it; "skipped": the
@@ -73,59 +81,50 @@ class Run(RunTables):
         """
         import pandas
 
-        found = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
+        table = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
         names = self.query("SELECT item, id FROM items").set_index("item")["id"]
         # A category for each item: the name is stored once, not once a row.
-        places = names.index.get_indexer(found["item"])
-        found.insert(1, "id", pandas.Categorical.from_codes(places, categories=names))
-        return found
-
-    def leaderboard(self, by: str | None = None) -> "pandas.DataFrame":
-        """Each method by each metric.
-
-        Args:
-            by: None, or "class", "correct" or "confidence": apart for the groups of images with
-                that class, with a right or wrong prediction, with so much confidence in it.
-
-        Returns:
-            Columns ``method``, ``metric``, ``mean``, ``low`` and ``high`` (95 % interval of the
-            mean), ``median``, ``n`` (values it stands on), ``nan`` (undefined), ``failed``,
-            ``skipped`` (pictures that could not be read) and ``rank`` (1 is the best mean of that
-            metric); with ``by`` a column of that name before them.
-        """
-        return leaderboard(self, by)
+        codes = names.index.get_indexer(table["item"])
+        table.insert(1, "id", pandas.Categorical.from_codes(codes, categories=names))
+        return table
 
     def values(self, metric: str) -> "pandas.DataFrame":
-        """One row an item, one column a method; NaN where there is no value."""
-        if metric not in self.metrics:
-            raise RunError(f"the run has no metric {metric!r}; {nearest(metric, self.metrics)}")
-        found = self.query(
+        """Read a metric's values: a row an item, a column a method."""
+        self.require("metric", metric)
+        rows = self.query(
             "SELECT item, method::methods AS method, value FROM scores WHERE metric = ?", [metric]
         )
-        table = found.pivot(index="item", columns="method", values="value")
+        table = rows.pivot(index="item", columns="method", values="value")
         return table.reindex(columns=self.methods)
 
     def comparisons(self, metric: str) -> "pandas.DataFrame":
-        """Every pair of methods by one metric; see :func:`cam._runs.results.statistics.paired`."""
-        return statistics.paired(self.values(metric), self.directions[metric])
+        """Compare each pair of methods by one metric.
+
+        See :func:`cam._runs.results.statistics.compare_pairs`.
+        """
+        return statistics.compare_pairs(self.values(metric), self.directions[metric])
 
     def ranks(self, metric: str) -> dict[str, Any]:
-        """Average ranks by one metric; see :func:`cam._runs.results.statistics.friedman`."""
-        return statistics.friedman(self.values(metric), self.directions[metric])
+        """Average the methods' ranks by one metric.
+
+        See :func:`cam._runs.results.statistics.compare_ranks`.
+        """
+        return statistics.compare_ranks(self.values(metric), self.directions[metric])
 
     def agreement(self) -> "pandas.DataFrame":
-        """Kendall's τ-b between the metrics; see :func:`cam._runs.results.statistics.agreement`."""
-        found: pandas.DataFrame = statistics.agreement(
-            {metric: self.values(metric) for metric in self.metrics}, self.directions
-        )
-        return found
+        """Measure Kendall's τ-b between the metrics.
+
+        See :func:`cam._runs.results.statistics.measure_agreement`.
+        """
+        values = {metric: self.values(metric) for metric in self.metrics}
+        return statistics.measure_agreement(values, self.directions)
 
     def items(self) -> "pandas.DataFrame":
-        """One row an image: what it is, and what the model said of it."""
+        """Read one row an image, with the model's prediction."""
         return self.query("SELECT * FROM items")
 
     def image(self, number: int) -> RunImage:
-        """What the run knows of one item.
+        """Load what the run knows of one item.
 
         Raises:
             RunError: It is not stored.
@@ -141,7 +140,7 @@ class Run(RunTables):
         return replace(self.pictures([number])[number], scores=scores)
 
     def failures(self) -> "pandas.DataFrame":
-        """Every value that is missing, with its reason: item, id, method, metric, status, reason.
+        """List every missing value with its item, method, metric and reason.
 
         A picture that could not be read has one row, without a method and a metric.
         """
@@ -157,7 +156,7 @@ class Run(RunTables):
         )
 
     def problems(self) -> "pandas.DataFrame":
-        """The reasons of :meth:`failures`, each once.
+        """List the reasons of :meth:`failures`, each once.
 
         Columns: ``status``, ``method`` and ``metric`` (missing for a picture that could not be
         read), ``reason``, ``images`` and ``example``, the first of them.
@@ -175,41 +174,8 @@ class Run(RunTables):
             """
         )
 
-    def extremes(self, metric: str, count: int = 3) -> "pandas.DataFrame":
-        """The best and worst images of each method by one metric.
-
-        Returns:
-            Columns ``method``, ``end`` ("best" or "worst"), ``place`` from 1, ``item``, ``id``,
-            ``value``, ``label`` and ``predicted_label``.
-        """
-        return run_images.extremes(self, metric, count)
-
-    def ordered(
-        self,
-        metric: str,
-        method: str,
-        *,
-        worst: bool = False,
-        start: int = 0,
-        count: int = 12,
-    ) -> "pandas.DataFrame":
-        """The images with a value, the best first or the worst first, ``count`` from ``start`` on.
-
-        Returns:
-            Columns ``item``, ``id``, ``value``, ``label``, ``predicted_label``, ``correct`` and
-            ``confidence``.
-
-        Raises:
-            RunError: The run has no such metric or method.
-        """
-        return run_images.ordered(self, metric, method, worst, start, count)
-
-    def pictures(self, numbers: list[int]) -> dict[int, RunImage]:
-        """:meth:`image` for several at once, without their scores."""
-        return run_images.pictures(self, numbers)
-
     def costs(self) -> "pandas.DataFrame":
-        """What each method took, and each metric of its maps.
+        """Sum what each method took, and each metric of its maps.
 
         Columns: ``method``, ``metric`` (missing for the maps themselves), ``images``, ``forwards``
         and ``backwards`` (batches through the network; those that methods share count for each),
@@ -224,61 +190,6 @@ class Run(RunTables):
             FROM costs GROUP BY ALL ORDER BY metric NULLS FIRST, method
             """
         )
-
-    def class_averages(self, method: str) -> clusters.ClassAverages:
-        """The mean map of each class's images, whatever their number; maps of zeros are left out.
-
-        Raises:
-            RunError: The run has no such method, or kept no heatmaps.
-        """
-        return clusters.class_averages(self, method)
-
-    def clusters(
-        self,
-        method: str,
-        label: str | None = None,
-        *,
-        count: int | None = None,
-        neighbours: int | None = None,
-        most: int = 8,
-        side: int = 14,
-        limit: int = 2000,
-        seed: int = 0,
-    ) -> clusters.Clusters:
-        """Groups of images whose maps are alike, as spectral relevance analysis finds them.
-
-        Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
-        eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
-        are before the last that is more than 5 times the one before), and k-means on its
-        eigenvectors, rows scaled to length 1, which they are. One cluster means that the images
-        are alike, or pass into each other. A group of no more images than neighbours is not found.
-
-        Args:
-            method: Whose maps.
-            label: Only of images that were explained for this class. None: of all; then classes are
-                what differs first.
-            count: How many clusters. None: as many as the eigenvalues say.
-            neighbours: With how many each image is joined. None: log n, and at least 2.
-            most: The most clusters that the eigenvalues may say.
-            side: Size in pixels at which maps are compared.
-            limit: Beyond so many images a sample of them is looked at. Memory grows with its square
-                (2,000 images: 70 MB).
-            seed: Of the sample and of k-means; the same seed gives the same clusters.
-
-        Raises:
-            RunError: No such method or class, no heatmaps, fewer than 10 maps, or a number that
-                makes no sense.
-
-        Source: Lapuschkin et al., Unmasking Clever Hans predictors and assessing what machines
-        really learn, Nature Communications 2019, Methods, "Spectral relevance analysis"; Ng, Jordan
-        and Weiss, NIPS 2001; log n and eigengaps: von Luxburg, A tutorial on spectral clustering,
-        2007, section 8. They take the widest absolute gap, which splits maps of an object that is
-        evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
-        """
-        return clusters.clusters(
-            self, method, label, count=count, neighbours=neighbours, most=most, side=side,
-            limit=limit, seed=seed,
-        )  # fmt: skip
 
     def export(self, path: str | os.PathLike[str]) -> Path:
         """Write the scores as ``.csv`` or ``.parquet``.

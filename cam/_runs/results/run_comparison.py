@@ -1,12 +1,12 @@
-"""Two runs side by side: two checkpoints, or two versions of a library, on the same images."""
+"""Compare two runs over the same images, as of two checkpoints."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cam._runs.plan.run_plan import differences
+from cam._runs.plan.run_plan import list_differences
 from cam._runs.results.run import Run
-from cam._runs.results.statistics import interval
+from cam._runs.results.statistics import correct_for_many, describe_differences
 from cam.errors import RunError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ NOISE = 0.05
 
 
 def compare(before: Run, after: Run) -> "pandas.DataFrame":
-    """What changed from one run to another, image by image, and whether it is more than noise.
+    """Compare two runs image by image, with tests against noise.
 
     Images are matched by their ids, methods and metrics by their keys.
 
@@ -32,12 +32,8 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
     Raises:
         RunError: They have no image, or no method and metric, in common.
     """
-    import pandas
-    from scipy import stats
-    from statsmodels.stats.multitest import multipletests
-
-    one, other = (run.items().set_index("id") for run in (before, after))
-    common = one.index.intersection(other.index)
+    old, new = (run.items().set_index("id") for run in (before, after))
+    common = old.index.intersection(new.index)
     if common.empty:
         raise RunError(
             f"{str(before.path)!r} and {str(after.path)!r} have no image in common; compare runs "
@@ -51,49 +47,32 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
     rows = []
     for metric in metrics:
         direction = before.directions[metric]
-        first = before.values(metric).reindex(one.loc[common, "item"])
-        second = after.values(metric).reindex(other.loc[common, "item"])
+        first = before.values(metric).reindex(old.loc[common, "item"])
+        second = after.values(metric).reindex(new.loc[common, "item"])
         for method in methods:
             was, now = first[method].to_numpy(np.float64), second[method].to_numpy(np.float64)
             both = ~np.isnan(was) & ~np.isnan(now)
             was, now = was[both], now[both]
-            change = now - was
-            low, high = interval(change)
-            p = np.nan
-            if len(change):
-                p = float(stats.wilcoxon(change).pvalue) if change.any() else 1.0
-            rows.append(
-                {
-                    "method": method,
-                    "metric": metric,
-                    "n": len(change),
-                    "before": was.mean() if len(change) else np.nan,
-                    "after": now.mean() if len(change) else np.nan,
-                    "difference": change.mean() if len(change) else np.nan,
-                    "low": low,
-                    "high": high,
-                    "improved": int((change * direction > 0).sum()),
-                    "worsened": int((change * direction < 0).sum()),
-                    "p": p,
-                }
-            )
-    table = pandas.DataFrame(rows)
-    table["holm"] = np.nan
-    sound = table["p"].notna()
-    if sound.any():
-        table.loc[sound, "holm"] = multipletests(table.loc[sound, "p"], method="holm")[1]
+            means = {
+                "before": was.mean() if len(was) else np.nan,
+                "after": now.mean() if len(now) else np.nan,
+            }
+            facts = describe_differences(now - was, direction, "improved", "worsened")
+            rows.append({"method": method, "metric": metric, **means, **facts})
+    columns = ["method", "metric", "n", "before", "after", "difference", "low", "high"]
+    table = correct_for_many(rows, [*columns, "improved", "worsened", "p"])
     signed = table["difference"] * table["metric"].map(before.directions)
     table["verdict"] = np.where(
         ~(table["holm"] < NOISE), "noise", np.where(signed > 0, "better", "worse")
     )
-    first_class = one.loc[common, "predicted"].astype("Int64")
-    second_class = other.loc[common, "predicted"].astype("Int64")
+    first_class = old.loc[common, "predicted"].astype("Int64")
+    second_class = new.loc[common, "predicted"].astype("Int64")
     images: dict[str, Any] = {
         "common": len(common),
-        "only_before": len(one) - len(common),
-        "only_after": len(other) - len(common),
+        "only_before": len(old) - len(common),
+        "only_after": len(new) - len(common),
         "predicted_differently": int((first_class != second_class).fillna(False).sum()),
     }
-    table.attrs["configuration"] = list(differences(before.config, after.config))
+    table.attrs["configuration"] = list(list_differences(before.config, after.config))
     table.attrs["images"] = images
     return table

@@ -20,8 +20,8 @@ EXACT = 256
 RESAMPLES = 2_000
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a mean, bootstrapped: bias-corrected and accelerated (BCa).
+def estimate_interval(values: np.ndarray) -> tuple[float, float]:
+    """Estimate a mean's 95 % interval by the BCa bootstrap.
 
     Args:
         values: (n,) without NaN.
@@ -43,9 +43,11 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     if not deviation > 1e-12 * max(abs(mean), 1e-300):
         return (mean, mean)
     if count > EXACT:
-        low, high = interval_from_moments(count, mean, deviation, float(stats.skew(values)))
+        low, high = estimate_interval_from_moments(
+            count, mean, deviation, float(stats.skew(values))
+        )
         return (float(low), float(high))
-    found = stats.bootstrap(
+    ends = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -54,13 +56,13 @@ def interval(values: np.ndarray) -> tuple[float, float]:
         vectorized=True,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return (float(found.low), float(found.high))
+    return (float(ends.low), float(ends.high))
 
 
-def interval_from_moments(
+def estimate_interval_from_moments(
     count: Any, mean: Any, deviation: Any, skewness: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interval that the BCa bootstrap of a mean tends to, but for terms of order 1 / n.
+    """Estimate the limit of the BCa interval, up to order 1/n.
 
     mean + s / √n · (z + γ (2z² + 1) / (6 √n)) at z = ±1.96: Hall 1992, "The Bootstrap and
     Edgeworth Expansion", section 3.10 (the second-order correct end points).
@@ -79,8 +81,8 @@ def interval_from_moments(
     return (ends[0], ends[1])
 
 
-def paired(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame":
-    """Every pair of methods on the same images: Wilcoxon's signed-rank test with Holm's correction.
+def compare_pairs(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame":
+    """Compare each pair of methods by Wilcoxon's test with Holm's correction.
 
     Args:
         values: One row an image, one column a method; NaN where undefined.
@@ -92,38 +94,52 @@ def paired(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame"
         interval ``low``, ``high``, ``wins`` and ``losses`` of ``better``, ``p`` two-sided, ``holm``
         corrected for the number of pairs. With no difference at all p is 1.
     """
-    import pandas
+    rows = []
+    for better, worse in combinations(values.columns, 2):
+        both = values[[better, worse]].dropna().to_numpy(np.float64)
+        difference = both[:, 0] - both[:, 1]
+        if len(difference) and difference.mean() * direction < 0:
+            better, worse, difference = worse, better, -difference
+        facts = describe_differences(difference, direction, "wins", "losses")
+        rows.append({"better": better, "worse": worse, **facts})
+    columns = ["better", "worse", "n", "difference", "low", "high", "wins", "losses", "p"]
+    return correct_for_many(rows, columns)
+
+
+def describe_differences(
+    differences: np.ndarray, direction: int, wins: str, losses: str
+) -> dict[str, Any]:
+    """Summarise paired differences by their mean, its interval and Wilcoxon's test.
+
+    Args:
+        differences: (n,) without NaN.
+        direction: +1 where higher is better, else -1.
+        wins: What the number of those for the better is called.
+        losses: What the number of the others that are not 0 is called.
+    """
     from scipy import stats
+
+    low, high = estimate_interval(differences)
+    p = 1.0 if len(differences) else np.nan
+    if differences.any():
+        p = float(stats.wilcoxon(differences).pvalue)
+    return {
+        "n": len(differences),
+        "difference": float(differences.mean()) if len(differences) else np.nan,
+        "low": low,
+        "high": high,
+        wins: int((differences * direction > 0).sum()),
+        losses: int((differences * direction < 0).sum()),
+        "p": p,
+    }
+
+
+def correct_for_many(rows: list[dict[str, Any]], columns: list[str]) -> "pandas.DataFrame":
+    """Make a table of tests, with ``holm``: their p-values after Holm's correction."""
+    import pandas
     from statsmodels.stats.multitest import multipletests
 
-    rows = []
-    for one, other in combinations(values.columns, 2):
-        both = values[[one, other]].dropna()
-        difference = both[one].to_numpy(np.float64) - both[other].to_numpy(np.float64)
-        better, worse = one, other
-        if len(difference) and difference.mean() * direction < 0:
-            better, worse, difference = other, one, -difference
-        low, high = interval(difference)
-        test = 1.0
-        if len(difference) and difference.any():
-            test = float(stats.wilcoxon(difference).pvalue)
-        rows.append(
-            {
-                "better": better,
-                "worse": worse,
-                "n": len(difference),
-                "difference": float(difference.mean()) if len(difference) else np.nan,
-                "low": low,
-                "high": high,
-                "wins": int((difference * direction > 0).sum()),
-                "losses": int((difference * direction < 0).sum()),
-                "p": test if len(difference) else np.nan,
-            }
-        )
-    table = pandas.DataFrame(
-        rows,
-        columns=["better", "worse", "n", "difference", "low", "high", "wins", "losses", "p"],
-    )
+    table = pandas.DataFrame(rows, columns=columns)
     table["holm"] = np.nan
     sound = table["p"].notna()
     if sound.any():
@@ -131,8 +147,8 @@ def paired(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame"
     return table
 
 
-def friedman(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
-    """Do methods differ at all, and which of them by more than chance would?
+def compare_ranks(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
+    """Test whether methods differ at all, and which of them.
 
     Friedman's test, then Nemenyi's (Demšar 2006, "Statistical Comparisons of Classifiers over
     Multiple Data Sets"): two methods differ if their average ranks do by the critical difference
@@ -152,33 +168,35 @@ def friedman(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
     whole = values.dropna()
     count, methods = whole.shape
     ranks = stats.rankdata(-direction * whole.to_numpy(np.float64), axis=1)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "n": count,
         "statistic": np.nan,
         "p": np.nan,
         "ranks": {
-            name: float(ranks[:, place].mean()) if count else np.nan
-            for place, name in enumerate(whole.columns)
+            name: float(column.mean()) if count else np.nan
+            for name, column in zip(whole.columns, ranks.T, strict=True)
         },
         "critical_difference": np.nan,
         "nemenyi": None,
     }
     if count < 2 or methods < 2:
-        return found
+        return result
     quantile = stats.studentized_range.ppf(LEVEL, methods, np.inf) / np.sqrt(2)
-    found["critical_difference"] = float(quantile * np.sqrt(methods * (methods + 1) / (6 * count)))
+    result["critical_difference"] = float(quantile * np.sqrt(methods * (methods + 1) / (6 * count)))
     # Where every image ranks all methods alike, nothing is left to test.
     if methods > 2 and (ranks != ranks[:, :1]).any():
-        statistic, found["p"] = map(float, stats.friedmanchisquare(*whole.to_numpy().T))
-        found["statistic"] = statistic
+        test = stats.friedmanchisquare(*whole.to_numpy().T)
+        result["statistic"], result["p"] = map(float, test)
     import scikit_posthocs
 
-    found["nemenyi"] = scikit_posthocs.posthoc_nemenyi_friedman(whole)
-    return found
+    result["nemenyi"] = scikit_posthocs.posthoc_nemenyi_friedman(whole)
+    return result
 
 
-def agreement(scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]) -> Any:
-    """Do metrics agree on which method is better? Kendall's τ-b between them, image by image.
+def measure_agreement(
+    scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]
+) -> "pandas.DataFrame":
+    """Measure by Kendall's τ-b whether metrics agree on the better method.
 
     Tomsett et al. 2020, "Sanity Checks for Saliency Metrics": where metrics do not agree, a ranking
     by one of them says little.
@@ -202,16 +220,16 @@ def agreement(scores: dict[str, "pandas.DataFrame"], directions: dict[str, int])
         signs[name] = np.sign(values[:, left] - values[:, right])
     table = pandas.DataFrame(np.nan, index=names, columns=names)
     counts = pandas.DataFrame(0, index=names, columns=names)
-    for one in names:
-        for other in names:
-            a, b = signs[one], signs[other]
+    for first in names:
+        for second in names:
+            a, b = signs[first], signs[second]
             sound = ~np.isnan(a) & ~np.isnan(b)
             a, b = np.where(sound, a, 0), np.where(sound, b, 0)
             lengths = np.sqrt((a * a).sum(1) * (b * b).sum(1))
             # A NaN anywhere in a row would make it a τ of fewer methods.
             use = (lengths > 0) & sound.all(1)
             if use.any():
-                table.loc[one, other] = float(((a * b).sum(1)[use] / lengths[use]).mean())
-            counts.loc[one, other] = int(use.sum())
+                table.loc[first, second] = float(((a * b).sum(1)[use] / lengths[use]).mean())
+            counts.loc[first, second] = int(use.sum())
     table.attrs["n"] = counts
     return table

@@ -11,7 +11,7 @@ STATUSES = (OK, UNDEFINED, FAILED, SKIPPED) = ("ok", "nan", "failed", "skipped")
 
 @dataclass(eq=False)
 class Rows:
-    """Tables that grow row by row, columns in the order of the schemas below."""
+    """Tables that grow row by row, columns in the order of :data:`COLUMNS`."""
 
     scores: list[tuple[int, str, str, float, str, str | None]] = field(default_factory=list)
     items: list[tuple[Any, ...]] = field(default_factory=list)
@@ -20,63 +20,40 @@ class Rows:
     pictures: list[tuple[int, bytes]] = field(default_factory=list)
 
 
-def as_tables(rows: Rows, methods: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
-    """Name → ``pyarrow.Table``, sorted by item, method and metric in the plan's order."""
+# Table → columns and their types; "name" is an entry of a dictionary, stored once.
+COLUMNS = {
+    "scores": "item int32, method name, metric name, value float, status name, reason string",
+    "items": "item int32, id string, path string, target int32, label string, predicted int32, "
+    "predicted_label string, confidence float, probability float, correct bool, reason string",
+    "costs": "method name, metric name, images int32, forwards int64, backwards int64, "
+    "seconds double, peak_bytes int64",
+    "maps": "item int32, method name, side int16, heatmap binary",
+    "pictures": "item int32, jpeg binary",
+}
+
+
+def make_tables(rows: Rows, methods: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
+    """Make each ``pyarrow.Table``, sorted by item, method and metric."""
     import pyarrow as arrow
 
-    names = arrow.dictionary(arrow.int16(), arrow.string())
-    schemas = {
-        "scores": [
-            ("item", arrow.int32()),
-            ("method", names),
-            ("metric", names),
-            ("value", arrow.float32()),
-            ("status", names),
-            ("reason", arrow.string()),
-        ],
-        "items": [
-            ("item", arrow.int32()),
-            ("id", arrow.string()),
-            ("path", arrow.string()),
-            ("target", arrow.int32()),
-            ("label", arrow.string()),
-            ("predicted", arrow.int32()),
-            ("predicted_label", arrow.string()),
-            ("confidence", arrow.float32()),
-            ("probability", arrow.float32()),
-            ("correct", arrow.bool_()),
-            ("reason", arrow.string()),
-        ],
-        "costs": [
-            ("method", names),
-            ("metric", names),
-            ("images", arrow.int32()),
-            ("forwards", arrow.int64()),
-            ("backwards", arrow.int64()),
-            ("seconds", arrow.float64()),
-            ("peak_bytes", arrow.int64()),
-        ],
-        "maps": [
-            ("item", arrow.int32()),
-            ("method", names),
-            ("side", arrow.int16()),
-            ("heatmap", arrow.binary()),
-        ],
-        "pictures": [("item", arrow.int32()), ("jpeg", arrow.binary())],
-    }
-    order_way = {key: place for place, key in enumerate(methods)}
-    order_what = {key: place for place, key in enumerate(metrics)}
-    rows.scores.sort(key=lambda row: (row[0], order_way[row[1]], order_what[row[2]]))
+    method_order = {key: position for position, key in enumerate(methods)}
+    metric_order = {key: position for position, key in enumerate(metrics)}
+    rows.scores.sort(key=lambda row: (row[0], method_order[row[1]], metric_order[row[2]]))
     rows.items.sort(key=lambda row: row[0])
-    rows.maps.sort(key=lambda row: (row[0], order_way[row[1]]))
+    rows.maps.sort(key=lambda row: (row[0], method_order[row[1]]))
     rows.pictures.sort(key=lambda row: row[0])
     tables = {}
-    for name, columns in schemas.items():
-        schema = arrow.schema(columns)
-        found = getattr(rows, name)
-        arrays = [
-            arrow.array([row[place] for row in found], type=column.type)
-            for place, column in enumerate(schema)
-        ]
-        tables[name] = arrow.Table.from_arrays(arrays, schema=schema)
+    for name, columns in COLUMNS.items():
+        fields = [column.split() for column in columns.split(", ")]
+        schema = arrow.schema([(column, _make_type(kind)) for column, kind in fields])
+        records = [dict(zip(schema.names, row, strict=True)) for row in getattr(rows, name)]
+        tables[name] = arrow.Table.from_pylist(records, schema=schema)
     return tables
+
+
+def _make_type(kind: str) -> Any:
+    import pyarrow as arrow
+
+    if kind == "name":
+        return arrow.dictionary(arrow.int16(), arrow.string())
+    return arrow.type_for_alias(kind)

@@ -1,4 +1,4 @@
-"""pytorch-grad-cam's classes (1.5.7) over :func:`cam.attribute`.
+"""Offer pytorch-grad-cam's classes (1.5.7) over :func:`cam.attribute`.
 
 ``from pytorch_grad_cam import GradCAM`` becomes ``from cam.compat.pytorch_grad_cam import
 GradCAM``. What differs: the model's gradients, hooks and modes stay as they were, a ``with`` block
@@ -46,17 +46,15 @@ class BaseCAM:
     Args:
         model: Any classifier; it comes back as it was.
         target_layers: The layers; their maps are averaged.
-        reshape_transform: Taken so that old calls keep working, and not called: how a layer's
-            tokens lie on the picture is found by this library itself, for any size of input. A
-            layer where it cannot be is refused with a :class:`cam.LayerError`.
+        reshape_transform: Accepted so that old calls keep working, and not called: this library
+            finds how a layer's tokens lie on the picture, for any size of input. A layer where it
+            cannot is refused with a :class:`cam.LayerError`.
 
     Attributes:
-        batch_size: How many inputs a method with passes of its own sends through at once.
+        batch_size: How many inputs a method with extra passes sends through at once.
     """
 
     method: str
-    # Methods that show the first component anyway.
-    _first_component = False
 
     def __init__(
         self,
@@ -93,46 +91,48 @@ class BaseCAM:
         """
         if not isinstance(input_tensor, Tensor):
             raise InputError(f"input_tensor is a tensor, not {type(input_tensor).__name__}")
-        return self._explain(input_tensor, targets, aug_smooth, eigen_smooth)
+        # These show the first component anyway.
+        eigen_smooth = eigen_smooth and self.method not in ("eigencam", "eigengradcam")
+        return self._explain(
+            input_tensor, targets, aug_smooth=aug_smooth, eigen_smooth=eigen_smooth
+        )
 
     def _explain(
-        self,
-        input_tensor: Tensor,
-        targets: Sequence[TargetFunction] | None,
-        aug_smooth: bool,
-        eigen_smooth: bool,
-        **parameters: Any,
+        self, input_tensor: Tensor, targets: Sequence[TargetFunction] | None, **parameters: Any
     ) -> np.ndarray:
-        eigen_smooth = eigen_smooth and not self._first_component
-        smooth = {"aug_smooth": aug_smooth, "eigen_smooth": eigen_smooth}
-        parameters |= {key: True for key, value in smooth.items() if value}
-        asked = method(self.method, **parameters)
-        found = attribute(
+        # What is off is left out: not every method can be smoothed.
+        configured = method(
+            self.method, **{key: value for key, value in parameters.items() if value is not False}
+        )
+        (attribution,) = attribute(
             self.model,
             input_tensor.to(device_of(self.model)),
-            asked,
-            targets=None if targets is None else _plain(targets),
-            layers=self.target_layers if asked.info.layer else None,
+            configured,
+            targets=None if targets is None else _plain_targets(targets),
+            layers=self.target_layers if configured.info.layer else None,
             batch_size=self.batch_size,
-        )
-        heatmap: np.ndarray = found[self.method].heatmap.cpu().numpy()
+        ).values()
+        heatmap: np.ndarray = attribution.heatmap.cpu().numpy()
         return heatmap
 
     def __enter__(self) -> "BaseCAM":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left to release, and no exception is swallowed."""
+        """Release nothing, and swallow no exception."""
 
 
-def _plain(targets: Sequence[TargetFunction]) -> list[Any]:
-    """Class indices where all targets are classes: some methods ask for classes.
+def _plain_targets(targets: Sequence[TargetFunction]) -> list[Any]:
+    """Return class indices where all targets are classes: some methods require them.
 
-    One that counts from the end stays a callable, as Python's indices do.
+    A target that counts from the end stays a callable, as Python's indices do.
     """
-    classes = [one.category for one in targets if isinstance(one, ClassifierOutputTarget)]
-    every = len(classes) == len(targets) and all(one >= 0 for one in classes)
-    return classes if every else list(targets)
+    classes = [
+        target.category
+        for target in targets
+        if isinstance(target, ClassifierOutputTarget) and target.category >= 0
+    ]
+    return classes if len(classes) == len(targets) else list(targets)
 
 
 class GradCAM(BaseCAM):
@@ -175,14 +175,12 @@ class EigenCAM(BaseCAM):
     """Eigen-CAM."""
 
     method = "eigencam"
-    _first_component = True
 
 
 class EigenGradCAM(BaseCAM):
     """Eigen-Grad-CAM."""
 
     method = "eigengradcam"
-    _first_component = True
 
 
 class ScoreCAM(BaseCAM):
@@ -196,9 +194,9 @@ class AblationCAM(BaseCAM):
 
     Args:
         model: As for :class:`BaseCAM`.
-        target_layers: Likewise.
-        reshape_transform: Likewise.
-        ablation_layer: Taken and not needed: a channel is set to zero whatever the layer.
+        target_layers: As for :class:`BaseCAM`.
+        reshape_transform: As for :class:`BaseCAM`.
+        ablation_layer: Accepted and not needed: a channel is set to zero whatever the layer.
         batch_size: How many ablations run at once.
         ratio_channels_to_ablate: 1; all channels are tried.
 
@@ -226,29 +224,36 @@ class AblationCAM(BaseCAM):
         self.batch_size = batch_size
 
 
-class FinerCAM(BaseCAM):
-    """Finer-CAM.
+class _ComposedCAM(BaseCAM):
+    """A method that explains with another method's rule.
 
     Args:
         model: As for :class:`BaseCAM`.
-        target_layers: Likewise.
-        reshape_transform: Likewise.
-        base_method: The class of the rule that the difference is explained with.
+        target_layers: As for :class:`BaseCAM`; for RefineCAM from early to late.
+        reshape_transform: As for :class:`BaseCAM`.
+        base_method: The class of the rule; None: Grad-CAM for FinerCAM, Grad-CAM++ for RefineCAM.
     """
 
-    method = "finercam"
+    _base: type[BaseCAM]
 
     def __init__(
         self,
         model: nn.Module,
         target_layers: Sequence[nn.Module],
         reshape_transform: Callable[..., Tensor] | None = None,
-        base_method: type[BaseCAM] = GradCAM,
+        base_method: type[BaseCAM] | None = None,
     ) -> None:
         super().__init__(model, target_layers, reshape_transform)
-        self._base = base_method
+        self._base = base_method or self._base
 
-    def __call__(  # type: ignore[override]  # the peer's own order of arguments
+
+class FinerCAM(_ComposedCAM):
+    """Finer-CAM: the difference to the most similar classes."""
+
+    method = "finercam"
+    _base = GradCAM
+
+    def __call__(  # type: ignore[override]  # the peer's order of arguments
         self,
         input_tensor: Tensor,
         targets: Sequence[TargetFunction] | None = None,
@@ -289,8 +294,7 @@ class FinerCAM(BaseCAM):
         return self._explain(
             input_tensor,
             classes,
-            False,
-            eigen_smooth,
+            eigen_smooth=eigen_smooth,
             alpha=alpha,
             references=len(ranks),
             base=self._base.method,
@@ -298,27 +302,11 @@ class FinerCAM(BaseCAM):
         )
 
 
-class RefineCAM(BaseCAM):
-    """RefineCAM: the product of the layers' maps.
-
-    Args:
-        model: As for :class:`BaseCAM`.
-        target_layers: Likewise, from early to late.
-        reshape_transform: Likewise.
-        base_method: The class of each layer's rule.
-    """
+class RefineCAM(_ComposedCAM):
+    """RefineCAM: the product of the layers' maps."""
 
     method = "refinecam"
-
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Callable[..., Tensor] | None = None,
-        base_method: type[BaseCAM] = GradCAMPlusPlus,
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform)
-        self._base = base_method
+    _base = GradCAMPlusPlus
 
     def __call__(  # type: ignore[override]  # the peer has no aug_smooth here
         self,
@@ -334,7 +322,9 @@ class RefineCAM(BaseCAM):
         Raises:
             CamError: As :func:`cam.attribute`.
         """
-        return self._explain(input_tensor, targets, False, eigen_smooth, base=self._base.method)
+        return self._explain(
+            input_tensor, targets, eigen_smooth=eigen_smooth, base=self._base.method
+        )
 
 
 class FullGrad(BaseCAM):

@@ -4,19 +4,18 @@ Networks are copied for it: a model that is explained has hooks on it, and a pag
 its lock would not be alive.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
-import streamlit as st
 import torch
+from torch import Tensor
 
 import cam
 from cam._metrics.localisation.object_masks import centre_heatmap
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import jobs, resources
-from cam.pages.ui.server.resources import Asked, Choices, Picture
+from cam.pages.ui.server.resources import Choices, MethodChoice, ModelChoice, Picture, share
 from cam.types import Progress
 
 # No method: a map that knows of no picture.
@@ -26,91 +25,72 @@ STAGES = 8
 # A page asks for all of its results again at each run: more than those of several visitors.
 RESULTS_KEPT = 256
 T = TypeVar("T")
+Work = Callable[[Case, cam.Model, Tensor, jobs.Tell], T]
 
 
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A case with its maps.
-
-    Attributes:
-        case: It.
-        model: The model that the pages share.
-        found: What its method made of the picture.
-    """
-
-    case: Case
-    model: cam.Model
-    found: cam.Attribution
+@share()
+def get_comparison_jobs() -> jobs.Jobs:
+    """Return the comparisons of all visitors."""
+    return jobs.Jobs(capacity=RESULTS_KEPT)
 
 
-@st.cache_resource(show_spinner=False)
-def kept() -> jobs.Jobs:
-    """The comparisons of all visitors."""
-    return jobs.Jobs(kept=RESULTS_KEPT)
-
-
-@st.cache_resource(max_entries=resources.MODELS_KEPT, show_spinner=False)
-def explained(cases: list[Case], picture: Picture) -> dict[Case, cam.Attribution | cam.CamError]:
-    """The maps of those cases whose methods need no passes of their own, or why there is none.
+@share(max_entries=resources.MODELS_KEPT)
+def explain_quickly(
+    cases: list[Case], picture: Picture
+) -> dict[Case, cam.Attribution | cam.CamError]:
+    """Explain those cases without further passes, or say why they cannot.
 
     Methods that look at the same share their passes.
     """
-    found: dict[Case, cam.Attribution | cam.CamError] = {}
-    groups: dict[tuple[Hashable, ...], list[Case]] = {}
+    maps: dict[Case, cam.Attribution | cam.CamError] = {}
+    groups: dict[tuple[ModelChoice, int, str | None], dict[MethodChoice, Case]] = {}
     for case in cases:
         if not cam.methods()[case.method].passes:
-            key = (case.model, case.trained, case.target, case.layer)
-            groups.setdefault(key, []).append(case)
-    for together in groups.values():
-        try:
-            found.update(_together(together, picture))
-        except cam.CamError:
-            for case in together:
-                try:
-                    found.update(_together([case], picture))
-                except cam.CamError as error:
-                    found[case] = error
-    return found
+            group = groups.setdefault((case.model, case.target, case.layer), {})
+            group[MethodChoice(case.method)] = case
+    for (model, target, layer), group in groups.items():
+        choices = Choices(model, tuple(group), target, layer)
+        results = resources.explain_each(choices, None, picture)
+        maps |= {group[method]: result for method, result in results.items()}
+    return maps
 
 
-def _together(cases: list[Case], picture: Picture) -> dict[Case, cam.Attribution]:
-    first = cases[0]
-    methods = tuple(Asked(case.method) for case in cases)
-    choices = Choices(first.model, first.trained, methods, first.target, first.layer)
-    maps = resources.explain(choices, None, picture.digest, picture).maps
-    return {case: maps[case.method] for case in cases}
+def explain_slowly(case: Case, picture: Picture) -> cam.Attribution | cam.CamError | None:
+    """Explain with further passes, or say why not; None while it is at work."""
 
-
-def explained_later(case: Case, picture: Picture) -> cam.Attribution | None:
-    """The maps of a method with passes of its own: None while they are computed.
-
-    Raises:
-        CamError: It does not run on this model.
-    """
-    model = resources.model(case.model, case.trained).twin()
-
-    def work(tell: jobs.Tell) -> cam.Attribution:
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Attribution:
         def report(progress: Progress) -> bool:
-            return tell(progress.done / max(progress.total, 1), "")
+            return tell(progress.done / max(progress.total, 1))
 
-        batch = model.prepare(picture.photo)
-        [found] = cam.attribute(
+        [attribution] = cam.attribute(
             model, batch, case.method, case.target, case.layer, progress=report
         ).values()
-        return found
+        return attribution
 
-    key = ("map", case, picture.digest)
-    found: cam.Attribution | None = jobs.result(key, case.title, work, kept())
-    return found
+    return _wait_for("map", case.title, case, picture, work)
 
 
-def in_turn(
-    what: str,
-    cases: Iterable[Case],
-    picture: Picture,
-    work: Callable[[Case, jobs.Tell], T],
+def _wait_for(
+    what: str, title: str, case: Case, picture: Picture, work: Work[T]
+) -> T | cam.CamError | None:
+    """Return what work returns or the error that it ends with; None while it is at work."""
+    model = resources.load_model(case.model).twin()
+
+    def prepare_and_work(tell: jobs.Tell) -> T:
+        return work(case, model, model.prepare(picture.photo), tell)
+
+    key = (what, case, picture.digest)
+    try:
+        result: T | None = jobs.wait_for(key, title, prepare_and_work, get_comparison_jobs())
+    except cam.CamError as error:
+        return error
+    return result
+
+
+def measure_in_turn(
+    what: str, cases: Sequence[Case], picture: Picture, work: Work[T]
 ) -> Iterator[tuple[Case, T | cam.CamError]]:
-    """What is measured of each case; it ends at the first one that is not there yet.
+    """Measure each case; it ends at the first one that is not there yet.
 
     One after the other: one bar and one Cancel, and what is done is drawn while the next is made.
 
@@ -118,63 +98,47 @@ def in_turn(
         what: What is measured; also the key.
         cases: The cases.
         picture: The picture.
-        work: From a case and whom to tell to the result, in a thread.
+        work: From a case, its model, the batch and whom to tell to the result, in a thread.
     """
-    several = list(cases)
-    for place, case in enumerate(several, start=1):
-        try:
-            found = jobs.result(
-                (what, case, picture.digest),
-                f"{what}, {place} of {len(several)}, {case.title}",
-                partial(work, case),
-                kept(),
-            )
-        except cam.CamError as error:
-            found = error
-        if found is None:
+    for number, case in enumerate(cases, start=1):
+        title = f"{what}, {number} of {len(cases)}, {case.title}"
+        result = _wait_for(what, title, case, picture, work)
+        if result is None:
             return
-        yield case, found
+        yield case, result
 
 
-def curves(
-    shown: list[Shown], picture: Picture
+def measure_curves(
+    explained: Mapping[Case, cam.Attribution], picture: Picture
 ) -> Iterator[tuple[Case, cam.Curves | cam.CamError]]:
-    """Deletion and insertion of each case, and of the bump in the middle before them."""
-    by_case = {one.case: one for one in shown}
-    models = {case: resources.model(case.model, case.trained).twin() for case in by_case}
-    # Those of one model and one class have the same one.
-    centres = dict.fromkeys(centre_of(case) for case in by_case)
+    """Measure deletion and insertion of each case, the Gaussian in the middle before them."""
 
-    def work(case: Case, tell: jobs.Tell) -> cam.Curves:
-        model = copied_of[case]
-        batch = model.prepare(picture.photo)
-        heatmap = centre_heatmap(batch) if case.method == CENTRE else by_case[case].found.heatmap
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Curves:
+        heatmap = centre_heatmap(batch) if case.method == CENTRE else explained[case].heatmap
         return cam.curves(
             model, batch, heatmap, case.target, steps=STEPS,
             batch_size=32 if batch.is_cuda else 8, tell=tell,
         )  # fmt: skip
 
-    copied_of = models | {centre_of(case): model for case, model in models.items()}
-    yield from in_turn("Deletion and insertion", [*centres, *by_case], picture, work)
+    # Those of one model and one class have the same centre.
+    centres = dict.fromkeys(make_centre(case) for case in explained)
+    yield from measure_in_turn("Deletion and insertion", [*centres, *explained], picture, work)
 
 
-def centre_of(case: Case) -> Case:
-    """The bump in the middle that a case's curves are seen beside."""
-    return Case("the centre", case.model, case.trained, CENTRE, case.target, None)
+def make_centre(case: Case) -> Case:
+    """Return the Gaussian in the middle that a case's curves are drawn beside."""
+    return Case("the centre", case.model, CENTRE, case.target, None)
 
 
-def examinations(
+def examine(
     cases: list[Case], picture: Picture
 ) -> Iterator[tuple[Case, cam.Examination | cam.CamError]]:
-    """The four questions of each case."""
-    models = {case: resources.model(case.model, case.trained).twin() for case in cases}
+    """Answer the four questions of each case."""
 
-    def work(case: Case, tell: jobs.Tell) -> cam.Examination:
-        model = models[case]
-        batch = model.prepare(picture.photo)
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Examination:
         return cam.examine(model, batch, case.method, case.target, case.layer, tell=tell)
 
-    yield from in_turn("Four questions", cases, picture, work)
+    yield from measure_in_turn("Four questions", cases, picture, work)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,23 +147,20 @@ class Forgetting:
 
     depths: tuple[str, ...]
     shares: tuple[float, ...]
-    heatmaps: torch.Tensor
+    heatmaps: Tensor
     likeness: list[float]
 
 
-def cascades(
+def randomise(
     cases: list[Case], picture: Picture
 ) -> Iterator[tuple[Case, Forgetting | cam.CamError]]:
-    """Each case while its network forgets."""
-    models = {case: resources.model(case.model, case.trained).twin() for case in cases}
+    """Explain each case while its network forgets."""
 
-    def work(case: Case, tell: jobs.Tell) -> Forgetting:
-        model = models[case]
-        batch = model.prepare(picture.photo)
-        found = cam.cascade(
+    def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> Forgetting:
+        cascade = cam.cascade(
             model, batch, case.method, case.target, case.layer, stages=STAGES, tell=tell
         )
-        maps = (found.heatmaps[:, 0].nan_to_num() * 255).round().to(torch.uint8)
-        return Forgetting(found.depths, found.shares, maps, found.likeness[:, 0].tolist())
+        maps = (cascade.heatmaps[:, 0].nan_to_num() * 255).round().to(torch.uint8)
+        return Forgetting(cascade.depths, cascade.shares, maps, cascade.likeness[:, 0].tolist())
 
-    yield from in_turn("Random network", cases, picture, work)
+    yield from measure_in_turn("Random network", cases, picture, work)

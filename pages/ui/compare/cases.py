@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import streamlit as st
 
 import cam
 from cam._models.load import BUNDLED
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import OwnWeights, Picture, Weights
+from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.controls import title_methods
+from cam.pages.ui.widgets.links import choose, choose_optional, choose_several
+from cam.pages.ui.widgets.prose import report_errors
+from cam.pages.ui.widgets.python_code import write_loading
 
-MODES = ["Methods", "Layers", "Classes", "Two models"]
 DEFAULT_METHODS = ["gradcam", "layercam", "saliency", "input_x_gradient"]
 # More are neither seen at once nor computed while somebody waits.
 MOST = 8
@@ -28,65 +29,51 @@ class Case:
 
     Attributes:
         title: What tells it from the others.
-        model: The model's name.
-        trained: Whether it has its published weights.
+        model: The model's name and weights.
         method: The method's name.
         target: The class.
         layer: Where a CAM method looks; None: the model's preset.
     """
 
     title: str
-    model: str
-    trained: Weights
+    model: ModelChoice
     method: str
     target: int
     layer: str | None
 
 
 def choose_cases(mode: str, subject: Subject) -> list[Case]:
-    """The cases of a mode, chosen in the sidebar; none, and a sentence, where they do not do."""
+    """Choose the cases of a mode in the sidebar; none, and a sentence, where they do not do."""
     with st.sidebar:
-        return _CHOOSERS[mode](subject)
+        return MODES[mode](subject)
 
 
-def _methods(subject: Subject) -> list[Case]:
-    methods = _several_methods(DEFAULT_METHODS)
-    target = _one_target(subject)
+def _choose_methods(subject: Subject) -> list[Case]:
+    methods = _choose_several_methods(DEFAULT_METHODS)
+    target = _choose_target(subject)
     layer = subject_form.choose_layer(subject.model)
-    known = cam.methods()
-    return [
-        Case(known[name].title, subject.name, subject.trained, name, target, layer)
-        for name in methods
-    ]
+    titles = title_methods()
+    return [Case(titles[name], subject.choice, name, target, layer) for name in methods]
 
 
-def _layers(subject: Subject) -> list[Case]:
-    method = _one_method(with_layers=True)
+def _choose_layers(subject: Subject) -> list[Case]:
+    method = _choose_method(with_layers=True)
     # As they stand in the address too.
     titles = {
         layer.name: f"{layer.name} ({layer.shape[1]} × {layer.shape[2]})"
         for layer in subject.model.feature_layers
     }
-    controls.check_link("layers", "layer", titles.values())
-    layers = st.multiselect(
-        "Layers",
-        list(titles),
-        placeholder="Some, through the depth",
-        max_selections=MOST,
-        format_func=titles.__getitem__,
-        key="layers",
-        bind="query-params",
-        help="In the order in which they run.",
-    )
-    target = _one_target(subject)
+    more = {"placeholder": "Some, through the depth", "help": "In the order in which they run."}
+    layers = choose_several("Layers", titles, "layers", "layer", max_selections=MOST, **more)
+    target = _choose_target(subject)
     return [
-        Case(titles[name], subject.name, subject.trained, method, target, name)
-        for name in sorted(layers or through_the_depth(subject.model), key=list(titles).index)
+        Case(titles[name], subject.choice, method, target, name)
+        for name in sorted(layers or sample_depth(subject.model), key=list(titles).index)
     ]
 
 
-def through_the_depth(model: cam.Model) -> list[str]:
-    """A few layers from the first to the last: the last of each resolution, or evenly spaced."""
+def sample_depth(model: cam.Model) -> list[str]:
+    """Sample layers from the first to the last: the last of each resolution, or evenly spaced."""
     layers = {layer.name: layer for layer in model.feature_layers}
     order = list(layers)
     ends: dict[tuple[int, ...], str] = {}
@@ -95,97 +82,65 @@ def through_the_depth(model: cam.Model) -> list[str]:
         around = (layers.get(".".join(parts[:end])) for end in range(1, len(parts)))
         # Within a block that ends at another resolution it is a step on the way; what only holds
         # blocks, one behind the other, is no such block.
-        blocks = [one for one in around if one is not None and one.kind != "Sequential"]
+        blocks = [outer for outer in around if outer is not None and outer.kind != "Sequential"]
         if all(block.shape[1:] == layer.shape[1:] for block in blocks):
             ends[layer.shape[1:]] = name
-    found = sorted(ends.values(), key=order.index)
-    if len(found) < 3:
+    names = sorted(ends.values(), key=order.index)
+    if len(names) < 3:
         count = min(DEPTHS, len(order))
-        found = [order[round(step * (len(order) - 1) / max(count - 1, 1))] for step in range(count)]
-    return list(dict.fromkeys(found[-DEPTHS:]))
+        names = [order[round(step * (len(order) - 1) / max(count - 1, 1))] for step in range(count)]
+    return list(dict.fromkeys(names[-DEPTHS:]))
 
 
-def _classes(subject: Subject) -> list[Case]:
-    method = _one_method()
-    labels = controls.class_options(subject.model.labels, len(subject.order))
-    controls.check_link("classes", "class", labels)
-    chosen = st.multiselect(
-        "Classes",
-        [labels[index] for index in subject.order],
-        placeholder=f"The {TOP_CLASSES} most probable classes",
-        max_selections=MOST,
-        key="classes",
-        bind="query-params",
-        help="The most probable ones come first; type to search all of them.",
-    )
+def _choose_classes(subject: Subject) -> list[Case]:
+    method = _choose_method()
+    titles = subject.titles
+    ordered = [titles[index] for index in subject.order]
+    more = {
+        "placeholder": f"The {TOP_CLASSES} most probable classes",
+        "help": "The most probable ones come first; type to search all of them.",
+    }
+    classes = choose_several("Classes", ordered, "classes", "class", max_selections=MOST, **more)
     layer = subject_form.choose_layer(subject.model)
-    indices = [labels.index(label) for label in chosen] or subject.order[:TOP_CLASSES]
-    return [
-        Case(
-            f"{labels[index]} ({subject.chances[index]:.1%})",
-            subject.name,
-            subject.trained,
-            method,
-            index,
-            layer,
-        )
-        for index in indices
-    ]
+    indices = [titles.index(title) for title in classes] or subject.order[:TOP_CLASSES]
+    named = {index: f"{titles[index]} ({subject.chances[index]:.1%})" for index in indices}
+    return [Case(title, subject.choice, method, index, layer) for index, title in named.items()]
 
 
-def _two_models(subject: Subject) -> list[Case]:
-    names = resources.model_names()
-    controls.check_link("second", "model", names)
-    second = st.selectbox(
-        "Second model",
-        names,
-        index=None,
-        placeholder="Choose a second model",
-        key="second",
-        bind="query-params",
-        help="It downloads its weights once, unless it is the bundled one.",
-    )
-    trained = second == BUNDLED or not st.checkbox(
+def _choose_two_models(subject: Subject) -> list[Case]:
+    more = {
+        "placeholder": "Choose a second model",
+        "help": "It downloads its weights once, unless it is the bundled one.",
+    }
+    name = choose_optional("Second model", resources.list_models(), "second", "model", **more)
+    random = name != BUNDLED and st.checkbox(
         "Random weights of the second", key="second_untrained", bind="query-params"
     )
-    methods = _several_methods(["gradcam", "saliency"])
-    target = _one_target(subject)
-    if second is None:
+    methods = _choose_several_methods(["gradcam", "saliency"])
+    target = _choose_target(subject)
+    if name is None:
         st.info("Choose a second model, to see both side by side.")
         return []
-    if (second, trained) == (subject.name, subject.trained):
+    second = ModelChoice(name, RANDOM if random else PUBLISHED)
+    if second == subject.choice:
         st.info("Both are the same model: choose another one, or other weights.")
         return []
-    other = subject_form.look(subject.picture, second, trained)
+    other = subject_form.look(subject.picture, second)
     if other is None:
         return []
-    try:
-        same = matching_class(subject.model, other, target)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        return []
-    known = cam.methods()
-    models = [(subject, target), (other, same)]
-    return [
-        Case(f"{known[name].title}, {called(one)}", one.name, one.trained, name, index, None)
-        for name in methods
-        for one, index in models
-    ]
+    with report_errors():
+        match = match_class(subject.model, other, target)
+        titles = title_methods()
+        return [
+            Case(f"{titles[method]}, {choice.title}", choice, method, index, None)
+            for method in methods
+            for choice, index in ((subject.choice, target), (second, match))
+        ]
+    return []
 
 
-def called(subject: Subject) -> str:
-    """A model's name, and whose its weights are where they are not the published ones."""
-    trained = subject.trained
-    if trained is True:
-        return subject.name
-    if isinstance(trained, bool):
-        return f"{subject.name} (random weights)"
-    own = trained.name if isinstance(trained, OwnWeights) else PurePath(trained).name
-    return f"{subject.name} ({own})"
-
-
-def matching_class(model: cam.Model, other: Subject, target: int) -> int:
-    """The class of another model that has the same label.
+def match_class(model: cam.Model, other: Subject, target: int) -> int:
+    """Find the class of another model that has the same label.
 
     Raises:
         TargetError: It has none.
@@ -195,71 +150,58 @@ def matching_class(model: cam.Model, other: Subject, target: int) -> int:
     if target < len(other.order):
         return target
     raise cam.TargetError(
-        f"{other.name} has {len(other.order)} classes and no labels, so there is no match for "
-        f"{model.label(target)!r}"
+        f"{other.choice.name} has {len(other.order)} classes and no labels, so there is no match "
+        f"for {model.label(target)!r}"
     )
 
 
-def _one_target(subject: Subject) -> int:
-    target = subject_form.choose_target(subject.model, subject.order)
-    return subject.order[0] if target is None else target
+def _choose_target(subject: Subject) -> int:
+    target = subject_form.choose_target(subject)
+    return subject.top if target is None else target
 
 
-def _one_method(with_layers: bool = False) -> str:
-    known = {name: info for name, info in cam.methods().items() if not with_layers or info.layer}
-    controls.check_link("method", "method", [info.title for info in known.values()])
-    chosen: str = st.selectbox(
-        "Method",
-        list(known),
-        index=list(known).index("gradcam"),
-        format_func=lambda name: known[name].title,
-        key="method",
-        bind="query-params",
-    )
-    return chosen
+def _choose_method(with_layers: bool = False) -> str:
+    infos = cam.methods()
+    titles = {
+        name: title
+        for name, title in title_methods().items()
+        if not with_layers or infos[name].layer
+    }
+    return choose("Method", titles, "method", index=list(titles).index("gradcam"))
 
 
-def _several_methods(default: list[str]) -> list[str]:
-    known = cam.methods()
-    controls.check_link("compared", "method", [info.title for info in known.values()])
-    chosen: list[str] = st.multiselect(
-        "Methods",
-        list(known),
-        default=default,
-        max_selections=MOST,
-        format_func=lambda name: known[name].title,
-        key="compared",
-        bind="query-params",
-        help="Those with passes of their own take longer, and can be cancelled.",
-    )
-    return chosen
+def _choose_several_methods(default: list[str]) -> list[str]:
+    about = "Those with further passes take longer, and can be cancelled."
+    more = {"default": default, "max_selections": MOST, "help": about}
+    return choose_several("Methods", title_methods(), "compared", "method", **more)
 
 
-_CHOOSERS: dict[str, Callable[[Subject], list[Case]]] = {
-    "Methods": _methods,
-    "Layers": _layers,
-    "Classes": _classes,
-    "Two models": _two_models,
+MODES: dict[str, Callable[[Subject], list[Case]]] = {
+    "Methods": _choose_methods,
+    "Layers": _choose_layers,
+    "Classes": _choose_classes,
+    "Two models": _choose_two_models,
 }
 
 
-def as_python(cases: list[Case], picture: Picture, call: str) -> str:
-    """The library calls behind the page, ready to run: the maps, and then what is measured."""
-    models = list(dict.fromkeys((case.model, case.trained) for case in cases))
+def write_cases(cases: list[Case], picture: Picture, call: str) -> str:
+    """Write the library calls behind the page: the maps, and then what is measured."""
+    models = list(dict.fromkeys(case.model for case in cases))
     lines = [
-        controls.model_and_photo(*models[0], picture, *models[1:]),
+        write_loading(models[0], picture, models[1] if len(models) > 1 else None),
         "cases = {  # model, method, class, layer\n",
     ]
     for case in cases:
-        model = "other" if models.index((case.model, case.trained)) else "model"
+        model = "other" if models.index(case.model) else "model"
         lines.append(
             f"    {case.title!r}: ({model}, {case.method!r}, {case.target}, {case.layer!r}),\n"
         )
     lines.append(
         "}\n"
-        "found = {}\n"
+        "attributions = {}\n"
         "for title, (model, method, target, layer) in cases.items():\n"
         "    batch = model.prepare(photo)\n"
-        "    found[title] = cam.attribute(model, batch, method, target, layer)[method]\n"
+        "    maps = cam.attribute(model, batch, method, target, layer)\n"
+        "    attributions[title] = maps[method]\n"
     )
     return "".join(lines) + call

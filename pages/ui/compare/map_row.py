@@ -1,11 +1,8 @@
 """Draw the compared maps side by side over one picture."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import streamlit as st
 import torch
-from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional
@@ -13,11 +10,10 @@ from torch.nn import functional
 import cam
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.compare import case_results
-from cam.pages.ui.compare.case_results import Shown
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture
-from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.prose import as_sentence, show_png, write_notes
 
 MAPS_A_ROW = 4
 # What is compared here has one method and one model, and so one unit.
@@ -26,81 +22,73 @@ ONE_UNIT = ("Layers", "Classes")
 
 def show_maps(
     mode: str, cases: list[Case], picture: Picture, alpha: float, colormap: str, one_range: bool
-) -> tuple[list[Shown], Tensor]:
+) -> tuple[dict[Case, cam.Attribution], Tensor]:
     """Draw every case: its map, why there is none, or how far it is.
 
     Returns:
-        Those that have a map, and their heatmaps over the same part, (N, H, W).
+        Those that have a map, with it, and their heatmaps over the same part, (N, H, W).
     """
     width = min(MAPS_A_ROW, len(cases))
     cells = [column for _ in range(0, len(cases), width) for column in st.columns(width)]
-    quick = case_results.explained(cases, picture)
-    shown, places = [], []
+    quick = case_results.explain_quickly(cases, picture)
+    explained: dict[Case, cam.Attribution] = {}
+    full_cells = []
     for cell, case in zip(cells, cases, strict=False):
         with cell:
-            found = quick[case] if case in quick else _later(case, picture)
-            # The title stands below, so that the pictures of a row begin at one height.
-            if found is None or isinstance(found, cam.CamError):
-                st.markdown(f"**{case.title}**")
-            if isinstance(found, cam.CamError):
-                st.error(controls.sentence(found))
-            elif found is not None:
-                model = resources.model(case.model, case.trained)
-                shown.append(Shown(case, model, found))
-                places.append(cell)
-    if not shown:
-        return [], torch.empty(0)
-    pictures, maps = _over_one_part(shown, picture)
-    for cell, one, seen, heatmap in zip(
-        places, shown, pictures, _coloured(mode, shown, maps, one_range), strict=True
-    ):
+            result = quick[case] if case in quick else case_results.explain_slowly(case, picture)
+            if isinstance(result, cam.Attribution):
+                explained[case] = result
+                full_cells.append(cell)
+                continue
+            # Of a map the title stands below, so that the pictures of a row begin at one height.
+            st.markdown(f"**{case.title}**")
+            if result is not None:
+                st.error(as_sentence(result))
+    if not explained:
+        return {}, torch.empty(0)
+    pictures, maps = _align(explained, picture)
+    heatmaps = _scale_colours(mode, explained, maps, one_range)
+    for cell, case, below, heatmap in zip(full_cells, explained, pictures, heatmaps, strict=True):
         with cell:
-            content = png_bytes(cam.overlay(seen, heatmap, colormap, alpha))
-            controls.show_png(content, f"{one.case.title}: heatmap")
-            st.markdown(f"**{one.case.title}**")
-            for _, note in one.found.notes():
-                st.warning(controls.sentence(note))
-    return shown, maps
+            content = png_bytes(cam.overlay(below, heatmap, colormap, alpha))
+            show_png(content, f"{case.title}: heatmap")
+            st.markdown(f"**{case.title}**")
+            write_notes(explained[case])
+    return explained, maps
 
 
-def _later(case: Case, picture: Picture) -> cam.Attribution | cam.CamError | None:
+def _align(explained: dict[Case, cam.Attribution], picture: Picture) -> tuple[list[Image], Tensor]:
+    """Return the picture for each case, and the heatmaps of that part of it."""
+    heatmaps = [attribution.heatmap[0].cpu() for attribution in explained.values()]
+    crops = [resources.crop(case.model, picture) for case in explained]
+    if len({case.model for case in explained}) == 1:
+        return crops, torch.stack(heatmaps)
     try:
-        return case_results.explained_later(case, picture)
-    except cam.CamError as error:
-        return error
-
-
-def _over_one_part(shown: list[Shown], picture: Picture) -> tuple[list[Image], Tensor]:
-    """The picture for each case, and the heatmaps of that part of it."""
-    heatmaps = [one.found.heatmap[0].cpu() for one in shown]
-    own = [
-        resources.seen(one.case.model, one.case.trained, picture.digest, picture) for one in shown
-    ]
-    if len({(one.case.model, one.case.trained) for one in shown}) == 1:
-        return own, torch.stack(heatmaps)
-    try:
-        part, maps = cam.shared_view(picture.photo.image, [one.model for one in shown], heatmaps)
+        models = [resources.load_model(case.model) for case in explained]
+        part, maps = cam.shared_view(picture.photo.image, models, heatmaps)
     except cam.InputError as error:
-        st.warning(f"{controls.sentence(error)} Each lies over what its own model sees.")
+        st.warning(f"{as_sentence(error)} Each lies over what its own model sees.")
         size = heatmaps[0].shape
         resized = [
-            functional.interpolate(one[None, None], size=size, mode="bilinear")[0, 0]
-            for one in heatmaps
+            functional.interpolate(heatmap[None, None], size=size, mode="bilinear")[0, 0]
+            for heatmap in heatmaps
         ]
-        return own, torch.stack(resized)
-    side = min(max(*part.size, resources.SMALLEST_SIDE), resources.DISPLAY_SIDE)
-    return [ImageOps.contain(part, (side, side))] * len(shown), maps
+        return crops, torch.stack(resized)
+    return [resources.fit_display(part)] * len(explained), maps
 
 
-def _coloured(mode: str, shown: Sequence[Shown], maps: Tensor, one_range: bool) -> list[np.ndarray]:
-    """Each heatmap so that its last colour is at 1; a few values may lie above."""
+def _scale_colours(
+    mode: str, explained: dict[Case, cam.Attribution], maps: Tensor, one_range: bool
+) -> list[np.ndarray]:
+    """Scale each heatmap so that its last colour is at 1; a few values may lie above."""
     drawn = list(maps)
     if one_range and mode in ONE_UNIT:
-        drawn = [one[0].cpu() for one in cam.common_scale([one.found for one in shown])]
-    values = [one.nan_to_num().numpy() for one in drawn]
+        scaled = cam.common_scale(list(explained.values()))
+        drawn = [heatmaps[0].cpu() for heatmaps in scaled]
+    values = [heatmap.nan_to_num().numpy() for heatmap in drawn]
     ends = [
-        float(np.percentile(value, cam.methods()[one.case.method].percentile))
-        for value, one in zip(values, shown, strict=True)
+        float(np.percentile(value, cam.methods()[case.method].percentile))
+        for value, case in zip(values, explained, strict=True)
     ]
     if one_range:
         ends = [max(ends)] * len(ends)
@@ -108,8 +96,8 @@ def _coloured(mode: str, shown: Sequence[Shown], maps: Tensor, one_range: bool) 
     return [value / (end or 1) for value, end in zip(values, ends, strict=True)]
 
 
-def ranges(mode: str, one_range: bool) -> str:
-    """What the colours stand for."""
+def describe_range(mode: str, one_range: bool) -> str:
+    """Describe what the colours stand for."""
     if not one_range:
         return (
             "Each map has its own range: its last colour is its own highest value, or its 99th "
@@ -121,6 +109,6 @@ def ranges(mode: str, one_range: bool) -> str:
             "as much evidence on as much of the picture, and what is weak looks weak."
         )
     return (
-        "One range for all: methods and models measure in units of their own, so each map was "
+        "One range for all: each method and model measures in its own unit, so each map was "
         "stretched to 0 … 1 first, and then all colours end at the same value."
     )

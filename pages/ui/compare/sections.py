@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import cycle
+from typing import TypeVar
 
 import numpy as np
 import streamlit as st
@@ -9,14 +11,20 @@ import torch
 
 import cam
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.compare import case_results, comparison_charts
-from cam.pages.ui.compare.case_results import Shown
+from cam.pages.ui.charts.colours import DASHES, HIGHLIGHT, LINES, OTHERS
+from cam.pages.ui.charts.elements import div
+from cam.pages.ui.charts.numbers import format_or_dash
+from cam.pages.ui.charts.plots import Line, draw_title, plot_lines
+from cam.pages.ui.charts.tables import draw_matrix, draw_table
+from cam.pages.ui.compare import case_results
+from cam.pages.ui.compare.case_results import Forgetting
 from cam.pages.ui.compare.cases import Case
-from cam.pages.ui.compare.comparison_charts import COLOURS, DASHES, Line
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import RESULTS_KEPT, Picture
-from cam.pages.ui.widgets import charts, controls
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +34,7 @@ class View:
     Attributes:
         picture: What the visitor chose.
         cases: What is compared.
-        shown: Those of them that have maps by now.
+        explained: Those of them that have maps by now, with these.
         maps: Their heatmaps over the same part of the picture, (N, H, W).
         alpha: The heatmaps' opacity.
         colormap: Their colours.
@@ -34,7 +42,7 @@ class View:
 
     picture: Picture
     cases: list[Case]
-    shown: list[Shown]
+    explained: dict[Case, cam.Attribution]
     maps: torch.Tensor
     alpha: float
     colormap: str
@@ -81,197 +89,171 @@ _QUESTIONS_READ = """
 """
 
 
-def agreement(view: View) -> None:
-    """How alike the maps are, each with each."""
-    controls.check_link("likeness", "measure", MEASURES.values())
-    measure = st.segmented_control(
-        "Likeness of two maps",
-        list(MEASURES),
-        default="spearman",
-        required=True,
-        format_func=MEASURES.__getitem__,
-        key="likeness",
-        bind="query-params",
-    )
-    if not view.shown:
+def show_agreement(view: View) -> None:
+    """Show how alike the maps are, each with each."""
+    measure = choose("Likeness of two maps", MEASURES, "likeness", "measure", segments=True)
+    if not view.explained:
         return
-    key = (view.picture.digest, *(one.case for one in view.shown))
-    values = _agreement(key, measure, view.maps)
-    titles = [one.case.title for one in view.shown]
-    st.html(comparison_charts.matrix(titles, values, f"{MEASURES[measure]} of each map with each"))
-    small(f"{_MEANING[measure]} A dash stands where a map is the same everywhere.")
+    key = (view.picture.digest, *view.explained)
+    values = _measure_agreement(key, measure, view.maps)
+    titles = [case.title for case in view.explained]
+    st.html(draw_matrix(titles, values, f"{MEASURES[measure]} of each map with each"))
+    write_small(f"{_MEANING[measure]} A dash stands where a map is the same everywhere.")
 
 
 @st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)
-def _agreement(key: tuple[Hashable, ...], measure: str, _maps: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = cam.agreement(_maps, measure).numpy()
-    return found
+def _measure_agreement(key: tuple[Hashable, ...], measure: str, _maps: torch.Tensor) -> np.ndarray:
+    values: np.ndarray = cam.agreement(_maps, measure).numpy()
+    return values
 
 
-def curves(view: View) -> None:
-    """Deletion and insertion, a chart each."""
+def _report_if_error(case: Case, result: T | cam.CamError) -> T | None:
+    """Return a result, or say what went wrong with a case."""
+    if not isinstance(result, cam.CamError):
+        return result
+    st.error(f"{case.title}: {as_sentence(result)}")
+    return None
+
+
+def show_curves(view: View) -> None:
+    """Show deletion and insertion, a chart each."""
     st.markdown(
         "Does the model need what a map shows? **Deletion** hides the map's most important pixels "
         "first: a good map makes the probability fall soon. **Insertion** starts from the blurred "
-        "picture and brings them into view: a good map makes it rise soon. Dashed is what a bump "
-        "in the middle reaches, which knows nothing of the picture."
+        "picture and brings them into view: a good map makes it rise soon. Dashed is what a "
+        "Gaussian in the middle reaches, which knows nothing of the picture."
     )
-    references, pieces = {}, []
-    for case, found in case_results.curves(view.shown, view.picture):
-        if isinstance(found, cam.CamError):
-            st.error(f"{case.title}: {controls.sentence(found)}")
-        elif case.method == case_results.CENTRE:
-            references[case] = found
-        elif (reference := references.get(case_results.centre_of(case))) is not None:
-            pieces.append(_curve(case, found, reference))
-    if pieces:
-        st.html(
-            '<div style="display:grid;gap:1.5rem 2rem;grid-template-columns:'
-            f'repeat(auto-fill,minmax(min(17rem,100%),1fr))">{"".join(pieces)}</div>'
-        )
+    references, charts = {}, []
+    for case, result in case_results.measure_curves(view.explained, view.picture):
+        curves = _report_if_error(case, result)
+        if curves is None:
+            continue
+        if case.method == case_results.CENTRE:
+            references[case] = curves
+        elif (reference := references.get(case_results.make_centre(case))) is not None:
+            charts.append(_draw_curves(case, curves, reference))
+    if charts:
+        style = "display:grid;gap:1.5rem 2rem;grid-template-columns:"
+        style += "repeat(auto-fill,minmax(min(17rem,100%),1fr))"
+        st.html(div(style, *charts))
 
 
-def _curve(case: Case, found: cam.Curves, reference: cam.Curves) -> str:
-    shares = found.shares.tolist()
-    ends = [float(one[0]) for one in found.areas]
-    centre = [float(one[0]) for one in reference.areas]
+def _draw_curves(case: Case, curves: cam.Curves, reference: cam.Curves) -> str:
+    shares, lines, words = curves.shares.tolist(), [], []
+    for title, dashes, measured in (("", "", curves), ("centre, ", "2 4", reference)):
+        for name, area, heights, colour in zip(
+            ("deletion", "insertion"),
+            (float(areas[0]) for areas in measured.areas),
+            (measured.deletion, measured.insertion),
+            (HIGHLIGHT, OTHERS),
+            strict=True,
+        ):
+            label = f"{title}{name} {area:.3f}" if title else f"{name}, area {area:.3f}"
+            lines.append(Line(label, shares, heights[0].tolist(), colour, dashes))
+            words.append(f"{area:.3f}")
+    deletion, insertion, centre_deletion, centre_insertion = words
     alt = (
-        f"{case.title}: area under deletion {ends[0]:.3f}, the centre's {centre[0]:.3f}; "
-        f"under insertion {ends[1]:.3f}, the centre's {centre[1]:.3f}"
+        f"{case.title}: area under deletion {deletion}, the centre's {centre_deletion}; "
+        f"under insertion {insertion}, the centre's {centre_insertion}"
     )
-    several = [
-        Line(f"deletion, area {ends[0]:.3f}", shares, found.deletion[0].tolist(), charts.CHOSEN),
-        Line(f"insertion, area {ends[1]:.3f}", shares, found.insertion[0].tolist(), charts.OTHERS),
-        *(
-            Line(f"centre, {what} {size:.3f}", shares, of[0].tolist(), colour, "2 4")
-            for what, size, of, colour in (
-                ("deletion", centre[0], reference.deletion, charts.CHOSEN),
-                ("insertion", centre[1], reference.insertion, charts.OTHERS),
-            )
-        ),
-    ]
-    chart = comparison_charts.lines(
-        several, (0, 1), "share of the pixels", "probability of the class", alt
-    )
-    return f"<div>{comparison_charts.title(case.title)}{chart}</div>"
+    chart = plot_lines(lines, (0, 1), "share of the pixels", "probability of the class", alt)
+    return div("", draw_title(case.title), chart)
 
 
-def questions(view: View) -> None:
-    """The four questions, a row a case."""
+def show_questions(view: View) -> None:
+    """Show the four questions, a row a case."""
     st.markdown(
         "Four questions that people ask of Grad-CAM and of saliency, measured on this picture "
         "rather than claimed: **how does it work, how fine is it, does it hold, and does it run on "
         "this model?**"
     )
-    place, rows = st.empty(), []
-    for case, found in case_results.examinations(view.cases, view.picture):
-        rows.append([case.title, *_answers(found)])
-        place.html(
-            comparison_charts.table(QUESTIONS, rows, f"Measured on {view.picture.photo.name}")
-        )
+    table, rows = st.empty(), []
+    for case, result in case_results.examine(view.cases, view.picture):
+        rows.append([case.title, *_answer(result)])
+        table.html(draw_table(QUESTIONS, rows, f"Measured on {view.picture.photo.name}"))
     st.markdown(_QUESTIONS_READ)
 
 
-def _answers(found: cam.Examination | cam.CamError) -> list[str]:
-    if isinstance(found, cam.CamError):
-        return [controls.sentence(found)]
-    if found.error is not None:
-        return [f"Does not run here: {controls.sentence(found.error)}"]
-    assert found.found is not None and found.resolution is not None and found.variation is not None
-    cost = found.found.cost
+def _answer(result: cam.Examination | cam.CamError) -> list[str]:
+    if isinstance(result, cam.CamError):
+        return [as_sentence(result)]
+    if result.error is not None:
+        return [f"Does not run here: {as_sentence(result.error)}"]
+    assert result.attribution is not None
+    assert result.resolution is not None and result.variation is not None
+    cost = result.attribution.cost
     return [
-        found.reads,
+        result.reads,
         f"{cost.forwards} + {cost.backwards}",
-        _number(float(found.resolution[0]), ".1f"),
-        _number(float(found.variation[0]), ".4f"),
-        *(_number(float(one[0]), ".2f") for one in found.stability.values()),
+        format_or_dash(float(result.resolution[0]), ".1f"),
+        format_or_dash(float(result.variation[0]), ".4f"),
+        *(format_or_dash(float(values[0]), ".2f") for values in result.stability.values()),
         "yes",
     ]
 
 
-def _number(value: float, form: str) -> str:
-    """A measured number; a dash where there is none."""
-    return format(value, form).replace("-", "−") if np.isfinite(value) else "–"
-
-
-def random_network(view: View) -> None:
-    """The cascade: charts, and the maps at a depth."""
+def show_random_network(view: View) -> None:
+    """Show the cascade: charts, and the maps at a depth."""
     st.markdown(
         "A copy of the network forgets what it has learned, layer by layer from its end to its "
         "beginning: the parameters are drawn anew. **A map that stays as it was does not show what "
         "the network has learned** (Adebayo et al. 2018)."
     )
     # Before the work is done: a widget that comes with its end does not get into the address.
-    depth = st.slider(
-        "How much of the network is random",
-        0,
-        case_results.STAGES,
-        1,
-        key="depth",
-        bind="query-params",
-        help="0 is the network as it was trained; the last step is all of it. The arrow keys "
-        "move it too.",
+    about = (
+        "0 is the network as it was trained; the last step is all of it. The arrow keys "
+        "move it too."
     )
-    found = {}
-    for case, one in case_results.cascades([one.case for one in view.shown], view.picture):
-        if isinstance(one, cam.CamError):
-            st.error(f"{case.title}: {controls.sentence(one)}")
-        else:
-            found[case] = one
-    if found:
-        _at_depth(found, view, depth)
+    label, last = "How much of the network is random", case_results.STAGES
+    depth = st.slider(label, 0, last, 1, key="depth", bind="query-params", help=about)
+    results = {
+        case: _report_if_error(case, result)
+        for case, result in case_results.randomise(list(view.explained), view.picture)
+    }
+    cascades = {case: cascade for case, cascade in results.items() if cascade is not None}
+    if cascades:
+        _show_depth(cascades, view, depth)
 
 
-def _at_depth(found: dict[Case, case_results.Forgetting], view: View, depth: int) -> None:
-    """The charts, and the maps at that depth."""
-    first = next(iter(found.values()))
-    last = len(first.depths) - 1
-    depth = min(depth, last)
-    names = {one.depths[depth] for one in found.values()}
+def _show_depth(cascades: dict[Case, Forgetting], view: View, depth: int) -> None:
+    """Show the charts, and the maps at that depth."""
+    first = next(iter(cascades.values()))
+    depth = min(depth, len(first.depths) - 1)
+    names = {cascade.depths[depth] for cascade in cascades.values()}
     st.markdown(
         "The network itself, nothing is random yet."
         if depth == 0
         else f"{first.shares[depth]:.0%} of the layers with parameters are random, from the "
         f"network's end down to {' or '.join(f'`{name}`' for name in sorted(names))}."
     )
-    several = [
-        Line(
-            case.title,
-            one.shares,
-            one.likeness,
-            COLOURS[place % len(COLOURS)],
-            DASHES[place % len(DASHES)],
-        )
-        for place, (case, one) in enumerate(found.items())
+    looks = zip(cycle(LINES), cycle(DASHES), cascades.items(), strict=False)
+    lines = [
+        Line(case.title, cascade.shares, cascade.likeness, colour, dashes)
+        for colour, dashes, (case, cascade) in looks
     ]
     alt = "Likeness to the network's own map, at the end: " + ", ".join(
-        f"{case.title} {_number(one.likeness[-1], '.2f')}" for case, one in found.items()
+        f"{case.title} {format_or_dash(cascade.likeness[-1], '.2f')}"
+        for case, cascade in cascades.items()
     )
+    values = [value for cascade in cascades.values() for value in cascade.likeness]
+    lowest = min([0.0, *filter(np.isfinite, values)])
     left, right = st.columns([2, 3], gap="large")
-    lowest = min([0.0, *(v for one in found.values() for v in one.likeness if np.isfinite(v))])
     with left:
-        st.html(
-            comparison_charts.lines(
-                several,
-                (-1 if lowest < -0.5 else -0.5 if lowest < 0 else 0, 1),
-                "share of the layers that are random",
-                "likeness to the map at first (Spearman)",
-                alt,
-                first.shares[depth],
-            )
-        )
+        across, down = "share of the layers that are random", "likeness to the map at first"
+        ends = (-1 if lowest < -0.5 else -0.5 if lowest < 0 else 0, 1)
+        down = f"{down} (Spearman)"
+        st.html(plot_lines(lines, ends, across, down, alt, first.shares[depth]))
     with right:
-        columns = st.columns(min(4, max(2, len(found))))
-        for place, (case, one) in enumerate(found.items()):
+        columns = st.columns(min(4, max(2, len(cascades))))
+        for column, (case, cascade) in zip(cycle(columns), cascades.items(), strict=False):
             percentile = cam.methods()[case.method].percentile
-            heatmap = one.heatmaps[depth].float() / 255
-            seen = resources.seen(case.model, case.trained, view.picture.digest, view.picture)
-            with columns[place % len(columns)]:
-                controls.show_png(
-                    png_bytes(cam.overlay(seen, heatmap, view.colormap, view.alpha, percentile)),
-                    f"{case.title} at depth {depth}",
-                )
-                st.markdown(f"**{case.title}**: {_number(one.likeness[depth], '.2f')}")
+            heatmap = cascade.heatmaps[depth].float() / 255
+            crop = resources.crop(case.model, view.picture)
+            overlay = cam.overlay(crop, heatmap, view.colormap, view.alpha, percentile)
+            with column:
+                show_png(png_bytes(overlay), f"{case.title} at depth {depth}")
+                likeness = format_or_dash(cascade.likeness[depth], ".2f")
+                st.markdown(f"**{case.title}**: {likeness}")
 
 
 _EACH = (
@@ -280,24 +262,25 @@ _EACH = (
 )
 SECTIONS: dict[str, tuple[Callable[[View], None], str]] = {
     "Agreement": (
-        agreement,
-        "maps = [one.heatmap[0] for one in found.values()]\n"
+        show_agreement,
+        "maps = [attribution.heatmap[0] for attribution in attributions.values()]\n"
         "{over_one_part}"
         "print(cam.agreement(maps, {likeness!r}))\n",
     ),
     "Deletion and insertion": (
-        curves,
-        f"{_EACH}    curves = cam.curves(model, batch, found[title].heatmap, target)\n"
+        show_curves,
+        f"{_EACH}    curves = cam.curves(model, batch, attributions[title].heatmap, target)\n"
         "    print(title, curves.areas, curves.deletion, curves.insertion)\n",
     ),
     "Four questions": (
-        questions,
+        show_questions,
         f"{_EACH}    answer = cam.examine(model, batch, method, target, layer)\n"
-        "    print(title, answer.error or answer.reads, answer.found and answer.found.cost)\n"
+        "    cost = answer.attribution and answer.attribution.cost\n"
+        "    print(title, answer.error or answer.reads, cost)\n"
         "    print(answer.resolution, answer.variation, answer.stability)\n",
     ),
     "Random network": (
-        random_network,
+        show_random_network,
         f"{_EACH}    cascade = cam.cascade(model, batch, method, target, layer, "
         f"stages={case_results.STAGES})\n"
         "    print(title, cascade.depths, cascade.likeness[:, 0])\n",

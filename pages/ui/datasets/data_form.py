@@ -2,25 +2,27 @@
 
 import json
 from html import escape
+from typing import Any
 
 import streamlit as st
 from PIL import Image
 
 import cam
-from cam._data.data_kinds import DataKind
 from cam._data.dataset import DataOrigin, Dataset, Item
 from cam._data.photo_grid import CLASSES, PhotoGrid
 from cam._output.explanation_files import png_bytes
+from cam.pages.ui.charts.elements import div
 from cam.pages.ui.server import allowed_roots
-from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets.controls import SAMPLE_TITLES, draw_lazily
+from cam.pages.ui.widgets.links import check_number, choose, choose_number
+from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
-GRID, OWN = "Photo grid", "Folder or list"
-# Key, label, lowest and highest, and what stands there at first.
+GRID, FILES = "Photo grid", "Folder or list"
+# Label, lowest and highest, key, and what stands there at first.
 GRID_NUMBERS = (
-    ("size", "Images", 1, 5000, 16),
-    ("cells", "Cells a side", 2, 7, 2),
-    ("seed", "Seed", 0, 10**9, 0),
+    ("Images", 1, 5000, "size", 16),
+    ("Cells a side", 2, 7, "cells", 2),
+    ("Seed", 0, 10**9, "seed", 0),
 )
 LIMIT, MOST = 64, 1_000_000
 # How many items are shown before a run is started.
@@ -35,169 +37,138 @@ TITLES = {
 WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-GRID_LABELS = {index: controls.SAMPLE_TITLES[name] for name, index in CLASSES.items()}
+GRID_LABELS = {index: SAMPLE_TITLES[name] for name, index in CLASSES.items()}
 
 
 def choose_data() -> tuple[DataOrigin, Dataset] | None:
-    """Data that are allowed, opened; None while nothing is chosen.
+    """Choose data that are allowed, and open them; None while nothing is chosen.
 
     Raises:
         DataError: They lie outside of the allowed folders, or cannot be opened.
     """
-    allowed = bool(allowed_roots.data_roots())
+    allowed = bool(allowed_roots.read_data_roots())
     kind = GRID
     if allowed:
-        controls.check_link("data", "data", (GRID, OWN))
-        kind = st.segmented_control(
-            "Data", (GRID, OWN), default=GRID, required=True, key="data", bind="query-params"
-        )
-    origin = _grid(allowed) if kind == GRID else _own()
+        kind = choose("Data", (GRID, FILES), "data", "data", segments=True)
+    origin = _choose_grid(allowed) if kind == GRID else _choose_own()
     if origin is None:
         return None
-    data = _opened(json.dumps([origin.source, origin.options]))
-    if kind == OWN:
-        small(f"**{_count(len(data), 'item')}**, {_known(data)}.")
+    data = _open_data(json.dumps([origin.source, origin.options]))
+    if kind == FILES:
+        write_small(f"**{_count(len(data), 'item')}**, {_describe_classes(data)}.")
         if data.refused:
             st.warning(
                 f"{_count(len(data.refused), 'entry', 'entries')} of the data cannot become "
                 f"images, such as {data.refused[0][0]}: {data.refused[0][1]}."
             )
-    _look(data)
+    draw_lazily("Look at the data", "visibility", "look", _draw_examples, data)
     return origin, data
 
 
-def _grid(allowed: bool) -> DataOrigin:
-    small(
+def _choose_grid(allowed: bool) -> DataOrigin:
+    write_small(
         "**The photo grid**: mosaics of four bundled photos. Each asks for the class of one of "
         "its cells, so where the evidence should lie is known, and nothing is downloaded."
         + ("" if allowed else " The operator of a server can allow folders of pictures too.")
     )
-    for key, label, low, high, _ in GRID_NUMBERS:
-        controls.check_number(key, label, low, high)
+    # Before the columns: a warning takes all the room.
+    for label, low, high, key, _ in GRID_NUMBERS:
+        check_number(key, label, low, high)
     values = []
-    for column, (key, label, low, high, usual) in zip(
+    for column, (label, low, high, key, value) in zip(
         st.columns(len(GRID_NUMBERS)), GRID_NUMBERS, strict=True
     ):
         with column:
-            values.append(st.number_input(label, low, high, usual, key=key, bind="query-params"))
+            values.append(st.number_input(label, low, high, value, key=key, bind="query-params"))
     size, side, seed = values
     return DataOrigin("photo-grid", {"size": size, "n": side, "seed": seed})
 
 
-def _own() -> DataOrigin | None:
-    source = st.selectbox(
-        "Folder of pictures, CSV, COCO's JSON, or the root of VOC or Pet",
-        allowed_roots.offers(),
-        index=None,
-        accept_new_options=True,
-        key="source",
-        bind="query-params",
-        placeholder="Choose, or write a path below an allowed folder",
-    )
+def _choose_own() -> DataOrigin | None:
+    label = "Folder of pictures, CSV, COCO's JSON, or the root of VOC or Pet"
+    hint = "Choose, or write a path below an allowed folder"
+    source = _choose_path(label, allowed_roots.list_sources(), "source", hint)
     if source is None:
         return None
-    kind = allowed_roots.kind_of(source)
-    small(f"**{kind.title}.** {kind.items}")
+    kind = allowed_roots.detect_kind(source)
+    write_small(f"**{kind.title}.** {kind.items}")
     columns = st.columns(1 + len(kind.options), vertical_alignment="bottom")
     options = {}
     for column, (name, values) in zip(columns, kind.options.items(), strict=False):
         with column:
-            chosen = _option(kind, name, values) if values else _folder(kind, name, source)
-        if chosen is not None:
-            options[name] = chosen
+            key = f"{kind.name}.{name}"
+            if values:
+                option = _choose_option(name, values, key)
+            else:
+                folders = allowed_roots.list_folders_near(source)
+                option = _choose_path(TITLES[name], folders, key, "Where COCO has it")
+        if option is not None:
+            options[name] = option
     with columns[-1]:
-        controls.check_number("limit", "At most so many", 1, MOST)
-        limit = st.number_input(
-            "At most so many",
-            1,
-            MOST,
-            LIMIT,
-            key="limit",
-            bind="query-params",
-            help="Evenly spaced, so that every class that lies together is still there.",
-        )
+        about = "Evenly spaced, so that every class that lies together is still there."
+        limit = choose_number("At most", 1, MOST, "limit", LIMIT, help=about)
     return DataOrigin(source, options, limit)
 
 
-def _option(kind: DataKind, name: str, values: tuple[str, ...]) -> str | None:
-    """One of several values; None for the one that is taken by itself."""
-    key = f"{kind.name}.{name}"
-    controls.check_link(key, "option", [WORDS.get(one, one) for one in values])
-    chosen: str = st.selectbox(
-        TITLES[name],
-        values,
-        format_func=lambda one: WORDS.get(one, one),
-        key=key,
-        bind="query-params",
-    )
-    return None if chosen == values[0] else chosen
+def _choose_option(name: str, values: tuple[str, ...], key: str) -> str | None:
+    """Choose one of several values; None for the default."""
+    titles = {value: WORDS.get(value, value) for value in values}
+    option = choose(TITLES[name], titles, key, "option")
+    return None if option == values[0] else option
 
 
-def _folder(kind: DataKind, name: str, source: str) -> str | None:
-    return st.selectbox(
-        TITLES[name],
-        allowed_roots.folders_near(source),
-        index=None,
-        accept_new_options=True,
-        key=f"{kind.name}.{name}",
-        bind="query-params",
-        placeholder="Where COCO has it",
-    )
+def _choose_path(label: str, paths: list[str], key: str, hint: str) -> str | None:
+    """Choose one of the paths, or write another."""
+    more: dict[str, Any] = {"index": None, "accept_new_options": True, "placeholder": hint}
+    path: str | None = st.selectbox(label, paths, key=key, bind="query-params", **more)
+    return path
 
 
 @st.cache_resource(max_entries=8, ttl=60, show_spinner="Looking at the data …")
-def _opened(wanted: str) -> Dataset:
-    source, options = json.loads(wanted)
+def _open_data(origin: str) -> Dataset:
+    source, options = json.loads(origin)
     return allowed_roots.open_data(DataOrigin(source, options))
 
 
-def _known(data: Dataset) -> str:
+def _describe_classes(data: Dataset) -> str:
     classes = f"of {_count(len(data.labels), 'class', 'classes')}" if data.labels else "no classes"
     return f"{classes}, " + (
         "which know where their class is" if data.has_masks else "where the class is, is not known"
     )
 
 
-def _count(number: int, one: str, more: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else more or one + 's'}"
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _look(data: Dataset) -> None:
-    """A few items, what is not the class darkened, before anything is spent on them."""
-    box = controls.lazy_box("Look at the data", ":material/visibility:", "look")
-    if box is None:
-        return
+def _draw_examples(data: Dataset) -> None:
+    """Draw a few items, what is not the class darkened, before anything is spent on them."""
     count = min(LOOKED_AT, len(data))
-    with box:
-        for number, column in enumerate(st.columns(LOOKED_AT)):
-            if number >= count:
-                break
-            with column:
-                _show(data, number * len(data) // count)
+    for number, column in zip(range(count), st.columns(LOOKED_AT), strict=False):
+        with column:
+            _draw_item(data, number * len(data) // count)
 
 
-def _show(data: Dataset, index: int) -> None:
+def _draw_item(data: Dataset, index: int) -> None:
     name = data.identifier(index)
     try:
         item = data[index]
     except cam.CamError as error:
-        st.error(controls.sentence(f"{name}: {error}"))
+        st.error(as_sentence(f"{name}: {error}"))
         return
     # A number is the model's own, which is not known here.
     label = "no class" if item.target is None else str(item.target)
     if isinstance(item.target, int):
-        known = GRID_LABELS if isinstance(data, PhotoGrid) else {}
-        label = known.get(item.target, f"class {label}")
+        labels = GRID_LABELS if isinstance(data, PhotoGrid) else {}
+        label = labels.get(item.target, f"class {label}")
     where = ", the rest darkened" if item.mask is not None else ""
-    controls.show_png(png_bytes(lit(item)), f"{name}: {label}{where}")
-    st.html(
-        f'<div style="font-size:.875rem;overflow-wrap:anywhere">{escape(name)}<br>'
-        f"<b>{escape(label)}</b></div>"
-    )
+    show_png(png_bytes(darken_rest(item)), f"{name}: {label}{where}")
+    caption = f"{escape(name)}<br><b>{escape(label)}</b>"
+    st.html(div("font-size:.875rem;overflow-wrap:anywhere", caption))
 
 
-def lit(item: Item) -> Image.Image:
-    """An item's picture, small, where its class is not known to be at a quarter of its light."""
+def darken_rest(item: Item) -> Image.Image:
+    """Darken an item's picture, small, where its class is known not to be."""
     assert isinstance(item.image, Image.Image)
     picture = item.image.copy()
     if item.mask is not None:

@@ -1,6 +1,6 @@
 """Choose a run's methods and metrics with parameters and variants."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -10,9 +10,10 @@ from cam._data.dataset import Dataset
 from cam._data.photo_grid import PhotoGrid
 from cam._metrics.base.metric_registry import MetricInfo
 from cam._runs.plan.run_call import Named
-from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.parameter_widgets import Info, choose_variants, told
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets.controls import title_methods
+from cam.pages.ui.widgets.links import choose_several
+from cam.pages.ui.widgets.parameter_widgets import Info, choose_variants, name_variant
+from cam.pages.ui.widgets.prose import write_small
 
 METHODS = ("gradcam", "saliency")
 METRICS = ("deletion", "insertion")
@@ -22,56 +23,43 @@ _KEY, _MEMORY = "run_metrics", "_run_metrics"
 
 
 def choose_run_methods() -> tuple[Named, ...]:
-    """Methods with their parameters, which :func:`check` looks at."""
-    known = cam.methods()
-    controls.check_link("run_methods", "method", [one.title for one in known.values()])
-    chosen = st.multiselect(
-        "Methods",
-        list(known),
-        default=list(METHODS),
-        format_func=lambda name: known[name].title,
-        key="run_methods",
-        bind="query-params",
-    )
-    return _with_parameters([known[name] for name in chosen])
+    """Choose methods with their parameters, which :func:`check` looks at."""
+    titles = title_methods()
+    names = choose_several("Methods", titles, "run_methods", "method", default=list(METHODS))
+    return _choose_all([cam.methods()[name] for name in names])
 
 
 def choose_run_metrics(data: Dataset | None) -> tuple[Named, ...]:
-    """Metrics with their parameters; of those that do not fit the data it says why."""
-    known = cam.metrics()
-    left_out = {name: why for name, info in known.items() if (why := unfit(info, data))}
-    offered = [name for name in known if name not in left_out]
+    """Choose metrics with their parameters; of those that do not fit the data it says why."""
+    infos = cam.metrics()
+    titles = {name: info.title for name, info in infos.items()}
+    left_out = {name: why for name, info in infos.items() if (why := describe_misfit(info, data))}
+    offered = [name for name in infos if name not in left_out]
+    default = _select_default(data, offered)
+    remembered = _adapt_choice(offered, default)
     # One that does not fit is spoken of below, whether a link asks for it or not.
-    controls.check_link("run_metrics", "metric", [one.title for one in known.values()])
-    usual = _usual(data, offered)
-    wanted = _as_the_data_changed(offered, usual)
-    chosen = st.multiselect(
-        "Metrics",
-        offered,
-        default=usual,
-        format_func=lambda name: known[name].title,
-        key=_KEY,
-        bind="query-params",
-    )
-    beside = [name for name in wanted if name not in offered]
-    st.session_state[_MEMORY] = _Memory(offered, usual, chosen, [*chosen, *beside])
+    more = {"default": default, "linked": titles.values()}
+    options = {name: titles[name] for name in offered}
+    names = choose_several("Metrics", options, _KEY, "metric", **more)
+    beside = [name for name in remembered if name not in offered]
+    st.session_state[_MEMORY] = _Memory(offered, default, names, [*names, *beside])
     for why in dict.fromkeys(left_out.values()):
-        titles = [known[name].title for name, own in left_out.items() if own == why]
-        small(f"Not offered, as {why}: {', '.join(titles)}.")
-    return _with_parameters([known[name] for name in chosen])
+        misfits = [titles[name] for name, reason in left_out.items() if reason == why]
+        write_small(f"Not offered, as {why}: {', '.join(misfits)}.")
+    return _choose_all([infos[name] for name in names])
 
 
 def check(methods: tuple[Named, ...], metrics: tuple[Named, ...]) -> None:
-    """Refuse what is known to make no sense before it is run.
+    """Refuse parameters that are out of range before they are run.
 
     Raises:
         MethodError: A parameter of a method.
         MetricError: A parameter of a metric.
     """
-    for name, given in methods:
-        cam.method(name, **given)
-    for name, given in metrics:
-        cam.metric(name, **given)
+    for name, parameters in methods:
+        cam.method(name, **parameters)
+    for name, parameters in metrics:
+        cam.metric(name, **parameters)
 
 
 @dataclass(frozen=True)
@@ -80,42 +68,42 @@ class _Memory:
 
     Attributes:
         offered: Those that fitted the data.
-        usual: Those that were chosen by themselves.
-        chosen: Those that were chosen.
-        wanted: Those too that were chosen for other data, and did not fit these.
+        default: Those that were chosen automatically.
+        current: Those that were chosen.
+        remembered: Those too that were chosen for other data, and did not fit these.
     """
 
     offered: list[str]
-    usual: list[str]
-    chosen: list[str]
-    wanted: list[str]
+    default: list[str]
+    current: list[str]
+    remembered: list[str]
 
 
-def _usual(data: Dataset | None, offered: list[str]) -> list[str]:
+def _select_default(data: Dataset | None, offered: list[str]) -> list[str]:
     memory = st.session_state.get(_MEMORY)
     if data is None and memory is not None:
-        return list(memory.usual)
-    usual = [name for name in (*METRICS, ON_GRID, LOCATED) if name in offered]
-    if ON_GRID in usual:
-        usual.remove(LOCATED)
-    return usual
+        return list(memory.default)
+    default = [name for name in (*METRICS, ON_GRID, LOCATED) if name in offered]
+    if ON_GRID in default:
+        default.remove(LOCATED)
+    return default
 
 
-def _as_the_data_changed(offered: list[str], usual: list[str]) -> list[str]:
-    """Choose again what fits these data and did not fit the last ones; all that is wanted."""
+def _adapt_choice(offered: list[str], default: list[str]) -> list[str]:
+    """Choose again what fits these data and did not fit the last ones; returns all of it."""
     memory = st.session_state.get(_MEMORY)
     # Only while the form stays open: what a link asks for is not changed.
     if memory is None or _KEY not in st.session_state:
         return []
     if memory.offered != offered:
-        untouched = memory.chosen == memory.usual
-        fitting = [name for name in memory.wanted if name in offered]
-        st.session_state[_KEY] = usual if untouched else fitting
-    return list(memory.wanted)
+        untouched = memory.current == memory.default
+        fitting = [name for name in memory.remembered if name in offered]
+        st.session_state[_KEY] = default if untouched else fitting
+    return list(memory.remembered)
 
 
-def unfit(info: MetricInfo, data: Dataset | None) -> str | None:
-    """Why a metric makes no sense on data; None where it does, or none are chosen yet."""
+def describe_misfit(info: MetricInfo, data: Dataset | None) -> str | None:
+    """Say why a metric does not fit data; None where it does, or none are chosen yet."""
     if data is None:
         return None
     if info.needs_masks and not data.has_masks:
@@ -125,12 +113,13 @@ def unfit(info: MetricInfo, data: Dataset | None) -> str | None:
     return None
 
 
-def costs(chosen: tuple[Named, ...], known: Mapping[str, Info]) -> list[tuple[str, str]]:
-    """The title and the passes of each variant."""
+def list_costs(variants: tuple[Named, ...], infos: Mapping[str, Info]) -> list[tuple[str, str]]:
+    """List the title and the passes of each variant."""
     return [
-        (told(known[name].title, tuple(given.items())), known[name].cost) for name, given in chosen
+        (name_variant(infos[name].title, parameters), infos[name].cost)
+        for name, parameters in variants
     ]
 
 
-def _with_parameters(chosen: list[Info]) -> tuple[Named, ...]:
-    return tuple((info.name, dict(given)) for info in chosen for given in choose_variants(info))
+def _choose_all(infos: Sequence[Info]) -> tuple[Named, ...]:
+    return tuple((info.name, dict(values)) for info in infos for values in choose_variants(info))

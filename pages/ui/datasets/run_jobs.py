@@ -6,24 +6,30 @@ cancels it cancels it for all, and a server that is killed leaves a folder to go
 
 from collections.abc import Callable
 from pathlib import Path
-
-import streamlit as st
+from typing import NamedTuple
 
 import cam
-from cam._data.dataset import Dataset
 from cam._runs.engines.run_progress import Report, RunProgress
 from cam._runs.plan.run_call import Call
-from cam._runs.plan.run_plan import Plan, make_plan
 from cam._runs.results.run_states import RunState, runs
 from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
+from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, share
 from cam.pages.ui.subject import run_checkpoints
 
-# The only one who asks for a run, so that leaving it ends it.
-_ASKER = "runs"
+# The only visitor who waits for a run, so that their leaving ends it.
+_VISITOR = "runs"
 FINISHED, STOPPED, RUNNING = "finished", "stopped", "running"
 WAITING, STOPPING, DAMAGED, FAILED = "waiting", "stopping", "damaged", "failed"
 # This server is at it.
 LIVE = (WAITING, RUNNING, STOPPING)
+
+
+class ObservedRun(NamedTuple):
+    """A run as its folder has it, what it is doing, and what went wrong with it."""
+
+    state: RunState
+    doing: str
+    problem: str | None
 
 
 class Runner:
@@ -32,7 +38,7 @@ class Runner:
     def __init__(self) -> None:
         self.jobs = jobs.Jobs(workers=1)
         self.progress: dict[Path, RunProgress] = {}
-        self.asked: dict[Path, jobs.Job] = {}
+        self.started: dict[Path, jobs.Job] = {}
 
     def start(self, path: Path, work: Callable[[jobs.Tell, Report], object]) -> None:
         """Carry out a run, after those that wait already."""
@@ -40,59 +46,43 @@ class Runner:
         self.jobs.forget(key)
         self.progress.pop(path, None)
 
-        def carried(tell: jobs.Tell) -> object:
+        def report_and_work(tell: jobs.Tell) -> object:
             def report(progress: RunProgress) -> bool:
                 self.progress[path] = progress
                 return tell(progress.done / max(progress.total, 1))
 
             return work(tell, report)
 
-        self.asked[path] = self.jobs.ask(key, carried, _ASKER, lasting=True)
+        self.started[path] = self.jobs.ask(key, report_and_work, _VISITOR, lasting=True)
 
     def cancel(self, path: Path) -> None:
         """End it as soon as what runs through the network is through."""
-        job = self.asked.get(path)
+        job = self.started.get(path)
         if job is not None:
-            job.leave(_ASKER)
+            job.leave(_VISITOR)
 
     def forget(self, path: Path) -> None:
-        """Do not speak of its error any more."""
-        self.asked.pop(path, None)
+        """Speak no more of its error."""
+        self.started.pop(path, None)
         self.jobs.forget(("run", path))
 
 
-@st.cache_resource(show_spinner=False)
-def runner() -> Runner:
-    """The server's."""
+@share()
+def get_runner() -> Runner:
+    """Return the runner of this server."""
     return Runner()
 
 
-def model_of(call: Call) -> cam.Model:
-    """A run's model, the shared one where it is one that the pages know.
+def load_model(call: Call) -> cam.Model:
+    """Load a run's model, the shared one where the pages have it.
 
     Raises:
         CamError: It cannot be loaded.
     """
-    trained = run_checkpoints.weights_of(call.model)
-    if trained is None:
+    weights = run_checkpoints.read_weights(call.model)
+    if weights is None:
         return call.load_model()
-    return resources.model(call.model.name, trained)
-
-
-def plan_of(call: Call, model: cam.Model, data: Dataset) -> Plan:
-    """What a call will do.
-
-    Args:
-        call: Of a run.
-        model: Its model.
-        data: Its data, without the limit.
-
-    Raises:
-        CamError: They do not fit.
-    """
-    arguments = call.arguments()
-    limit = arguments.pop("limit")
-    return make_plan(model, data if limit is None else data.limit(limit), **arguments)
+    return resources.load_model(ModelChoice(call.model.name, weights))
 
 
 def start(path: Path, call: Call) -> None:
@@ -101,14 +91,14 @@ def start(path: Path, call: Call) -> None:
     Raises:
         CamError: There is one already, its model or data cannot be had, or they do not fit.
     """
-    if (path / "run.json").exists() or mine(path):
+    if (path / "run.json").exists() or is_mine(path):
         raise cam.RunError(f"there is a run {path.name!r} already; resume it, or take another name")
     run_checkpoints.keep(call.model)
     # A twin, so that the pages can explain with the same network while the run goes on.
-    model, data = model_of(call).twin(), allowed_roots.open_data(call.data)
-    # What can be told before the first picture is read is told here, and not by a run that failed.
-    plan_of(call, model, data)
-    runner().start(
+    model, data = load_model(call).twin(), allowed_roots.open_data(call.data)
+    # What can be refused before the first picture is read is refused here, not in a failed run.
+    call.plan(model, data)
+    get_runner().start(
         path,
         lambda _, report: cam.evaluate(model, data, out=path, progress=report, **call.arguments()),
     )
@@ -122,8 +112,9 @@ def resume(path: Path) -> None:
     """
     call = cam.Run.open(path).call
     data = allowed_roots.open_data(call.data)
-    published = weight_downloads.missing(call.model.name, call.model.weights == "DEFAULT")
-    shared = None if published else model_of(call).twin()
+    weights = PUBLISHED if call.model.weights == "DEFAULT" else RANDOM
+    published = weight_downloads.find_missing(ModelChoice(call.model.name, weights))
+    shared = None if published else load_model(call).twin()
 
     def work(tell: jobs.Tell, report: Report) -> object:
         if published is not None:
@@ -134,54 +125,57 @@ def resume(path: Path) -> None:
         model = call.load_model() if shared is None else shared
         return cam.resume(path, model=model, data=data, progress=report)
 
-    runner().start(path, work)
+    get_runner().start(path, work)
 
 
-def states() -> list[tuple[RunState, str, str | None]]:
-    """Every run: what its folder says, what it is doing, and what went wrong with it.
+def list_states() -> list[ObservedRun]:
+    """List every run: what its folder says, what it is doing, and what went wrong with it.
 
     Raises:
         RunError: The folder of runs cannot be read.
     """
-    found = {one.path: one for one in runs(allowed_roots.runs_folder())}
-    asked = runner().asked
-    new = [RunState(path, WAITING) for path in asked if path not in found]
-    return [(one, *_doing(one, asked.get(one.path))) for one in [*new, *found.values()]]
+    states = runs(allowed_roots.get_runs_folder())
+    paths = {state.path for state in states}
+    started = get_runner().started
+    new = [RunState(path, WAITING) for path in started if path not in paths]
+    return [
+        ObservedRun(state, *_observe(state, started.get(state.path))) for state in [*new, *states]
+    ]
 
 
-def _doing(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
+def _observe(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
     if job is not None and _is_live(job):
-        if not job.wanted:
+        if not job.awaited:
             return STOPPING, None
         return (WAITING if job.begun is None else RUNNING), None
     error = None if job is None or job.cancelled else job.error
-    told = None
+    reason = None
     if error is not None:
-        told = str(error) if isinstance(error, cam.CamError) else type(error).__name__
+        reason = str(error) if isinstance(error, cam.CamError) else type(error).__name__
     if state.total == 0 and state.problem is None:
-        return FAILED, told or "it was cancelled before its first image"
-    return state.state, state.problem or (told if state.state == STOPPED else None)
+        return FAILED, reason or "it was cancelled before its first image"
+    return state.state, state.problem or (reason if state.state == STOPPED else None)
 
 
-def free_name() -> str:
-    """A name that no run has, and none that waits."""
+def find_free_name() -> str:
+    """Find a name that no run has, and none that waits."""
     number = 1
-    while known(allowed_roots.runs_folder() / f"run-{number}"):
+    while exists(allowed_roots.get_runs_folder() / f"run-{number}"):
         number += 1
     return f"run-{number}"
 
 
-def known(path: Path) -> bool:
-    """Whether there is a run, or one that is about to be."""
-    return path.exists() or path in runner().asked
+def exists(path: Path) -> bool:
+    """Return whether there is a run, or one that is about to be."""
+    return path.exists() or path in get_runner().started
 
 
-def mine(path: Path) -> bool:
-    """Whether this server carries it out."""
-    job = runner().asked.get(path)
+def is_mine(path: Path) -> bool:
+    """Return whether this server carries it out."""
+    job = get_runner().started.get(path)
     return job is not None and _is_live(job)
 
 
 def _is_live(job: jobs.Job) -> bool:
-    """Whether it is at work or will be; one that was cancelled as it waited will not."""
-    return not job.done.is_set() and (job.wanted or job.begun is not None)
+    """Return whether a job is at work or will be; one that was cancelled as it waited will not."""
+    return not job.done.is_set() and (job.awaited or job.begun is not None)

@@ -4,39 +4,39 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas
 import streamlit as st
 
 import cam
-from cam._runs.results.report import report_html
+from cam._runs.results.report import render_report
 from cam._runs.results.run_comparison import NOISE, compare
-from cam.pages.ui.datasets.opened_run import open_run, show_table, version
-from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.datasets.opened_run import open_run, show_table
+from cam.pages.ui.server.resources import share
+from cam.pages.ui.widgets.controls import offer_file
+from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.widgets.prose import as_sentence, report_errors, write_small
 
 PARQUET = "application/vnd.apache.parquet"
 
 
 def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
-    """What changed from another run to this one."""
-    others = [one for one in names if one != name]
+    """Show what changed from another run to this one."""
+    others = [other for other in names if other != name]
     st.markdown(
         "Two checkpoints, two versions of a model or of the data's labels: the same images in both "
-        "runs are compared one by one, so small changes show, and noise is told as noise."
+        "runs are compared one by one, so small changes show, and noise is called noise."
     )
     if not others:
         st.info("There is no other run to compare with yet.")
         return
-    controls.check_link("before", "run", others)
-    before = st.selectbox(f"From this run to {name}", others, key="before", bind="query-params")
-    try:
-        other = open_run(before).only(run.parts)
-        table = _compared(version(other), version(run), other, run)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        return
+    before = choose(f"From this run to {name}", others, "before", "run")
+    with report_errors():
+        _show_changes(open_run(before).only(run.parts), run)
+
+
+def _show_changes(other: cam.Run, run: cam.Run) -> None:
+    table = _compare(other, run)
     images = table.attrs["images"]
     changed = table.attrs["configuration"]
     if other.config["data"] != run.config["data"]:
@@ -45,39 +45,36 @@ def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
             "this only where the same name is the same picture."
         )
     counts = table["verdict"].value_counts()
-    told = ", ".join(
-        f"{counts[one]} {word}"
-        for one, word in (("better", "better"), ("worse", "worse"), ("noise", "within noise"))
-        if one in counts
+    words = {"better": "better", "worse": "worse", "noise": "within noise"}
+    verdicts = ", ".join(
+        f"{counts[verdict]} {word}" for verdict, word in words.items() if verdict in counts
     )
     st.markdown(
-        f"**{told}**, of {len(table)} pairs of method and metric. {images['common']:,} images are "
-        f"in both, {images['only_before']:,} only before, {images['only_after']:,} only after; "
+        f"**{verdicts}**, of {len(table)} pairs of method and metric. {images['common']:,} images "
+        f"are in both, {images['only_before']:,} only before, {images['only_after']:,} only after; "
         f"{images['predicted_differently']:,} are predicted differently."
     )
-    show_table(table[["verdict", *[one for one in table.columns if one != "verdict"]]])
-    small(
+    show_table(table[["verdict", *table.columns.drop("verdict")]])
+    write_small(
         "Better or worse is said where p of Wilcoxon's signed-rank test, corrected for all rows "
         f"(Holm), is below {NOISE}; from … to holds the mean difference with 95 % confidence."
     )
     st.markdown(
         "**What differs between the runs:** "
-        + ("; ".join(f"`{one}`" for one in changed) or "nothing of what determines them")
+        + ("; ".join(f"`{part}`" for part in changed) or "nothing of what determines them")
     )
     st.code(
         shlex.join(["python", "-m", "cam", "diff", str(other.path), str(run.path)]), language="bash"
     )
 
 
-@st.cache_resource(max_entries=32, show_spinner="Comparing the runs …")
-def _compared(
-    before: tuple[Any, ...], after: tuple[Any, ...], _before: cam.Run, _after: cam.Run
-) -> pandas.DataFrame:
-    return compare(_before, _after)
+@share(max_entries=32, show_spinner="Comparing the runs …")
+def _compare(before: cam.Run, after: cam.Run) -> pandas.DataFrame:
+    return compare(before, after)
 
 
 def show_export(run: cam.Run, name: str) -> None:
-    """Downloads; each is made when it is asked for."""
+    """Show downloads; each is made when it is asked for."""
     st.markdown(
         "**The report** is one page that opens without a network: leaderboards, ranks, agreement, "
         "the best and worst images with their heatmaps, costs, and the configuration. "
@@ -85,19 +82,11 @@ def show_export(run: cam.Run, name: str) -> None:
     )
     with st.container(horizontal=True):
         for label, ending, kind, make in (
-            ("Report", "html", "text/html", lambda: report_html(run).encode()),
-            ("Scores as CSV", "csv", "text/csv", _exported(run, "csv")),
-            ("Scores as Parquet", "parquet", PARQUET, _exported(run, "parquet")),
+            ("Report", "html", "text/html", lambda: render_report(run).encode()),
+            ("Scores as CSV", "csv", "text/csv", _make_export(run, "csv")),
+            ("Scores as Parquet", "parquet", PARQUET, _make_export(run, "parquet")),
         ):
-            st.download_button(
-                label,
-                make,
-                f"{name}.{ending}",
-                kind,
-                key=f"download-{ending}",
-                on_click="ignore",
-                icon=":material/download:",
-            )
+            offer_file(label, make, f"{name}.{ending}", kind, key=f"download-{ending}")
     st.markdown("The same from Python, and from the command line:")
     path = str(run.path)
     only = f".only({run.parts!r})" if run.parts else ""
@@ -111,15 +100,15 @@ def show_export(run: cam.Run, name: str) -> None:
     )
     st.code(f"python -m cam report {shlex.quote(path)} --out report.html", language="bash")
     if run.parts:
-        small("The command's report is of all images, as it takes no filter.")
+        write_small("The command's report is of all images, as it takes no filter.")
     try:
         st.markdown("And the run itself, which goes on where it was if it was stopped:")
         st.code(run.call.command(path), language="bash", wrap_lines=True)
     except cam.CamError as error:
-        small(controls.sentence(error))
+        write_small(as_sentence(error))
 
 
-def _exported(run: cam.Run, ending: str) -> Callable[[], bytes]:
+def _make_export(run: cam.Run, ending: str) -> Callable[[], bytes]:
     def make() -> bytes:
         with tempfile.TemporaryDirectory(prefix="cam-export-") as folder:
             return run.export(Path(folder) / f"scores.{ending}").read_bytes()

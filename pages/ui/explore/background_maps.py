@@ -2,37 +2,33 @@
 
 from dataclasses import replace
 
-import streamlit as st
-
 import cam
 from cam.pages.ui.server import jobs, resources
-from cam.pages.ui.server.resources import Asked, Choices
+from cam.pages.ui.server.resources import Choices, MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.prose import report_errors
 from cam.types import Attribution
 
 
-def explain(choices: Choices, subject: Subject, methods: list[Asked]) -> dict[Asked, Attribution]:
-    """The maps that are there; of each other one its progress, or why there is none."""
-    found = {}
-    for asked in methods:
-        one = replace(choices, methods=(asked,))
-        try:
-            explanation = jobs.result(
-                (one, subject.order[0], subject.picture.digest),
-                asked.info.title,
-                _work(one, subject),
-            )
-        except cam.CamError as error:
-            st.error(f"{asked.info.title}: {controls.sentence(error)}")
-        else:
+def explain_slowly(
+    choices: Choices, subject: Subject, methods: list[MethodChoice]
+) -> dict[MethodChoice, Attribution]:
+    """Return the maps that are there; of each other one draw its progress, or why it is not."""
+    maps: dict[MethodChoice, Attribution] = {}
+    for method in methods:
+        alone, title = replace(choices, methods=(method,)), method.info.title
+        key = (alone, subject.top, subject.picture.digest)
+        with report_errors(title):
+            explanation = jobs.wait_for(key, title, make_work(alone, subject))
             if explanation is not None:
-                [found[asked]] = explanation.maps.values()
-    return found
+                [maps[method]] = explanation.values()
+    return maps
 
 
-def _work(choices: Choices, subject: Subject) -> jobs.Work:
-    def work(tell: jobs.Tell) -> resources.Explanation:
+def make_work(choices: Choices, subject: Subject) -> jobs.Work:
+    """Make the work of a job that explains, and reports how many pictures are through."""
+
+    def work(tell: jobs.Tell) -> dict[str, Attribution]:
         def report(progress: cam.Progress) -> bool:
             share = progress.done / progress.total if progress.total else 0
             return tell(share, f"{progress.done:,} of {progress.total:,} pictures")
@@ -40,6 +36,6 @@ def _work(choices: Choices, subject: Subject) -> jobs.Work:
         tell(0, "")
         # The visitors' model stays free for what is quick.
         twin = subject.model.twin()
-        return resources.explained(twin, choices, subject.order[0], subject.picture, report)
+        return resources.explain_with(twin, choices, subject.top, subject.picture, report)
 
     return work

@@ -1,20 +1,19 @@
 """Read values under the pointer, and the evidence in a box."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
 import torch
-from PIL.Image import Image
 
 import cam
-from cam.pages.ui.server.resources import Asked
+from cam.pages.ui.charts.display import Display
+from cam.pages.ui.charts.inspector import Box, draw_inspector
+from cam.pages.ui.server.resources import MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import charts, controls
-from cam.pages.ui.widgets.charts import Box
-from cam.pages.ui.widgets.controls import Display
-from cam.pages.ui.widgets.html_charts import SIGNED
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.prose import write_small
 
 SIDES = ("box_columns", "box_rows")
 MAPS_A_ROW = 3
@@ -24,48 +23,40 @@ HEIGHT = 260
 
 
 def show_values(
-    subject: Subject, seen: Image, maps: Mapping[Asked, cam.Attribution], display: Display
+    subject: Subject, maps: Mapping[MethodChoice, cam.Attribution], display: Display
 ) -> None:
-    """Each heatmap over the picture, with the value at the pointer, and a box for all of them."""
+    """Show each heatmap with the value at the pointer, and a box for all of them."""
     height, width = next(iter(maps.values())).heatmap.shape[1:]
-    small("Point at a map to read its value. Draw a box over it, or move the sliders.")
+    write_small("Point at a map to read its value. Draw a box over it, or move the sliders.")
     box = _choose_box(height, width)
-    shares = _shares(subject, maps, box) if box else {}
-    cells = controls.cells(len(maps), MAPS_A_ROW)
-    for column, (asked, found) in zip(cells, maps.items(), strict=True):
-        values, signed = display.values(found)
+    shares = _measure_shares(subject, maps, box) if box else {}
+    cells = controls.make_cells(len(maps), MAPS_A_ROW)
+    for cell, (method, attribution) in zip(cells, maps.items(), strict=True):
+        values, signed = display.select_values(attribution)
         if signed:
             # At the picture's size, where the pointer is.
             values = torch.nn.functional.interpolate(
                 values[None, None], size=(height, width), mode="bilinear"
             )[0, 0]
-        with column:
-            st.markdown(f"**{asked.info.title}**")
-            key = f"inspector-{asked.name}"
+        with cell:
+            st.markdown(f"**{method.info.title}**")
+            key = f"inspector-{method.name}"
+            array, tall = values.cpu().numpy(), HEIGHTS.get(len(maps), HEIGHT)
+            percentile = method.info.percentile
             st.plotly_chart(
-                charts.inspector(
-                    seen,
-                    values.cpu().numpy(),
-                    SIGNED if signed else display.colormap,
-                    display.alpha,
-                    asked.info.percentile,
-                    box,
-                    signed,
-                    display.threshold,
-                    HEIGHTS.get(len(maps), HEIGHT),
-                ),
+                draw_inspector(subject.crop, array, display, percentile, box, signed, tall),
                 key=key,
-                on_select=lambda key=key: _take_box(key, height, width),
+                on_select=partial(_take_box, key, height, width),
                 selection_mode="box",
                 config={"displayModeBar": False},
-                alt=f"{asked.info.title}: its value at each pixel",
+                alt=f"{method.info.title}: its value at each pixel",
             )
             if box:
-                small(f"**{shares[asked]:.0%}** of the evidence is in this box.")
+                write_small(f"**{shares[method]:.0%}** of the evidence is in this box.")
     if box:
         left, right, top, bottom = box
         part = (right - left + 1) * (bottom - top + 1) / (width * height)
-        small(
+        write_small(
             f"The box is {part:.0%} of the picture: a map that points at nothing would have "
             f"{part:.0%} of its evidence there."
         )
@@ -73,7 +64,7 @@ def show_values(
 
 
 def _choose_box(height: int, width: int) -> Box | None:
-    """Columns and rows of a box; None while it is the whole picture."""
+    """Choose columns and rows of a box; None while it is the whole picture."""
     sides = []
     for column, key, size in zip(st.columns(2), SIDES, (width, height), strict=True):
         with column:
@@ -106,16 +97,16 @@ def _take_box(key: str, height: int, width: int) -> None:
         st.session_state[side] = (first, min(max(round(high), first), size - 1))
 
 
-def _shares(
-    subject: Subject, maps: Mapping[Asked, cam.Attribution], box: Box
-) -> dict[Asked, float]:
-    """The share of each map's evidence in the box, as the energy-based pointing game measures."""
+def _measure_shares(
+    subject: Subject, maps: Mapping[MethodChoice, cam.Attribution], box: Box
+) -> dict[MethodChoice, float]:
+    """Measure each map's evidence in the box, as the energy-based pointing game does."""
     left, right, top, bottom = box
-    share = cam.metric("energy_pointing_game")
+    measure = cam.metric("energy_pointing_game")
     batch = subject.model.prepare(subject.picture.photo)
     mask = torch.zeros(1, *batch.shape[2:], dtype=torch.bool, device=batch.device)
     mask[0, top : bottom + 1, left : right + 1] = True
     return {
-        asked: float(share(subject.model, batch, found.heatmap, subject.order[0], masks=mask))
-        for asked, found in maps.items()
+        method: float(measure(subject.model, batch, explained.heatmap, subject.top, masks=mask))
+        for method, explained in maps.items()
     }

@@ -9,14 +9,18 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import cam
+from cam._media.video import Clip
 from cam._output import clip
 from cam._performance.timing import machine
-from cam.pages.ui.performance import bars
+from cam.pages.ui.charts.bars import draw_figures
 from cam.pages.ui.performance.measurement_job import measure
 from cam.pages.ui.server import jobs
+from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets.controls import offer_file
+from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.widgets.prose import as_sentence, write_small
+from cam.pages.ui.widgets.python_code import write_loading
 
 KINDS = ["mp4", "webm", "mov", "gif", "webp", "png", "jpg", "jpeg"]
 METHODS = ["gradcam", "layercam", "saliency"]
@@ -32,152 +36,143 @@ READ, EXPLAINED = 0.1, 0.85
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExplainedClip:
     """What is kept of an explained clip: its frames would be hundreds of megabytes.
 
     Attributes:
         frames: How many.
-        explaining: Seconds for the maps alone.
-        whole: Seconds from the file to the files.
-        frames_per_second: Of the clip itself.
+        figures: How fast it was, as (number, what it is).
         files: Format → content.
-        labels: The classes that were explained, in the order of their first frame.
-        name: Where the clip is from.
-        notes: What was done to it.
+        lines: What was explained, where it is from and what was done to it.
     """
 
     frames: int
-    explaining: float
-    whole: float
-    frames_per_second: float
+    figures: list[tuple[str, str]]
     files: dict[str, bytes]
-    labels: tuple[str, ...]
-    name: str
-    notes: tuple[str, ...]
+    lines: list[str]
 
 
-def explain(subject: Subject, target: int | None, layer: str | None) -> None:
-    """Choose a clip, explain it on request, show and offer the result."""
+def show_clip(subject: Subject) -> str:
+    """Choose a clip, explain it on request, show and offer the result.
+
+    Returns:
+        The Python behind it.
+    """
+    with st.sidebar:
+        target = subject_form.choose_target(subject)
+        layer = subject_form.choose_layer(subject.model)
     st.markdown(
         "Each frame is explained, for its own top class unless the sidebar names one. Upload a "
         "short video (MP4, WebM, MOV), an animated GIF, WebP or PNG, or several pictures; of a "
         f"longer video, {clip.MAX_FRAMES} frames at most are taken, evenly spaced. Without a clip "
         "of yours, a demonstration is **made from the sample photo by a pan and zoom**, not filmed."
     )
-    uploads = st.file_uploader(
-        "Your clip, or several pictures",
-        KINDS,
-        accept_multiple_files=True,
-        key="frames",
-        max_upload_size=CLIP_MB,
-    )
-    titles = {one: cam.methods()[one].title for one in METHODS}
-    controls.check_link("clip_method", "method", titles.values())
-    name = st.segmented_control(
-        "Method for the clip", METHODS, default=METHODS[0], required=True,
-        format_func=titles.__getitem__, key="clip_method", bind="query-params",
-    )  # fmt: skip
+    label = "Your clip, or several pictures"
+    uploads = st.file_uploader(label, KINDS, True, key="frames", max_upload_size=CLIP_MB)
+    titles = {name: cam.methods()[name].title for name in METHODS}
+    name = choose("Method for the clip", titles, "clip_method", "method", segments=True)
     smoothing = st.slider(
         "Smoothing over time", 0.0, 0.9, 0.0, 0.1, key="smoothing", bind="query-params"
     )
     digest = subject.picture.digest
+    options = (name, target, layer, smoothing)
+    code = _write_code(subject, [upload.name for upload in uploads], *options)
     if not uploads and not digest.startswith("sample:"):
         st.info("Upload a clip, or choose a sample photo, from which a demonstration is made.")
-        return
+        return code
 
-    def run(tell: jobs.Tell) -> tuple[Shown, str]:
+    def run(tell: jobs.Tell) -> tuple[ExplainedClip, str]:
         start = time.perf_counter()
-        film = _read(uploads, digest, _part(tell, 0, READ))
+        film = _read(uploads, digest, _scale_progress(tell, 0, READ))
         # The visitors' model stays free for what is quick.
-        found = clip.explain_clip(
+        explained = clip.explain_clip(
             subject.model.twin(), film, name, target, layer, smoothing=smoothing,
-            colormap="inferno", report=_part(tell, READ, EXPLAINED),
+            colormap="inferno", report=_scale_progress(tell, READ, EXPLAINED),
         )  # fmt: skip
         files = {}
-        written = _part(tell, EXPLAINED, 1)
-        for place, kind in enumerate(clip.FORMATS):
-            if not written(place / len(clip.FORMATS), f"writing {TITLES[kind]}"):
+        written = _scale_progress(tell, EXPLAINED, 1)
+        for number, kind in enumerate(clip.FORMATS):
+            if not written(number / len(clip.FORMATS), f"writing {TITLES[kind]}"):
                 raise cam.Cancelled("the clip was cancelled")
-            files[kind] = found.encoded(kind)
-        shown = Shown(
-            len(film.frames),
-            found.seconds["explain"],
-            time.perf_counter() - start,
-            film.frames_per_second,
-            files,
-            tuple(dict.fromkeys(subject.model.label(one) for one in found.targets)),
-            film.name,
-            film.notes,
-        )
-        return shown, (
-            f"{titles[name]} of {subject.name}, batches of 8 frames, one run; end to end holds "
-            "reading, preparing, explaining, drawing, and writing WebP, GIF and MP4. "
+            files[kind] = explained.encoded(kind)
+        frames = len(film.frames)
+        figures = [
+            (f"{frames / explained.seconds['explain']:.1f}", "frames a second, explained"),
+            (f"{frames / (time.perf_counter() - start):.1f}", "frames a second, end to end"),
+            (f"{film.frames_per_second:.1f}", "frames a second in the clip itself"),
+        ]
+        # In the order of their first frame.
+        labels = list(dict.fromkeys(map(subject.model.label, explained.targets)))
+        first, more = ", ".join(labels[:LABELS]), len(labels) - LABELS
+        title = f"Explained: {first}{f' and {more} more' * (more > 0)}. From {film.name}."
+        lines = [title, *map(as_sentence, film.notes)]
+        result = ExplainedClip(frames, figures, files, lines)
+        return result, (
+            f"{titles[name]} of {subject.choice.name}, batches of 8 frames, one run; end to end "
+            "holds reading, preparing, explaining, drawing, and writing WebP, GIF and MP4. "
             f"{machine()}."
         )
 
-    files = tuple(one.file_id for one in uploads)
-    key = ("clip", subject.name, subject.trained, digest, files, name, smoothing, target, layer)
-    measure(key, "Explaining the clip", run, draw, "Explain the clip")
+    files = tuple(upload.file_id for upload in uploads)
+    key = ("clip", subject.choice, digest, files, *options)
+    measure(key, "Explaining the clip", run, _draw, "Explain the clip")
+    return code
 
 
-def _part(tell: jobs.Tell, begin: float, end: float) -> Callable[[float, str], bool]:
-    """A stage's own share, as the part of the whole that it is."""
+def _scale_progress(tell: jobs.Tell, begin: float, end: float) -> Callable[[float, str], bool]:
+    """Report a stage's share as the part of the whole that it is."""
     return lambda share, note: tell(begin + (end - begin) * share, note)
 
 
-def _read(uploads: list[UploadedFile], digest: str, report: clip.Report) -> clip.Clip:
+def _read(uploads: list[UploadedFile], digest: str, report: clip.Report) -> Clip:
     if not uploads:
         return clip.demonstration(digest.removeprefix("sample:"), FRAMES)
     if len(uploads) == 1:
         return clip.read_clip(uploads[0].getvalue(), uploads[0].name, report=report)
     pictures = []
-    for one in uploads:
-        # A file of its own: two runs may read at once.
-        picture = io.BytesIO(one.getvalue())
-        picture.name = one.name
+    for upload in uploads:
+        # A separate file: two runs may read at once.
+        picture = io.BytesIO(upload.getvalue())
+        picture.name = upload.name
         pictures.append(picture)
     return clip.read_clip(pictures, report=report)
 
 
-def source(subject: Subject) -> str:
-    """The Python that gives the clip which is explained."""
-    names = [one.name for one in st.session_state.get("frames") or []]
-    if not names:
-        sample = subject.picture.digest.removeprefix("sample:")
-        return f"demonstration({sample!r}, {FRAMES})"
-    return f"read_clip({(names[0] if len(names) == 1 else names)!r})"
+def _write_code(
+    subject: Subject,
+    names: list[str],
+    method: str,
+    target: int | None,
+    layer: str | None,
+    smoothing: float,
+) -> str:
+    sample = subject.picture.digest.removeprefix("sample:")
+    read, options = "demonstration", f"{sample!r}, {FRAMES}"
+    if names:
+        read, options = "read_clip", repr(names[0] if len(names) == 1 else names)
+    imports = (
+        "from pathlib import Path\n\n"
+        f"import cam\nfrom cam._output.clip import explain_clip, {read}\n"
+    )
+    return (
+        f"{write_loading(subject.choice, None, imports=imports)}"
+        f"film = {read}({options})\n"
+        f"explained = explain_clip(\n    model, film, {method!r}, {target!r}, "
+        f"{layer!r}, smoothing={smoothing}, colormap='inferno'\n)\n"
+        "Path('explained.webp').write_bytes(explained.encoded())\n"
+        "Path('explained.mp4').write_bytes(explained.encoded('MP4'))\n"
+    )
 
 
-def draw(found: Shown) -> None:
-    """Frames per second, the clip, and its downloads."""
-    st.html(
-        bars.headline(
-            [
-                (f"{found.frames / found.explaining:.1f}", "frames a second, explained"),
-                (f"{found.frames / found.whole:.1f}", "frames a second, end to end"),
-                (f"{found.frames_per_second:.1f}", "frames a second in the clip itself"),
-            ]
-        )
-    )
-    st.video(
-        found.files["MP4"],
-        loop=True,
-        autoplay=True,
-        muted=True,
-        width=WIDTH,
-        alt=f"The clip with its heatmap, {found.frames} frames",
-    )
-    first, more = ", ".join(found.labels[:LABELS]), len(found.labels) - LABELS
-    small(f"Explained: {first}{f' and {more} more' * (more > 0)}. From {found.name}.")
-    for note in found.notes:
-        small(controls.sentence(note))
+def _draw(explained: ExplainedClip) -> None:
+    """Draw frames per second, the clip, and its downloads."""
+    st.html(draw_figures(explained.figures))
+    alt = f"The clip with its heatmap, {explained.frames} frames"
+    st.video(explained.files["MP4"], loop=True, autoplay=True, muted=True, width=WIDTH, alt=alt)
+    for line in explained.lines:
+        write_small(line)
     with st.container(horizontal=True):
-        for kind, content in found.files.items():
-            st.download_button(
-                f"Download {TITLES[kind]}",
-                content,
-                f"explained.{kind.lower()}",
-                f"{'video' if kind == 'MP4' else 'image'}/{kind.lower()}",
-                on_click="ignore",
-                icon=":material/download:",
-            )
+        for kind, content in explained.files.items():
+            ending, medium = kind.lower(), "video" if kind == "MP4" else "image"
+            name, media_type = f"explained.{ending}", f"{medium}/{ending}"
+            offer_file(f"Download {TITLES[kind]}", content, name, media_type)

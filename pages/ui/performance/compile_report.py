@@ -1,9 +1,10 @@
 """Report what the compiler made of each kernel."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from html import escape
 from itertools import groupby
 
@@ -15,11 +16,14 @@ from cam._output.explanation_files import versions
 from cam.kernels.inspection.machine_code import DEVICES
 from cam.kernels.inspection.report import TARGETS, Entry, work
 from cam.kernels.inspection.report_stream import stream
-from cam.pages.ui.performance import bars
+from cam.pages.ui.charts.bars import draw_figure, draw_figures, draw_meter
+from cam.pages.ui.charts.colours import HIGHLIGHT
+from cam.pages.ui.charts.elements import div, element
 from cam.pages.ui.performance.measurement_job import measure
 from cam.pages.ui.server import jobs
-from cam.pages.ui.widgets import controls
-from cam.pages.ui.widgets.charts import CHOSEN
+from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets.controls import draw_lazily, offer_file
+from cam.pages.ui.widgets.links import choose
 
 GPUS = {f"{DEVICES[target].name} ({target})": target for target in TARGETS}
 # What a thread can load or store at once at most.
@@ -28,7 +32,8 @@ TITLES = {
     "plane_cam_kernel": "All gradient CAMs, planes up to 1,024 pixels",
     "walk_cam_kernel": "All gradient CAMs, larger planes",
     "gradient_map_kernel": "Saliency map",
-    "masked_batch_kernel": "Masked pictures (Score-CAM, LIME, deletion)",
+    "masked_batch_kernel": "Pictures masked by maps (Score-CAM, RISE)",
+    "label_batch_kernel": "Pictures masked by regions or ranks (LIME, deletion)",
     "moments_kernel": "Mean and variance of noisy samples (SmoothGrad)",
     "mask_range_kernel": "Range of the masks (Score-CAM)",
     "overlay_kernel": "Overlay: upsample, colour, blend",
@@ -41,8 +46,8 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def compile_report() -> str:
-    """Registers, spills, widths and occupancy for GPUs that are not there.
+def show_compile_report(_subject: Subject) -> str:
+    """Show registers, spills, widths and occupancy for GPUs that are not there.
 
     Returns:
         The Python behind it.
@@ -51,12 +56,9 @@ def compile_report() -> str:
         "The kernels are compiled for a GPU, **which need not be here**, and what the compiler "
         "made of them is read from the machine code. Nothing runs, so there are no times."
     )
-    controls.check_link("gpu", "GPU", GPUS)
-    chosen = st.segmented_control(
-        "Compile for", list(GPUS), default=list(GPUS)[2], required=True, key="gpu",
-        bind="query-params",
-    )  # fmt: skip
-    target = GPUS[chosen]
+    names = list(GPUS)
+    gpu = choose("Compile for", names, "gpu", "GPU", segments=True, default=names[2])
+    target = GPUS[gpu]
     total = len(work([target]))
 
     def run(tell: jobs.Tell) -> tuple[list[Entry], str]:
@@ -66,37 +68,34 @@ def compile_report() -> str:
             with closing(stream([target])) as compiling:
                 for entry in compiling:
                     entries.append(entry)
-                    told = f"{len(entries)} of {total} launches"
+                    note = f"{len(entries)} of {total} launches"
                     # The first one took the compiler's start with it, which tells no speed.
-                    if not tell((len(entries) - 1) / total, told, list(entries)):
+                    if not tell((len(entries) - 1) / total, note, list(entries)):
                         raise cam.Cancelled("the report was cancelled")
         except RuntimeError as error:
             raise cam.CamError(f"the kernels cannot be compiled here: {error}") from None
-        made = f"Compiled on this server for {chosen} with Triton {versions().get('triton', '')};"
-        return entries, f"{made} no GPU was needed."
+        triton = f"Triton {versions().get('triton', '')}"
+        return entries, f"Compiled on this server for {gpu} with {triton}; no GPU was needed."
 
-    measure(("compile", target), "Compiling", run, draw_report, "Compile", _every_launch)
+    measure(("compile", target), "Compiling", run, _draw_report, "Compile", _draw_every_launch)
     return (
         "from cam.kernels.inspection.report_stream import stream\n\n"
         f"for entry in stream([{target!r}]):\n    print(entry)\n"
     )
 
 
-def draw_report(entries: list[Entry]) -> None:
-    """What matters first, then a card a kernel."""
-    spills = sum(one.spills for one in entries)
-    wide = sum(_widest(one.loads) == WIDEST for one in entries)
-    count = len(entries)
-    st.html(
-        bars.headline(
-            [
-                (f"{spills:,}", f"spills in {count} launches"),
-                (f"{wide} of {count}", f"launches load {WIDEST} bits at once, the most there is"),
-                (f"{_occupancy(entries)} %", "occupancy"),
-            ]
-        )
-    )
-    device = DEVICES[entries[0].target]
+def _draw_report(entries: list[Entry]) -> None:
+    """Draw what matters first, then a card a kernel."""
+    count, device = len(entries), DEVICES[entries[0].target]
+    figures = [
+        (f"{sum(entry.spills for entry in entries):,}", f"spills in {count} launches"),
+        (
+            f"{_count_widest(entries)} of {count}",
+            f"launches load {WIDEST} bits at once, the most there is",
+        ),
+        (f"{_describe_occupancy(entries)} %", "occupancy"),
+    ]
+    st.html(draw_figures(figures))
     st.markdown(
         "- **Spills**: accesses to memory because a thread's values did not fit in its registers. "
         "None is best.\n"
@@ -107,105 +106,83 @@ def draw_report(entries: list[Entry]) -> None:
         "- **Occupancy**: the share of a core's threads that registers and shared memory leave "
         "room for. More is better: while one waits for memory, another works."
     )
-    cards = "".join(
-        _card(kernel, list(launches))
-        for kernel, launches in groupby(
-            sorted(entries, key=lambda one: list(TITLES).index(one.kernel)), lambda one: one.kernel
-        )
-    )
+    order = list(TITLES)
+    ordered = sorted(entries, key=lambda entry: order.index(entry.kernel))
+    cards = [
+        _draw_card(kernel, list(launches))
+        for kernel, launches in groupby(ordered, lambda entry: entry.kernel)
+    ]
+    style = "display:grid;gap:1rem;font-size:.875rem;"
     st.html(
-        '<div style="display:grid;gap:1rem;font-size:.875rem;'
-        f'grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr))">{cards}</div>'
+        div(f"{style}grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr))", *cards)
     )
 
 
-def _card(kernel: str, launches: list[Entry]) -> str:
+def _draw_card(kernel: str, launches: list[Entry]) -> str:
     device = DEVICES[launches[0].target]
-    count, spills = len(launches), sum(one.spills for one in launches)
-    wide = sum(_widest(one.loads) == WIDEST for one in launches)
-    registers = max(one.registers for one in launches)
-    shared = max(one.shared for one in launches)
+    count, spills = len(launches), sum(entry.spills for entry in launches)
+    wide, shared = _count_widest(launches), max(entry.shared for entry in launches)
+    stores = _describe_range(lambda entry: _find_widest(entry.stores), launches)
+    registers = _describe_range(lambda entry: entry.registers, launches)
+    room = f"up to {_format_size(shared)} of {_format_size(device.shared)}"
+    most = max(entry.registers for entry in launches) / device.thread_registers
+    least = min(entry.occupancy for entry in launches)
     lines = (
-        _line("Spills", "none ✓" if not spills else f"{spills:,} ⚠"),
-        _line(f"Loads of {WIDEST} bits", f"in {wide} of {count}" + " ✓" * (wide == count)),
-        _line("Widest store", f"{_range(_widest(one.stores) for one in launches)} bits"),
-        _line(
-            "Registers a thread",
-            f"{_range(one.registers for one in launches)} of {device.thread_registers}",
-            registers / device.thread_registers,
-        ),
-        _line(
-            "Shared memory a program",
-            f"up to {_kibibytes(shared)} of {_kibibytes(device.shared)}" if shared else "none",
-            shared / device.shared,
-        ),
-        _line(
-            "Occupancy",
-            f"{_occupancy(launches)} %",
-            min(one.occupancy for one in launches),
-        ),
+        _draw_line("Spills", "none ✓" if not spills else f"{spills:,} ⚠"),
+        _draw_line(f"Loads of {WIDEST} bits", f"in {wide} of {count}" + " ✓" * (wide == count)),
+        _draw_line("Widest store", f"{stores} bits"),
+        _draw_line("Registers a thread", f"{registers} of {device.thread_registers}", most),
+        _draw_line("Shared memory a program", room if shared else "none", shared / device.shared),
+        _draw_line("Occupancy", f"{_describe_occupancy(launches)} %", least),
     )
-    return (
-        '<section style="border:1px solid #8888;border-radius:.5rem;padding:.75rem 1rem">'
-        f'<div style="font-weight:650">{escape(TITLES[kernel])}</div>'
-        f'<div style="margin-bottom:.5rem"><code>{escape(kernel)}</code>, {count} '
-        f"launch{'es' * (count > 1)}</div>{''.join(lines)}</section>"
-    )
+    code = f"<code>{escape(kernel)}</code>, {count} launch{'es' * (count > 1)}"
+    title = div("font-weight:650", escape(TITLES[kernel]))
+    style = "border:1px solid #8888;border-radius:.5rem;padding:.75rem 1rem"
+    return element("section", style, title, div("margin-bottom:.5rem", code), *lines)
 
 
-def _line(name: str, value: str, share: float | None = None) -> str:
-    """A figure, and how much of the most it is as a thin bar."""
-    meter = (
-        ""
-        if share is None
-        else '<div style="height:.35rem;border-radius:.2rem;background:#8884"><div style="height:'
-        f"100%;border-radius:.2rem;background:{CHOSEN};width:max(2px,{100 * share:.1f}%)"
-        '"></div></div>'
-    )
-    return (
-        '<div style="margin-top:.35rem"><div style="display:flex;justify-content:space-between;'
-        f'gap:1rem"><span>{escape(name)}</span><b style="white-space:nowrap">{escape(value)}</b>'
-        f"</div>{meter}</div>"
-    )
+def _draw_line(name: str, value: str, share: float | None = None) -> str:
+    """Draw a figure, and how much of the most it is as a thin bar."""
+    meter = "" if share is None else draw_meter(share, HIGHLIGHT, ".35rem", ground="#8884")
+    return div("margin-top:.35rem", draw_figure(name, value), meter)
 
 
-def _widest(widths: dict[str, int]) -> int:
+def _find_widest(widths: dict[str, int]) -> int:
     return max(map(int, widths), default=0)
 
 
-def _occupancy(launches: list[Entry]) -> str:
-    return _range(round(100 * one.occupancy) for one in launches)
+def _count_widest(launches: list[Entry]) -> int:
+    return sum(_find_widest(entry.loads) == WIDEST for entry in launches)
 
 
-def _kibibytes(count: int) -> str:
+def _describe_occupancy(launches: list[Entry]) -> str:
+    return _describe_range(lambda entry: round(100 * entry.occupancy), launches)
+
+
+def _format_size(count: int) -> str:
     return f"{count / 1024:g} KiB" if count >= 1024 else f"{count} B"
 
 
-def _range(values: Iterable[int]) -> str:
-    """The lowest and the highest, once where they are the same."""
-    known = sorted(values)
-    return str(known[0]) if known[0] == known[-1] else f"{known[0]}–{known[-1]}"
+def _describe_range(measure_entry: Callable[[Entry], int], launches: Iterable[Entry]) -> str:
+    """Describe the lowest and the highest value, once where they are the same."""
+    values = sorted(map(measure_entry, launches))
+    return str(values[0]) if values[0] == values[-1] else f"{values[0]}–{values[-1]}"
 
 
-def _every_launch(entries: list[Entry]) -> None:
-    """The table for experts, and the whole as JSON."""
-    box = controls.lazy_box("Every launch", ":material/table:", "every_launch")
-    if box is None:
-        return
-    table = pd.DataFrame([asdict(one) for one in entries])
+def _draw_every_launch(entries: list[Entry]) -> None:
+    draw_lazily("Every launch", "table", "every_launch", _draw_table, entries)
+
+
+def _draw_table(entries: list[Entry]) -> None:
+    """Draw the table for experts, and the whole as JSON."""
+    records = [asdict(entry) for entry in entries]
+    table = pd.DataFrame(records)
     for name in ("loads", "stores"):
         table[name] = [
             ", ".join(f"{count} × {bits}" for bits, count in cell.items()) for cell in table[name]
         ]
     table["occupancy"] = (100 * table["occupancy"]).round()
     table["megabytes"] = table["megabytes"].round(1)
-    with box:
-        st.dataframe(table[list(COLUMNS)].rename(columns=COLUMNS), hide_index=True, width="stretch")
-        st.download_button(
-            "Download JSON",
-            lambda: json.dumps([asdict(one) for one in entries], indent=1),
-            f"kernels-{entries[0].target}.json",
-            "application/json",
-            on_click="ignore",
-            icon=":material/download:",
-        )
+    st.dataframe(table[list(COLUMNS)].rename(columns=COLUMNS), hide_index=True, width="stretch")
+    name = f"kernels-{entries[0].target}.json"
+    offer_file("Download JSON", partial(json.dumps, records, indent=1), name, "application/json")

@@ -1,6 +1,8 @@
 """Show each precision's speed and how far its maps move."""
 
 import math
+from functools import partial
+from typing import Any
 
 import streamlit as st
 from PIL.Image import Image
@@ -8,14 +10,13 @@ from PIL.Image import Image
 import cam
 from cam._engine.precision import available_precisions
 from cam._performance import speed
-from cam.pages.ui.performance import bars
-from cam.pages.ui.performance.measurement_job import measure, timed
-from cam.pages.ui.performance.speed_view import batch_of, key_of
-from cam.pages.ui.server import resources
+from cam.pages.ui.charts.bars import Bar, draw_bars
+from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL
+from cam.pages.ui.charts.tiles import arrange, draw_picture
+from cam.pages.ui.performance.measurement_job import measure_speed
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets import controls, html_charts
-from cam.pages.ui.widgets.charts import CHOSEN
-from cam.pages.ui.widgets.text import small
+from cam.pages.ui.widgets.links import choose_pills
+from cam.pages.ui.widgets.prose import write_small
 
 ROUNDS = 3
 METHODS = ("gradcam", "layercam", "saliency")
@@ -24,82 +25,72 @@ EXACT = "fp32"
 NARROWEST = 165
 
 
-def precisions(subject: Subject) -> None:
-    """Each precision's images per second, beside how far its maps are from fp32's."""
+def show_precisions(subject: Subject) -> str:
+    """Show each precision's images per second, beside how far its maps are from fp32's."""
     device = subject.model.device
-    known = [one for one in available_precisions(device) if one != EXACT]
+    available = [name for name in available_precisions(device) if name != EXACT]
     st.markdown(
-        "Shorter numbers can be quicker to compute with, and they move the maps. How much depends "
+        "Reduced precision can be quicker to compute with, and it moves the maps. How much depends "
         f"on the method: look at both, beside the maps in {EXACT}."
     )
-    controls.check_link("precisions", "precision", known)
-    chosen = st.pills(
-        f"Beside {EXACT}",
-        known,
-        selection_mode="multi",
-        default=[one for one in known if device.type == "cuda" or one != "fp16"],
-        key="precisions",
-        bind="query-params",
-        help="A CPU takes about ten times as long for fp16.",
-    )
+    more: dict[str, Any] = {
+        "default": [name for name in available if device.type == "cuda" or name != "fp16"],
+        "help": "A CPU takes about ten times as long for fp16.",
+    }
+    names = tuple(choose_pills(f"Beside {EXACT}", available, "precisions", "precision", **more))
     if device.type != "cuda":
-        small("There is no GPU here: these are the CPU's figures, and a CPU has no tf32.")
+        write_small("There is no GPU here: these are the CPU's figures, and a CPU has no tf32.")
 
-    def work(report: speed.Report) -> list[speed.Fidelity]:
-        model, batch = batch_of(subject, 1)
-        return speed.by_precision(model, batch, METHODS, tuple(chosen), ROUNDS, report=report)
+    def draw_maps(measured: list[speed.Fidelity]) -> None:
+        for method in METHODS:
+            st.markdown(f"**{cam.methods()[method].title}**")
+            maps = [_draw_map(row, subject.crop) for row in measured if row.method == method]
+            st.html(arrange(maps, NARROWEST))
 
-    def draw_maps(found: list[speed.Fidelity]) -> None:
-        seen = resources.seen(
-            subject.name, subject.trained, subject.picture.digest, subject.picture
-        )
-        for name in METHODS:
-            st.markdown(f"**{cam.methods()[name].title}**")
-            rows = [one for one in found if one.method == name]
-            st.html(html_charts.side_by_side([_map(one, seen) for one in rows], NARROWEST))
-
-    about = f"Medians of {ROUNDS} interleaved rounds; {subject.name}, one picture;"
-    key = key_of(subject, "precision", tuple(chosen))
-    measure(key, "Measuring", timed(work, about), draw_speeds, more=draw_maps)
+    run = partial(speed.by_precision, methods=METHODS, precisions=names)
+    code = (
+        f"rows = speed.by_precision(\n    model, batch, {METHODS}, {names}, rounds={ROUNDS}\n)\n"
+        "for row in rows:\n"
+        "    print(row.method, row.precision, row.speed.images_per_second, row.spearman)\n"
+    )
+    return measure_speed(subject, run, _draw_speeds, ROUNDS, code, more=draw_maps)
 
 
-def draw_speeds(found: list[speed.Fidelity]) -> None:
-    """One bar a method and precision, with what it costs in fidelity."""
-    exact = {one.method: one for one in found if one.precision == EXACT}
+def _draw_speeds(measured: list[speed.Fidelity]) -> None:
+    """Draw one bar a method and precision, with what it costs in fidelity."""
+    exact = {row.method: row for row in measured if row.precision == EXACT}
     for name in exact:
-        rows = [
-            (
-                one.precision if one.precision == EXACT else f"{one.precision}, {_rank(one)}",
-                one.speed.images_per_second,
-                f"{one.speed.images_per_second:.1f} images/s{_gain(one, exact[name])}",
-                bars.PLAIN if one.precision == EXACT else CHOSEN,
+        drawn = [
+            Bar(
+                EXACT if row.precision == EXACT else f"{row.precision}, {_describe_order(row)}",
+                row.speed.images_per_second,
+                f"{row.speed.images_per_second:.1f} images/s{_describe_gain(row, exact[name])}",
+                NEUTRAL if row.precision == EXACT else HIGHLIGHT,
             )
-            for one in found
-            if one.method == name
+            for row in measured
+            if row.method == name
         ]
         title = cam.methods()[name].title
         st.markdown(f"**{title}, images a second**")
-        st.html(bars.bars(rows, f"{title}: images a second by precision"))
+        st.html(draw_bars(drawn, f"{title}: images a second by precision"))
 
 
-def _gain(one: speed.Fidelity, exact: speed.Fidelity) -> str:
-    if one is exact:
+def _describe_gain(row: speed.Fidelity, exact: speed.Fidelity) -> str:
+    if row is exact:
         return ""
-    times = one.speed.images_per_second / exact.speed.images_per_second
+    times = row.speed.images_per_second / exact.speed.images_per_second
     return f", {times:.1f} × {EXACT}"
 
 
-def _map(one: speed.Fidelity, seen: Image) -> tuple[str, str]:
-    info = cam.methods()[one.method]
-    blended = cam.overlay(seen, one.heatmap[0], "inferno", 0.6, info.percentile)
-    drawing = html_charts.image(blended, f"{info.title} in {one.precision}")
-    if one.precision == EXACT:
-        return drawing, f"<b>{EXACT}</b>, which the others are compared with"
-    return (
-        drawing,
-        f"<b>{one.precision}</b>: {_rank(one)}, brightest 5 %: {one.overlap:.0%} the same",
-    )
+def _draw_map(row: speed.Fidelity, crop: Image) -> tuple[str, str]:
+    info = cam.methods()[row.method]
+    blended = cam.overlay(crop, row.heatmap[0], "inferno", 0.6, info.percentile)
+    line = f"<b>{EXACT}</b>, which the others are compared with"
+    if row.precision != EXACT:
+        order = _describe_order(row)
+        line = f"<b>{row.precision}</b>: {order}, brightest 5 %: {row.overlap:.0%} the same"
+    return draw_picture(blended, f"{info.title} in {row.precision}"), line
 
 
-def _rank(one: speed.Fidelity) -> str:
-    return "no order" if math.isnan(one.spearman) else f"Spearman {one.spearman:.3f}"
+def _describe_order(row: speed.Fidelity) -> str:
+    return "no order" if math.isnan(row.spearman) else f"Spearman {row.spearman:.3f}"

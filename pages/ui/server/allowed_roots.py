@@ -16,27 +16,27 @@ from cam._data.dataset import DataOrigin, Dataset, Files, require_inside
 # Names that are the same on every file system, and never a path.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 LISTS = {".csv", ".json"}
-OFFERED = 200
+MOST_OFFERED = 200
 
 
-def data_roots() -> tuple[Path, ...]:
-    """The folders that data may be read from."""
-    return folders_of("CAM_DATA_ROOTS")
+def read_data_roots() -> tuple[Path, ...]:
+    """Return the folders that data may be read from."""
+    return read_folders("CAM_DATA_ROOTS")
 
 
-def folders_of(variable: str) -> tuple[Path, ...]:
-    """The folders that a variable of the environment names, separated as in ``PATH``."""
-    named = os.environ.get(variable, "").split(os.pathsep)
-    return tuple(Path(one).expanduser() for one in named if one.strip())
+def read_folders(variable: str) -> tuple[Path, ...]:
+    """Read the folders that a variable of the environment names, separated as in ``PATH``."""
+    names = os.environ.get(variable, "").split(os.pathsep)
+    return tuple(Path(name).expanduser() for name in names if name.strip())
 
 
-def runs_folder() -> Path:
-    """Where runs are."""
+def get_runs_folder() -> Path:
+    """Return the folder of runs."""
     return Path(os.environ.get("CAM_RUNS") or "runs").expanduser()
 
 
-def run_path(name: str) -> Path:
-    """The folder of a run of that name.
+def get_run_path(name: str) -> Path:
+    """Return the folder of a run of that name.
 
     Raises:
         RunError: The name is a path, or a link that leads out of the folder of runs.
@@ -45,7 +45,7 @@ def run_path(name: str) -> Path:
         raise cam.RunError(
             f"{name!r} is no name for a run; use letters, digits, spaces, dots, - and _, 80 at most"
         )
-    folder = runs_folder()
+    folder = get_runs_folder()
     try:
         require_inside(folder / name, (folder,))
     except cam.DataError:
@@ -55,54 +55,54 @@ def run_path(name: str) -> Path:
     return folder / name
 
 
-def offers() -> list[str]:
-    """What lies at the top of the allowed folders and may be a data set, and the folders."""
-    found: list[str] = []
-    for root in data_roots():
+def list_sources() -> list[str]:
+    """List the allowed folders, and what at their top may be a data set."""
+    sources: list[Path] = []
+    for root in read_data_roots():
         try:
-            inside = sorted(one for one in root.iterdir() if not one.name.startswith("."))
+            inside = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+            folders = [path for path in inside if path.is_dir()]
             # COCO's lists lie there; a folder of pictures may be too large to be looked through.
-            under = [root, *(one for one in inside if one.is_dir())]
-            lists = [file for one in under for file in sorted((one / "annotations").glob("*.json"))]
+            notes = [folder / "annotations" for folder in (root, *folders)]
+            lists = [file for folder in notes for file in sorted(folder.glob("*.json"))]
         except OSError:
             continue
-        found += [str(root)]
-        found += [str(one) for one in inside if one.is_dir() or one.suffix.lower() in LISTS]
-        found += [str(one) for one in lists]
-    return found[:OFFERED]
+        tables = [path for path in inside if path in folders or path.suffix.lower() in LISTS]
+        sources += [root, *tables, *lists]
+    return list(map(str, sources[:MOST_OFFERED]))
 
 
-def folders_near(source: str) -> list[str]:
-    """Allowed folders beside a list, and beside its folder, where its pictures may be."""
-    found: list[str] = []
-    for place in (Path(source).parent, Path(source).parent.parent):
+def list_folders_near(source: str) -> list[str]:
+    """List allowed folders beside a list, and beside its folder, where its pictures may be."""
+    folders: list[str] = []
+    for around in list(Path(source).parents)[:2]:
         try:
-            inside = require_inside(place, data_roots())
-            found += sorted(str(one) for one in inside.iterdir() if one.is_dir())
+            inside = require_inside(around, read_data_roots())
+            folders += sorted(str(path) for path in inside.iterdir() if path.is_dir())
         except (OSError, cam.DataError):
             # Above the allowed folders there is nothing to offer.
             continue
-    return list(dict.fromkeys(found))[:OFFERED]
+    return list(dict.fromkeys(folders))[:MOST_OFFERED]
 
 
-def kind_of(source: str) -> DataKind:
-    """What kind of data an allowed path is.
+def detect_kind(source: str) -> DataKind:
+    """Detect what kind of data an allowed path is.
 
     Raises:
         DataError: It lies outside of the allowed folders, or is no data set.
     """
-    return data_kinds.kind_of(require_inside(source, data_roots()))
+    return data_kinds.kind_of(require_inside(source, read_data_roots()))
 
 
 def open_data(origin: DataOrigin) -> Dataset:
-    """Open a data set that is allowed; whatever its lists and links say, no file outside is read.
+    """Open an allowed data set; no file outside is read, whatever its lists and links say.
 
     Raises:
         DataError: It lies outside of the allowed folders, or cannot be opened.
     """
     if origin.source == "photo-grid":
         return cam.dataset(origin.source, **origin.options)
-    roots = data_roots()
+    roots = read_data_roots()
     if not roots:
         raise cam.DataError(
             "this server's operator allows no folders of data; only the photo grid can be used"
@@ -110,9 +110,9 @@ def open_data(origin: DataOrigin) -> Dataset:
     source = require_inside(origin.source, roots)
     if origin.options.get("images") is not None:
         require_inside(origin.options["images"], roots)
-    found = cam.dataset(source, **origin.options)
-    if isinstance(found, Files):
-        found.roots = roots
+    data = cam.dataset(source, **origin.options)
+    if isinstance(data, Files):
+        data.roots = roots
     # As it was asked for: a link inside of the folder stays a link.
-    found.origin = DataOrigin(str(Path(origin.source).expanduser().absolute()), origin.options)
-    return found
+    data.origin = DataOrigin(str(Path(origin.source).expanduser().absolute()), origin.options)
+    return data

@@ -21,9 +21,9 @@ from cam._formatting import duration
 
 _log = logging.getLogger(__name__)
 
-# Each keeps the cores busy by itself; a second one lets a short job pass a long one.
+# Each keeps the cores busy alone; a second one lets a short job pass a long one.
 WORKERS = 2
-KEPT = 32
+CAPACITY = 32
 POLL_SECONDS = 0.5
 # A page asks twice a second while it is open; what is not asked for any more is given up.
 PATIENCE_SECONDS = 30
@@ -56,24 +56,24 @@ class Job:
         self._work: Work | None = work
         self._lasting = lasting
         self._stopped = threading.Event()
-        self._asked: dict[str, float] = {}
+        self._visitors: dict[str, float] = {}
 
     def ask(self, visitor: str) -> None:
-        """A visitor's page is open and waits."""
-        self._asked[visitor] = time.monotonic()
+        """Note that a visitor's page is open and waits."""
+        self._visitors[visitor] = time.monotonic()
 
     def leave(self, visitor: str) -> None:
-        """A visitor does not want it any more; the last one stops it."""
-        self._asked.pop(visitor, None)
-        if not self._asked:
+        """Let a visitor go who does not want it any more; the last to leave stops it."""
+        self._visitors.pop(visitor, None)
+        if not self._visitors:
             self._stopped.set()
 
     @property
-    def wanted(self) -> bool:
+    def awaited(self) -> bool:
         """Whether anybody still waits for it."""
         if self._stopped.is_set():
             return False
-        latest = max(list(self._asked.values()), default=0.0)
+        latest = max(list(self._visitors.values()), default=0.0)
         return self._lasting or time.monotonic() - latest < PATIENCE_SECONDS
 
     @property
@@ -83,32 +83,32 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the speed so far; None while that says nothing yet."""
+        """Seconds left at the speed so far; None while that says nothing yet."""
         since = self.begun if self._moving is None else self._moving
         if since is None or self.share < 0.02:
             return None
         return (time.monotonic() - since) * (1 - self.share) / self.share
 
     def tell(self, share: float, note: str = "", partial: Any = None) -> bool:
-        """How far the work is, from 0 to 1; the answer is whether to go on.
+        """Report how far the work is, from 0 to 1; returns whether to go on.
 
         Args:
             share: Of the work that is done.
-            note: What it is at.
-            partial: The result as far as it is known; it is not written to afterwards.
+            note: What is being done.
+            partial: The result so far; it is not written to afterwards.
         """
         self.share, self.note = min(max(share, 0.0), 1.0), note
         if not self.share:
             self._moving = time.monotonic()
         if partial is not None:
             self.partial = partial
-        return self.wanted
+        return self.awaited
 
     def run(self) -> None:
         """Do the work, in a thread."""
         self.begun = time.monotonic()
         try:
-            if not self.wanted:
+            if not self.awaited:
                 raise cam.Cancelled("nobody waited for it any more")
             assert self._work is not None
             self.result = self._work(self.tell)
@@ -123,13 +123,13 @@ class Job:
 class Jobs:
     """The jobs of all visitors: few at once, the latest results kept."""
 
-    def __init__(self, workers: int = WORKERS, kept: int = KEPT) -> None:
+    def __init__(self, workers: int = WORKERS, capacity: int = CAPACITY) -> None:
         self._waiting: SimpleQueue[Job] = SimpleQueue()
         # Not an executor, whose threads an ending server would wait for, and a run takes hours.
         for number in range(workers):
             name = f"cam-job_{number}"
             threading.Thread(target=self._carry_out, name=name, daemon=True).start()
-        self._kept = kept
+        self._capacity = capacity
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -138,22 +138,24 @@ class Jobs:
             self._waiting.get().run()
 
     def find(self, key: Hashable) -> Job | None:
-        """The job of that key, if there is one."""
+        """Return the job of that key, if there is one."""
         with self._lock:
             return self._jobs.get(key)
 
     def ask(self, key: Hashable, work: Work, visitor: str, lasting: bool = False) -> Job:
-        """The job of that key: the one there is, or a new one, also after one was cancelled."""
+        """Return the job of that key, or start a new one, also after one was cancelled."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.cancelled or not (job.done.is_set() or job.wanted):
+            if job is None or job.cancelled or not (job.done.is_set() or job.awaited):
                 job = self._jobs[key] = Job(work, lasting)
                 job.ask(visitor)
                 self._waiting.put(job)
             job.ask(visitor)
             self._jobs.move_to_end(key)
-            ended = [old for old, one in self._jobs.items() if one.done.is_set() and one is not job]
-            for old in ended[: max(0, len(self._jobs) - self._kept)]:
+            ended = [
+                old for old, other in self._jobs.items() if other.done.is_set() and other is not job
+            ]
+            for old in ended[: max(0, len(self._jobs) - self._capacity)]:
                 del self._jobs[old]
             return job
 
@@ -165,21 +167,21 @@ class Jobs:
 
 
 @st.cache_resource(show_spinner=False)
-def shared() -> Jobs:
-    """The jobs of explanations, which visitors wait for."""
+def get_shared_jobs() -> Jobs:
+    """Return the jobs of explanations, which visitors wait for."""
     return Jobs()
 
 
-def visitor() -> str:
-    """Which session is asking."""
+def identify_visitor() -> str:
+    """Return the session that is asking."""
     context = get_script_run_ctx()
     return context.session_id if context else ""
 
 
-def result(
+def wait_for(
     key: Hashable, what: str, work: Work, jobs: Jobs | None = None, draw: Draw | None = None
 ) -> Any:
-    """What ``work`` returns, computed in the background.
+    """Return what ``work`` returns, computed in the background.
 
     While it runs, a bar with Cancel stands here and the answer is None; the page is drawn again
     when it is done. After Cancel a button starts it anew.
@@ -191,18 +193,20 @@ def result(
             nobody wants the result: the work then raises :class:`cam.Cancelled`. It must not touch
             Streamlit.
         jobs: Whose jobs; None: the explanations'.
-        draw: Draws what is known of the result while the work goes on.
+        draw: Draws the result so far while the work goes on.
 
     Raises:
         CamError: The work's own, or that it failed in another way.
     """
-    owner = shared() if jobs is None else jobs
-    if refused(key):
+    owner = get_shared_jobs() if jobs is None else jobs
+    if is_cancelled(key):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{what}: cancelled.")
-            st.button("Start again", on_click=_cancelled().discard, args=(key,), key=f"again-{key}")
+            st.button(
+                "Start again", on_click=_get_cancelled().discard, args=(key,), key=f"again-{key}"
+            )
         return None
-    job = owner.ask(key, work, visitor())
+    job = owner.ask(key, work, identify_visitor())
     if not job.done.is_set():
         # What is quick should not flicker.
         job.done.wait(0.2)
@@ -212,7 +216,7 @@ def result(
     if job.cancelled:
         # Another page of this visitor, or a pause longer than the patience: begin again.
         owner.forget(key)
-        return result(key, what, work, owner, draw)
+        return wait_for(key, what, work, owner, draw)
     if job.error is not None:
         owner.forget(key)
         if isinstance(job.error, cam.CamError):
@@ -223,35 +227,35 @@ def result(
     return job.result
 
 
-def refused(key: Hashable) -> bool:
-    """Whether this visitor has cancelled a job, and not asked for it again."""
-    return key in _cancelled()
+def is_cancelled(key: Hashable) -> bool:
+    """Return whether this visitor has cancelled a job, and not asked for it again."""
+    return key in _get_cancelled()
 
 
-def _cancelled() -> set[Hashable]:
-    found: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
-    return found
+def _get_cancelled() -> set[Hashable]:
+    keys: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
+    return keys
 
 
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(key: Hashable, what: str, job: Job, draw: Draw | None) -> None:
     # Who cancels is let go at once, also while others wait for the job or it waits for its turn.
-    if job.done.is_set() or key in st.session_state["_cancelled_jobs"]:
+    if job.done.is_set() or is_cancelled(key):
         st.rerun()
-    job.ask(visitor())
-    st.progress(job.share, text=told(what, job))
+    job.ask(identify_visitor())
+    st.progress(job.share, text=describe(what, job))
     st.button("Cancel", on_click=_cancel, args=(key, job), key=f"cancel-{key}")
     if draw is not None and job.partial is not None:
         draw(job.partial)
 
 
 def _cancel(key: Hashable, job: Job) -> None:
-    job.leave(visitor())
-    _cancelled().add(key)
+    job.leave(identify_visitor())
+    _get_cancelled().add(key)
 
 
-def told(what: str, job: Job) -> str:
-    """One line on how far a job is."""
+def describe(what: str, job: Job) -> str:
+    """Describe in one line how far a job is."""
     if job.begun is None:
         return f"{what}: waiting for other work on this server"
     parts = [f"{what}: {job.share:.0%}"]

@@ -5,24 +5,29 @@ picture by the hash of its bytes, because Streamlit hashes large arrays by a sam
 """
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from operator import attrgetter
+from pathlib import PurePath
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import streamlit as st
 import torch
 from PIL import Image, ImageOps
+from streamlit.runtime.caching.cache_utils import CachedFunc
 
 import cam
 from cam._media.images import Photo, read_image
 from cam.targets import ClassTarget, Contrast
 from cam.types import Attribution
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 MODELS_KEPT = 3
 # Of weights that visitors upload, which nobody else will ask for.
-OWN_MODELS_KEPT = 2
+UPLOADED_MODELS_KEPT = 2
 RESULTS_KEPT = 64
 PHOTOS_KEPT = 16
 # Each holds a layer's activations and gradients: 26 MB at the first layers of the largest networks.
@@ -49,28 +54,51 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class OwnWeights:
-    """Weights that a visitor uploaded, and the names of their classes where those were too.
+class Weights:
+    """The weights of a model: published, random, of a file or of an upload.
 
     Attributes:
-        name: The file's, as the visitor calls it.
-        path: Where it lies on this server: below its digest, so another content is another path.
-        labels: The name of the file of labels.
+        random: Whether they are drawn, from a fixed seed.
+        path: Of a file on this server; an upload lies below its digest, so another content has
+            another path.
+        upload: What the visitor who uploaded the file calls it; None where nobody did.
+        labels: The name of the visitor's file of classes' names.
         labels_path: Where that lies.
     """
 
-    name: str
-    path: str
+    random: bool = False
+    path: str | None = None
+    upload: str | None = None
     labels: str | None = None
     labels_path: str | None = None
 
+    @property
+    def published(self) -> bool:
+        """Whether they are those that the model's authors published."""
+        return not self.random and self.path is None
 
-# A model's weights: the published ones, random ones, the path of a file, or an upload.
-Weights = bool | str | OwnWeights
+
+PUBLISHED, RANDOM = Weights(), Weights(random=True)
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelChoice:
+    """A model by its name, with its weights."""
+
+    name: str
+    weights: Weights = PUBLISHED
+
+    @property
+    def title(self) -> str:
+        """The name, and whose the weights are where they are not the published ones."""
+        if self.weights.published:
+            return self.name
+        file = self.weights.upload or PurePath(self.weights.path or "random weights").name
+        return f"{self.name} ({file})"
+
+
+@dataclass(frozen=True)
+class MethodChoice:
     """A method with the parameters that are not its defaults."""
 
     name: str
@@ -83,11 +111,11 @@ class Asked:
 
     @property
     def own_passes(self) -> bool:
-        """Whether it sends pictures through the network by itself, which may take long."""
+        """Whether it sends pictures through the network alone, which may take long."""
         return self.info.passes or dict(self.parameters).get("aug_smooth", False)
 
-    def method(self) -> cam.Method:
-        """As the library takes it.
+    def make(self) -> cam.Method:
+        """Make the method as the library takes it.
 
         Raises:
             MethodError: A parameter is out of range.
@@ -99,64 +127,80 @@ class Asked:
 class Choices:
     """What a visitor asks of a picture; None stands for the top class and the preset layer."""
 
-    model: str
-    trained: Weights
-    methods: tuple[Asked, ...]
+    model: ModelChoice
+    methods: tuple[MethodChoice, ...]
     target: int | None
     layer: str | None
     against: int | None = None
 
-    def explained(self, top: int | None) -> int | ClassTarget | None:
-        """The class, or the contrast between two; the top class where none is chosen."""
+    def resolve_target(self, top: int | None) -> int | ClassTarget | None:
+        """Return the class, or the contrast of two; the top class where none is chosen."""
         target = top if self.target is None else self.target
         if self.against is None or target is None:
             return target
         return Contrast(target, self.against)
 
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """One picture, explained by several methods that shared their passes."""
+def share(
+    max_entries: int | None = None, show_spinner: bool | str = False
+) -> Callable[[Callable[P, R]], CachedFunc[P, R]]:
+    """Make a function compute once for all visitors, who must not write to what it returns.
 
-    maps: dict[str, Attribution]
-    seconds: float
+    Errors are not kept, so that a later try is a new one.
+    """
+    return st.cache_resource(
+        max_entries=max_entries,
+        show_spinner=show_spinner,
+        hash_funcs={Picture: attrgetter("digest"), cam.Run: identify_run},
+    )
 
 
-def model(name: str, trained: Weights) -> cam.Model:
-    """A model, shared by all visitors; errors are not kept, so a later try is a new one."""
-    return _own(name, trained) if isinstance(trained, OwnWeights) else _shared(name, trained)
+def identify_run(run: cam.Run) -> tuple[Any, ...]:
+    """Return what tells a run from itself a moment ago, and from another one of that name."""
+    started, ranges = str(run.notes.get("started")), tuple(run.store.ranges())
+    return (str(run.path), started, ranges, tuple(run.parts.items()))
 
 
-@st.cache_resource(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
-def _shared(name: str, trained: bool | str) -> cam.Model:
-    if isinstance(trained, str):
-        return cam.load_model(name, weights=trained, device=_device())
-    if trained:
-        return cam.load_model(name, device=_device())
+def load_model(choice: ModelChoice) -> cam.Model:
+    """Load a model, shared by all visitors.
+
+    Raises:
+        ModelError: It cannot be loaded so.
+    """
+    return _load_upload(choice) if choice.weights.upload else _load_shared(choice)
+
+
+@share(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
+def _load_shared(choice: ModelChoice) -> cam.Model:
+    return _load(choice)
+
+
+@share(max_entries=UPLOADED_MODELS_KEPT, show_spinner="Loading the model …")
+def _load_upload(choice: ModelChoice) -> cam.Model:
+    """Load an upload apart from the others: it must not push out the models of everybody."""
+    return _load(choice)
+
+
+def _load(choice: ModelChoice) -> cam.Model:
+    device, weights = "cuda" if torch.cuda.is_available() else "cpu", choice.weights
+    if weights.path is not None:
+        return cam.load_model(choice.name, weights.path, device, labels=weights.labels_path)
+    if weights.published:
+        return cam.load_model(choice.name, device=device)
     with torch.random.fork_rng():
         # A shared link shows the same untrained network.
         torch.manual_seed(SEED)
-        return cam.load_model(name, weights=None, device=_device())
+        return cam.load_model(choice.name, weights=None, device=device)
 
 
-@st.cache_resource(max_entries=OWN_MODELS_KEPT, show_spinner="Loading the model …")
-def _own(name: str, own: OwnWeights) -> cam.Model:
-    """An upload's, apart: it must not push out the models of everybody."""
-    return cam.load_model(name, own.path, _device(), labels=own.labels_path)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@st.cache_resource(show_spinner=False)
-def model_names() -> tuple[str, ...]:
-    """Every name that a model loads by."""
+@share()
+def list_models() -> tuple[str, ...]:
+    """List every name that a model loads by."""
     return cam.model_names()
 
 
-@st.cache_resource(max_entries=PHOTOS_KEPT, show_spinner=False)
-def _decoded(digest: str, _content: bytes, name: str) -> Photo:
+@share(max_entries=PHOTOS_KEPT)
+def _decode(digest: str, _content: bytes, name: str) -> Photo:
     photo = read_image(_content, name)
     if max(photo.image.size) <= LARGEST_SIDE:
         return photo
@@ -165,102 +209,117 @@ def _decoded(digest: str, _content: bytes, name: str) -> Photo:
     return replace(photo, image=image, notes=(*photo.notes, note))
 
 
-def uploaded(content: bytes, name: str) -> Picture:
+def decode_upload(content: bytes, name: str) -> Picture:
     """Decode an upload.
 
     Raises:
         ImageError: It is no picture that can be read.
     """
     digest = hashlib.sha256(content).hexdigest()
-    return Picture(_decoded(digest, content, name), digest)
+    return Picture(_decode(digest, content, name), digest)
 
 
-@st.cache_resource(show_spinner=False)
-def sample(name: str) -> Picture:
-    """A bundled photo."""
+@share()
+def open_sample(name: str) -> Picture:
+    """Open a bundled photo."""
     return Picture(Photo(cam.sample(name), (), name), f"sample:{name}")
 
 
-@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
-def probabilities(name: str, trained: Weights, digest: str, _picture: Picture) -> np.ndarray:
-    """Class probabilities of a picture, (classes,) float32."""
-    shared = model(name, trained)
-    found: np.ndarray = shared.predict(shared.prepare(_picture.photo))[0].cpu().numpy()
-    return found
+@share(max_entries=RESULTS_KEPT)
+def predict(choice: ModelChoice, picture: Picture) -> np.ndarray:
+    """Predict the class probabilities of a picture, (classes,) float32."""
+    model = load_model(choice)
+    chances: np.ndarray = model.predict(model.prepare(picture.photo))[0].cpu().numpy()
+    return chances
 
 
-@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
-def explain(choices: Choices, top: int | None, digest: str, _picture: Picture) -> Explanation:
-    """Explain one picture; what comes back is shared, so nobody may write to it.
+@share(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
+def explain(choices: Choices, top: int | None, picture: Picture) -> dict[str, Attribution]:
+    """Explain one picture by several methods that share their passes.
 
     Raises:
         CamError: The model cannot be explained so.
     """
-    shared = model(choices.model, choices.trained)
-    return explained(shared, choices, top, _picture)
+    return explain_with(load_model(choices.model), choices, top, picture)
 
 
-def explained(
-    shared: cam.Model,
+def explain_each(
+    choices: Choices, top: int | None, picture: Picture
+) -> dict[MethodChoice, Attribution | cam.CamError]:
+    """Explain one picture by those methods that can, in shared passes, or say why not."""
+    errors: dict[MethodChoice, Attribution | cam.CamError] = {}
+    try:
+        maps = explain(choices, top, picture)
+    except cam.CamError as error:
+        if len(choices.methods) == 1:
+            return {choices.methods[0]: error}
+        for method in choices.methods:
+            [result] = explain_each(replace(choices, methods=(method,)), top, picture).values()
+            if isinstance(result, cam.CamError):
+                errors[method] = result
+        rest = tuple(method for method in choices.methods if method not in errors)
+        if not errors:
+            return dict.fromkeys(choices.methods, error)
+        return errors | (explain_each(replace(choices, methods=rest), top, picture) if rest else {})
+    return dict(zip(choices.methods, maps.values(), strict=True))
+
+
+def explain_with(
+    model: cam.Model,
     choices: Choices,
     top: int | None,
     picture: Picture,
     progress: Callable[[cam.Progress], object] | None = None,
-) -> Explanation:
-    """The same without a place to keep it, for a thread."""
-    start = time.perf_counter()
-    maps = cam.attribute(
-        shared,
-        shared.prepare(picture.photo),
-        [one.method() for one in choices.methods],
-        targets=choices.explained(top),
+) -> dict[str, Attribution]:
+    """Explain with a model, as :func:`explain` does, in a thread."""
+    return cam.attribute(
+        model,
+        model.prepare(picture.photo),
+        [method.make() for method in choices.methods],
+        targets=choices.resolve_target(top),
         layers=choices.layer,
         progress=progress,
     )
-    return Explanation(maps, time.perf_counter() - start)
 
 
-@st.cache_resource(max_entries=ANATOMIES_KEPT, show_spinner="Taking the maps apart …")
-def anatomy(
-    name: str,
-    trained: Weights,
-    target: int | None,
-    layer: str | None,
-    digest: str,
-    _picture: Picture,
+@share(max_entries=ANATOMIES_KEPT, show_spinner="Taking the maps apart …")
+def take_apart(
+    choice: ModelChoice, target: int, layer: str | None, picture: Picture
 ) -> cam.Anatomy:
-    """Every step to the two maps of one picture; shared, so nobody may write to it.
+    """Compute every step to the two maps of one picture.
 
     Raises:
         CamError: The model cannot be explained so.
     """
-    shared = model(name, trained)
-    return cam.anatomy(shared, shared.prepare(_picture.photo), target, layer)
+    model = load_model(choice)
+    return cam.anatomy(model, model.prepare(picture.photo), target, layer)
 
 
-@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner="Shaking the picture …")
-def shaken(
-    name: str, trained: Weights, target: int, layer: str, digest: str, _picture: Picture
-) -> dict[str, Attribution]:
-    """Both maps of a picture, and of it with noise: the first image is the picture itself.
+@share(max_entries=RESULTS_KEPT, show_spinner="Shaking the picture …")
+def shake(choice: ModelChoice, target: int, layer: str, picture: Picture) -> dict[str, Attribution]:
+    """Explain a picture, and it with noise: the first image is the picture itself.
 
     Raises:
         CamError: The model cannot be explained so.
     """
-    shared = model(name, trained)
-    batch = shared.prepare(_picture.photo)
+    model = load_model(choice)
+    batch = model.prepare(picture.photo)
     generator = torch.Generator().manual_seed(SEED)
     noise = torch.randn(SHAKES, *batch.shape[1:], generator=generator).to(batch)
     noisy = batch + NOISE * (batch.max() - batch.min()) * noise
     return cam.attribute(
-        shared, torch.cat([batch, noisy]), ("gradcam", "saliency"), targets=target, layers=layer
+        model, torch.cat([batch, noisy]), ("gradcam", "saliency"), targets=target, layers=layer
     )
 
 
-@st.cache_resource(max_entries=RESULTS_KEPT, show_spinner=False)
-def seen(name: str, trained: Weights, digest: str, _picture: Picture) -> Image.Image:
-    """The part of the picture that the model sees, in a size to show it in."""
-    part = model(name, trained).crop(_picture.photo)
+@share(max_entries=RESULTS_KEPT)
+def crop(choice: ModelChoice, picture: Picture) -> Image.Image:
+    """Crop the picture to the part that the model sees, in a size to show it in."""
+    return fit_display(load_model(choice).crop(picture.photo))
+
+
+def fit_display(part: Image.Image) -> Image.Image:
+    """Resize a picture that is too large or too small to be shown."""
     longest = max(part.size)
     side = min(max(longest, SMALLEST_SIDE), DISPLAY_SIDE)
     return part if side == longest else ImageOps.contain(part, (side, side))

@@ -1,12 +1,13 @@
-"""One door to every page, also for a link that is opened cold.
+"""Route every visit through one menu, also a link opened cold.
 
-Streamlit serves ``pages/*.py`` by itself until ``st.navigation`` has run once, without passing
+Streamlit serves ``pages/*.py`` without a menu until ``st.navigation`` has run once, not passing
 through ``dashboard.py``: a cold link would show a page without its menu. So every page's first
 statement is :func:`require`, which sends such a visit through the router.
 """
 
 import runpy
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -25,29 +26,18 @@ def run() -> None:
     # Streamlit's default page answers at "/" and nowhere else, and a link that names the first
     # page should work too. So it is there twice, and the menu shows the one that is being visited.
     named = urlsplit(st.context.url or "").path.strip("/") == "explore"
-    title, icon = "Explore", ":material/search:"
-    page = st.navigation(
-        [
-            st.Page(
-                _first_page,
-                title=title,
-                icon=icon,
-                url_path="home",
-                default=True,
-                visibility="hidden" if named else "visible",
-            ),
-            st.Page(
-                PAGES / "explore.py",
-                title=title,
-                icon=icon,
-                visibility="visible" if named else "hidden",
-            ),
-            st.Page(PAGES / "anatomy.py", title="Anatomy", icon=":material/biotech:"),
-            st.Page(PAGES / "compare.py", title="Compare", icon=":material/compare:"),
-            st.Page(PAGES / "datasets.py", title="Datasets", icon=":material/leaderboard:"),
-            st.Page(PAGES / "performance.py", title="Performance", icon=":material/speed:"),
-        ]
-    )
+    explore: dict[str, Any] = {"title": "Explore", "icon": ":material/search:"}
+    first, second = explore | {"visibility": "visible"}, explore | {"visibility": "hidden"}
+    first, second = (second, first) if named else (first, second)
+    pages = [
+        st.Page(_draw_first_page, url_path="home", default=True, **first),
+        st.Page(PAGES / "explore.py", **second),
+        st.Page(PAGES / "anatomy.py", title="Anatomy", icon=":material/biotech:"),
+        st.Page(PAGES / "compare.py", title="Compare", icon=":material/compare:"),
+        st.Page(PAGES / "datasets.py", title="Datasets", icon=":material/leaderboard:"),
+        st.Page(PAGES / "performance.py", title="Performance", icon=":material/speed:"),
+    ]
+    page = st.navigation(pages)
     # Each tab of a browser says which page it shows.
     st.set_page_config(f"{page.title} · CAM", ":material/visibility:", layout="wide")
     if st.context.theme.type == "dark":
@@ -57,13 +47,13 @@ def run() -> None:
 
 
 def require() -> None:
-    """Let a page go on only if the router called it; otherwise call the router in its place."""
+    """Let a page go on only if the router called it; otherwise call the router instead."""
     if st.session_state.pop(_FLAG, False):
         return
     run()
     st.stop()
 
 
-def _first_page() -> None:
+def _draw_first_page() -> None:
     # Not st.switch_page: a second run would cost a visitor a quarter of a second.
     runpy.run_path(str(PAGES / "explore.py"))

@@ -1,47 +1,43 @@
 """Download published weights in the background where they are missing."""
 
-import streamlit as st
-
 import cam
 from cam._formatting import size
 from cam._models.download import DownloadProgress, Published
 from cam._models.load import published
 from cam.pages.ui.server import jobs
-from cam.pages.ui.server.resources import Weights
+from cam.pages.ui.server.resources import ModelChoice, share
 
 
-@st.cache_resource(show_spinner=False)
-def downloading() -> jobs.Jobs:
-    """Of their own: a download waits for the network and not for the cores."""
-    return jobs.Jobs(workers=2, kept=8)
+@share()
+def get_download_jobs() -> jobs.Jobs:
+    """Return jobs apart: a download waits for the network and not for the cores."""
+    return jobs.Jobs(workers=2, capacity=8)
 
 
-def missing(name: str, trained: Weights) -> Published | None:
-    """Where weights come from that must be downloaded first; None where nothing must.
+def find_missing(choice: ModelChoice) -> Published | None:
+    """Find where weights come from that must be downloaded first; None where nothing must.
 
     Raises:
         ModelError: No such model, or nobody published weights for it.
     """
-    source = published(name) if trained is True else None
+    source = published(choice.name) if choice.weights.published else None
     return None if source is None or source.here else source
 
 
-def ready(name: str, trained: Weights) -> bool:
-    """Whether a model can be loaded at once; else its download stands here, with Cancel.
+def ensure_weights(choice: ModelChoice) -> bool:
+    """Return whether a model can be loaded at once; else draw its download, with Cancel.
 
     Raises:
         ModelError: The weights cannot be had.
     """
-    source = missing(name, trained)
+    source = find_missing(choice)
     if source is None:
         return True
-    key = ("weights", name)
-    done = jobs.result(
-        key, f"Downloading the weights of {name}", lambda tell: fetch(source, tell), downloading()
-    )
+    key, what = ("weights", choice.name), f"Downloading the weights of {choice.name}"
+    done = jobs.wait_for(key, what, lambda tell: fetch(source, tell), get_download_jobs())
     if done:
         # They may be taken away from the disk: then the next who asks downloads them again.
-        downloading().forget(key)
+        get_download_jobs().forget(key)
     return bool(done)
 
 

@@ -17,25 +17,25 @@ from cam._data.folder import EXTENSIONS
 from cam.pages.ui.server import allowed_roots, resources
 from cam.pages.ui.server.resources import Picture
 
-OFFERED = 1000
+MOST_OFFERED = 1000
 WEIGHTS = (".safetensors", ".pth", ".pt")
 # A folder that grows is looked at again, and not at each click.
 SECONDS = 30
 
 
-def checkpoint_roots() -> tuple[Path, ...]:
-    """The folders that weights may be read from."""
-    return allowed_roots.folders_of("CAM_CHECKPOINT_ROOTS")
+def read_checkpoint_roots() -> tuple[Path, ...]:
+    """Return the folders that weights may be read from."""
+    return allowed_roots.read_folders("CAM_CHECKPOINT_ROOTS")
 
 
-def pictures() -> dict[str, str]:
-    """Path below its folder → path, of the pictures that may be opened."""
-    return _offered(tuple(map(str, allowed_roots.data_roots())), tuple(EXTENSIONS))
+def list_pictures() -> dict[str, str]:
+    """List the pictures that may be opened: path below its folder → path."""
+    return _list_files(tuple(map(str, allowed_roots.read_data_roots())), tuple(EXTENSIONS))
 
 
-def checkpoints() -> dict[str, str]:
-    """The same of weights."""
-    return _offered(tuple(map(str, checkpoint_roots())), WEIGHTS)
+def list_checkpoints() -> dict[str, str]:
+    """List the weights that may be opened: path below its folder → path."""
+    return _list_files(tuple(map(str, read_checkpoint_roots())), WEIGHTS)
 
 
 def open_picture(path: str) -> Picture:
@@ -45,37 +45,37 @@ def open_picture(path: str) -> Picture:
         DataError: It lies outside of the allowed folders, or cannot be read.
         ImageError: It is no picture.
     """
-    inside = require_inside(path, allowed_roots.data_roots())
+    inside = require_inside(path, allowed_roots.read_data_roots())
     try:
         content = Path(inside).read_bytes()
     except OSError as error:
         raise cam.DataError(f"{Path(path).name} cannot be read: {error.strerror}") from None
-    return resources.uploaded(content, Path(path).name)
+    return resources.decode_upload(content, Path(path).name)
 
 
-def checkpoint(path: str) -> str:
-    """A path of weights, once it is seen to lie in an allowed folder.
+def require_checkpoint(path: str) -> str:
+    """Return a path of weights that lies in an allowed folder.
 
     Raises:
         DataError: It does not.
     """
-    return str(require_inside(path, checkpoint_roots()))
+    return str(require_inside(path, read_checkpoint_roots()))
 
 
 @st.cache_data(ttl=SECONDS, show_spinner=False)
-def _offered(folders: tuple[str, ...], endings: Collection[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _list_files(folders: tuple[str, ...], endings: Collection[str]) -> dict[str, str]:
+    files: dict[str, str] = {}
     for folder in folders:
-        for path in islice(_files(Path(folder), endings), OFFERED - len(found)):
+        for path in islice(_walk(Path(folder), endings), MOST_OFFERED - len(files)):
             label = str(path.relative_to(folder))
-            found[label if label not in found else str(path)] = str(path)
-    return found
+            files[label if label not in files else str(path)] = str(path)
+    return files
 
 
-def _files(folder: Path, endings: Collection[str]) -> Iterator[Path]:
+def _walk(folder: Path, endings: Collection[str]) -> Iterator[Path]:
     # Links to folders are not followed: they may lead round in circles, or out.
     for where, inside, names in os.walk(folder):
-        inside[:] = sorted(one for one in inside if not one.startswith("."))
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in endings:
                 yield Path(where, name)

@@ -8,10 +8,11 @@ import cam
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.prose import as_sentence, escape_markdown
 
 KINDS = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
 LIMIT_MB = 20
-_CHOSEN, _COUNT = "_own_picture", "_own_picture_count"
+_CURRENT, _COUNT = "_own_picture", "_own_picture_count"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,27 +32,27 @@ class OwnPicture:
     trouble: str = ""
 
 
-def given() -> bool:
-    """Whether this visitor gave one, be it readable or not."""
-    return _CHOSEN in st.session_state
+def is_chosen() -> bool:
+    """Return whether this visitor gave a picture, be it readable or not."""
+    return _CURRENT in st.session_state
 
 
-def shown() -> OwnPicture | None:
-    """What this visitor gave, on whichever page, and a button that takes it away again."""
-    own: OwnPicture | None = st.session_state.get(_CHOSEN)
-    if own is None:
+def show_current() -> OwnPicture | None:
+    """Show what this visitor gave, on whichever page, and a button that takes it away again."""
+    own_picture: OwnPicture | None = st.session_state.get(_CURRENT)
+    if own_picture is None:
         return None
-    if own.trouble:
-        st.error(own.trouble)
+    if own_picture.trouble:
+        st.error(own_picture.trouble)
     else:
-        st.markdown(f"Picture: **{controls.plain(own.name)}**, {own.how}")
+        st.markdown(f"Picture: **{escape_markdown(own_picture.name)}**, {own_picture.how}")
     st.button("Remove this picture", icon=":material/close:", on_click=_remove)
-    return own
+    return own_picture
 
 
-def choose() -> None:
-    """Places to give a picture."""
-    # A new key after each choice: what was given is told above, on this page as on the others.
+def choose_picture() -> None:
+    """Draw where a picture can be given."""
+    # A new key after each choice: what was given is shown above, on this page as on the others.
     count = st.session_state.setdefault(_COUNT, 0)
     upload, shot = f"upload_{count}", f"camera_{count}"
     st.file_uploader(
@@ -65,26 +66,28 @@ def choose() -> None:
         "who opens it sees the sample photo.",
     )
     # The camera is only asked for once its box is open.
-    box = controls.lazy_box("or the camera", ":material/photo_camera:", "camera_box", bound=False)
-    if box is not None:
-        with box:
-            st.camera_input("Camera", key=shot, on_change=_take, args=(shot, "taken"))
+    controls.draw_lazily(
+        "or the camera", "photo_camera", "camera_box", _draw_camera, shot, bound=False
+    )
+
+
+def _draw_camera(key: str) -> None:
+    st.camera_input("Camera", key=key, on_change=_take, args=(key, "taken"))
 
 
 def _take(key: str, how: str) -> None:
     """Keep a picture, or why it is none, and use it from now on."""
-    given = st.session_state.get(key)
-    if given is None:
+    upload = st.session_state.get(key)
+    if upload is None:
         _remove()
         return
-    name = given.name if how == "uploaded" else "camera.jpg"
+    name = upload.name if how == "uploaded" else "camera.jpg"
     try:
-        own = OwnPicture(name, how, resources.uploaded(given.getvalue(), name))
+        picture = OwnPicture(name, how, resources.decode_upload(upload.getvalue(), name))
     except cam.CamError as error:
-        own = OwnPicture(name, how, None, controls.sentence(error))
-    drop()
-    st.session_state[_CHOSEN] = own
-    controls.forget_target()
+        picture = OwnPicture(name, how, None, as_sentence(error))
+    _remove()
+    st.session_state[_CURRENT] = picture
 
 
 def _remove() -> None:
@@ -93,6 +96,6 @@ def _remove() -> None:
 
 
 def drop() -> None:
-    """Another picture was chosen, so this one is not shown any more."""
-    st.session_state.pop(_CHOSEN, None)
+    """Show this picture no more: another one was chosen."""
+    st.session_state.pop(_CURRENT, None)
     st.session_state[_COUNT] = st.session_state.get(_COUNT, 0) + 1

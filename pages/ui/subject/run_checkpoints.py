@@ -13,62 +13,61 @@ import cam
 from cam._data.dataset import require_inside
 from cam._models.model import ModelOrigin
 from cam.pages.ui.server import allowed_roots
-from cam.pages.ui.server.resources import OwnWeights, Weights
+from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Weights
 from cam.pages.ui.subject import allowed_files, own_weights
 
 FOLDER = ".checkpoints"
 
 
-def origin(name: str, trained: Weights) -> ModelOrigin:
-    """A model as a run writes it down; of an upload, where that will lie."""
-    if isinstance(trained, OwnWeights):
-        labels = trained.labels_path and lasting(trained.labels_path)
-        return ModelOrigin(name, lasting(trained.path), labels)
-    weights = trained if isinstance(trained, str) else "DEFAULT" if trained else None
-    return ModelOrigin(name, weights, None)
+def make_origin(choice: ModelChoice) -> ModelOrigin:
+    """Write a model down as a run does; of an upload, where that will lie."""
+    weights = choice.weights
+    if weights.upload is not None and weights.path is not None:
+        labels = weights.labels_path and make_lasting_path(weights.labels_path)
+        return ModelOrigin(choice.name, make_lasting_path(weights.path), labels)
+    source = None if weights.random else weights.path or "DEFAULT"
+    return ModelOrigin(choice.name, source, None)
 
 
-def weights_of(found: ModelOrigin) -> Weights | None:
-    """The same as the pages know it; None for what they do not: names of classes in memory."""
-    if found.weights in (None, "DEFAULT"):
-        return found.weights is not None if found.labels is None else None
-    if isinstance(found.labels, tuple):
+def read_weights(origin: ModelOrigin) -> Weights | None:
+    """Read a run's weights as the pages have them; None where its labels were in memory."""
+    if isinstance(origin.labels, tuple):
         return None
-    if found.labels is None and not _is_kept(found.weights):
-        return found.weights
-    labels = found.labels and str(_here(found.labels))
-    path = str(_here(found.weights))
-    return OwnWeights(Path(path).name, path, labels and Path(labels).name, labels)
+    if origin.weights is None or origin.weights == "DEFAULT":
+        weights = RANDOM if origin.weights is None else PUBLISHED
+        return weights if origin.labels is None else None
+    if origin.labels is None and not _is_kept(origin.weights):
+        return Weights(path=origin.weights)
+    path, labels = _locate(origin.weights), origin.labels and _locate(origin.labels)
+    names = (labels.name, str(labels)) if labels else (None, None)
+    return Weights(False, str(path), path.name, *names)
 
 
-def allowed(found: ModelOrigin) -> Weights:
-    """A run's weights for other pages to show.
+def require_weights(origin: ModelOrigin) -> Weights:
+    """Return a run's weights for other pages to show.
 
     Raises:
         DataError: They lie neither in the folder of runs nor in one that the operator allows.
         RunError: Its classes' names were in memory.
     """
-    trained = weights_of(found)
-    if trained is None:
+    weights = read_weights(origin)
+    if weights is None:
         raise cam.RunError("the names of its model's classes were in memory")
-    paths = [trained] if isinstance(trained, str) else []
-    if isinstance(trained, OwnWeights):
-        paths = [trained.path, *filter(None, [trained.labels_path])]
-    for path in paths:
-        require_inside(path, (*allowed_files.checkpoint_roots(), _folder()))
-    return trained
+    for path in filter(None, (weights.path, weights.labels_path)):
+        require_inside(path, (*allowed_files.read_checkpoint_roots(), _get_folder()))
+    return weights
 
 
-def keep(found: ModelOrigin) -> None:
+def keep(origin: ModelOrigin) -> None:
     """Copy what was uploaded for a run to where the run says that it lies.
 
     Raises:
         RunError: It is not on this server any more, or cannot be written.
     """
-    for path in (found.weights, found.labels):
+    for path in (origin.weights, origin.labels):
         if not isinstance(path, str) or not _is_kept(path) or Path(path).exists():
             continue
-        target, source = Path(path), _here(path)
+        target, source = Path(path), _locate(path)
         # Another visitor may start a run with the same file at this moment.
         half = target.with_name(f".{uuid.uuid4().hex}")
         try:
@@ -80,27 +79,27 @@ def keep(found: ModelOrigin) -> None:
         except OSError as error:
             half.unlink(missing_ok=True)
             raise cam.RunError(
-                f"{target.name} cannot be kept in {str(_folder())!r}: {error.strerror}"
+                f"{target.name} cannot be kept in {str(_get_folder())!r}: {error.strerror}"
             ) from None
 
 
-def lasting(upload: str) -> str:
-    """Where an upload lies once a run names it."""
+def make_lasting_path(upload: str) -> str:
+    """Return where an upload lies once a run names it."""
     path = Path(upload)
-    return str(_folder() / path.parent.name / path.name)
+    return str(_get_folder() / path.parent.name / path.name)
 
 
-def _here(path: str) -> Path:
-    """Where a run's file lies now: before the run is started, where it was uploaded."""
-    kept = Path(path)
-    if kept.exists() or not _is_kept(path):
-        return kept
-    return own_weights.store().folder / kept.parent.name / kept.name
+def _locate(path: str) -> Path:
+    """Locate a run's file: before the run is started, it lies where it was uploaded."""
+    file = Path(path)
+    if file.exists() or not _is_kept(path):
+        return file
+    return own_weights.get_store().folder / file.parent.name / file.name
 
 
 def _is_kept(path: str) -> bool:
-    return Path(path).is_relative_to(_folder())
+    return Path(path).is_relative_to(_get_folder())
 
 
-def _folder() -> Path:
-    return allowed_roots.runs_folder().absolute() / FOLDER
+def _get_folder() -> Path:
+    return allowed_roots.get_runs_folder().absolute() / FOLDER

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
+from PIL.Image import Image
 
 import cam
 from cam._media.images import SAMPLES
 from cam._models.load import BUNDLED
 from cam.pages.ui.server import resources, weight_downloads
-from cam.pages.ui.server.resources import Picture, Weights
+from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture, Weights
 from cam.pages.ui.subject import allowed_files, own_picture, own_weights, run_pictures
 from cam.pages.ui.widgets import controls
+from cam.pages.ui.widgets.controls import SAMPLE_TITLES
+from cam.pages.ui.widgets.links import choose, choose_optional, choose_pill
+from cam.pages.ui.widgets.prose import report_errors
 
 _SAMPLE = "_sample"
 
@@ -22,82 +26,83 @@ class Subject:
 
     Attributes:
         picture: What the visitor chose.
-        name: The model's.
-        trained: Its weights: published (True), random (False), the path of a file, or an upload.
-        model: It, shared by all visitors.
+        choice: The model's name and weights.
+        model: The model, shared by all visitors.
         chances: (classes,) float32 probabilities.
         order: The classes, the most probable first.
     """
 
     picture: Picture
-    name: str
-    trained: Weights
+    choice: ModelChoice
     model: cam.Model
     chances: np.ndarray
     order: list[int]
 
+    @property
+    def top(self) -> int:
+        """The most probable class."""
+        return self.order[0]
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The title of each class."""
+        return controls.title_classes(self.model.labels, len(self.order))
+
+    @property
+    def crop(self) -> Image:
+        """The part of the picture that the model sees."""
+        return resources.crop(self.choice, self.picture)
+
 
 def choose_subject() -> Subject | None:
-    """Picture and model, chosen in the sidebar; None, and why, where they do not do yet."""
+    """Choose picture and model in the sidebar; None, and why, where they do not do yet."""
     with st.sidebar:
         picture = choose_picture()
-        name, trained = choose_model()
+        choice = choose_model()
     if picture is None:
         st.info("Choose a sample or upload another picture in the sidebar.")
         return None
-    return look(picture, name, trained)
+    return look(picture, choice)
 
 
-def look(picture: Picture, name: str, trained: Weights) -> Subject | None:
+def look(picture: Picture, choice: ModelChoice) -> Subject | None:
     """Let a model look at a picture; None, and a sentence or a download, where it cannot yet."""
-    try:
-        if not weight_downloads.ready(name, trained):
+    with report_errors(advice="Choose another model or other weights in the sidebar."):
+        if not weight_downloads.ensure_weights(choice):
             return None
-        model = resources.model(name, trained)
-        chances = resources.probabilities(name, trained, picture.digest, picture)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        st.info("Choose another model or other weights in the sidebar.")
-        return None
-    return Subject(picture, name, trained, model, chances, chances.argsort()[::-1].tolist())
+        model = resources.load_model(choice)
+        chances = resources.predict(choice, picture)
+        return Subject(picture, choice, model, chances, chances.argsort()[::-1].tolist())
+    return None
 
 
 def choose_picture() -> Picture | None:
-    """A sample, an upload, a shot or a file of the server; a run's picture wins over all."""
-    if run_pictures.asked():
-        return run_pictures.choose()
-    own = own_picture.shown()
-    names = list(SAMPLES)
-    controls.check_link("sample", "sample photo", controls.SAMPLE_TITLES.values())
-    sample = st.pills(
-        "Sample photo",
-        names,
-        default=names[0],
-        format_func=lambda name: controls.SAMPLE_TITLES[name],
-        key="sample",
-        bind="query-params",
-        on_change=_take_sample,
-    )
-    st.session_state[_SAMPLE] = sample = sample or names[0]
-    own_picture.choose()
+    """Choose a sample, an upload, a shot or a file of the server; a run's picture wins."""
+    if run_pictures.is_linked():
+        return run_pictures.show_linked()
+    current = own_picture.show_current()
+    titles = {name: SAMPLE_TITLES[name] for name in SAMPLES}
+    first = next(iter(titles))
+    more = {"default": first, "on_change": _take_sample}
+    sample = choose_pill("Sample photo", titles, "sample", "sample photo", **more) or first
+    st.session_state[_SAMPLE] = sample
+    own_picture.choose_picture()
     file = _choose_file()
-    if own is not None:
-        return own.picture
-    try:
+    if current is not None:
+        return current.picture
+    with report_errors():
         if file is not None:
             return allowed_files.open_picture(file)
-        return resources.sample(sample)
-    except cam.CamError as error:
-        st.error(controls.sentence(error))
-        return None
+        return resources.open_sample(sample)
+    return None
 
 
 def _take_sample() -> None:
-    """The latest choice counts: a sample that is clicked is shown, whatever was there before."""
+    """Show the sample that is clicked, whatever was there before: the latest choice counts."""
     if st.session_state["sample"] is None:
         # A click on the one that is chosen already: it stays so, and another picture makes way.
         st.session_state["sample"] = st.session_state[_SAMPLE]
-        if not own_picture.given() and st.session_state.get("file") is None:
+        if not own_picture.is_chosen() and st.session_state.get("file") is None:
             return
     if "file" in st.session_state:
         st.session_state["file"] = None
@@ -110,126 +115,76 @@ def _take_file() -> None:
 
 
 def _choose_file() -> str | None:
-    """A picture of the folders that the operator allowed, if there are any."""
-    offered = allowed_files.pictures()
-    if not offered:
+    """Choose a picture of the folders that the operator allowed, if there are any."""
+    files = allowed_files.list_pictures()
+    if not files:
         return None
-    controls.check_link("file", "picture", offered)
-    chosen = st.selectbox(
-        "or one of this server",
-        list(offered),
-        index=None,
-        key="file",
-        bind="query-params",
-        on_change=_take_file,
-        placeholder="Type to search",
-    )
-    return None if chosen is None else offered[chosen]
+    more = {"on_change": _take_file, "placeholder": "Type to search"}
+    file = choose_optional("or one of this server", list(files), "file", "picture", **more)
+    return None if file is None else files[file]
 
 
-def choose_model() -> tuple[str, Weights]:
-    """A model by search, and its weights: published, random, the path of a file, or an upload."""
-    names = resources.model_names()
-    controls.check_link("model", "model", names)
-    name = st.selectbox(
-        "Model",
-        names,
-        key="model",
-        bind="query-params",
-        on_change=controls.forget_target_and_layer,
-        help="The first one is bundled; every other one downloads its weights once.",
-    )
-    if of_run := run_pictures.choose_weights(name):
-        return name, of_run
-    if file := _choose_checkpoint():
-        return name, file
-    if own := own_weights.choose():
-        return name, own
-    if name == BUNDLED:
-        return name, True
-    untrained = st.checkbox(
-        "Random weights",
-        key="untrained",
-        bind="query-params",
-        help="Nothing is downloaded. The network has learned nothing, and its maps show that.",
-    )
-    return name, not untrained
+def choose_model() -> ModelChoice:
+    """Choose a model by search, and its weights."""
+    about = "The first one is bundled; every other one downloads its weights once."
+    forget = controls.forget_target_and_layer
+    name = choose("Model", resources.list_models(), "model", on_change=forget, help=about)
+    weights = run_pictures.choose_weights(name) or _choose_checkpoint()
+    weights = weights or own_weights.choose_weights()
+    if weights is None and name != BUNDLED:
+        about = "Nothing is downloaded. The network has learned nothing, and its maps show that."
+        random = st.checkbox("Random weights", key="untrained", bind="query-params", help=about)
+        weights = RANDOM if random else None
+    return ModelChoice(name, weights or PUBLISHED)
 
 
-def _choose_checkpoint() -> str | None:
-    """A file of weights of the folders that the operator allowed, if there are any."""
-    offered = allowed_files.checkpoints()
-    if not offered:
+def _choose_checkpoint() -> Weights | None:
+    """Choose a file of weights of the folders that the operator allowed, if there are any."""
+    files = allowed_files.list_checkpoints()
+    if not files:
         return None
-    controls.check_link("checkpoint", "file of weights", offered)
-    chosen = st.selectbox(
-        "Own weights",
-        list(offered),
-        index=None,
-        key="checkpoint",
-        bind="query-params",
-        on_change=controls.forget_target_and_layer,
-        placeholder="The published ones",
-        help="A state dict for the model above; another number of classes is taken from it.",
+    about = "A state dict for the model above; another number of classes is taken from it."
+    more = {"on_change": controls.forget_target_and_layer, "placeholder": "The published ones"}
+    file = choose_optional(
+        "Own weights", list(files), "checkpoint", "file of weights", help=about, **more
     )
-    if chosen is None:
-        return None
-    try:
-        return allowed_files.checkpoint(offered[chosen])
-    except cam.DataError as error:
-        st.error(controls.sentence(error))
-        return None
+    if file is not None:
+        with report_errors():
+            return Weights(path=allowed_files.require_checkpoint(files[file]))
+    return None
 
 
-def choose_target(model: cam.Model, order: list[int]) -> int | None:
-    """A class by search, the most probable ones first; None stands for the top class."""
-    labels = controls.class_options(model.labels, len(order))
-    controls.check_link("target", "class", labels)
-    chosen = st.selectbox(
-        "Class to explain",
-        [labels[index] for index in order],
-        index=None,
-        placeholder=f"Top class: {labels[order[0]]}",
-        key="target",
-        bind="query-params",
-        help="The most probable classes come first; type to search all of them.",
-    )
-    return None if chosen is None else labels.index(chosen)
+def choose_target(subject: Subject) -> int | None:
+    """Choose a class by search, the most probable ones first; None stands for the top class."""
+    top = f"Top class: {subject.titles[subject.top]}"
+    about = "The most probable classes come first; type to search all of them."
+    return _choose_class(subject, "Class to explain", subject.order, "target", top, about)
 
 
-def choose_against(model: cam.Model, order: list[int], target: int | None) -> int | None:
-    """A second class, to ask why the first and not that one; None: no contrast."""
-    first = order[0] if target is None else target
-    labels = controls.class_options(model.labels, len(order))
-    others = [labels[index] for index in order if index != first]
-    controls.check_link("against", "class", others)
-    chosen = st.selectbox(
-        "… and not",
-        others,
-        index=None,
-        placeholder="Nothing in particular",
-        key="against",
-        bind="query-params",
-        help="A contrast: what speaks for the first class and not for this one.",
-    )
-    return None if chosen is None else labels.index(chosen)
+def choose_against(subject: Subject, target: int | None) -> int | None:
+    """Choose a second class, to ask why the first and not that one; None: no contrast."""
+    first = subject.top if target is None else target
+    others = [index for index in subject.order if index != first]
+    about = "A contrast: what speaks for the first class and not for this one."
+    return _choose_class(subject, "… and not", others, "against", "Nothing in particular", about)
+
+
+def _choose_class(
+    subject: Subject, label: str, order: list[int], key: str, placeholder: str, about: str
+) -> int | None:
+    titles = [subject.titles[index] for index in order]
+    more = {"placeholder": placeholder, "help": about}
+    title = choose_optional(label, titles, key, "class", **more)
+    return None if title is None else subject.titles.index(title)
 
 
 def choose_layer(model: cam.Model) -> str | None:
-    """A layer by search; None stands for the model's preset."""
+    """Choose a layer by search; None stands for the model's preset."""
     try:
         preset = ", ".join(model.layers)
     except cam.LayerError:
         preset = "none"
     names = [layer.name for layer in model.feature_layers]
-    controls.check_link("layer", "layer", names)
-    chosen: str | None = st.selectbox(
-        "Layer for Grad-CAM",
-        names,
-        index=None,
-        placeholder=f"Preset: {preset}",
-        key="layer",
-        bind="query-params",
-        help="In the order in which they run. Late layers know what, early ones only where.",
-    )
-    return chosen
+    about = "In the order in which they run. Late layers know what, early ones only where."
+    preset = f"Preset: {preset}"
+    return choose_optional("Layer for Grad-CAM", names, "layer", placeholder=preset, help=about)

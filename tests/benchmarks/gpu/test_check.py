@@ -1,4 +1,4 @@
-"""The check on a GPU, rehearsed on a CPU: its steps, its honesty, its file of results."""
+"""Rehearse the check of a GPU on a CPU: steps, refusals, files."""
 
 import json
 import math
@@ -11,8 +11,9 @@ from benchmarks.gpu import __main__ as program
 from benchmarks.gpu import tails
 from benchmarks.gpu.machine import Rehearsal
 from benchmarks.gpu.plan import MOST_FAILURES, REHEARSAL, Bench, Budget, Record, Section
-from benchmarks.gpu.report import RESULTS, goals, write
+from benchmarks.gpu.report import goals, write
 from benchmarks.gpu.tails import CAPTUM, COMPILED, FUSED, GRAD_CAM, PLAIN, _tasks
+from benchmarks.result_files import RESULTS
 
 NAMES = ["yardsticks", "tests", "end_to_end", "pixels", "tails", "more_tests"]
 
@@ -56,30 +57,30 @@ def no_gpu(monkeypatch):
 
 
 def test_a_rehearsal_takes_every_step(rehearsal):
-    status, found, _ = rehearsal
-    told = [(one["name"], one["status"], one["failures"]) for one in found["sections"]]
-    assert told == [(name, "done", []) for name in NAMES]
+    status, results, _ = rehearsal
+    sections = [(part["name"], part["status"], part["failures"]) for part in results["sections"]]
+    assert sections == [(name, "done", []) for name in NAMES]
     assert status == 0
 
 
 def test_the_file_holds_what_a_program_needs(rehearsal):
-    _, found, _ = rehearsal
-    assert found["rehearsal"] is True
-    assert found["complete"] is True
-    assert found["torch"] == torch.__version__
-    assert found["command"].startswith("python -m benchmarks.gpu --rehearse --out ")
-    assert {"date", "commit", "device", "driver", "triton", "l2_bytes"} <= set(found)
-    for one in found["sections"]:
-        assert one["seconds"] > 0
-        assert set(one) == {
+    _, results, _ = rehearsal
+    assert results["rehearsal"] is True
+    assert results["complete"] is True
+    assert results["torch"] == torch.__version__
+    assert results["command"].startswith("python -m benchmarks.gpu --rehearse --out ")
+    assert {"date", "commit", "device", "driver", "triton", "l2_bytes"} <= set(results)
+    for part in results["sections"]:
+        assert part["seconds"] > 0
+        assert set(part) == {
             *("name", "title", "status", "seconds"),
             *("facts", "rows", "unmeasured", "notes", "failures"),
         }
 
 
 def test_every_planned_measurement_is_there(rehearsal):
-    _, found, _ = rehearsal
-    rows = {one["name"]: one["rows"] for one in found["sections"]}
+    _, results, _ = rehearsal
+    rows = {part["name"]: part["rows"] for part in results["sections"]}
     planned = {
         (cell.plane.name, *cell.shape, cell.dtype, cell.layout, len(rules), rival.name)
         for cell, rules, rival in _tasks(REHEARSAL, (FUSED, PLAIN, COMPILED, CAPTUM, GRAD_CAM))
@@ -101,16 +102,16 @@ def test_every_planned_measurement_is_there(rehearsal):
 
 
 def test_bfloat16_and_tf32_leave_the_order_of_the_pixels_nearly_as_it_is(rehearsal):
-    _, found, _ = rehearsal
-    (rows,) = [one["rows"] for one in found["sections"] if one["name"] == "end_to_end"]
+    _, results, _ = rehearsal
+    (rows,) = [part["rows"] for part in results["sections"] if part["name"] == "end_to_end"]
     for row in rows:
         assert row["spearman_lowest"] <= row["spearman_mean"] <= 1 + 1e-9
         assert row["spearman_lowest"] > 0.99
 
 
 def test_a_rehearsal_claims_nothing(rehearsal):
-    _, found, page = rehearsal
-    assert {goal["verdict"] for goal in found["goals"]} == {"not measured"}
+    _, results, page = rehearsal
+    assert {goal["verdict"] for goal in results["goals"]} == {"not measured"}
     assert page.startswith("# Rehearsal on a CPU: no figure means anything\n")
 
 
@@ -143,23 +144,23 @@ def test_the_kernels_own_code_passes_through_the_same_steps(monkeypatch):
 
 
 def test_launches_are_counted_behind_what_the_profiler_could_slow():
-    asked = []
+    calls = []
 
     class Watched(Rehearsal):
         def device_time(self, work, seconds):
-            asked.append("time")
+            calls.append("time")
             return super().device_time(work, seconds)
 
         def launches(self, work):
             work()
-            asked.append("launches")
+            calls.append("launches")
             return 1
 
     plan = replace(REHEARSAL, planes=REHEARSAL.planes[1:], batches=(1, 2), dtypes=("fp32",))
     record = Record("tails", "Tails", seconds=1.0)
     tails.run(Bench(Watched(), plan, Budget(60)), record)
     assert record.failures == []
-    assert asked == ["time"] * (len(asked) - 2) + ["launches"] * 2
+    assert calls == ["time"] * (len(calls) - 2) + ["launches"] * 2
     counted = [row for row in record.rows if "launches" in row]
     assert [(row["rival"], row["shape"][0], row["rules"]) for row in counted] == [
         *(("fused", 1, 6), ("fused", 1, 1))
@@ -186,11 +187,11 @@ def test_a_slow_rival_is_not_let_loose_on_an_input_that_would_outlast_the_time()
 def test_without_a_gpu_it_says_what_it_would_do_and_writes_nothing(no_gpu, tmp_path, capsys):
     assert program.main(["--out", str(tmp_path)]) == 0
     assert list(tmp_path.iterdir()) == []
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for part in program.sections():
-        assert part.title in told
+        assert part.title in printed
     for name in ("ResNet-50 layer4 2048×7×7", "ViT-B/16 tokens", "compiled torch", "B = 64, 1"):
-        assert name in told
+        assert name in printed
 
 
 @pytest.mark.parametrize(
@@ -227,15 +228,15 @@ def test_a_section_that_fails_keeps_its_rows_and_lets_the_others_run(capsys):
         record.rows.append({"row": 1})
         raise RuntimeError("CUDA error: an illegal memory access\nand more")
 
-    kept = []
-    report = check([section("first", breaks), section("second", nothing)], keep=kept.append)
+    written = []
+    report = check([section("first", breaks), section("second", nothing)], keep=written.append)
     first, second = report.records
     assert first.status == "failed"
     assert first.failures == ["First: RuntimeError: CUDA error: an illegal memory access"]
     assert first.rows == [{"row": 1}]
     assert second.status == "done"
     assert report.failed
-    assert [one.complete for one in kept] == [False, False, True]
+    assert [each.complete for each in written] == [False, False, True]
     assert "illegal memory access" in capsys.readouterr().err
 
 
@@ -246,8 +247,8 @@ def test_a_failure_makes_the_exit_status_1_and_is_in_the_files(monkeypatch, tmp_
     monkeypatch.setattr(program, "sections", lambda: [section("only", breaks)])
     assert program.main(["--rehearse", "--out", str(tmp_path)]) == 1
     (file,) = tmp_path.glob("*.json")
-    (found,) = json.loads(file.read_text())["sections"]
-    assert found["failures"] == ["Only: RuntimeError: no such kernel"]
+    (part,) = json.loads(file.read_text())["sections"]
+    assert part["failures"] == ["Only: RuntimeError: no such kernel"]
     assert "| Only | failed |" in capsys.readouterr().out
 
 
@@ -276,9 +277,9 @@ def test_a_real_run_writes_its_devices_files(monkeypatch, tmp_path, capsys):
         "some-gpu-80gb.json",
         "some-gpu-80gb.md",
     ]
-    found = json.loads((tmp_path / "some-gpu-80gb.json").read_text())
-    assert found["rehearsal"] is False
-    assert [goal["verdict"] for goal in found["goals"]] == ["not measured"] * 4 + ["met"]
+    results = json.loads((tmp_path / "some-gpu-80gb.json").read_text())
+    assert results["rehearsal"] is False
+    assert [goal["verdict"] for goal in results["goals"]] == ["not measured"] * 4 + ["met"]
     page = (tmp_path / "some-gpu-80gb.md").read_text()
     assert capsys.readouterr().out == page + "\n"
     assert "| bf16 | contiguous | graph | 1,000 | 950 | 0.95 | 0.9991 |  |" in page
@@ -303,11 +304,11 @@ def test_what_fails_over_and_over_is_given_up(capsys):
 
 def test_the_time_is_shared_out_and_what_it_did_not_suffice_for_is_listed():
     clock = Clock()
-    given = {}
+    budgets = {}
 
     def takes(name, seconds):
         def run(bench, record):
-            given[name] = bench.budget.left()
+            budgets[name] = bench.budget.left()
             clock.now += seconds
             if bench.budget.left() <= 0:
                 record.unmeasured.append("the last input")
@@ -317,9 +318,9 @@ def test_the_time_is_shared_out_and_what_it_did_not_suffice_for_is_listed():
     parts = [takes("first", 60), takes("second", 30), takes("third", 15), takes("fourth", 1)]
     report = check(parts, Budget(100, clock))
     # Half of the whole each, but never more than is left: 100, 40, 10, nothing.
-    assert given == {"first": 50, "second": 40, "third": 10}
-    assert [one.status for one in report.records] == ["partial", "done", "partial", "skipped"]
-    assert [one.seconds for one in report.records] == [60, 30, 15, None]
+    assert budgets == {"first": 50, "second": 40, "third": 10}
+    assert [each.status for each in report.records] == ["partial", "done", "partial", "skipped"]
+    assert [each.seconds for each in report.records] == [60, 30, 15, None]
     assert report.records[3].unmeasured == ["all of it: the time was over"]
     assert not report.failed
 
@@ -336,8 +337,8 @@ def test_what_is_not_a_number_is_null_in_the_file(tmp_path):
         record.rows.append({"spearman": math.nan, "most": math.inf, "list": [1.5, -math.inf]})
 
     file, _ = write(check([section("only", run)]), tmp_path)
-    (found,) = json.loads(file.read_text())["sections"]
-    assert found["rows"] == [{"spearman": None, "most": None, "list": [1.5, None]}]
+    (part,) = json.loads(file.read_text())["sections"]
+    assert part["rows"] == [{"spearman": None, "most": None, "list": [1.5, None]}]
 
 
 def test_a_record_says_how_far_it_came():

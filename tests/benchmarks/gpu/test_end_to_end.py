@@ -1,4 +1,4 @@
-"""What is recorded in a graph is Grad-CAM, and what a precision switches is switched back."""
+"""What a graph records is Grad-CAM; a precision is switched back."""
 
 import pytest
 import torch
@@ -12,17 +12,17 @@ from cam._performance.timing import Timing
 def test_the_pieces_give_what_attribute_gives(bundled, batch):
     (layer,) = bundled.layers
     targets = [lambda logits, c=c: logits[c] for c in (282, 967, 657)]
-    for asked in (None, targets):
-        found = pieces(bundled.module, layer, batch, asked)
-        truth = cam.attribute(bundled, batch, "gradcam", targets=asked)["gradcam"].heatmap
-        assert torch.allclose(found, truth, atol=1e-6)
+    for chosen_targets in (None, targets):
+        maps = pieces(bundled.module, layer, batch, chosen_targets)
+        truth = cam.attribute(bundled, batch, "gradcam", targets=chosen_targets)["gradcam"].heatmap
+        assert torch.allclose(maps, truth, atol=1e-6)
 
 
 def test_rank_correlation_equals_scipys_also_with_ties():
     generator = torch.Generator().manual_seed(0)
     first = torch.randint(0, 6, (4, 50), generator=generator).float()
     second = first + torch.randint(-2, 3, (4, 50), generator=generator)
-    truth = [spearmanr(one, other).statistic for one, other in zip(first, second, strict=True)]
+    truth = [spearmanr(row, other).statistic for row, other in zip(first, second, strict=True)]
     assert spearman(first, second) == pytest.approx(truth, abs=1e-12)
     assert spearman(first, first.exp()) == pytest.approx([1] * 4)
     assert spearman(first, -first) == pytest.approx([-1] * 4)

@@ -1,4 +1,4 @@
-"""How a GPU would be timed, with its parts played by others: the order of things is what counts."""
+"""Time a GPU whose parts are stand-ins: the order of calls counts."""
 
 import inspect
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from benchmarks.gpu.machine import COPIES, Cuda, Rehearsal
 
 @pytest.fixture
 def log(monkeypatch):
-    """What a GPU is asked for, in order."""
+    """Every call to the GPU, in order."""
     lines = []
     clock = iter(range(10**6))
 
@@ -40,9 +40,9 @@ def log(monkeypatch):
     main, current = Stream(), []
 
     @contextmanager
-    def stream(one):
+    def stream(entered):
         before = list(current)
-        current.append(one)
+        current.append(entered)
         try:
             yield
         finally:
@@ -95,13 +95,13 @@ def test_a_call_is_timed_until_its_result_is_there(log):
 
 
 def test_a_graph_is_warmed_up_and_recorded_on_one_side_stream(log):
-    found = Cuda().capture(lambda: log.append("work") or "result")
+    recorded = Cuda().capture(lambda: log.append("work") or "result")
     assert log == [
         *("wait", "work", "work", "work", "wait"),
         *("capture", "work", "captured", "replay", "synchronise"),
     ]
-    assert found.result == "result"
-    found.replay()
+    assert recorded.result == "result"
+    recorded.replay()
     assert log[-1] == "replay"
 
 

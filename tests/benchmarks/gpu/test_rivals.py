@@ -1,4 +1,4 @@
-"""The yardsticks are what they claim to be: the rules' formulas, grad-cam's and captum's work."""
+"""Check the rivals: the formulas, and grad-cam's and captum's own work."""
 
 import numpy as np
 import pytest
@@ -25,31 +25,31 @@ def layer(*shape, seed=0):
 
 
 def by_hand(rule, a, g):
-    """KERNELS.md's equations, one channel and one pixel at a time, in float64."""
+    """The papers' equations, one channel and one pixel at a time, in float64."""
     a, g = a.double().numpy(), g.double().numpy()
     images, channels, height, width = a.shape
     maps = np.zeros((images, height, width))
     for b in range(images):
         for c in range(channels):
-            own_a, own_g = a[b, c], g[b, c]
+            channel_a, channel_g = a[b, c], g[b, c]
             if rule == "gradcam":
-                weight = own_g.mean()
+                weight = channel_g.mean()
             elif rule == "xgradcam":
-                weight = (own_a * own_g).sum() / (own_a.sum() + 1e-7)
+                weight = (channel_a * channel_g).sum() / (channel_a.sum() + 1e-7)
             elif rule == "gradcam_plus_plus":
                 weight = sum(
-                    one**2 / (2 * one**2 + one**3 * own_a.sum()) * max(one, 0)
-                    for one in own_g.flat
-                    if one != 0
+                    v**2 / (2 * v**2 + v**3 * channel_a.sum()) * max(v, 0)
+                    for v in channel_g.flat
+                    if v != 0
                 )
             if rule in ("gradcam", "xgradcam", "gradcam_plus_plus"):
-                maps[b] += weight * own_a
+                maps[b] += weight * channel_a
             elif rule == "layercam":
-                maps[b] += np.maximum(own_g, 0) * own_a
+                maps[b] += np.maximum(channel_g, 0) * channel_a
             elif rule == "hirescam":
-                maps[b] += own_g * own_a
+                maps[b] += channel_g * channel_a
             else:
-                maps[b] += np.maximum(own_g * own_a, 0)
+                maps[b] += np.maximum(channel_g * channel_a, 0)
         maps[b] = np.maximum(maps[b], 0)
         maps[b] = (maps[b] - maps[b].min()) / (1e-7 + maps[b].max() - maps[b].min())
     return torch.from_numpy(maps)
@@ -59,9 +59,9 @@ def by_hand(rule, a, g):
 def test_a_formula_equals_the_equation(rule):
     a, g = layer(2, 5, 3, 4)
     g[0, 1, 2, 3] = 0
-    found = plain(a, g, [rule])
-    assert found.shape == (2, 1, 3, 4)
-    assert torch.allclose(found[:, 0].double(), by_hand(rule, a, g), atol=1e-5)
+    maps = plain(a, g, [rule])
+    assert maps.shape == (2, 1, 3, 4)
+    assert torch.allclose(maps[:, 0].double(), by_hand(rule, a, g), atol=1e-5)
 
 
 def test_every_rule_of_the_kernel_has_a_formula():
@@ -71,9 +71,9 @@ def test_every_rule_of_the_kernel_has_a_formula():
 @pytest.mark.parametrize("rule", FORMULAS)
 def test_grad_cam_is_asked_for_the_same(rule):
     a, g = layer(2, 5, 3, 4)
-    (found,) = grad_cam_tail([rule])(a, g)
+    (maps,) = grad_cam_tail([rule])(a, g)
     # grad-cam adds 1e-6 to a denominator of its Grad-CAM++.
-    assert torch.allclose(torch.from_numpy(found), plain(a, g, [rule])[:, 0], atol=1e-3)
+    assert torch.allclose(torch.from_numpy(maps), plain(a, g, [rule])[:, 0], atol=1e-3)
 
 
 def test_grad_cam_is_not_asked_for_what_numpy_cannot_hold():

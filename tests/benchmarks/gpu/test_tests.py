@@ -1,4 +1,4 @@
-"""The kernel tests' own process: it stops in time, and what did not run never counts as passed."""
+"""Stop the kernel tests in time; what did not run never passed."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which methods share which passes, and how short the way to the arithmetic is."""
+"""Methods that share passes, and the number of frames to the arithmetic."""
 
 import sys
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import cam
-from cam._attribution.plan import Plan, distinct_methods, make_plan
+from cam._attribution.plan import Plan, make_plan, resolve_methods
 from cam.kernels.class_activation import reference
 from cam.sources import LayerActivations, LayerGradients, PixelGradients
 from tests.support.checkout import ROOT
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def plan_of(*methods, precision=None, layers=("layer4",)) -> Plan:
-    return make_plan(distinct_methods(list(methods)), layers, precision, CPU)
+    return make_plan(resolve_methods(list(methods)), layers, precision, CPU)
 
 
 def test_all_methods_share_one_pass():

@@ -1,4 +1,4 @@
-"""``python -m cam clip``: the frames are the library's, whole files or none, one sentence."""
+"""``python -m cam clip``: frames as the library makes them, whole files."""
 
 import io
 import json
@@ -23,8 +23,8 @@ def run(monkeypatch, tmp_path, bundled):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cam, "load_model", lambda *_, **__: bundled)
     photos = [cam.sample(name).resize((96, 96)) for name in ("chelsea", "coffee", "rocket")]
-    for place, photo in enumerate(photos[:2]):
-        photo.save(f"{place}.png")
+    for index, photo in enumerate(photos[:2]):
+        photo.save(f"{index}.png")
     photos[0].save(
         "three.webp", save_all=True, append_images=photos[1:], duration=[100, 200, 300],
         lossless=True,
@@ -38,34 +38,34 @@ def run(monkeypatch, tmp_path, bundled):
 
 def frames(file: str) -> tuple[list[np.ndarray], list[int]]:
     """An animation's frames and times, by Pillow."""
-    shown, times = [], []
+    pictures, times = [], []
     with Image.open(file) as image:
-        for place in range(image.n_frames):
-            image.seek(place)
+        for index in range(image.n_frames):
+            image.seek(index)
             image.load()
-            shown.append(np.asarray(image.convert("RGB")).astype(int))
+            pictures.append(np.asarray(image.convert("RGB")).astype(int))
             times.append(image.info["duration"])
-    return shown, times
+    return pictures, times
 
 
 def test_each_frame_is_explained_for_its_own_class_and_time(run, bundled):
     result = run("three.webp", "--out", "new/out.webp", "--json")
     assert result.exit_code == DONE, result.output
-    told = json.loads(result.stdout)
+    record = json.loads(result.stdout)
     with Image.open("three.webp") as image:
         photos = []
-        for place in range(3):
-            image.seek(place)
+        for index in range(3):
+            image.seek(index)
             photos.append(image.convert("RGB"))
-    found = cam.attribute(bundled, bundled.prepare(photos), "gradcam")["gradcam"]
-    assert told["targets"] == found.targets.tolist()
-    assert told["frames"] == 3 and told["frames_per_second"] == pytest.approx(5)
-    shown, times = frames("new/out.webp")
+    attribution = cam.attribute(bundled, bundled.prepare(photos), "gradcam")["gradcam"]
+    assert record["targets"] == attribution.targets.tolist()
+    assert record["frames"] == 3 and record["frames_per_second"] == pytest.approx(5)
+    pictures, times = frames("new/out.webp")
     assert times == [100, 200, 300]
-    for place, photo in enumerate(photos):
-        expected = cam.overlay(bundled.crop(photo), found.heatmap[place], "turbo", 0.5)
+    for index, photo in enumerate(photos):
+        expected = cam.overlay(bundled.crop(photo), attribution.heatmap[index], "turbo", 0.5)
         # WebP of quality 85.
-        assert np.abs(shown[place] - np.asarray(expected.convert("RGB"))).mean() < 6
+        assert np.abs(pictures[index] - np.asarray(expected.convert("RGB"))).mean() < 6
 
 
 def test_pictures_become_a_video_at_a_rate(run):
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_one_sentence_and_no_file(run, arguments, status, sente
 def test_smoothing_is_the_librarys(run, bundled):
     assert run("three.webp", "--smoothing", 0.5, "--out", "out.gif").exit_code == DONE
     expected = clip.explain_clip(bundled, clip.read_clip("three.webp"), smoothing=0.5)
-    shown, _ = frames("out.gif")
-    for frame, other in zip(shown, expected.frames, strict=True):
+    pictures, _ = frames("out.gif")
+    for frame, other in zip(pictures, expected.frames, strict=True):
         # A GIF has 256 colours.
         assert np.abs(frame - np.asarray(other.convert("RGB"))).mean() < 12

@@ -1,4 +1,4 @@
-"""``python -m cam``: files, exit statuses, and one sentence for whatever goes wrong."""
+"""``python -m cam``: files, exit statuses, and one sentence per error."""
 
 import json
 import os
@@ -57,10 +57,10 @@ def errors(result: Result) -> list[str]:
     assert "Traceback" not in result.stderr
     assert "Warning" not in result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit)
-    told = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    for line in told:
+    sentences = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    for line in sentences:
         assert not re.search(r"[.!?] [A-Z]", line), "more than one sentence"
-    return told
+    return sentences
 
 
 def saved(name: str, image: Image.Image | None = None, **options: object) -> str:
@@ -98,15 +98,15 @@ def test_the_picture_is_the_heatmap_over_what_the_model_saw(run, colormap, alpha
     photos = ("sample:rocket", "sample:chelsea")
     assert run("explain", *photos, "--out", "out", *options).exit_code == DONE
     # 451 × 300: short side to 256, the middle 224 of it, which are 262.5 of the photo's pixels.
-    seen = cam.sample("chelsea").crop((94, 19, 357, 281))
+    crop = cam.sample("chelsea").crop((94, 19, 357, 281))
     # Saliency's colours end at its 99th percentile, so that a few pixels do not hide the rest.
     for way, percentile in (("gradcam", 100), ("saliency", 99)):
         heatmap = np.load(f"out/chelsea.{way}.npz")["heatmap"]
         if percentile < 100:
             heatmap = heatmap / np.percentile(heatmap, percentile)
-        large = cv2.resize(heatmap, seen.size, interpolation=cv2.INTER_LINEAR)
+        large = cv2.resize(heatmap, crop.size, interpolation=cv2.INTER_LINEAR)
         colours = matplotlib.colormaps[colormap](large, bytes=True)[..., :3].astype(float)
-        truth = np.rint((1 - alpha) * np.asarray(seen) + alpha * colours)
+        truth = np.rint((1 - alpha) * np.asarray(crop) + alpha * colours)
         picture = np.asarray(Image.open(f"out/chelsea.{way}.png")).astype(float)
         assert picture.shape == truth.shape
         difference = np.abs(picture - truth)
@@ -136,9 +136,9 @@ def test_the_record_says_what_was_done(run, bundled):
     with torch.no_grad():
         chances = bundled.module(bundled.prepare(cam.sample("coffee")))[0].softmax(0)
     best = chances.topk(5)
-    assert [one["index"] for one in facts["predictions"]] == best.indices.tolist()
-    found = [one["probability"] for one in facts["predictions"]]
-    assert found == pytest.approx(best.values.tolist(), abs=1e-5)
+    assert [prediction["index"] for prediction in facts["predictions"]] == best.indices.tolist()
+    probabilities = [prediction["probability"] for prediction in facts["predictions"]]
+    assert probabilities == pytest.approx(best.values.tolist(), abs=1e-5)
     assert facts["predictions"][0]["label"] == "espresso"
     assert facts["target"] == facts["predictions"][0]
     assert facts["layers"] == ["bn2"]
@@ -167,15 +167,15 @@ def test_a_target_is_an_index_or_a_label(run, bundled, target, index):
 
 
 def test_a_layer_is_where_the_map_is_made(run, bundled):
-    seen = {}
+    captured = {}
     handle = bundled.module.blocks[4].register_forward_hook(
-        lambda _module, _inputs, output: seen.update(shape=output.shape)
+        lambda _module, _inputs, output: captured.update(shape=output.shape)
     )
     bundled.predict(bundled.prepare(cam.sample("rocket")))
     handle.remove()
     run("explain", "sample:rocket", "--layer", "blocks.4", "--method", "gradcam", "--out", "out")
     assert read_json("out/rocket.gradcam.json")["layers"] == ["blocks.4"]
-    assert np.load("out/rocket.gradcam.npz")["raw"].shape == seen["shape"][2:] == (14, 14)
+    assert np.load("out/rocket.gradcam.npz")["raw"].shape == captured["shape"][2:] == (14, 14)
     both = ("--layer", "blocks.4", "--layer", "bn2")
     run("explain", "sample:rocket", *both, "--method", "gradcam", "--out", "two")
     assert read_json("two/rocket.gradcam.json")["layers"] == ["blocks.4", "bn2"]
@@ -186,14 +186,14 @@ def test_json_is_what_the_files_say(run):
     result = run("explain", *photos, "--json", "--method", "saliency", "--method", "gradcam")
     assert result.exit_code == DONE
     records = json.loads(result.stdout)
-    assert [(one["image"], one["method"]) for one in records] == [
+    assert [(record["image"], record["method"]) for record in records] == [
         ("a.png", "saliency"),
         ("a.png", "gradcam"),
         ("sample:rocket", "saliency"),
         ("sample:rocket", "gradcam"),
     ]
-    for one in records:
-        assert read_json(f"explanations/{one['files']['json']}") == one
+    for facts in records:
+        assert read_json(f"explanations/{facts['files']['json']}") == facts
 
 
 def test_more_pictures_than_fit_in_a_batch_keep_their_own_names(run, monkeypatch):
@@ -202,8 +202,8 @@ def test_more_pictures_than_fit_in_a_batch_keep_their_own_names(run, monkeypatch
     result = run("explain", *names, "--method", "gradcam", "--json")
     assert result.exit_code == FAILED
     tops = {
-        one["files"]["png"]: (one["image"], one["target"]["label"])
-        for one in json.loads(result.stdout)
+        record["files"]["png"]: (record["image"], record["target"]["label"])
+        for record in json.loads(result.stdout)
     }
     assert tops == {
         "rocket.gradcam.png": ("sample:rocket", "missile"),
@@ -277,8 +277,8 @@ def test_a_tiny_picture_is_explained_with_a_note(run, size):
     result = run("explain", saved("dot.png", Image.new("RGB", size)), "--method", "gradcam")
     assert result.exit_code == DONE
     assert errors(result) == []
-    told = f"Note: dot.png: it is only {size[0]} × {size[1]} pixels"
-    assert result.stderr.count(told) == 1
+    note = f"Note: dot.png: it is only {size[0]} × {size[1]} pixels"
+    assert result.stderr.count(note) == 1
     assert files(Path("explanations")) == [f"dot.gradcam.{kind}" for kind in ("json", "npz", "png")]
 
 
@@ -348,9 +348,9 @@ def test_a_bad_picture_alone_writes_nothing(run, make):
     before = files()
     result = run("explain", name)
     assert result.exit_code == FAILED
-    (told,) = errors(result)
-    assert Path(name).name.removeprefix("sample:") in told
-    assert result.stderr == told + "\n"
+    (sentence,) = errors(result)
+    assert Path(name).name.removeprefix("sample:") in sentence
+    assert result.stderr == sentence + "\n"
     assert result.stdout == ""
     assert files() == before
     assert not Path("explanations").exists()
@@ -360,9 +360,9 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(run):
     bad = (text_as_png(), missing(), cut_jpeg())
     result = run("explain", bad[0], "sample:coffee", bad[1], bad[2], saved("good.png"))
     assert result.exit_code == FAILED
-    told = errors(result)
-    assert len(told) == 3
-    for name, sentence in zip(bad, told, strict=True):
+    sentences = errors(result)
+    assert len(sentences) == 3
+    for name, sentence in zip(bad, sentences, strict=True):
         assert name in sentence
     done = {name.split(".")[0] for name in files(Path("explanations"))}
     assert done == {"coffee", "good"}
@@ -372,7 +372,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(run):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "phrase"),
     [
         (["--model", "torchvision/resnet81"], "'torchvision/resnet18'"),
         (["--method", "gradcan"], "'gradcam'"),
@@ -389,11 +389,11 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(run):
     ],
     ids=lambda value: "=".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_writes_nothing(run, options, told):
+def test_wrong_usage_writes_nothing(run, options, phrase):
     result = run("explain", "sample:coffee", *options)
     assert result.exit_code == WRONG_USAGE
     (sentence,) = errors(result)
-    assert told in sentence
+    assert phrase in sentence
     assert result.stdout == ""
     assert files() == []
     assert not Path("explanations").exists()
@@ -410,8 +410,8 @@ def test_a_folder_that_cannot_be_written_is_told_of(run, out):
     Path("taken").write_text("mine")
     result = run("explain", "sample:coffee", "--out", out)
     assert result.exit_code == FAILED
-    (told,) = errors(result)
-    assert told.startswith(f"Error: cannot write into {out!r}: ")
+    (sentence,) = errors(result)
+    assert sentence.startswith(f"Error: cannot write into {out!r}: ")
     assert result.stdout == ""
     assert files() == ["taken"]
     assert Path("taken").read_text() == "mine"
@@ -453,7 +453,7 @@ def test_weights_and_labels_of_ones_own(run):
     assert result.exit_code == DONE, result.stderr
     facts = json.loads(result.stdout)[0]
     assert facts["target"]["label"] == "bee"
-    assert {one["label"] for one in facts["predictions"]} == {"ant", "bee", "cat"}
+    assert {prediction["label"] for prediction in facts["predictions"]} == {"ant", "bee", "cat"}
     Path("names.txt").write_text("ant\nbee\n")
     result = run("layers", *mine, "names.txt")
     assert result.exit_code == FAILED
@@ -503,14 +503,14 @@ def test_models_without_a_match(run):
 
 
 def test_methods_says_what_each_is(run):
-    found = json.loads(run("methods", "--json").stdout)
-    assert list(found) == list(cam.methods())
-    assert {"gradcam", "saliency"} <= set(found)
-    assert "Selvaraju" in found["gradcam"]["citation"]
-    assert "Simonyan" in found["saliency"]["citation"]
+    methods = json.loads(run("methods", "--json").stdout)
+    assert list(methods) == list(cam.methods())
+    assert {"gradcam", "saliency"} <= set(methods)
+    assert "Selvaraju" in methods["gradcam"]["citation"]
+    assert "Simonyan" in methods["saliency"]["citation"]
     plain = run("methods")
     assert plain.exit_code == DONE
-    for name, info in found.items():
+    for name, info in methods.items():
         assert f"{name}: {info['title']}" in plain.stdout
         assert info["citation"] in plain.stdout
 
@@ -518,16 +518,16 @@ def test_methods_says_what_each_is(run):
 def test_layers_lists_the_feature_maps_of_a_resnet(run):
     result = run("layers", *RESNET, "--json")
     assert result.exit_code == DONE
-    found = {one["name"]: one for one in json.loads(result.stdout)}
+    layers = {layer["name"]: layer for layer in json.loads(result.stdout)}
     # The table in the ResNet paper, for 224 × 224.
     shapes = {"conv1": [64, 112, 112], "maxpool": [64, 56, 56], "layer1": [64, 56, 56]}
     shapes |= {"layer2": [128, 28, 28], "layer3": [256, 14, 14], "layer4": [512, 7, 7]}
-    assert {name: found[name]["shape"] for name in shapes} == shapes
-    order = list(found)
+    assert {name: layers[name]["shape"] for name in shapes} == shapes
+    order = list(layers)
     assert sorted(shapes, key=order.index) == list(shapes)
-    assert [name for name, one in found.items() if one["preset"]] == ["layer4"]
-    assert not {"avgpool", "fc"} & set(found)
-    assert found["layer4.1.conv2"]["kind"] == "Conv2d"
+    assert [name for name, layer in layers.items() if layer["preset"]] == ["layer4"]
+    assert not {"avgpool", "fc"} & set(layers)
+    assert layers["layer4.1.conv2"]["kind"] == "Conv2d"
 
 
 def test_layers_for_a_person(run):
@@ -540,10 +540,10 @@ def test_layers_for_a_person(run):
 def test_layers_of_a_transformer(run):
     result = run("layers", "--model", "timm/test_vit", "--weights", "none", "--json")
     assert result.exit_code == DONE
-    found = json.loads(result.stdout)
-    assert [64, 160 // 16, 160 // 16] in [one["shape"] for one in found]
+    layers = json.loads(result.stdout)
+    assert [64, 160 // 16, 160 // 16] in [layer["shape"] for layer in layers]
     # The last place whose patches the class token still reads.
-    assert [one["name"] for one in found if one["preset"]] == ["blocks.5.norm1"]
+    assert [layer["name"] for layer in layers if layer["preset"]] == ["blocks.5.norm1"]
 
 
 def test_a_method_with_parameters(run):
@@ -584,7 +584,7 @@ def test_layers_of_an_unknown_model(run):
 
 
 def test_the_module_runs(tmp_path):
-    """A process of its own: no warning, no trace of torch or Pillow on the way."""
+    """A separate process: no warning, no trace of torch or Pillow on the way."""
     (tmp_path / "text.png").write_text("no pixels\n")
     root = str(ROOT)
     arguments = ["explain", "text.png", "sample:coffee", "--method", "gradcam"]
@@ -596,8 +596,8 @@ def test_the_module_runs(tmp_path):
         env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == FAILED
-    (told,) = done.stderr.splitlines()
-    assert told.startswith("Error: text.png is not a picture")
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("Error: text.png is not a picture")
     assert done.stdout == "sample:coffee: espresso 96% → explanations/coffee.gradcam.png\n"
     assert len(files(tmp_path / "explanations")) == 3
 

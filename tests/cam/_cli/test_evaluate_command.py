@@ -1,4 +1,4 @@
-"""``python -m cam evaluate`` and what reads its runs: output, exit statuses, sentences."""
+"""``python -m cam evaluate`` and what reads its runs: output, exit statuses."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ import cam
 from cam import _formatting
 from cam._cli import evaluate_command
 from cam._cli.commands import main
-from cam._runs.results.report_charts import alike, round_ticks
+from cam._runs.results.report_charts import choose_ticks, group_alike
 from tests.support.stand_in import Broken, Drop, Inside, Scores, network
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -73,22 +73,22 @@ def test_a_run_and_its_leaderboard(run):
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(run):
     result = run("evaluate", *SMALL, "--out", "dry", "--dry-run", "--json")
-    found = json.loads(result.stdout)
-    assert found["images"] == 8
+    costs = json.loads(result.stdout)
+    assert costs["images"] == 8
     text = run("evaluate", *SMALL, "--out", "dry", "--dry-run").stdout
-    assert f"forwards: {found['forwards']:,.1f} inputs an image" in text
+    assert f"forwards: {costs['forwards']:,.1f} inputs an image" in text
     assert not Path("dry").exists()
 
 
 def test_the_leaderboard_for_a_program(run):
     result = run("evaluate", *SMALL, "--out", "first", "--json")
-    found = json.loads(result.stdout)
-    assert (found["done"], found["total"]) == (8, 8)
+    printed = json.loads(result.stdout)
+    assert (printed["done"], printed["total"]) == (8, 8)
     truth = cam.Run.open("first").leaderboard()
-    assert [row["mean"] for row in found["leaderboard"]] == truth["mean"].tolist()
+    assert [row["mean"] for row in printed["leaderboard"]] == truth["mean"].tolist()
     costs = cam.Run.open("first").costs()
-    assert [row["seconds"] for row in found["costs"]] == costs["seconds"].tolist()
-    assert found["costs"][0]["metric"] is None
+    assert [row["seconds"] for row in printed["costs"]] == costs["seconds"].tolist()
+    assert printed["costs"][0]["metric"] is None
     apart = json.loads(run("leaderboard", "first", "--by", "correct", "--json").stdout)
     assert {row["correct"] for row in apart["leaderboard"]} <= {"correct", "wrong"}
     assert run("leaderboard", "first", "--by", "correct").stdout.startswith("wrong · inside")
@@ -103,7 +103,7 @@ def test_methods_and_metrics_with_parameters(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told", "status"),
+    ("arguments", "phrase", "status"),
     [
         (("photo-grid", "--out", "r", "--method", "gradcan"), "did you mean", WRONG_USAGE),
         (("photo-grid", "--out", "r", "--method", "gradcam("), "write it as", WRONG_USAGE),
@@ -115,10 +115,10 @@ def test_methods_and_metrics_with_parameters(run):
         (("photo-grid", "--out", "r", "--data-option", "side=3"), "no option 'side'", FAILED),
     ],
 )
-def test_wrong_usage_writes_nothing(run, arguments, told, status):
+def test_wrong_usage_writes_nothing(run, arguments, phrase, status):
     result = run("evaluate", "--metric", "drop", *arguments)
     (sentence,) = errors(result)
-    assert told in sentence
+    assert phrase in sentence
     assert result.exit_code == status
     assert not Path("r").exists()
 
@@ -178,15 +178,15 @@ def test_export(run):
 
 
 def test_durations():
-    told = [_formatting.duration(seconds) for seconds in (3.4, 99, 100, 720, 12_000)]
-    assert told == ["3 s", "99 s", "2 min", "12 min", "3 h 20 min"]
+    durations = [_formatting.duration(seconds) for seconds in (3.4, 99, 100, 720, 12_000)]
+    assert durations == ["3 s", "99 s", "2 min", "12 min", "3 h 20 min"]
 
 
 def test_metrics_says_what_each_is():
-    found = json.loads(CliRunner().invoke(main, ["metrics", "--json"]).stdout)
-    assert list(found) == list(cam.metrics())
-    assert found["deletion"]["direction"] == -1
-    assert found["grid_pointing_game"]["needs_masks"] is True
+    metrics = json.loads(CliRunner().invoke(main, ["metrics", "--json"]).stdout)
+    assert list(metrics) == list(cam.metrics())
+    assert metrics["deletion"]["direction"] == -1
+    assert metrics["grid_pointing_game"]["needs_masks"] is True
     plain = CliRunner().invoke(main, ["metrics"]).stdout
     for name, info in cam.metrics().items():
         assert f"{name}: {info.title} (" in plain
@@ -204,13 +204,13 @@ def two_runs(run, monkeypatch) -> None:
 
 def test_diff_says_what_changed(run, monkeypatch):
     two_runs(run, monkeypatch)
-    found = json.loads(run("diff", "before", "after", "--json").stdout)
-    assert [one.split(":")[0] for one in found["configuration"]] == ["model.weights"]
-    assert found["images"]["common"] == 8
-    one, other = (cam.Run.open(name).scores() for name in ("before", "after"))
-    for row in found["changes"]:
+    changes = json.loads(run("diff", "before", "after", "--json").stdout)
+    assert [change.split(":")[0] for change in changes["configuration"]] == ["model.weights"]
+    assert changes["images"]["common"] == 8
+    before, after = (cam.Run.open(name).scores() for name in ("before", "after"))
+    for row in changes["changes"]:
         which = f"method == '{row['method']}' and metric == '{row['metric']}'"
-        was, now = one.query(which)["value"], other.query(which)["value"]
+        was, now = before.query(which)["value"], after.query(which)["value"]
         assert row["before"] == pytest.approx(was.mean())
         assert row["difference"] == pytest.approx((now.to_numpy() - was.to_numpy()).mean())
         change = (now.to_numpy() - was.to_numpy()) * (1 if row["metric"] == "inside" else -1)
@@ -263,10 +263,10 @@ def test_diff_fails_where_it_is_worse_by_more_than_noise(run, monkeypatch):
     assert run("diff", after, before, "--fail-if-worse", "inside:0").exit_code == DONE
     # Nothing is worse than itself.
     assert run("diff", "before", "before", "--fail-if-worse", f"{metric}:0").exit_code == DONE
-    for text, told in (("drop", "no limit"), ("drop:-1", "no limit"), ("fall:1", "no metric")):
+    for text, phrase in (("drop", "no limit"), ("drop:-1", "no limit"), ("fall:1", "no metric")):
         wrong = run("diff", "before", "after", "--fail-if-worse", text)
         assert wrong.exit_code == WRONG_USAGE
-        assert told in errors(wrong)[0]
+        assert phrase in errors(wrong)[0]
 
 
 def test_runs_with_nothing_in_common(run):
@@ -300,44 +300,44 @@ class Page(HTMLParser):
 
 
 def page(path: str) -> Page:
-    found = Page()
-    found.feed(Path(path).read_text())
-    return found
+    parser = Page()
+    parser.feed(Path(path).read_text())
+    return parser
 
 
 def test_a_report_is_one_page_that_fetches_nothing(run):
     run("evaluate", *SMALL, "--out", "r")
     result = run("report", "r", "--out", "report.html")
     assert (result.exit_code, errors(result)) == (DONE, [])
-    found = page("report.html")
-    assert not {"script", "link", "iframe"} & set(found.tags)
-    assert all(source.startswith("data:image/jpeg;base64,") for source in found.sources)
+    report = page("report.html")
+    assert not {"script", "link", "iframe"} & set(report.tags)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in report.sources)
     # 3 best and 3 worst of 2 methods by 2 metrics.
-    assert len(found.sources) == 3 * 2 * 2 * 2
-    for source in found.sources:
+    assert len(report.sources) == 3 * 2 * 2 * 2
+    for source in report.sources:
         encoded = base64.b64decode(source.partition(",")[2])
         assert Image.open(io.BytesIO(encoded)).size == (144, 144)
-    for told in ("Leaderboard", "Agreement between metrics", "Best and worst images", "Cost",
+    for phrase in ("Leaderboard", "Agreement between metrics", "Best and worst images", "Cost",
                  "What is missing", "Configuration", "Wilcoxon", cam.__version__):  # fmt: skip
-        assert told in found.text
+        assert phrase in report.text
     for row in cam.Run.open("r").leaderboard().itertuples():
-        assert f"{row.mean:.4g}" in found.text
+        assert f"{row.mean:.4g}" in report.text
     # Intervals and ranks for each metric; no page has more than what it was made of.
-    assert found.tags.count("svg") == 4
+    assert report.tags.count("svg") == 4
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", Path("report.html").read_text())
 
 
 def test_a_report_shows_the_best_image_under_its_own_heatmap(run):
     run("evaluate", *SMALL, "--method", "gradcam", "--out", "r")
     run("report", "r", "--out", "report.html")
-    one = cam.Run.open("r")
-    values = one.values("inside")["gradcam"]
-    image = one.image(int(values.idxmax()))
-    shown = cam.overlay(image.picture.resize((144, 144), Image.Resampling.BICUBIC),
+    stored = cam.Run.open("r")
+    values = stored.values("inside")["gradcam"]
+    image = stored.image(int(values.idxmax()))
+    overlay = cam.overlay(image.picture.resize((144, 144), Image.Resampling.BICUBIC),
                         image.heatmaps["gradcam"])  # fmt: skip
     first = page("report.html").sources[0]
-    found = Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2])))
-    assert np.abs(np.asarray(found).astype(float) - np.asarray(shown)).mean() < 6
+    picture = Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2])))
+    assert np.abs(np.asarray(picture).astype(float) - np.asarray(overlay)).mean() < 6
 
 
 def test_what_users_named_is_text_in_a_report(run):
@@ -347,10 +347,10 @@ def test_what_users_named_is_text_in_a_report(run):
     (folder / "<b>.png").write_bytes(b"no pixels")
     run("evaluate", ".", "--targets", "predicted", "--metric", "drop", "--out", "r")
     assert run("report", "r", "--out", "report.html").exit_code == DONE
-    found = page("report.html")
-    assert not {"script", "b"} & set(found.tags)
-    assert "<b>.png" in found.text
-    assert "a&b.png" in found.text
+    report = page("report.html")
+    assert not {"script", "b"} & set(report.tags)
+    assert "<b>.png" in report.text
+    assert "a&b.png" in report.text
 
 
 def test_a_report_of_a_part_and_of_nothing(run, monkeypatch):
@@ -361,9 +361,9 @@ def test_a_report_of_a_part_and_of_nothing(run, monkeypatch):
         patch.setattr(evaluate_command._Bar, "__call__", stop)
         run("evaluate", *SMALL, "--shard-size", 4, "--heatmaps", 0, "--out", "r")
     assert run("report", "r", "--out", "report.html").exit_code == DONE
-    found = page("report.html")
-    assert "4 of 8 images" in found.text
-    assert "This run kept no heatmaps" in found.text
+    report = page("report.html")
+    assert "4 of 8 images" in report.text
+    assert "This run kept no heatmaps" in report.text
     assert "nowhere" in errors(run("report", "r", "--out", "nowhere/report.html"))[0]
     with monkeypatch.context() as patch:
         patch.setattr(evaluate_command._Bar, "__call__", lambda self, progress: False)
@@ -373,9 +373,9 @@ def test_a_report_of_a_part_and_of_nothing(run, monkeypatch):
 
 def test_bars_join_ranks_that_differ_by_less():
     """Demšar's figure: of 1, 2, 2.5 and 4 with 1.2, the first three are not one stretch."""
-    assert alike([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
-    assert alike([1, 2, 3], 5) == [(0, 2)]
-    assert alike([1, 2, 3], 0.5) == []
+    assert group_alike([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
+    assert group_alike([1, 2, 3], 5) == [(0, 2)]
+    assert group_alike([1, 2, 3], 0.5) == []
 
 
 @pytest.mark.parametrize("parts", [3, 5])
@@ -384,7 +384,7 @@ def test_bars_join_ranks_that_differ_by_less():
     [(0.123, 0.804), (-0.2, 0.3), (0.249, 0.2508), (0.5, 0.5), (0.0, 0.0), (-3, -3)],
 )
 def test_an_axis_has_round_numbers_around_all_values(low, high, parts):
-    ticks = np.array(round_ticks(low, high, parts))
+    ticks = np.array(choose_ticks(low, high, parts))
     assert ticks[0] <= low <= high <= ticks[-1]
     assert 3 <= len(ticks) <= parts + 3
     step = ticks[1] - ticks[0]

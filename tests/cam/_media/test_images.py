@@ -1,4 +1,4 @@
-"""Pictures in: what a decoder may meet, against values laid out by hand and files built by hand."""
+"""Pictures in: what a decoder may meet, against hand-made values."""
 
 import io
 import random
@@ -91,9 +91,9 @@ def refusal(source: object) -> str:
 def test_a_text_file_named_png_is_no_picture(tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("these are not pixels\n" * 20)
-    told = refusal(path)
-    assert "notes.png is not a picture" in told
-    assert "use PNG, JPEG" in told
+    message = refusal(path)
+    assert "notes.png is not a picture" in message
+    assert "use PNG, JPEG" in message
 
 
 def test_an_empty_file_is_no_picture(tmp_path):
@@ -139,10 +139,10 @@ def test_a_huge_picture_in_a_small_file_is_refused_unread(width, height, monkeyp
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     start = time.perf_counter()
-    told = refusal(content)
+    message = refusal(content)
     assert time.perf_counter() - start < 0.5
-    assert f"{width * height:,} pixels" in told
-    assert "64,000,000" in told
+    assert f"{width * height:,} pixels" in message
+    assert "64,000,000" in message
 
 
 def test_the_largest_picture_that_is_let_in():
@@ -182,7 +182,7 @@ def test_nan_in_a_float_tiff_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "phrase"),
     [
         (None, "not NoneType"),
         (3, "not int"),
@@ -195,8 +195,8 @@ def test_nan_in_a_float_tiff_is_refused(tmp_path):
     ],
     ids=["none", "int", "grey-array", "float-array", "no-rows", "no-columns", "text", "sample"],
 )
-def test_what_is_no_picture_at_all_is_refused(source, told):
-    assert told in refusal(source)
+def test_what_is_no_picture_at_all_is_refused(source, phrase):
+    assert phrase in refusal(source)
 
 
 def assert_a_picture_or_an_image_error(content: bytes) -> bool:
@@ -277,11 +277,11 @@ def test_every_way_to_name_a_picture(tmp_path):
 
 
 def test_the_callers_picture_is_not_changed():
-    given = Image.new("LA", (40, 40), (7, 100))
-    before = given.tobytes()
-    taken = read_image(given).image
+    picture = Image.new("LA", (40, 40), (7, 100))
+    before = picture.tobytes()
+    taken = read_image(picture).image
     taken.putpixel((0, 0), (1, 2, 3))
-    assert (given.mode, given.tobytes()) == ("LA", before)
+    assert (picture.mode, picture.tobytes()) == ("LA", before)
     plain = Image.fromarray(UPRIGHT)
     cam.load_image(plain).putpixel((0, 0), (1, 2, 3))
     assert (pixels(plain) == UPRIGHT).all()
@@ -290,9 +290,9 @@ def test_the_callers_picture_is_not_changed():
 def test_notes_are_warned_of_with_the_files_name(tmp_path):
     path = tmp_path / "dot.png"
     path.write_bytes(encoded(np.full((1, 1, 3), 9, np.uint8), "PNG"))
-    with pytest.warns(cam.CamWarning, match=r"^dot\.png: it is only 1 × 1 pixels") as told:
+    with pytest.warns(cam.CamWarning, match=r"^dot\.png: it is only 1 × 1 pixels") as warnings:
         image = cam.load_image(path)
-    assert len(told) == 1
+    assert len(warnings) == 1
     assert image.getpixel((0, 0)) == (9, 9, 9)
 
 

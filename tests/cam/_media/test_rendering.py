@@ -52,9 +52,9 @@ def test_a_batch_gives_a_batch(kind):
     result = cam.overlay(kind(pictures), heatmaps, alpha=0.5)
     assert isinstance(result, torch.Tensor)
     assert (result.dtype, result.shape) == (torch.uint8, (2, 48, 60, 3))
-    for one, picture, heatmap in zip(result, pictures, heatmaps, strict=True):
+    for result_picture, picture, heatmap in zip(result, pictures, heatmaps, strict=True):
         truth = blended(picture, heatmap.numpy(), "turbo", 0.5)
-        assert np.abs(one.numpy() - truth).max() <= 0.5
+        assert np.abs(result_picture.numpy() - truth).max() <= 0.5
 
 
 def test_a_small_heatmap_is_brought_to_the_pictures_size():
@@ -72,11 +72,11 @@ def test_colours_may_end_at_a_percentile():
     heatmaps = torch.stack([HEATMAP**4, HEATMAP**4 / 10])
     pictures = torch.from_numpy(np.stack([PHOTO, PHOTO]))
     result = cam.overlay(pictures, heatmaps, "viridis", 1, percentile=90)
-    for one, heatmap in zip(result.numpy(), heatmaps.numpy(), strict=True):
+    for result_picture, heatmap in zip(result.numpy(), heatmaps.numpy(), strict=True):
         end = np.percentile(heatmap.astype(float), 90)
         truth = matplotlib.colormaps["viridis"](heatmap / end, bytes=True)[..., :3]
         # A value between two colours may fall to either.
-        assert (one == truth).all(-1).mean() > 0.999
+        assert (result_picture == truth).all(-1).mean() > 0.999
 
 
 def test_what_is_below_the_threshold_shows_the_picture():
@@ -84,13 +84,13 @@ def test_what_is_below_the_threshold_shows_the_picture():
     heatmaps = torch.stack([HEATMAP**2, HEATMAP**2 / 10])
     pictures = torch.from_numpy(np.stack([PHOTO, PHOTO]))
     result = cam.overlay(pictures, heatmaps, "viridis", 0.5, percentile=90, threshold=0.3)
-    for one, heatmap in zip(result.numpy(), heatmaps.numpy(), strict=True):
+    for result_picture, heatmap in zip(result.numpy(), heatmaps.numpy(), strict=True):
         value = heatmap / np.percentile(heatmap.astype(float), 90)
         hidden = value < 0.3
         assert 0.2 < hidden.mean() < 0.8
-        assert np.array_equal(one[hidden], PHOTO[hidden])
+        assert np.array_equal(result_picture[hidden], PHOTO[hidden])
         truth = blended(PHOTO, value, "viridis", 0.5)
-        beside = np.abs(one - truth).max(-1) > 0.5  # a value between two colours
+        beside = np.abs(result_picture - truth).max(-1) > 0.5  # a value between two colours
         assert beside[~hidden].mean() < 0.001
 
 
@@ -121,8 +121,8 @@ def test_a_heatmap_and_its_negative_have_mirrored_colours():
     values = torch.linspace(-1, 1, 255).view(1, 1, -1)
     black = torch.zeros(1, 1, 255, 3, dtype=torch.uint8)
     ahead, behind = (
-        cam.overlay(black, one, "gray", 1, percentile=90, signed=True).int()
-        for one in (values, -values)
+        cam.overlay(black, heatmap, "gray", 1, percentile=90, signed=True).int()
+        for heatmap in (values, -values)
     )
     assert (ahead + behind - 255).abs().max() <= 1  # a value between two colours takes the upper
     assert ahead[0, 0, 0, 0] < 128 < ahead[0, 0, -1, 0]
@@ -146,7 +146,7 @@ BATCH = torch.from_numpy(PHOTO)[None]
 
 
 @pytest.mark.parametrize(
-    ("image", "heatmap", "options", "told"),
+    ("image", "heatmap", "options", "phrase"),
     [
         (BATCH, HEATMAP[None], {"colormap": "turbu"}, "turbo"),
         (BATCH, HEATMAP[None], {"alpha": 1.5}, "1.5"),
@@ -190,5 +190,5 @@ BATCH = torch.from_numpy(PHOTO)[None]
         "row-for-a-picture",
     ],
 )
-def test_what_does_not_fit_is_refused(image, heatmap, options, told):
-    assert told in refusal(image, heatmap, **options)
+def test_what_does_not_fit_is_refused(image, heatmap, options, phrase):
+    assert phrase in refusal(image, heatmap, **options)

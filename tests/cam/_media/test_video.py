@@ -1,4 +1,4 @@
-"""Videos: known colours in order and for their time, turned, sampled, cut, broken; MP4 out."""
+"""Videos: colours and times, turned, sampled, cut, broken; MP4 out."""
 
 import io
 import struct
@@ -29,17 +29,17 @@ def film(pictures, times, kind="mp4", codec="libx264", file=None, **options) -> 
             "yuv420p",
         )
         stream.codec_context.time_base = Fraction(1, 1000)
-        for place, picture in enumerate(pictures):
+        for index, picture in enumerate(pictures):
             frame = av.VideoFrame.from_image(picture)
-            frame.pts, frame.time_base = times[place], Fraction(1, 1000)
-            frame.duration = times[place + 1] - times[place]
+            frame.pts, frame.time_base = times[index], Fraction(1, 1000)
+            frame.duration = times[index + 1] - times[index]
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.read_bytes() if file else buffer.getvalue()
 
 
 def plain(count, size=(64, 48)):
-    return [Image.new("RGB", size, COLOURS[place % len(COLOURS)]) for place in range(count)]
+    return [Image.new("RGB", size, COLOURS[index % len(COLOURS)]) for index in range(count)]
 
 
 def middle(frame) -> np.ndarray:
@@ -49,18 +49,18 @@ def middle(frame) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "codec"), KINDS)
 def test_colours_come_back_in_their_order_for_their_time(kind, codec):
     content = film(plain(5), [0, 40, 120, 300, 340, 380], kind, codec)
-    found = clip.read_clip(content, "film")
-    assert found.durations[:4] == (40, 80, 180, 40) and len(found.frames) == 5
-    for frame, colour in zip(found.frames, COLOURS, strict=True):
+    read = clip.read_clip(content, "film")
+    assert read.durations[:4] == (40, 80, 180, 40) and len(read.frames) == 5
+    for frame, colour in zip(read.frames, COLOURS, strict=True):
         assert np.abs(middle(frame) - colour).max() < 16, (middle(frame), colour)
-    assert found.notes == ()
+    assert read.notes == ()
 
 
 def test_a_path_is_read_too(tmp_path):
     file = tmp_path / "film.mp4"
     file.write_bytes(film(plain(3), [0, 40, 80, 120]))
-    found = clip.read_clip(file)
-    assert found.name == "film.mp4" and found.frames_per_second == pytest.approx(25)
+    read = clip.read_clip(file)
+    assert read.name == "film.mp4" and read.frames_per_second == pytest.approx(25)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_film_is_turned_as_its_header_says(matrix, red):
     picture = Image.new("RGB", (96, 64), "blue")
     picture.paste("red", (0, 0, 48, 64))
     content = film([picture] * 2, [0, 40, 80])
-    a, b, c, d = (one * 0x10000 for one in matrix)
+    a, b, c, d = (factor * 0x10000 for factor in matrix)
     header = content.index(b"tkhd") + 4
     at = header + 40  # version, times, identity, duration, layer, volume
     before = struct.unpack(">9i", content[at : at + 36])
@@ -102,21 +102,21 @@ def test_a_film_is_turned_as_its_header_says(matrix, red):
 def test_a_long_film_is_seen_as_a_whole_at_its_own_speed(monkeypatch):
     monkeypatch.setattr(clip, "MAX_FRAMES", 8)
     content = film(plain(21), list(range(0, 22 * 40, 40)))
-    found = clip.read_clip(content, "film")
+    read = clip.read_clip(content, "film")
     # Of 21 frames every fourth: 0, 4, … 20, and the last one until the end.
-    assert len(found.frames) == 6 and found.durations == (160,) * 5 + (40,)
-    for place, frame in enumerate(found.frames):
-        assert np.abs(middle(frame) - COLOURS[4 * place % 5]).max() < 16
-    assert found.notes == ("6 of its 21 frames are taken, evenly spaced",)
+    assert len(read.frames) == 6 and read.durations == (160,) * 5 + (40,)
+    for index, frame in enumerate(read.frames):
+        assert np.abs(middle(frame) - COLOURS[4 * index % 5]).max() < 16
+    assert read.notes == ("6 of its 21 frames are taken, evenly spaced",)
 
 
 def test_of_an_endless_film_the_beginning_is_decoded(monkeypatch):
     content = film(plain(50), list(range(0, 51 * 40, 40)))
     monkeypatch.setattr(video, "MAX_DECODED", 10)
-    seen = []
-    found = clip.read_clip(content, "film", report=lambda share, _: seen.append(share))
-    assert len(found.frames) == 10 and len(seen) == 10
-    assert found.notes == ("only its first 0 seconds are read; cut it to see others",)
+    shares = []
+    read = clip.read_clip(content, "film", report=lambda share, _: shares.append(share))
+    assert len(read.frames) == 10 and len(shares) == 10
+    assert read.notes == ("only its first 0 seconds are read; cut it to see others",)
     monkeypatch.setattr(video, "MAX_DECODED", 4800)
     monkeypatch.setattr(video, "MAX_DECODED_PIXELS", 64 * 48 * 7)
     assert len(clip.read_clip(content, "film").frames) == 7
@@ -126,9 +126,9 @@ def test_of_an_endless_film_the_beginning_is_decoded(monkeypatch):
 
 
 def test_large_frames_are_reduced():
-    found = clip.read_clip(film(plain(2, (1280, 720)), [0, 40, 80]))
-    assert found.frames[0].size == (640, 360)
-    assert any("reduced from 1280 × 720" in note for note in found.notes)
+    read = clip.read_clip(film(plain(2, (1280, 720)), [0, 40, 80]))
+    assert read.frames[0].size == (640, 360)
+    assert any("reduced from 1280 × 720" in note for note in read.notes)
 
 
 def test_cancelled_while_it_is_read():
@@ -141,23 +141,23 @@ def test_cancelled_while_it_is_read():
 def test_a_truncated_film_is_one_sentence_or_a_note(kind, codec):
     content = film(plain(60), list(range(0, 61 * 40, 40)), kind, codec)
     try:
-        found = clip.read_clip(content[: len(content) // 2], "film")
+        read = clip.read_clip(content[: len(content) // 2], "film")
     except cam.ImageError as error:
         assert "film is damaged, incomplete or no video" in str(error) and "\n" not in str(error)
     else:
-        assert kind in ("webm", "matroska") and len(found.frames) < 60
+        assert kind in ("webm", "matroska") and len(read.frames) < 60
 
 
 def test_a_film_whose_index_came_but_not_its_frames(tmp_path):
-    noise = [Image.effect_noise((64, 48), 50 + place).convert("RGB") for place in range(40)]
+    noise = [Image.effect_noise((64, 48), 50 + index).convert("RGB") for index in range(40)]
     file, times = tmp_path / "film.mp4", list(range(0, 41 * 40, 40))
     content = film(noise, times, file=file, movflags="+faststart")
     try:
-        found = clip.read_clip(content[: len(content) * 2 // 3], "film")
+        read = clip.read_clip(content[: len(content) * 2 // 3], "film")
     except cam.ImageError as error:
         assert "damaged" in str(error)
     else:
-        assert any("of the 40 frames that it promises" in note for note in found.notes)
+        assert any("of the 40 frames that it promises" in note for note in read.notes)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_a_film_whose_index_came_but_not_its_frames(tmp_path):
 def test_what_only_begins_like_a_film(content):
     with pytest.raises(cam.ImageError) as caught:
         clip.read_clip(content, "film")
-    told = str(caught.value)
-    assert "film is damaged, incomplete or no video" in told or "holds no pictures" in told
+    message = str(caught.value)
+    assert "film is damaged, incomplete or no video" in message or "holds no pictures" in message
 
 
 def test_sound_alone_is_no_film():
@@ -194,8 +194,8 @@ def test_mp4_out(size):
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert not container.streams.audio and content.index(b"moov") < content.index(b"mdat")
-    found = clip.read_clip(content)
-    assert found.durations == durations
-    assert found.frames[0].size == (64, size[1] // 2 * 2)
-    for frame, colour in zip(found.frames, COLOURS, strict=True):
+    read = clip.read_clip(content)
+    assert read.durations == durations
+    assert read.frames[0].size == (64, size[1] // 2 * 2)
+    for frame, colour in zip(read.frames, COLOURS, strict=True):
         assert np.abs(middle(frame) - colour).max() < 16

@@ -1,4 +1,4 @@
-"""Agreement with Quantus 0.6 where it is right, and the difference where it is not."""
+"""Agreement with Quantus 0.6 where it is right, and the differences."""
 
 import warnings
 
@@ -82,8 +82,8 @@ def test_the_area_under_pixel_flipping_has_the_whole_picture_in_it(monkeypatch):
         whole = GREY(PICTURES).softmax(1).gather(1, CLASSES[:, None]).numpy()
     complete = np.concatenate([whole, curves], 1)
     expected = (complete.sum(1) - (complete[:, 0] + complete[:, -1]) / 2) / 8
-    found = ours("deletion", steps=8)
-    assert np.allclose(found.numpy(), expected, atol=1e-5)
+    actual = ours("deletion", steps=8)
+    assert np.allclose(actual.numpy(), expected, atol=1e-5)
     area = np.asarray(
         theirs(quantus.PixelFlipping(**flipping, return_auc_per_sample=True), softmax=True)
     )

@@ -1,4 +1,4 @@
-"""What holds for every metric: its entry, its promises, and one sentence for what is wrong."""
+"""What holds for every metric: its entry, its promises, its messages."""
 
 import copy
 import math
@@ -73,9 +73,9 @@ def pictures() -> torch.Tensor:
 
 @pytest.fixture
 def masks() -> torch.Tensor:
-    found = torch.zeros(3, 20, 16, dtype=torch.bool)
-    found[0, 2:9, 3:12] = found[1, 10:, :8] = found[2, 5:15, 5:15] = True
-    return found
+    boxes = torch.zeros(3, 20, 16, dtype=torch.bool)
+    boxes[0, 2:9, 3:12] = boxes[1, 10:, :8] = boxes[2, 5:15, 5:15] = True
+    return boxes
 
 
 def heatmaps(network, pictures) -> torch.Tensor:
@@ -91,9 +91,9 @@ def measured(name, network, pictures, masks, **options) -> cam.Scores:
     )
 
 
-def same(found: cam.Scores, expected: cam.Scores) -> bool:
-    close = torch.allclose(found.values, expected.values, rtol=1e-4, atol=1e-6, equal_nan=True)
-    return close and found.reasons == expected.reasons
+def same(actual: cam.Scores, expected: cam.Scores) -> bool:
+    close = torch.allclose(actual.values, expected.values, rtol=1e-4, atol=1e-6, equal_nan=True)
+    return close and actual.reasons == expected.reasons
 
 
 def test_the_list_is_complete_and_each_entry_says_what_it_is():
@@ -122,10 +122,10 @@ def test_batches_of_1_3_and_64_and_images_alone_give_the_same(name, network, pic
         assert math.isnan(value) or low - 1e-6 <= value <= high + 1e-6
     for size in (1, 3, 64):
         assert same(measured(name, network, pictures, masks, batch_size=size), whole), size
-    for one in range(3):
-        part = slice(one, one + 1)
+    for index in range(3):
+        part = slice(index, index + 1)
         alone = measured(name, network, pictures[part], masks[part])
-        assert same(alone, cam.Scores(whole.values[part], whole.reasons[part])), one
+        assert same(alone, cam.Scores(whole.values[part], whole.reasons[part])), index
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,11 +135,11 @@ def test_a_picture_of_nan_and_an_unsound_map_stay_alone(name, network, pictures,
     broken, unsound = pictures.clone(), maps.clone()
     broken[0, 0, 3, 3] = torch.nan
     unsound[1, 2, 2] = torch.inf
-    found = measured(name, network, broken, masks, maps=unsound)
-    assert torch.allclose(found.values[2], whole.values[2], rtol=1e-4, atol=1e-6, equal_nan=True)
-    assert found.values[1].isnan() and found.reasons[1] == "the heatmap is not finite"
+    scores = measured(name, network, broken, masks, maps=unsound)
+    assert torch.allclose(scores.values[2], whole.values[2], rtol=1e-4, atol=1e-6, equal_nan=True)
+    assert scores.values[1].isnan() and scores.reasons[1] == "the heatmap is not finite"
     if cam.metrics()[name].needs_model:
-        assert found.values[0].isnan() and found.reasons[0] == "the picture is not finite"
+        assert scores.values[0].isnan() and scores.reasons[0] == "the picture is not finite"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -150,7 +150,7 @@ def test_model_batch_and_maps_come_back_as_they_were(name, pictures, masks):
     network[0].weight.grad = torch.ones_like(network[0].weight)
     before = copy.deepcopy(network.state_dict())
     maps = torch.rand(3, 20, 16, generator=torch.Generator().manual_seed(0))
-    kept = [one.clone() for one in (pictures, maps, masks)]
+    copies = [tensor.clone() for tensor in (pictures, maps, masks)]
     seed = torch.random.get_rng_state()
     measured(name, network, pictures, masks, maps=maps)
     assert torch.equal(seed, torch.random.get_rng_state())
@@ -159,17 +159,18 @@ def test_model_batch_and_maps_come_back_as_they_were(name, pictures, masks):
     assert torch.equal(network[0].weight.grad, torch.ones_like(network[0].weight))
     assert network[8].weight.grad is None
     assert not any(child._forward_hooks for child in network.modules())
-    assert all(torch.equal(a, b) for a, b in zip(kept, (pictures, maps, masks), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(copies, (pictures, maps, masks), strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_that_changes_its_input_does_not_change_the_batch(name, network, pictures, masks):
     changing = nn.Sequential(nn.ReLU(inplace=True), *network).eval()
-    kept, maps = pictures.clone(), torch.rand(3, 20, 16, generator=torch.Generator().manual_seed(0))
-    found = measured(name, changing, pictures, masks, maps=maps, layers="5")
-    assert torch.equal(kept, pictures)
+    before = pictures.clone()
+    maps = torch.rand(3, 20, 16, generator=torch.Generator().manual_seed(0))
+    scores = measured(name, changing, pictures, masks, maps=maps, layers="5")
+    assert torch.equal(before, pictures)
     careful = nn.Sequential(nn.ReLU(), *network).eval()
-    assert same(found, measured(name, careful, pictures, masks, maps=maps, layers="5"))
+    assert same(scores, measured(name, careful, pictures, masks, maps=maps, layers="5"))
 
 
 RUNNING = [name for name in NAMES if cam.metrics()[name].needs_model]
@@ -177,15 +178,15 @@ RUNNING = [name for name in NAMES if cam.metrics()[name].needs_model]
 
 @pytest.mark.parametrize("name", RUNNING)
 def test_tells_how_far_it_is_and_can_be_cancelled(name, network, pictures, masks):
-    told = []
-    measured(name, network, pictures, masks, batch_size=2, progress=told.append)
-    assert {one.method for one in told} == {name}
-    assert [one.done for one in told] == sorted(one.done for one in told)
-    assert told[-1].done == told[-1].total
+    reports = []
+    measured(name, network, pictures, masks, batch_size=2, progress=reports.append)
+    assert {report.method for report in reports} == {name}
+    assert [report.done for report in reports] == sorted(report.done for report in reports)
+    assert reports[-1].done == reports[-1].total
     network.train()
     with pytest.raises(cam.Cancelled, match=name):
         measured(
-            name, network, pictures, masks, batch_size=2, progress=lambda one: one.done < 4,
+            name, network, pictures, masks, batch_size=2, progress=lambda report: report.done < 4,
             maps=torch.rand(3, 20, 16),
         )  # fmt: skip
     assert network.training and network[7].training
@@ -196,10 +197,10 @@ class Watched(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.seen = network, []
+        self.network, self.counts = network, []
 
     def forward(self, x):
-        self.seen.append(len(x))
+        self.counts.append(len(x))
         return self.network(x)
 
 
@@ -208,9 +209,9 @@ def test_batches_are_full_across_images_and_steps(name, network, pictures, masks
     watched = Watched(network)
     steps = {"deletion": 5, "insertion": 5, "road": 4, "infidelity": 7}[name]
     measured(name, watched, pictures, masks, batch_size=4, maps=torch.rand(3, 20, 16))
-    assert watched.seen[0] == 3  # the pictures themselves
-    assert sum(watched.seen[1:]) == 3 * steps
-    assert all(one == 4 for one in watched.seen[1:-1])
+    assert watched.counts[0] == 3  # the pictures themselves
+    assert sum(watched.counts[1:]) == 3 * steps
+    assert all(count == 4 for count in watched.counts[1:-1])
 
 
 def test_a_gpu_that_is_too_small_gets_smaller_batches(network, pictures, masks, monkeypatch):
@@ -228,15 +229,15 @@ def test_a_gpu_that_is_too_small_gets_smaller_batches(network, pictures, masks, 
     maps = heatmaps(network, pictures)
     for name, layer in (("deletion", "4"), ("stability_noise", "network.4")):
         whole = measured(name, network, pictures, masks, maps=maps)
-        found = measured(name, Small(), pictures, masks, maps=maps, layers=layer)
-        assert same(found, whole), name
+        scores = measured(name, Small(), pictures, masks, maps=maps, layers=layer)
+        assert same(scores, whole), name
 
 
 def test_a_callable_target_is_taken_as_it_is(network, pictures, masks):
     """The logit is the area under the logit, and not under the probability."""
     maps = heatmaps(network, pictures)
     metric = cam.metric("deletion", steps=4)
-    found = metric(network, pictures, maps, cam.targets.Logit(2))
+    actual = metric(network, pictures, maps, cam.targets.Logit(2))
     order = kernels_order(maps)
     with torch.no_grad():
         curve = []
@@ -244,17 +245,17 @@ def test_a_callable_target_is_taken_as_it_is(network, pictures, masks):
             hidden = pictures * (order >= count)[:, None]
             curve.append(network(hidden)[:, 2])
     expected = (curve[0] / 2 + curve[1] + curve[2] + curve[3] + curve[4] / 2) / 4
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def kernels_order(maps: torch.Tensor) -> torch.Tensor:
     """Each pixel's place, one image and pixel at a time."""
-    places = torch.zeros_like(maps, dtype=torch.long)
-    for image, one in enumerate(maps):
-        pixels = sorted(range(one.numel()), key=lambda at: -float(one.flatten()[at]))
-        for place, at in enumerate(pixels):
-            places[image].view(-1)[at] = place
-    return places
+    ranks = torch.zeros_like(maps, dtype=torch.long)
+    for image, heatmap in enumerate(maps):
+        pixels = sorted(range(heatmap.numel()), key=lambda at: -float(heatmap.flatten()[at]))
+        for rank, at in enumerate(pixels):
+            ranks[image].view(-1)[at] = rank
+    return ranks
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -262,10 +263,10 @@ def kernels_order(maps: torch.Tensor) -> torch.Tensor:
 def test_networks_of_other_dtypes(name, dtype, network, pictures, masks):
     whole = measured(name, network, pictures, masks)
     maps = heatmaps(network, pictures)
-    found = measured(name, copy.deepcopy(network).to(dtype), pictures.to(dtype), masks, maps=maps)
-    assert found.values.dtype == torch.float32
+    scores = measured(name, copy.deepcopy(network).to(dtype), pictures.to(dtype), masks, maps=maps)
+    assert scores.values.dtype == torch.float32
     tolerance = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}[dtype]
-    assert torch.allclose(found.values, whole.values, atol=tolerance, rtol=tolerance)
+    assert torch.allclose(scores.values, whole.values, atol=tolerance, rtol=tolerance)
 
 
 def test_frozen_models_and_callers_without_gradients(network, pictures, masks):
@@ -283,11 +284,11 @@ def test_the_callers_autocast_is_the_models_and_not_the_metrics(network, picture
     maps, kinds = heatmaps(network, pictures), set()
     network[4].register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        found = measured("adcc", network, pictures, masks, maps=maps)
+        scores = measured("adcc", network, pictures, masks, maps=maps)
         drop = measured("infidelity", network, pictures, masks, maps=maps)
     assert kinds == {torch.bfloat16}
-    assert found.values.dtype == drop.values.dtype == torch.float32
-    assert torch.allclose(found.values, whole.values, atol=0.1)
+    assert scores.values.dtype == drop.values.dtype == torch.float32
+    assert torch.allclose(scores.values, whole.values, atol=0.1)
     kinds.clear()
     measured("adcc", network, pictures, masks, maps=maps)
     assert kinds == {torch.float32}
@@ -304,9 +305,9 @@ def test_a_call_is_the_values_of_measure(network, pictures, masks):
 def test_labels_and_the_models_own_layers(bundled, batch):
     maps = cam.attribute(bundled, batch[:1], "gradcam", targets="tiger cat")["gradcam"].heatmap
     metric = cam.metric("deletion", steps=2)
-    found = metric(bundled, batch[:1], maps, "tiger cat")
-    assert torch.equal(found, metric(bundled, batch[:1], maps, 282))
-    assert not torch.equal(found, metric(bundled, batch[:1], maps, 281))
+    actual = metric(bundled, batch[:1], maps, "tiger cat")
+    assert torch.equal(actual, metric(bundled, batch[:1], maps, 282))
+    assert not torch.equal(actual, metric(bundled, batch[:1], maps, 281))
     flip = cam.metric("stability_flip")(bundled, batch[:1], maps, 282, method="gradcam")
     assert 0.5 < flip.item() <= 1
 
@@ -378,7 +379,7 @@ def test_the_docs_list_every_metric_as_it_is():
     text = (ROOT / "docs" / "metrics.md").read_text()
     for name, info in cam.metrics().items():
         arrow = "↑" if info.direction > 0 else "↓"
-        low, high = (f"{one:g}".replace("inf", "∞") for one in info.range)
+        low, high = (f"{end:g}".replace("inf", "∞") for end in info.range)
         parameters = ", ".join(f"{key}={value!r}" for key, value in info.parameters.items())
         for part in (
             f"### `{name}` {arrow} {info.title}\n",

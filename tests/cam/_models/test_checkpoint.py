@@ -1,4 +1,4 @@
-"""Weights from files: what fits is loaded, what does not is told, and no code in them runs."""
+"""Weights from files: what fits is loaded, no code in them runs."""
 
 import os
 import pickle
@@ -170,8 +170,8 @@ def three(tmp_path) -> object:
 def test_labels_from_a_file(name, content, three, tmp_path):
     path = tmp_path / name
     path.write_text(content, encoding="utf-8", newline="")
-    for given in (path, str(path)):
-        model = cam.load_model(TINY, weights=three, labels=given)
+    for labels in (path, str(path)):
+        model = cam.load_model(TINY, weights=three, labels=labels)
         assert model.labels == ("ant", "bee", "sea lion")
         assert model.class_index("sea lion") == 2
 
@@ -237,13 +237,13 @@ def test_a_list_of_labels_that_does_not_fit_is_told_of(labels, sentence, three):
 def test_another_architecture_is_told_by_its_names(tmp_path):
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(1000)}, path)
-    told = refusal(path)
-    assert told.startswith("resnet.pth does not fit ShuffleNetV2: ")
-    own = list(torchvision.models.shufflenet_v2_x0_5(weights=None).state_dict())
-    missing = [name for name in own if name != "fc.bias"]
+    message = refusal(path)
+    assert message.startswith("resnet.pth does not fit ShuffleNetV2: ")
+    keys = list(torchvision.models.shufflenet_v2_x0_5(weights=None).state_dict())
+    missing = [name for name in keys if name != "fc.bias"]
     first = ", ".join(missing[:3])
-    assert f"missing: {first} and {len(missing) - 3} more" in told
-    assert "unknown: conv1.weight" in told
+    assert f"missing: {first} and {len(missing) - 3} more" in message
+    assert "unknown: conv1.weight" in message
 
 
 def test_another_shape_than_the_classifiers_is_told(trained, tmp_path):
@@ -268,18 +268,18 @@ def test_another_shape_than_the_classifiers_is_told(trained, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
-@pytest.mark.parametrize("kept", [0.5, 0.01, 0], ids=["half", "head", "empty"])
-def test_a_cut_file_is_told_of(trained, tmp_path, kind, kept):
+@pytest.mark.parametrize("share", [0.5, 0.01, 0], ids=["half", "head", "empty"])
+def test_a_cut_file_is_told_of(trained, tmp_path, kind, share):
     path = tmp_path / f"cut.{kind}"
     if kind == "safetensors":
         save_file(trained.state_dict(), path)
     else:
         torch.save(trained.state_dict(), path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * kept)])
-    told = refusal(path)
-    assert told.startswith(f"cut.{kind} is ")
-    assert "damaged" in told or "no whole .safetensors file" in told
+    path.write_bytes(content[: int(len(content) * share)])
+    message = refusal(path)
+    assert message.startswith(f"cut.{kind} is ")
+    assert "damaged" in message or "no whole .safetensors file" in message
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path, content, kind):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "phrase"),
     [
         (torch.zeros(3), "holds no state dict"),
         ({}, "holds no state dict"),
@@ -309,10 +309,10 @@ def test_what_is_no_weights_file_is_refused(tmp_path, content, kind):
     ],
     ids=["tensor", "empty", "list", "no-tensors", "numbered"],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path, content, told):
+def test_what_is_no_state_dict_is_refused(tmp_path, content, phrase):
     path = tmp_path / "odd.pth"
     torch.save(content, path)
-    assert f"odd.pth {told}" in refusal(path)
+    assert f"odd.pth {phrase}" in refusal(path)
 
 
 def test_a_missing_file_is_told_of(tmp_path):
@@ -355,12 +355,12 @@ def test_code_in_a_file_is_refused_and_does_not_run(trained, tmp_path, write, na
     proof = tmp_path / "ran"
     path = tmp_path / name
     write(path, {"state_dict": trained.state_dict(), "note": Payload(proof)})
-    told = refusal(path)
+    message = refusal(path)
     assert not proof.exists(), "the code ran"
-    assert name in told
+    assert name in message
     if not name.endswith(".safetensors"):
-        assert "is refused" in told
-        assert "could run code" in told
+        assert "is refused" in message
+        assert "could run code" in message
 
 
 def test_the_payload_would_run(tmp_path):

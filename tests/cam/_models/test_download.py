@@ -1,4 +1,4 @@
-"""Downloads of weights over a real connection: counted, cancelled, broken, nothing half left."""
+"""Downloads of weights over a real connection: counted, cancelled, broken."""
 
 import hashlib
 import io
@@ -66,7 +66,7 @@ def pickled(state) -> bytes:
 
 def left(folder: Path) -> list[Path]:
     """Files of weights, whole or by half, that a download left."""
-    return [one for one in folder.rglob("*") if one.is_file() and one.stat().st_size > 10_000]
+    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 10_000]
 
 
 def one_sentence(caught) -> str:
@@ -76,12 +76,12 @@ def one_sentence(caught) -> str:
 
 
 def test_every_byte_is_counted_and_the_weights_are_those_of_the_server(source, capfd):
-    seen = []
+    steps = []
     assert not published(source.name).here
-    model = cam.load_model(source.name, progress=seen.append)
+    model = cam.load_model(source.name, progress=steps.append)
     whole = len(source.server.content)
-    assert seen[0].done == 0 and (seen[-1].done, seen[-1].total) == (whole, whole)
-    assert len(seen) > 10 and all(a.done <= b.done for a, b in itertools.pairwise(seen))
+    assert steps[0].done == 0 and (steps[-1].done, steps[-1].total) == (whole, whole)
+    assert len(steps) > 10 and all(a.done <= b.done for a, b in itertools.pairwise(steps))
     for key, value in model.module.state_dict().items():
         assert torch.equal(value, source.state[key]), key
     assert published(source.name).here
@@ -90,14 +90,14 @@ def test_every_byte_is_counted_and_the_weights_are_those_of_the_server(source, c
 
 def test_what_is_here_is_not_downloaded_again(source):
     cam.load_model(source.name)
-    before = sum(one.startswith("GET") for one in source.server.asked)
+    before = sum(request.startswith("GET") for request in source.server.requests)
 
     def never(progress):
         raise AssertionError(f"nothing was to be downloaded, but {progress} was")
 
     cam.load_model(source.name, progress=never)
     cam.load_model(source.name, None, progress=never)
-    assert sum(one.startswith("GET") for one in source.server.asked) == before == 1
+    assert sum(request.startswith("GET") for request in source.server.requests) == before == 1
 
 
 def test_cancelled_midway_nothing_is_left_and_a_later_try_succeeds(source, tmp_path):
@@ -111,7 +111,7 @@ def test_cancelled_midway_nothing_is_left_and_a_later_try_succeeds(source, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("trouble", "pattern"),
     [
         ("breaks off", "broke off"),
         ("falls silent", "timed out|fell silent"),
@@ -119,7 +119,7 @@ def test_cancelled_midway_nothing_is_left_and_a_later_try_succeeds(source, tmp_p
     ],
 )
 def test_a_failure_is_one_sentence_and_nothing_is_left(
-    source, trouble, told, tmp_path, monkeypatch
+    source, trouble, pattern, tmp_path, monkeypatch
 ):
     source.server.trouble = trouble
     monkeypatch.setattr(download, "_SILENCE_SECONDS", 0.3)
@@ -128,7 +128,7 @@ def test_a_failure_is_one_sentence_and_nothing_is_left(
         cam.load_model(source.name)
     message = one_sentence(caught)
     assert message.startswith(f"the weights of {source.name} could not be downloaded (")
-    assert "weights=None" in message and re.search(told, message)
+    assert "weights=None" in message and re.search(pattern, message)
     assert left(tmp_path) == []
     source.server.trouble = ""
     cam.load_model(source.name)
@@ -147,10 +147,10 @@ def test_the_hubs_other_protocol_is_off_while_a_download_must_be_stoppable(sourc
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    inside, go, seen = threading.Event(), threading.Event(), []
+    inside, go, settings = threading.Event(), threading.Event(), []
 
     def watch(progress):
-        seen.append(constants.HF_HUB_DISABLE_XET)
+        settings.append(constants.HF_HUB_DISABLE_XET)
         inside.set()
         go.wait(10)
 
@@ -164,7 +164,7 @@ def test_the_hubs_other_protocol_is_off_while_a_download_must_be_stoppable(sourc
     assert constants.HF_HUB_DISABLE_XET  # the other one still needs it
     go.set()
     thread.join()
-    assert all(seen) and not constants.HF_HUB_DISABLE_XET
+    assert all(settings) and not constants.HF_HUB_DISABLE_XET
     assert constants.DOWNLOAD_CHUNK_SIZE == 10 << 20  # what it was
 
 

@@ -1,4 +1,4 @@
-"""Models by name: the bundled one, labels, preprocessing, layers; and without a network."""
+"""Models by name: the bundled one, labels, preprocessing, layers."""
 
 import re
 import socket
@@ -122,8 +122,8 @@ def test_every_classifier_has_a_name():
         assert f"torchvision/{weights}" in named
     for tagged in timm.list_models(pretrained=True):
         assert f"timm/{tagged}" in named
-    for own in ("timm/resnet18", "timm/convnext_tiny.fb_in22k_ft_in1k", "torchvision/resnet50"):
-        assert own in named
+    for name in ("timm/resnet18", "timm/convnext_tiny.fb_in22k_ft_in1k", "torchvision/resnet50"):
+        assert name in named
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_the_preprocessing_is_the_weights_own():
 def test_an_unknown_name_is_told_the_nearest(name, close):
     with pytest.raises(cam.ModelError) as caught:
         cam.load_model(name)
-    told = one_sentence(caught)
-    assert told.startswith(f"there is no model {name!r}")
-    assert close in told
+    message = one_sentence(caught)
+    assert message.startswith(f"there is no model {name!r}")
+    assert close in message
 
 
 def test_a_model_without_a_classifier_is_refused():
@@ -230,10 +230,10 @@ def test_without_a_network_one_sentence_says_what_to_do(name, broken_network, ca
     with pytest.raises(cam.ModelError) as caught:
         cam.load_model(name)
     assert time.perf_counter() - start < 10
-    told = one_sentence(caught)
-    assert told.startswith(f"the weights of {name} could not be downloaded")
-    assert broken_network in told
-    assert "weights=None" in told
+    message = one_sentence(caught)
+    assert message.startswith(f"the weights of {name} could not be downloaded")
+    assert broken_network in message
+    assert "weights=None" in message
     assert capfd.readouterr() == ("", "")
 
 
@@ -301,10 +301,10 @@ def ramp(width: int, height: int) -> Image.Image:
     return Image.fromarray(values)
 
 
-def shown(transform: object, image: Image.Image) -> np.ndarray:
+def transform_pixels(transform: object, image: Image.Image) -> np.ndarray:
     """What the transform keeps, without its normalisation: (H, W, 3) in [0, 255]."""
-    kept = [step for step in transform.transforms if type(step).__name__ != "Normalize"]
-    return transforms.Compose(kept)(image).permute(1, 2, 0).numpy() * 255
+    steps = [step for step in transform.transforms if type(step).__name__ != "Normalize"]
+    return transforms.Compose(steps)(image).permute(1, 2, 0).numpy() * 255
 
 
 SIZES = [(451, 300), (300, 451), (256, 256), (224, 224), (1200, 40), (40, 1200), (57, 33)]
@@ -313,12 +313,12 @@ SIZES = [(451, 300), (300, 451), (256, 256), (224, 224), (1200, 40), (40, 1200),
 @pytest.mark.parametrize(("width", "height"), SIZES, ids=lambda side: str(side))
 def test_the_crop_shows_what_the_model_sees(bundled, width, height):
     photo = ramp(width, height)
-    seen = shown(bundled.transform, photo)
+    pixels = transform_pixels(bundled.transform, photo)
     crop = bundled.crop(photo)
     small = np.asarray(crop.resize((224, 224), Image.Resampling.BILINEAR)).astype(float)
     # A crop ends between pixels: half a pixel of the photo, in steps of the ramp.
     step = 255 / (np.array([width, height]) - 1)
-    difference = np.abs(small - seen)[..., :2].mean((0, 1))
+    difference = np.abs(small - pixels)[..., :2].mean((0, 1))
     assert (difference <= 0.5 * step + 1.5).all()
     assert abs(crop.width - crop.height) <= 1
 
@@ -370,9 +370,9 @@ def test_the_crop_of_timms_modes(mode):
     transform = create_transform((3, 64, 64), crop_pct=0.8, crop_mode=mode)
     photo = ramp(200, 100)
     crop = cam.Model(nn.Conv2d(3, 4, 3), transform).crop(photo)
-    seen = shown(transform, photo)
+    pixels = transform_pixels(transform, photo)
     small = np.asarray(crop.resize((64, 64), Image.Resampling.BICUBIC)).astype(float)
-    assert np.abs(small - seen).mean() <= (0.51 if mode == "border" else 2)
+    assert np.abs(small - pixels).mean() <= (0.51 if mode == "border" else 2)
 
 
 def test_the_crop_of_a_padding_or_unknown_transform_is_the_transformed_picture():
@@ -421,7 +421,7 @@ def test_what_is_no_module_is_refused():
         ("torchvision/inception_v3", "Mixed_7c"),
         ("torchvision/shufflenet_v2_x0_5", "conv5"),
         ("torchvision/mnasnet0_5", "layers"),
-        # Its classifier is a convolution: the ReLU behind it puts out a map for each class.
+        # Its classifier is a convolution: the ReLU behind it returns a map for each class.
         ("torchvision/squeezenet1_1", "classifier.2"),
         ("timm/resnet18", "layer4"),
         ("timm/test_convnext", "stages"),
@@ -445,7 +445,7 @@ def test_the_preset_of_a_wrapped_model_lies_inside(name, layer):
 
 def inputs_of_classifier(module: nn.Module, batch: torch.Tensor, preset: str) -> tuple:
     """The preset's maps, and what goes into the first linear layer."""
-    seen = {}
+    tensors = {}
     linear = next(
         child
         for name, child in module.named_modules()
@@ -453,15 +453,15 @@ def inputs_of_classifier(module: nn.Module, batch: torch.Tensor, preset: str) ->
     )
     handles = [
         module.get_submodule(preset).register_forward_hook(
-            lambda _module, _inputs, output: seen.update(maps=output)
+            lambda _module, _inputs, output: tensors.update(maps=output)
         ),
-        linear.register_forward_pre_hook(lambda _module, inputs: seen.update(vector=inputs[0])),
+        linear.register_forward_pre_hook(lambda _module, inputs: tensors.update(vector=inputs[0])),
     ]
     with torch.no_grad():
         module(batch)
     for handle in handles:
         handle.remove()
-    return seen["maps"], seen["vector"]
+    return tensors["maps"], tensors["vector"]
 
 
 @pytest.mark.parametrize(
@@ -493,9 +493,9 @@ def test_a_model_without_maps_says_so():
     model = cam.Model(nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2)))
     with pytest.raises(cam.LayerError) as caught:
         _ = model.layers
-    told = one_sentence(caught)
-    assert "Sequential has no layer with maps of the picture" in told
-    assert "'saliency'" in told
+    message = one_sentence(caught)
+    assert "Sequential has no layer with maps of the picture" in message
+    assert "'saliency'" in message
 
 
 def test_a_model_that_cannot_take_its_own_pictures_says_so():
@@ -512,7 +512,7 @@ def test_layers_by_name_and_by_module(bundled):
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"),
+    ("layers", "phrase"),
     [
         ("blocks.33", "'blocks.3'"),
         ([], "at least one"),
@@ -521,10 +521,10 @@ def test_layers_by_name_and_by_module(bundled):
     ],
     ids=["misspelt", "none", "of-another-model", "number"],
 )
-def test_a_layer_that_does_not_exist_is_refused(bundled, layers, told):
+def test_a_layer_that_does_not_exist_is_refused(bundled, layers, phrase):
     with pytest.raises(cam.LayerError) as caught:
         cam.Model(bundled.module, layers=layers)
-    assert told in one_sentence(caught)
+    assert phrase in one_sentence(caught)
 
 
 @pytest.mark.parametrize(
@@ -534,12 +534,12 @@ def test_a_layer_that_does_not_exist_is_refused(bundled, layers, told):
 )
 def test_feature_layers_have_the_shapes_that_hooks_see(name):
     model = built(name)
-    seen = {}
+    shapes = {}
 
     def hook(child_name: str):
         def record(_module, _inputs, output):
-            seen.pop(child_name, None)
-            seen[child_name] = tuple(output.shape)
+            shapes.pop(child_name, None)
+            shapes[child_name] = tuple(output.shape)
 
         return record
 
@@ -555,14 +555,14 @@ def test_feature_layers_have_the_shapes_that_hooks_see(name):
     children = dict(model.module.named_modules())
     maps = {
         child_name: shape[1:]
-        for child_name, shape in seen.items()
+        for child_name, shape in shapes.items()
         if len(shape) == 4
         and shape[2] * shape[3] > 1
         and not isinstance(children[child_name], nn.Identity | nn.Dropout)
     }
-    found = model.feature_layers
-    assert [(layer.name, layer.shape) for layer in found] == list(maps.items())
-    assert all(layer.kind == type(children[layer.name]).__name__ for layer in found)
+    layers = model.feature_layers
+    assert [(layer.name, layer.shape) for layer in layers] == list(maps.items())
+    assert all(layer.kind == type(children[layer.name]).__name__ for layer in layers)
 
 
 def test_feature_layers_leave_the_model_as_it_was():

@@ -23,9 +23,11 @@ def test_a_twin_answers_while_the_model_is_in_use(bundled, batch):
 
 def test_a_twin_takes_no_memory_for_parameters_and_gives_the_same(bundled, batch):
     twin = bundled.twin()
-    mine = {one.data_ptr() for one in twin.module.state_dict().values()}
-    assert mine == {one.data_ptr() for one in bundled.module.state_dict().values()}
-    first, second = (cam.attribute(one, batch, "layercam")["layercam"] for one in (bundled, twin))
+    mine = {tensor.data_ptr() for tensor in twin.module.state_dict().values()}
+    assert mine == {tensor.data_ptr() for tensor in bundled.module.state_dict().values()}
+    first, second = (
+        cam.attribute(model, batch, "layercam")["layercam"] for model in (bundled, twin)
+    )
     assert torch.equal(first.raw, second.raw)
     assert (twin.name, twin.labels, twin.layers) == (bundled.name, bundled.labels, bundled.layers)
 

@@ -1,4 +1,4 @@
-"""Clips: frames in, the same maps as one by one, the same times out; bombs are refused."""
+"""Clips: the same maps as frame by frame, times, refusals."""
 
 import io
 
@@ -12,7 +12,7 @@ from cam._output import clip
 
 def animation(durations, size=(64, 48), format="WEBP", **options):
     frames = [
-        Image.effect_noise(size, 20 + 30 * place).convert("RGB") for place in range(len(durations))
+        Image.effect_noise(size, 20 + 30 * index).convert("RGB") for index in range(len(durations))
     ]
     buffer = io.BytesIO()
     frames[0].save(
@@ -25,27 +25,27 @@ def animation(durations, size=(64, 48), format="WEBP", **options):
 def test_frames_and_their_times_are_read(format):
     options = {"lossless": True} if format == "WEBP" else {}
     content, frames = animation([40, 120, 300], format=format, **options)
-    found = clip.read_clip(content, "film")
-    assert found.durations == (40, 120, 300) and len(found.frames) == 3
-    assert found.frames_per_second == pytest.approx(3000 / 460)
+    film = clip.read_clip(content, "film")
+    assert film.durations == (40, 120, 300) and len(film.frames) == 3
+    assert film.frames_per_second == pytest.approx(3000 / 460)
     if format != "GIF":
-        assert [one.tobytes() for one in found.frames] == [one.tobytes() for one in frames]
+        assert [read.tobytes() for read in film.frames] == [frame.tobytes() for frame in frames]
 
 
 def test_each_frame_is_explained_as_if_alone(bundled):
     film = clip.demonstration("chelsea", 3, seed=1)
-    found = clip.explain_clip(bundled, film, "gradcam", batch_size=2)
-    for place, frame in enumerate(film.frames):
+    explained = clip.explain_clip(bundled, film, "gradcam", batch_size=2)
+    for index, frame in enumerate(film.frames):
         alone = cam.attribute(bundled, bundled.prepare(frame), "gradcam")["gradcam"]
-        assert torch.allclose(found.heatmaps[place], alone.heatmap[0], atol=1e-3)
-        assert found.targets[place] == int(alone.targets[0])
-    expected = cam.overlay(bundled.crop(film.frames[1]), found.heatmaps[1], "turbo", 0.5)
-    assert found.frames[1].tobytes() == expected.tobytes()
-    again = clip.read_clip(found.encoded("WEBP"))
+        assert torch.allclose(explained.heatmaps[index], alone.heatmap[0], atol=1e-3)
+        assert explained.targets[index] == int(alone.targets[0])
+    expected = cam.overlay(bundled.crop(film.frames[1]), explained.heatmaps[1], "turbo", 0.5)
+    assert explained.frames[1].tobytes() == expected.tobytes()
+    again = clip.read_clip(explained.encoded("WEBP"))
     assert again.durations == film.durations and len(again.frames) == 3
-    assert clip.read_clip(found.encoded("GIF")).durations == (80, 80, 80)
+    assert clip.read_clip(explained.encoded("GIF")).durations == (80, 80, 80)
     with pytest.raises(cam.InputError, match="WEBP, GIF, MP4"):
-        found.encoded("AVI")
+        explained.encoded("AVI")
 
 
 def test_smoothing_over_time_by_hand(bundled):
@@ -81,16 +81,16 @@ def test_too_much_is_refused_in_one_sentence(monkeypatch):
 
 def test_large_frames_are_reduced_and_no_time_is_a_tenth_of_a_second():
     content, _ = animation([0, 0], size=(1300, 650), format="GIF")
-    found = clip.read_clip(content, "film")
-    assert found.frames[0].size == (640, 320) and found.durations == (100, 100)
-    assert any("reduced from 1300 × 650" in note for note in found.notes)
-    assert any("as browsers do" in note for note in found.notes)
+    film = clip.read_clip(content, "film")
+    assert film.frames[0].size == (640, 320) and film.durations == (100, 100)
+    assert any("reduced from 1300 × 650" in note for note in film.notes)
+    assert any("as browsers do" in note for note in film.notes)
 
 
 def test_several_pictures_are_a_clip_if_they_are_of_one_size():
     pictures = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
-    found = clip.read_clip(pictures, frames_per_second=4)
-    assert found.durations == (250, 250) and found.frames[1].getpixel((3, 3)) == (0, 0, 255)
+    film = clip.read_clip(pictures, frames_per_second=4)
+    assert film.durations == (250, 250) and film.frames[1].getpixel((3, 3)) == (0, 0, 255)
     with pytest.raises(cam.ImageError, match="64 × 32 pixels at frame 3"):
         clip.read_clip([*pictures, Image.new("RGB", (64, 32))])
 
@@ -102,7 +102,7 @@ def test_cancelled(bundled):
 
 
 def test_the_demonstration_says_what_it_is_and_is_the_same_each_time():
-    one, other = (clip.demonstration("rocket", 3, seed=7) for _ in range(2))
-    assert [a.tobytes() for a in one.frames] == [b.tobytes() for b in other.frames]
-    assert one.notes == ("it was made from a photo, not filmed",)
-    assert clip.demonstration("rocket", 3, seed=8).frames[0] != one.frames[0]
+    first, second = (clip.demonstration("rocket", 3, seed=7) for _ in range(2))
+    assert [a.tobytes() for a in first.frames] == [b.tobytes() for b in second.frames]
+    assert first.notes == ("it was made from a photo, not filmed",)
+    assert clip.demonstration("rocket", 3, seed=8).frames[0] != first.frames[0]

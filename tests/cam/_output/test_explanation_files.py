@@ -1,4 +1,4 @@
-"""Explanations as files: whole or not at all, and what their records say."""
+"""Explanations as files: whole or not at all, and their records."""
 
 import io
 import json
@@ -62,13 +62,13 @@ def explained(bundled, batch) -> cam.Attribution:
 
 def test_three_files_are_written(tmp_path):
     facts = write(tmp_path / "new" / "folder")
-    found = contents(tmp_path / "new" / "folder")
+    files = contents(tmp_path / "new" / "folder")
     assert facts["files"] == {kind: f"cat.gradcam.{kind}" for kind in KINDS}
-    assert set(found) == set(facts["files"].values())
-    assert found["cat.gradcam.npz"] == b"arrays"
-    assert json.loads(found["cat.gradcam.json"]) == facts
-    assert "Kätzchen" in found["cat.gradcam.json"].decode()
-    reread = Image.open(io.BytesIO(found["cat.gradcam.png"]))
+    assert set(files) == set(facts["files"].values())
+    assert files["cat.gradcam.npz"] == b"arrays"
+    assert json.loads(files["cat.gradcam.json"]) == facts
+    assert "Kätzchen" in files["cat.gradcam.json"].decode()
+    reread = Image.open(io.BytesIO(files["cat.gradcam.png"]))
     assert np.array_equal(np.asarray(reread), np.asarray(PICTURE))
 
 
@@ -109,21 +109,23 @@ def test_where_the_disk_is_full_an_earlier_explanation_stays_whole(tmp_path, mon
     before = contents(tmp_path)
     assert len(before) == 3
     opened = []
-    fdopen = os.fdopen
+    open_file = Path.open
 
     class Full(io.RawIOBase):
         def write(self, _content: bytes) -> int:
             raise OSError(28, "No space left on device")
 
-    def fill_up(handle: int, mode: str):
-        opened.append(handle)
+    def fill_up(path: Path, mode: str):
+        opened.append(path)
+        file = open_file(path, mode)
         if len(opened) < failing:
-            return fdopen(handle, mode)
-        os.close(handle)
+            return file
+        file.close()
         return Full()
 
-    monkeypatch.setattr(os, "fdopen", fill_up)
-    assert refusal(tmp_path).endswith("No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fill_up)
+        assert refusal(tmp_path).endswith("No space left on device")
     assert contents(tmp_path) == before
 
 
@@ -193,12 +195,14 @@ def test_a_record_names_what_was_predicted_and_explained(bundled, batch, explain
         facts = record(bundled, explained, index, "cat.png", ["a note"])
         assert json.loads(json.dumps(facts)) == facts
         order = logits[index].argsort(descending=True)[:5].tolist()
-        assert [one["index"] for one in facts["predictions"]] == order
-        for one in [*facts["predictions"], facts["target"]]:
-            assert one["label"] == bundled.labels[one["index"]]
-            assert one["score"] == pytest.approx(logits[index, one["index"]].item(), abs=1e-4)
-            assert one["probability"] == pytest.approx(
-                chances[index, one["index"]].item(), abs=1e-5
+        assert [prediction["index"] for prediction in facts["predictions"]] == order
+        for prediction in [*facts["predictions"], facts["target"]]:
+            assert prediction["label"] == bundled.labels[prediction["index"]]
+            assert prediction["score"] == pytest.approx(
+                logits[index, prediction["index"]].item(), abs=1e-4
+            )
+            assert prediction["probability"] == pytest.approx(
+                chances[index, prediction["index"]].item(), abs=1e-5
             )
         assert facts["target"]["index"] == target
         assert (facts["image"], facts["model"], facts["method"], facts["layers"]) == (
@@ -225,7 +229,7 @@ def test_a_model_with_few_classes_has_few_predictions(bundled, explained):
     of_two = {"logits": torch.tensor([[0.0, 1.0]] * 3), "targets": torch.tensor([0, 1, 0])}
     two = cam.Attribution(**{**vars(explained), **of_two})
     facts = record(cam.Model(bundled.module, labels=["no", "yes"]), two, 0, "cat.png")
-    assert [one["label"] for one in facts["predictions"]] == ["yes", "no"]
+    assert [prediction["label"] for prediction in facts["predictions"]] == ["yes", "no"]
 
 
 def test_a_record_of_callables_is_refused(bundled, batch):
@@ -235,8 +239,8 @@ def test_a_record_of_callables_is_refused(bundled, batch):
 
 
 def test_versions_are_those_installed():
-    found = versions()
-    assert found["cam"] == cam.__version__
-    assert found["python"] == platform.python_version()
+    listed = versions()
+    assert listed["cam"] == cam.__version__
+    assert listed["python"] == platform.python_version()
     for package in ("torch", "torchvision", "timm", "numpy", "pillow"):
-        assert found[package] == version(package)
+        assert listed[package] == version(package)

@@ -43,12 +43,12 @@ TARGETS = [
 ]
 
 
-def assert_same(found, expected):
-    assert found.dtype == expected.dtype
-    assert found.shape == expected.shape
-    assert not found.requires_grad
+def assert_same(actual, expected):
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    assert not actual.requires_grad
     assert expected.std() > 1e-5
-    assert (found - expected).norm() <= 1e-4 * expected.norm()
+    assert (actual - expected).norm() <= 1e-4 * expected.norm()
 
 
 @pytest.mark.parametrize(("outputs", "target"), TARGETS, ids=str)
@@ -56,11 +56,11 @@ def assert_same(found, expected):
 def test_targets_are_captums(kind, outputs, target, pictures):
     model = network(*outputs)
     layer = [model[4]] if kind == "LayerGradCam" else []
-    found, expected = (
+    actual, expected = (
         getattr(module, kind)(model, *layer).attribute(pictures, target=target)
         for module in (ours, theirs)
     )
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -88,30 +88,30 @@ def test_options_are_captums(kind, options, dtype, pictures):
         for key, value in options.items()
     }
     layer = [model[1]] if kind == "LayerGradCam" else []
-    found, expected = (
+    actual, expected = (
         getattr(module, kind)(model, *layer).attribute(pictures, target=2, **options)
         for module in (ours, theirs)
     )
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 def test_the_convergence_delta(pictures):
     model = network(5)
     options = {"target": 2, "n_steps": 3, "baselines": 2.0, "return_convergence_delta": True}
-    found = ours.IntegratedGradients(model).attribute(pictures, **options)
+    actual = ours.IntegratedGradients(model).attribute(pictures, **options)
     expected = theirs.IntegratedGradients(model).attribute(pictures, **options)
-    assert_same(found[0], expected[0])
+    assert_same(actual[0], expected[0])
     assert expected[1].abs().max() > 1e-3
-    assert torch.allclose(found[1], expected[1].float(), atol=1e-6)
+    assert torch.allclose(actual[1], expected[1].float(), atol=1e-6)
 
 
 def test_without_the_multiplication(pictures):
     model = network(5)
-    found, expected = (
+    actual, expected = (
         module.IntegratedGradients(model, multiply_by_inputs=False).attribute(pictures, target=2)
         for module in (ours, theirs)
     )
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("kind", ["Saliency", "IntegratedGradients", "LayerGradCam"])
@@ -119,12 +119,12 @@ def test_a_function_in_the_place_of_a_model(kind, pictures):
     model = network(5)
     layer = [model[4]] if kind == "LayerGradCam" else []
     pictures.requires_grad_()
-    found, expected = (
+    actual, expected = (
         getattr(module, kind)(lambda x: model(x).softmax(1), *layer).attribute(pictures, target=1)
         for module in (ours, theirs)
     )
-    assert_same(found, expected.detach())
-    assert not any(one._forward_hooks for one in model.modules())
+    assert_same(actual, expected.detach())
+    assert not any(child._forward_hooks for child in model.modules())
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,13 @@ def test_refuses_in_one_sentence(call, error, sentence, pictures):
 def test_quantus_gets_what_attribute_gives(pictures):
     model = network(5)
     targets = np.array([3, 1])
-    found = quantus.explain(model, pictures.numpy(), targets, device="cpu", layers="4")
+    actual = quantus.explain(model, pictures.numpy(), targets, device="cpu", layers="4")
     expected = cam.attribute(model, pictures, "gradcam", [3, 1], "4")["gradcam"].heatmap
-    assert found.dtype == np.float32
-    assert found.shape == (2, 1, 12, 10)
-    assert np.array_equal(found[:, 0], expected.numpy())
-    found = quantus.explain(
+    assert actual.dtype == np.float32
+    assert actual.shape == (2, 1, 12, 10)
+    assert np.array_equal(actual[:, 0], expected.numpy())
+    actual = quantus.explain(
         model=model, inputs=pictures.double().numpy(), targets=targets, method="saliency"
     )
     expected = cam.attribute(model, pictures, "saliency", [3, 1])["saliency"].heatmap
-    assert np.array_equal(found[:, 0], expected.numpy())
+    assert np.array_equal(actual[:, 0], expected.numpy())

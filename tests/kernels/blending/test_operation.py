@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cam import kernels
 from cam.kernels.blending import reference as reference_overlay
 from cam.kernels.blending.colormaps import FILE, colormap_table
-from tests.support.kernel_layers import DEVICE, DTYPES, MARGIN, place
+from tests.support.kernel_layers import DEVICE, DTYPES, MARGIN, lay_out
 
 DIVERGING = ("coolwarm", "RdBu_r", "seismic")
 
@@ -163,7 +163,9 @@ class Case(NamedTuple):
         values = heat(self.shape[0], *self.size) * 1.2 - 0.1
         if self.options[3]:
             values = values * 2 - 1
-        return pictures(*self.shape), place(values[:, None], self.layout, DTYPES[self.dtype])[:, 0]
+        return pictures(*self.shape), lay_out(values[:, None], self.layout, DTYPES[self.dtype])[
+            :, 0
+        ]
 
 
 HIDING = ("viridis", 0.3, 0.4, False)
@@ -251,7 +253,7 @@ sides = st.integers(1, 20)
 def both_roads_agree(monkeypatch, batch, sizes, dtype, layout, options, seed):
     images, values = pictures(batch, *sizes[:2], seed=seed), heat(batch, *sizes[2:], seed=seed)
     values = values * 2.4 - 1.2  # beyond both ends
-    heatmaps = place(values[:, None], layout, DTYPES[dtype])[:, 0]
+    heatmaps = lay_out(values[:, None], layout, DTYPES[dtype])[:, 0]
     by_backend = []
     for road in ("triton", "reference"):
         monkeypatch.setenv("CAM_KERNELS", road)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cam import kernels
 from cam.kernels import RULES
-from tests.support.kernel_layers import DEVICE, DTYPES, distance, noise, place
+from tests.support.kernel_layers import DEVICE, DTYPES, distance, lay_out, noise
 from tests.support.rules64 import NO_WEIGHTS, truth64
 
 # These divide by nothing that a negative activation can bring near to zero.
@@ -66,15 +66,15 @@ def case_id(case):
 
 def layer(b, c, h, w, dtype="fp32", of_a="contiguous", of_g="contiguous"):
     """Activations as behind a ReLU, half of them zero, and gradients of both signs."""
-    a = place(noise(b, c, h, w, seed=1).clamp(min=0), of_a, DTYPES[dtype])
-    g = place(noise(b, c, h, w, seed=2), of_g, DTYPES[dtype])
+    a = lay_out(noise(b, c, h, w, seed=1).clamp(min=0), of_a, DTYPES[dtype])
+    g = lay_out(noise(b, c, h, w, seed=2), of_g, DTYPES[dtype])
     return a, g
 
 
 def check(case, rules=RULES, signed_activations=False):
     a, g = layer(*case)
     if signed_activations:
-        a = place(noise(*case[:4], seed=1), case[5], DTYPES[case[4]])
+        a = lay_out(noise(*case[:4], seed=1), case[5], DTYPES[case[4]])
     maps, signed, weights = kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
     truths = truth64(a, g, rules)
     for k, rule in enumerate(rules):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from cam import kernels
-from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
+from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, lay_out, noise
 
 KINDS = [("max", None), ("max", True), ("sum", None), ("sum", False), ("sum", True), ("l2", None)]
 PERCENTILES = (100, 99, 37.5)
@@ -54,8 +54,8 @@ def kind_id(kind):
 
 
 def tensors(b, c, h, w, dtype="fp32", of_g="contiguous", of_x=None):
-    g = place(noise(b, c, h, w, seed=3), of_g, DTYPES[dtype])
-    x = None if of_x is None else place(noise(b, c, h, w, seed=4), of_x, DTYPES[dtype])
+    g = lay_out(noise(b, c, h, w, seed=3), of_g, DTYPES[dtype])
+    x = None if of_x is None else lay_out(noise(b, c, h, w, seed=4), of_x, DTYPES[dtype])
     return g, x
 
 

@@ -9,7 +9,7 @@ from cam.kernels.class_activation import launcher as triton_cam
 from cam.kernels.class_activation.rules import Rule
 from cam.kernels.input_gradient import launcher as triton_saliency
 from cam.kernels.launch.launcher_parts import planes
-from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
+from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, lay_out, noise
 from tests.support.rules64 import truth64
 
 interpreter = pytest.importorskip("triton.runtime.interpreter")
@@ -50,8 +50,8 @@ def loads_of(tensor, addresses):
 @pytest.mark.parametrize(("h", "w"), [(3, 4), (7, 7), (13, 17), (32, 32)])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last", "every-other-channel"])
 def test_fused_cam_loads_every_element_once_whatever_the_rules(layout, h, w, addresses, on_triton):
-    a = place(noise(2, 35, h, w, seed=1), layout)
-    g = place(noise(2, 35, h, w, seed=2), "channels-last")
+    a = lay_out(noise(2, 35, h, w, seed=1), layout)
+    g = lay_out(noise(2, 35, h, w, seed=2), "channels-last")
     for rules in (("gradcam",), kernels.RULES):
         addresses.clear()
         kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
@@ -72,7 +72,7 @@ def test_fused_cam_loads_every_element_once_whatever_the_rules(layout, h, w, add
     ],
 )
 def test_fused_cam_loads_a_large_plane_at_most_twice(rules, of_a, of_g, addresses, on_triton):
-    a, g = (place(noise(2, 17, 33, 32, seed=seed), "contiguous") for seed in (1, 2))
+    a, g = (lay_out(noise(2, 17, 33, 32, seed=seed), "contiguous") for seed in (1, 2))
     kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
     assert (loads_of(a, addresses) == of_a).all()
     assert (loads_of(g, addresses) == of_g).all()
@@ -82,8 +82,8 @@ def test_fused_cam_loads_a_large_plane_at_most_twice(rules, of_a, of_g, addresse
 @pytest.mark.parametrize("c", [3, 35])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
 def test_gradient_map_loads_every_element_once(layout, c, addresses, on_triton):
-    g = place(noise(2, c, 25, 25, seed=1), layout)
-    x = place(noise(2, c, 25, 25, seed=2), "contiguous")
+    g = lay_out(noise(2, c, 25, 25, seed=1), layout)
+    x = lay_out(noise(2, c, 25, 25, seed=2), "contiguous")
     kernels.gradient_map(g, x, normalise=True)
     assert (loads_of(g, addresses) == 1).all()
     assert (loads_of(x, addresses) == 1).all()
@@ -123,7 +123,7 @@ def test_the_order_of_programs_changes_no_bit(seed, monkeypatch, on_triton, guar
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_what_cannot_be_strided_is_copied(layout):
-    tensor = place(noise(2, 5, 4, 6, seed=1), layout)
+    tensor = lay_out(noise(2, 5, 4, 6, seed=1), layout)
     described = planes(tensor)
     assert (described.tensor.data_ptr() != tensor.data_ptr()) == (layout in COPIED)
     assert torch.equal(described.tensor, tensor)
@@ -188,6 +188,6 @@ def test_reaches_past_32_bits(shape, strides, vast, on_triton):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_a_copied_layout_gives_the_bits_of_a_contiguous_one(dtype, on_triton):
     values = noise(2, 20, 7, 7, seed=1), noise(2, 20, 7, 7, seed=2)
-    straight = [place(value, "contiguous", dtype) for value in values]
-    copied = [place(value, layout, dtype) for value, layout in zip(values, COPIED, strict=True)]
+    straight = [lay_out(value, "contiguous", dtype) for value in values]
+    copied = [lay_out(value, layout, dtype) for value, layout in zip(values, COPIED, strict=True)]
     assert torch.equal(kernels.fused_cam(*straight), kernels.fused_cam(*copied))

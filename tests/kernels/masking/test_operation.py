@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
 from cam.kernels.masking.operation import masked_batch, ranked_batch, region_batch
-from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
+from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, lay_out, noise
 
 F32, F16, BF16 = DTYPES.values()
 interpreted = pytest.mark.skipif(DEVICE != "cpu", reason="watches Triton's interpreter")
@@ -25,7 +25,7 @@ def uniform(*shape, seed=0):
 
 
 def images(b, c, h, w, dtype=F32, layout="contiguous", seed=1):
-    return place(noise(b, c, h, w, seed=seed), layout, dtype)
+    return lay_out(noise(b, c, h, w, seed=seed), layout, dtype)
 
 
 def integers(high, *shape, seed=0, dtype=torch.int64):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from cam import kernels
 from cam.kernels.moments.operation import Moments
-from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, noise, place
+from tests.support.kernel_layers import DEVICE, DTYPES, LAYOUTS, distance, lay_out, noise
 
 COVER = [
     # N, B, C, h, w, dtype, layout
@@ -42,7 +42,7 @@ def case_id(case):
 def make(n, b, c, h, w, dtype="fp32", layout="contiguous", offset=0.0, seed=5):
     """N samples (N, B, C, h, w) as the gradients (N·B, C, h, w) of a batch's noisy copies."""
     values = noise(n * b, c, h, w, seed=seed) + offset
-    return place(values, layout, DTYPES[dtype]).unflatten(0, (n, b))
+    return lay_out(values, layout, DTYPES[dtype]).unflatten(0, (n, b))
 
 
 def moments_of(*portions):
@@ -189,7 +189,7 @@ def test_layouts_change_nothing_but_the_layout(shape, layouts, dtype, road):
     n, b = shape[:2]
     values = noise(2 * n * b, *shape[2:], seed=6).to(DTYPES[dtype])
     parts = [
-        place(part, layout).unflatten(0, (n, b))
+        lay_out(part, layout).unflatten(0, (n, b))
         for part, layout in zip(values.chunk(2), layouts, strict=True)
     ]
     results = everything(moments_of(*parts))

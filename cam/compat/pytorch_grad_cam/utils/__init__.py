@@ -1,1 +1,1 @@
-"""What pytorch-grad-cam has in ``utils``."""
+"""Offer what pytorch-grad-cam has in ``utils``."""

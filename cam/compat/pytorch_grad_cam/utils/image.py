@@ -1,4 +1,4 @@
-"""pytorch-grad-cam's overlay, in OpenCV's colours and without OpenCV."""
+"""Offer pytorch-grad-cam's overlay in OpenCV's colours, without OpenCV."""
 
 import numpy as np
 
@@ -45,24 +45,24 @@ def show_cam_on_image(
         raise InputError(f"the picture must be floats in [0, 1], but reaches {img.max():g}")
     if not 0 <= image_weight <= 1:
         raise InputError(f"image_weight must lie in [0, 1], but is {image_weight}")
-    colours = _colours((255 * mask).astype(np.uint8), colormap)
+    colours = _colour((255 * mask).astype(np.uint8), colormap)
     if not use_rgb:
         colours = colours[..., ::-1]
     blended = (1 - image_weight) * colours.astype(np.float32) / 255 + image_weight * img
-    shown: np.ndarray = (255 * (blended / blended.max())).astype(np.uint8)
-    return shown
+    picture: np.ndarray = (255 * (blended / blended.max())).astype(np.uint8)
+    return picture
 
 
-def _colours(levels: np.ndarray, colormap: int) -> np.ndarray:
-    """(H, W, 3) red, green, blue of levels 0 … 255."""
+def _colour(levels: np.ndarray, colormap: int) -> np.ndarray:
+    """Colour levels 0 … 255 in red, green, blue, (H, W, 3)."""
     if colormap == COLORMAP_JET:
         # OpenCV's jet: three tents of slope 4, cut off at 255.
         tents = np.array([765, 510, 255])
         jet: np.ndarray = np.clip(382 - np.abs(4 * levels[..., None].astype(int) - tents), 0, 255)
         return jet
     if colormap not in _NAMES:
-        known = f"2 (jet), {', '.join(f'{key} ({name})' for key, name in _NAMES.items())}"
-        raise InputError(f"there is no colour map {colormap} here; known: {known}")
+        names = f"2 (jet), {', '.join(f'{key} ({name})' for key, name in _NAMES.items())}"
+        raise InputError(f"there is no colour map {colormap} here; known: {names}")
     black = np.zeros((1, *levels.shape, 3), np.uint8)
     blended = overlay(black, levels[None].astype(np.float32) / 255, _NAMES[colormap], 1.0)
     colours: np.ndarray = blended[0].numpy()

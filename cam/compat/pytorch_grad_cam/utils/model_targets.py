@@ -1,4 +1,4 @@
-"""pytorch-grad-cam's targets: from one image's output to the scalar that is explained."""
+"""Offer pytorch-grad-cam's targets: from an output to a scalar."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class ClassifierOutputTarget:
     category: int
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """y_c of (…, classes)."""
+        """Return y_c of (…, classes)."""
         return model_output[..., self.category]
 
 
@@ -28,7 +28,7 @@ class ClassifierOutputSoftmaxTarget:
     category: int
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """softmax(y)_c of (…, classes)."""
+        """Return softmax(y)_c of (…, classes)."""
         return model_output.softmax(-1)[..., self.category]
 
 
@@ -39,7 +39,7 @@ class BinaryClassifierOutputTarget:
     category: int
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """± y."""
+        """Return ± y."""
         return model_output if self.category == 1 else -model_output
 
 
@@ -47,7 +47,7 @@ class SoftmaxOutputTarget:
     """All probabilities; a scalar only where there is one output."""
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """softmax(y)."""
+        """Return softmax(y)."""
         return model_output.softmax(-1)
 
 
@@ -55,7 +55,7 @@ class RawScoresOutputTarget:
     """The output itself; a scalar only where there is one output."""
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """The same."""
+        """Return the output."""
         return model_output
 
 
@@ -72,7 +72,7 @@ class SemanticSegmentationTarget:
         self.mask = torch.from_numpy(mask)
 
     def __call__(self, model_output: Tensor) -> Tensor:
-        """Σ over pixels of y_c · mask, from (classes, H, W)."""
+        """Sum y_c · mask over the pixels of (classes, H, W)."""
         return (model_output[self.category] * self.mask.to(model_output.device)).sum()
 
 
@@ -96,7 +96,7 @@ class FasterRCNNBoxScoreTarget:
         self.iou_threshold = iou_threshold
 
     def __call__(self, model_outputs: Tensor) -> Tensor:
-        """Σ over the boxes of overlap + score, from detections (D, 6) as this library has them."""
+        """Sum overlap + score over the boxes, from detections (D, 6)."""
         total = (model_outputs[:, 4] * 0).sum()
         for box, label in zip(self.bounding_boxes, self.labels, strict=False):
             if not len(model_outputs):

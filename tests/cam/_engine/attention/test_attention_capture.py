@@ -1,4 +1,4 @@
-"""The recorded attention against what torch itself returns, and a softmax by hand."""
+"""Recorded attention against torch's own weights, and a softmax by hand."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import cam
-from cam._engine.attention.attention_capture import reading
+from cam._engine.attention.attention_capture import record_attention
 
 
 class Fused(nn.Module):
@@ -49,10 +49,10 @@ def pictures() -> torch.Tensor:
 
 def record(network, pictures):
     plain = network(pictures)
-    with torch.no_grad(), reading(network, pictures, blocks=False) as reader:
+    with torch.no_grad(), record_attention(network, pictures, blocks=False) as reader:
         output = network(pictures)
     assert torch.allclose(output, plain, atol=1e-6)
-    return reader.recording("network")
+    return reader.finish("network")
 
 
 def test_the_weights_are_those_that_torch_returns(pictures):
@@ -77,6 +77,6 @@ def test_no_hook_stays_and_no_attention_is_refused(pictures):
     record(network, pictures)
     assert not any(child._forward_hooks for child in network.modules())
     with pytest.raises(cam.ModelError, match="Conv2d has no self-attention"):
-        with reading(network.patches, pictures, blocks=False) as reader:
+        with record_attention(network.patches, pictures, blocks=False) as reader:
             network.patches(pictures)
-        reader.recording("Conv2d")
+        reader.finish("Conv2d")

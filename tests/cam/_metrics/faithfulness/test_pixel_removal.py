@@ -1,4 +1,4 @@
-"""Deletion, insertion, drop, gain, ADCC, infidelity: by hand, at their bounds, against captum."""
+"""Deletion, insertion, drop, gain, ADCC, infidelity: by hand, against captum."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ from cam._metrics.faithfulness.pixel_removal import blur
 from tests.support.networks import Weighted
 
 FOUR = Weighted([[0.5, 0.3], [0.2, 0.0]])
-ONES = torch.ones(1, 1, 2, 2)
+WHITE = torch.ones(1, 1, 2, 2)
 
 
 def value(name, network, pictures, heatmap, targets=0, masks=None, **parameters) -> float:
@@ -42,81 +42,81 @@ def test_the_network_of_these_tests_gives_the_weighted_share():
 
 def test_deletion_by_hand():
     """Hidden one by one: p = 1, 0.5, 0.2, 0, 0; the area is (1/2 + 0.5 + 0.2 + 0 + 0/2) / 4."""
-    found = value("deletion", FOUR, ONES, order(0.9, 0.5, 0.2, 0.1), steps=4)
-    assert found == pytest.approx(0.3, abs=1e-6)
+    actual = value("deletion", FOUR, WHITE, order(0.9, 0.5, 0.2, 0.1), steps=4)
+    assert actual == pytest.approx(0.3, abs=1e-6)
 
 
 def test_insertion_by_hand():
     """Shown one by one: p = 0, 0.5, 0.8, 1, 1."""
-    found = value("insertion", FOUR, ONES, order(0.9, 0.5, 0.2, 0.1), steps=4, baseline=0.0)
-    assert found == pytest.approx((0.5 + 0.8 + 1 + 0.5) / 4, abs=1e-6)
+    actual = value("insertion", FOUR, WHITE, order(0.9, 0.5, 0.2, 0.1), steps=4, baseline=0.0)
+    assert actual == pytest.approx((0.5 + 0.8 + 1 + 0.5) / 4, abs=1e-6)
 
 
 def test_deletion_in_two_steps_and_one():
     perfect = order(0.9, 0.5, 0.2, 0.1)
-    found = value("deletion", FOUR, ONES, perfect, steps=2)
-    assert found == pytest.approx((0.5 + 0.2) / 2, abs=1e-6)
-    assert value("deletion", FOUR, ONES, perfect, steps=1) == pytest.approx(0.5, abs=1e-6)
+    actual = value("deletion", FOUR, WHITE, perfect, steps=2)
+    assert actual == pytest.approx((0.5 + 0.2) / 2, abs=1e-6)
+    assert value("deletion", FOUR, WHITE, perfect, steps=1) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_perfect_and_adversarial_maps_reach_the_bounds_among_all_orders():
-    found = {
+    areas = {
         name: {
-            way: value(name, FOUR, ONES, order(*way), steps=4, baseline=0.0)
+            way: value(name, FOUR, WHITE, order(*way), steps=4, baseline=0.0)
             for way in itertools.permutations((0.1, 0.2, 0.3, 0.4))
         }
         for name in ("deletion", "insertion")
     }
     perfect, adversarial = (0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4)
-    assert found["deletion"][perfect] == min(found["deletion"].values())
-    assert found["deletion"][adversarial] == max(found["deletion"].values())
-    assert found["insertion"][perfect] == max(found["insertion"].values())
-    assert found["insertion"][adversarial] == min(found["insertion"].values())
+    assert areas["deletion"][perfect] == min(areas["deletion"].values())
+    assert areas["deletion"][adversarial] == max(areas["deletion"].values())
+    assert areas["insertion"][perfect] == max(areas["insertion"].values())
+    assert areas["insertion"][adversarial] == min(areas["insertion"].values())
 
 
 def test_random_maps_are_at_chance():
     """Of pixels that all count the same, any order gives the straight line: 1/2."""
     network = Weighted(torch.full((6, 6), 1 / 36))
     maps = torch.rand(40, 6, 6, generator=torch.Generator().manual_seed(0))
-    found = cam.metric("deletion", steps=9)(network, torch.ones(40, 1, 6, 6), maps, 0)
-    assert torch.allclose(found, torch.full((40,), 0.5), atol=1e-5)
+    areas = cam.metric("deletion", steps=9)(network, torch.ones(40, 1, 6, 6), maps, 0)
+    assert torch.allclose(areas, torch.full((40,), 0.5), atol=1e-5)
     # And where they do not, the mean over orders does.
     uneven = torch.rand(6, 6, generator=torch.Generator().manual_seed(1)) ** 3
     uneven = Weighted(uneven / uneven.sum())
-    found = cam.metric("deletion", steps=9)(uneven, torch.ones(40, 1, 6, 6), maps, 0)
-    assert found.std() > 0.02
-    assert abs(found.mean().item() - 0.5) < 3 * found.std().item() / math.sqrt(40)
+    areas = cam.metric("deletion", steps=9)(uneven, torch.ones(40, 1, 6, 6), maps, 0)
+    assert areas.std() > 0.02
+    assert abs(areas.mean().item() - 0.5) < 3 * areas.std().item() / math.sqrt(40)
 
 
 def test_pixels_of_equal_importance_go_by_rows_and_columns():
     even = order(0.5, 0.5, 0.5, 0.5)
     assert ranks(even).flatten().tolist() == [0, 1, 2, 3]
-    assert value("deletion", FOUR, ONES, even, steps=4) == pytest.approx(0.3, abs=1e-6)
+    assert value("deletion", FOUR, WHITE, even, steps=4) == pytest.approx(0.3, abs=1e-6)
     assert ranks(torch.tensor([[[0.0, 2, 0], [2, 1, 0]]])).flatten().tolist() == [3, 0, 4, 1, 2, 5]
 
 
 def test_baselines_a_number_one_a_channel_a_tensor_and_the_blur():
     picture = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     maps = torch.rand(2, 12, 12, generator=torch.Generator().manual_seed(1))
-    seen = []
+    batches = []
 
     class Keeping(nn.Module):
         def forward(self, x):
-            seen.append(x.clone())
+            batches.append(x.clone())
             return torch.stack([x.mean((1, 2, 3)), x.sum((1, 2, 3))], 1)
 
-    place = ranks(maps)[:, None]
-    for given, shown in (
+    order_of_pixels = ranks(maps)[:, None]
+    for baseline, hidden in (
         (0.25, torch.full_like(picture, 0.25)),
         ((0.1, 0.2, 0.3), torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).expand_as(picture)),
         (picture.flip(3), picture.flip(3)),
         ("blur", blur(picture)),
     ):
-        seen.clear()
-        cam.metric("deletion", steps=2, baseline=given)(Keeping(), picture, maps, 0)
-        half = torch.where(place < 72, shown, picture)
-        expected = torch.stack([half, shown], 1).flatten(0, 1)
-        assert torch.allclose(seen[1], expected, atol=1e-6), given
+        batches.clear()
+        cam.metric("deletion", steps=2, baseline=baseline)(Keeping(), picture, maps, 0)
+        half = torch.where(order_of_pixels < 72, hidden, picture)
+        expected = torch.stack([half, hidden], 1).flatten(0, 1)
+        assert torch.allclose(batches[1], expected, atol=1e-6), baseline
 
 
 def test_the_blur_is_that_of_rises_program():
@@ -155,10 +155,10 @@ def test_drop_increase_and_gain_by_hand():
 
 
 def test_perfect_and_worst_drop():
-    assert value("average_drop", FOUR, ONES, order(1, 1, 1, 1)) == 0
-    assert value("average_drop", FOUR, ONES, order(0, 0, 0, 0)) == 1
-    assert value("increase", FOUR, ONES, order(1, 1, 1, 1)) == 0
-    assert value("average_gain", FOUR, ONES * 0.5, order(0, 0, 0, 0), 1) == pytest.approx(1)
+    assert value("average_drop", FOUR, WHITE, order(1, 1, 1, 1)) == 0
+    assert value("average_drop", FOUR, WHITE, order(0, 0, 0, 0)) == 1
+    assert value("increase", FOUR, WHITE, order(1, 1, 1, 1)) == 0
+    assert value("average_gain", FOUR, WHITE * 0.5, order(0, 0, 0, 0), 1) == pytest.approx(1)
 
 
 def test_what_is_undefined_has_a_reason():
@@ -167,9 +167,9 @@ def test_what_is_undefined_has_a_reason():
     drop = cam.metric("average_drop").measure(FOUR, nothing, maps, 0)
     assert drop.values.isnan().all()
     assert drop.reasons == ("the target's score is not above 0, so it has no share to lose",)
-    gain = cam.metric("average_gain").measure(FOUR, ONES, maps, 0)
+    gain = cam.metric("average_gain").measure(FOUR, WHITE, maps, 0)
     assert gain.reasons == ("the probability is 1 already, so nothing can be gained",)
-    gain = cam.metric("average_gain").measure(FOUR, ONES, maps, cam.targets.Logit(0))
+    gain = cam.metric("average_gain").measure(FOUR, WHITE, maps, cam.targets.Logit(0))
     assert gain.reasons == ("the target's score is not a probability, so nothing limits it",)
 
 
@@ -194,14 +194,14 @@ def test_adcc_by_hand():
     """
     picture = torch.tensor([[[[1.0, 1], [0, 0.2]]]])
     maps = order(0.9, 0.1, 0.3, 0.5)
-    found = cam.metric("adcc")(Same(), picture, maps, 0, method="eigencam", layers="layer").item()
+    actual = cam.metric("adcc")(Same(), picture, maps, 0, method="eigencam", layers="layer").item()
     # Pearson of (1, 0, 0, 0) and A, whose mean is 0.45.
     a = [0.45, -0.35, -0.15, 0.05]
     b = [0.75, -0.25, -0.25, -0.25]
     product = sum(x * y for x, y in zip(a, b, strict=True))
     correlation = product / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
     parts = ((correlation + 1) / 2, 1 - 0.45, 1 - 0.32 / 0.8)
-    assert found == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-5)
+    assert actual == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-5)
 
 
 def test_adcc_is_0_where_one_part_is_0_and_nan_where_nothing_correlates():
@@ -209,8 +209,8 @@ def test_adcc_is_0_where_one_part_is_0_and_nan_where_nothing_correlates():
     metric, options = cam.metric("adcc"), {"method": "eigencam", "layers": "layer"}
     # The map of what (1, ½, ½, ½) shows of (0, 1, 1, 1) is (0, 1, 1, 1), its very opposite.
     opposite = torch.tensor([[[[0.0, 1], [1, 1]]]])
-    found = metric(Same(), opposite, order(1, 0.5, 0.5, 0.5), 0, **options)
-    assert found.item() == pytest.approx(0, abs=1e-6)
+    actual = metric(Same(), opposite, order(1, 0.5, 0.5, 0.5), 0, **options)
+    assert actual.item() == pytest.approx(0, abs=1e-6)
     flat = metric.measure(Same(), picture, order(1, 1, 1, 1), 0, **options)
     assert flat.reasons == ("the map is the same everywhere",)
 
@@ -230,8 +230,8 @@ def test_infidelity_of_the_exact_map_of_a_linear_score_is_0():
 def test_infidelity_of_a_map_of_zeros_is_the_mean_square_change():
     """Of four squares of one pixel, each hides its own: the mean of (w x)²."""
     zeros = torch.zeros(1, 2, 2)
-    found = value("infidelity", FOUR, ONES, zeros, samples=4000, size=0.5, seed=1)
-    assert found == pytest.approx((0.25 + 0.09 + 0.04) / 4, rel=0.05)
+    actual = value("infidelity", FOUR, WHITE, zeros, samples=4000, size=0.5, seed=1)
+    assert actual == pytest.approx((0.25 + 0.09 + 0.04) / 4, rel=0.05)
 
 
 @pytest.mark.parametrize("change", ["square", "noise"])
@@ -241,21 +241,21 @@ def test_infidelity_is_captums(change, normalise):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3))
     pictures = torch.randn(2, 3, 10, 10)
     maps = torch.rand(2, 10, 10)
-    seen = []
+    batches = []
 
     class Keeping(nn.Module):
         def forward(self, x):
-            seen.append(x.clone())
+            batches.append(x.clone())
             return network(x)
 
     metric = cam.metric("infidelity", change=change, normalise=normalise, samples=9)
-    found = metric(Keeping(), pictures, maps, torch.tensor([2, 0]), batch_size=64)
-    changed = seen[1].view(2, 9, 3, 10, 10)
+    actual = metric(Keeping(), pictures, maps, torch.tensor([2, 0]), batch_size=64)
+    changed = batches[1].view(2, 9, 3, 10, 10)
     taken = pictures[:, None] - changed
     if change == "square":
         # round(10 / 4) pixels of all channels, at different places.
         assert set((taken != 0).flatten(2).sum(2).flatten().tolist()) == {12}
-        assert len({tuple(one.nonzero()[0].tolist()) for one in taken[0]}) > 2
+        assert len({tuple(change_mask.nonzero()[0].tolist()) for change_mask in taken[0]}) > 2
     else:
         assert taken.std() == pytest.approx(0.2, rel=0.1)
     expected = captum_infidelity(
@@ -267,7 +267,7 @@ def test_infidelity_is_captums(change, normalise):
         n_perturb_samples=9,
         normalize=normalise,
     )
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-9)
+    assert torch.allclose(actual, expected, rtol=1e-4, atol=1e-9)
 
 
 def test_ranks_and_correlations_are_scipys_and_scikit_images():
@@ -277,17 +277,17 @@ def test_ranks_and_correlations_are_scipys_and_scikit_images():
     generator = torch.Generator().manual_seed(0)
     # Few different values, so that there are ties.
     a, b = (torch.randint(6, (3, 9, 11), generator=generator).float() / 5 for _ in range(2))
-    for one, other, rank, product, similar in zip(
+    for first, second, rank, product, similar in zip(
         a, b, spearman(a, b), pearson(a.flatten(1), b.flatten(1)), structural_similarity(a, b),
         strict=True,
     ):  # fmt: skip
-        flat, also = one.flatten().numpy(), other.flatten().numpy()
+        flat, also = first.flatten().numpy(), second.flatten().numpy()
         assert rank.item() == pytest.approx(stats.spearmanr(flat, also).statistic, abs=1e-9)
         assert product.item() == pytest.approx(stats.pearsonr(flat, also).statistic, abs=1e-6)
-        expected = theirs(one.double().numpy(), other.double().numpy(), data_range=1)
+        expected = theirs(first.double().numpy(), second.double().numpy(), data_range=1)
         assert similar.item() == pytest.approx(expected, abs=1e-9)
-        place = mean_ranks(one.flatten()[None])[0]
-        assert torch.equal(place, torch.from_numpy(stats.rankdata(flat) - 1))
+        mean_rank = mean_ranks(first.flatten()[None])[0]
+        assert torch.equal(mean_rank, torch.from_numpy(stats.rankdata(flat) - 1))
     constant = torch.full((1, 9, 11), 0.1)
     assert spearman(constant, a[:1]).isnan().all()
     assert pearson(constant.flatten(1), a[:1].flatten(1)).isnan().all()

@@ -1,4 +1,4 @@
-"""ROAD: its imputation against pytorch-grad-cam's and a dense solution, its value by hand."""
+"""ROAD: against pytorch-grad-cam's and a dense solution, and by hand."""
 
 import numpy as np
 import pytest
@@ -31,9 +31,9 @@ def dense(image: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
                     matrix[row, holes.index([j, i])] -= weight
                 else:
                     right[row] += weight * image[:, j, i].double()
-    found = image.double().clone()
-    found[:, removed] = torch.linalg.solve(matrix, right).T
-    return found
+    solution = image.double().clone()
+    solution[:, removed] = torch.linalg.solve(matrix, right).T
+    return solution
 
 
 def smooth(seed: int, *shape: int) -> torch.Tensor:
@@ -54,8 +54,8 @@ def test_is_the_solution_of_the_system(shape, share, kind):
         maps = smooth(3, 3, *shape)
     count = min(round(share * maps[0].numel()), maps[0].numel() - 1)
     removed = ranks(maps) < count
-    found = impute(images, removed, 1e-7)
-    for image, holes, filled in zip(images, removed, found, strict=True):
+    filled_images = impute(images, removed, 1e-7)
+    for image, holes, filled in zip(images, removed, filled_images, strict=True):
         assert torch.allclose(filled.double(), dense(image, holes), atol=1e-5)
         assert torch.equal(filled[:, ~holes], image[:, ~holes])
 
@@ -76,11 +76,11 @@ def test_imputation_is_grad_cams_on_a_photo(kind, batch):
 
 def test_a_constant_stays_constant_and_extremes_stay_inside():
     removed = ranks(torch.rand(2, 40, 30, generator=torch.Generator().manual_seed(6))) < 1000
-    found = impute(torch.full((2, 3, 40, 30), 0.7), removed)
-    assert torch.allclose(found, torch.tensor(0.7), atol=1e-4)
+    filled = impute(torch.full((2, 3, 40, 30), 0.7), removed)
+    assert torch.allclose(filled, torch.tensor(0.7), atol=1e-4)
     noise = torch.rand(2, 3, 40, 30, generator=torch.Generator().manual_seed(7))
-    found = impute(noise, removed, 1e-6)
-    assert found.min() >= -1e-5 and found.max() <= 1 + 1e-5
+    filled = impute(noise, removed, 1e-6)
+    assert filled.min() >= -1e-5 and filled.max() <= 1 + 1e-5
 
 
 def test_one_system_does_not_change_another():
@@ -89,13 +89,13 @@ def test_one_system_does_not_change_another():
     removed = ranks(maps) < torch.linspace(50, 500, 20).view(-1, 1, 1)
     images[3, 0, 5, 5] = torch.nan
     removed[3, 5, 5] = False
-    found = impute(images, removed)
-    assert found[3, 0].isnan().any()
+    filled = impute(images, removed)
+    assert filled[3, 0].isnan().any()
     for index in (0, 2, 4, 19):
         alone = impute(images[index : index + 1], removed[index : index + 1])
-        assert torch.allclose(found[index], alone[0], atol=1e-5)
+        assert torch.allclose(filled[index], alone[0], atol=1e-5)
     exact = impute(images[4:5].double(), removed[4:5], 1e-10)
-    assert torch.allclose(found[4].double(), exact[0], atol=1e-3)
+    assert torch.allclose(filled[4].double(), exact[0], atol=1e-3)
 
 
 def test_by_hand_without_noise():
@@ -108,11 +108,11 @@ def test_by_hand_without_noise():
     picture = torch.tensor([[[[0.9, 0.2], [0.4, 0.6]]]])
     heat = torch.tensor([[[0.9, 0.8], [0.5, 0.1]]])
     options = {"noise": 0, "shares": (0.25, 0.5)}
-    one = 0.4 * 0.2 + 0.4 * 0.4 + 0.2 * 0.6
+    one_removed = 0.4 * 0.2 + 0.4 * 0.4 + 0.2 * 0.6
     # a = 0.4 b + 0.4·0.4 + 0.2·0.6, b = 0.4 a + 0.4·0.6 + 0.2·0.4
-    two = (0.28 + 0.4 * 0.32) / (1 - 0.16)
+    two_removed = (0.28 + 0.4 * 0.32) / (1 - 0.16)
     morf = cam.metric("road_morf", **options)(network, picture, heat, 0).item()
-    assert morf == pytest.approx((one + two) / 2, abs=1e-3)
+    assert morf == pytest.approx((one_removed + two_removed) / 2, abs=1e-3)
     # The least important are elsewhere, and what counts stays.
     lerf = cam.metric("road_lerf", **options)(network, picture, heat, 0).item()
     assert lerf == pytest.approx(0.9, abs=1e-6)
@@ -156,17 +156,17 @@ def test_ties_never_remove_all_pixels():
 
 def test_the_noise_has_its_size_and_its_seed():
     network, picture, mask = bright_centre()
-    seen = []
+    batches = []
 
     class Keeping(nn.Module):
         def forward(self, x):
-            seen.append(x)
+            batches.append(x)
             return network(x)
 
     heat = mask + torch.linspace(0, 0.1, 400).view(1, 20, 20)
     for noise, seed in ((0, 0), (0.05, 0), (0.05, 0), (0.05, 1)):
         cam.metric("road_morf", shares=(0.5,), noise=noise, seed=seed)(Keeping(), picture, heat, 0)
-    without, first, again, other = seen[1::2]
+    without, first, again, other = batches[1::2]
     assert torch.equal(first, again) and not torch.equal(first, other)
     removed = ranks(heat)[None] < 200
     assert (first - without)[removed].std().item() == pytest.approx(0.05, rel=0.15)
@@ -179,8 +179,8 @@ def test_is_grad_cams_on_a_photo(bundled, batch):
     maps = cam.attribute(bundled, batch[:1], "gradcam", targets=281)["gradcam"].heatmap
     # No two pixels the same, or grad-cam's percentiles cut elsewhere.
     maps = maps + 1e-4 * torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
-    found = cam.metric("road")(bundled, batch[:1], maps, 281).item()
+    actual = cam.metric("road")(bundled, batch[:1], maps, 281).item()
     target = [ClassifierOutputSoftmaxTarget(281)]
     with torch.no_grad():
         expected = ROADCombined()(batch[:1], maps.numpy(), target, bundled.module)
-    assert found == pytest.approx(float(np.asarray(expected).item()), abs=0.01)
+    assert actual == pytest.approx(float(np.asarray(expected).item()), abs=0.01)

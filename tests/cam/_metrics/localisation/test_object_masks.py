@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 
 import cam
-from cam._metrics.localisation.object_masks import _grown, centre_heatmap
+from cam._metrics.localisation.object_masks import _dilate, centre_heatmap
 
 NOTHING = nn.Conv2d(3, 2, 1)  # these metrics run no model
 
@@ -59,7 +59,7 @@ def test_a_point_at_15_pixels_hits_and_one_at_16_misses():
 def test_what_the_disc_reaches_is_what_is_that_near(shape, radius):
     masks = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0)) > 0.99
     masks[:3, shape[0] // 2, shape[1] // 3] = True
-    for mask, grown in zip(masks, _grown(masks, radius), strict=True):
+    for mask, grown in zip(masks, _dilate(masks, radius), strict=True):
         if mask.any():
             near = distance_transform_edt(~mask.numpy()) <= radius
             assert torch.equal(grown, torch.from_numpy(near))
@@ -90,11 +90,11 @@ def test_perfect_and_adversarial_maps_reach_the_bounds(name):
 def test_an_empty_mask_is_nan_with_its_reason_and_not_a_hit(name):
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[1] = True
-    found = cam.metric(name).measure(
+    scores = cam.metric(name).measure(
         NOTHING, torch.zeros(2, 3, 64, 64), torch.rand(2, 64, 64), None, masks
     )
-    assert found.values[0].isnan() and found.values[1] == 1
-    assert found.reasons == ("the mask is empty", None)
+    assert scores.values[0].isnan() and scores.values[1] == 1
+    assert scores.reasons == ("the mask is empty", None)
 
 
 @pytest.mark.parametrize("name", ["energy_pointing_game", "grid_pointing_game"])
@@ -113,9 +113,9 @@ def test_random_maps_score_1_in_n_squared_on_the_grid(cells):
         mask[12 * row : 12 * row + 12, 12 * column : 12 * column + 12] = True
     maps = torch.rand(200, side, side, generator=generator)
     for name in ("grid_pointing_game", "relevance_rank"):
-        found = cam.metric(name)(NOTHING, torch.zeros(200, 3, side, side), maps, None, masks)
-        error = found.std().item() / math.sqrt(200)
-        assert error < 0.01 and abs(found.mean().item() - 1 / cells**2) < 4 * error, name
+        values = cam.metric(name)(NOTHING, torch.zeros(200, 3, side, side), maps, None, masks)
+        error = values.std().item() / math.sqrt(200)
+        assert error < 0.01 and abs(values.mean().item() - 1 / cells**2) < 4 * error, name
 
 
 def test_ties_go_by_rows_and_columns():
@@ -138,9 +138,9 @@ def test_sparseness_by_hand_even_and_of_one_pixel():
     assert score("sparseness", HEAT) == pytest.approx(0.25)
     assert score("sparseness", -HEAT) == pytest.approx(0.25)
     assert score("sparseness", torch.full((9, 7), 0.3)) == pytest.approx(0, abs=1e-7)
-    one = torch.zeros(9, 7)
-    one[3, 3] = 0.2
-    assert score("sparseness", one) == pytest.approx(1 - 1 / 63)
+    pixel = torch.zeros(9, 7)
+    pixel[3, 3] = 0.2
+    assert score("sparseness", pixel) == pytest.approx(1 - 1 / 63)
 
 
 def test_complexity_by_hand_even_and_of_one_pixel():
@@ -148,17 +148,17 @@ def test_complexity_by_hand_even_and_of_one_pixel():
     assert score("complexity", HEAT) == pytest.approx(expected)
     assert score("complexity", -3 * HEAT) == pytest.approx(expected)
     assert score("complexity", torch.full((9, 7), 0.3)) == pytest.approx(math.log(63))
-    one = torch.zeros(9, 7)
-    one[3, 3] = 0.2
-    assert score("complexity", one) == 0
+    pixel = torch.zeros(9, 7)
+    pixel[3, 3] = 0.2
+    assert score("complexity", pixel) == 0
 
 
 @pytest.mark.parametrize("name", ["sparseness", "complexity"])
 def test_scale_does_not_matter_and_zeros_have_no_answer(name):
     maps = torch.rand(9, 7, generator=torch.Generator().manual_seed(0))
     assert score(name, maps * 1e-30) == pytest.approx(score(name, maps), rel=1e-6)
-    found = cam.metric(name).measure(NOTHING, torch.zeros(1, 3, 9, 7), torch.zeros(1, 9, 7))
-    assert found.values.isnan().all() and found.reasons == ("the map is zero everywhere",)
+    scores = cam.metric(name).measure(NOTHING, torch.zeros(1, 3, 9, 7), torch.zeros(1, 9, 7))
+    assert scores.values.isnan().all() and scores.reasons == ("the map is zero everywhere",)
 
 
 def test_no_model_is_run():

@@ -1,7 +1,7 @@
-"""Maps must change when what the network has learned is taken away (Adebayo et al. 2018).
+"""Maps must change when what the network learned is taken away.
 
-Guided backpropagation's hardly do: it restores the picture, whatever the class and the weights of
-the upper half. That finding is reproduced here on the bundled model.
+Source: Adebayo et al. 2018. Guided backpropagation's hardly do: it restores the picture, whatever
+the class and the weights of the upper half. That finding is reproduced here on the bundled model.
 """
 
 import copy
@@ -69,9 +69,9 @@ def alike(name: str, bundled: cam.Model, randomised: nn.Module, photo: torch.Ten
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_was_learned_matters(name, bundled, randomised, photo):
-    found = alike(name, bundled, randomised, photo)
+    likeness = alike(name, bundled, randomised, photo)
     # A map of zeros, where all evidence is against the class now, is no likeness either.
-    assert not found > 0.7, name
+    assert not likeness > 0.7, name
 
 
 def test_guided_backpropagation_hardly_notices(bundled, randomised, photo):

@@ -57,18 +57,18 @@ def explain(network, pictures, targets=None) -> torch.Tensor:
 
 def recording(network) -> list:
     """Every batch that goes into the network from now on."""
-    seen = []
-    network[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
-    return seen
+    batches = []
+    network[0].register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0].clone()))
+    return batches
 
 
 def test_max_sensitivity_is_captums(network, pictures):
     maps, targets = explain(network, pictures, [1, 3]), torch.tensor([1, 3])
     spy = copy.deepcopy(network)
-    seen = recording(spy)
+    batches = recording(spy)
     metric = cam.metric("max_sensitivity", radius=0.1, samples=4)
-    found = metric(spy, pictures, maps, targets, batch_size=64, **OPTIONS)
-    tried = seen[1].view(2, 4, 3, 20, 16)
+    actual = metric(spy, pictures, maps, targets, batch_size=64, **OPTIONS)
+    tried = batches[1].view(2, 4, 3, 20, 16)
     change = tried - pictures[:, None]
     assert 0.099 < change.abs().max() <= 0.1 + 1e-6
     assert change.mean().abs() < 0.01 and not torch.equal(tried[:, 0], tried[:, 1])
@@ -80,12 +80,12 @@ def test_max_sensitivity_is_captums(network, pictures):
         n_perturb_samples=4,
         target=targets,
     )
-    assert found.min() > 0.001
-    assert torch.allclose(found, expected, rtol=1e-4)
+    assert actual.min() > 0.001
+    assert torch.allclose(actual, expected, rtol=1e-4)
 
 
 def test_what_does_not_depend_on_the_picture_has_no_sensitivity(network, pictures):
-    """RandomCAM would: the map here is the same whatever the picture, a bump in the middle."""
+    """RandomCAM would: the map here is the same whatever the picture, a Gaussian in the middle."""
     still = Still().eval()
     maps = cam.attribute(still, pictures, "eigencam", 0, layers="layer")["eigencam"].heatmap
     options = {"method": "eigencam", "layers": "layer"}
@@ -137,18 +137,18 @@ def test_a_map_that_goes_along_is_stable(pictures):
 
 
 def test_stability_by_its_definition(network, pictures):
-    """Each changed picture explained by itself, and compared by scipy."""
+    """Each changed picture explained alone, and compared by scipy."""
     maps, targets = explain(network, pictures, [1, 3]), [1, 3]
 
     def correlation(a, b) -> float:
         return stats.spearmanr(a.flatten().numpy(), b.flatten().numpy()).statistic
 
     flipped = explain(network, pictures.flip(3), targets).flip(2)
-    found = cam.metric("stability_flip")(network, pictures, maps, targets, **OPTIONS)
-    for one, a, b in zip(found.tolist(), flipped, maps, strict=True):
-        assert one == pytest.approx(correlation(a, b), abs=1e-4)
+    actual = cam.metric("stability_flip")(network, pictures, maps, targets, **OPTIONS)
+    for correlation_value, a, b in zip(actual.tolist(), flipped, maps, strict=True):
+        assert correlation_value == pytest.approx(correlation(a, b), abs=1e-4)
     wide = nn.functional.pad(pictures, (3, 3, 3, 3), mode="reflect")
-    found = cam.metric("stability_shift", pixels=3)(network, pictures, maps, targets, **OPTIONS)
+    actual = cam.metric("stability_shift", pixels=3)(network, pictures, maps, targets, **OPTIONS)
     left = explain(network, wide[:, :, 3:23, 0:16], targets)  # what was at x is at x + 3
     right = explain(network, wide[:, :, 3:23, 6:22], targets)
     up = explain(network, wide[:, :, 0:20, 3:19], targets)
@@ -161,42 +161,42 @@ def test_stability_by_its_definition(network, pictures):
             correlation(up[image][3:], m[:-3]),
             correlation(down[image][:-3], m[3:]),
         ]
-        assert found[image].item() == pytest.approx(sum(expected) / 4, abs=1e-4)
+        assert actual[image].item() == pytest.approx(sum(expected) / 4, abs=1e-4)
 
 
 def test_stability_under_noise_of_that_size(network, pictures):
     maps, spy = explain(network, pictures, [1, 3]), copy.deepcopy(network)
-    seen = recording(spy)
+    batches = recording(spy)
     metric = cam.metric("stability_noise", noise=0.2, samples=3)
-    found = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
-    noisy = seen[1].view(2, 3, 3, 20, 16)
+    actual = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
+    noisy = batches[1].view(2, 3, 3, 20, 16)
     for image in range(2):
         spread = pictures[image].max() - pictures[image].min()
         change = (noisy[image] - pictures[image]) / spread
         assert change.std().item() == pytest.approx(0.2, rel=0.05)
         again = explain(network, noisy[image], [1, 3][image])
         values = [
-            stats.spearmanr(one.flatten().numpy(), maps[image].flatten().numpy()).statistic
-            for one in again
+            stats.spearmanr(again_map.flatten().numpy(), maps[image].flatten().numpy()).statistic
+            for again_map in again
         ]
-        assert found[image].item() == pytest.approx(sum(values) / 3, abs=1e-4)
+        assert actual[image].item() == pytest.approx(sum(values) / 3, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     "name", ["stability_flip", "stability_noise", "randomisation", "efficient_randomisation"]
 )
 def test_a_heatmap_without_an_order_has_a_reason(name, network, pictures):
-    found = cam.metric(name).measure(network, pictures, torch.zeros(2, 20, 16), **OPTIONS)
-    assert found.values.isnan().all()
-    assert all("the same everywhere" in reason for reason in found.reasons)
+    scores = cam.metric(name).measure(network, pictures, torch.zeros(2, 20, 16), **OPTIONS)
+    assert scores.values.isnan().all()
+    assert all("the same everywhere" in reason for reason in scores.reasons)
 
 
 def test_another_map_that_is_the_same_everywhere_agrees_in_nothing():
-    given = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    found = given.clone()
-    found[1], found[2, 0, 0] = 0.3, torch.nan
+    reference = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    maps = reference.clone()
+    maps[1], maps[2, 0, 0] = 0.3, torch.nan
     assert torch.allclose(
-        rank_agreement(found, given), torch.tensor([1, 0, torch.nan]).double(), equal_nan=True
+        rank_agreement(maps, reference), torch.tensor([1, 0, torch.nan]).double(), equal_nan=True
     )
 
 
@@ -210,7 +210,7 @@ def test_layers_are_forgotten_from_the_last_to_the_first_in_a_copy(network):
         assert forgetful is not network
         state = forgetful.state_dict()
         changed.append({key for key in state if not torch.equal(state[key], before[key])})
-    assert [sorted({key[0] for key in one}) for one in changed] == [
+    assert [sorted({key[0] for key in names}) for names in changed] == [
         ["6"], ["2", "6"], ["0", "2", "6"],
     ]  # fmt: skip
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
@@ -231,7 +231,7 @@ def test_stages_are_equal_steps_and_no_more_than_layers(network):
 
 
 def test_a_layer_that_cannot_be_drawn_anew_is_shuffled():
-    class Own(nn.Module):
+    class Shuffled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.arange(40.0))
@@ -239,10 +239,10 @@ def test_a_layer_that_cannot_be_drawn_anew_is_shuffled():
         def forward(self, x):
             return x.mean((2, 3)) @ self.scale[:3, None].expand(3, 2)
 
-    own = Own()
-    (found,) = randomise_in_stages(own, 1, 0)
-    assert not torch.equal(found.scale, own.scale)
-    assert torch.equal(found.scale.sort().values, own.scale)
+    network = Shuffled()
+    (randomised,) = randomise_in_stages(network, 1, 0)
+    assert not torch.equal(randomised.scale, network.scale)
+    assert torch.equal(randomised.scale.sort().values, network.scale)
 
 
 def alike(similarity: str, a: np.ndarray, b: np.ndarray) -> float:
@@ -256,7 +256,7 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
     """The mean over the stages, without the network itself, whose similarity is 1."""
     maps = explain(network, pictures, [1, 3])
     metric = cam.metric("randomisation", stages=3, similarity=similarity)
-    found = metric(network, pictures, maps, [1, 3], **OPTIONS)
+    actual = metric(network, pictures, maps, [1, 3], **OPTIONS)
     values = []
     for forgetful in randomise_in_stages(network, 3, 0):
         again = explain(forgetful, pictures, [1, 3])
@@ -265,7 +265,7 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
             row.append(alike(similarity, a, b))
         values.append(row)
     expected = torch.tensor(values, dtype=torch.float64).mean(0)
-    assert torch.allclose(found.double(), expected, atol=1e-4)
+    assert torch.allclose(actual.double(), expected, atol=1e-4)
 
 
 def test_a_method_that_does_not_look_at_the_parameters_scores_1(pictures):
@@ -273,50 +273,50 @@ def test_a_method_that_does_not_look_at_the_parameters_scores_1(pictures):
     maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].heatmap
     options = {"method": "eigencam", "layers": "layer"}
     for name in ("randomisation", "smooth_randomisation"):
-        found = cam.metric(name)(pixel, positive, maps, 0, **options)
-        assert torch.allclose(found, torch.ones(2), atol=1e-6), name
-    found = cam.metric("efficient_randomisation")(pixel, positive, maps, 0, **options)
-    assert torch.equal(found, torch.zeros(2))
+        actual = cam.metric(name)(pixel, positive, maps, 0, **options)
+        assert torch.allclose(actual, torch.ones(2), atol=1e-6), name
+    actual = cam.metric("efficient_randomisation")(pixel, positive, maps, 0, **options)
+    assert torch.equal(actual, torch.zeros(2))
 
 
 @pytest.mark.parametrize("similarity", ["spearman", "ssim"])
 def test_smooth_randomisation_compares_means_over_noisy_pictures(similarity, network, pictures):
     maps, spy = explain(network, pictures, [1, 3]), copy.deepcopy(network)
-    seen = recording(spy)  # the copies that forget keep the hook, and so write here too
+    batches = recording(spy)  # the copies that forget keep the hook, and so write here too
     metric = cam.metric(
         "smooth_randomisation", stages=3, samples=4, noise=0.2, similarity=similarity
     )
-    found = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
-    noisy = seen[1].view(2, 4, 3, 20, 16)
+    actual = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
+    noisy = batches[1].view(2, 4, 3, 20, 16)
     networks = [network]
     expected = []
     for image in range(2):
         row = []
-        given = explain(networks[0], noisy[image], [1, 3][image]).double().mean(0)
+        trained = explain(networks[0], noisy[image], [1, 3][image]).double().mean(0)
         for forgetful in randomise_in_stages(network, 3, 0):
             again = explain(forgetful, noisy[image], [1, 3][image]).double().mean(0)
-            row.append(alike(similarity, again.numpy(), given.numpy()))
+            row.append(alike(similarity, again.numpy(), trained.numpy()))
         expected.append(sum(row) / 3)
-    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32), atol=1e-4)
+    assert torch.allclose(actual, torch.tensor(expected, dtype=torch.float32), atol=1e-4)
 
 
 def test_efficient_randomisation_by_its_definition(network, pictures):
     maps = explain(network, pictures, [1, 3])
-    found = cam.metric("efficient_randomisation")(network, pictures, maps, [1, 3], **OPTIONS)
+    actual = cam.metric("efficient_randomisation")(network, pictures, maps, [1, 3], **OPTIONS)
     (forgetful,) = randomise_in_stages(network, 1, 0)
     after = explain(forgetful, pictures, [1, 3])
-    for one, a, b in zip(found.tolist(), after, maps, strict=True):
+    for actual_value, a, b in zip(actual.tolist(), after, maps, strict=True):
         entropies = [
             stats.entropy(np.histogram(values.double().numpy(), bins=100)[0]) for values in (a, b)
         ]
-        assert one == pytest.approx(entropies[0] / entropies[1] - 1, abs=1e-3)
+        assert actual_value == pytest.approx(entropies[0] / entropies[1] - 1, abs=1e-3)
 
 
 def test_entropies_of_histograms_are_numpys():
     maps = torch.rand(3, 9, 11, generator=torch.Generator().manual_seed(0)) ** 2
-    for found, one in zip(_histogram_entropy(maps, 20), maps, strict=True):
-        expected = stats.entropy(np.histogram(one.double().numpy(), bins=20)[0])
-        assert found.item() == pytest.approx(expected, abs=1e-9)
+    for entropy, heatmap in zip(_histogram_entropy(maps, 20), maps, strict=True):
+        expected = stats.entropy(np.histogram(heatmap.double().numpy(), bins=20)[0])
+        assert entropy.item() == pytest.approx(expected, abs=1e-9)
     assert _histogram_entropy(torch.full((1, 3, 3), 0.2), 20).item() == 0
 
 
@@ -332,8 +332,8 @@ def test_a_model_that_cannot_be_randomised(pictures):
 def test_a_trained_models_maps_depend_on_what_it_learned(bundled, batch):
     """A weak form of Adebayo's finding: a map is not kept when the last layers are gone."""
     maps = cam.attribute(bundled, batch[:1], "saliency")["saliency"].heatmap
-    found = cam.metric("randomisation", stages=2)(bundled, batch[:1], maps, method="saliency")
-    assert found.item() < 0.8
+    actual = cam.metric("randomisation", stages=2)(bundled, batch[:1], maps, method="saliency")
+    assert actual.item() < 0.8
 
 
 # Information curves.
@@ -360,34 +360,34 @@ def size_of(pixels: np.ndarray) -> int:
 
 @pytest.mark.parametrize("name", ["sic", "aic"])
 def test_information_curves_by_their_definition(name):
-    """Each blurred picture weighed and tried by itself, and the area taken by hand."""
-    picture, seen = textured(0), []
+    """Each blurred picture weighed and tried alone, and the area taken by hand."""
+    picture, batches = textured(0), []
     network = object_network()
     heat = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(1))
     heat[:, 6:14, 6:14] += 0.4
 
     class Keeping(nn.Module):
         def forward(self, x):
-            seen.append(x.clone())
+            batches.append(x.clone())
             return network(x)
 
     model = cam.Model(Keeping(), transform=Plain())
     options = {"shares": (0.05, 0.1, 0.2, 0.5)} | ({"sure": 0.5} if name == "sic" else {})
-    found = cam.metric(name, **options).measure(model, picture, heat, 0, batch_size=64)
-    assert found.reasons == (None,)
-    blurred = seen[1]
+    scores = cam.metric(name, **options).measure(model, picture, heat, 0, batch_size=64)
+    assert scores.reasons == (None,)
+    blurred = batches[1]
     sharp = (blurred == picture).all(1).flatten(1).sum(1).tolist()
     assert sharp[0] < 0.02 * 576 and sharp == sorted(sharp) and sharp[4] >= 288
     corners = (slice(None), slice(None), [0, 0, -1, -1], [0, -1, 0, -1])
     assert torch.equal(blurred[corners], picture[corners].expand(5, -1, -1))
 
-    def both(one) -> tuple[int, float]:
-        p = network(one[None]).softmax(1)[0, 0].item()
-        pixels = (one.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
+    def both(sharpened) -> tuple[int, float]:
+        p = network(sharpened[None]).softmax(1)[0, 0].item()
+        pixels = (sharpened.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
         return size_of(pixels), p if name == "sic" else float(p > 0.5)
 
     with torch.no_grad():
-        least, *between, full = [both(one) for one in [*blurred, picture[0]]]
+        least, *between, full = [both(sharpened) for sharpened in [*blurred, picture[0]]]
     points, highest = [(0.0, 0.0)], 0.0
     for size, p in between:
         x = (size - least[0]) / (full[0] - least[0])
@@ -397,30 +397,30 @@ def test_information_curves_by_their_definition(name):
     points = [*sorted(points, key=lambda point: point[0]), (1.0, 1.0)]
     area = sum((d - a) * (b + e) / 2 for (a, b), (d, e) in itertools.pairwise(points))
     assert 0.2 < area < 1
-    assert found.values.item() == pytest.approx(area, abs=1e-4)
+    assert scores.values.item() == pytest.approx(area, abs=1e-4)
 
 
 def test_a_curve_whose_sizes_do_not_grow_is_put_in_order(monkeypatch):
     """10 bytes when blurred, 80 and then 40 in between, 100 whole: at 7/9, and then at 1/3."""
     information = importlib.import_module("cam._metrics.faithfulness.information_curves")
     sizes = iter([[10, 80, 40], [100]])
-    monkeypatch.setattr(information, "_compressed", lambda *_: next(sizes))
-    seen, network, picture = [], object_network(), textured(6)
+    monkeypatch.setattr(information, "_compressed_sizes", lambda *_: next(sizes))
+    batches, network, picture = [], object_network(), textured(6)
 
     class Keeping(nn.Module):
         def forward(self, x):
-            seen.append(x.clone())
+            batches.append(x.clone())
             return network(x)
 
     heat = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(7))
-    found = cam.metric("sic", shares=(0.2, 0.6), sure=0.5)(Keeping(), picture, heat, 0)
+    actual = cam.metric("sic", shares=(0.2, 0.6), sure=0.5)(Keeping(), picture, heat, 0)
     with torch.no_grad():
-        nothing, first, second = network(seen[1]).softmax(1)[:, 0].tolist()
+        nothing, first, second = network(batches[1]).softmax(1)[:, 0].tolist()
         whole = network(picture).softmax(1)[0, 0].item()
     first, second = ((p - nothing) / (whole - nothing) for p in (first, second))
     assert 0 < first < second < 1
     area = second / 2 / 3 + (second + first) / 2 * 4 / 9 + (first + 1) / 2 * 2 / 9
-    assert found.item() == pytest.approx(area, abs=1e-4)
+    assert actual.item() == pytest.approx(area, abs=1e-4)
 
 
 class Plain:
@@ -441,18 +441,18 @@ def test_sic_is_its_authors_but_for_how_pictures_are_filled_in_and_packed(monkey
     heat[:, 6:14, 6:14] += 0.3
     pixels = (picture[0] * 255).round().byte().movedim(0, -1).numpy()
     picture = torch.from_numpy(pixels).movedim(-1, 0)[None].float() / 255
-    # The pixels that are known from the beginning, as they are seen to be.
-    seen = []
+    # The pixels that are sharp from the beginning, as they reach the model.
+    batches = []
 
     class Keeping(nn.Module):
         def forward(self, x):
-            seen.append(x.clone())
+            batches.append(x.clone())
             return network(x)
 
     # Shares of which either way of counting makes the same number of pixels.
     shares = tuple((count - 0.3) / 575 for count in (20, 50, 90, 200, 400))
     model = cam.Model(Keeping(), transform=Plain())
-    found = cam.metric("sic", shares=shares, sure=0.5)(model, picture, heat, 0, batch_size=64)
+    actual = cam.metric("sic", shares=shares, sure=0.5)(model, picture, heat, 0, batch_size=64)
 
     def filled(full_img, pixel_mask, method="linear"):
         image = torch.from_numpy(full_img).movedim(-1, 0)[None].float()
@@ -468,13 +468,13 @@ def test_sic_is_its_authors_but_for_how_pictures_are_filled_in_and_packed(monkey
     monkeypatch.setattr(np, "trapz", np.trapezoid, raising=False)
     monkeypatch.setattr(pic, "create_blurred_image", filled)
     monkeypatch.setattr(pic, "estimate_image_entropy", size_of)
-    known = (seen[1][0] == picture[0]).all(0).numpy()
+    start = (batches[1][0] == picture[0]).all(0).numpy()
     expected = pic.compute_pic_metric(
-        pixels, heat[0].numpy(), known, probability, shares, min_pred_value=0.5
+        pixels, heat[0].numpy(), start, probability, shares, min_pred_value=0.5
     )
     assert 0.4 < expected.auc < 0.95
     # They round to 8 bits what the model sees, and take a thousand points of the curve.
-    assert found.item() == pytest.approx(expected.auc, abs=0.01)
+    assert actual.item() == pytest.approx(expected.auc, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["sic", "aic"])

@@ -47,16 +47,16 @@ def pictures() -> torch.Tensor:
 
 
 def answers(module, targets_module, name, model, layers, pictures, targets, **options):
-    made = [getattr(targets_module, kind)(*given) for kind, *given in targets]
+    made = [getattr(targets_module, kind)(*arguments) for kind, *arguments in targets]
     with getattr(module, name)(model, layers) as method:
         return method(input_tensor=pictures, targets=made or None, **options)
 
 
-def assert_same(found, expected):
-    assert found.dtype == expected.dtype == np.float32
-    assert found.shape == expected.shape
+def assert_same(actual, expected):
+    assert actual.dtype == expected.dtype == np.float32
+    assert actual.shape == expected.shape
     assert expected.std() > 0.01, "a flat map would agree with anything"
-    assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
+    assert np.linalg.norm(actual - expected) <= 1e-4 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,56 +67,59 @@ def test_a_changed_import_gives_the_same_map(name, several, pictures):
     model[-1].weight.data *= 1000 if name == "GradCAMPlusPlus" else 1
     layers = [model[1], model[4]] if several else [model[4]]
     targets = [("ClassifierOutputTarget", 3), ("ClassifierOutputTarget", 1)]
-    found, expected = (
+    actual, expected = (
         answers(*modules, name, model, layers, pictures, targets)
         for modules in ((ours, model_targets), (theirs, their_targets))
     )
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("name", ["EigenCAM", "EigenGradCAM"])
 def test_eigencams_are_attributes(name, pictures):
     """The peer's direction is a matter of chance; test_against_peers.py compares up to it."""
     model = network()
-    # As in the peer, where smoothing by a first component does nothing to one.
-    found = answers(ours, model_targets, name, model, [model[4]], pictures, [], eigen_smooth=True)
+    # As in the peer, where smoothing by a first component changes nothing.
+    actual = answers(ours, model_targets, name, model, [model[4]], pictures, [], eigen_smooth=True)
     expected = cam.attribute(model, pictures, name.lower(), layers="4")[name.lower()].heatmap
-    assert_same(found, expected.numpy())
+    assert_same(actual, expected.numpy())
 
 
 def test_every_class_names_a_method():
-    assert {one.method for one in ours.BaseCAM.__subclasses__()} <= set(cam.methods())
+    classes = {getattr(ours, name) for name in ours.__all__} - {ours.BaseCAM}
+    assert {library_class.method for library_class in classes} <= set(cam.methods())
 
 
 @pytest.mark.parametrize("name", ["FullGrad", "ShapleyCAM", "FEM"])
 def test_classes_with_passes_of_their_own(name, pictures):
     model = network()
-    targets = [("ClassifierOutputTarget", one) for one in (1, 2)]
-    found = answers(ours, model_targets, name, model, [model[4]], pictures, targets)
+    targets = [("ClassifierOutputTarget", category) for category in (1, 2)]
+    actual = answers(ours, model_targets, name, model, [model[4]], pictures, targets)
     expected = answers(theirs, their_targets, name, model, [model[4]], pictures, targets)
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("name", ["GradCAM", "LayerCAM"])
 def test_augmented(name, pictures):
     model = network()
-    targets = [("ClassifierOutputTarget", one) for one in (1, 2)]
-    asked = (model, [model[4]], pictures, targets)
-    found = answers(ours, model_targets, name, *asked, aug_smooth=True)
-    expected = answers(theirs, their_targets, name, *asked, aug_smooth=True)
-    assert_same(found, expected)
-    assert np.abs(found - answers(ours, model_targets, name, *asked)).max() > 0.01
+    targets = [("ClassifierOutputTarget", category) for category in (1, 2)]
+    arguments = (model, [model[4]], pictures, targets)
+    actual = answers(ours, model_targets, name, *arguments, aug_smooth=True)
+    expected = answers(theirs, their_targets, name, *arguments, aug_smooth=True)
+    assert_same(actual, expected)
+    assert np.abs(actual - answers(ours, model_targets, name, *arguments)).max() > 0.01
 
 
 @pytest.mark.parametrize("base", ["GradCAM", "HiResCAM"])
 def test_finer_cam(base, pictures):
     model = network()
     for options in ({}, {"target_idx": 3}, {"alpha": 0.5, "comparison_categories": [1, 2]}):
-        found, expected = (
-            one.FinerCAM(model, [model[4]], base_method=getattr(one, base))(pictures, **options)
-            for one in (ours, theirs)
+        actual, expected = (
+            library.FinerCAM(model, [model[4]], base_method=getattr(library, base))(
+                pictures, **options
+            )
+            for library in (ours, theirs)
         )
-        assert_same(found, expected)
+        assert_same(actual, expected)
     with pytest.raises(cam.MethodError, match="comparison_categories"):
         ours.FinerCAM(model, [model[4]])(pictures, comparison_categories=[2, 4])
 
@@ -124,31 +127,31 @@ def test_finer_cam(base, pictures):
 def test_refine_cam(pictures):
     model = network()
     layers = [model[1], model[4]]
-    targets = [("ClassifierOutputTarget", one) for one in (1, 2)]
+    targets = [("ClassifierOutputTarget", category) for category in (1, 2)]
     made = [
         [getattr(where, kind)(number) for kind, number in targets]
         for where in (model_targets, their_targets)
     ]
-    found = ours.RefineCAM(model, layers, base_method=ours.LayerCAM)(pictures, made[0])
+    actual = ours.RefineCAM(model, layers, base_method=ours.LayerCAM)(pictures, made[0])
     expected = theirs.RefineCAM(model, layers, base_method=theirs.LayerCAM)(pictures, made[1])
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 def test_a_transformer_needs_no_reshaping():
-    """The peer is told how the tokens lie; here that is found."""
+    """The peer needs to know how the tokens lie; here this is detected."""
     torch.manual_seed(0)
     model = timm.create_model("test_vit").eval()
     layers = [model.blocks[-1].norm1]
     batch = torch.randn(2, 3, 160, 160)
     reshape = lambda tokens: tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, 10, 10)  # noqa: E731
-    found = ours.GradCAM(model, layers, reshape_transform=reshape)(batch)
-    assert_same(found, theirs.GradCAM(model, layers, reshape_transform=reshape)(batch, None))
+    actual = ours.GradCAM(model, layers, reshape_transform=reshape)(batch)
+    assert_same(actual, theirs.GradCAM(model, layers, reshape_transform=reshape)(batch, None))
 
 
 def test_without_targets_the_top_class(pictures):
     model = network()
-    found = ours.GradCAM(model=model, target_layers=[model[4]])(pictures)
-    assert_same(found, theirs.GradCAM(model=model, target_layers=[model[4]])(pictures, None))
+    actual = ours.GradCAM(model=model, target_layers=[model[4]])(pictures)
+    assert_same(actual, theirs.GradCAM(model=model, target_layers=[model[4]])(pictures, None))
 
 
 @pytest.mark.parametrize(
@@ -164,11 +167,11 @@ def test_without_targets_the_top_class(pictures):
 )
 def test_targets(classes, target, pictures):
     model = network(classes)
-    found, expected = (
+    actual, expected = (
         answers(*modules, "GradCAM", model, [model[1]], pictures, [target] * 2)
         for modules in ((ours, model_targets), (theirs, their_targets))
     )
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 def test_targets_of_whole_outputs():
@@ -190,7 +193,7 @@ def test_a_segmentation(pictures):
     ).eval()
     mask = np.zeros((20, 14), np.float32)
     mask[3:9, 2:8] = 1
-    found, expected = (
+    actual, expected = (
         answers(
             *modules,
             "GradCAM",
@@ -201,7 +204,7 @@ def test_a_segmentation(pictures):
         )
         for modules in ((ours, model_targets), (theirs, their_targets))
     )
-    assert_same(found, expected)
+    assert_same(actual, expected)
 
 
 def test_the_block_swallows_nothing_and_the_model_is_left_alone(pictures):
@@ -215,12 +218,12 @@ def test_the_block_swallows_nothing_and_the_model_is_left_alone(pictures):
 
 
 def test_smoothing_is_passed_on(pictures, monkeypatch):
-    asked = []
-    monkeypatch.setattr(ours, "method", lambda name, **options: asked.append((name, options)))
+    calls = []
+    monkeypatch.setattr(ours, "method", lambda name, **options: calls.append((name, options)))
     for options in ({}, {"aug_smooth": True}, {"eigen_smooth": True}):
         with pytest.raises(AttributeError):
             ours.LayerCAM(network(), [])(pictures, **options)
-    assert asked == [
+    assert calls == [
         ("layercam", {}),
         ("layercam", {"aug_smooth": True}),
         ("layercam", {"eigen_smooth": True}),
@@ -229,12 +232,12 @@ def test_smoothing_is_passed_on(pictures, monkeypatch):
 
 def test_batch_sizes_and_what_is_not_here(pictures):
     model = network()
-    told = []
+    batch_sizes = []
     original = ours.attribute
 
-    def spied(*given, **options):
-        told.append(options["batch_size"])
-        return original(*given, **options)
+    def spied(*arguments, **options):
+        batch_sizes.append(options["batch_size"])
+        return original(*arguments, **options)
 
     ours.attribute = spied
     try:
@@ -244,7 +247,7 @@ def test_batch_sizes_and_what_is_not_here(pictures):
         score(pictures[:1])
     finally:
         ours.attribute = original
-    assert told == [5, 3]
+    assert batch_sizes == [5, 3]
     with pytest.raises(cam.MethodError, match="ratio_channels_to_ablate must be 1"):
         ours.AblationCAM(model, [model[4]], ratio_channels_to_ablate=0.5)
     with pytest.raises(cam.InputError, match="input_tensor is a tensor, not list"):
@@ -256,9 +259,9 @@ def test_batch_sizes_and_what_is_not_here(pictures):
 def test_classes_reach_the_methods_as_classes():
     """So that methods that ask for a class can be used with their targets."""
     made = [model_targets.ClassifierOutputTarget(3), model_targets.ClassifierOutputTarget(1)]
-    assert ours._plain(made) == [3, 1]
+    assert ours._plain_targets(made) == [3, 1]
     mixed = [made[0], model_targets.RawScoresOutputTarget()]
-    assert ours._plain(mixed) == mixed
+    assert ours._plain_targets(mixed) == mixed
 
 
 @pytest.mark.parametrize("use_rgb", [False, True])
@@ -271,11 +274,11 @@ def test_show_cam_on_image(use_rgb, weight, colormap):
     picture = generator.random((16, 16, 3), np.float32)
     mask = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     options = {"use_rgb": use_rgb, "colormap": colormap, "image_weight": weight}
-    found = image.show_cam_on_image(picture, mask, **options)
+    actual = image.show_cam_on_image(picture, mask, **options)
     expected = their_image.show_cam_on_image(picture, mask, **options)
-    assert found.dtype == np.uint8
-    assert found.shape == expected.shape
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+    assert actual.dtype == np.uint8
+    assert actual.shape == expected.shape
+    assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -288,14 +291,14 @@ def test_show_cam_on_image(use_rgb, weight, colormap):
     ],
 )
 def test_show_cam_on_image_refuses(change, sentence):
-    given = {"img": np.zeros((4, 4, 3)), "mask": np.zeros((4, 4)), **change}
+    arguments = {"img": np.zeros((4, 4, 3)), "mask": np.zeros((4, 4)), **change}
     with pytest.raises(cam.InputError, match=sentence):
-        image.show_cam_on_image(**given)
+        image.show_cam_on_image(**arguments)
 
 
 def test_reshape_transforms():
     tokens = torch.randn(2, 13, 5)
-    found = reshape_transforms.vit_reshape_transform(tokens, 3, 4)
-    assert torch.equal(found, their_transforms.vit_reshape_transform(tokens, 3, 4))
-    found = reshape_transforms.swinT_reshape_transform(tokens[:, 1:], 3, 4)
-    assert torch.equal(found, their_transforms.swinT_reshape_transform(tokens[:, 1:], 3, 4))
+    actual = reshape_transforms.vit_reshape_transform(tokens, 3, 4)
+    assert torch.equal(actual, their_transforms.vit_reshape_transform(tokens, 3, 4))
+    actual = reshape_transforms.swinT_reshape_transform(tokens[:, 1:], 3, 4)
+    assert torch.equal(actual, their_transforms.swinT_reshape_transform(tokens[:, 1:], 3, 4))

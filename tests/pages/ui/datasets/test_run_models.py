@@ -1,4 +1,4 @@
-"""The model of a run: methods that do not run on it, weights on their way, weights of one's own."""
+"""Test the model of a run: failing methods, downloads, uploaded weights."""
 
 import hashlib
 import shlex
@@ -14,14 +14,15 @@ from safetensors.torch import save, save_file
 
 import cam
 from cam._cli.commands import main
-from cam.pages.ui.datasets import applicability
+from cam.pages.ui.datasets import method_trials
 from cam.pages.ui.server import resources
 from cam.pages.ui.subject import own_weights, run_pictures
-from tests.pages.test_datasets import click, ended, errors, finished, page, scores, shown, text
+from tests.pages.test_datasets import click, ended, page, scores, text
 from tests.pages.ui.datasets import test_start_form
-from tests.pages.ui.datasets.test_start_form import OWN, QUICK, started
+from tests.pages.ui.datasets.test_start_form import FILES, QUICK, started
 from tests.pages.ui.server import test_weight_downloads
-from tests.pages.ui.server.test_weight_downloads import NAME, told
+from tests.pages.ui.server.test_weight_downloads import NAME, read_progress
+from tests.support.dashboard_page import check, find, finish, list_labels, list_values
 
 server = test_weight_downloads.server  # fixtures
 folder, root = test_start_form.folder, test_start_form.root
@@ -31,8 +32,8 @@ def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
     query = {**QUICK, "start": "true", "size": "2", "model": "timm/test_resnet"}
     methods = ["LeGrad", "Saliency map", "Transformer attribution"]
     query |= {"untrained": "true", "run_methods": methods}
-    app = finished(page(**query))
-    [warning] = [one.value for one in app.warning]
+    app = finish(page(**query))
+    [warning] = list_values(app.warning)
     assert warning.startswith("**LeGrad, Transformer attribution** do not run on timm/test_resnet")
     # Why is the library's own sentence.
     model = cam.load_model("timm/test_resnet", weights=None)
@@ -40,35 +41,35 @@ def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
         cam.attribute(model, model.prepare(cam.sample("coffee")), "legrad")
     assert str(error.value) in warning
     app.session_state["code"] = True
-    python, command = [one.value for one in shown(app.run()).code]
+    python, command = list_values(check(app.run()).code)
     assert "legrad" not in python and "--method saliency" in command and "legrad" not in command
     click(app, "Start the run")
     ended(folder / "run-1")
     assert cam.Run.open(folder / "run-1").methods == ["saliency"]
-    app = finished(page(**query | {"run_methods": ["LeGrad"]}))
+    app = finish(page(**query | {"run_methods": ["LeGrad"]}))
     assert "None of the chosen methods runs" in text(app)
-    assert "Start the run" not in [one.label for one in app.button]
+    assert "Start the run" not in list_labels(app.button)
 
 
 def test_after_cancel_the_methods_are_taken_as_they_are(folder, monkeypatch):
     go = threading.Event()
-    monkeypatch.setattr(applicability, "why_not", lambda *_: go.wait(20) and None)
-    applicability.answers.clear()
+    monkeypatch.setattr(method_trials, "why_not", lambda *_: go.wait(20) and None)
+    method_trials.get_trials.clear()
     app = page(**QUICK, start="true", model="timm/test_resnet", untrained="true")
-    [start] = [one for one in app.button if one.label == "Start the run"]
+    start = find(app.button, "Start the run")
     assert start.disabled
-    [cancel] = [one for one in app.button if one.label == "Cancel"]
-    app = shown(cancel.click().run())
+    cancel = find(app.button, "Cancel")
+    app = check(cancel.click().run())
     go.set()
-    [start] = [one for one in app.button if one.label == "Start the run"]
+    start = find(app.button, "Start the run")
     assert not start.disabled
-    applicability.answers.clear()
+    method_trials.get_trials.clear()
 
 
 def test_weights_that_are_not_here_are_downloaded_first(folder, server):
     app = page(**QUICK, start="true", size="2", model=NAME)
-    assert any(one.startswith(f"Downloading the weights of {NAME}") for one in told(app))
-    [start] = [one for one in app.button if one.label == "Start the run"]
+    assert any(line.startswith(f"Downloading the weights of {NAME}") for line in read_progress(app))
+    start = find(app.button, "Start the run")
     assert start.disabled
     server.go.set()
     app = click(app, "Start the run")
@@ -88,7 +89,7 @@ def test_a_run_goes_on_with_weights_that_are_not_here_any_more(folder, server, m
     with pytest.raises(cam.Cancelled):
         half(folder / "half", cam.load_model(NAME))
     monkeypatch.setenv("HF_HUB_CACHE", str(folder.parent / "another"))
-    resources._shared.clear()
+    resources._load_shared.clear()
     click(page(), "Resume")
     ended(folder / "half")
     assert cam.Run.open(folder / "half").done == 4
@@ -123,7 +124,7 @@ def test_own_weights(folder, root, tmp_path, monkeypatch, three):
     monkeypatch.setenv("CAM_CHECKPOINT_ROOTS", str(weights.parent))
     run = started(
         folder,
-        **OWN,
+        **FILES,
         **QUICK,
         source=str(root / "classes"),
         model="timm/test_resnet",
@@ -137,46 +138,46 @@ def test_own_weights(folder, root, tmp_path, monkeypatch, three):
 
 def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
     """Kept beside the runs under their hash: resumed after a restart, copied, and explored."""
-    own_weights.store.clear()
+    own_weights.get_store.clear()
     query = {"source": str(root / "classes"), "model": "timm/test_resnet", "untrained": "true"}
-    app = page(**OWN, **QUICK, **query)
+    app = page(**FILES, **QUICK, **query)
     content, names = save(three), b"espresso\nEgyptian cat\nmissile"
     app.session_state["weights_box"] = True
-    shown(app.run())
-    shown(app.file_uploader(key="weights_0").upload("mine.safetensors", content).run())
-    shown(app.file_uploader(key="names_1").upload("names.txt", names).run())
-    app = finished(app)
+    check(app.run())
+    check(app.file_uploader(key="weights_0").upload("mine.safetensors", content).run())
+    check(app.file_uploader(key="names_1").upload("names.txt", names).run())
+    app = finish(app)
     app.session_state["code"] = True
-    python, command = [one.value for one in shown(app.run()).code]
+    python, command = list_values(check(app.run()).code)
     app = click(app, "Start the run")
     ended(folder / "run-1")
     run = cam.Run.open(folder / "run-1")
-    kept = Path(run.call.model.weights)
+    path = Path(run.call.model.weights)
     assert (
-        kept == folder / ".checkpoints" / hashlib.sha256(content).hexdigest() / "mine.safetensors"
+        path == folder / ".checkpoints" / hashlib.sha256(content).hexdigest() / "mine.safetensors"
     )
-    assert kept.read_bytes() == content and Path(run.call.model.labels).read_bytes() == names
+    assert path.read_bytes() == content and Path(run.call.model.labels).read_bytes() == names
     # The names are the model's, in their order.
     assert run.items().set_index("label")["target"].to_dict() == {
         "espresso": 0, "Egyptian cat": 1, "missile": 2
     }  # fmt: skip
     # Another server, where nothing was uploaded.
-    own_weights.store.clear()
-    resources._own.clear()
+    own_weights.get_store.clear()
+    resources._load_upload.clear()
     before = scores(run.path)
     shutil.rmtree(next((run.path / "shards").iterdir()))
     click(page(), "Resume")
     ended(run.path)
     assert scores(run.path) == before
-    found: dict = {}
-    exec(python.replace("run-1", "run-2"), found)
+    names: dict = {}
+    exec(python.replace("run-1", "run-2"), names)
     words = shlex.split(command)[3:]
     assert CliRunner().invoke(main, [*words[:-1], str(folder / "run-3")]).exit_code == 0
     assert scores(folder / "run-2") == scores(folder / "run-3") == before
     # Its picture is explained with its weights.
     item = int(run.items().set_index("label").loc["missile", "item"])
-    app = page("explore", **run_pictures.link(run, "run-1", item, run.image(item).facts))
-    assert "Weights: those of the run **run-1**" in text(app) and not errors(app)
+    app = page("explore", **run_pictures.make_link(run, "run-1", item, run.image(item).facts))
+    assert "Weights: those of the run **run-1**" in text(app) and not list_values(app.error)
     assert "**Grad-CAM** for missile" in text(app)
 
 

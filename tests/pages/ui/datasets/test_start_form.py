@@ -1,4 +1,4 @@
-"""The form that starts a run: every kind of data, parameters, variants, and what does not fit."""
+"""Test the form that starts a run: data, parameters, variants, misfits."""
 
 import os
 import shlex
@@ -11,13 +11,15 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam._cli.commands import main
+from cam._runs.plan.options import RunOptions
 from cam._runs.plan.run_plan import make_plan
 from cam.pages.ui.datasets import run_jobs
 from cam.pages.ui.widgets import parameter_widgets
-from tests.pages.test_datasets import click, ended, errors, finished, page, scores, shown, text
+from tests.pages.test_datasets import click, ended, page, scores, text
+from tests.support.dashboard_page import check, find, finish, list_labels, list_values
 from tests.support.small_data import make_all, saved
 
-OWN = {"data": "Folder or list", "start": "true"}
+FILES = {"data": "Folder or list", "start": "true"}
 QUICK = {
     "run_methods": ["Grad-CAM", "Saliency map"],
     "run_metrics": ["Sparseness (Gini index)"],
@@ -27,9 +29,9 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    found = tmp_path_factory.mktemp("data")
-    make_all(found)
-    return found
+    folder = tmp_path_factory.mktemp("data")
+    make_all(folder)
+    return folder
 
 
 @pytest.fixture
@@ -37,14 +39,14 @@ def folder(tmp_path, monkeypatch, root) -> Path:
     monkeypatch.setenv("CAM_RUNS", str(tmp_path / "runs"))
     # AppTest only sends what a box offers.
     monkeypatch.setenv("CAM_DATA_ROOTS", f"{root}{os.pathsep}{root / 'listed'}")
-    run_jobs.runner.clear()
+    run_jobs.get_runner.clear()
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
 
 def started(folder: Path, **query: str | list[str]) -> cam.Run:
     app = click(page(**query), "Start the run")
-    assert not errors(app), errors(app)
+    assert not list_values(app.error), list_values(app.error)
     ended(folder / "run-1")
     return cam.Run.open(folder / "run-1")
 
@@ -73,9 +75,9 @@ CASES = {
         3,
         ["Egyptian cat", "espresso", "missile"],
     ),
-    "voc, by itself": ("voc", {}, {}, 2, ["Egyptian cat", "espresso"]),
+    "voc, without options": ("voc", {}, {}, 2, ["Egyptian cat", "espresso"]),
     "voc, train": ("voc", {"voc.split": "train"}, {"split": "train"}, 1, ["missile"]),
-    "pet, by itself": ("pet", {}, {}, 1, ["Egyptian cat"]),
+    "pet, without options": ("pet", {}, {}, 1, ["Egyptian cat"]),
     "pet, trainval": (
         "pet",
         {"pet.split": "trainval"},
@@ -92,7 +94,7 @@ def test_every_kind_of_data(folder, root, case):
     located = {} if source in ("flat", "classes") else {"run_metrics": ["Pointing game"]}
     query = {key: value.format(root=root) for key, value in query.items()}
     options = {key: value.format(root=root) for key, value in options.items()}
-    run = started(folder, **OWN, **{**QUICK, **located}, **query, source=str(root / source))
+    run = started(folder, **FILES, **{**QUICK, **located}, **query, source=str(root / source))
     assert (run.call.data.source, run.call.data.options) == (str(root / source), options)
     assert (run.done, run.total) == (count, count)
     assert sorted(run.items()["label"].dropna().unique()) == labels or source == "flat"
@@ -100,7 +102,7 @@ def test_every_kind_of_data(folder, root, case):
     assert (every["status"] == "ok").all(), every
     # The same that a user's own call gives.
     data = cam.dataset(root / source, **options)
-    own = cam.evaluate(
+    reference = cam.evaluate(
         cam.load_model("efficientnet_lite0"),
         data,
         ["gradcam", "saliency"],
@@ -109,7 +111,7 @@ def test_every_kind_of_data(folder, root, case):
         limit=64,
         shard_size=4,
     )
-    assert scores(own.path) == scores(run.path)
+    assert scores(reference.path) == scores(run.path)
 
 
 def test_boxes_and_segments_are_different_truths(folder, root):
@@ -156,17 +158,17 @@ def test_parameters_and_variants_come_into_the_run_and_into_the_code(folder, mon
     run = started(folder, **VARIANTS)
     assert run.methods == [*METHODS, "centre"] and run.metrics == METRICS
     app = page(**VARIANTS)
-    app = shown(app.text_input(key="name").set_value("again").run())
+    app = check(app.text_input(key="name").set_value("again").run())
     app.session_state["code"] = True
-    python, command = [one.value for one in shown(app.run()).code]
+    python, command = list_values(check(app.run()).code)
     names: dict = {}
     exec(python, names)
     assert scores(names["run"].path) == scores(run.path)
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "cam", "evaluate"]
     words[-1] = str(folder / "third")
-    found = CliRunner().invoke(main, words[3:])
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(main, words[3:])
+    assert result.exit_code == 0, result.output
     assert scores(folder / "third") == scores(run.path)
     # JSON knows no tuples, and yet the run goes on where it was.
     assert cam.resume(run.path).config == run.config
@@ -186,18 +188,18 @@ def test_parameters_and_variants_come_into_the_run_and_into_the_code(folder, mon
 )
 def test_parameters_that_make_no_sense_are_one_sentence(folder, query, says):
     app = page(start="true", run_metrics=["Deletion", "ROAD, combined"], **query)
-    [told] = errors(app)
-    assert told.startswith(says)
-    assert "Start the run" not in [one.label for one in app.button]
+    [sentence] = list_values(app.error)
+    assert sentence.startswith(says)
+    assert "Start the run" not in list_labels(app.button)
 
 
 def test_metrics_that_do_not_fit_are_named_with_the_reason(folder, root):
-    app = page(**OWN, source=str(root / "classes"))
-    [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
+    app = page(**FILES, source=str(root / "classes"))
+    metrics = find(app.multiselect, "Metrics")
     assert not {"Pointing game", "Grid pointing game"} & set(metrics.options)
     assert "these data do not say where a class is: Pointing game" in text(app)
-    app = page(**OWN, source=str(root / "voc"))
-    [metrics] = [one for one in app.multiselect if one.label == "Metrics"]
+    app = page(**FILES, source=str(root / "voc"))
+    metrics = find(app.multiselect, "Metrics")
     assert "Pointing game" in metrics.options and "Grid pointing game" not in metrics.options
     assert metrics.value == ["deletion", "insertion", "pointing_game"]
     assert "no mosaics" in text(app)
@@ -210,21 +212,21 @@ def test_classes_that_the_model_does_not_know_are_told_before_the_run(
     monkeypatch.setenv("CAM_DATA_ROOTS", str(strange))
     for name in ("flowers", "stones"):
         saved(strange / name / "one.jpg", "coffee")
-    app = click(page(**OWN, **QUICK, source=str(strange)), "Start the run")
-    assert any("knows none of the data's 2 classes" in one for one in errors(app))
-    assert not (folder / "run-1").exists() and not run_jobs.runner().asked
+    app = click(page(**FILES, **QUICK, source=str(strange)), "Start the run")
+    assert any("knows none of the data's 2 classes" in error.value for error in app.error)
+    assert not (folder / "run-1").exists() and not run_jobs.get_runner().started
 
 
 def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
-    """Those that were chosen by themselves, and those that the visitor chose."""
-    app = page(**OWN, source=str(root / "voc"))
+    """Those that were chosen automatically, and those that the visitor chose."""
+    app = page(**FILES, source=str(root / "voc"))
 
     def metrics() -> list[str]:
-        [box] = [one for one in app.multiselect if one.label == "Metrics"]
+        box = find(app.multiselect, "Metrics")
         return box.value
 
     def change(kind: str) -> None:
-        shown(app.segmented_control(key="data").set_value(kind).run())
+        check(app.segmented_control(key="data").set_value(kind).run())
 
     assert metrics() == ["deletion", "insertion", "pointing_game"]
     change("Photo grid")
@@ -232,12 +234,12 @@ def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
     change("Folder or list")
     assert metrics() == ["deletion", "insertion", "pointing_game"]
     change("Photo grid")
-    [box] = [one for one in app.multiselect if one.label == "Metrics"]
-    shown(box.set_value(["grid_pointing_game", "sparseness"]).run())
+    box = find(app.multiselect, "Metrics")
+    check(box.set_value(["grid_pointing_game", "sparseness"]).run())
     change("Folder or list")
     assert metrics() == ["sparseness"]
     # What is wrong with the data takes nothing away.
-    shown(app.selectbox(key="source").set_value(str(root / "flat")).run())
+    check(app.selectbox(key="source").set_value(str(root / "flat")).run())
     assert metrics() == ["sparseness"]
     change("Photo grid")
     assert sorted(metrics()) == ["grid_pointing_game", "sparseness"]
@@ -245,12 +247,16 @@ def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
 
 def test_the_grids_classes_are_not_those_of_another_model(folder):
     app = page(**QUICK, start="true", model="timm/resnet18.fb_swsl_ig1b_ft_in1k", untrained="true")
-    assert not errors(finished(app))
+    assert not list_values(finish(app).error)
     module = cam.Model(timm.create_model("test_resnet", num_classes=5))
-    with pytest.raises(cam.InputError, match="the model has 5 of its own; with targets='pred"):
+    with pytest.raises(cam.InputError, match=r"the model has 5 .*; with targets='pred"):
         make_plan(module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"])
     make_plan(
-        module, cam.dataset("photo-grid", size=2), ["gradcam"], ["sparseness"], targets="predicted"
+        module,
+        cam.dataset("photo-grid", size=2),
+        ["gradcam"],
+        ["sparseness"],
+        RunOptions(targets="predicted"),
     )
 
 
@@ -268,13 +274,13 @@ def drawn_as_they_are() -> None:
 
 
 def test_every_parameter_can_be_set_and_none_changes_by_itself():
-    app = shown(AppTest.from_function(drawn_as_they_are, default_timeout=60).run())
-    known = [*cam.methods().values(), *cam.metrics().values()]
-    assert all(app.session_state[f"found {info.name}"] == [()] for info in known)
+    app = check(AppTest.from_function(drawn_as_they_are, default_timeout=60).run())
+    infos = [*cam.methods().values(), *cam.metrics().values()]
+    assert all(app.session_state[f"found {info.name}"] == [()] for info in infos)
     left_out = {
         f"{info.name}.{name}"
-        for info in known
-        for name in set(info.parameters) - set(parameter_widgets._drawn(info))
+        for info in infos
+        for name in set(info.parameters) - set(parameter_widgets._select_widgets(info))
     }
     # Pictures: nothing that a form could take.
     assert left_out == {"expected_gradients.references"}
@@ -284,7 +290,7 @@ def test_parameters_that_may_be_none():
     app = AppTest.from_function(drawn_as_they_are, default_timeout=60).run()
     app.number_input(key="legrad.last").set_value(3)
     app.number_input(key="kpcacam.gamma").set_value(0.25)
-    shown(app.text_input(key="extremal_perturbation.areas").set_value("0.1, 0.3").run())
+    check(app.text_input(key="extremal_perturbation.areas").set_value("0.1, 0.3").run())
     assert app.session_state["found legrad"] == [(("last", 3),)]
     assert app.session_state["found kpcacam"] == [(("gamma", 0.25),)]
     assert app.session_state["found extremal_perturbation"] == [(("areas", (0.1, 0.3)),)]

@@ -1,4 +1,4 @@
-"""Work in the background: shared, cancelled by the last who leaves, given up when nobody looks."""
+"""Test work in the background: shared, cancelled, given up."""
 
 import gc
 import threading
@@ -15,11 +15,11 @@ from cam.pages.ui.server import jobs
 
 @pytest.fixture
 def pool():
-    return jobs.Jobs(workers=1, kept=3)
+    return jobs.Jobs(workers=1, capacity=3)
 
 
 class Steps:
-    """Work that goes on when it is let, and ends when it is told to."""
+    """Work that goes on when it is let, and ends when it must."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -76,7 +76,9 @@ def test_one_that_waits_never_starts_when_it_is_cancelled(pool):
     first, second = Steps(), Steps()
     pool.ask("a", first, "one")
     waiting = pool.ask("b", second, "two")
-    assert first.begun.wait(10) and jobs.told("It", waiting).endswith("other work on this server")
+    assert first.begun.wait(10) and jobs.describe("It", waiting).endswith(
+        "other work on this server"
+    )
     waiting.leave("two")
     first.go.set()
     assert waiting.done.wait(10) and waiting.cancelled and second.runs == 0
@@ -94,7 +96,7 @@ def test_time_left_and_what_is_told(pool):
     job.begun = time.monotonic() - 10
     job.tell(0.25, "image 5 of 20")
     assert job.seconds_left == pytest.approx(30, rel=0.01)
-    assert jobs.told("Score-CAM", job) == "Score-CAM: 25% · image 5 of 20 · 30 s left"
+    assert jobs.describe("Score-CAM", job) == "Score-CAM: 25% · image 5 of 20 · 30 s left"
 
 
 def test_what_comes_before_the_work_tells_no_speed(monkeypatch):
@@ -113,11 +115,11 @@ def test_what_comes_before_the_work_tells_no_speed(monkeypatch):
 def test_a_finished_job_lets_go_of_what_it_was_made_from(pool):
     film = Steps()
     film.go.set()
-    kept = weakref.ref(film)
+    reference = weakref.ref(film)
     assert pool.ask("a", film, "one").done.wait(10)
     del film
     gc.collect()
-    assert kept() is None and pool.find("a").result == "result 1"
+    assert reference() is None and pool.find("a").result == "result 1"
 
 
 def script():
@@ -128,15 +130,15 @@ def script():
 
     work = st.session_state["work"]
     try:
-        found = jobs.result("key-of-test", "Counting", work)
+        result = jobs.wait_for("key-of-test", "Counting", work)
     except cam.CamError as error:
         st.error(str(error))
     else:
-        st.markdown(f"found: {found}")
+        st.markdown(f"found: {result}")
 
 
 def test_on_a_page_cancel_and_start_again():
-    jobs.shared.clear()
+    jobs.get_shared_jobs.clear()
     work = Steps()
     app = AppTest.from_function(script, default_timeout=30)
     app.session_state["work"] = work
@@ -144,7 +146,7 @@ def test_on_a_page_cancel_and_start_again():
     assert app.markdown[0].value == "found: None"
     app.button[0].click().run()
     assert app.markdown[0].value == "Counting: cancelled."
-    assert jobs.shared().find("key-of-test").done.wait(10)
+    assert jobs.get_shared_jobs().find("key-of-test").done.wait(10)
     app.run()
     assert work.runs == 1
     work.go.set()
@@ -154,7 +156,7 @@ def test_on_a_page_cancel_and_start_again():
 
 
 def test_on_a_page_an_error_is_told_and_not_kept():
-    jobs.shared.clear()
+    jobs.get_shared_jobs.clear()
 
     def failing(_tell):
         raise cam.InputError("the input is odd")
@@ -163,11 +165,11 @@ def test_on_a_page_an_error_is_told_and_not_kept():
     app.session_state["work"] = failing
     app.run()
     assert app.error[0].value == "the input is odd"
-    assert jobs.shared().find("key-of-test") is None
+    assert jobs.get_shared_jobs().find("key-of-test") is None
 
 
 def test_on_a_page_a_bug_is_a_sentence_and_the_log_has_the_rest(caplog):
-    jobs.shared.clear()
+    jobs.get_shared_jobs.clear()
     app = AppTest.from_function(script, default_timeout=30)
     app.session_state["work"] = lambda _tell: 1 / 0
     app.run()

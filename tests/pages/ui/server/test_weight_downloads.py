@@ -1,4 +1,4 @@
-"""Weights that are not here are downloaded in the background, on every page with a model."""
+"""Test that missing weights are downloaded in the background, on every page."""
 
 import threading
 
@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from cam._models import download
 from cam.pages.ui.server import resources, weight_downloads
-from tests.support.checkout import DASHBOARD
+from cam.pages.ui.server.resources import RANDOM, ModelChoice, Weights
+from tests.support.dashboard_page import check, find, list_labels, list_values, open_page
 from tests.support.weights_server import as_hub, random_state, serving, without_weights
 
 NAME = "timm/test_resnet.r160_in1k"
@@ -22,8 +23,8 @@ def server(monkeypatch, tmp_path):
     without_weights(monkeypatch, tmp_path)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     monkeypatch.setitem(download._WATCHABLE, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-    weight_downloads.downloading.clear()
-    resources._shared.clear()
+    weight_downloads.get_download_jobs.clear()
+    resources._load_shared.clear()
     content = save(random_state(timm.create_model("test_resnet")))
     with serving(content, "model.safetensors") as server:
         as_hub(server, monkeypatch)
@@ -39,105 +40,97 @@ def server(monkeypatch, tmp_path):
         server.go.set()
 
 
-def page(name: str, **query: str) -> AppTest:
-    app = AppTest.from_file(DASHBOARD, default_timeout=60)
-    app.switch_page(f"pages/{name}.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    return shown(app.run())
-
-
-def shown(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
-def told(app: AppTest) -> list[str]:
-    return [one.proto.text for one in app.get("progress")]
+def read_progress(app: AppTest) -> list[str]:
+    return [element.proto.text for element in app.get("progress")]
 
 
 def button(app: AppTest, label: str):
-    [found] = [one for one in app.button if one.label == label]
-    return found
+    widget = find(app.button, label)
+    return widget
 
 
 def job(key=("weights", NAME)):
-    return weight_downloads.downloading().find(key)
+    return weight_downloads.get_download_jobs().find(key)
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_each_page_shows_how_far_it_is_and_then_the_model(name, server):
-    app = page(name, model=NAME)
-    [line] = told(app)
+    app = open_page(name, model=NAME)
+    [line] = read_progress(app)
     assert line.startswith(f"Downloading the weights of {NAME}: ")
-    [box] = [one for one in app.selectbox if one.label == "Model"]
+    box = find(app.selectbox, "Model")
     assert box.value == NAME and not app.error
     server.go.set()
     assert job().done.wait(20) and job().error is None
-    shown(app.run())
-    assert told(app) == [] and not app.error
-    assert "Class to explain" in {one.label for one in app.selectbox} or name == "performance"
+    check(app.run())
+    assert read_progress(app) == [] and not app.error
+    assert "Class to explain" in list_labels(app.selectbox) or name == "performance"
 
 
 def test_bytes_are_told_and_cancel_leaves_the_page_alive(server, tmp_path):
-    app = page("explore", model=NAME)
+    app = open_page("explore", model=NAME)
     while not job().share:
         job().done.wait(0.05)
-    [line] = told(shown(app.run()))
+    [line] = read_progress(check(app.run()))
     assert "of 1.9 MB" in line
-    shown(button(app, "Cancel").click().run())
+    check(button(app, "Cancel").click().run())
     server.go.set()
     assert job().done.wait(20) and job().cancelled
-    assert not list(tmp_path.rglob("*.incomplete")) and weight_downloads.missing(NAME, True)
-    shown(app.run())
-    assert any(one.value.endswith(": cancelled.") for one in app.markdown)
+    assert not list(tmp_path.rglob("*.incomplete")) and weight_downloads.find_missing(
+        ModelChoice(NAME)
+    )
+    check(app.run())
+    assert any(markdown.value.endswith(": cancelled.") for markdown in app.markdown)
     # Another model, while this one is not here.
-    [box] = [one for one in app.selectbox if one.label == "Model"]
-    shown(box.select("efficientnet_lite0").run())
-    assert "**Grad-CAM** for Egyptian cat" in [one.value for one in app.markdown]
-    shown(next(one for one in app.selectbox if one.label == "Model").select(NAME).run())
-    shown(button(app, "Start again").click().run())
+    box = find(app.selectbox, "Model")
+    check(box.select("efficientnet_lite0").run())
+    assert "**Grad-CAM** for Egyptian cat" in list_values(app.markdown)
+    check(find(app.selectbox, "Model").select(NAME).run())
+    check(button(app, "Start again").click().run())
     assert job() is None or job().done.wait(20)  # what is quick is done within the run
-    assert told(shown(app.run())) == [] and not app.error
+    assert read_progress(check(app.run())) == [] and not app.error
 
 
 def test_a_failure_is_one_sentence(server):
     server.trouble = "is not there"
-    app = page("explore", model=NAME)
-    if told(app):
+    app = open_page("explore", model=NAME)
+    if read_progress(app):
         assert job() is None or job().done.wait(20)
-        shown(app.run())
+        check(app.run())
     [error] = app.error
     assert error.value.startswith(f"The weights of {NAME} could not be downloaded (")
     server.trouble = ""
     server.go.set()
-    shown(app.run())
-    if told(app):
+    check(app.run())
+    if read_progress(app):
         assert job().done.wait(20)
-        shown(app.run())
-    assert not app.error and told(app) == []
+        check(app.run())
+    assert not app.error and read_progress(app) == []
 
 
 def test_what_is_here_or_bundled_or_random_asks_for_no_job(server, monkeypatch):
     server.go.set()
-    weight_downloads.missing(NAME, True).fetch()
+    weight_downloads.find_missing(ModelChoice(NAME)).fetch()
 
     def never(*_args, **_options):
         raise AssertionError("there is nothing to download")
 
-    monkeypatch.setattr(weight_downloads.jobs, "result", never)
-    assert weight_downloads.ready(NAME, True) and weight_downloads.ready("efficientnet_lite0", True)
-    assert weight_downloads.ready("timm/resnet18", False) and weight_downloads.ready(
-        "timm/resnet18", "own.pth"
-    )
-    app = page("explore", model=NAME)
-    assert not app.error and told(app) == []
+    monkeypatch.setattr(weight_downloads.jobs, "wait_for", never)
+    for choice in (
+        ModelChoice(NAME),
+        ModelChoice("efficientnet_lite0"),
+        ModelChoice("timm/resnet18", RANDOM),
+        ModelChoice("timm/resnet18", Weights(path="own.pth")),
+    ):
+        assert weight_downloads.ensure_weights(choice)
+    app = open_page("explore", model=NAME)
+    assert not app.error and read_progress(app) == []
 
 
 def test_the_second_model_of_a_comparison_too(server):
-    app = page("compare", compare="Two models", second=NAME)
-    assert any(NAME in line for line in told(app))
+    app = open_page("compare", compare="Two models", second=NAME)
+    assert any(NAME in line for line in read_progress(app))
     server.go.set()
     assert job().done.wait(20)
-    shown(app.run())
-    assert told(app) == [] and not app.error
+    check(app.run())
+    assert read_progress(app) == [] and not app.error

@@ -1,4 +1,4 @@
-"""Pictures and weights of the server: what the operator allowed, and nothing else."""
+"""Test that only the files that the operator allowed are offered."""
 
 from pathlib import Path
 
@@ -6,11 +6,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.pages.ui.subject import allowed_files
-from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import open_page, read_headings
 
 
 @pytest.fixture
@@ -25,55 +24,42 @@ def folder(tmp_path, monkeypatch) -> Path:
     (inside / "torn.png").write_bytes(b"no picture either")
     monkeypatch.setenv("CAM_DATA_ROOTS", str(inside))
     monkeypatch.setenv("CAM_CHECKPOINT_ROOTS", str(inside))
-    allowed_files._offered.clear()
+    allowed_files._list_files.clear()
     return inside
-
-
-def page(**query: str) -> AppTest:
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception, app.exception
-    return app
-
-
-def headings(app: AppTest) -> list[str]:
-    return [one.value for one in app.markdown if one.value.startswith("**")]
 
 
 def test_nothing_is_offered_where_nothing_is_allowed(monkeypatch):
     monkeypatch.delenv("CAM_DATA_ROOTS", raising=False)
     monkeypatch.delenv("CAM_CHECKPOINT_ROOTS", raising=False)
-    labels = [box.label for box in page().selectbox]
+    labels = [box.label for box in open_page().selectbox]
     assert "or one of this server" not in labels and "Own weights" not in labels
 
 
 def test_a_picture_of_an_allowed_folder(folder):
-    app = page(file=str(Path("below") / "start.png"))
-    assert headings(app)[1] == "**Grad-CAM** for missile"
+    app = open_page(file=str(Path("below") / "start.png"))
+    assert read_headings(app)[1] == "**Grad-CAM** for missile"
 
 
 @pytest.mark.parametrize(
     ("file", "says"), [("way.png", "outside"), ("torn.png", "is not a picture")]
 )
 def test_a_picture_that_may_not_or_cannot_be_read(folder, file, says):
-    app = page(file=file)
+    app = open_page(file=file)
     assert len(app.error) == 1 and says in app.error[0].value
-    assert headings(app) == []
+    assert read_headings(app) == []
 
 
 def test_a_link_to_a_file_that_is_not_offered(folder):
-    app = page(file="../outside/cup.png")
+    app = open_page(file="../outside/cup.png")
     assert "which is not here" in app.warning[0].value
-    assert headings(app)[1] == "**Grad-CAM** for Egyptian cat"
+    assert read_headings(app)[1] == "**Grad-CAM** for Egyptian cat"
 
 
 def test_weights_of_an_allowed_folder(folder):
     torch.manual_seed(3)
     state = timm.create_model("tf_efficientnet_lite0", num_classes=7).state_dict()
     save_file(state, folder / "seven.safetensors")
-    app = page(checkpoint="seven.safetensors")
+    app = open_page(checkpoint="seven.safetensors")
     [classes] = [box for box in app.selectbox if box.label == "Class to explain"]
     assert sorted(classes.options) == [f"class {index}" for index in range(7)]
     assert not app.error
@@ -81,5 +67,5 @@ def test_weights_of_an_allowed_folder(folder):
 
 def test_weights_that_do_not_fit_are_told(folder):
     save_file({"conv.weight": torch.zeros(2, 3)}, folder / "other.safetensors")
-    app = page(checkpoint="other.safetensors")
+    app = open_page(checkpoint="other.safetensors")
     assert len(app.error) == 1 and app.error[0].value.endswith(".")

@@ -1,4 +1,4 @@
-"""Uploaded weights: the library's own loading, on every page of the session, bounded, never run."""
+"""Test uploaded weights: loaded as tensors, on every page, bounded."""
 
 import io
 import pickle
@@ -13,16 +13,18 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.pages.ui.server import resources
+from cam.pages.ui.server.resources import ModelChoice
 from cam.pages.ui.subject import own_weights
 from tests.support.checkout import DASHBOARD
+from tests.support.dashboard_page import check, find
 
 NAMES = ["ant", "bee", "cat", "dog", "elk"]
 
 
 @pytest.fixture(autouse=True)
 def empty_store():
-    own_weights.store.clear()
-    resources._own.clear()
+    own_weights.get_store.clear()
+    resources._load_upload.clear()
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +34,20 @@ def five():
     return timm.create_model("tf_efficientnet_lite0", num_classes=5).eval().state_dict()
 
 
-def shown(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception
-    return app
-
-
 def opened() -> AppTest:
     app = AppTest.from_file(DASHBOARD, default_timeout=120)
     app.session_state["weights_box"] = True
     app.session_state["code"] = True
-    return shown(app.run())
+    return check(app.run())
 
 
 def give(app: AppTest, name: str, content: bytes, kind: str = "weights") -> AppTest:
     key = f"{kind}_{app.session_state['_own_weights_count']}"
-    return shown(app.file_uploader(key=key).upload(name, content).run())
+    return check(app.file_uploader(key=key).upload(name, content).run())
 
 
 def classes(app: AppTest) -> list[str]:
-    [box] = [one for one in app.selectbox if one.label == "Class to explain"]
+    box = find(app.selectbox, "Class to explain")
     return sorted(box.options)
 
 
@@ -67,23 +64,25 @@ def test_weights_then_labels_then_another_page_then_removed(five):
     line = "cam.load_model(\"efficientnet_lite0\", weights='mine.safetensors', labels='names.txt')"
     assert line in code(app) and "/tmp" not in code(app)
     # What the page shows is what the library gives for these files.
-    own = app.session_state["_own_weights"]
+    weights = app.session_state["_own_weights"]
     truth = timm.create_model("tf_efficientnet_lite0", num_classes=5).eval()
     truth.load_state_dict(five)
-    mine = resources.model("efficientnet_lite0", own).module.state_dict()
+    mine = resources.load_model(ModelChoice("efficientnet_lite0", weights)).module.state_dict()
     assert all(torch.equal(value, mine[key]) for key, value in truth.state_dict().items())
     for name in ("anatomy", "compare", "performance"):
         app.switch_page(f"pages/{name}.py")
-        shown(app.run())
-        assert any("mine" in one.value and "uploaded" in one.value for one in app.markdown), name
+        check(app.run())
+        assert any(
+            "mine" in markdown.value and "uploaded" in markdown.value for markdown in app.markdown
+        ), name
         assert not app.error
         assert name == "performance" or set(NAMES) <= set(classes(app))
-    next(one for one in app.button if one.label == "Remove these weights").click().run()
-    assert not any("uploaded" in one.value for one in app.markdown)
+    find(app.button, "Remove these weights").click().run()
+    assert not any("uploaded" in markdown.value for markdown in app.markdown)
 
 
 def test_a_link_cannot_carry_it_is_said():
-    assert any("A link cannot carry it" in one.value for one in opened().markdown)
+    assert any("A link cannot carry it" in markdown.value for markdown in opened().markdown)
 
 
 def test_what_does_not_fit_is_told_by_name_and_shape(five):
@@ -96,7 +95,7 @@ def test_what_does_not_fit_is_told_by_name_and_shape(five):
     )
     assert "conv_stem.weight (8, 3, 3, 3) instead of (32, 3, 3, 3)" in error.value
     # And the way back is there.
-    next(one for one in app.button if one.label == "Remove these weights").click().run()
+    find(app.button, "Remove these weights").click().run()
     assert not app.error
 
 
@@ -120,26 +119,26 @@ def test_a_packed_archive_that_fills_the_memory_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(4_000_000)}, buffer)
     packed = tmp_path / "bomb.pth"
     with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(packed, "w") as archive:
-        for one in whole.namelist():
-            archive.writestr(one, whole.read(one), zipfile.ZIP_DEFLATED)
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name), zipfile.ZIP_DEFLATED)
     with pytest.raises(cam.CheckpointError, match="unpacks to"):
         cam.load_model("efficientnet_lite0", packed)
 
 
 def test_few_files_are_kept_each_once_and_the_latest_used_stay():
-    store = own_weights.Store(kept=2)
+    store = own_weights.Store(capacity=2)
     first = store.put(b"one", "../../a b.pth")
     assert store.put(b"one", "a b.pth") == first and Path(first).name == "a b.pth"
     second = store.put(b"two", "a b.pth")
-    assert second != first and store.here(first)
+    assert second != first and store.has(first)
     store.put(b"three", "c.pth")
-    assert store.here(first) and not store.here(second)
+    assert store.has(first) and not store.has(second)
     assert Path(first).read_bytes() == b"one" and not Path(second).exists()
 
 
 def test_what_is_not_kept_any_more_is_told(five):
     app = give(opened(), "mine.safetensors", save(five))
-    own_weights.store.clear()
-    shown(app.run())
+    own_weights.get_store.clear()
+    check(app.run())
     assert "mine.safetensors is not kept any more" in app.warning[0].value
     assert not app.error and "tabby" in classes(app)

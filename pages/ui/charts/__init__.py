@@ -1,0 +1,1 @@
+"""Draw colours, tiles, bars, tables and plots as HTML."""

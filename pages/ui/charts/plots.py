@@ -1,0 +1,233 @@
+"""Plot lines, intervals and ranks along an axis.
+
+A run's report has intervals and ranks as SVG, which Streamlit takes out of what it is given as
+HTML.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from cam._runs.results.report_charts import choose_ticks, group_alike
+from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
+from cam.pages.ui.charts.elements import div, span, spread, write_image
+from cam.pages.ui.charts.numbers import format_cell, format_value
+
+# Visible on light and on dark.
+_GRID = "#808080"
+_ROW = (
+    "display:grid;grid-template-columns:minmax(6rem,30%) 1fr 3.5rem;gap:.75rem;"
+    "align-items:center;min-height:1.75rem"
+)
+_TRACK = "position:relative;height:1.5rem;margin:0 .5rem;"
+
+Scale = Callable[[float], float]
+"""From a value to where it lies on the axis, in percent."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        name: In the legend.
+        x: Growing.
+        y: NaN where there is nothing.
+        colour: Of the line.
+        dashes: As SVG's ``stroke-dasharray``.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    dashes: str = ""
+
+
+def plot_lines(
+    lines: Sequence[Line],
+    ends: tuple[float, float],
+    across: str,
+    down: str,
+    alt: str,
+    marked: float | None = None,
+) -> str:
+    """Plot lines over x from 0 to 1, with a legend.
+
+    The words are the page's own, in its ink and its size on any screen; the lines are a picture
+    between them, because Streamlit takes SVG out of what it is given as HTML.
+
+    Args:
+        lines: The lines.
+        ends: The lowest and the highest y.
+        across: What x is.
+        down: What y is.
+        alt: What the chart says, in words.
+        marked: An x with an upright line.
+    """
+    step = 0.25 if ends[1] - ends[0] <= 1 else 0.5
+    ticks = [float(value) for value in np.arange(ends[0], ends[1] + step / 2, step)]
+    numbers = (span("", format_cell(value)) for value in reversed(ticks))
+    upright = ";flex-direction:column;text-align:right;line-height:1;margin:-.4rem 0"
+    picture = write_image(
+        _draw_strokes(lines, ends, ticks, marked), alt, "width:100%;height:10rem;display:block"
+    )
+    axis = spread(span("", "0%"), span("", escape(across)), span("", "100%"))
+    grid = "display:grid;grid-template-columns:auto 1fr;gap:.15rem .4rem"
+    plot = div(grid, spread(*numbers, style=upright), picture, span(), axis)
+    keys = (span("white-space:nowrap", _draw_key(line), escape(line.name)) for line in lines)
+    legend = div("display:flex;flex-wrap:wrap;gap:.1rem 1rem;padding-top:.3rem", *keys)
+    title = div("padding-bottom:.5rem", escape(down))
+    return div("font-size:.8rem;max-width:36rem", title, plot, legend)
+
+
+def draw_title(line: str) -> str:
+    """Draw what stands over a chart."""
+    return div("font-weight:600;font-size:.9rem", escape(line))
+
+
+def _draw_strokes(
+    lines: Sequence[Line], ends: tuple[float, float], ticks: list[float], marked: float | None
+) -> str:
+    """Draw the lines alone, as SVG that fills whatever room it has."""
+    low, high = ends
+
+    def scale(value: float) -> float:
+        return 100 * (1 - min(max((value - low) / ((high - low) or 1), 0), 1))
+
+    strokes = []
+    for tick in ticks:
+        ends_of_tick = [(0, scale(tick)), (100, scale(tick))]
+        strokes.append(_stroke(ends_of_tick, _GRID, 1, "", 0.8 if abs(tick) < 1e-9 else 0.35))
+    if marked is not None:
+        strokes.append(_stroke([(100 * marked, 0), (100 * marked, 100)], _GRID, 2, "4 3"))
+    for line in lines:
+        points = [
+            (100 * x, scale(y)) for x, y in zip(line.x, line.y, strict=True) if np.isfinite(y)
+        ]
+        strokes.append(_stroke(points, line.colour, 2.2, line.dashes))
+    return _encode_svg(100, 100, "".join(strokes))
+
+
+def _draw_key(line: Line) -> str:
+    stroke = _stroke([(0, 5), (32, 5)], line.colour, 2.5, line.dashes)
+    style = "width:2rem;height:.6rem;display:inline"
+    return f"{write_image(_encode_svg(32, 10, stroke), '', style)} "
+
+
+def _stroke(
+    points: Sequence[tuple[float, float]],
+    colour: str,
+    width: float,
+    dashes: str,
+    opacity: float = 1,
+) -> str:
+    path = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
+        f'stroke-opacity="{opacity}" stroke-dasharray="{dashes}" stroke-linejoin="round" '
+        'vector-effect="non-scaling-stroke"/>'
+    )
+
+
+def _encode_svg(width: int, height: int, strokes: str) -> str:
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'preserveAspectRatio="none">{strokes}</svg>'
+    )
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+
+
+def plot_intervals(
+    names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
+) -> str:
+    """Plot a dot for each mean and a line for its interval, on one axis."""
+    lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
+    # Few: on a phone their numbers would stand in one another.
+    ticks = choose_ticks(float(lows.min()), float(highs.max()), parts=3)
+
+    def scale(value: float) -> float:
+        return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
+
+    rows, words = [], []
+    columns = (column.tolist() for column in (means, lows, highs))
+    for name, mean, low, high in zip(names, *columns, strict=True):
+        line = _mark(".65rem", ".2rem", scale(low), scale(high), OTHERS)
+        value = format_value(mean)
+        rows.append(_draw_row(name, line + _draw_dot(scale(mean)), value, ticks, scale))
+        words.append(f"{name} {value}, from {format_value(low)} to {format_value(high)}")
+    return _draw_axis(f"Means with 95 % intervals: {'; '.join(words)}", rows, ticks, scale)
+
+
+def plot_ranks(ranks: dict[str, float], critical: float) -> str:
+    """Plot a critical-difference diagram: average ranks, and bars over what may be alike."""
+    ordered = sorted(ranks.items(), key=lambda pair: pair[1])
+    top = max(len(ordered), 2)
+    ticks = list(map(float, range(1, top + 1)))
+
+    def scale(rank: float) -> float:
+        return 100 * (rank - 1) / (top - 1)
+
+    rows = [
+        _draw_row(name, _draw_dot(scale(rank)), f"{rank:.2f}", ticks, scale)
+        for name, rank in ordered
+    ]
+    groups = group_alike([rank for _, rank in ordered], critical)
+    for first, last in groups:
+        bar = _mark(
+            ".6rem",
+            ".3rem",
+            scale(ordered[first][1]),
+            scale(ordered[last][1]),
+            HIGHLIGHT,
+            rounded=True,
+        )
+        rows.append(_draw_row("may be alike", bar, "", ticks, scale))
+    words = ", ".join(f"{name} {rank:.2f}" for name, rank in ordered)
+    alikes = "; ".join(
+        "may be alike: " + ", ".join(name for name, _ in ordered[first : last + 1])
+        for first, last in groups
+    )
+    label = f"Average ranks: {words}; {alikes or 'all of them differ'}"
+    return _draw_axis(label, rows, ticks, scale)
+
+
+def _mark(
+    top: str, height: str, low: float, high: float, colour: str, rounded: bool = False
+) -> str:
+    """Draw a stretch of a row; a round one reaches over its ends, as the dots do."""
+    left, width, radius = f"{low:.2f}%", f"{high - low:.2f}%", ""
+    if rounded:
+        left, width = f"calc({left} - .3rem)", f"calc({width} + .6rem)"
+        radius = "border-radius:.15rem;"
+    where = f"position:absolute;top:{top};height:{height};{radius}left:{left};width:{width}"
+    return div(f"{where};background:{colour}")
+
+
+def _draw_dot(percent: float) -> str:
+    return div(
+        "position:absolute;top:.375rem;width:.75rem;height:.75rem;border-radius:50%;"
+        f"left:calc({percent:.2f}% - .375rem);background:{OTHERS}"
+    )
+
+
+def _draw_row(name: str, marks: str, figure: str, ticks: Sequence[float], scale: Scale) -> str:
+    upright = "position:absolute;top:-.25rem;bottom:-.25rem;width:1px;"
+    lines = (
+        div(f"{upright}left:{scale(tick):.2f}%;background:rgba(128,128,128,.25)") for tick in ticks
+    )
+    title = span("text-align:right;overflow-wrap:anywhere", escape(name))
+    return div(_ROW, title, div(_TRACK, *lines, marks), span("", figure))
+
+
+def _draw_axis(label: str, rows: Sequence[str], ticks: Sequence[float], scale: Scale) -> str:
+    """Draw the rows over an axis with its numbers."""
+    numbers = (
+        span(f"position:absolute;left:{scale(tick):.2f}%;transform:translateX(-50%)", f"{tick:g}")
+        for tick in ticks
+    )
+    axis = div(_ROW, span(), div(f"{_TRACK}font-size:.75rem", *numbers), span())
+    return div("font-size:.875rem;line-height:1.2", *rows, axis, role="img", aria_label=label)
