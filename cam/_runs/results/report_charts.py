@@ -16,7 +16,7 @@ PALE = "fill-opacity='.75'"
 def draw_intervals(
     names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
 ) -> str:
-    """Draw a dot for each mean and a line for its interval, on one axis."""
+    """Draw a dot for each mean, a line for its interval."""
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
     ticks = choose_ticks(float(lows.min()), float(highs.max()))
     first, last = ticks[0], ticks[-1]
@@ -60,7 +60,7 @@ def choose_ticks(low: float, high: float, parts: int = 5) -> list[float]:
 
 
 def draw_ranks(ranks: dict[str, float], critical: float) -> str:
-    """Draw a critical-difference diagram: average ranks, and bars over those that may be alike."""
+    """Draw a critical-difference diagram of average ranks."""
     ordered = sorted(ranks.items(), key=lambda entry: entry[1])
     top = max(len(ordered), 2)
 
@@ -94,7 +94,7 @@ def draw_ranks(ranks: dict[str, float], critical: float) -> str:
 
 
 def group_alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
-    """Find the longest stretches of sorted ranks that lie within the critical difference."""
+    """Find the longest stretches of ranks within the critical difference."""
     stretches: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):
         last = max(index for index, other in enumerate(ranks) if other - rank < critical)

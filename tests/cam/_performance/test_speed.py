@@ -56,7 +56,7 @@ def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, bat
 def test_the_peers_explain_the_same_class_at_the_same_layer(small, batch):
     targets = [3, 1]
     ours = cam.attribute(small, batch, "gradcam", targets)["gradcam"].raw.clamp(min=0)
-    calls = peers.gradcam_calls(copy.deepcopy(small.module), "2", batch, targets)
+    calls = peers.prepare_gradcam(copy.deepcopy(small.module), "2", batch, targets)
     if "captum" in calls:
         theirs = calls["captum"]().detach()[:, 0].clamp(min=0)
         assert torch.allclose(ours, theirs, atol=1e-5)
