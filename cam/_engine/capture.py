@@ -110,16 +110,12 @@ def capture(
         ModelError: The output is no tensor, or the score does not depend on the input.
         TargetError: The target does not fit the output.
     """
-    by_pixels, by_layers, with_attention, by_attention, with_blocks = (
-        any(issubclass(kind, source) for kind in reads)
-        for source in (
-            PixelGradients,
-            LayerGradients,
-            Attention | TransformerBlocks,
-            AttentionGradients,
-            TransformerBlocks,
-        )
-    )
+
+    def is_read(*sources: type[Source]) -> bool:
+        return any(issubclass(kind, sources) for kind in reads)
+
+    by_pixels, by_layers = is_read(PixelGradients), is_read(LayerGradients)
+    by_attention, with_blocks = is_read(AttentionGradients), is_read(TransformerBlocks)
     recorder = _Recorder(module, batch)
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(module))
@@ -134,7 +130,7 @@ def capture(
         if by_pixels:
             pixels.requires_grad_()
         recording = record_attention(module, batch, with_blocks)
-        with recording if with_attention else nullcontext() as reader:
+        with recording if is_read(Attention) or with_blocks else nullcontext() as reader:
             start = pixels.clone() if by_pixels else pixels
             output = run_model(module, start, quick=not with_blocks)
         if not output.numel():

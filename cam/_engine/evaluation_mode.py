@@ -32,6 +32,6 @@ def original_module(module: nn.Module) -> nn.Module:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer; without any, the CPU."""
+    """Return the device of a module; the CPU if it is empty."""
     first: Tensor | None = next(chain(module.parameters(), module.buffers()), None)
     return first.device if first is not None else torch.device("cpu")

@@ -102,7 +102,7 @@ def _logits(output: object) -> Tensor | None:
 
 
 def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return torchvision's detections as (B, D, 6); scores and boxes stay part of the graph."""
+    """Return torchvision's detections as (B, D, 6), still in the graph."""
     images = []
     for image in output:
         scores = image["scores"][:, None]

@@ -17,7 +17,7 @@ def attach(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 def main_output(output: object) -> object:
-    """Return the first of a tuple: Hugging Face's blocks return attention beside tokens."""
+    """Return the first of a tuple, beside which attention may be."""
     return output[0] if isinstance(output, tuple) and output else output
 
 

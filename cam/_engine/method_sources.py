@@ -116,7 +116,7 @@ class Attention(Source):
     grid: tuple[int, int]
 
     def by_head(self, matrices: Tensor) -> Tensor:
-        """Return (B, heads, N, N); some models fold the heads into the batch."""
+        """Unfold heads from the batch axis: (B, heads, N, N)."""
         return matrices.reshape(self.count, -1, *matrices.shape[-2:])
 
     @property

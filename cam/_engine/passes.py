@@ -1,7 +1,7 @@
 """Run a method's further passes: in batches, counted, reported, cancellable."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,25 +62,22 @@ class Passes:
         with evaluation_mode(self.module), torch.inference_mode(False):
             yield self
 
-    @contextmanager
-    def through(self, module: nn.Module) -> Iterator[None]:
+    def through(self, module: nn.Module) -> AbstractContextManager[None]:
         """Send inputs through another module, with the same counters and progress."""
-        original = self.module
-        self.module = module
-        try:
-            yield
-        finally:
-            self.module = original
+        return self._replace("module", module)
+
+    def explaining(self, captured: Capture) -> AbstractContextManager[None]:
+        """Explain another capture, with the same counters and progress."""
+        return self._replace("captured", captured)
 
     @contextmanager
-    def explaining(self, captured: Capture) -> Iterator[None]:
-        """Explain another capture, with the same counters and progress."""
-        original = self.captured
-        self.captured = captured
+    def _replace(self, name: str, value: object) -> Iterator[None]:
+        original = getattr(self, name)
+        setattr(self, name, value)
         try:
             yield
         finally:
-            self.captured = original
+            setattr(self, name, original)
 
     def expect(self, total: int) -> None:
         """Announce how many more inputs the method sends through the model."""
@@ -88,7 +85,7 @@ class Passes:
         self.tell()
 
     def chunks(self, total: int) -> Iterator[slice]:
-        """Cut 0 … total into batches of the size that memory allows by then."""
+        """Cut 0 … total into batches that memory allows."""
         start = 0
         while start < total:
             stop = min(start + self.batch_size, total)
@@ -154,7 +151,7 @@ class Passes:
         return torch.cat(scores), torch.cat(gradients)
 
     def over(self, run: Callable[[slice], T], total: int) -> list[T]:
-        """Run a function on 0 … total in batches, smaller where memory is short.
+        """Run a function on batches, smaller ones where memory is short.
 
         Args:
             run: Processes a part, and counts its passes itself.
@@ -184,7 +181,7 @@ class Passes:
         return results
 
     def graphs(self, inputs: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
-        """Call a function with the graph from pixels to scores of each batch.
+        """Call a function with each batch's graph from pixels to scores.
 
         Args:
             inputs: (B, C, H, W), the images of the batch.

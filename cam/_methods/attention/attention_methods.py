@@ -182,7 +182,7 @@ def _times(row: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _maps(attention: Attention, tokens: Tensor) -> Maps:
-    """Make maps of the tokens' values (B, N), scaled first, as gradients can be tiny."""
+    """Make maps of the tokens' values (B, N), which can be tiny."""
     raw = attention.on_grid(tokens)
     highest = raw.abs().amax((1, 2), keepdim=True)
     scaled = raw / highest.clamp(min=torch.finfo(raw.dtype).tiny)

@@ -54,7 +54,7 @@ def reduce_gradient(
 
 
 def stretch(raw: Tensor) -> Maps:
-    """Stretch each raw map (B, H, W) to [0, 1], without a ReLU.
+    """Stretch each raw map to [0, 1], without a ReLU.
 
     There is no ε, which would swallow the map of a class with a probability of 1e-6.
     """

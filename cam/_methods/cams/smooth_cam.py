@@ -74,7 +74,7 @@ def smoothgradcam_plus_plus(
 
 
 def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
-    """Compute gradients (n, C, h, w) by the layer of an image's copies, in float64."""
+    """Compute float64 gradients (n, C, h, w) of copies by the layer."""
     targets = passes.pixels.targets
     repeated: Tensor | tuple[TargetFunction, ...]
     if isinstance(targets, Tensor):
@@ -91,7 +91,7 @@ def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: i
 
 
 def _weights(powers: Tensor, activations: Tensor) -> Tensor:
-    """Compute Grad-CAM++'s weights (C,) from the gradient's mean powers (3, C, h, w)."""
+    """Compute Grad-CAM++'s weights (C,) from mean powers (3, C, h, w)."""
     first, second, third = powers
     below = 2 * second + third * activations.sum((1, 2), keepdim=True)
     share = torch.where(second == 0, 0, second / below)

@@ -117,7 +117,7 @@ def check_completeness(
     kind: str,
     advice: str = "; more steps bring them nearer",
 ) -> Maps:
-    """Remark on the images whose raw map does not add up to y(x) - y(x').
+    """Remark on maps that do not add up to y(x) - y(x').
 
     It costs one score an image, and the wait for it.
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.nn import functional
 
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import reduce_gradient
@@ -149,19 +149,14 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
         MethodError: The network has no ReLU.
     """
     gradient = _run_backward("guided_gradcam", passes.pixels, passes, guided_backprop)
-    gradcam = functional.interpolate(
-        layer.rule_maps["gradcam"].raw.clamp(min=0)[:, None],
-        size=gradient.shape[-2:],
-        mode="bilinear",
-        align_corners=False,
-    )
+    gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
     wider = torch.promote_types(gradient.dtype, gradcam.dtype)
     return reduce_gradient(gradient.to(wider) * gradcam, reduce="max")
 
 
 def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
-    """Compute the gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
+    """Compute the pixels' gradient with another rule at each ReLU."""
     others: set[str] = set()
 
     def change(scores: Tensor) -> None:
@@ -198,7 +193,7 @@ def _apply(rule: Rule, sent: tuple[Any, ...], arrived: tuple[Any, ...]) -> tuple
 
 
 def _nodes(scores: Tensor) -> Iterator[Node]:
-    """Yield every node of the graph that leads to the scores, each once."""
+    """Yield every node of the scores' graph once."""
     waiting = [scores.grad_fn]
     reached = {scores.grad_fn}
     while waiting:

@@ -141,7 +141,7 @@ class _GuidedPath:
 
 
 def _is_close(values: Tensor, expected: Tensor) -> Tensor:
-    """Test equality to 1e-9, relative to the larger of the two or absolute."""
+    """Test equality to 1e-9, relative or absolute."""
     largest = torch.maximum(values.abs(), expected.abs())
     return (values - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
@@ -200,7 +200,7 @@ def blur_integrated_gradients(
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Blur by a Gaussian truncated at four widths; beyond the edges all is 0.
+    """Blur by a Gaussian truncated at four widths, zero beyond edges.
 
     A blur along an axis is a product with a matrix, which for wide blurs costs far less than a
     convolution.

@@ -150,6 +150,6 @@ def cover_by_regions(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
 
 
 def _sum_inside(covers: Tensor, values: Tensor) -> Tensor:
-    """Sum the values (P,) inside each mask (N, P), with few masks as numbers at a time."""
+    """Sum the values (P,) inside each mask (N, P), in batches."""
     starts = range(0, len(covers), _ROWS)
     return torch.cat([covers[at : at + _ROWS].to(values.dtype) @ values for at in starts])

@@ -208,12 +208,12 @@ def draw_grids(
 
 
 def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:
-    """List the starts of windows along a side, until one reaches its end."""
+    """List the starts of windows until one reaches the end."""
     steps = -(-(side - window) // stride) + 1
     return torch.arange(steps, device=device) * stride
 
 
 def _covers(starts: Tensor, window: int, side: int) -> Tensor:
-    """Return (windows, side), 1 where a window covers a position and 0 elsewhere."""
+    """Return (windows, side), 1 where a window covers a position."""
     at = torch.arange(side, device=starts.device)
     return ((at >= starts[:, None]) & (at < starts[:, None] + window)).float()

@@ -189,7 +189,7 @@ def find_superpixels(picture: Tensor, segments: int) -> Tensor:
 
 
 def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
-    """Draw coalitions (samples, regions), float64 of 0 and 1, the first all 1."""
+    """Draw coalitions (samples, regions) of 0 and 1, the first whole."""
     generator = torch.Generator().manual_seed(seed)
     coalitions = torch.rand(samples, regions, generator=generator) < 0.5
     coalitions[0] = True
@@ -225,7 +225,7 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
 def fit_shapley_values(
     coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, whole: Tensor
 ) -> Tensor:
-    """Fit regions' values that add up to ``whole - blank``, by weighted least squares.
+    """Fit regions' values that add up to ``whole - blank``.
 
     Args:
         coalitions: (n, R) float64, 1 where a region was in view.

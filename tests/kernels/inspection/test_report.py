@@ -32,7 +32,7 @@ def report(*targets):
     options = [word for target in targets for word in ("--target", target)]
     done = compiler("-m", "cam.kernels.inspection", "--json", *options)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def report_of(kernel, bandwidth):
         *("--kernel", kernel, "--bandwidth", bandwidth),
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_refuses_interpreted_kernels_in_one_sentence():
