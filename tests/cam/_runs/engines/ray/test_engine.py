@@ -400,4 +400,5 @@ def test_workers_fit_on_the_machines(monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     pool = ray_engine._size_pool(100, torch.device("cpu"))
-    assert (pool.processors, pool.workers, pool.threads) == (2, 2, 3)
+    assert (pool.processors, pool.workers) == (2, 2)
+    assert parcels.read_settings()["threads"] == 3, "as many as the caller has"
