@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from cam._engine.attention.attention_capture import record_attention
 from cam._engine.evaluation_mode import device_of, evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.hooks import main_output, replace_main_output
 from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
@@ -27,7 +26,13 @@ from cam._engine.method_sources import (
     TransformerBlocks,
 )
 from cam._engine.rule_maps import rule_maps
-from cam._engine.token_layout import Layout, count_prefix_tokens, find_layout
+from cam._engine.token_layout import (
+    Layout,
+    count_prefix_tokens,
+    find_layout,
+    main_output,
+    replace_main_output,
+)
 from cam.errors import InputError, LayerError, ModelError, TargetError
 from cam.targets import Targets, refuse_label, select_scores
 

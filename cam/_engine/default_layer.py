@@ -11,10 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cam._engine.evaluation_mode import evaluation_mode
+from cam._engine.evaluation_mode import attach, evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.hooks import attach, main_output
-from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of, main_output
 from cam.errors import LayerError
 
 # Modules that hand their input on, so that naming them as a layer would only confuse.
@@ -161,7 +160,7 @@ def _find_by_structure(module: nn.Module) -> str | None:
     order = list(children)
     last = _last_feature(convolutions)
     # A pool of the network itself counts even where a convolution follows it: on 1 × 1 maps, in
-    # the head of MobileNetV3 and its like. One inside a block counts only after all of them.
+    # the head of MobileNetV3 and similar. One inside a block counts only after all of them.
     pools = [pool for pool in pools if "." not in pool or order.index(pool) > order.index(last)]
     before = _previous(module, pools[-1]) if pools else None
     return before or _outermost(module, last)

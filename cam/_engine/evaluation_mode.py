@@ -1,11 +1,12 @@
 """Run a caller's model without leaving a trace on it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
@@ -24,6 +25,15 @@ def evaluation_mode(module: nn.Module) -> Iterator[bool]:
     finally:
         for child in training:
             child.training = True
+
+
+@contextmanager
+def attach(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Remove hooks at the end, also where registering one of them fails."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.enter_context(handle)
+        yield
 
 
 def original_module(module: nn.Module) -> nn.Module:

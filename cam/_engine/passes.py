@@ -37,6 +37,7 @@ class Passes:
         report: Called after each batch; returns False to cancel.
         forwards: Forward passes so far.
         backwards: Backward passes so far.
+        method: Name of the method that runs.
     """
 
     module: nn.Module
@@ -45,7 +46,7 @@ class Passes:
     report: Report | None = None
     forwards: int = 0
     backwards: int = 0
-    _method: str = ""
+    method: str = ""
     _done: int = 0
     _total: int = 0
 
@@ -57,7 +58,7 @@ class Passes:
     @contextmanager
     def of(self, method: str) -> Iterator["Passes"]:
         """Run one method: the model in evaluation mode, and counters at zero."""
-        self._method, self._done, self._total = method, 0, 0
+        self.method, self._done, self._total = method, 0, 0
         self.forwards = self.backwards = 0
         with evaluation_mode(self.module), torch.inference_mode(False):
             yield self
@@ -242,13 +243,14 @@ class Passes:
     def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
         output = run_model(self.module, inputs, quick)
         self.forwards += 1
-        targets = self.pixels.targets
-        of_inputs = (
-            targets[owner]
-            if isinstance(targets, Tensor)
-            else [targets[index] for index in owner.tolist()]
-        )
-        return select_scores(output, of_inputs)[0]
+        return select_scores(output, self.targets_of(inputs, owner))[0]
+
+    def targets_of(self, inputs: Tensor, owner: Owner) -> Tensor | list[TargetFunction]:
+        """Return the target of the image that each input was made from."""
+        targets, owners = self.pixels.targets, _owners(owner, inputs)
+        if isinstance(targets, Tensor):
+            return targets[owners]
+        return [targets[index] for index in owners.tolist()]
 
     def tell(self) -> None:
         """Report how far the method is.
@@ -258,9 +260,9 @@ class Passes:
         """
         if self.report is None:
             return
-        progress = Progress(self._method, self._done, max(self._total, self._done))
+        progress = Progress(self.method, self._done, max(self._total, self._done))
         if self.report(progress) is False:
-            raise Cancelled(f"{self._method} was cancelled after {self._done} inputs")
+            raise Cancelled(f"{self.method} was cancelled after {self._done} inputs")
 
 
 def _owners(owner: Owner, inputs: Tensor) -> Tensor:

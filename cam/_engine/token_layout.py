@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-# Class, distillation and register tokens; DINOv3 and its like have five in all.
+# Class, distillation and register tokens; DINOv3 has five in all.
 _MOST_EXTRA = 16
 
 
@@ -123,3 +123,13 @@ def _find_token_layout(count: int, picture: Tensor, before: int | None) -> Layou
             if best is None or extra < best.before + best.after:
                 best = layout
     return best
+
+
+def main_output(output: object) -> object:
+    """Return the first of a tuple, beside which attention may be."""
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def replace_main_output(output: object, tensor: Tensor) -> object:
+    """Return an output with another tensor in place of the main one."""
+    return (tensor, *output[1:]) if isinstance(output, tuple) else tensor

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam._engine.attention.explicit_attention import attend, attend_multi_head
-from cam._engine.hooks import attach, main_output
+from cam._engine.evaluation_mode import attach
 from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
@@ -25,6 +25,7 @@ from cam._engine.method_sources import (
     Source,
     TransformerBlocks,
 )
+from cam._engine.token_layout import main_output
 from cam.errors import ModelError
 
 _SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)

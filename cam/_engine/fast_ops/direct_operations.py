@@ -52,7 +52,7 @@ class DirectOperations(TorchFunctionMode):
         # A part of the network that torch.compile traces saves memory by other means.
         if func is torch.conv2d and self._overwrite and not torch.compiler.is_compiling():
             convolved = func(*args, **(kwargs or {}))
-            # A custom autograd function would tie a graph to what only stands for a tensor.
+            # A custom autograd function would tie a graph to the wrapper of a tensor.
             unowned = type(convolved) is Tensor and not convolved.requires_grad
             on_cpu = convolved.device.type == "cpu"
             return OverwritableTensor.of(convolved) if unowned and on_cpu else convolved

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cam import kernels
 from cam._engine.forward import run_model
-from cam._engine.hooks import replace_main_output
 from cam._engine.method_sources import Attention, AttentionGradients, Block, TransformerBlocks
 from cam._engine.passes import Passes
+from cam._engine.token_layout import replace_main_output
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError, ModelError
 from cam.parameters import integer, optional

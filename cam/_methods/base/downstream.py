@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from cam._engine.forward import run_model
-from cam._engine.hooks import main_output, replace_main_output
 from cam._engine.method_sources import LayerActivations
 from cam._engine.precision import tolerance
+from cam._engine.token_layout import main_output, replace_main_output
 from cam.errors import ModelError
 
 ALONE, REPEATED, WHOLE = "alone", "repeated", "whole"

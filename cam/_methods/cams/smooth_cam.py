@@ -9,7 +9,7 @@ from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_copies
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, TargetFunction
+from cam.types import Maps
 
 
 @register_method(
@@ -75,13 +75,8 @@ def smoothgradcam_plus_plus(
 
 def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
     """Compute float64 gradients (n, C, h, w) of copies by the layer."""
-    targets = passes.pixels.targets
-    repeated: Tensor | tuple[TargetFunction, ...]
-    if isinstance(targets, Tensor):
-        repeated = targets[image].expand(len(copies))
-    else:
-        repeated = (targets[image],) * len(copies)
-    captures = passes.captures(copies, repeated, LayerGradients, [layer])
+    targets = passes.targets_of(copies, image)
+    captures = passes.captures(copies, targets, LayerGradients, [layer])
     # Small numbers, of which squares and cubes are taken.
     return [
         source.gradients.double()

@@ -73,7 +73,7 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
         _, multipliers = passes.gradients(inputs)
     maps = reduce_gradient(multipliers, inputs - baseline)
     blank = torch.full_like(inputs, baseline)
-    return check_completeness(pixels, passes, maps, blank, "a blank picture", advice="")
+    return check_completeness(passes, maps, blank, "a blank picture", advice="")
 
 
 class _Pairs(nn.Module):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cam._engine.evaluation_mode import attach
 from cam._engine.forward import run_model
-from cam._engine.hooks import attach
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (

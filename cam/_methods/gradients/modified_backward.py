@@ -56,8 +56,8 @@ def register_relu_rule(name: str, *, title: str, citation: str) -> Callable[[Rul
     """
 
     def add(rule: Rule) -> Rule:
-        def method(pixels: Pixels, passes: Passes) -> Maps:
-            return reduce_gradient(_run_backward(name, pixels, passes, rule), reduce="max")
+        def method(_pixels: Pixels, passes: Passes) -> Maps:
+            return reduce_gradient(_run_backward(passes, rule), reduce="max")
 
         method.__doc__ = rule.__doc__
         register_method(
@@ -148,14 +148,14 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU.
     """
-    gradient = _run_backward("guided_gradcam", passes.pixels, passes, guided_backprop)
+    gradient = _run_backward(passes, guided_backprop)
     gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
     wider = torch.promote_types(gradient.dtype, gradcam.dtype)
     return reduce_gradient(gradient.to(wider) * gradcam, reduce="max")
 
 
-def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
+def _run_backward(passes: Passes, rule: Rule) -> Tensor:
     """Compute the pixels' gradient with another rule at each ReLU."""
     others: set[str] = set()
 
@@ -169,15 +169,16 @@ def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tens
                 others.add(_OTHERS[node.name()])
         if not changed:
             raise MethodError(
-                f"{name} changes what ReLUs send back, but this network has none; its map would "
-                "be the plain gradient's, so ask for 'saliency'"
+                f"{passes.method} changes what ReLUs send back, but this network has none; its "
+                "map would be the plain gradient's, so ask for 'saliency'"
             )
 
-    passes.expect(len(pixels.inputs))
-    _, gradient = passes.gradients(pixels.inputs, change=change)
+    inputs = passes.pixels.inputs
+    passes.expect(len(inputs))
+    _, gradient = passes.gradients(inputs, change=change)
     if others:
         warnings.warn(
-            f"{name} changes what ReLUs send back; this network also has "
+            f"{passes.method} changes what ReLUs send back; this network also has "
             f"{', '.join(sorted(others))}, which kept the ordinary gradient",
             CamWarning,
             stacklevel=2,

@@ -148,7 +148,7 @@ def test_is_torchs_whatever_the_network_does(steps, gradients):
     # What gradients pass is not written over.
     assert (network in fast_forward._plain_only) == (steps in PLAIN and not gradients)
     if steps is kept_for_later:
-        assert torch.equal(network.kept, convolved(network, pixels))
+        assert torch.equal(network.later, convolved(network, pixels))
 
 
 def test_it_is_written_over():
