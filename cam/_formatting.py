@@ -22,7 +22,7 @@ def size(count: float) -> str:
 
 
 def value_of(text: str) -> Any:
-    """Parse a typed number, tuple or None of Python; return other text as it is."""
+    """Parse a typed number, tuple or None; return other text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):

@@ -57,7 +57,7 @@ class Cancelled(CamError):
 
 
 class CamWarning(UserWarning):
-    """Something that was handled, and that the user should know of."""
+    """A handled problem that the user should know of."""
 
 
 def nearest(name: str, candidates: Iterable[str], how_many: int = 3) -> str:

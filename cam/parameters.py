@@ -48,7 +48,7 @@ def integer(least: int = 0, most: int | None = None) -> Rule:
 def number(
     least: float | None = None, most: float | None = None, *, above: float | None = None
 ) -> Rule:
-    """Require a finite number between limits, which belong to it; ``above`` does not."""
+    """Require a finite number between limits, both allowed but ``above``."""
 
     def holds(value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):

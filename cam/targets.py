@@ -79,7 +79,7 @@ class Contrast(ClassTarget):
     against: Class | None = None
 
     def __call__(self, output: Tensor) -> Tensor:
-        """Compute y_A - y_B, or y_A minus the mean of all other logits."""
+        """Compute y_A - y_B, or y_A minus the mean of other logits."""
         score = _entry(output, self.target)
         if self.against is None:
             if len(output) < 2:
@@ -211,9 +211,11 @@ class Box(ClassTarget):
 
 
 def box_overlaps(boxes: Tensor, box: Tensor) -> Tensor:
-    """Compute the intersection over union, (D,), of boxes (D, 4) with one (4,).
+    """Compute the intersection over union (D,) of boxes with one.
 
-    Each is x0, y0, x1, y1.
+    Args:
+        boxes: (D, 4), x0, y0, x1, y1 each.
+        box: (4,).
     """
     inside = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
     common = inside.clamp(min=0).prod(1)

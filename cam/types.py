@@ -59,7 +59,7 @@ class Maps:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """One method's answer for one batch.
+    """The result of one method for one batch.
 
     Attributes:
         heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device.

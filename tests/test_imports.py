@@ -1,4 +1,4 @@
-"""The architecture: kernels ← cam ← pages, and no circle between modules or folders."""
+"""The architecture: kernels ← cam ← pages, without circles."""
 
 import subprocess
 import sys

@@ -102,7 +102,7 @@ def anatomy(
     targets: Targets = None,
     layer: Layer | None = None,
 ) -> Anatomy:
-    """Take Grad-CAM and the saliency map apart, in one forward and one backward pass.
+    """Take Grad-CAM and the saliency map apart, in one pass.
 
     ``heatmap`` and ``saliency`` are those of :func:`attribute` for "gradcam" and "saliency", and
     ``summed`` and ``pixel_maximum`` their ``raw``, bit by bit.
@@ -176,7 +176,7 @@ def _take_apart(pixels: PixelGradients, layer: LayerGradients) -> Anatomy:
 
 
 def neighbour_correlation(maps: Tensor) -> Tensor:
-    """Correlate neighbouring values: near 1 in a smooth map, near 0 in noise.
+    """Correlate neighbouring values: 1 in smooth maps, 0 in noise.
 
     Pearson's correlation over all pairs of values that lie side by side, in rows and in columns.
 

@@ -92,7 +92,7 @@ def attribute(
 
 
 def _check_options(fusion: str, batch_size: int | None, batch: object) -> int:
-    """Check options and return how many inputs go through the model at once."""
+    """Check options; return how many inputs run at once."""
     if fusion not in FUSIONS:
         raise InputError(f"fusion is {fusion!r}, but must be one of {', '.join(FUSIONS)}")
     if batch_size is None:
@@ -103,7 +103,7 @@ def _check_options(fusion: str, batch_size: int | None, batch: object) -> int:
 
 
 def check_kernels() -> None:
-    """Refuse to start where the environment asks for kernels that cannot run here.
+    """Refuse to start where the requested kernels cannot run.
 
     Raises:
         InputError: It does.
@@ -115,7 +115,7 @@ def check_kernels() -> None:
 
 
 def _warn_if_not_finite(results: dict[str, Attribution]) -> None:
-    """Warn of the images whose map is NaN, after a single wait for the GPU."""
+    """Warn of images whose map is NaN; wait once for the GPU."""
     finite = torch.stack(
         [result.heatmap.flatten(1).isfinite().all(1) for result in results.values()]
     )

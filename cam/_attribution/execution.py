@@ -28,7 +28,7 @@ def execute(
     batch_size: int,
     progress: Report | None,
 ) -> dict[str, Attribution]:
-    """Run the shared passes one after another, and each method on their results.
+    """Run the shared passes in turn, and each method on their results.
 
     Args:
         plan: As :func:`cam._attribution.plan.make_plan` makes it.
@@ -113,7 +113,7 @@ def _explain(
 
 
 def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
-    """Test whether no gradient that is read passes a ReLU or its like."""
+    """Test whether no gradient that is read passes a ReLU."""
     if any(
         issubclass(source, PixelGradients | Attention | TransformerBlocks)
         for source in shared.reads
@@ -125,7 +125,7 @@ def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
 
 
 def _seconds_since(start: float, batch: Tensor) -> float:
-    """Return the time since the start, with the pending work of a GPU."""
+    """Return the time since the start, a GPU's pending work included."""
     if batch.is_cuda:
         torch.cuda.synchronize(batch.device)
     return time.perf_counter() - start

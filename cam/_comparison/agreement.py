@@ -13,7 +13,7 @@ TOP = 0.05
 
 
 def top_overlap(first: Tensor, second: Tensor) -> Tensor:
-    """The share of the most important twentieth of the pixels that two maps have in common.
+    """Return the share of the top twentieth that two maps have common.
 
     Chance gives 0.05. Pixels of the same value are ordered by rows and then columns.
 
@@ -40,7 +40,7 @@ MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 
 
 def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Tensor:
-    """How alike maps of one picture are, each with each.
+    """Measure how alike maps of one picture are, each with each.
 
     Args:
         maps: (N, H, W) heatmaps in [0, 1], or N of (H, W).
@@ -71,7 +71,7 @@ def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Ten
 
 
 def stack(maps: Tensor | Sequence[Tensor]) -> Tensor:
-    """Maps as one tensor (N, H, W) float32 on the CPU, whatever devices they are on.
+    """Stack maps as one tensor (N, H, W) float32 on the CPU.
 
     Raises:
         MetricError: They are none, no maps, or of different sizes.

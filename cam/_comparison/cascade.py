@@ -55,7 +55,7 @@ def cascade(
     seed: int = 0,
     tell: Tell | None = None,
 ) -> Cascade:
-    """Make the network random from its end to its beginning, and watch the map.
+    """Make the network random from its end, and watch the map.
 
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: a map that stays as
     it was does not show what the network has learned. It happens in a copy. The mean of

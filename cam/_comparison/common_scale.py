@@ -11,7 +11,7 @@ from cam.types import Attribution
 
 
 def common_scale(maps: Sequence[Attribution]) -> list[Tensor]:
-    """Heatmaps that keep their strength beside each other.
+    """Scale heatmaps so that they keep their strength beside each other.
 
     A heatmap is stretched to [0, 1] whatever its map's values are. Here each is multiplied by its
     raw map's highest value (for gradients at the pixels: the largest without its sign) times the

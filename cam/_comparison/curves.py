@@ -44,7 +44,7 @@ def curves(
     batch_size: int = 32,
     tell: Tell | None = None,
 ) -> Curves:
-    """The curves of deletion and insertion (Petsiuk et al. 2018), as those metrics draw them.
+    """Trace the curves of deletion and insertion (Petsiuk et al. 2018).
 
     Hidden pixels show the mean colour in deletion, and the blurred picture in insertion.
 

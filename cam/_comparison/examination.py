@@ -57,11 +57,11 @@ class Examination:
     @property
     def reads(self) -> str:
         """What the method looks at, in words."""
-        return what_it_reads(methods()[self.method])
+        return describe_reads(methods()[self.method])
 
 
-def what_it_reads(info: MethodInfo) -> str:
-    """What a method looks at to make its map, in words."""
+def describe_reads(info: MethodInfo) -> str:
+    """Describe what a method reads to make its map."""
     if info.family == "attention":
         return "a transformer's attention"
     if info.family == "perturbation":
@@ -85,7 +85,7 @@ def examine(
     *,
     tell: Tell | None = None,
 ) -> Examination:
-    """Measure a method's cost, how fine its map is, and whether it holds when the picture changes.
+    """Measure a method's cost, detail, and stability under changes of the picture.
 
     A method that this model does not allow is an answer too, and no exception.
 
@@ -116,7 +116,7 @@ def examine(
         except CamError as error:
             return Examination(how.name, str(error))
         stability = {}
-        for question, measure in _measures(batch).items():
+        for question, measure in _choose_metrics(batch).items():
             changed = measure.info.parameters.get("samples", FOUR)
             parts.begin(f"{how.info.title}, {question}", len(batch) * (1 + changed))
             stability[question] = measure(
@@ -135,8 +135,8 @@ def examine(
         )
 
 
-def _measures(batch: Tensor) -> dict[str, Metric]:
-    """Question → metric; a small picture is shifted less."""
+def _choose_metrics(batch: Tensor) -> dict[str, Metric]:
+    """Map each question to its metric; small pictures are shifted less."""
     pixels = max(1, min(SHIFT, (min(batch.shape[2:]) - 1) // 2))
     return {
         question: metric(name, pixels=pixels) if question == "shift" else metric(name)

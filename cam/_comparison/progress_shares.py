@@ -26,7 +26,7 @@ class Parts:
         self._share = 0.0
 
     def begin(self, note: str, total: int = 1) -> None:
-        """The next part begins.
+        """Begin the next part.
 
         Args:
             note: What is being done.
@@ -42,7 +42,7 @@ class Parts:
             raise Cancelled(f"cancelled before {note}")
 
     def report(self, progress: Progress) -> object:
-        """How far the part is that was begun last; what :func:`cam.attribute` and metrics call."""
+        """Report how far the current part is, as its progress callback."""
         if self._tell is None:
             return None
         share = progress.done / max(progress.total, self._total)

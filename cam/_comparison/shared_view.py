@@ -17,7 +17,7 @@ from cam.errors import InputError
 def shared_view(
     photo: ImageSource, models: Sequence[Model], heatmaps: Sequence[Tensor]
 ) -> tuple[Image.Image, Tensor]:
-    """The part of a photo that all models see, and each one's heatmap of that part.
+    """Crop photo and heatmaps to the part that all models see.
 
     Models crop a photo differently and look at it in different sizes; pixel by pixel, their
     heatmaps do not show the same places.
@@ -55,7 +55,7 @@ _Box = tuple[int, int, int, int]
 
 
 def _cut(heatmap: Tensor, box: _Box, part: _Box, size: tuple[int, ...]) -> Tensor:
-    """A heatmap of a box, where the part of it lies, in another size."""
+    """Cut a part out of a heatmap's box, in another size."""
     heatmap = heatmap.detach().float().cpu()
     if box == part and tuple(heatmap.shape) == tuple(size):
         return heatmap

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from cam._engine.attention.attention_capture import record_attention
 from cam._engine.evaluation_mode import device_of, evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.hooks import main_output, replace_main_output
 from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
@@ -27,7 +26,13 @@ from cam._engine.method_sources import (
     TransformerBlocks,
 )
 from cam._engine.rule_maps import rule_maps
-from cam._engine.token_layout import Layout, count_prefix_tokens, find_layout
+from cam._engine.token_layout import (
+    Layout,
+    count_prefix_tokens,
+    find_layout,
+    main_output,
+    replace_main_output,
+)
 from cam.errors import InputError, LayerError, ModelError, TargetError
 from cam.targets import Targets, refuse_label, select_scores
 
@@ -110,16 +115,12 @@ def capture(
         ModelError: The output is no tensor, or the score does not depend on the input.
         TargetError: The target does not fit the output.
     """
-    by_pixels, by_layers, with_attention, by_attention, with_blocks = (
-        any(issubclass(kind, source) for kind in reads)
-        for source in (
-            PixelGradients,
-            LayerGradients,
-            Attention | TransformerBlocks,
-            AttentionGradients,
-            TransformerBlocks,
-        )
-    )
+
+    def is_read(*sources: type[Source]) -> bool:
+        return any(issubclass(kind, sources) for kind in reads)
+
+    by_pixels, by_layers = is_read(PixelGradients), is_read(LayerGradients)
+    by_attention, with_blocks = is_read(AttentionGradients), is_read(TransformerBlocks)
     recorder = _Recorder(module, batch)
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(module))
@@ -134,7 +135,7 @@ def capture(
         if by_pixels:
             pixels.requires_grad_()
         recording = record_attention(module, batch, with_blocks)
-        with recording if with_attention else nullcontext() as reader:
+        with recording if is_read(Attention) or with_blocks else nullcontext() as reader:
             start = pixels.clone() if by_pixels else pixels
             output = run_model(module, start, quick=not with_blocks)
         if not output.numel():

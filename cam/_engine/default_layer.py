@@ -5,16 +5,15 @@ runs on one picture.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from cam._engine.evaluation_mode import evaluation_mode
+from cam._engine.evaluation_mode import attach, evaluation_mode
 from cam._engine.forward import run_model
-from cam._engine.hooks import attach, main_output
-from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of, main_output
 from cam.errors import LayerError
 
 # Modules that hand their input on, so that naming them as a layer would only confuse.
@@ -123,7 +122,7 @@ def _find_first_map(
     picture: Tensor,
     before: int | None,
 ) -> str | None:
-    """Return the first name whose output is a map with gradients at most positions."""
+    """Return the first name whose output is a map that matters."""
     for name, gradient in zip(names, gradients, strict=True):
         layout = None if gradient is None else find_layout(ran[name], picture, before)
         if layout is None or gradient is None:
@@ -143,11 +142,10 @@ def _find_by_structure(module: nn.Module) -> str | None:
     ``forward``, the outermost one that ends in the last convolution. None where there is no
     convolution, or only those that cut the picture into patches.
     """
-    convolutions = [name for name, child in module.named_modules() if isinstance(child, nn.Conv2d)]
-    if not convolutions:
-        return None
     children = dict(module.named_modules())
-    if all(_is_patch_embedding(children[name]) for name in convolutions):
+    convolutions = {k: child for k, child in children.items() if isinstance(child, nn.Conv2d)}
+    # Patch embeddings; also true where there is no convolution.
+    if all(max(c.kernel_size) > 1 and c.kernel_size == c.stride for c in convolutions.values()):
         return None
     if "backbone.fpn" in children and isinstance(children.get("backbone.body"), nn.ModuleDict):
         # torchvision's detectors, in which proposals and boxes follow.
@@ -162,29 +160,17 @@ def _find_by_structure(module: nn.Module) -> str | None:
     order = list(children)
     last = _last_feature(convolutions)
     # A pool of the network itself counts even where a convolution follows it: on 1 × 1 maps, in
-    # the head of MobileNetV3 and its like. One inside a block counts only after all of them.
+    # the head of MobileNetV3 and similar. One inside a block counts only after all of them.
     pools = [pool for pool in pools if "." not in pool or order.index(pool) > order.index(last)]
     before = _previous(module, pools[-1]) if pools else None
     return before or _outermost(module, last)
 
 
-def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else size
-
-
-def _is_patch_embedding(child: nn.Module) -> bool:
-    return (
-        isinstance(child, nn.Conv2d)
-        and _pair(child.kernel_size) == _pair(child.stride)
-        and max(_pair(child.kernel_size)) > 1
-    )
-
-
-def _last_feature(convolutions: list[str]) -> str:
-    """Return the last convolution that is no classifier, as those follow the pooling."""
+def _last_feature(convolutions: Iterable[str]) -> str:
+    """Return the last convolution before the classifier."""
     in_head = ("classifier", "head", "fc", "aux")
     features = [name for name in convolutions if not name.lower().startswith(in_head)]
-    return (features or convolutions)[-1]
+    return (features or list(convolutions))[-1]
 
 
 def _previous(module: nn.Module, name: str) -> str | None:
@@ -222,14 +208,9 @@ def _outermost(module: nn.Module, name: str) -> str:
         child = module.get_submodule(outer)
         if isinstance(child, _CONTAINERS_WITHOUT_FORWARD):
             continue
-        # A linear layer inside means that the pooling is inside too: go further in.
-        if _ends_in_classifier(child):
-            continue
-        return outer
+        leaves = [leaf for leaf in child.modules() if not list(leaf.children())]
+        with_parameters = [leaf for leaf in leaves if list(leaf.parameters(recurse=False))]
+        # A linear layer at the end means that the pooling is inside too: go further in.
+        if not with_parameters or not isinstance(with_parameters[-1], nn.Linear):
+            return outer
     return name
-
-
-def _ends_in_classifier(child: nn.Module) -> bool:
-    leaves = [leaf for leaf in child.modules() if not list(leaf.children())]
-    with_parameters = [leaf for leaf in leaves if list(leaf.parameters(recurse=False))]
-    return bool(with_parameters) and isinstance(with_parameters[-1], nn.Linear)

@@ -35,6 +35,6 @@ def find_fastest(method: str, device: torch.device) -> str:
 
 
 def find_most_careful(precisions: list[str | None]) -> str | None:
-    """Return the precision of a pass that methods of all these precisions read."""
+    """Return the precision that satisfies all of these."""
     named = [precision for precision in precisions if precision is not None]
     return min(named, key=ORDER.index, default=None)

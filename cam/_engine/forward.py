@@ -30,14 +30,14 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
         module: The network.
         pixels: (N, C, H, W).
         quick: Whether only gradients by pixels and layers are needed, so that faster operations
-            may replace others: no other mode watches them, nobody walks the graph.
+            may replace others: no other mode watches them, no code walks the graph.
 
     Raises:
         ModelError: It fails on the batch, or does not return a tensor.
     """
     try:
         with autocast_forward(pixels.device):
-            # Without gradients the faster operations are ways around a processor's memory.
+            # Without gradients the faster operations only save a CPU's memory traffic.
             if quick or (pixels.device.type == "cpu" and not torch.is_grad_enabled()):
                 output = run_fast(module, pixels, _call)
             else:
@@ -102,7 +102,7 @@ def _logits(output: object) -> Tensor | None:
 
 
 def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return torchvision's detections as (B, D, 6); scores and boxes stay part of the graph."""
+    """Return torchvision's detections as (B, D, 6), still in the graph."""
     images = []
     for image in output:
         scores = image["scores"][:, None]

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cam._engine.default_layer import TRANSPARENT
-from cam._engine.evaluation_mode import evaluation_mode
-from cam._engine.hooks import attach, main_output
-from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
+from cam._engine.evaluation_mode import attach, evaluation_mode
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of, main_output
 from cam.errors import LayerError, nearest
 
 Layer = str | nn.Module

@@ -45,8 +45,8 @@ class Pixels(Source):
     def unsound(self) -> Tensor:
         """(B,) bool: images whose maps must be NaN, as their pixels or scores are not finite.
 
-        ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
-        an answer.
+        ReLU6 and similar functions turn a NaN into a gradient of zero, and a map of zeros would
+        look like a result.
         """
         return ~(self.scores.isfinite() & self.inputs.flatten(1).isfinite().all(1))
 
@@ -116,7 +116,7 @@ class Attention(Source):
     grid: tuple[int, int]
 
     def by_head(self, matrices: Tensor) -> Tensor:
-        """Return (B, heads, N, N); some models fold the heads into the batch."""
+        """Unfold heads from the batch axis: (B, heads, N, N)."""
         return matrices.reshape(self.count, -1, *matrices.shape[-2:])
 
     @property
@@ -182,7 +182,7 @@ class TransformerBlocks(Source):
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """Everything that one forward and at most one backward pass gave.
+    """The results of one forward and at most one backward pass.
 
     Attributes:
         pixels: The batch, its scores and targets.

@@ -1,7 +1,7 @@
 """Run a method's further passes: in batches, counted, reported, cancellable."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ class Passes:
         report: Called after each batch; returns False to cancel.
         forwards: Forward passes so far.
         backwards: Backward passes so far.
+        method: Name of the method that runs.
     """
 
     module: nn.Module
@@ -45,7 +46,7 @@ class Passes:
     report: Report | None = None
     forwards: int = 0
     backwards: int = 0
-    _method: str = ""
+    method: str = ""
     _done: int = 0
     _total: int = 0
 
@@ -57,30 +58,27 @@ class Passes:
     @contextmanager
     def of(self, method: str) -> Iterator["Passes"]:
         """Run one method: the model in evaluation mode, and counters at zero."""
-        self._method, self._done, self._total = method, 0, 0
+        self.method, self._done, self._total = method, 0, 0
         self.forwards = self.backwards = 0
         with evaluation_mode(self.module), torch.inference_mode(False):
             yield self
 
-    @contextmanager
-    def through(self, module: nn.Module) -> Iterator[None]:
+    def through(self, module: nn.Module) -> AbstractContextManager[None]:
         """Send inputs through another module, with the same counters and progress."""
-        original = self.module
-        self.module = module
-        try:
-            yield
-        finally:
-            self.module = original
+        return self._replace("module", module)
+
+    def explaining(self, captured: Capture) -> AbstractContextManager[None]:
+        """Explain another capture, with the same counters and progress."""
+        return self._replace("captured", captured)
 
     @contextmanager
-    def explaining(self, captured: Capture) -> Iterator[None]:
-        """Explain another capture, with the same counters and progress."""
-        original = self.captured
-        self.captured = captured
+    def _replace(self, name: str, value: object) -> Iterator[None]:
+        original = getattr(self, name)
+        setattr(self, name, value)
         try:
             yield
         finally:
-            self.captured = original
+            setattr(self, name, original)
 
     def expect(self, total: int) -> None:
         """Announce how many more inputs the method sends through the model."""
@@ -88,7 +86,7 @@ class Passes:
         self.tell()
 
     def chunks(self, total: int) -> Iterator[slice]:
-        """Cut 0 … total into batches of the size that memory allows by then."""
+        """Cut 0 … total into batches that memory allows."""
         start = 0
         while start < total:
             stop = min(start + self.batch_size, total)
@@ -154,7 +152,7 @@ class Passes:
         return torch.cat(scores), torch.cat(gradients)
 
     def over(self, run: Callable[[slice], T], total: int) -> list[T]:
-        """Run a function on 0 … total in batches, smaller where memory is short.
+        """Run a function on batches, smaller ones where memory is short.
 
         Args:
             run: Processes a part, and counts its passes itself.
@@ -184,7 +182,7 @@ class Passes:
         return results
 
     def graphs(self, inputs: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
-        """Call a function with the graph from pixels to scores of each batch.
+        """Call a function with each batch's graph from pixels to scores.
 
         Args:
             inputs: (B, C, H, W), the images of the batch.
@@ -245,13 +243,14 @@ class Passes:
     def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
         output = run_model(self.module, inputs, quick)
         self.forwards += 1
-        targets = self.pixels.targets
-        of_inputs = (
-            targets[owner]
-            if isinstance(targets, Tensor)
-            else [targets[index] for index in owner.tolist()]
-        )
-        return select_scores(output, of_inputs)[0]
+        return select_scores(output, self.targets_of(inputs, owner))[0]
+
+    def targets_of(self, inputs: Tensor, owner: Owner) -> Tensor | list[TargetFunction]:
+        """Return the target of the image that each input was made from."""
+        targets, owners = self.pixels.targets, _owners(owner, inputs)
+        if isinstance(targets, Tensor):
+            return targets[owners]
+        return [targets[index] for index in owners.tolist()]
 
     def tell(self) -> None:
         """Report how far the method is.
@@ -261,9 +260,9 @@ class Passes:
         """
         if self.report is None:
             return
-        progress = Progress(self._method, self._done, max(self._total, self._done))
+        progress = Progress(self.method, self._done, max(self._total, self._done))
         if self.report(progress) is False:
-            raise Cancelled(f"{self._method} was cancelled after {self._done} inputs")
+            raise Cancelled(f"{self.method} was cancelled after {self._done} inputs")
 
 
 def _owners(owner: Owner, inputs: Tensor) -> Tensor:

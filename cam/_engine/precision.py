@@ -114,7 +114,7 @@ def allow_any_layout(allowed: bool = True) -> Iterator[None]:
 
 
 def arrange(pixels: Tensor) -> Tensor:
-    """Return a batch (N, C, H, W) in the fastest memory format, if allowed."""
+    """Convert a batch to the fastest memory format, if allowed."""
     if pixels.ndim != 4 or not _free.get():
         return pixels
     return pixels.contiguous(memory_format=torch.channels_last)
@@ -138,7 +138,7 @@ def name_precision(module: nn.Module, precision: str | None, device: torch.devic
 
 
 def tolerance(module: nn.Module, device: torch.device) -> float:
-    """Return how far equal logits may differ, as a share of the largest.
+    """Return how far equal logits may differ, relative to the largest.
 
     Rounding alone does not reach it, and anything that is not rounding does.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-# Class, distillation and register tokens; DINOv3 and its like have five in all.
+# Class, distillation and register tokens; DINOv3 has five in all.
 _MOST_EXTRA = 16
 
 
@@ -31,7 +31,7 @@ class Layout:
     after: int = 0
 
     def maps(self, output: Tensor) -> Tensor:
-        """View the output, or a gradient by it, as (B, C, h, w)."""
+        """View the output, or its gradient, as (B, C, h, w)."""
         if self.kind == "maps":
             return output
         if self.kind == "rows":
@@ -93,7 +93,7 @@ def count_prefix_tokens(module: nn.Module) -> int | None:
 
 
 def is_map_of(rows: int, columns: int, picture: Tensor) -> bool:
-    """Test whether a grid has a picture's proportions, to a cell or two."""
+    """Test whether a grid has a picture's proportions, roughly."""
     return _difference(rows, columns, picture) <= 2 * max(picture.shape[-2:])
 
 
@@ -103,7 +103,7 @@ def _difference(rows: int, columns: int, picture: Tensor) -> int:
 
 
 def _find_token_layout(count: int, picture: Tensor, before: int | None) -> Layout | None:
-    """Return the layout whose grid holds as many of the tokens as possible."""
+    """Return the layout whose grid holds the most tokens."""
     height, width = picture.shape[-2:]
     best: Layout | None = None
     for stride in range(1, max(height, width) + 1):
@@ -123,3 +123,13 @@ def _find_token_layout(count: int, picture: Tensor, before: int | None) -> Layou
             if best is None or extra < best.before + best.after:
                 best = layout
     return best
+
+
+def main_output(output: object) -> object:
+    """Return the first of a tuple, beside which attention may be."""
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def replace_main_output(output: object, tensor: Tensor) -> object:
+    """Return an output with another tensor in place of the main one."""
+    return (tensor, *output[1:]) if isinstance(output, tuple) else tensor

@@ -20,7 +20,7 @@ Call = Callable[[], object]
 
 
 def installed() -> dict[str, str]:
-    """The packages that are here: name → version."""
+    """Find the packages that are installed: name → version."""
     versions = {}
     for package, module in PACKAGES.items():
         with suppress(PackageNotFoundError):
@@ -29,10 +29,10 @@ def installed() -> dict[str, str]:
     return versions
 
 
-def gradcam_calls(
+def prepare_gradcam(
     module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
 ) -> dict[str, Call]:
-    """Grad-CAM of a batch by each package that is here.
+    """Prepare Grad-CAM of a batch by each installed package.
 
     Args:
         module: The network, in evaluation mode.
@@ -65,10 +65,10 @@ CLASSES = {
 }
 
 
-def every_cam_call(
+def prepare_every_cam(
     module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
 ) -> Call | None:
-    """All rules of :data:`kernels.RULES` by grad-cam, one explainer after the other; or None."""
+    """Prepare all of :data:`kernels.RULES` by grad-cam, if it is installed."""
     if "grad-cam" not in installed():
         return None
     return lambda: [
@@ -79,7 +79,7 @@ def every_cam_call(
 def grad_cam(
     kind: str, module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
 ) -> object:
-    """The maps of one of grad-cam's classes, made anew: the hooks it leaves would slow others."""
+    """Run a new explainer of grad-cam; hooks that stay would slow others."""
     import pytorch_grad_cam as peer
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 

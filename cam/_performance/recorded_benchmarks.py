@@ -51,7 +51,7 @@ class Recording:
 
 
 def recordings(folder: Path = RESULTS) -> list[Recording]:
-    """Every result in a folder, the GPUs' first; a rehearsal, which measures nothing, is left out.
+    """List the results in a folder, the GPUs' first, without rehearsals.
 
     A file that cannot be read as what it is says neither device nor date.
     """
@@ -65,7 +65,7 @@ def recordings(folder: Path = RESULTS) -> list[Recording]:
 
 
 def _read(folder: Path, name: str) -> Recording | None:
-    facts = _json(folder / f"{name}.json")
+    facts = _read_json(folder / f"{name}.json")
     if facts.get("rehearsal"):
         return None
     markdown = folder / f"{name}.md"
@@ -83,7 +83,7 @@ def _read(folder: Path, name: str) -> Recording | None:
     return Recording(name, title, device, date, facts.get("command") or usual, text)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -83,7 +83,7 @@ class Race:
 def race(
     model: Model, batch: Tensor, rounds: int = 7, warm_up: int = 1, report: Report | None = None
 ) -> Race:
-    """Images per second of plain inference, of this library and of the packages that are installed.
+    """Race plain inference, this library and the installed packages.
 
     Grad-CAM at the model's first preset layer for each image's top class; then every gradient CAM
     and saliency, here in one call, with grad-cam by one explainer after the other.
@@ -100,16 +100,16 @@ def race(
         Cancelled: ``report`` answered False.
         CamError: The model cannot be explained.
     """
-    mine, layer, module = _contender(model)
+    mine, layer, module = _copy_model(model)
     targets = mine.predict(batch).argmax(1).tolist()
-    calls = peers.gradcam_calls(module, layer, batch, targets)
+    calls = peers.prepare_gradcam(module, layer, batch, targets)
     absent = tuple(package for package in peers.PACKAGES if package not in calls)
     work: dict[tuple[str, int], Callable[[], object]] = {
-        (INFERENCE, 0): _inference(mine, batch),
+        (INFERENCE, 0): _prepare_inference(mine, batch),
         (OURS, 1): partial(attribute, mine, batch, "gradcam", targets, layer),
     }
     rivals = {(package, 1): call for package, call in calls.items()}
-    if several := peers.every_cam_call(module, layer, batch, targets):
+    if several := peers.prepare_every_cam(module, layer, batch, targets):
         rivals[("grad-cam", len(kernels.RULES))] = several
     refused: dict[str, str] = {}
     for package in calls:
@@ -120,7 +120,7 @@ def race(
         if package in refused:
             continue
         _tell(report, Race({}, {}, absent, refused), f"trying {package} once")
-        if reason := _failure(call):
+        if reason := _try_call(call):
             refused[package] = reason
         else:
             work[(package, maps)] = call
@@ -137,18 +137,18 @@ def race(
 
         return Race(of(several=False), of(several=True), absent, refused)
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)
 
 
-def _contender(model: Model) -> tuple[Model, str, torch.nn.Module]:
-    """A copy in evaluation mode, and the first layer of its preset."""
+def _copy_model(model: Model) -> tuple[Model, str, torch.nn.Module]:
+    """Copy the model in evaluation mode, with its first preset layer."""
     layers = model.layers
     with model.lock:
         module = copy.deepcopy(model.module).eval()
     return Model(module, model.transform, model.labels, layers, model.name), layers[0], module
 
 
-def _inference(model: Model, batch: Tensor) -> Callable[[], object]:
+def _prepare_inference(model: Model, batch: Tensor) -> Callable[[], object]:
     def run() -> object:
         with torch.no_grad():
             return model.module(batch)
@@ -156,8 +156,8 @@ def _inference(model: Model, batch: Tensor) -> Callable[[], object]:
     return run
 
 
-def _failure(call: Callable[[], object]) -> str | None:
-    """Why a package cannot explain this model; None if it can. Whatever it raises is its answer."""
+def _try_call(call: Callable[[], object]) -> str | None:
+    """Return why a package cannot explain this model, None if it can."""
     try:
         call()
     except Exception as error:  # noqa: BLE001
@@ -167,19 +167,19 @@ def _failure(call: Callable[[], object]) -> str | None:
 
 
 def _tell(report: Report | None, so_far: object, at: str) -> None:
-    """Before the first round."""
+    """Report before the first round."""
     if report is not None and report(0.0, so_far, at) is False:
         raise Cancelled("the measurement was cancelled")
 
 
-def _measured(
+def _measure(
     work: Mapping[Name, Callable[[], object]],
     rounds: int,
     warm_up: int,
     report: Report | None,
     result: Callable[[Mapping[Name, Timing]], Result],
 ) -> Result:
-    """Time the work, and tell of each run what the timings so far amount to."""
+    """Time the work, and report after each run."""
 
     def tell(share: float, timings: dict[Name, Timing]) -> bool | None:
         assert report is not None
@@ -198,7 +198,7 @@ def by_batch_size(
     warm_up: int = 1,
     report: Report | None = None,
 ) -> dict[int, dict[str, Speed]]:
-    """Images per second of plain inference and of Grad-CAM, over the size of the batch.
+    """Measure plain inference and Grad-CAM over the size of the batch.
 
     Args:
         model: What is explained; it stays as it is.
@@ -218,7 +218,7 @@ def by_batch_size(
     """
     if not sizes or min(sizes) < 1:
         raise InputError(f"batch sizes must be at least 1, and there must be one, not {sizes}")
-    mine, layer, _ = _contender(model)
+    mine, layer, _ = _copy_model(model)
     target = int(mine.predict(image).argmax())
     work: dict[tuple[int, str], Callable[[], object]] = {}
     for size in sorted(set(sizes)):
@@ -229,7 +229,7 @@ def by_batch_size(
             run()
         except torch.OutOfMemoryError:
             break
-        work |= {(size, INFERENCE): _inference(mine, batch), (size, OURS): run}
+        work |= {(size, INFERENCE): _prepare_inference(mine, batch), (size, OURS): run}
     if not work:
         raise InputError("not even the smallest batch fits into the device's memory")
 
@@ -239,7 +239,7 @@ def by_batch_size(
             speeds.setdefault(size, {})[name] = Speed(size, int(name == OURS), timing)
         return speeds
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class Together:
     joint: Mapping[int, Timing]
 
     def one_by_one(self, count: int) -> float | None:
-        """Seconds of the first ``count`` methods in separate calls: the median of the sums.
+        """Return the first ``count`` methods' seconds in separate calls: the sums' median.
 
         None while one of them has not been measured.
         """
@@ -275,7 +275,7 @@ def together(
     warm_up: int = 1,
     report: Report | None = None,
 ) -> Together:
-    """What several methods cost in one call, beside as many calls of one method each.
+    """Measure several methods in one call, beside one call each.
 
     Args:
         model: What is explained; it stays as it is.
@@ -292,7 +292,7 @@ def together(
     names = tuple(method(name).name for name in methods)
     if not names or len(set(names)) < len(names):
         raise InputError("methods must be named once each, and there must be one at least")
-    mine, *_ = _contender(model)
+    mine, *_ = _copy_model(model)
     targets = mine.predict(batch).argmax(1).tolist()
     counts = sorted({2**power for power in range(len(names).bit_length())} | {len(names)})
     parts: dict[str | int, tuple[str, ...]] = {name: (name,) for name in names}
@@ -305,7 +305,7 @@ def together(
             {count: timing for count, timing in timings.items() if isinstance(count, int)},
         )
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +339,7 @@ def by_precision(
     warm_up: int = 1,
     report: Report | None = None,
 ) -> list[Fidelity]:
-    """What each precision gains in speed, and how far it moves the maps from those in fp32.
+    """Measure each precision's speed, and its maps' distance from fp32.
 
     All of them explain the class that is on top in fp32.
 
@@ -358,7 +358,7 @@ def by_precision(
     """
     available = available_precisions(batch.device) if precisions is None else precisions
     every = dict.fromkeys(("fp32", *available))
-    mine, *_ = _contender(model)
+    mine, *_ = _copy_model(model)
     targets = mine.predict(batch).argmax(1).tolist()
     maps: dict[tuple[str, str], Tensor] = {}
 
@@ -385,4 +385,4 @@ def by_precision(
             for (name, precision), timing in timings.items()
         ]
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)

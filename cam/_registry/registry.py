@@ -67,7 +67,7 @@ class Registry(Generic[InfoT]):
         self._entries[info.name] = info
 
     def adopt(self, entries: Mapping[str, InfoT]) -> None:
-        """Add another process's entries; those that are here already stay as they are."""
+        """Add another process's entries; replace none."""
         self._entries |= {name: info for name, info in entries.items() if name not in self._entries}
 
     def all(self) -> dict[str, InfoT]:

@@ -23,7 +23,7 @@ from cam._runs.engines.ray.engine import run_ray
 from cam._runs.engines.run_progress import Engine, Report
 from cam._runs.plan.options import RunOptions
 from cam._runs.plan.run_call import Call
-from cam._runs.plan.run_plan import Metric, Plan, differences, make_plan
+from cam._runs.plan.run_plan import Metric, Plan, list_differences, make_plan
 from cam._runs.results.run import Run
 from cam._runs.storage.store import Store, locked
 from cam.errors import Cancelled, InputError, RunError, nearest
@@ -49,7 +49,7 @@ def evaluate(
     heatmaps: int = RunOptions.heatmaps,
     progress: Report | None = None,
 ) -> Run:
-    """Explain every item with every method and measure every map with every metric.
+    """Explain every item with every method, and measure every map.
 
     A run is a folder. It may be killed at any moment; the same call goes on where it was and ends
     with the same scores, bit for bit. An image that cannot be read, and a method or metric that
@@ -131,7 +131,7 @@ def resume(
     engine: str = "local",
     progress: Report | None = None,
 ) -> Run:
-    """Go on with a run whose folder says how it was started, wherever that was.
+    """Go on with a run whose folder says how it was started.
 
     Args:
         path: The run's folder.
@@ -161,13 +161,13 @@ def _create(path: Path, plan: Plan) -> Store:
         raise RunError(
             f"{str(path)!r} is a folder with other things in it; a run begins in a new or empty one"
         )
-    return Store.create(path, plan.config, _notes(plan))
+    return Store.create(path, plan.config, _describe_origin(plan))
 
 
 def _open(path: Path, plan: Plan) -> Store:
     """Open the folder's run, if it has the plan's configuration."""
     store = Store.open(path)
-    changes = list(differences(store.facts["config"], plan.config))
+    changes = list(list_differences(store.facts["config"], plan.config))
     if changes:
         more = f" (and {len(changes) - 4} more)" if len(changes) > 4 else ""
         raise RunError(
@@ -177,8 +177,8 @@ def _open(path: Path, plan: Plan) -> Store:
     return store
 
 
-def _notes(plan: Plan) -> dict[str, Any]:
-    """Where a run was made: worth knowing, and no part of what determines it."""
+def _describe_origin(plan: Plan) -> dict[str, Any]:
+    """Describe where a run was made, which does not determine it."""
     call = Call.of_plan(plan)
     return {
         "data": plan.data.name,

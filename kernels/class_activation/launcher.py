@@ -101,8 +101,8 @@ def plan(
         weights=empty(images, count, channels) if weights else None,
     )
     arguments: dict[str, Any] = {
-        "p_activations": a.tensor,
-        "p_gradients": g.tensor,
+        **a.arguments("activations"),
+        **g.arguments("gradients"),
         "p_maps": results.maps,
         "p_signed": results.signed,
         "p_weights": results.weights,
@@ -110,8 +110,6 @@ def plan(
         "p_counters": zeroed(images, activations),
         "channels": channels,
         "pixels": pixels,
-        **a.strides("activations"),
-        **g.strides("gradients"),
         "CODE": encode(rules),
         "K": count,
     }

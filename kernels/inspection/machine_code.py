@@ -8,18 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..launch.launcher_parts import Launch
-
-POINTERS = {
-    torch.float32: "*fp32",
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.uint8: "*u8",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-}
 
 
 @dataclass(frozen=True)
@@ -97,31 +86,27 @@ def compiled(launch: Launch, device: Device) -> Code:
 
 
 def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
-    """Describe each argument as the launcher would.
+    """Describe each argument as Triton's launcher does.
 
-    Its type, and whether it is 1, None or a multiple of 16.
+    Its type, and whether it is 1, None or a multiple of 16, as torch's addresses are.
     """
+    from triton._C.libtriton import native_specialize_impl
+    from triton.backends.compiler import BaseBackend
+
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[Any, Any] = {}
     for position, parameter in enumerate(launch.kernel.params):
-        value = launch.arguments[parameter.name]
-        as_it_is = parameter.do_not_specialize
-        is_one = isinstance(value, int) and value == 1 and not as_it_is
-        if parameter.is_constexpr or value is None or is_one:
-            signature[parameter.name] = "constexpr"
-            constants[parameter.name] = value
-            continue
-        if isinstance(value, float):
-            signature[parameter.name] = "fp32"
-            continue
-        if isinstance(value, torch.Tensor):
-            signature[parameter.name] = POINTERS[value.dtype]
-            aligned = True  # torch's allocator gives multiples of 512 bytes
-        else:
-            signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            aligned = value % 16 == 0 and not as_it_is
-        if aligned:
+        name, value = parameter.name, launch.arguments[parameter.name]
+        signature[name], key = "constexpr", None
+        if not parameter.is_constexpr:
+            special = not parameter.do_not_specialize
+            signature[name], key = native_specialize_impl(
+                BaseBackend, value, False, special, special
+            )
+        if signature[name] == "constexpr":
+            constants[name] = value
+        elif key == "D":
             attributes[(position,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes
 

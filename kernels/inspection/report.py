@@ -3,8 +3,8 @@
 `python -m cam.kernels.inspection [--target sm_90] [--kernel NAME] [--bandwidth GB/s] [--json]`
 compiles every kernel in its launch shapes and prints what a thread and a program take (registers,
 shared memory, spills), how wide the loads and stores of global memory are, how many programs share
-a core, what a call moves, and the least time that takes at a given bandwidth. `--json-lines` prints
-each entry as soon as it is there.
+a core, what a call moves, and the least time that takes at a given bandwidth. `--json` prints each
+entry as soon as it is there.
 """
 
 import argparse
@@ -155,24 +155,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--bandwidth", type=float, default=BANDWIDTH, help="GB/s, for the floor (%(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print what a program would read")
-    parser.add_argument("--json-lines", action="store_true", help="the same, one entry a line")
+    parser.add_argument("--json", action="store_true", help="print each entry as a line of JSON")
     options = parser.parse_args(arguments)
     if not options.bandwidth > 0:
         parser.error(f"--bandwidth must be above 0, but is {options.bandwidth}.")
     entries = compile_report(options.target or TARGETS, options.kernel, options.bandwidth)
     try:
-        if options.json_lines:
+        if options.json:
             for entry in entries:
                 sys.stdout.write(f"{json.dumps(asdict(entry))}\n")
                 sys.stdout.flush()
-            return 0
-        report = list(entries)
+        else:
+            sys.stdout.write(f"{_table(list(entries))}\n")
     except ValueError as error:
         parser.error(str(error))
     except RuntimeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    text = json.dumps([asdict(entry) for entry in report]) if options.json else _table(report)
-    sys.stdout.write(f"{text}\n")
     return 0

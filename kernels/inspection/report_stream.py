@@ -37,7 +37,7 @@ def stream(
     words += [word for kernel in kernels or () for word in ("--kernel", kernel)]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cam.kernels.inspection", "--json-lines", *words],
+            [sys.executable, "-m", "cam.kernels.inspection", "--json", *words],
             env={name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"},
             # The checkout, or the folder that the package is installed in.
             cwd=Path(sys.modules["cam"].__path__[0]).parent,

@@ -25,9 +25,10 @@ class Planes:
     stride_c: int
     stride_s: int  # from one pixel to the next, rows following each other
 
-    def strides(self, name: str) -> dict[str, int]:
-        """List the strides as a kernel's arguments."""
+    def arguments(self, name: str) -> dict[str, Any]:
+        """List tensor and strides as a kernel's arguments."""
         return {
+            f"p_{name}": self.tensor,
             f"{name}_stride_b": self.stride_b,
             f"{name}_stride_c": self.stride_c,
             f"{name}_stride_s": self.stride_s,

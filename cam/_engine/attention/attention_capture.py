@@ -6,7 +6,7 @@ computes in two steps itself is recorded at its softmax. The first weights start
 that a frozen model works and nothing before them is recorded.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam._engine.attention.explicit_attention import attend, attend_multi_head
-from cam._engine.hooks import attach, main_output
+from cam._engine.evaluation_mode import attach
 from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
@@ -25,6 +25,7 @@ from cam._engine.method_sources import (
     Source,
     TransformerBlocks,
 )
+from cam._engine.token_layout import main_output
 from cam.errors import ModelError
 
 _SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
@@ -89,13 +90,8 @@ class AttentionReader(TorchFunctionMode):
         self._convolved: tuple[int, int] | None = None
         self._lengths: set[int] = set()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function, an attention in two steps."""
         kwargs = kwargs or {}
         # A mode does not see what is called in here.
         if func is functional.scaled_dot_product_attention:
@@ -201,7 +197,7 @@ class AttentionReader(TorchFunctionMode):
 
 
 def _is_over_keys(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Test whether a softmax is an attention's: over the last of 3 or 4 axes."""
+    """Test whether a softmax is an attention's: over the last axis."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return result.ndim in (3, 4) and dim in (-1, result.ndim - 1)
 

@@ -47,18 +47,12 @@ class DirectOperations(TorchFunctionMode):
         """Whether an overwritten output of a convolution is still referenced."""
         return any(output() is not None for output in self._spent)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, by its faster form where it has one."""
         # A part of the network that torch.compile traces saves memory by other means.
         if func is torch.conv2d and self._overwrite and not torch.compiler.is_compiling():
             convolved = func(*args, **(kwargs or {}))
-            # A custom autograd function would tie a graph to what only stands for a tensor.
+            # A custom autograd function would tie a graph to the wrapper of a tensor.
             unowned = type(convolved) is Tensor and not convolved.requires_grad
             on_cpu = convolved.device.type == "cpu"
             return OverwritableTensor.of(convolved) if unowned and on_cpu else convolved
@@ -81,7 +75,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """Return the output (N, C, …), or None where torch has to calculate it."""
+    """Return the output, or None to leave it to torch."""
     # Under autocast inputs and parameters differ in precision, which torch handles.
     if training or mean is None or variance is None or inputs.dtype != variance.dtype:
         return None
@@ -108,7 +102,7 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | None:
-    """Return the output (N, C, h, w), or None where torch has to calculate it."""
+    """Return the output, or None to leave it to torch."""
     if return_indices or not torch.is_grad_enabled() or not inputs.requires_grad:
         return None
     if inputs.ndim != 4 or not inputs.is_contiguous() or inputs.device.type != "cpu":

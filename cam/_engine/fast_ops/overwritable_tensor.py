@@ -7,7 +7,6 @@ reads that output again, so until the batch norm takes it, nothing gets the valu
 this class.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,13 +61,7 @@ class OverwritableTensor(Tensor):
         return self.value
 
     @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run any operation on the tensors themselves."""
         if func in _SHAPES:
             return func(args[0].value, *args[1:], **(kwargs or {}))

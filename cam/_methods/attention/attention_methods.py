@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cam import kernels
 from cam._engine.forward import run_model
-from cam._engine.hooks import replace_main_output
 from cam._engine.method_sources import Attention, AttentionGradients, Block, TransformerBlocks
 from cam._engine.passes import Passes
+from cam._engine.token_layout import replace_main_output
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError, ModelError
 from cam.parameters import integer, optional
@@ -182,7 +182,7 @@ def _times(row: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _maps(attention: Attention, tokens: Tensor) -> Maps:
-    """Make maps of the tokens' values (B, N), scaled first, as gradients can be tiny."""
+    """Make maps of the tokens' values (B, N), which can be tiny."""
     raw = attention.on_grid(tokens)
     highest = raw.abs().amax((1, 2), keepdim=True)
     scaled = raw / highest.clamp(min=torch.finfo(raw.dtype).tiny)

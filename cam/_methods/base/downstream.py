@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from cam._engine.forward import run_model
-from cam._engine.hooks import main_output, replace_main_output
 from cam._engine.method_sources import LayerActivations
 from cam._engine.precision import tolerance
+from cam._engine.token_layout import main_output, replace_main_output
 from cam.errors import ModelError
 
 ALONE, REPEATED, WHOLE = "alone", "repeated", "whole"
@@ -40,7 +40,7 @@ class _Call:
     version: tuple[int, ...]
 
     def answer(self, count: int | None) -> object:
-        """Return the output for a batch of ``count``, or for the single picture."""
+        """Return the output for a batch of ``count``, or for one picture."""
         changed = self.version != _versions(self.output)
 
         def fit(value: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Downstream(nn.Module):
         self._runs = 0
 
     def forward(self, activations: Tensor) -> Tensor:
-        """Map (N, C, h, w) at the layer to the logits of the N."""
+        """Compute logits from maps (N, C, h, w) at the layer."""
         count = len(activations)
         if self.mode == WHOLE:
             with self._replace_output(activations):
@@ -86,7 +86,7 @@ class Downstream(nn.Module):
             return run_model(self.network, self._picture.expand(count, -1, -1, -1))
 
     def record(self, picture: Tensor) -> int:
-        """Run the network on a picture (1, 3, H, W), which later passes are about.
+        """Run the network on the picture of later passes, (1, 3, H, W).
 
         Returns:
             How many forward passes that took.
@@ -147,7 +147,7 @@ class Downstream(nn.Module):
         return 3
 
     def _output(self, activations: Tensor) -> object:
-        """Return the layer's output for maps (N, C, h, w), safe to change in place."""
+        """Return the layer's output for maps, safe to change in place."""
         like = main_output(self._like)
         assert isinstance(like, Tensor)
         repeated = _map_tensors(self._like, lambda value: _repeat(value, len(activations)))

@@ -5,7 +5,6 @@ sees all of them reaches what hooks on modules do not.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -46,13 +45,7 @@ class GradientOverrides(TorchFunctionMode, ABC):
         return self.run(function, name, args, kwargs or {})
 
     @abstractmethod
-    def run(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, by an override or plainly.
 
         Args:
@@ -78,7 +71,7 @@ class GradientOverrides(TorchFunctionMode, ABC):
 
 
 def is_in_place(
-    func: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    func: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
 ) -> bool:
     """Test whether a call changes its first argument."""
     name = str(getattr(func, "__name__", ""))
@@ -91,7 +84,7 @@ def is_in_place(
 
 
 def override_gradient(value: Tensor, sloped: Tensor) -> Tensor:
-    """Return the first tensor's value with the second one's gradient, of its shape."""
+    """Return the first tensor's value with the second one's gradient."""
     return _GradientOverride.apply(value.detach(), sloped)  # type: ignore[no-any-return]
 
 

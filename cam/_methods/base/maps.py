@@ -1,9 +1,13 @@
-"""Make maps of weighted activations, of gradients, or of raw values."""
+"""Make maps of weights, gradients or raw values; check a baseline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from cam import kernels
+from cam.errors import MethodError
 from cam.types import Maps
 
 
@@ -54,9 +58,22 @@ def reduce_gradient(
 
 
 def stretch(raw: Tensor) -> Maps:
-    """Stretch each raw map (B, H, W) to [0, 1], without a ReLU.
+    """Stretch each raw map to [0, 1], without a ReLU.
 
     There is no ε, which would swallow the map of a class with a probability of 1e-6.
     """
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
     return Maps(raw, (raw - low) / torch.where(high == low, 1, high - low))
+
+
+@contextmanager
+def refuse_baseline(method: str) -> Iterator[None]:
+    """Refuse a baseline that a kernel cannot broadcast to the picture.
+
+    Raises:
+        MethodError: It does not fit.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise MethodError(f"{method}'s baseline does not fit the picture: {error}") from None

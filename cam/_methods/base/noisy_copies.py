@@ -19,7 +19,7 @@ def draw_noise(like: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def draw_copies(
     picture: Tensor, chunks: Iterable[slice], noise: float, seed: int
 ) -> Iterator[Tensor]:
-    """Draw x + σ ε in batches, σ a share of the picture's range of values.
+    """Draw noisy copies x + σ ε of a picture in batches.
 
     Args:
         picture: x, (C, H, W).

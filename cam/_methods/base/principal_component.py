@@ -49,6 +49,6 @@ def centre(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def orient(raw: Tensor, centred: Tensor) -> Tensor:
-    """Turn components (B, h·w) so that they grow with the sum of the channels."""
+    """Turn components (B, h·w) along the sum of the channels."""
     along = (raw * centred.sum(2)).sum(1, keepdim=True)
     return raw * torch.where(along < 0, -1, 1)

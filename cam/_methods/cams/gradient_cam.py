@@ -49,7 +49,7 @@ def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], R
 
 
 def compute_rule(name: str, layer: LayerGradients) -> Maps:
-    """Compute a rule's map by the kernel, with the terms of its sum."""
+    """Compute a rule's map by the kernel; its terms on demand."""
     maps = layer.rule_maps
     if name not in maps:  # the base of another CAM
         maps = rule_maps(layer.activations, layer.gradients, (name,))

@@ -125,7 +125,7 @@ def _directions(vectors: Tensor) -> Tensor:
 def _kernel_component(
     vectors: Tensor, kernel: Callable[[Tensor, float], Tensor], gamma: float
 ) -> Tensor:
-    """Compute √λ v (n,) of a kernel, for the vectors (n, C) of one picture."""
+    """Compute √λ v (n,) of a kernel for vectors (n, C)."""
     gram = kernel(vectors, gamma)
     gram = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
     value, axis = _largest(gram, vectors.sum(1))

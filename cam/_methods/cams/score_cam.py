@@ -101,7 +101,7 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     one at each place of its batch.
 
     What comes before the layer runs once for each picture, where the network allows it: a pair of
-    inputs is run both ways and compared.
+    inputs is run in both modes and compared.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.

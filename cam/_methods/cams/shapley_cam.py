@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cam._engine.hooks import main_output, replace_main_output
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
+from cam._engine.token_layout import main_output, replace_main_output
 from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.errors import LayerError

@@ -9,7 +9,7 @@ from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_copies
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, TargetFunction
+from cam.types import Maps
 
 
 @register_method(
@@ -74,14 +74,9 @@ def smoothgradcam_plus_plus(
 
 
 def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
-    """Compute gradients (n, C, h, w) by the layer of an image's copies, in float64."""
-    targets = passes.pixels.targets
-    repeated: Tensor | tuple[TargetFunction, ...]
-    if isinstance(targets, Tensor):
-        repeated = targets[image].expand(len(copies))
-    else:
-        repeated = (targets[image],) * len(copies)
-    captures = passes.captures(copies, repeated, LayerGradients, [layer])
+    """Compute float64 gradients (n, C, h, w) of copies by the layer."""
+    targets = passes.targets_of(copies, image)
+    captures = passes.captures(copies, targets, LayerGradients, [layer])
     # Small numbers, of which squares and cubes are taken.
     return [
         source.gradients.double()
@@ -91,7 +86,7 @@ def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: i
 
 
 def _weights(powers: Tensor, activations: Tensor) -> Tensor:
-    """Compute Grad-CAM++'s weights (C,) from the gradient's mean powers (3, C, h, w)."""
+    """Compute Grad-CAM++'s weights (C,) from mean powers (3, C, h, w)."""
     first, second, third = powers
     below = 2 * second + third * activations.sum((1, 2), keepdim=True)
     share = torch.where(second == 0, 0, second / below)

@@ -128,7 +128,7 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
 
 def _stretch(activations: Tensor) -> Tensor:
-    """Stretch each map of (B, C, h, w) to [0, 1]; constant ones become zeros."""
+    """Stretch each map to [0, 1]; constant ones become zeros."""
     low = activations.amin((2, 3), keepdim=True)
     high = activations.amax((2, 3), keepdim=True)
     return (activations - low) / (high - low + 1e-8)

@@ -6,7 +6,7 @@ overlap, or where an activation and a pooling follow each other at once. Here th
 themselves are overridden, in whichever form the network calls them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
         _, multipliers = passes.gradients(inputs)
     maps = reduce_gradient(multipliers, inputs - baseline)
     blank = torch.full_like(inputs, baseline)
-    return check_completeness(pixels, passes, maps, blank, "a blank picture", advice="")
+    return check_completeness(passes, maps, blank, "a blank picture", advice="")
 
 
 class _Pairs(nn.Module):
@@ -99,13 +99,7 @@ class _RescaleRule(GradientOverrides):
     so the gradients of the second do not matter.
     """
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, with another slope where DeepLIFT has one."""
         if name in ACTIVATIONS and self.takes_batch(args):
             return _rescale_activation(function, *args, **kwargs)
@@ -119,7 +113,7 @@ class _RescaleRule(GradientOverrides):
 def _rescale_activation(
     function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Compute f(x) with the slope Δf / Δx; where Δx is rounding, with f's own."""
+    """Compute f(x) with the slope Δf / Δx, unless Δx is rounding."""
     before = x.clone()
     changes = is_in_place(function, args, kwargs)
     value = function(before.clone() if changes else before, *args, **kwargs)
@@ -133,7 +127,7 @@ def _rescale_activation(
 
 
 def _rescale_product(function: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Multiply, with the means of b and of a over picture and baseline as its slopes."""
+    """Multiply, with the factors' means over picture and baseline as slopes."""
     first, second = a.clone(), b.clone()
     with torch.no_grad():
         mean_a = (first + _swap_halves(first)) / 2
@@ -151,7 +145,7 @@ def _rescale_max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """Pool maxima, with the excess of the larger one attributed to its position.
+    """Pool maxima; attribute the larger one's excess to its position.
 
     With o and o' the two maxima of a window and M the larger of both, M - o' goes to the position
     of o and o - M to that of o'. Neither is more than the position's own Δ.

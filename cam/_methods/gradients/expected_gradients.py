@@ -55,7 +55,7 @@ def expected_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         samples: Pairs of x' and α.
         references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
         seed: Of what is drawn.

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
@@ -94,7 +95,7 @@ class Biases(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run a function, and record its output and bias if it has one."""
+        """Run a function; record its output and bias."""
         output = function(*args, **(kwargs or {}))
         if function not in _BIASES:
             return output
@@ -137,7 +138,7 @@ _BIASES: dict[Any, Callable[..., Tensor | None]] = {
 
 
 def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
-    """Compute the contributions of pixels (B, C, H, W) and biases (B, C, h, w) to the scores."""
+    """Compute contributions of pixels and biases (B, C, h, w) to scores."""
     gradients: tuple[Tensor | None, ...] = (None,)
     if scores.requires_grad:
         gradients = torch.autograd.grad(scores.sum(), [pixels, *biases.outputs], allow_unused=True)
@@ -159,5 +160,4 @@ def _upsample(share: Tensor, size: tuple[int, int]) -> Tensor:
     values = promote(share.abs())
     low = values.amin((2, 3), keepdim=True)
     high = values.amax((2, 3), keepdim=True)
-    summed = ((values - low) / (_EPSILON + (high - low))).sum(1, keepdim=True)
-    return functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)[:, 0]
+    return resize(((values - low) / (_EPSILON + (high - low))).sum(1), size)

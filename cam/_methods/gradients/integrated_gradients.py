@@ -50,7 +50,7 @@ def integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         steps: Points at which the gradient is taken.
         baseline: What every pixel of the blank picture shows, after normalisation: 0 is the mean
             colour of a normalised picture.
@@ -64,9 +64,9 @@ def integrated_gradients(
     inputs = pixels.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
     passes.expect(len(inputs) * (steps + 1))
-    total, differences = average_gradients(pixels, passes, starts, *gauss_legendre(steps))
+    total, differences = average_gradients(passes, starts, *gauss_legendre(steps))
     maps = reduce_gradient(total, differences)
-    return check_completeness(pixels, passes, maps, starts.expand_as(inputs), "a blank picture")
+    return check_completeness(passes, maps, starts.expand_as(inputs), "a blank picture")
 
 
 def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,13 +79,12 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def average_gradients(
-    pixels: Pixels, passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
+    passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """Average the gradient on the line to each picture.
 
     Args:
-        pixels: Its inputs (B, C, H, W).
-        passes: Where the pictures on the line go; its total was announced before.
+        passes: Where the pictures on the line go; their total was announced before.
         starts: Where the lines begin, of a shape that broadcasts to the inputs'.
         points: (steps,) in [0, 1], positions on the line.
         weights: (steps,), of the gradient at each.
@@ -95,7 +94,7 @@ def average_gradients(
         their product is the attribution.
     """
     # Half precision would lose what each of many steps adds.
-    inputs = promote(pixels.inputs)
+    inputs = promote(passes.pixels.inputs)
     shares, counts = (torch.from_numpy(values).to(inputs) for values in (points, weights))
     starts = starts.to(inputs.dtype)
     differences = inputs - starts  # (B, C, H, W)
@@ -103,27 +102,25 @@ def average_gradients(
     for image, (start, difference) in enumerate(zip(starts, differences, strict=True)):
         for part in passes.chunks(len(shares)):
             share = shares[part][:, None, None, None]
-            pictures = (start + share * difference).to(pixels.inputs.dtype)  # (n, C, H, W)
+            pictures = (start + share * difference).to(passes.pixels.inputs.dtype)  # (n, C, H, W)
             _, gradients = passes.gradients(pictures, image)
             total[image] += torch.tensordot(counts[part], gradients.to(inputs.dtype), 1)
     return total, differences
 
 
 def check_completeness(
-    pixels: Pixels,
     passes: Passes,
     maps: Maps,
     starts: Tensor,
     kind: str,
     advice: str = "; more steps bring them nearer",
 ) -> Maps:
-    """Remark on the images whose raw map does not add up to y(x) - y(x').
+    """Remark on maps that do not add up to y(x) - y(x').
 
     It costs one score an image, and the wait for it.
 
     Args:
-        pixels: Its scores (B,).
-        passes: Where the baselines go; its total was announced before.
+        passes: Where the baselines go; their total was announced before.
         maps: (B, H, W), signed.
         starts: (B, C, H, W) the baselines x'.
         kind: What a baseline is, in words.
@@ -132,7 +129,7 @@ def check_completeness(
     Returns:
         The maps with the remarks.
     """
-    expected = pixels.scores.double() - passes.scores(starts).double()
+    expected = passes.pixels.scores.double() - passes.scores(starts).double()
     sums = maps.raw.double().sum((1, 2))
     remarks = []
     for image, (added, above) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):

@@ -5,15 +5,15 @@ branches, means and activations that are functions. Batch norms are merged into 
 that they follow in the network's run, which is not always the order in which it lists them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from cam._engine.evaluation_mode import attach
 from cam._engine.forward import run_model
-from cam._engine.hooks import attach
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (
@@ -137,7 +137,7 @@ def _disable_in_place(network: nn.Module) -> Iterator[None]:
 
 
 def _find_batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[str], str]]:
-    """Pair each convolution or linear layer with the batch norm of its output.
+    """Pair convolutions and linear layers with their output's batch norm.
 
     Layers that run several times are left out, as merging would count for each run.
     """
@@ -184,7 +184,7 @@ class _Relevance(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits; the contribution of each to a score is its relevance."""
+        """Return logits whose contributions to a score are their relevance."""
         with _FunctionRules(len(pixels)):
             output = run_model(self.network, pixels)
         return override_gradient(output, output * output.detach())
@@ -193,13 +193,7 @@ class _Relevance(nn.Module):
 class _FunctionRules(GradientOverrides):
     """Gives operations outside of modules their rules."""
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, with a rule where LRP has one."""
         pair = len(args) == 2 and self.takes_batch(args, 2)
         if name in SUMS and pair and not kwargs:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.nn import functional
 
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import reduce_gradient
@@ -56,8 +56,8 @@ def register_relu_rule(name: str, *, title: str, citation: str) -> Callable[[Rul
     """
 
     def add(rule: Rule) -> Rule:
-        def method(pixels: Pixels, passes: Passes) -> Maps:
-            return reduce_gradient(_run_backward(name, pixels, passes, rule), reduce="max")
+        def method(_pixels: Pixels, passes: Passes) -> Maps:
+            return reduce_gradient(_run_backward(passes, rule), reduce="max")
 
         method.__doc__ = rule.__doc__
         register_method(
@@ -148,20 +148,15 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
     Raises:
         MethodError: The network has no ReLU.
     """
-    gradient = _run_backward("guided_gradcam", passes.pixels, passes, guided_backprop)
-    gradcam = functional.interpolate(
-        layer.rule_maps["gradcam"].raw.clamp(min=0)[:, None],
-        size=gradient.shape[-2:],
-        mode="bilinear",
-        align_corners=False,
-    )
+    gradient = _run_backward(passes, guided_backprop)
+    gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
     wider = torch.promote_types(gradient.dtype, gradcam.dtype)
     return reduce_gradient(gradient.to(wider) * gradcam, reduce="max")
 
 
-def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
-    """Compute the gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
+def _run_backward(passes: Passes, rule: Rule) -> Tensor:
+    """Compute the pixels' gradient with another rule at each ReLU."""
     others: set[str] = set()
 
     def change(scores: Tensor) -> None:
@@ -174,15 +169,16 @@ def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tens
                 others.add(_OTHERS[node.name()])
         if not changed:
             raise MethodError(
-                f"{name} changes what ReLUs send back, but this network has none; its map would "
-                "be the plain gradient's, so ask for 'saliency'"
+                f"{passes.method} changes what ReLUs send back, but this network has none; its "
+                "map would be the plain gradient's, so ask for 'saliency'"
             )
 
-    passes.expect(len(pixels.inputs))
-    _, gradient = passes.gradients(pixels.inputs, change=change)
+    inputs = passes.pixels.inputs
+    passes.expect(len(inputs))
+    _, gradient = passes.gradients(inputs, change=change)
     if others:
         warnings.warn(
-            f"{name} changes what ReLUs send back; this network also has "
+            f"{passes.method} changes what ReLUs send back; this network also has "
             f"{', '.join(sorted(others))}, which kept the ordinary gradient",
             CamWarning,
             stacklevel=2,
@@ -198,7 +194,7 @@ def _apply(rule: Rule, sent: tuple[Any, ...], arrived: tuple[Any, ...]) -> tuple
 
 
 def _nodes(scores: Tensor) -> Iterator[Node]:
-    """Yield every node of the graph that leads to the scores, each once."""
+    """Yield every node of the scores' graph once."""
     waiting = [scores.grad_fn]
     reached = {scores.grad_fn}
     while waiting:

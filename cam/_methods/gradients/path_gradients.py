@@ -60,7 +60,7 @@ def guided_integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         steps: From the baseline to the picture.
         fraction: Of the values, which move at once; above 0 and at most 1.
         distance: Half the corridor's width, from 0 to 1.
@@ -85,7 +85,7 @@ def guided_integrated_gradients(
             path.go(step, gradients.flatten(1).double())
         totals.append(path.total)
     starts = torch.full_like(inputs, baseline)
-    return _reduce(pixels, passes, torch.cat(totals), starts, "a blank picture")
+    return _reduce(passes, torch.cat(totals), starts, "a blank picture")
 
 
 class _GuidedPath:
@@ -141,7 +141,7 @@ class _GuidedPath:
 
 
 def _is_close(values: Tensor, expected: Tensor) -> Tensor:
-    """Test equality to 1e-9, relative to the larger of the two or absolute."""
+    """Test equality to 1e-9, relative or absolute."""
     largest = torch.maximum(values.abs(), expected.abs())
     return (values - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
@@ -196,11 +196,11 @@ def blur_integrated_gradients(
             _, gradients = passes.gradients(blurred.to(inputs.dtype), image)
             total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
     starts = blur(sharp, sigma).to(inputs.dtype)
-    return _reduce(pixels, passes, total, starts, "a blurred picture")
+    return _reduce(passes, total, starts, "a blurred picture")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Blur by a Gaussian truncated at four widths; beyond the edges all is 0.
+    """Blur by a Gaussian truncated at four widths, zero beyond edges.
 
     A blur along an axis is a product with a matrix, which for wide blurs costs far less than a
     convolution.
@@ -227,7 +227,8 @@ def _make_blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     return weights[(positions[:, None] - positions).abs()].to(like.dtype)
 
 
-def _reduce(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
+def _reduce(passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
     """Make maps of contributions in float64, and check that they are complete."""
-    total = total.view_as(pixels.inputs).to(promote(pixels.inputs).dtype)
-    return check_completeness(pixels, passes, reduce_gradient(total), starts, kind)
+    inputs = promote(passes.pixels.inputs)
+    total = total.view_as(inputs).to(inputs.dtype)
+    return check_completeness(passes, reduce_gradient(total), starts, kind)

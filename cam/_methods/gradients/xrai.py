@@ -48,8 +48,8 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the two ways go.
-        steps: Points of each way, by Gauss–Legendre quadrature.
+        passes: Where the pictures on both lines go.
+        steps: Points of each line, by Gauss–Legendre quadrature.
         least: Pixels that a region must add to be taken.
 
     Returns:
@@ -63,7 +63,7 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
     attribution = torch.zeros_like(inputs, dtype=torch.float64)
     for extreme in (torch.amin, torch.amax):
         start = extreme(inputs, (1, 2, 3), keepdim=True)
-        gradients, differences = average_gradients(pixels, passes, start, *gauss_legendre(steps))
+        gradients, differences = average_gradients(passes, start, *gauss_legendre(steps))
         attribution += (gradients * differences).double() / 2
     raw = torch.stack(
         [
@@ -150,6 +150,6 @@ def cover_by_regions(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
 
 
 def _sum_inside(covers: Tensor, values: Tensor) -> Tensor:
-    """Sum the values (P,) inside each mask (N, P), with few masks as numbers at a time."""
+    """Sum the values (P,) inside each mask (N, P), in batches."""
     starts = range(0, len(covers), _ROWS)
     return torch.cat([covers[at : at + _ROWS].to(values.dtype) @ values for at in starts])

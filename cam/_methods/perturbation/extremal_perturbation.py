@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
@@ -99,7 +100,7 @@ def extremal_perturbation(
     area = pictures.new_tensor(areas).repeat(count)
 
     def slopes(mask: Tensor) -> Tensor:
-        """Compute the gradient of the score, measured from 0 to 1, by masks (M, H, W)."""
+        """Compute the gradient of the relative score by masks (M, H, W)."""
         parts = []
         for part in passes.chunks(len(owner)):
             images = owner[part]
@@ -152,13 +153,11 @@ class _Masks:
 
     def full(self, coarse: Tensor) -> Tensor:
         """Interpolate to the picture's size, (M, H, W)."""
-        return functional.interpolate(
-            coarse[:, None], size=self._size, mode="bilinear", align_corners=False
-        )[:, 0]
+        return resize(coarse, self._size)
 
 
 def _excess(mask: Tensor, area: Tensor) -> Tensor:
-    """Compute R_a, the distance of masks (M, H, W) from binary ones of areas (M,)."""
+    """Compute R_a, the distance of masks from binary ones."""
     values = mask.flatten(1).sort(1, descending=True).values
     rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
     ideal = (rank < area[:, None]).to(values.dtype)

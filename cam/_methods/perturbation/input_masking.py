@@ -13,7 +13,7 @@ from cam import kernels
 from cam._engine.forward import Probabilities
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.maps import stretch
+from cam._methods.base.maps import refuse_baseline, stretch
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
@@ -85,7 +85,7 @@ def occlusion(
     for part in passes.chunks(count * positions):
         number = torch.arange(part.start, part.stop, device=inputs.device)
         owner = number // positions
-        try:
+        with refuse_baseline(passes.method):
             hidden = kernels.masked_batch(
                 inputs,
                 mask.expand(len(number), -1, -1),
@@ -94,8 +94,6 @@ def occlusion(
                 size=(2 * height, 2 * width),
                 shifts=shifts[number % positions],
             )
-        except (ValueError, TypeError) as error:
-            raise MethodError(f"occlusion's baseline does not fit the picture: {error}") from None
         scores.append(passes.scores(hidden, owner))
     drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, positions)
     over_rows = _covers(rows, window, height)  # (rows, H)
@@ -208,12 +206,12 @@ def draw_grids(
 
 
 def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:
-    """List the starts of windows along a side, until one reaches its end."""
+    """List the starts of windows until one reaches the end."""
     steps = -(-(side - window) // stride) + 1
     return torch.arange(steps, device=device) * stride
 
 
 def _covers(starts: Tensor, window: int, side: int) -> Tensor:
-    """Return (windows, side), 1 where a window covers a position and 0 elsewhere."""
+    """Return (windows, side), 1 where a window covers a position."""
     at = torch.arange(side, device=starts.device)
     return ((at >= starts[:, None]) & (at < starts[:, None] + window)).float()

@@ -15,24 +15,24 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import refuse_baseline
 from cam._methods.base.method_registry import register_method
-from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
 from cam.types import Maps
 
 Baseline = float | Sequence[float]
 
+_RULES = {
+    "samples": integer(2),
+    "segments": integer(1),
+    "baseline": colour(blur=False),
+    "seed": SEED,
+}
+
 
 @register_method(
     "lime",
-    rules={
-        "samples": integer(2),
-        "segments": integer(1),
-        "width": number(above=0),
-        "ridge": number(0),
-        "baseline": colour(blur=False),
-        "seed": SEED,
-    },
+    rules=_RULES | {"width": number(above=0), "ridge": number(0)},
     title="LIME",
     family="perturbation",
     reads=Pixels,
@@ -84,25 +84,17 @@ def lime(
     for image, picture in enumerate(pixels.inputs):
         regions = find_superpixels(picture, segments)
         coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
-        scores, finite = _score_coalitions(
-            "lime", pixels, passes, image, regions, coalitions, baseline
-        )
+        scores, finite = _score_coalitions(passes, image, regions, coalitions, baseline)
         similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
-        maps.append(
-            _fit_ridge(coalitions, scores, weights, ridge)[regions].where(finite, torch.nan)
-        )
+        values = _fit_ridge(coalitions, scores, weights, ridge)
+        maps.append(values[regions].where(finite, torch.nan))
     return _maps(maps)
 
 
 @register_method(
     "kernelshap",
-    rules={
-        "samples": integer(2),
-        "segments": integer(1),
-        "baseline": colour(blur=False),
-        "seed": SEED,
-    },
+    rules=_RULES,
     title="Kernel SHAP",
     family="perturbation",
     reads=Pixels,
@@ -155,7 +147,7 @@ def kernelshap(
         coalitions, weights = (tensor.to(regions.device) for tensor in drawn[image])
         ends = coalitions.new_tensor([[0.0], [1.0]]).expand(2, coalitions.shape[1])
         scores, finite = _score_coalitions(
-            "kernelshap", pixels, passes, image, regions, torch.cat([ends, coalitions]), baseline
+            passes, image, regions, torch.cat([ends, coalitions]), baseline
         )
         values = fit_shapley_values(coalitions, scores[2:], weights, scores[0], scores[1])
         maps.append(values[regions].where(finite, torch.nan))
@@ -189,7 +181,7 @@ def find_superpixels(picture: Tensor, segments: int) -> Tensor:
 
 
 def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
-    """Draw coalitions (samples, regions), float64 of 0 and 1, the first all 1."""
+    """Draw coalitions (samples, regions) of 0 and 1, the first whole."""
     generator = torch.Generator().manual_seed(seed)
     coalitions = torch.rand(samples, regions, generator=generator) < 0.5
     coalitions[0] = True
@@ -211,8 +203,8 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
         numbers = torch.arange(1, 2**regions - 1)
         coalitions = (numbers[:, None] >> torch.arange(regions)) & 1
         count = coalitions.sum(1)
-        ways = torch.tensor([math.comb(regions, int(size)) for size in count])
-        return coalitions.double(), by_size[count - 1] / ways
+        sets = torch.tensor([math.comb(regions, int(size)) for size in count])
+        return coalitions.double(), by_size[count - 1] / sets
     generator = torch.Generator().manual_seed(seed)
     pairs = -(-samples // 2)
     drawn = torch.multinomial(by_size, pairs, replacement=True, generator=generator) + 1
@@ -225,7 +217,7 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
 def fit_shapley_values(
     coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, whole: Tensor
 ) -> Tensor:
-    """Fit regions' values that add up to ``whole - blank``, by weighted least squares.
+    """Fit regions' values that add up to ``whole - blank``.
 
     Args:
         coalitions: (n, R) float64, 1 where a region was in view.
@@ -260,27 +252,17 @@ def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Te
 
 
 def _score_coalitions(
-    name: str,
-    pixels: Pixels,
-    passes: Passes,
-    image: int,
-    regions: Tensor,
-    coalitions: Tensor,
-    baseline: Baseline,
+    passes: Passes, image: int, regions: Tensor, coalitions: Tensor, baseline: Baseline
 ) -> tuple[Tensor, Tensor]:
     """Score the picture with each coalition in view, (n,) float64.
 
     Also returns whether all scores are finite. If not, they are 0: no values explain them, and
     solvers refuse them.
     """
-    parts = []
+    picture, parts = passes.pixels.inputs[image], []
     for part in passes.chunks(len(coalitions)):
-        try:
-            masked = kernels.region_batch(
-                pixels.inputs[image], regions, coalitions[part].bool(), baseline
-            )
-        except (ValueError, TypeError) as error:
-            raise MethodError(f"{name}'s baseline does not fit the picture: {error}") from None
+        with refuse_baseline(passes.method):
+            masked = kernels.region_batch(picture, regions, coalitions[part].bool(), baseline)
         parts.append(passes.scores(masked, image))
     scores = torch.cat(parts).double()
     finite = scores.isfinite().all()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cam._attribution.attribution import attribute
 from cam._methods.base.method_registry import Method
-from cam._runs.engines.shard_reader import in_a_line
+from cam._runs.engines.shard_reader import describe_error
 from cam._runs.plan.options import BASELINES
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.tables import Rows
@@ -56,7 +56,7 @@ def isolate_failures(
     except Exception as error:
         LOG.debug("a batch failed", exc_info=True)
         if len(indices) == 1:
-            return [], {indices[0]: in_a_line(error)}
+            return [], {indices[0]: describe_error(error)}
     parts: list[tuple[Sequence[int], Any]] = []
     reasons: dict[int, str] = {}
     for index in indices:
@@ -73,14 +73,14 @@ def forget_peak(batch: Tensor) -> None:
 
 
 def peak_memory(batch: Tensor) -> int | None:
-    """Bytes that a GPU held at most since :func:`forget_peak`; None on a processor."""
+    """Return a GPU's peak bytes since :func:`forget_peak`; None on a processor."""
     return torch.cuda.max_memory_allocated(batch.device) if batch.is_cuda else None
 
 
 def explain(
     plan: Plan, batch: Tensor, targets: list[int] | None, rows: Rows, beat: Beat
 ) -> dict[str, Explained]:
-    """Make every method's maps: of all images at once or, where that fails, of each alone.
+    """Make every method's maps, image by image where the batch fails.
 
     Args:
         plan: With the methods.
@@ -159,7 +159,7 @@ def explain_baseline(
 
 
 def first_map(explained: dict[str, Explained], index: int) -> Attribution | None:
-    """An image's map by the first method that made one."""
+    """Return an image's map by the first method that made one."""
     maps = (method.maps[index] for method in explained.values() if index in method.maps)
     return next(maps, None)
 
@@ -174,7 +174,7 @@ def _add_cost(rows: Rows, key: str, parts: list[Attribution], images: int, batch
 
 
 def _row(whole: Attribution, row: int) -> Attribution:
-    """One image of an attribution, as a batch of one."""
+    """Select one image of an attribution, as a batch of one."""
     tensors = ("heatmap", "raw", "targets", "scores", "logits")
     part = slice(row, row + 1)
     return replace(whole, **{name: getattr(whole, name)[part] for name in tensors}, remarks=())

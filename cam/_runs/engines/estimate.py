@@ -86,7 +86,7 @@ def estimate(
     measure_shard(plan, read_shard(source, (start, start + 1)), lambda *_: tell(0.0))
     tell(warm := 1 / (1 + count))
     begun = time.perf_counter()
-    with _counting(plan.model.module) as passes:
+    with _count_passes(plan.model.module) as passes:
         result = measure_shard(plan, read_shard(source, shard), lambda *_: tell(warm))
     seconds = time.perf_counter() - begun
     sound = count - result.skipped
@@ -98,8 +98,8 @@ def estimate(
         passes["forwards"] / sound,
         passes["backwards"] / sound,
         seconds / sound,
-        _stored(result) / sound,
-        _shares(result, sound),
+        _count_bytes(result) / sound,
+        _sum_shares(result, sound),
     )
 
 
@@ -127,8 +127,8 @@ def _check(result: Result, count: int) -> None:
             )
 
 
-def _stored(result: Result) -> int:
-    """Bytes of a shard's tables as they would be written."""
+def _count_bytes(result: Result) -> int:
+    """Count the bytes of a shard's tables as they would be written."""
     import pyarrow.parquet as parquet
 
     stored = 0
@@ -139,8 +139,8 @@ def _stored(result: Result) -> int:
     return stored
 
 
-def _shares(result: Result, images: int) -> tuple[Share, ...]:
-    """Seconds for an image; inputs of several sizes are several rows each."""
+def _sum_shares(result: Result, images: int) -> tuple[Share, ...]:
+    """Sum the seconds for an image; each input size has its row."""
     seconds: dict[tuple[str, str | None], float] = defaultdict(float)
     for row in result.tables["costs"].to_pylist():
         seconds[row["method"], row["metric"]] += row["seconds"]
@@ -148,8 +148,8 @@ def _shares(result: Result, images: int) -> tuple[Share, ...]:
 
 
 @contextmanager
-def _counting(module: nn.Module) -> Iterator[Counter[str]]:
-    """Count what goes through a network; copies of it, as metrics make them, count too."""
+def _count_passes(module: nn.Module) -> Iterator[Counter[str]]:
+    """Count inputs through a network, copies of it included."""
     count: Counter[str] = Counter()
 
     def through(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:

@@ -100,7 +100,7 @@ class Ledger:
         self.tell()
 
     def beat(self, measuring: str, share: float = 0.0) -> None:
-        """Within a shard, which may take minutes: be heard, and hear whether to go on.
+        """Report within a shard, which may take minutes.
 
         Args:
             measuring: What is being done.

@@ -36,7 +36,7 @@ class Source:
 
     @classmethod
     def of(cls, plan: Plan) -> "Source":
-        """A plan's."""
+        """Take what reading needs of a plan."""
         return cls(plan.data, plan.model, plan.options.heatmaps > 0)
 
 
@@ -57,14 +57,14 @@ class Read:
     pictures: dict[int, bytes]
 
     def item(self, number: int) -> Item:
-        """One of the items that could be read."""
+        """Return an item that could be read."""
         item = self.items[number]
         assert isinstance(item, Item)
         return item
 
 
 def read_shard(source: Source, shard: Range) -> Read:
-    """Read and preprocess a shard's items; needs the processor only, so it may run ahead."""
+    """Read and preprocess a shard's items, on the processor only."""
     read = Read(shard, {}, {}, {})
     for number in range(*shard):
         try:
@@ -73,23 +73,23 @@ def read_shard(source: Source, shard: Range) -> Read:
             ready = image if isinstance(image, Tensor) else source.model.transform(image)
             read.inputs[number] = ready.float()
             if source.pictures:
-                read.pictures[number] = picture_bytes(source.model, item)
+                read.pictures[number] = make_thumbnail(source.model, item)
             read.items[number] = item
         except Exception as error:
             # Decoders, somebody's data set or transform: the reason stands beside the image.
             LOG.debug("an item cannot be read", exc_info=True)
-            read.items[number] = in_a_line(error)
+            read.items[number] = describe_error(error)
     return read
 
 
-def in_a_line(error: Exception) -> str:
-    """Describe an error in one line, with its kind where it is not this library's."""
+def describe_error(error: Exception) -> str:
+    """Describe an error in one line, with its kind if foreign."""
     text = (str(error).strip() or "\n").splitlines()[0]
     ours = type(error).__module__.startswith("cam.")
     return text if ours else f"{type(error).__name__}: {text}"
 
 
-def mask_as_seen(transform: object, mask: np.ndarray, size: tuple[int, int]) -> Tensor | None:
+def crop_mask(transform: object, mask: np.ndarray, size: tuple[int, int]) -> Tensor | None:
     """Crop and scale a picture's mask as the model does the picture.
 
     Args:
@@ -108,7 +108,7 @@ def mask_as_seen(transform: object, mask: np.ndarray, size: tuple[int, int]) -> 
     return torch.from_numpy(np.asarray(scaled) >= 128)
 
 
-def picture_bytes(model: Model, item: Item) -> bytes:
+def make_thumbnail(model: Model, item: Item) -> bytes:
     """Make a small JPEG of what the model sees."""
     if isinstance(item.image, Tensor):
         mean, std = (torch.tensor(values) for values in mean_and_std(model.transform))

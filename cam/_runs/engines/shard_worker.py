@@ -26,10 +26,10 @@ from cam._runs.engines.batch_explanation import (
     isolate_failures,
     peak_memory,
 )
-from cam._runs.engines.shard_reader import Read, mask_as_seen
-from cam._runs.plan.label_classes import class_of
+from cam._runs.engines.shard_reader import Read, crop_mask
+from cam._runs.plan.label_classes import find_class
 from cam._runs.plan.run_plan import Metric, Plan
-from cam._runs.storage.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, as_tables
+from cam._runs.storage.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, make_tables
 from cam.errors import TargetError
 from cam.types import Attribution
 
@@ -68,7 +68,7 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = lambda doing, share: None
     for number, item in list(read.items.items()):
         if isinstance(item, Item):
             try:
-                resolved[number] = _target(plan, item)
+                resolved[number] = _find_target(plan, item)
             except TargetError as error:
                 read.items[number] = str(error)
     for number, item in read.items.items():
@@ -85,17 +85,17 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = lambda doing, share: None
     for numbers in groups.values():
         Group(plan, read, numbers, resolved, rows, problems, beat).run()
     failed = sum(row[4] == FAILED for row in rows.scores)
-    tables = as_tables(rows, plan.keys, plan.metrics)
+    tables = make_tables(rows, plan.keys, plan.metrics)
     return Result(tables, problems, len(read.items) - len(resolved), failed)
 
 
-def _target(plan: Plan, item: Item) -> int | None:
-    """The item's class as the model's index; None for the top class."""
+def _find_target(plan: Plan, item: Item) -> int | None:
+    """Find the item's class in the model; None for the top class."""
     if plan.options.targets == "predicted" or item.target is None:
         return None
     if isinstance(item.target, int):
         return item.target
-    return class_of(plan.model, plan.classes, item.target)
+    return find_class(plan.model, plan.classes, item.target)
 
 
 @dataclass(eq=False)
@@ -146,7 +146,7 @@ class Group:
             return None
         if isinstance(item.image, Tensor):
             return torch.from_numpy(item.mask.copy())
-        return mask_as_seen(self.plan.model.transform, item.mask, (size[0], size[1]))
+        return crop_mask(self.plan.model.transform, item.mask, (size[0], size[1]))
 
     def _measure(
         self,
@@ -157,7 +157,7 @@ class Group:
         explained: Explained,
         masks: list[Tensor | None],
     ) -> None:
-        """Measure one method's maps by one metric, a row for each image whatever happens."""
+        """Measure a method's maps by a metric, a row an image always."""
         plan, maps, name = self.plan, explained.maps, f"{metric_key} of {key}"
         rows: dict[int, tuple[float, str, str | None]] = {}
         fit = []
@@ -180,7 +180,7 @@ class Group:
                 plan.model,
                 batch if len(indices) == len(batch) else batch[list(indices)],
                 torch.cat([maps[index].heatmap for index in indices]),
-                torch.cat([_classes(maps[index]) for index in indices]),
+                torch.cat([_target_classes(maps[index]) for index in indices]),
                 torch.stack(present).to(batch.device) if metric.info.needs_masks else None,
                 method=plan.methods.get(key),
                 layers=plan.options.layers,
@@ -213,14 +213,14 @@ class Group:
             self.rows.scores.append((number, key, metric_key, *rows[index]))
 
     def _store_items(self, explained: dict[str, Explained]) -> None:
-        """Store what the model predicts for each image, and a thumbnail of its input."""
+        """Store the model's prediction and a thumbnail of each image."""
         model = self.plan.model
         for index, number in enumerate(self.numbers):
             item = self.read.item(number)
             prediction: tuple[Any, ...] = (None,) * 7
             if (attribution := first_map(explained, index)) is not None:
                 chances = attribution.logits[0].softmax(0)
-                top, target = int(chances.argmax()), int(_classes(attribution)[0])
+                top, target = int(chances.argmax()), int(_target_classes(attribution)[0])
                 truth = self.resolved[number]
                 prediction = (
                     target,
@@ -249,7 +249,7 @@ class Group:
         return self.plan.data.identifier(self.numbers[index])
 
 
-def _classes(attribution: Attribution) -> Tensor:
+def _target_classes(attribution: Attribution) -> Tensor:
     # A run's targets are classes.
     assert isinstance(attribution.targets, Tensor)
     return attribution.targets

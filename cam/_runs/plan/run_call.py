@@ -44,7 +44,7 @@ class Call:
 
     @classmethod
     def of_plan(cls, plan: Plan) -> "Call | None":
-        """A plan's call; None if its model, data or a metric are no library's own."""
+        """Describe a plan's call; None if part of it is in memory."""
         model, data = plan.model.origin, plan.data.origin
         methods, metrics = list(plan.methods.values()), list(plan.metrics.values())
         if model is None or data is None or not all(isinstance(m, Metric) for m in metrics):
@@ -65,7 +65,7 @@ class Call:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "Call":
-        """Of what ``run.json`` holds.
+        """Read the call from what ``run.json`` holds.
 
         Raises:
             RunError: Nothing is written there, or something else.
@@ -87,20 +87,20 @@ class Call:
             ) from None
 
     def facts(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert the call for JSON."""
         return asdict(self)
 
     def load_model(self) -> Model:
-        """The model, on a GPU where there is one."""
+        """Load the model, on a GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return load_model(self.model.name, self.model.weights, device, labels=self.model.labels)
 
     def open_data(self) -> Dataset:
-        """The data; the limit is :func:`cam.evaluate`'s."""
+        """Open the data; the limit is :func:`cam.evaluate`'s."""
         return dataset(self.data.source, **self.data.options)
 
     def arguments(self) -> dict[str, Any]:
-        """What :func:`cam.evaluate` takes beside model, data and folder."""
+        """Name what :func:`cam.evaluate` takes beside model, data and folder."""
         return {
             "methods": [Method(*named) for named in self.methods],
             "metrics": [Metric(*named) for named in self.metrics],
@@ -109,7 +109,7 @@ class Call:
         }
 
     def plan(self, model: Model, data: Dataset) -> Plan:
-        """Plan the run with a model and data that are open already, the data without the limit.
+        """Plan the run with an open model, and data without the limit.
 
         Raises:
             CamError: They do not fit.
@@ -119,7 +119,7 @@ class Call:
         return make_plan(model, part, keywords["methods"], keywords["metrics"], self.options)
 
     def command(self, out: str) -> str:
-        """The command line that starts the run, or goes on with it.
+        """Write the command line that starts or resumes the run.
 
         Raises:
             RunError: Its labels are a list in memory.
@@ -136,7 +136,7 @@ class Call:
         for name, value in self.data.options.items():
             words += ["--data-option", f"{name}={value}"]
         for option, several in (("--method", self.methods), ("--metric", self.metrics)):
-            words += [word for named in several for word in (option, _written(named))]
+            words += [word for named in several for word in (option, _write(named))]
         limit = {} if self.data.limit is None else {"limit": self.data.limit}
         for name, value in {**limit, **self.options.changes()}.items():
             option = f"--{_SINGULAR.get(name, name).replace('_', '-')}"
@@ -145,7 +145,7 @@ class Call:
         return shlex.join([*words, "--out", out])
 
     def python(self, out: str, seed: int | None = None) -> str:
-        """The library call, ready to run.
+        """Write the library call, ready to run.
 
         Args:
             out: The run's folder.
@@ -163,8 +163,8 @@ class Call:
             "run = cam.evaluate(",
             "    model,",
             "    data,",
-            *_listed("methods", [_written(named, "cam.method") for named in self.methods]),
-            *_listed("metrics", [_written(named, "cam.metric") for named in self.metrics]),
+            *_write_list("methods", [_write(named, "cam.method") for named in self.methods]),
+            *_write_list("metrics", [_write(named, "cam.metric") for named in self.metrics]),
             f"    out={out!r},",
             *([] if self.data.limit is None else [f"    limit={self.data.limit},"]),
             *(f"    {name}={value!r}," for name, value in self.options.changes().items()),
@@ -174,7 +174,7 @@ class Call:
         return "\n".join(lines) + "\n"
 
 
-def _written(named: Named, make: str | None = None) -> str:
+def _write(named: Named, make: str | None = None) -> str:
     """Write a method for the command line or, with its maker, as Python."""
     name, parameters = named
     listed = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
@@ -183,7 +183,7 @@ def _written(named: Named, make: str | None = None) -> str:
     return f"{make}({name!r}, {listed})" if listed else repr(name)
 
 
-def _listed(argument: str, parts: list[str]) -> list[str]:
+def _write_list(argument: str, parts: list[str]) -> list[str]:
     """Write a list as an argument, on one line where it fits."""
     line = f"    {argument}=[{', '.join(parts)}],"
     if len(line) <= 88:

@@ -48,7 +48,7 @@ class Metric(Protocol):
         batch_size: int = 32,
         progress: Any = None,
     ) -> Any:
-        """Values (B,) float32, NaN where undefined, and ``reasons``, one a value or None."""
+        """Return values (B,) float32, NaN where undefined, and ``reasons``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Plan:
         return replace(self.options, layers=by_name)
 
     def shards(self) -> Iterator[tuple[int, int]]:
-        """The ranges of items that are one piece of work each."""
+        """Yield the ranges of items that are one piece of work."""
         total = len(self.data)
         for start in range(0, total, self.options.shard_size):
             yield start, min(start + self.options.shard_size, total)
@@ -122,10 +122,14 @@ def make_plan(
     classes = match_classes(model, data) if options.targets == "data" else {}
     config = {
         "format": FORMAT,
-        "model": model_facts(model),
+        "model": describe_model(model),
         "data": {"items": len(data), "fingerprint": data.fingerprint},
         "methods": [
-            {"key": key, "name": explainer.name, "parameters": _plain(_parameters(explainer))}
+            {
+                "key": key,
+                "name": explainer.name,
+                "parameters": _to_json(_collect_parameters(explainer)),
+            }
             for key, explainer in named.items()
         ]
         + [
@@ -136,7 +140,7 @@ def make_plan(
             {
                 "key": key,
                 "name": _name(measure),
-                "parameters": _plain(_parameters(measure)),
+                "parameters": _to_json(_collect_parameters(measure)),
                 "direction": int(measure.info.direction),
                 "needs_masks": bool(measure.info.needs_masks),
             }
@@ -145,22 +149,22 @@ def make_plan(
         **{name: value for name, value in options.keywords().items() if name != "baselines"},
         "layers": at,
         "precision": options.precision or name_precision(model.module, None, model.device),
-        **surroundings(model.device),
+        **describe_surroundings(model.device),
     }
     return Plan(model, data, named, measured, options, classes, config)
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """What of a process determines its results: device, kernels and versions."""
+def describe_surroundings(device: torch.device) -> dict[str, Any]:
+    """Describe what of a process determines results: device, kernels, versions."""
     return {
-        "device": _device(device),
+        "device": _name_device(device),
         "kernels": kernels.backend(torch.empty(0, device=device)),
         "versions": dict(versions()),
     }
 
 
-def model_facts(model: Model) -> dict[str, str]:
-    """A model's name and hashes of its weights, its architecture, its transform and labels."""
+def describe_model(model: Model) -> dict[str, str]:
+    """Describe a model by name and hashes of all that determines it."""
     weights = hashlib.sha256()
     for name, value in sorted(model.module.state_dict().items()):
         if not isinstance(value, Tensor):
@@ -177,37 +181,37 @@ def model_facts(model: Model) -> dict[str, str]:
     }
 
 
-def differences(stored: object, planned: object, at: str = "") -> Iterator[str]:
-    """What differs between two configurations, each as ``where: one → other``."""
+def list_differences(stored: object, planned: object, at: str = "") -> Iterator[str]:
+    """List what differs between two configurations, as ``where: one → other``."""
     if isinstance(stored, dict) and isinstance(planned, dict):
         for key in dict.fromkeys([*stored, *planned]):
             below = f"{at}.{key}" if at else str(key)
-            yield from differences(stored.get(key), planned.get(key), below)
-    elif (keys := _keys(stored)) is not None and keys == _keys(planned):
+            yield from list_differences(stored.get(key), planned.get(key), below)
+    elif (keys := _list_keys(stored)) is not None and keys == _list_keys(planned):
         # Lists with the same keys in the same order, so compared entry by entry.
         assert isinstance(stored, list) and isinstance(planned, list)
         for key, first, second in zip(keys, stored, planned, strict=True):
-            yield from differences(first, second, f"{at}.{key}")
+            yield from list_differences(first, second, f"{at}.{key}")
     elif stored != planned:
-        yield f"{at}: {_short(stored)} → {_short(planned)}"
+        yield f"{at}: {_shorten(stored)} → {_shorten(planned)}"
 
 
-def _keys(value: object) -> list[str] | None:
-    """The keys of a list of entries that have one each; None for anything else."""
+def _list_keys(value: object) -> list[str] | None:
+    """Return the keys of a list of keyed entries, else None."""
     if not isinstance(value, list) or not all(isinstance(v, dict) and "key" in v for v in value):
         return None
     return [str(entry["key"]) for entry in value]
 
 
-def _short(value: object) -> str:
-    if (keys := _keys(value)) is not None:
+def _shorten(value: object) -> str:
+    if (keys := _list_keys(value)) is not None:
         return ", ".join(keys) or "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
 def _by_key(choice: Any, make: Callable[[str], Any]) -> dict[str, Any]:
-    """Key methods or metrics by their names where those are unique, else with parameters."""
+    """Key methods or metrics by name, with parameters where names repeat."""
     single = isinstance(choice, str) or hasattr(choice, "info")
     measures = [make(m) if isinstance(m, str) else m for m in ([choice] if single else choice)]
     if not measures:
@@ -224,18 +228,18 @@ def _name(measure: Any) -> str:
     return str(getattr(measure, "name", None) or measure)
 
 
-def _parameters(measure: Any) -> dict[str, Any]:
-    """Defaults included: another version may have others."""
+def _collect_parameters(measure: Any) -> dict[str, Any]:
+    """Collect the parameters with defaults: another version may have others."""
     defaults = getattr(measure.info, "parameters", None) or {}
     return {**defaults, **(getattr(measure, "parameters", None) or {})}
 
 
-def _plain(value: Any) -> Any:
-    """Make a value ready for JSON; what JSON does not know becomes its repr."""
+def _to_json(value: Any) -> Any:
+    """Convert a value for JSON; what JSON lacks becomes its repr."""
     return json.loads(json.dumps(value, default=lambda part: _ADDRESS.sub("", repr(part))))
 
 
-def _device(device: torch.device) -> str:
+def _name_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return device.type

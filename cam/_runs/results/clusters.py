@@ -90,14 +90,14 @@ class Clusters:
 
 
 def average_by_class(run: RunTables, method: str) -> ClassAverages:
-    """The mean map of each class's images, whatever their number; maps of zeros are left out.
+    """Average the maps of each class, without maps of zeros.
 
     Raises:
         RunError: The run has no such method, or kept no heatmaps.
     """
     import pandas
 
-    side = _side(run, method)
+    side = _require_side(run, method)
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, list[int]] = {}
     for start in range(0, run.total, MAPS_AT_ONCE):
@@ -107,7 +107,7 @@ def average_by_class(run: RunTables, method: str) -> ClassAverages:
             [method, start, start + MAPS_AT_ONCE],
         )
         for label, rows in stored.groupby("label", observed=True):
-            maps = _levels(rows["heatmap"], side)
+            maps = _decode_maps(rows["heatmap"], side)
             warm = maps.any((1, 2))
             total = sums.setdefault(str(label), np.zeros((side, side)))
             total += maps.sum(0, dtype=np.float64) / 255
@@ -136,7 +136,7 @@ def find_clusters(
     limit: int = 2000,
     seed: int = 0,
 ) -> Clusters:
-    """Groups of images whose maps are alike, as spectral relevance analysis finds them.
+    """Group images whose maps are alike, by spectral relevance analysis.
 
     Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
     eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
@@ -167,7 +167,7 @@ def find_clusters(
     2007, section 8. They take the widest absolute gap, which splits maps of an object that is
     evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
     """
-    stored = _side(run, method)
+    stored = _require_side(run, method)
     numbers = {"count": count, "neighbours": neighbours, "most": most, "side": side}
     for name, value in {**numbers, "limit": limit, "seed": seed}.items():
         if not RULES[name].holds(value):
@@ -193,18 +193,20 @@ def find_clusters(
         raise RunError(
             f"{len(facts)} maps of {method} are too few for clusters; at least {FEWEST} are needed"
         )
-    points = _points(maps, min(side, stored))
+    points = _scale_maps(maps, min(side, stored))
     near = round(np.log(len(points))) if neighbours is None else neighbours
-    values, vectors = spectrum(points, min(max(near, 2), len(points) - 1), max(most, count or 1))
+    values, vectors = compute_spectrum(
+        points, min(max(near, 2), len(points) - 1), max(most, count or 1)
+    )
     groups = count_groups(values[: most + 1]) if count is None else count
-    parts = _k_means(vectors[:, :groups], chance)
+    parts = _run_k_means(vectors[:, :groups], chance)
     items = facts.assign(cluster=parts)
     rows, means = [], []
     for part in range(parts.max() + 1):
         inside = parts == part
         mean = maps[inside].mean(0, dtype=np.float64) / 255
         means.append(mean)
-        rows.append(_described(part, inside, mean, maps, points, items))
+        rows.append(_describe(part, inside, mean, maps, points, items))
     import pandas
 
     average = np.stack(means).astype(np.float32)
@@ -225,8 +227,10 @@ def describe_clusters(grouping: Clusters) -> str:
     return f"{text}: {groups} (eigenvalues 0, {values}, …)"
 
 
-def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvalues of the neighbour graph's Laplacian, and their vectors.
+def compute_spectrum(
+    points: np.ndarray, neighbours: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the neighbour graph's smallest Laplacian eigenvalues, and their vectors.
 
     L = I - D^(-1/2) A D^(-1/2), A[i, j] = 1 if i is among j's nearest or j among i's, D its sums.
 
@@ -256,7 +260,9 @@ def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray
     parts, part_of = connected_components(joined, directed=False)
     for part in range(parts):
         inside = np.flatnonzero(part_of == part)
-        smallest, directions = _smallest(joined[inside][:, inside], min(most + 1, len(inside)))
+        smallest, directions = _solve_smallest(
+            joined[inside][:, inside], min(most + 1, len(inside))
+        )
         values.append(smallest)
         wide = np.zeros((len(points), len(smallest)))
         wide[inside] = directions
@@ -266,8 +272,8 @@ def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray
     return every[order], np.concatenate(vectors, axis=1)[:, order]
 
 
-def _smallest(joined: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvalues of a graph's normalised Laplacian, and their vectors."""
+def _solve_smallest(joined: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute a graph's smallest normalised Laplacian eigenvalues, and their vectors."""
     from scipy.linalg import eigh
     from scipy.sparse import eye_array
     from scipy.sparse.csgraph import laplacian
@@ -303,8 +309,8 @@ def count_groups(values: np.ndarray) -> int:
     return int(wide[-1]) + 2 if len(wide) else 1
 
 
-def _k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """The best of several starts, clusters numbered from the largest; (n,)."""
+def _run_k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """Cluster by the best of several starts, largest first; (n,)."""
     from scipy.cluster.vq import kmeans2
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -316,15 +322,11 @@ def _k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
         loss = float(((rows - centres[assigned]) ** 2).sum())
         if loss < best:
             best, parts = loss, assigned
-    names, sizes = np.unique(parts, return_counts=True)
-    order = names[np.argsort(-sizes, kind="stable")]
-    numbers = np.zeros(names.max() + 1, int)
-    numbers[order] = np.arange(len(order))
-    renamed: np.ndarray = numbers[parts]
-    return renamed
+    order = np.argsort(-np.bincount(parts), kind="stable")
+    return np.asarray(np.argsort(order)[parts])
 
 
-def _described(
+def _describe(
     part: int,
     inside: np.ndarray,
     mean: np.ndarray,
@@ -333,9 +335,9 @@ def _described(
     items: "pandas.DataFrame",
 ) -> dict[str, Any]:
     members = items[inside]
-    others = maps[~inside].mean(0, dtype=np.float64) if not inside.all() else None
     apart = np.nan
-    if others is not None:
+    if not inside.all():
+        others = maps[~inside].mean(0, dtype=np.float64)
         apart = float(np.abs(mean / mean.sum() - others / others.sum()).sum() / 2)
     row, column = np.unravel_index(mean.argmax(), mean.shape)
     from_middle = np.linalg.norm(points[inside] - points[inside].mean(0), axis=1)
@@ -353,8 +355,8 @@ def _described(
     }
 
 
-def _points(maps: np.ndarray, side: int) -> np.ndarray:
-    """Smaller, and of length 1: where the heat lies counts, not how much of it; (n, side²)."""
+def _scale_maps(maps: np.ndarray, side: int) -> np.ndarray:
+    """Shrink maps and scale them to length 1; (n, side²)."""
     small = [
         functional.interpolate(
             torch.from_numpy(part[:, None].astype(np.float32)), size=(side, side), mode="area"
@@ -362,12 +364,11 @@ def _points(maps: np.ndarray, side: int) -> np.ndarray:
         for part in np.split(maps, range(MAPS_AT_ONCE, len(maps), MAPS_AT_ONCE))
     ]
     flat = torch.cat(small).flatten(1).double()
-    unit: np.ndarray = functional.normalize(flat, dim=1).numpy()
-    return unit
+    return np.asarray(functional.normalize(flat, dim=1))
 
 
 def _read(run: RunTables, method: str, numbers: list[int], side: int) -> np.ndarray:
-    """(n, side, side) uint8."""
+    """Read maps as (n, side, side) uint8."""
     parts = [np.zeros((0, side, side), np.uint8)]
     for start in range(0, len(numbers), MAPS_AT_ONCE):
         stored = run.query(
@@ -375,16 +376,16 @@ def _read(run: RunTables, method: str, numbers: list[int], side: int) -> np.ndar
             "ORDER BY item",
             [method, numbers[start : start + MAPS_AT_ONCE]],
         )
-        parts.append(_levels(stored["heatmap"], side))
+        parts.append(_decode_maps(stored["heatmap"], side))
     return np.concatenate(parts)
 
 
-def _levels(column: "pandas.Series", side: int) -> np.ndarray:
+def _decode_maps(column: "pandas.Series", side: int) -> np.ndarray:
     flat = np.frombuffer(b"".join(map(bytes, column)), np.uint8)
     return flat.reshape(-1, side, side)
 
 
-def _side(run: RunTables, method: str) -> int:
+def _require_side(run: RunTables, method: str) -> int:
     run.require("method", method)
     side = int(run.config.get("heatmaps", 0))
     if not side:

@@ -17,7 +17,7 @@ DRAWN = 500
 
 
 def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
-    """Each method by each metric.
+    """Rank each method by each metric.
 
     Args:
         run: Whose scores.
@@ -55,7 +55,7 @@ def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
     for column, names in (("method", run.methods), ("metric", run.metrics)):
         table[column] = pandas.Categorical(table[column], names, ordered=True)
     table = table.sort_values(["part", "metric", "method"], ignore_index=True)
-    low, high = statistics.interval_from_moments(
+    low, high = statistics.estimate_interval_from_moments(
         table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
     )
     table["low"], table["high"] = low, high
@@ -87,4 +87,4 @@ def _draw_again(
     )
     for row in values.itertuples():
         index = indices[(row.part, row.metric, row.method)]
-        table.loc[index, ["low", "high"]] = statistics.interval(np.asarray(row.drawn))
+        table.loc[index, ["low", "high"]] = statistics.estimate_interval(np.asarray(row.drawn))

@@ -41,16 +41,16 @@ def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
     for number in several:
         of_item = maps[maps["item"] == number]
         images[number] = RunImage(
-            _plain(facts[facts["item"] == number]),
+            _to_mapping(facts[facts["item"] == number]),
             of_item.iloc[:0],
-            {row.method: _heatmap(row.heatmap, row.side) for row in of_item.itertuples()},
+            {row.method: _decode_heatmap(row.heatmap, row.side) for row in of_item.itertuples()},
             Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
         )
     return images
 
 
 def list_extremes(run: RunTables, metric: str, count: int = 3) -> "pandas.DataFrame":
-    """The best and worst images of each method by one metric.
+    """List each method's best and worst images by one metric.
 
     Returns:
         Columns ``method``, ``end`` ("best" or "worst"), ``place`` from 1, ``item``, ``id``,
@@ -89,7 +89,7 @@ def list_in_order(
     start: int = 0,
     count: int = 12,
 ) -> "pandas.DataFrame":
-    """The images with a value, the best first or the worst first, ``count`` from ``start`` on.
+    """List images in the order of their values, ``count`` from ``start``.
 
     Returns:
         Columns ``item``, ``id``, ``value``, ``label``, ``predicted_label``, ``correct`` and
@@ -112,8 +112,8 @@ def list_in_order(
     )
 
 
-def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
-    """One row as a mapping, with None for what is missing."""
+def _to_mapping(row: "pandas.DataFrame") -> dict[str, Any]:
+    """Convert one row to a mapping, with None for missing values."""
     import pandas
 
     return {
@@ -122,7 +122,6 @@ def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
     }
 
 
-def _heatmap(levels: bytes, side: int) -> np.ndarray:
+def _decode_heatmap(levels: bytes, side: int) -> np.ndarray:
     flat = np.frombuffer(levels, np.uint8).astype(np.float32)
-    heatmap: np.ndarray = flat.reshape(side, side) / 255
-    return heatmap
+    return np.asarray(flat.reshape(side, side) / 255)

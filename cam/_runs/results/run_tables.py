@@ -92,7 +92,7 @@ class RunTables:
         raise AssertionError("the last attempt returns or raises")
 
     def _create_views(self, database: Any, sql: str) -> None:
-        """Make views of the shards' files for the tables that a query names.
+        """Make views of the tables that a query names.
 
         Costs, which are of batches, are of all images whatever the parts.
         """

@@ -56,7 +56,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
-        """A folder that a run was started in.
+        """Open a folder that a run was started in.
 
         Raises:
             RunError: It is none, or was written by a later version.
@@ -74,7 +74,7 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], notes: dict[str, Any]) -> "Store":
-        """A new run's folder; the caller holds its lock.
+        """Create a new run's folder; the caller holds its lock.
 
         Raises:
             RunError: It cannot be written.
@@ -89,7 +89,7 @@ class Store:
         return cls(path, json.loads(text))
 
     def ranges(self) -> list[Range]:
-        """The ranges of items that are stored, in order, without those inside of others."""
+        """List the stored ranges of items, without those inside others."""
         try:
             names = [entry.name for entry in os.scandir(self.path / "shards")]
         except FileNotFoundError:
@@ -105,15 +105,15 @@ class Store:
         return outermost
 
     def done(self) -> int:
-        """How many items are stored."""
+        """Count the stored items."""
         return sum(stop - start for start, stop in self.ranges())
 
     def files(self, table: str) -> list[str]:
-        """The Parquet files of one of the tables, in the order of the items."""
+        """List the Parquet files of a table, in the items' order."""
         return [str(self._folder(shard) / f"{table}.parquet") for shard in self.ranges()]
 
     def write(self, shard: Range, tables: Mapping[str, Any]) -> None:
-        """Store a shard; when this returns it is done, also if the machine then loses power.
+        """Store a shard so that it survives a loss of power.
 
         Raises:
             RunError: The disk is full, or the folder cannot be written.
@@ -165,7 +165,7 @@ class Store:
         return blocks == {entry.name for entry in os.scandir(self.path / "shards")}
 
     def clear(self) -> None:
-        """Remove what a killed writer left half written, and shards that were merged."""
+        """Remove half-written and merged shards."""
         stored = {self._folder(shard).name for shard in self.ranges()}
         with writing(self.path):
             for entry in os.scandir(self.path / "shards"):
@@ -192,7 +192,7 @@ class Store:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run's lock; the system lets it go when the process ends, in whatever way.
+    """Hold a run's lock, which ends with the process in any case.
 
     Raises:
         RunError: Another process holds it, or the folder cannot be written.
@@ -224,7 +224,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _take(file: TextIO) -> None:
-    """Lock a file; one who only looks whether it is locked holds it for less than a moment."""
+    """Lock a file, trying again: a look at it holds it briefly."""
     for _ in range(_LOCK_TRIES):
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -236,9 +236,9 @@ def test_a_method_that_does_not_run_here_says_why():
 
 
 def test_what_methods_read():
-    from cam._comparison.examination import what_it_reads
+    from cam._comparison.examination import describe_reads
 
-    reads = {name: what_it_reads(info) for name, info in cam.methods().items()}
+    reads = {name: describe_reads(info) for name, info in cam.methods().items()}
     assert reads["gradcam"] == "a layer's activations and their gradients"
     assert reads["eigencam"] == "a layer's activations"
     assert reads["scorecam"] == "a layer's activations and separate passes"

@@ -56,7 +56,7 @@ def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, bat
 def test_the_peers_explain_the_same_class_at_the_same_layer(small, batch):
     targets = [3, 1]
     ours = cam.attribute(small, batch, "gradcam", targets)["gradcam"].raw.clamp(min=0)
-    calls = peers.gradcam_calls(copy.deepcopy(small.module), "2", batch, targets)
+    calls = peers.prepare_gradcam(copy.deepcopy(small.module), "2", batch, targets)
     if "captum" in calls:
         theirs = calls["captum"]().detach()[:, 0].clamp(min=0)
         assert torch.allclose(ours, theirs, atol=1e-5)
@@ -73,8 +73,8 @@ def test_a_peer_that_fails_is_told_and_left_out(small, batch, monkeypatch):
 
         return {"captum": call}
 
-    monkeypatch.setattr(peers, "gradcam_calls", failing)
-    monkeypatch.setattr(peers, "every_cam_call", lambda *_: None)
+    monkeypatch.setattr(peers, "prepare_gradcam", failing)
+    monkeypatch.setattr(peers, "prepare_every_cam", lambda *_: None)
     race = speed.race(small, batch, 1, 0)
     assert race.refused == {"captum": "RuntimeError: no such shape"}
     assert race.absent == ("grad-cam", "torchcam") and "captum" not in race.speeds

@@ -1,4 +1,4 @@
-"""Methods and metrics of other packages; parameters are checked when a method is made."""
+"""Methods and metrics of other packages, and checks of their parameters."""
 
 import json
 import subprocess

@@ -15,7 +15,7 @@ from PIL import Image
 
 import cam
 from cam._runs.engines import run_progress as progress_module
-from cam._runs.engines.shard_reader import mask_as_seen
+from cam._runs.engines.shard_reader import crop_mask
 from cam._runs.storage import store as store_module
 from cam._runs.storage.store import Store
 from tests.support.checkout import ROOT
@@ -475,7 +475,7 @@ def test_a_folder_with_other_things_is_no_run(tmp_path):
         ({"engine": "cloud"}, "no engine 'cloud'"),
         ({"shard_size": 0}, "shard_size must be"),
         ({"heatmaps": -1}, "heatmaps must be"),
-        ({"targets": "best"}, "targets is 'best'"),
+        ({"targets": "best"}, "targets must be one of data, predicted, but is 'best'"),
         ({"layers": "nowhere"}, "nowhere"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -767,9 +767,9 @@ def test_a_mask_as_the_model_sees_it():
     truth[40:100, 50:180] = True
     around = np.pad(truth, ((16, 16), (144, 144)))
     whole = Image.fromarray(around).resize((2 * around.shape[1], 512), Image.Resampling.NEAREST)
-    assert np.array_equal(mask_as_seen(transform, np.asarray(whole), (224, 224)), truth)
+    assert np.array_equal(crop_mask(transform, np.asarray(whole), (224, 224)), truth)
     odd = transforms.Compose([transforms.RandomRotation(30), transforms.ToTensor()])
-    assert mask_as_seen(odd, truth, (224, 224)) is None
+    assert crop_mask(odd, truth, (224, 224)) is None
 
 
 def test_scores_are_exported(tmp_path, finished):

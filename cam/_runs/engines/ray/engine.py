@@ -21,7 +21,7 @@ import torch
 from cam._runs.engines.ray.parcels import Parcels, pack
 from cam._runs.engines.ray.workers import Reader, Worker
 from cam._runs.engines.run_progress import Ledger, Report
-from cam._runs.engines.shard_reader import in_a_line
+from cam._runs.engines.shard_reader import describe_error
 from cam._runs.engines.shard_worker import Result
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.store import Range, Store
@@ -46,8 +46,8 @@ def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
     ledger.tell()
     if ledger.todo:
         parcels = pack(plan)
-        with _cluster():
-            for shard, result in _measured(parcels, ledger.todo, plan.model.device):
+        with _connect():
+            for shard, result in _measure(parcels, ledger.todo, plan.model.device):
                 ledger.add(shard, result)
     store.merge()
 
@@ -62,7 +62,7 @@ class _Pool:
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
+def _connect() -> Iterator[None]:
     """Be connected to Ray; what was not there before is stopped again."""
     import ray
     import ray._private.worker as driver
@@ -88,7 +88,7 @@ def _cluster() -> Iterator[None]:
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise RunError(f"Ray cannot be started: {in_a_line(error)}") from None
+                raise RunError(f"Ray cannot be started: {describe_error(error)}") from None
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
         context.enable_progress_bars = context.print_on_execution_start = False
@@ -102,7 +102,7 @@ def _cluster() -> Iterator[None]:
             driver._worker_logs_enabled = prints
 
 
-def _pool(shards: int, device: torch.device) -> _Pool:
+def _size_pool(shards: int, device: torch.device) -> _Pool:
     import ray
 
     there = ray.cluster_resources()
@@ -127,13 +127,13 @@ def _pool(shards: int, device: torch.device) -> _Pool:
     return _Pool(min(workers, shards), each, 0)
 
 
-def _measured(
+def _measure(
     parcels: Parcels, todo: list[Range], device: torch.device
 ) -> Iterator[tuple[Range, Result]]:
-    """Shards as they are done, in any order."""
+    """Yield shards as they are done, in any order."""
     import ray
 
-    answers = _answers(parcels, todo, device)
+    answers = _collect_answers(parcels, todo, device)
     answered = False
     failure = None
     try:
@@ -157,15 +157,15 @@ def _measured(
         raise failure
 
 
-def _answers(
+def _collect_answers(
     parcels: Parcels, todo: list[Range], device: torch.device
 ) -> Generator[bytes, None, None]:
-    """What the workers say of each shard."""
+    """Yield the workers' answer for each shard."""
     import ray
     from ray.data import ActorPoolStrategy
 
     source, plan, network = map(ray.put, (parcels.source, parcels.plan, parcels.network))
-    pool = _pool(len(todo), device)
+    pool = _size_pool(len(todo), device)
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
     read = rows.map(Reader(source, todo, parcels.settings["threads"]))
@@ -195,14 +195,14 @@ def _answers(
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Empty the frames that an exception holds, and so let go of the workers."""
+    """Empty an exception's frames, which hold the workers."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 def _describe(error: Exception, answered: bool) -> RunError:
-    """What Ray says of a worker, in one sentence."""
+    """Describe in one sentence what Ray says of a worker."""
     import ray
 
     dead = ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError
@@ -216,4 +216,4 @@ def _describe(error: Exception, answered: bool) -> RunError:
             f"a worker died {RETRIES + 1} times over the same shard, as where memory does not "
             "suffice; what was done before is kept"
         )
-    return RunError(f"Ray failed: {in_a_line(error)}; what was done before is kept")
+    return RunError(f"Ray failed: {describe_error(error)}; what was done before is kept")

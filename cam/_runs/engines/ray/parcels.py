@@ -17,8 +17,8 @@ from torch import nn
 
 from cam._methods.base.method_registry import METHODS
 from cam._metrics.base.metric_registry import METRICS
-from cam._runs.engines.shard_reader import Source, in_a_line
-from cam._runs.plan.run_plan import Plan, differences, surroundings
+from cam._runs.engines.shard_reader import Source, describe_error
+from cam._runs.plan.run_plan import Plan, describe_surroundings, list_differences
 from cam.errors import InputError, RunError
 
 LOG = logging.getLogger("cam.evaluate")
@@ -72,16 +72,16 @@ def pack(plan: Plan) -> Parcels:
     try:
         return Parcels(
             cloudpickle.dumps(source),
-            cloudpickle.dumps((rest, _registered())),
+            cloudpickle.dumps((rest, _list_registered())),
             cloudpickle.dumps(network),
-            settings(),
+            read_settings(),
         )
     except Exception as error:
         # Somebody's own module, transform or data set: the log says which object will not go.
         LOG.debug("a plan cannot be pickled", exc_info=True)
         raise InputError(
             "the model or the data cannot be sent to another process, as the engine 'ray' does "
-            f"({in_a_line(error)}); use the engine 'local'"
+            f"({describe_error(error)}); use the engine 'local'"
         ) from None
 
 
@@ -97,9 +97,9 @@ def unpack(source: bytes, shell: bytes, network: bytes, device: str) -> Plan:
     plan: Plan = replace(rest, data=pickle.loads(source).data)
     plan.model.module = pickle.loads(network)
     plan.model.to(device)
-    here = surroundings(plan.model.device)
+    here = describe_surroundings(plan.model.device)
     there = {name: plan.config[name] for name in here}
-    differs = list(differences(there, here))
+    differs = list(list_differences(there, here))
     if differs:
         raise RunError(
             "a worker would not give the same scores as this process: "
@@ -108,8 +108,8 @@ def unpack(source: bytes, shell: bytes, network: bytes, device: str) -> Plan:
     return plan
 
 
-def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Methods and metrics that the caller registered: another process does not know of them."""
+def _list_registered() -> tuple[dict[str, Any], dict[str, Any]]:
+    """List the methods and metrics that the caller registered."""
 
     def select(entries: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -121,8 +121,8 @@ def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
     return select(METHODS.all()), select(METRICS.all())
 
 
-def settings() -> dict[str, Any]:
-    """Read what of this process's torch and environment the scores may depend on."""
+def read_settings() -> dict[str, Any]:
+    """Read the settings that scores may depend on."""
     return {
         "backends": [getattr(backend, name) for backend, name in _BACKENDS],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
@@ -132,7 +132,7 @@ def settings() -> dict[str, Any]:
 
 
 def adopt(settings: Mapping[str, Any]) -> None:
-    """Compute as the process does that :func:`settings` was called in."""
+    """Compute as the process does that :func:`read_settings` was called in."""
     for name, value in settings["environment"].items():
         if value is None:
             os.environ.pop(name, None)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cam._data.dataset import Item
 from cam._runs.engines.ray.parcels import adopt, unpack
-from cam._runs.engines.shard_reader import Read, Source, in_a_line, read_shard
+from cam._runs.engines.shard_reader import Read, Source, describe_error, read_shard
 from cam._runs.engines.shard_worker import measure_shard
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.store import Range
@@ -38,15 +38,17 @@ class Reader:
         self._source, self._todo, self._threads = source, todo, threads
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """``{"id": number}`` → ``{"content": pickled Read or failure}``."""
+        """Read the shard of ``{"id": number}`` as pickled ``content``, a Read or failure."""
         # A transform may add up too, and in as many parts as there are threads.
         torch.set_num_threads(self._threads)
         try:
-            read: Read | bytes = _light(read_shard(_opened(self._source), self._todo[row["id"]]))
+            read: Read | bytes = _drop_pictures(
+                read_shard(_open_source(self._source), self._todo[row["id"]])
+            )
         except Exception as error:
             # Such as a module of the data set that this machine lacks.
             LOG.debug("a shard cannot be read", exc_info=True)
-            read = _failed(error)
+            read = _pickle_failure(error)
         return {"content": pickle.dumps(read)}
 
 
@@ -69,7 +71,7 @@ class Worker:
         self._plan: Plan | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One row of ``content``: a pickled Read → a pickled (shard, Result) or failure."""
+        """Measure a pickled Read into a pickled (shard, Result) or failure."""
         import numpy as np
 
         return {"content": np.array([self._answer(batch["content"][0])], dtype=object)}
@@ -79,13 +81,13 @@ class Worker:
         if isinstance(read, bytes):
             return read
         try:
-            return pickle.dumps((read.shard, measure_shard(self._unpacked(), read)))
+            return pickle.dumps((read.shard, measure_shard(self._unpack(), read)))
         except Exception as error:
             LOG.debug("a shard failed", exc_info=True)
-            return _failed(error)
+            return _pickle_failure(error)
 
-    def _unpacked(self) -> Plan:
-        """The plan, with the model.
+    def _unpack(self) -> Plan:
+        """Unpack the plan, with the model.
 
         Only with the first shard: Ray starts a process that dies as it begins again and again, but
         one that dies over a shard a few times.
@@ -100,16 +102,16 @@ class Worker:
 
 
 @lru_cache(maxsize=1)
-def _opened(source: Any) -> Source:
-    """A process reads many shards of the same data, whose list of files may be long."""
+def _open_source(source: Any) -> Source:
+    """Unpickle the source once for the many shards of a process."""
     import ray
 
     opened: Source = pickle.loads(ray.get(source))
     return opened
 
 
-def _light(read: Read) -> Read:
-    """Without the pictures themselves, whose inputs are made: they are most of the bytes."""
+def _drop_pictures(read: Read) -> Read:
+    """Drop the pictures, whose inputs are made: they are most bytes."""
     none = Image.new("RGB", (1, 1))
     items: dict[int, Item | str] = {
         number: replace(item, image=none)
@@ -120,8 +122,8 @@ def _light(read: Read) -> Read:
     return replace(read, items=items)
 
 
-def _failed(error: Exception) -> bytes:
+def _pickle_failure(error: Exception) -> bytes:
     if isinstance(error, CamError):
         return pickle.dumps(error)
-    sentence = f"a worker failed: {in_a_line(error)}; what was done before is kept"
+    sentence = f"a worker failed: {describe_error(error)}; what was done before is kept"
     return pickle.dumps(RunError(sentence))

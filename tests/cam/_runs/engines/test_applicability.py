@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import cam
-from cam._runs.engines.applicability import why_not
+from cam._runs.engines.applicability import explain_refusal
 
 # With separate passes, and something that they ask of the network; few enough to run them all.
 EXTRA_PASSES = {"guided_backprop", "deconvnet", "guided_gradcam", "lrp", "deeplift", "fullgrad"}
@@ -27,7 +27,7 @@ def test_it_says_what_running_says(name, photos, monkeypatch):
             cam.attribute(model, batch, method)
         except cam.CamError as error:
             refused[method] = str(error)
-    assert {name: why_not(model, batch, name) for name in methods} == {
+    assert {name: explain_refusal(model, batch, name) for name in methods} == {
         name: refused.get(name) for name in methods
     }
     # Each network allows much and not all.
@@ -39,7 +39,7 @@ def test_a_method_of_many_passes_is_stopped_after_the_first(name):
     sent = []
     module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     module.register_forward_hook(lambda _, inputs, __: sent.append(len(inputs[0])))
-    assert why_not(module, torch.rand(1, 3, 64, 64), name) is None
+    assert explain_refusal(module, torch.rand(1, 3, 64, 64), name) is None
     # The shared pass, what finds the preset layer, and one more.
     assert sum(sent) <= 4
 
@@ -50,9 +50,11 @@ def test_parameters_count_and_other_errors_are_told_with_their_kind():
             raise RuntimeError("the cable is out\nsecond line")
 
     batch = torch.rand(1, 3, 8, 8)
-    assert why_not(nn.Sequential(nn.Flatten(), Breaks()), batch, "saliency") is not None
+    assert explain_refusal(nn.Sequential(nn.Flatten(), Breaks()), batch, "saliency") is not None
     sound = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    reason = why_not(sound, batch, cam.method("occlusion", window=4, stride=4, baseline=[0.0, 1.0]))
+    reason = explain_refusal(
+        sound, batch, cam.method("occlusion", window=4, stride=4, baseline=[0.0, 1.0])
+    )
     assert "baseline does not fit the picture" in reason
     with pytest.raises(cam.MethodError, match="there is no method"):
-        why_not(sound, batch, "gradcamm")
+        explain_refusal(sound, batch, "gradcamm")

@@ -14,7 +14,7 @@ import cam
 from cam._cli.commands import main
 from cam._data.dataset import require_inside
 from cam._runs.plan.run_call import Call
-from cam._runs.results.run_states import runs, state_of
+from cam._runs.results.run_states import read_state, runs
 from tests.support.checkout import ROOT
 from tests.support.stand_in import Drop, Inside, network
 
@@ -59,9 +59,9 @@ def stopped(tmp_path) -> Path:
 
 
 def test_a_stopped_run_is_resumed_from_its_folder_alone(stopped, whole):
-    assert (state_of(stopped).state, state_of(stopped).done) == ("stopped", 2)
+    assert (read_state(stopped).state, read_state(stopped).done) == ("stopped", 2)
     assert scores(cam.resume(stopped)) == scores(whole)
-    assert state_of(stopped).state == "finished"
+    assert read_state(stopped).state == "finished"
 
 
 def test_its_command_goes_on_with_it(stopped, whole):
@@ -147,15 +147,15 @@ def test_runs_of_a_folder_and_what_they_are_doing(stopped, whole):
         [sys.executable, "-c", HOLD, str(stopped)], stdout=subprocess.PIPE, cwd=ROOT
     ) as holding:
         holding.stdout.readline()
-        state = state_of(stopped)
+        state = read_state(stopped)
         assert state.state == "running" and state.holder.startswith(f"process {holding.pid} on")
         assert state.images_per_second > 0 and state.seconds_left > 0
         with pytest.raises(cam.RunError, match=f"is being written by process {holding.pid}"):
             cam.resume(stopped)
         holding.kill()
-    assert state_of(stopped).state == "stopped"
+    assert read_state(stopped).state == "stopped"
     assert runs(folder / "nowhere") == []
-    assert state_of(whole.path).state == "finished"
+    assert read_state(whole.path).state == "finished"
 
 
 # Parts of a run

@@ -339,7 +339,7 @@ def test_one_processor_is_left_for_reading(monkeypatch):
         monkeypatch.setattr(ray, "cluster_resources", lambda: there)
         monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": there}])
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        pool = ray_engine._pool(shards, torch.device(device))
+        pool = ray_engine._size_pool(shards, torch.device(device))
         assert pool.workers * pool.processors < there["CPU"]
         return pool.workers, pool.processors, pool.gpus
 
@@ -385,7 +385,7 @@ def test_the_callers_precision_of_sums_is_taken_along():
     before = matmul.fp32_precision, convolution.fp32_precision
     try:
         matmul.fp32_precision, convolution.fp32_precision = "tf32", "ieee"
-        settings = parcels.settings()
+        settings = parcels.read_settings()
         matmul.fp32_precision, convolution.fp32_precision = "ieee", "tf32"
         parcels.adopt(settings)
         assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "ieee")
@@ -399,5 +399,6 @@ def test_workers_fit_on_the_machines(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 6.0})
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    pool = ray_engine._pool(100, torch.device("cpu"))
-    assert (pool.processors, pool.workers, pool.threads) == (2, 2, 3)
+    pool = ray_engine._size_pool(100, torch.device("cpu"))
+    assert (pool.processors, pool.workers) == (2, 2)
+    assert parcels.read_settings()["threads"] == 3, "as many as the caller has"
