@@ -86,7 +86,10 @@ class Downstream(nn.Module):
             return run_model(self.network, self._picture.expand(count, -1, -1, -1))
 
     def record(self, picture: Tensor) -> int:
-        """Run the network on the picture of later passes, (1, 3, H, W).
+        """Run the network on the picture of later passes.
+
+        Args:
+            picture: (1, 3, H, W).
 
         Returns:
             How many forward passes that took.

@@ -93,8 +93,8 @@ def test_the_smooth_maximum_by_hand():
 
     With weights exp(20 f) the K - 1 zeros pull f down by the factor 1 / (1 + (K - 1) exp(-20 f)).
     """
-    masks = _Masks((9, 11), 1, 2.0, torch.device("cpu"), torch.float64)
     cells = torch.zeros(1, 9, 11).double()
+    masks = _Masks((9, 11), 1, 2.0, cells)
     cells[0, 4, 5] = 1
     actual = masks.smooth(cells)[0]
     count = 9 * 9  # four cells on each side
