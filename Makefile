@@ -36,6 +36,7 @@ fast: check
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_words.py
 	$(BIN)/python tools/typecheck.py
 
 benchmark: .venv/installed-dev

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 import cam
 from benchmarks.memory import peak_megabytes
 from benchmarks.result_files import default_device, write_results
-from cam._performance.peers import CLASSES, grad_cam, gradcam_calls
+from cam._performance.peers import CLASSES, grad_cam, prepare_gradcam
 from cam._performance.timing import Timing, interleaved, machine
 
 EIGHT = CLASSES | {"eigencam": "EigenCAM", "eigengradcam": "EigenGradCAM"}
@@ -82,7 +82,7 @@ def gradient_cams(device: str) -> list[Figure]:
     model = cam.load_model("torchvision/resnet50", weights=None, device=device)
     module = model.module
     batch = torch.randn(8, 3, 224, 224, device=device)
-    peers = gradcam_calls(module, "layer4", batch, [0] * len(batch))
+    peers = prepare_gradcam(module, "layer4", batch, [0] * len(batch))
     nine = [*EIGHT, "saliency"]
     times = interleaved(
         {

@@ -1,12 +1,17 @@
 """Compare ROAD's multigrid solver with SciPy's sparse solvers.
 
-``python -m benchmarks.road_solver [--images N] [--rounds N]`` fills in the pixels that
-ROAD removes from photos at its default fractions, in both orders, for a smooth and a scattered
+``python -m benchmarks.road_solver [--images N] [--rounds N] [--shares S …]`` fills in the pixels
+that ROAD removes from photos at its default fractions, in both orders, for a smooth and a scattered
 heatmap. All solvers run in this process, in turns, with one thread and with two; SciPy's take the
 images of a batch in parallel. Times are medians over the rounds, building of the system included.
 Errors are the largest ones of a pixel, as a share of the image's largest absolute value, against
 the direct solution in float64; conjugate gradients stop at the loosest tolerance of a ladder whose
 error is not above ROAD's.
+
+Set ``OPENBLAS_NUM_THREADS=1``, or SciPy's threads compete with those of its BLAS. On a machine that
+other programs use, also set ``OMP_WAIT_POLICY=PASSIVE``: torch's threads otherwise wait for each
+other in a loop, on processors that the others need, and its small operations take up to 60 times
+as long.
 """
 
 import argparse
@@ -27,7 +32,7 @@ from torch.nn import functional
 
 import cam
 from cam._metrics.base.map_ranking import ranks
-from cam._metrics.faithfulness.imputation import impute
+from cam._metrics.faithfulness.imputation import Imputer
 from cam._metrics.faithfulness.road import SHARES
 
 Array = npt.NDArray[np.float64]
@@ -143,6 +148,7 @@ def heatmaps(kind: str, images: Tensor) -> Tensor:
 def compare(images: Tensor, removed: Tensor, rounds: int) -> dict[int, Row]:
     """Time all solvers in turns, and return for each number of threads what came of it."""
     exact = fill_batch(solve_factorised, images, removed, 2)
+    impute = Imputer(images.shape[1:], images.dtype, images.device)  # kept, as in a run
     error = largest_error(impute(images, removed, TOLERANCE), exact, images)
     for tolerance in LADDER:
         iterative = partial(solve_iteratively, tolerance)

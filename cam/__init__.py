@@ -1,4 +1,4 @@
-"""Explain what vision models see: many attribution methods in one forward and one backward pass.
+"""Explain vision models: many attribution methods in one pass.
 
 The names below are the public interface, with :mod:`cam.targets`, :mod:`cam.compat` and
 :mod:`cam.kernels`. Whatever begins with an underscore may change. Each name is imported when it is

@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m cam``, or ``cam`` where it is installed."""
+"""Run the command line by ``python -m cam``."""
 
 from cam._cli.commands import main
 

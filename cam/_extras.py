@@ -15,7 +15,7 @@ PACKAGES = {
 
 
 def require(extra: str, purpose: str) -> None:
-    """Check that an extra's packages are installed; none of them is imported.
+    """Check that an extra's packages are installed, without importing them.
 
     Args:
         extra: One of :data:`PACKAGES`.

@@ -1,4 +1,4 @@
-"""What can go wrong, each in one sentence that says what was wrong and what would be right."""
+"""Errors, whose messages say what was wrong and what would be right."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -57,29 +57,25 @@ class Cancelled(CamError):
 
 
 class CamWarning(UserWarning):
-    """Something that was handled, and that the user should know of."""
+    """A handled problem that the user should know of."""
 
 
 def nearest(name: str, candidates: Iterable[str], how_many: int = 3) -> str:
-    """Say which known names are closest to a mistyped one, or list a few if none is.
+    """Suggest the names closest to a mistyped one, or list a few.
 
     Returns:
         A clause such as ``did you mean 'gradcam'?``, without a leading capital.
     """
     names = list(candidates)
     folded = {candidate.lower(): candidate for candidate in reversed(names)}
-    folded_name = name.lower()
-    # A dotted or namespaced name is often right but for what stands in front of it.
-    close = [
-        key
-        for key in folded
-        if folded_name and key.endswith((f"/{folded_name}", f".{folded_name}"))
-    ]
+    query = name.lower()
+    # A dotted or namespaced name is often right but for its prefix.
+    close = [key for key in folded if query and key.endswith((f"/{query}", f".{query}"))]
     close = sorted(close[:how_many], reverse=True)
     if not close:
-        close = get_close_matches(folded_name, folded, n=how_many, cutoff=0.5)
+        close = get_close_matches(query, folded, n=how_many, cutoff=0.5)
     if not close:
-        tail = folded_name.rsplit("/", 1)[-1]
+        tail = query.rsplit("/", 1)[-1]
         close = [key for key in folded if tail and tail in key][:how_many]
     if close:
         return f"did you mean {' or '.join(repr(folded[key]) for key in close)}?"

@@ -1,4 +1,4 @@
-"""Rules of parameters: what each may be, in words and as a check.
+"""Constraints on parameters, with the text for error messages.
 
 Methods and metrics declare one for each of their parameters (:func:`cam.register_method`,
 :func:`cam.register_metric`); it is checked when they are made, and forms take their limits from it.
@@ -48,7 +48,7 @@ def integer(least: int = 0, most: int | None = None) -> Rule:
 def number(
     least: float | None = None, most: float | None = None, *, above: float | None = None
 ) -> Rule:
-    """Require a finite number between limits, which belong to it; ``above`` does not."""
+    """Require a finite number between limits, both allowed but ``above``."""
 
     def holds(value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -93,7 +93,7 @@ def fractions(growing: bool = True) -> Rule:
 
 
 def colour(blur: bool = True) -> Rule:
-    """Require what hidden pixels show."""
+    """Require a fill for hidden pixels."""
     plain = number()
 
     def holds(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""What is explained: for each image the scalar whose evidence is sought."""
+"""Define targets: the scalar of each image's output that is explained."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ Targets = Target | Sequence[Target] | Tensor | np.ndarray | None
 class ClassTarget(ABC):
     """A scalar made of one image's logits (classes,) and of classes, by index or label.
 
-    Each is called on the output for one image; labels are looked up in the model's own first.
+    Each is called on the output for one image, after the model has resolved its labels.
     """
 
     def resolve(self, class_index: Callable[[str], int]) -> "ClassTarget":
-        """The same with indices in the place of labels."""
+        """Replace labels by indices."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{key: _resolve(value, class_index) for key, value in values.items()})
 
     @abstractmethod
     def __call__(self, output: Tensor) -> Tensor:
-        """The scalar, part of the output's graph."""
+        """Return the scalar, part of the output's graph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Logit(ClassTarget):
     target: Class
 
     def __call__(self, output: Tensor) -> Tensor:
-        """y_A."""
+        """Return y_A."""
         return _entry(output, self.target)
 
 
@@ -51,7 +51,7 @@ class Probability(ClassTarget):
     target: Class
 
     def __call__(self, output: Tensor) -> Tensor:
-        """exp(y_A) / Σ_k exp(y_k)."""
+        """Compute exp(y_A) / Σ_k exp(y_k)."""
         return _entry(output.softmax(0), self.target)
 
 
@@ -62,7 +62,7 @@ class LogProbability(ClassTarget):
     target: Class
 
     def __call__(self, output: Tensor) -> Tensor:
-        """y_A - log Σ_k exp(y_k)."""
+        """Compute y_A - log Σ_k exp(y_k)."""
         return _entry(output.log_softmax(0), self.target)
 
 
@@ -79,7 +79,7 @@ class Contrast(ClassTarget):
     against: Class | None = None
 
     def __call__(self, output: Tensor) -> Tensor:
-        """y_A - y_B, or y_A minus the mean of all other logits."""
+        """Compute y_A - y_B, or y_A minus the mean of other logits."""
         score = _entry(output, self.target)
         if self.against is None:
             if len(output) < 2:
@@ -95,7 +95,7 @@ class Counterfactual(ClassTarget):
     target: Class
 
     def __call__(self, output: Tensor) -> Tensor:
-        """-y_A."""
+        """Return -y_A."""
         return -_entry(output, self.target)
 
 
@@ -106,7 +106,7 @@ class Several(ClassTarget):
     classes: tuple[Class, ...]
 
     def __call__(self, output: Tensor) -> Tensor:
-        """Σ y_k over the classes."""
+        """Compute Σ y_k over the classes."""
         if not self.classes:
             raise TargetError("several classes were announced, but none is named")
         return torch.stack([_entry(output, label) for label in self.classes]).sum()
@@ -119,7 +119,7 @@ class Binary:
     positive: bool = True
 
     def __call__(self, output: Tensor) -> Tensor:
-        """The output's one element, or minus it."""
+        """Return the output's only element, or minus it."""
         if output.numel() != 1:
             raise TargetError(
                 f"a binary target takes one logit an image, not shape {tuple(output.shape)}"
@@ -142,7 +142,7 @@ class Segment(ClassTarget):
     mask: Tensor | None = None
 
     def __call__(self, output: Tensor) -> Tensor:
-        """The sum of the class's logits inside the mask."""
+        """Sum the class's logits inside the mask."""
         if output.ndim != 3:
             raise TargetError(
                 "a segment is asked of an output (classes, H, W) an image, not of shape "
@@ -192,7 +192,7 @@ class Box(ClassTarget):
         object.__setattr__(self, "box", tuple(numbers))
 
     def __call__(self, output: Tensor) -> Tensor:
-        """The score of the detection that fits, of (D, 6): a box, a score and a label each."""
+        """Return the matching detection's score, of (D, 6): boxes, scores, labels."""
         if output.ndim != 2 or output.shape[1] != 6:
             raise TargetError(
                 "a box is asked of a model that detects objects, not of an output of shape "
@@ -201,7 +201,7 @@ class Box(ClassTarget):
         boxes, scores, labels = output[:, :4].detach(), output[:, 4], output[:, 5].detach()
         overlaps = box_overlaps(boxes, boxes.new_tensor(self.box))  # (D,)
         if isinstance(self.label, str):
-            _unresolved(self.label)
+            refuse_label(self.label)
         if self.label is not None:
             overlaps = overlaps.where(labels == float(self.label), 0)
         if not len(overlaps) or float(overlaps.max()) < self.overlap:
@@ -211,7 +211,12 @@ class Box(ClassTarget):
 
 
 def box_overlaps(boxes: Tensor, box: Tensor) -> Tensor:
-    """Intersection over union, (D,), of boxes (D, 4) with one (4,): x0, y0, x1, y1."""
+    """Compute the intersection over union (D,) of boxes with one.
+
+    Args:
+        boxes: (D, 4), x0, y0, x1, y1 each.
+        box: (4,).
+    """
     inside = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
     common = inside.clamp(min=0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
@@ -220,7 +225,7 @@ def box_overlaps(boxes: Tensor, box: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """How near an image's embedding is to another one: for models that put out embeddings.
+    """How near an image's embedding is to another one: for models that return embeddings.
 
     Attributes:
         embedding: (D,), for example that of another picture, or of a text.
@@ -231,7 +236,7 @@ class Similarity:
     cosine: bool = True
 
     def __call__(self, output: Tensor) -> Tensor:
-        """Their cosine, or their dot product."""
+        """Compute their cosine, or their dot product."""
         if output.shape != self.embedding.shape or output.ndim != 1:
             raise TargetError(
                 f"the model's embedding of an image has shape {tuple(output.shape)}, and the one "
@@ -252,31 +257,32 @@ def _resolve(value: object, class_index: Callable[[str], int]) -> object:
 
 
 def _entry(output: Tensor, target: Class) -> Tensor:
-    """One class of one image's output, which may have more dimensions behind the classes."""
+    """Select a class of an image's output, which may have further axes."""
     if not output.ndim:
-        raise TargetError("the model puts out one number an image, so it has no classes to choose")
-    return output[_class(target, len(output), _unresolved)]
+        raise TargetError("the model returns one number an image, so it has no classes to choose")
+    return output[_class(target, len(output), refuse_label)]
 
 
-def _unresolved(label: str) -> int:
+def refuse_label(label: str) -> int:
+    """Refuse a label where no model gives its index."""
     raise TargetError(f"the label {label!r} means nothing without a model; use an index")
 
 
 def select_scores(
-    logits: Tensor, targets: Targets, class_index: Callable[[str], int]
+    logits: Tensor, targets: Targets, class_index: Callable[[str], int] = refuse_label
 ) -> tuple[Tensor, Tensor | tuple[TargetFunction, ...]]:
-    """Pick the score of each image that is to be explained.
+    """Select the score of each image that is explained.
 
     Args:
         logits: (B, classes) raw output of the model; for callables it may have any shape (B, …).
         targets: None for each image's top class; one class for all; one for each image, as a
             sequence, an integer tensor or array (B,); or callables from one image's output to a
             scalar, such as the targets of this module. A class is an index or a label.
-        class_index: From a label to its index.
+        class_index: From a label to its index; by default there are no labels.
 
     Returns:
-        The scores (B,), part of the autograd graph, and what was explained: (B,) int64 classes or
-        the callables.
+        The scores (B,), part of the autograd graph, and their targets: (B,) int64 classes or the
+        callables.
 
     Raises:
         TargetError: Out of range, of the wrong number or kind, or not a scalar.
@@ -340,7 +346,7 @@ def _from_tensor(targets: Tensor) -> list[Target]:
 
 
 def _as_plain(target: object) -> Target:
-    """An int of any kind (numpy's, a one-element tensor) as Python's own."""
+    """Convert any integer (numpy's, a one-element tensor) to Python's int."""
     if isinstance(target, bool):
         raise TargetError("a target is a class index, a label or a callable, not True or False")
     if isinstance(target, int | str) or callable(target):

@@ -11,7 +11,7 @@ TargetFunction = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Cost:
-    """What an explanation took, for the whole batch.
+    """The cost of an explanation, for the whole batch.
 
     Attributes:
         forwards: Forward passes of batches, those that other methods of the call shared included.
@@ -26,7 +26,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a method is that runs passes of its own.
+    """How far a method with further passes is.
 
     Attributes:
         method: Its name.
@@ -46,7 +46,7 @@ class Maps:
     Attributes:
         raw: (B, h, w) before ReLU and normalisation, signed where the method is.
         normalised: (B, h, w) in [0, 1].
-        remarks: What the method itself found that a reader should know, as (image, sentence).
+        remarks: What a reader of the maps should know, as (image, sentence).
         terms: Makes the (B, C, h, w) whose sum over the channels is raw; None where the map is no
             such sum.
     """
@@ -59,7 +59,7 @@ class Maps:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """One method's answer for one batch.
+    """The result of one method for one batch.
 
     Attributes:
         heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device.
@@ -72,7 +72,7 @@ class Attribution:
         method: Name of the method.
         cost: Passes and seconds that it took.
         precision: In which the network computed: "fp32", "tf32", "fp16", "bf16" or "fp64".
-        remarks: What the method itself found that a reader should know; part of :meth:`notes`.
+        remarks: What the method says a reader should know; part of :meth:`notes`.
     """
 
     heatmap: Tensor
@@ -87,7 +87,7 @@ class Attribution:
     remarks: tuple[tuple[int, str], ...] = ()
 
     def notes(self) -> list[tuple[int, str]]:
-        """What a reader of the maps should know, as (image, sentence).
+        """List what a reader of the maps should know, as (image, sentence).
 
         An all-zero map says nothing about the picture and looks like a failure; it means that the
         layer's evidence speaks against the target, or that there is none.

@@ -1,4 +1,4 @@
-"""Fused kernels for what comes after the backward pass of a visual attribution.
+"""Fused kernels for what follows a visual attribution's backward pass.
 
 The package knows tensors only: nothing of models, images on disk, or pages. Where a tensor is on
 a GPU the work is done by a Triton kernel in one launch; elsewhere by plain torch, which is also

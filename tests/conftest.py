@@ -1,4 +1,4 @@
-"""What every test relies on: Triton's interpreter, one thread, the bundled model and photos."""
+"""Fixtures of every test: Triton's interpreter, one thread, model and photos."""
 
 import os
 

@@ -17,6 +17,7 @@ import cam
 from tests.support.checkout import ROOT
 from tests.support.import_graph import between_children, graph
 from tests.support.markdown import code_blocks
+from tools import check_words
 
 EXTENDING = (ROOT / "docs" / "extending.md").read_text()
 # A part of the tree may lie in the folder of the examples.
@@ -104,6 +105,19 @@ def test_another_packages_entries_are_found_by_name(folder):
     words = ("explain", "sample:coffee", "--method", "positive_gradcam(power=2)", "--out", "maps")
     run(folder, "-m", "cam", *words)
     assert list((folder / "maps").glob("*positive_gradcam*.png"))
+
+
+def test_phrases_are_looked_for_in_prose_and_across_lines(tmp_path):
+    document = tmp_path / "page.md"
+    phrase = " ".join(("so", "many"))  # apart, as tests are checked too
+    code = f"`{phrase}`\n```\n{phrase}\n```\n"
+    document.write_text(code + "It has so\nmany maps.\n")
+    assert list(check_words.problems(document)) == [(5, "'so\\nmany': write a number")]
+
+
+@pytest.mark.parametrize("name", check_words.DOCUMENTS)
+def test_the_documents_use_plain_words(name):
+    assert check_words.main([name]) == 0
 
 
 @pytest.fixture(scope="module")

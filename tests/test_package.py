@@ -1,4 +1,4 @@
-"""The installed package: a lean core, extras that name themselves, the checkout's own maps."""
+"""The installed package: a lean core, extras, and the checkout's own maps."""
 
 import os
 import re

@@ -31,7 +31,7 @@ class Anatomy:
     and on the model's device:
 
     Attributes:
-        logits: (B, classes) float32, what the forward pass gave.
+        logits: (B, classes) float32, the output of the forward pass.
         targets: (B,) int64 class of each image, or the callables that were explained.
         scores: (B,) float32, y.
         layer: Dotted name of the layer.
@@ -64,16 +64,16 @@ class Anatomy:
 
     @property
     def weighted(self) -> Tensor:
-        """(B, C, h, w), w_c A_c: its sum over the channels is ``summed``. Made when it is read."""
+        """(B, C, h, w), w_c A_c: its sum over the channels is ``summed``. Made when read."""
         return self.weights[:, :, None, None] * self.activations
 
     def strongest(
         self, image: int = 0, count: int = 6, by: str = "weight"
     ) -> tuple[list[int], list[int]]:
-        """The channels that count most for the target, and most against it, strongest first.
+        """List the strongest channels for the target, and those against it.
 
         Args:
-            image: Which one of the batch.
+            image: Index in the batch.
             count: How many of each sign; fewer where there are no more.
             by: "weight", or "sum": what a channel adds to ``summed`` over all places. A channel of
                 large weight that does not fire in this picture adds nothing.
@@ -102,7 +102,7 @@ def anatomy(
     targets: Targets = None,
     layer: Layer | None = None,
 ) -> Anatomy:
-    """Take Grad-CAM and the saliency map apart, in one forward and one backward pass.
+    """Take Grad-CAM and the saliency map apart, in one pass.
 
     ``heatmap`` and ``saliency`` are those of :func:`attribute` for "gradcam" and "saliency", and
     ``summed`` and ``pixel_maximum`` their ``raw``, bit by bit.
@@ -111,7 +111,7 @@ def anatomy(
         model: A :class:`cam.Model` or any classifier; it comes back as it was.
         batch: (B, 3, H, W) floats on the model's device, as ``model.prepare(pictures)`` gives.
         targets: What is explained, as for :func:`attribute`.
-        layer: Where Grad-CAM looks: a dotted name or a module. None: the model's preset.
+        layer: Where Grad-CAM explains: a dotted name or a module. None: the model's preset.
 
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
@@ -176,7 +176,7 @@ def _take_apart(pixels: PixelGradients, layer: LayerGradients) -> Anatomy:
 
 
 def neighbour_correlation(maps: Tensor) -> Tensor:
-    """How much a value says of the one beside it: near 1 in a smooth map, near 0 in noise.
+    """Correlate neighbouring values: 1 in smooth maps, 0 in noise.
 
     Pearson's correlation over all pairs of values that lie side by side, in rows and in columns.
 
@@ -195,7 +195,7 @@ def neighbour_correlation(maps: Tensor) -> Tensor:
 
 
 def sign_changes(maps: Tensor) -> Tensor:
-    """The share of pairs side by side that disagree on the sign: one half is a coin's.
+    """Return the share of neighbours with different signs: in noise one half.
 
     Args:
         maps: (B, H, W) floats, at least 2 × 2; a pair with a zero in it does not count.
@@ -212,7 +212,7 @@ def sign_changes(maps: Tensor) -> Tensor:
 
 
 def _pairs(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Both values of all pairs that lie side by side, (B, pairs) each."""
+    """Return both values of all neighbouring pairs, (B, pairs) each."""
     if maps.ndim != 3 or min(maps.shape[1:]) < 2:
         raise MethodError(f"maps must be (B, H, W), at least 2 × 2, but are {tuple(maps.shape)}")
     maps = maps.double()

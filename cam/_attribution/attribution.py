@@ -19,6 +19,7 @@ from cam._methods.base.method_registry import Method
 from cam._models.model import Model
 from cam._models.network import Network
 from cam.errors import CamWarning, InputError
+from cam.parameters import integer
 from cam.targets import Targets
 from cam.types import Attribution
 
@@ -51,7 +52,7 @@ def attribute(
         methods: Names, or :func:`cam.method` with parameters.
         targets: What is explained. None: each image's top class. A class index or a label for all
             images, or one for each. Callables from one image's output to a scalar.
-        layers: Where the CAM methods look: dotted names or modules. None: the model's default.
+        layers: Where the CAM methods explain: dotted names or modules. None: the model's default.
         fusion: How the maps of several layers are fused: "mean" (as pytorch-grad-cam), or
             "max", the largest at each place (as torchcam).
         batch_size: How many inputs a method with further passes sends through the model at once.
@@ -63,7 +64,7 @@ def attribute(
             and torch are set.
 
     Returns:
-        Method name → :class:`cam.Attribution`, in the order asked for. A method given twice with
+        Method name → :class:`cam.Attribution`, in the requested order. A method given twice with
         different parameters is named with them, as in ``name(steps=64)``.
 
     Raises:
@@ -91,18 +92,18 @@ def attribute(
 
 
 def _check_options(fusion: str, batch_size: int | None, batch: object) -> int:
-    """Return how many inputs go through the model at once."""
+    """Check options; return how many inputs run at once."""
     if fusion not in FUSIONS:
         raise InputError(f"fusion is {fusion!r}, but must be one of {', '.join(FUSIONS)}")
     if batch_size is None:
         return 32 if isinstance(batch, Tensor) and batch.is_cuda else 8
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not integer(1).holds(batch_size):
         raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
     return batch_size
 
 
 def check_kernels() -> None:
-    """Refuse to start where the environment asks for kernels that cannot run here.
+    """Refuse to start where the requested kernels cannot run.
 
     Raises:
         InputError: It does.
@@ -114,7 +115,7 @@ def check_kernels() -> None:
 
 
 def _warn_if_not_finite(results: dict[str, Attribution]) -> None:
-    """Name the images whose map is NaN; one look for all methods, so one wait for the GPU."""
+    """Warn of images whose map is NaN; wait once for the GPU."""
     finite = torch.stack(
         [result.heatmap.flatten(1).isfinite().all(1) for result in results.values()]
     )

@@ -1,4 +1,4 @@
-"""Execute a plan: run its passes, and each method on what they give."""
+"""Execute a plan: run its passes, and each method on their results."""
 
 import time
 
@@ -28,11 +28,11 @@ def execute(
     batch_size: int,
     progress: Report | None,
 ) -> dict[str, Attribution]:
-    """Run the shared passes one after another, and each method on what they give.
+    """Run the shared passes in turn, and each method on their results.
 
     Args:
         plan: As :func:`cam._attribution.plan.make_plan` makes it.
-        network: What is explained.
+        network: The network that is explained.
         batch: (B, C, H, W) floats on its device.
         targets: As for :func:`cam.attribute`.
         fusion: How the maps of several layers are fused where a method does not fix it.
@@ -70,7 +70,7 @@ def execute(
 def _explain(
     method: Method, passes: Passes, shared_cost: Cost, shared: SharedPass, fusion: str
 ) -> Attribution:
-    """Make one method's result of what the shared passes gave."""
+    """Make one method's result from the shared passes."""
     start = time.perf_counter()
     info, captured = method.info, passes.captured
     pixels = captured.pixels
@@ -113,7 +113,7 @@ def _explain(
 
 
 def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
-    """Whether no gradient that is read passes a ReLU or its like."""
+    """Test whether no gradient that is read passes a ReLU."""
     if any(
         issubclass(source, PixelGradients | Attention | TransformerBlocks)
         for source in shared.reads
@@ -125,7 +125,7 @@ def _passes_no_kink(module: nn.Module, shared: SharedPass) -> bool:
 
 
 def _seconds_since(start: float, batch: Tensor) -> float:
-    """Return the time since the start, with the work that a GPU was given."""
+    """Return the time since the start, a GPU's pending work included."""
     if batch.is_cuda:
         torch.cuda.synchronize(batch.device)
     return time.perf_counter() - start

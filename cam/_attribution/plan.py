@@ -58,7 +58,7 @@ class Plan:
     """The passes of a call, in the order in which they run.
 
     Attributes:
-        keys: Of the results, in the order asked for.
+        keys: Of the results, in the requested order.
         passes: First that of the methods without further passes.
     """
 
@@ -100,7 +100,7 @@ def make_plan(
 
 
 def reads_layer(methods: Iterable[Method]) -> bool:
-    """Whether any of the methods explains at a layer."""
+    """Test whether any of the methods explains at a layer."""
     return any(issubclass(each.info.reads, LayerActivations) for each in methods)
 
 
@@ -132,7 +132,7 @@ def _precision(each: Method, precision: str | None, device: torch.device) -> str
 
 
 def _keys(methods: Sequence[Method]) -> list[str]:
-    """Name each result: with parameters where a name comes twice, and a number if need be."""
+    """Name each result, with parameters or a number where names repeat."""
     names = [each.name for each in methods]
     keys = [str(each) if names.count(each.name) > 1 else each.name for each in methods]
     # Of a large tensor only the corners are written out.

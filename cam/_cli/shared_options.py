@@ -49,7 +49,7 @@ _EXPLANATION_OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
-        help="In which the network computes; by default as it is set.",
+        help="In which the network computes; by default it keeps its precision.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""How alike maps are, each with each."""
+"""Measure how alike maps are, each with each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -13,7 +13,7 @@ TOP = 0.05
 
 
 def top_overlap(first: Tensor, second: Tensor) -> Tensor:
-    """The share of the most important twentieth of the pixels that two maps have in common.
+    """Return the share of the top twentieth that two maps have common.
 
     Chance gives 0.05. Pixels of the same value are ordered by rows and then columns.
 
@@ -40,7 +40,7 @@ MEASURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 
 
 def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Tensor:
-    """How alike maps of one picture are, each with each.
+    """Measure how alike maps of one picture are, each with each.
 
     Args:
         maps: (N, H, W) heatmaps in [0, 1], or N of (H, W).
@@ -60,24 +60,24 @@ def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Ten
     stacked = stack(maps)
     count = len(stacked)
     rows, columns = torch.triu_indices(count, count)
-    found = MEASURES[measure](stacked[rows], stacked[columns])
+    values = MEASURES[measure](stacked[rows], stacked[columns])
     flat = stacked.flatten(1)
     unsound = (flat.amax(1) == flat.amin(1)) | ~flat.isfinite().all(1)
-    found = found.masked_fill(unsound[rows] | unsound[columns], torch.nan)
-    table = found.new_empty(count, count)
-    table[rows, columns] = found
-    table[columns, rows] = found
+    values = values.masked_fill(unsound[rows] | unsound[columns], torch.nan)
+    table = values.new_empty(count, count)
+    table[rows, columns] = values
+    table[columns, rows] = values
     return table
 
 
 def stack(maps: Tensor | Sequence[Tensor]) -> Tensor:
-    """Maps as one tensor (N, H, W) float32 on the CPU, whatever devices they are on.
+    """Stack maps as one tensor (N, H, W) float32 on the CPU.
 
     Raises:
         MetricError: They are none, no maps, or of different sizes.
     """
-    several = [torch.as_tensor(one).detach().float().cpu() for one in maps]
-    shapes = sorted({tuple(one.shape) for one in several})
+    several = [torch.as_tensor(heatmap).detach().float().cpu() for heatmap in maps]
+    shapes = sorted({tuple(heatmap.shape) for heatmap in several})
     if len(shapes) != 1 or len(shapes[0]) != 2:
         raise MetricError(
             f"maps must be (H, W), all of one size, but have the shapes {shapes}"

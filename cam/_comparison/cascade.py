@@ -1,4 +1,4 @@
-"""A map while the network forgets, layer by layer, what it has learned (Adebayo et al. 2018)."""
+"""Track a map while the network is made random, layer by layer."""
 
 import warnings
 from contextlib import nullcontext
@@ -55,7 +55,7 @@ def cascade(
     seed: int = 0,
     tell: Tell | None = None,
 ) -> Cascade:
-    """Make the network random from its end to its beginning, and watch the map.
+    """Make the network random from its end, and watch the map.
 
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: a map that stays as
     it was does not show what the network has learned. It happens in a copy. The mean of
@@ -87,24 +87,24 @@ def cascade(
     parts = Parts(tell, 1 + len(in_stages))
     at: tuple[str, ...] | None = None
     if how.info.layer:
-        chosen = explained.default_layers(batch) if layers is None else layers
-        at = tuple(name for name, _ in resolve_layers(network, chosen))
+        layers = explained.default_layers(batch) if layers is None else layers
+        at = tuple(name for name, _ in resolve_layers(network, layers))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CamWarning)
         parts.begin("the network itself")
-        (own,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
-        maps, networks = [own.heatmap.float()], randomise_in_stages(network, stages, seed)
+        (trained,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
+        maps, networks = [trained.heatmap.float()], randomise_in_stages(network, stages, seed)
         for names in in_stages:
             parts.begin(f"random down to {names[-1]}")
             # Only the copy needs the model to itself, and it is made with the first stage.
             with model.lock if isinstance(model, Model) and len(maps) == 1 else nullcontext():
                 forgetful = next(networks)
-            (found,) = attribute(
-                forgetful, batch, how, own.targets, at, progress=parts.report
+            (random,) = attribute(
+                forgetful, batch, how, trained.targets, at, progress=parts.report
             ).values()
-            maps.append(found.heatmap.float())
+            maps.append(random.heatmap.float())
     flat = maps[0].flatten(1)
-    alike = torch.stack([SIMILAR[similarity](one, maps[0]) for one in maps])
+    alike = torch.stack([SIMILAR[similarity](heatmap, maps[0]) for heatmap in maps])
     alike = alike.masked_fill(flat.amax(1) == flat.amin(1), torch.nan)
     sizes = torch.tensor([0, *map(len, in_stages)]).cumsum(0)
     return Cascade(

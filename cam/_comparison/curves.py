@@ -1,4 +1,4 @@
-"""What deletion and insertion are the area of: the score, pixel group by pixel group."""
+"""Trace the curves of deletion and insertion."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ def curves(
     batch_size: int = 32,
     tell: Tell | None = None,
 ) -> Curves:
-    """The curves of deletion and insertion (Petsiuk et al. 2018), as those metrics draw them.
+    """Trace the curves of deletion and insertion (Petsiuk et al. 2018).
 
     Hidden pixels show the mean colour in deletion, and the blurred picture in insertion.
 
@@ -63,15 +63,16 @@ def curves(
     """
     if not bool(heatmap.isfinite().all()):
         raise MetricError("the heatmap is not finite, so its pixels have no order")
-    parts, found = Parts(tell, 2), []
+    parts, traces = Parts(tell, 2), []
     for name in ("deletion", "insertion"):
         parts.begin(name, len(batch) * (1 + steps))
         parameters = {**metric(name).info.parameters, **metric(name, steps=steps).parameters}
         with (
             open_subject(
                 name, model, batch, heatmap, targets, batch_size=batch_size, progress=parts.report
-            ) as own,
+            ) as subject,
             torch.no_grad(),
         ):
-            found.append(trace_curve(own, **parameters, insert=name == "insertion").float().cpu())
-    return Curves(torch.linspace(0, 1, steps + 1), found[0], found[1])
+            trace = trace_curve(subject, **parameters, insert=name == "insertion")
+            traces.append(trace.float().cpu())
+    return Curves(torch.linspace(0, 1, steps + 1), *traces)

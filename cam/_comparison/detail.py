@@ -1,4 +1,4 @@
-"""How fine a map is: the smallest distance that it resolves, and how much it goes up and down."""
+"""Measure how fine a map is, and how much it varies."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ ROLL_OFF = 0.95
 
 
 def effective_resolution(maps: Tensor, share: float = ROLL_OFF) -> Tensor:
-    """The smallest distance, in pixels, at which a map still shows detail.
+    """Measure the smallest distance in pixels at which a map shows detail.
 
     Half a period of the map's roll-off frequency f, 1/(2f): ``share`` of its power, its mean left
     out, lies at frequencies up to f. By Nyquist and Shannon (Shannon 1949, "Communication in the
@@ -21,7 +21,7 @@ def effective_resolution(maps: Tensor, share: float = ROLL_OFF) -> Tensor:
     the map at its edges, so that an edge does not count as detail; f is the length of the vector
     of both frequencies, in periods a pixel.
 
-    A wave of period P resolves P/2. A bump exp(-d²/2σ²) resolves πσ/√(ln 20) = 1.815 σ.
+    A wave of period P resolves P/2, a Gaussian exp(-d²/2σ²) resolves πσ/√(ln 20) = 1.815 σ.
 
     Args:
         maps: (B, H, W) floats, at least 2 × 2.
@@ -36,25 +36,25 @@ def effective_resolution(maps: Tensor, share: float = ROLL_OFF) -> Tensor:
     """
     if not 0 < share < 1:
         raise MetricError(f"share must lie above 0 and below 1, but is {share}")
-    values = _checked(maps)
+    values = _check(maps)
     height, width = values.shape[1:]
     # The k-th cosine has k half periods on the way from edge to edge.
     down, across = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
     frequency = np.hypot(down[:, None], across).ravel()
     order = frequency.argsort(kind="stable")
-    found = np.full(len(values), np.nan)
-    for place, one in enumerate(values):
-        if not np.isfinite(one).all() or one.max() == one.min():
+    distances = np.full(len(values), np.nan)
+    for index, heatmap in enumerate(values):
+        if not np.isfinite(heatmap).all() or heatmap.max() == heatmap.min():
             continue
-        power = fft.dctn(one - one.mean(), norm="ortho").ravel() ** 2
+        power = fft.dctn(heatmap - heatmap.mean(), norm="ortho").ravel() ** 2
         gathered = power[order].cumsum()
         cut = frequency[order[np.searchsorted(gathered, share * gathered[-1])]]
-        found[place] = max(1.0, 1 / (2 * cut))
-    return torch.from_numpy(found)
+        distances[index] = max(1.0, 1 / (2 * cut))
+    return torch.from_numpy(distances)
 
 
 def total_variation(maps: Tensor) -> Tensor:
-    """How much a map goes up and down from pixel to pixel: its total variation, a pixel.
+    """Measure a map's total variation, divided by its pixels.
 
     (Σ |A(y+1, x) - A(y, x)| + Σ |A(y, x+1) - A(y, x)|) / HW, the anisotropic form (Rudin, Osher and
     Fatemi 1992, "Nonlinear Total Variation Based Noise Removal Algorithms"). Divided by the number
@@ -69,12 +69,12 @@ def total_variation(maps: Tensor) -> Tensor:
     Raises:
         MetricError: Maps of another shape.
     """
-    values = _checked(maps)
+    values = _check(maps)
     steps = [np.abs(np.diff(values, axis=axis)).sum((1, 2)) for axis in (1, 2)]
     return torch.from_numpy((steps[0] + steps[1]) / values[0].size)
 
 
-def _checked(maps: Tensor) -> np.ndarray:
+def _check(maps: Tensor) -> np.ndarray:
     if maps.ndim != 3 or min(maps.shape[1:]) < 2:
         raise MetricError(f"maps must be (B, H, W), at least 2 × 2, but are {tuple(maps.shape)}")
     values: np.ndarray = maps.detach().double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The four questions that people ask of a method, answered by measuring on the picture at hand."""
+"""Measure a method's cost, detail and stability on one picture."""
 
 import warnings
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Examination:
         method: Its name.
         error: Why it does not run on this model, in one sentence; None where it does, and only then
             there is the rest.
-        found: Its maps, with the passes that they took.
+        attribution: Its maps, with the passes that they took.
         resolution: (B,) float64, :func:`cam.effective_resolution` of the heatmaps, in pixels.
         variation: (B,) float64, :func:`cam.total_variation` of them.
         stability: "noise", "shift" and "light" → (B,) float32: Spearman's correlation of the
@@ -49,7 +49,7 @@ class Examination:
 
     method: str
     error: str | None = None
-    found: Attribution | None = None
+    attribution: Attribution | None = None
     resolution: Tensor | None = None
     variation: Tensor | None = None
     stability: Mapping[str, Tensor] = field(default_factory=dict)
@@ -57,11 +57,11 @@ class Examination:
     @property
     def reads(self) -> str:
         """What the method looks at, in words."""
-        return what_it_reads(methods()[self.method])
+        return describe_reads(methods()[self.method])
 
 
-def what_it_reads(info: MethodInfo) -> str:
-    """What a method looks at to make its map, in words."""
+def describe_reads(info: MethodInfo) -> str:
+    """Describe what a method reads to make its map."""
     if info.family == "attention":
         return "a transformer's attention"
     if info.family == "perturbation":
@@ -69,10 +69,10 @@ def what_it_reads(info: MethodInfo) -> str:
     if info.layer:
         parts = ["a layer's activations"]
         parts += ["their gradients"] * issubclass(info.reads, LayerGradients)
-        parts += ["passes of its own"] * info.passes
+        parts += ["separate passes"] * info.passes
         return " and ".join([", ".join(parts[:-1]), parts[-1]]) if parts[1:] else parts[0]
     if info.passes:
-        return "gradients or relevance at the pixels, from passes of its own"
+        return "gradients or relevance at the pixels, from separate passes"
     return "the gradient at the pixels"
 
 
@@ -85,7 +85,7 @@ def examine(
     *,
     tell: Tell | None = None,
 ) -> Examination:
-    """Measure a method's cost, how fine its map is, and whether it holds when the picture changes.
+    """Measure a method's cost, detail, and stability under changes of the picture.
 
     A method that this model does not allow is an answer too, and no exception.
 
@@ -110,17 +110,17 @@ def examine(
         warnings.simplefilter("ignore", CamWarning)
         parts.begin(how.info.title)
         try:
-            (found,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
+            (maps,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
         except Cancelled:
             raise
         except CamError as error:
             return Examination(how.name, str(error))
         stability = {}
-        for question, measure in _measures(batch).items():
+        for question, measure in _choose_metrics(batch).items():
             changed = measure.info.parameters.get("samples", FOUR)
             parts.begin(f"{how.info.title}, {question}", len(batch) * (1 + changed))
             stability[question] = measure(
-                model, batch, found.heatmap, found.targets, method=how, layers=at,
+                model, batch, maps.heatmap, maps.targets, method=how, layers=at,
                 # As small as the passes allow, so that Cancel is heard.
                 batch_size=32 if batch.is_cuda else 4, progress=parts.report,
             ).cpu()  # fmt: skip
@@ -128,15 +128,15 @@ def examine(
         return Examination(
             how.name,
             None,
-            found,
-            effective_resolution(found.heatmap),
-            total_variation(found.heatmap),
+            maps,
+            effective_resolution(maps.heatmap),
+            total_variation(maps.heatmap),
             MappingProxyType(stability),
         )
 
 
-def _measures(batch: Tensor) -> dict[str, Metric]:
-    """Question → metric; a small picture is shifted less."""
+def _choose_metrics(batch: Tensor) -> dict[str, Metric]:
+    """Map each question to its metric; small pictures are shifted less."""
     pixels = max(1, min(SHIFT, (min(batch.shape[2:]) - 1) // 2))
     return {
         question: metric(name, pixels=pixels) if question == "shift" else metric(name)

@@ -1,4 +1,4 @@
-"""How far work of several parts is."""
+"""Track how far work of several parts is."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ class Parts:
         self._share = 0.0
 
     def begin(self, note: str, total: int = 1) -> None:
-        """The next part begins.
+        """Begin the next part.
 
         Args:
             note: What is being done.
@@ -42,9 +42,9 @@ class Parts:
             raise Cancelled(f"cancelled before {note}")
 
     def report(self, progress: Progress) -> object:
-        """How far the part is that was begun last; what :func:`cam.attribute` and metrics call."""
+        """Report how far the current part is, as its progress callback."""
         if self._tell is None:
             return None
-        own = progress.done / max(progress.total, self._total)
-        self._share = max(self._share, (self._begun - 1 + own) / self._count)
+        share = progress.done / max(progress.total, self._total)
+        self._share = max(self._share, (self._begun - 1 + share) / self._count)
         return self._tell(self._share, self._note)

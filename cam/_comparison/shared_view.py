@@ -1,5 +1,6 @@
-"""Maps of different models over the same part of a photo."""
+"""Lay maps of different models over the same part of a photo."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,7 @@ from cam.errors import InputError
 def shared_view(
     photo: ImageSource, models: Sequence[Model], heatmaps: Sequence[Tensor]
 ) -> tuple[Image.Image, Tensor]:
-    """The part of a photo that all models see, and each one's heatmap of that part.
+    """Crop photo and heatmaps to the part that all models see.
 
     Models crop a photo differently and look at it in different sizes; pixel by pixel, their
     heatmaps do not show the same places.
@@ -43,14 +44,10 @@ def shared_view(
                 "its heatmap cannot be laid beside another model's"
             )
         boxes.append(box)
-    shared = (
-        max(box[0] for box in boxes),
-        max(box[1] for box in boxes),
-        min(box[2] for box in boxes),
-        min(box[3] for box in boxes),
-    )
-    size = max((tuple(one.shape) for one in heatmaps), key=lambda size: size[0] * size[1])
-    cut = [_cut(one, box, shared, size) for one, box in zip(heatmaps, boxes, strict=True)]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    shared = (max(lefts), max(tops), min(rights), min(bottoms))
+    size = max((tuple(heatmap.shape) for heatmap in heatmaps), key=math.prod)
+    cut = [_cut(heatmap, box, shared, size) for heatmap, box in zip(heatmaps, boxes, strict=True)]
     return image.crop(shared), torch.stack(cut)
 
 
@@ -58,7 +55,7 @@ _Box = tuple[int, int, int, int]
 
 
 def _cut(heatmap: Tensor, box: _Box, part: _Box, size: tuple[int, ...]) -> Tensor:
-    """A heatmap of a box, where the part of it lies, in another size."""
+    """Cut a part out of a heatmap's box, in another size."""
     heatmap = heatmap.detach().float().cpu()
     if box == part and tuple(heatmap.shape) == tuple(size):
         return heatmap

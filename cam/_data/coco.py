@@ -34,7 +34,7 @@ class SegmentTruth:
     boxes: tuple[Box, ...]
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """Polygons are drawn by Pillow, whose edges differ from COCO's own by part of a pixel."""
+        """Draw the mask; polygons differ from COCO's by part of a pixel."""
         require_size(self.size, size)
         canvas = Image.new("1", size)
         draw = ImageDraw.Draw(canvas)
@@ -48,15 +48,16 @@ class SegmentTruth:
                     draw.polygon([float(number) for number in polygon], fill=1)
         except (TypeError, ValueError, KeyError, IndexError):
             raise DataError("its segmentation is damaged") from None
-        return mask | np.asarray(canvas)
+        mask |= np.asarray(canvas)
+        return mask
 
     def facts(self) -> object:
-        """The segmentations and their size."""
+        """List the segmentations and their size."""
         return [self.segments, self.size]
 
 
 def decode_runs(encoded: dict[str, Any]) -> np.ndarray:
-    """COCO's run lengths, column by column, beginning with zeros, to (H, W) bool.
+    """Decode COCO's run lengths, by columns, zeros first, to (H, W) bool.
 
     The text form holds each number in groups of five bits, the lowest first, 48 added to make a
     letter; bit 6 says that another group follows, bit 5 of the last one is the sign, and from the
@@ -89,7 +90,7 @@ def _decode_text(text: str) -> list[int]:
 
 
 def open_coco(path: Path, images: str | Path | None = None, truth: str = "segments") -> Files:
-    """One item for each picture and class; objects marked as crowds are left out.
+    """Open COCO's instances: an item a picture and class, without crowds.
 
     Args:
         path: ``instances_*.json``.
@@ -133,12 +134,12 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
         raise DataError(
             f"{str(path)!r} is no list of COCO instances: {type(error).__name__} at {error}"
         ) from None
-    root = Path(images) if images is not None else _pictures_folder(path, entries)
+    root = Path(images) if images is not None else _find_pictures(path, entries)
     return Files(str(path), root, sorted(entries, key=lambda entry: entry.id), refused)
 
 
-def _pictures_folder(path: Path, entries: list[Entry]) -> Path:
-    """The first folder where COCO's own layout, or a simpler one, has the first picture."""
+def _find_pictures(path: Path, entries: list[Entry]) -> Path:
+    """Find the pictures' folder by COCO's layout, or a simpler one."""
     part = path.stem.rsplit("_", 1)[-1]
     above = path.parent.parent
     folders = [above / part, above / "images" / part, above / "images", path.parent]

@@ -5,13 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cam._data.coco import TRUTHS as COCO_TRUTHS
-from cam._data.coco import open_coco
-from cam._data.folder import DELIMITERS, open_csv, open_folder
-from cam._data.pet import open_pet, pet_splits
-from cam._data.source import path_opener
-from cam._data.voc import TRUTHS as VOC_TRUTHS
-from cam._data.voc import open_voc, voc_root, voc_splits
+from cam._data import coco, folder, pet, voc
+from cam._data.source import find_opener
 from cam.errors import DataError
 
 Options = Mapping[str, tuple[str, ...]]
@@ -43,51 +38,47 @@ def kind_of(source: str | os.PathLike[str]) -> DataKind:
     """
     path = Path(source).expanduser()
     try:
-        name, title, items, list_options = _KINDS[path_opener(path)]
+        name, title, items, list_options = _KINDS[find_opener(path)]
         options = list_options(path)
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
     # A folder is typed in; a list that is not there cannot be chosen.
-    return DataKind(
-        name,
-        title,
-        items,
-        {key: values for key, values in options.items() if values or key == "images"},
-    )
+    offered = {key: values for key, values in options.items() if values or key == "images"}
+    return DataKind(name, title, items, offered)
 
 
 def _voc_options(path: Path) -> dict[str, tuple[str, ...]]:
-    folder = voc_root(path)
-    drawn = folder is not None and (folder / "SegmentationClass").is_dir()
-    return {"truth": VOC_TRUTHS if drawn else VOC_TRUTHS[:1], "split": voc_splits(path)}
+    root = voc.find_voc_root(path)
+    drawn = root is not None and (root / "SegmentationClass").is_dir()
+    return {"truth": voc.TRUTHS if drawn else voc.TRUTHS[:1], "split": voc.list_voc_splits(path)}
 
 
 _EACH_CLASS = "Each class on each picture is one item."
 # Opener → name, title, what an item is, and the options.
 _KINDS: Mapping[Callable[..., object], tuple[str, str, str, Callable[[Path], Options]]] = {
-    open_folder: (
+    folder.open_folder: (
         "folder",
         "A folder of pictures",
         "Each picture is one item; the first folder below the top is its class.",
         lambda path: {},
     ),
-    open_csv: (
+    folder.open_csv: (
         "csv",
         "A list of pictures (CSV)",
         "Each row is one item: a path, and a label and a mask where there are such columns.",
-        lambda path: {"delimiter": DELIMITERS},
+        lambda path: {"delimiter": folder.DELIMITERS},
     ),
-    open_coco: (
+    coco.open_coco: (
         "coco",
         "COCO's instances",
         _EACH_CLASS,
-        lambda path: {"truth": COCO_TRUTHS, "images": ()},
+        lambda path: {"truth": coco.TRUTHS, "images": ()},
     ),
-    open_voc: ("voc", "Pascal VOC", _EACH_CLASS, _voc_options),
-    open_pet: (
+    voc.open_voc: ("voc", "Pascal VOC", _EACH_CLASS, _voc_options),
+    pet.open_pet: (
         "pet",
         "Oxford-IIIT Pet",
         "Each picture is one item; its breed is the class, its trimap says where the animal is.",
-        lambda path: {"split": pet_splits(path)},
+        lambda path: {"split": pet.list_pet_splits(path)},
     ),
 }

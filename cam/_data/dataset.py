@@ -80,7 +80,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many items there are."""
+        """Count the items."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Item:
@@ -94,7 +94,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def identifier(self, index: int) -> str:
-        """An item's ``id``, known without reading it."""
+        """Return an item's ``id`` without reading it."""
 
     @property
     @abstractmethod
@@ -105,7 +105,7 @@ class Dataset(ABC):
         return (self[index] for index in range(len(self)))
 
     def limit(self, count: int) -> "Dataset":
-        """At most ``count`` items, evenly spaced, so that sorted classes are all still there.
+        """Take at most ``count`` items, evenly spaced, so that classes stay.
 
         Raises:
             DataError: ``count`` is less than 1.
@@ -130,15 +130,15 @@ class Part(Dataset):
         self.has_masks, self.refused = whole.has_masks, whole.refused
 
     def __len__(self) -> int:
-        """How many items there are."""
+        """Count the items."""
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Item:
-        """The whole's item; see :meth:`Dataset.__getitem__`."""
+        """Read the whole's item; see :meth:`Dataset.__getitem__`."""
         return self.whole[self.indices[index]]
 
     def identifier(self, index: int) -> str:
-        """The whole's ``id``."""
+        """Return the whole's ``id``."""
         return self.whole.identifier(self.indices[index])
 
     @cached_property
@@ -155,14 +155,14 @@ class Truth(Protocol):
         """As of the item."""
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """(H, W) bool for a picture of ``size`` (width, height).
+        """Draw the mask, (H, W) bool for a picture of (width, height).
 
         Raises:
             DataError: The annotation is missing, damaged, or made for another size.
         """
 
     def facts(self) -> object:
-        """What determines it, ready for JSON, for the fingerprint."""
+        """List what determines it, ready for JSON, for the fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +208,11 @@ class Files(Dataset):
         self.has_masks = any(entry.truth is not None for entry in entries)
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """Count the entries."""
         return len(self._entries)
 
     def identifier(self, index: int) -> str:
-        """The entry's ``id``."""
+        """Return the entry's ``id``."""
         return self._entries[index].id
 
     def __getitem__(self, index: int) -> Item:
@@ -250,7 +250,7 @@ class BoxTruth:
     size: tuple[int, int] | None = None
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """The union of the boxes; see :class:`Truth`."""
+        """Fill the union of the boxes; see :class:`Truth`."""
         require_size(self.size, size)
         mask = np.zeros((size[1], size[0]), bool)
         for left, top, right, bottom in self.boxes:
@@ -258,7 +258,7 @@ class BoxTruth:
         return mask
 
     def facts(self) -> object:
-        """The boxes."""
+        """List the boxes."""
         return [self.boxes, self.size]
 
 
@@ -277,7 +277,7 @@ class FileTruth:
     boxes: tuple[Box, ...] = ()
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """Where the file's pixels have one of the values; see :class:`Truth`."""
+        """Select the file's pixels that have one of the values."""
         try:
             with Image.open(self.path) as picture:
                 require_size(picture.size, size)
@@ -289,7 +289,7 @@ class FileTruth:
         return pixels != 0 if self.values is None else np.isin(pixels, self.values)
 
     def facts(self) -> object:
-        """The file's name and size, and the values."""
+        """List the file's name and size, and the values."""
         path = Path(self.path)
         return [path.name, _file_size(path), self.values, self.boxes]
 
@@ -312,7 +312,7 @@ def require_truth(truth: str) -> None:
 
 
 def require_size(annotated: tuple[int, int] | None, actual: tuple[int, int]) -> None:
-    """Refuse an annotation of a picture of another size, as when EXIF data turned the picture.
+    """Refuse an annotation of another size, as of a turned picture.
 
     Raises:
         DataError: The sizes differ.
@@ -325,7 +325,7 @@ def require_size(annotated: tuple[int, int] | None, actual: tuple[int, int]) -> 
 
 
 def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
-    """Follow a path to where it leads, and refuse it if that is in none of the folders.
+    """Resolve a path, and refuse it if it leads outside the folders.
 
     It is refused in the same words whether or not there is something outside.
 
@@ -347,6 +347,6 @@ def require_inside(path: str | os.PathLike[str], roots: Sequence[Path]) -> Path:
 
 
 def digest(*facts: object) -> str:
-    """SHA-256 of anything that JSON can hold, 64 hexadecimal digits."""
+    """Hash anything that JSON can hold: SHA-256, 64 hexadecimal digits."""
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

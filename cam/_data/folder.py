@@ -15,7 +15,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 
 def open_folder(root: Path) -> Files:
-    """Pictures below a folder, sorted by their path; the first folder on it is their class.
+    """Open the pictures below a folder; their first folder is the class.
 
     Pictures that lie in the folder itself have no class. Hidden files and folders are left out.
 
@@ -43,7 +43,7 @@ def open_folder(root: Path) -> Files:
 
 
 def open_csv(path: Path, delimiter: str = ",") -> Files:
-    """Rows of a path (relative to the list's folder), a label and a mask's path.
+    """Open a CSV of paths relative to its folder, labels and masks.
 
     The first row names the columns: ``path`` (or ``image``, ``file``, ``filename``), ``label``
     (or ``class``, ``target``; a whole number is an index of the model's output) and ``mask``, a
@@ -80,15 +80,15 @@ def open_csv(path: Path, delimiter: str = ",") -> Files:
                 label = (row[label_column] or "").strip() if label_column else ""
                 mask = (row[mask_column] or "").strip() if mask_column else ""
                 truth: Truth | None = FileTruth(str(root / mask)) if mask else None
-                entries.append(Entry(unique, name, index_or_label(label), truth))
+                entries.append(Entry(unique, name, parse_label(label), truth))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"the list {str(path)!r} cannot be read: {reason}") from None
     return Files(str(path), root, entries, refused)
 
 
-def index_or_label(text: str) -> int | str | None:
-    """A whole number as a class's index, nothing as nothing, anything else as a label."""
+def parse_label(text: str) -> int | str | None:
+    """Parse a whole number as an index, any other text as label."""
     if not text:
         return None
     return int(text) if text.isascii() and text.isdigit() else text

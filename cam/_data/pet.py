@@ -6,7 +6,7 @@ Parkhi et al. 2012, "Cats and Dogs".
 from pathlib import Path
 
 from cam._data.dataset import Entry, Files, FileTruth, Truth
-from cam._data.split_lists import present_splits, read_list
+from cam._data.split_lists import list_splits, read_list
 from cam.errors import DataError
 
 # A trimap's values: 1 the animal, 2 background, 3 the border, which may be either.
@@ -14,18 +14,18 @@ ANIMAL = 1
 SPLITS = ("test", "trainval")
 
 
-def is_pet(root: Path) -> bool:
-    """Whether a folder is laid out as the data set is."""
+def holds_pet(root: Path) -> bool:
+    """Tell whether a folder is laid out as the data set is."""
     return (root / "annotations" / "trimaps").is_dir() and (root / "images").is_dir()
 
 
-def pet_splits(root: Path) -> tuple[str, ...]:
+def list_pet_splits(root: Path) -> tuple[str, ...]:
     """Name the lists of :data:`SPLITS` that are there, the default one first."""
-    return present_splits(root / "annotations", SPLITS)
+    return list_splits(root / "annotations", SPLITS)
 
 
 def open_pet(root: Path, split: str | None = None) -> Files:
-    """One item a picture; its label is the breed, such as ``Egyptian Mau``.
+    """Open one item a picture; its label is the breed, ``Egyptian Mau``.
 
     Args:
         root: The folder that holds ``images`` and ``annotations``.
@@ -34,7 +34,7 @@ def open_pet(root: Path, split: str | None = None) -> Files:
     Raises:
         DataError: The list is not there or cannot be read.
     """
-    if not is_pet(root):
+    if not holds_pet(root):
         raise DataError(f"{str(root)!r} holds no images and annotations/trimaps, as Pet does")
     annotations = root / "annotations"
     if split is None and (annotations / "test.txt").is_file():

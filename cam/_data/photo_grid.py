@@ -78,11 +78,11 @@ class PhotoGrid(Dataset):
         self.origin = DataOrigin("photo-grid", parameters)
 
     def __len__(self) -> int:
-        """How many mosaics there are."""
+        """Count the mosaics."""
         return self.size
 
     def identifier(self, index: int) -> str:
-        """The mosaic's number, as ``grid-00007``."""
+        """Name a mosaic by its number, as ``grid-00007``."""
         return f"grid-{index:05d}"
 
     @cached_property
@@ -92,26 +92,26 @@ class PhotoGrid(Dataset):
         return digest("photo-grid", VERSION, self.size, self.n, self.seed, photos)
 
     def limit(self, count: int) -> Dataset:
-        """Keep the first mosaics: every other one would ask for some of the classes only."""
+        """Keep the first mosaics; evenly spaced ones would lack some classes."""
         return PhotoGrid(min(count, self.size), self.n, self.seed)
 
     def cells(self, index: int) -> tuple[Cell, ...]:
-        """The cells of a mosaic, row by row."""
-        photos, _ = self._layout(self._random(index), index)
+        """List the cells of a mosaic, row by row."""
+        photos, _ = self._choose_layout(self._make_generator(index), index)
         return tuple(
-            Cell(name, CLASSES[name], self._box(number)) for number, name in enumerate(photos)
+            Cell(name, CLASSES[name], self._locate(number)) for number, name in enumerate(photos)
         )
 
     def __getitem__(self, index: int) -> Item:
-        """Make a mosaic of 256 × 256 pixels; the target is its one cell of that class."""
+        """Make a mosaic of 256 × 256 pixels with one target cell."""
         if not 0 <= index < self.size:
             raise IndexError(f"there are {self.size} mosaics, so there is no number {index}")
-        random = self._random(index)
-        photos, at = self._layout(random, index)
+        random = self._make_generator(index)
+        photos, at = self._choose_layout(random, index)
         inside = np.zeros((INSIDE, INSIDE, 3), np.uint8)
         mask = np.zeros((INSIDE, INSIDE), bool)
         for number, name in enumerate(photos):
-            left, top, right, bottom = map(int, self._box(number, margin=0))
+            left, top, right, bottom = map(int, self._locate(number, margin=0))
             inside[top:bottom, left:right] = _cut(name, (right - left, bottom - top), random)
             mask[top:bottom, left:right] = number == at
         margin = (WHOLE - INSIDE) // 2
@@ -122,14 +122,14 @@ class PhotoGrid(Dataset):
             image,
             CLASSES[photos[at]],
             np.pad(mask, around, mode="edge"),
-            (self._box(at),),
+            (self._locate(at),),
         )
 
-    def _random(self, index: int) -> np.random.Generator:
+    def _make_generator(self, index: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.n, index])
 
-    def _layout(self, random: np.random.Generator, index: int) -> tuple[list[str], int]:
-        """The photo of each cell, and the cell that is asked for."""
+    def _choose_layout(self, random: np.random.Generator, index: int) -> tuple[list[str], int]:
+        """Choose the photo of each cell, and the target's cell."""
         names = list(CLASSES)
         # In turn, so that every class is asked for equally often.
         target = names[index % len(names)]
@@ -142,14 +142,14 @@ class PhotoGrid(Dataset):
         cells.insert(at, target)
         return cells, at
 
-    def _box(self, number: int, margin: int = (WHOLE - INSIDE) // 2) -> Box:
+    def _locate(self, number: int, margin: int = (WHOLE - INSIDE) // 2) -> Box:
         row, column = divmod(number, self.n)
         edges = [margin + round(edge * INSIDE / self.n) for edge in range(self.n + 1)]
         return (edges[column], edges[row], edges[column + 1], edges[row + 1])
 
 
 def _cut(name: str, size: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """A crop of a photo around its subject, perhaps mirrored, in another light."""
+    """Crop a photo around its subject, perhaps mirrored, in another light."""
     photo = sample(name)
     across, down, share = SUBJECTS[name]
     whole = min(photo.size) * share

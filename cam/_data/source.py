@@ -9,10 +9,10 @@ from typing import Any
 from cam._data.coco import open_coco
 from cam._data.dataset import DataOrigin, Dataset
 from cam._data.folder import open_csv, open_folder
-from cam._data.pet import is_pet, open_pet
+from cam._data.pet import holds_pet, open_pet
 from cam._data.photo_grid import PhotoGrid
 from cam._data.torch_dataset import Wrapped
-from cam._data.voc import open_voc, voc_root
+from cam._data.voc import find_voc_root, open_voc
 from cam.errors import DataError, nearest
 
 PHOTO_GRID = "photo-grid"
@@ -35,7 +35,7 @@ def dataset(source: object, **options: Any) -> Dataset:
     Raises:
         DataError: There is nothing there, it cannot be read, or an option does not exist.
     """
-    opener, arguments = _opener(source)
+    opener, arguments = _choose_opener(source)
     allowed = [
         name
         for name, parameter in inspect.signature(opener).parameters.items()
@@ -54,7 +54,7 @@ def dataset(source: object, **options: Any) -> Dataset:
     return items
 
 
-def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]:
+def _choose_opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]:
     if isinstance(source, Dataset):
         return lambda: source, ()
     if source == PHOTO_GRID:
@@ -62,7 +62,7 @@ def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         try:
-            return path_opener(path), (path,)
+            return find_opener(path), (path,)
         except OSError as error:
             raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
     if hasattr(source, "__getitem__"):
@@ -73,8 +73,8 @@ def _opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]
     )
 
 
-def path_opener(path: Path) -> Callable[..., Dataset]:
-    """What opens a path; :func:`cam._data.data_kinds.kind_of` says what that means.
+def find_opener(path: Path) -> Callable[..., Dataset]:
+    """Find what opens a path; :func:`cam._data.data_kinds.kind_of` describes it.
 
     Raises:
         DataError: There is nothing there, it may not be read, or it is no data set.
@@ -82,9 +82,9 @@ def path_opener(path: Path) -> Callable[..., Dataset]:
     if path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):
             raise DataError(f"the folder {str(path)!r} may not be read by this user")
-        if voc_root(path) is not None:
+        if find_voc_root(path) is not None:
             return open_voc
-        return open_pet if is_pet(path) else open_folder
+        return open_pet if holds_pet(path) else open_folder
     if not path.exists():
         raise DataError(
             f"there is no data set {str(path)!r}; give 'photo-grid', a folder, a CSV or COCO's JSON"

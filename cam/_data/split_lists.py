@@ -6,7 +6,7 @@ from pathlib import Path
 from cam.errors import DataError
 
 
-def present_splits(folder: Path, splits: Iterable[str]) -> tuple[str, ...]:
+def list_splits(folder: Path, splits: Iterable[str]) -> tuple[str, ...]:
     """Name the splits whose list is in a folder."""
     return tuple(split for split in splits if (folder / f"{split}.txt").is_file())
 

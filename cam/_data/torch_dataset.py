@@ -55,11 +55,11 @@ class Wrapped(Dataset):
             self.has_masks = True
 
     def __len__(self) -> int:
-        """The source's length."""
+        """Return the source's length."""
         return self._length
 
     def identifier(self, index: int) -> str:
-        """The item's number, as ``item-00000007``."""
+        """Name an item by its number, as ``item-00000007``."""
         return f"item-{index:08d}"
 
     def __getitem__(self, index: int) -> Item:
@@ -75,17 +75,18 @@ class Wrapped(Dataset):
             raise DataError(f"its data set raised {type(error).__name__}: {error}") from error
         if isinstance(content, Item):
             return content
+        parts: list[Any] = [content]
         if isinstance(content, Mapping):
-            content = [content.get(name) for name in ("image", "target", "mask")]
-        elif not isinstance(content, tuple | list):
-            content = [content]
-        picture, target, mask, *_ = (*content, None, None)
-        image = _image(picture)
-        return Item(self.identifier(index), image, self._label(target), _mask(mask, image))
+            parts = [content.get(name) for name in ("image", "target", "mask")]
+        elif isinstance(content, tuple | list):
+            parts = list(content)
+        picture, target, mask = [*parts, None, None][:3]
+        image = _convert_image(picture)
+        return Item(self.identifier(index), image, self._label(target), _convert_mask(mask, image))
 
     def _label(self, target: Any) -> int | str | None:
-        """A class as its name, where the source names its classes."""
-        index = _target(target)
+        """Replace a class by its name, where the source names its classes."""
+        index = _convert_target(target)
         if not isinstance(index, int) or not self._classes:
             return index
         if not 0 <= index < len(self._classes):
@@ -120,7 +121,7 @@ class Wrapped(Dataset):
         return digest(self.name, self._length, self._classes, self._looked)
 
 
-def _image(picture: Any) -> Image.Image | Tensor:
+def _convert_image(picture: Any) -> Image.Image | Tensor:
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3:
             raise DataError(f"a picture's tensor is (3, H, W), not {tuple(picture.shape)}")
@@ -132,7 +133,7 @@ def _image(picture: Any) -> Image.Image | Tensor:
     return read_image(picture).image
 
 
-def _target(target: Any) -> int | str | None:
+def _convert_target(target: Any) -> int | str | None:
     if target is None or isinstance(target, str):
         return target
     try:
@@ -142,7 +143,7 @@ def _target(target: Any) -> int | str | None:
         raise DataError(f"a class is a whole number or a label, not {kind}") from None
 
 
-def _mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
+def _convert_mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
     if mask is None:
         return None
     inside: np.ndarray = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask) != 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from cam._data.dataset import Box, BoxTruth, Entry, Files, FileTruth, Truth, require_truth
-from cam._data.split_lists import present_splits, read_list
+from cam._data.split_lists import list_splits, read_list
 from cam.errors import DataError
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -17,18 +17,18 @@ SPLITS = ("test", "val", "trainval", "train")
 TRUTHS = ("boxes", "segments")
 
 
-def voc_root(root: Path) -> Path | None:
-    """The folder that holds ``JPEGImages`` and ``Annotations``, at ``root`` or below it."""
+def find_voc_root(root: Path) -> Path | None:
+    """Find the folder with ``JPEGImages`` and ``Annotations``, at or below ``root``."""
     for folder in [root, *sorted(root.glob("VOC20*")), *sorted(root.glob("VOCdevkit/VOC20*"))]:
         if (folder / "JPEGImages").is_dir() and (folder / "Annotations").is_dir():
             return folder
     return None
 
 
-def voc_splits(root: Path) -> tuple[str, ...]:
+def list_voc_splits(root: Path) -> tuple[str, ...]:
     """Name the lists of :data:`SPLITS` that are there, the default one first."""
-    folder = voc_root(root)
-    return () if folder is None else present_splits(folder / LISTS, SPLITS)
+    folder = find_voc_root(root)
+    return () if folder is None else list_splits(folder / LISTS, SPLITS)
 
 
 @cache
@@ -44,7 +44,7 @@ def class_numbers() -> dict[str, int]:
 
 
 def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> Files:
-    """One item for each picture and class, as TorchRay's pointing game counts them.
+    """Open one item a picture and class, as TorchRay's pointing game does.
 
     Args:
         root: ``VOC2007`` or a folder that holds it.
@@ -57,17 +57,17 @@ def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> File
         DataError: There is no such list, or it cannot be read.
     """
     require_truth(truth)
-    folder = voc_root(root)
+    folder = find_voc_root(root)
     if folder is None:
         raise DataError(f"{str(root)!r} holds no JPEGImages and Annotations, as Pascal VOC does")
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
-    for name in _names(folder, split):
+    for name in _list_names(folder, split):
         segments = folder / "SegmentationClass" / f"{name}.png"
         if truth == "segments" and not segments.is_file():
             continue
         try:
-            size, objects = _objects(folder / "Annotations" / f"{name}.xml")
+            size, objects = _read_objects(folder / "Annotations" / f"{name}.xml")
         except DataError as error:
             refused.append((name, str(error)))
             continue
@@ -81,17 +81,17 @@ def open_voc(root: Path, split: str | None = None, truth: str = "boxes") -> File
     return Files(str(root), folder, entries, refused)
 
 
-def _names(folder: Path, split: str | None) -> list[str]:
+def _list_names(folder: Path, split: str | None) -> list[str]:
     if split is None:
-        splits = voc_splits(folder)
+        splits = list_voc_splits(folder)
         if not splits:
             return sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
         split = splits[0]
     return read_list(folder / LISTS / f"{split}.txt")
 
 
-def _objects(path: Path) -> tuple[tuple[int, int], dict[str, tuple[Box, ...]]]:
-    """The picture's size and each class's boxes; VOC counts from 1 and includes the last pixel."""
+def _read_objects(path: Path) -> tuple[tuple[int, int], dict[str, tuple[Box, ...]]]:
+    """Read size and boxes; VOC counts from 1, the last pixel included."""
     try:
         tree = ElementTree.parse(path).getroot()
         size = (int(tree.findtext("size/width", "")), int(tree.findtext("size/height", "")))

@@ -1,16 +1,15 @@
-"""Run one forward and one backward pass and keep what methods read.
+"""Run a forward and a backward pass; keep what methods read.
 
 Nothing before the earliest tensor that is needed is recorded: the forward runs without gradients
 until a wanted layer has returned its feature maps; there they become a leaf of a new graph. So a
 frozen model works, parameters get no gradients, and the backward ends where it should.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from cam._engine.attention.attention_capture import record_attention
 from cam._engine.evaluation_mode import device_of, evaluation_mode
@@ -27,13 +26,19 @@ from cam._engine.method_sources import (
     TransformerBlocks,
 )
 from cam._engine.rule_maps import rule_maps
-from cam._engine.token_layout import Layout, count_prefix_tokens, find_layout
+from cam._engine.token_layout import (
+    Layout,
+    count_prefix_tokens,
+    find_layout,
+    main_output,
+    replace_main_output,
+)
 from cam.errors import InputError, LayerError, ModelError, TargetError
-from cam.targets import Targets, select_scores
+from cam.targets import Targets, refuse_label, select_scores
 
 
 class _Recorder:
-    """Keep the output of each wanted layer, and start the graph at the first of them.
+    """Keep the output of each layer, and start the graph at the first of them.
 
     A layer that runs several times (a shared ReLU) is recorded at its last run.
     """
@@ -47,8 +52,7 @@ class _Recorder:
 
     def hook(self, name: str) -> Callable[[nn.Module, object, object], object]:
         def record(_module: nn.Module, _inputs: object, whole: object) -> object:
-            # A block may hand on its attention beside its tokens, as Hugging Face's do.
-            output = whole[0] if isinstance(whole, tuple) and whole else whole
+            output = main_output(whole)
             if not isinstance(output, Tensor) or output.ndim not in (3, 4):
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise LayerError(
@@ -69,8 +73,7 @@ class _Recorder:
             self._versions[name] = output._version
             # The network goes on with a copy: an in-place ReLU behind the layer would change the
             # recorded maps, and cannot work on a leaf.
-            copy = output.clone()
-            return (copy, *whole[1:]) if isinstance(whole, tuple) else copy
+            return replace_main_output(whole, output.clone())
 
         return record
 
@@ -87,36 +90,24 @@ class _Recorder:
         return self.outputs[name]
 
 
-@contextmanager
-def _hooks(layers: Sequence[tuple[str, nn.Module]], recorder: _Recorder) -> Iterator[None]:
-    handles: list[RemovableHandle] = []
-    try:
-        for name, module in layers:
-            handles.append(module.register_forward_hook(recorder.hook(name)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def capture(
     module: nn.Module,
     batch: Tensor,
     targets: Targets,
-    class_index: Callable[[str], int],
+    class_index: Callable[[str], int] = refuse_label,
     reads: Collection[type[Source]] = (),
     layers: Sequence[tuple[str, nn.Module]] = (),
     rules: Collection[str] = (),
 ) -> Capture:
-    """Run the passes that give what methods read.
+    """Run the passes whose results methods read.
 
     Args:
         module: The network; it comes back as it was, also after an exception.
         batch: (B, 3, H, W) floats on the module's device.
         targets: As for :func:`cam.targets.select_scores`.
-        class_index: From a label to its index.
-        reads: What the methods read.
-        layers: (dotted name, module) of each wanted layer.
+        class_index: From a label to its index; by default there are no labels.
+        reads: The sources that the methods read.
+        layers: (dotted name, module) of each layer to capture.
         rules: Rules of :func:`kernels.fused_cam`, all in one kernel for each layer.
 
     Raises:
@@ -124,33 +115,27 @@ def capture(
         ModelError: The output is no tensor, or the score does not depend on the input.
         TargetError: The target does not fit the output.
     """
-    by_pixels, by_layers, with_attention, by_attention, with_blocks = (
-        any(issubclass(kind, source) for kind in reads)
-        for source in (
-            PixelGradients,
-            LayerGradients,
-            Attention | TransformerBlocks,
-            AttentionGradients,
-            TransformerBlocks,
-        )
-    )
+
+    def is_read(*sources: type[Source]) -> bool:
+        return any(issubclass(kind, sources) for kind in reads)
+
+    by_pixels, by_layers = is_read(PixelGradients), is_read(LayerGradients)
+    by_attention, with_blocks = is_read(AttentionGradients), is_read(TransformerBlocks)
     recorder = _Recorder(module, batch)
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(module))
         # Tensors made in inference mode can never be part of a graph.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(by_pixels))
-        stack.enter_context(_hooks(layers, recorder))
+        for name, layer in layers:
+            stack.enter_context(layer.register_forward_hook(recorder.hook(name)))
         inputs = batch.detach().clone() if batch.is_inference() else batch.detach()
         # A copy: a model may change its input in place, and the batch is the caller's.
         pixels = batch.detach().clone()
         if by_pixels:
             pixels.requires_grad_()
-        with (
-            record_attention(module, batch, with_blocks)
-            if with_attention
-            else nullcontext() as reader
-        ):
+        recording = record_attention(module, batch, with_blocks)
+        with recording if is_read(Attention) or with_blocks else nullcontext() as reader:
             start = pixels.clone() if by_pixels else pixels
             output = run_model(module, start, quick=not with_blocks)
         if not output.numel():
@@ -190,7 +175,7 @@ def capture(
 
 
 def _backward(scores: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor | None]:
-    """Return gradients of the scores; those of several images add up, as none sees another."""
+    """Return gradients of the scores' sum, in which no image affects another."""
     if not leaves:
         return []
     if not scores.requires_grad:
@@ -199,7 +184,7 @@ def _backward(scores: Tensor, leaves: list[Tensor], keep: bool) -> list[Tensor |
 
 
 def check_batch(module: nn.Module, batch: object) -> None:
-    """Refuse what cannot be a batch for this module.
+    """Refuse anything but a batch of floats on the module's device.
 
     Raises:
         InputError: It has the wrong kind, shape or device.

@@ -1,4 +1,4 @@
-"""Look up which precision keeps a method's maps, as measured.
+"""Look up which reduced precision keeps a method's maps.
 
 ``fidelity.json`` is written by ``python -m benchmarks.fidelity``: for each kind of device, method
 and precision the lowest Spearman correlation of a heatmap with that in float32, over the sample
@@ -24,17 +24,17 @@ def _table() -> dict[str, dict[str, dict[str, dict[str, float]]]]:
 
 
 def find_fastest(method: str, device: torch.device) -> str:
-    """Return the fastest precision whose maps were like those in float32, else "fp32"."""
+    """Return the fastest precision with maps as in float32, else "fp32"."""
     measured = _table().get(device.type, {}).get(method, {})
-    sound = {
+    faithful = {
         precision: figures["speed"]
         for precision, figures in measured.items()
         if figures["spearman"] >= LEAST_SPEARMAN and figures["speed"] > 1
     }
-    return max(sound, key=lambda precision: sound[precision], default="fp32")
+    return max(faithful, key=lambda precision: faithful[precision], default="fp32")
 
 
 def find_most_careful(precisions: list[str | None]) -> str | None:
-    """Return the precision that a pass must have when methods of all of these read it."""
+    """Return the precision that satisfies all of these."""
     named = [precision for precision in precisions if precision is not None]
     return min(named, key=ORDER.index, default=None)

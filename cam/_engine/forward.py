@@ -1,4 +1,4 @@
-"""Run a network and read its logits, whatever holds them."""
+"""Run a network and find the logits in its output."""
 
 from collections.abc import Mapping, Sequence
 from weakref import WeakSet
@@ -12,8 +12,8 @@ from cam.errors import ModelError
 
 _DETECTION = {"boxes", "scores", "labels"}
 
-# Networks that flatten with `view` what they take to lie plane by plane.
-_needs_planes: WeakSet[nn.Module] = WeakSet()
+# Networks that flatten with `view`, which takes contiguous pixels.
+_needs_contiguous: WeakSet[nn.Module] = WeakSet()
 
 
 def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
@@ -22,22 +22,22 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
     such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
     Detections, a list with a mapping for each image, become (B, D, 6): x0, y0, x1, y1, score and
-    label of each, as :class:`cam.targets.Box` reads them, and -1 all over where there are fewer.
+    label of each, as :class:`cam.targets.Box` reads them, padded with rows of -1.
 
     It computes in the precision and the layout of :func:`cam._engine.precision.computing`.
 
     Args:
         module: The network.
         pixels: (N, C, H, W).
-        quick: Whether only the gradients by pixels and layers are wanted, and how they come about
-            does not matter: no other mode watches the operations, nobody walks the graph.
+        quick: Whether only gradients by pixels and layers are needed, so that faster operations
+            may replace others: no other mode watches them, no code walks the graph.
 
     Raises:
         ModelError: It fails on the batch, or does not return a tensor.
     """
     try:
         with autocast_forward(pixels.device):
-            # Without gradients the faster operations are ways around a processor's memory.
+            # Without gradients the faster operations only save a CPU's memory traffic.
             if quick or (pixels.device.type == "cpu" and not torch.is_grad_enabled()):
                 output = run_fast(module, pixels, _call)
             else:
@@ -66,13 +66,13 @@ class Probabilities(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, classes), each row adding up to 1; at least float32."""
+        """Return (N, classes), each row adding up to 1; at least float32."""
         logits = run_model(self.network, pixels)
         return logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def _call(module: nn.Module, pixels: Tensor) -> object:
-    if module in _needs_planes:
+    if module in _needs_contiguous:
         return module(pixels)
     try:
         return module(arrange(pixels))
@@ -80,7 +80,7 @@ def _call(module: nn.Module, pixels: Tensor) -> object:
         if "view size is not compatible" not in str(error):
             raise
         output = module(pixels.contiguous())
-        _needs_planes.add(module)
+        _needs_contiguous.add(module)
         return output
 
 
@@ -102,7 +102,7 @@ def _logits(output: object) -> Tensor | None:
 
 
 def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return torchvision's detections as (B, D, 6); scores and boxes stay part of the graph."""
+    """Return torchvision's detections as (B, D, 6), still in the graph."""
     images = []
     for image in output:
         scores = image["scores"][:, None]

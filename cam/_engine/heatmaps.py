@@ -36,12 +36,12 @@ def heatmap_and_raw(
 
 
 def _upsample(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
-    """Bring normalised maps to the input's size, fuse them, and normalise once more.
+    """Upsample normalised maps to the input's size, fuse and normalise them.
 
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
     peak, so the result is stretched to [0, 1] again.
     """
-    upsampled = [_resize(layer.normalised, size) for layer in maps]
+    upsampled = [resize(layer.normalised, size) for layer in maps]
     if fusion == "product":
         # Here pytorch-grad-cam stretches each layer's map too.
         upsampled = [_stretch(map_) for map_ in upsampled]
@@ -59,10 +59,11 @@ def _fuse_raw(maps: list[Maps], fusion: str) -> Tensor:
     if len(maps) == 1:
         return maps[0].raw
     finest = max((layer.raw.shape[-2:] for layer in maps), key=lambda size: size[0] * size[1])
-    return _FUSED[fusion](torch.stack([_resize(layer.raw, finest) for layer in maps]))
+    return _FUSED[fusion](torch.stack([resize(layer.raw, finest) for layer in maps]))
 
 
-def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate maps (B, h, w) bilinearly between the centres of their cells."""
     return functional.interpolate(
         maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
     )[:, 0]

@@ -1,4 +1,4 @@
-"""Which layers with maps of the picture a model has, and finding one by name."""
+"""List the layers that return maps of the picture; look them up."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cam._engine.default_layer import TRANSPARENT
-from cam._engine.evaluation_mode import evaluation_mode
-from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of
+from cam._engine.evaluation_mode import attach, evaluation_mode
+from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of, main_output
 from cam.errors import LayerError, nearest
 
 Layer = str | nn.Module
@@ -69,7 +69,7 @@ def resolve_layers(
 
 
 def is_linear_after(module: nn.Module, names: Sequence[str]) -> bool:
-    """Whether what is registered behind layers only pools and multiplies.
+    """Test whether all modules registered after layers only pool and multiply.
 
     Then their gradients do not depend on which side of zero a value was rounded to.
     """
@@ -84,34 +84,34 @@ def is_linear_after(module: nn.Module, names: Sequence[str]) -> bool:
 
 
 def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
-    """All layers whose output for ``example`` (1, 3, H, W) is a map of it larger than 1 × 1.
+    """List the layers whose output for ``example`` is a map of it.
 
     Runs one forward pass without gradients, in evaluation mode. Listed in the order in which they
     run, so that a slider over them goes through the depth of the network.
+
+    Args:
+        module: The network.
+        example: (1, 3, H, W) floats; a map of it has its proportions and more than 1 × 1 cells.
     """
     layers: dict[str, LayerInfo] = {}
     before = count_prefix_tokens(module)
 
     def record(name: str, child: nn.Module, output: object) -> None:
-        whole = output[0] if isinstance(output, tuple) and output else output
-        if not isinstance(whole, Tensor):
+        output = main_output(output)
+        if not isinstance(output, Tensor):
             return
-        layout = find_layout(whole, example, before)
+        layout = find_layout(output, example, before)
         # What has other proportions is no map of the picture: attention, windows, heads.
         if layout and layout.grid[0] * layout.grid[1] > 1 and is_map_of(*layout.grid, example):
             layers.pop(name, None)
-            channels = layout.maps(whole).shape[1]
+            channels = layout.maps(output).shape[1]
             layers[name] = LayerInfo(name, type(child).__name__, (channels, *layout.grid))
 
-    handles = [
+    hooks = (
         child.register_forward_hook(lambda child, _, output, name=name: record(name, child, output))
         for name, child in module.named_modules()
         if name and not isinstance(child, TRANSPARENT)
-    ]
-    try:
-        with evaluation_mode(module), torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with attach(hooks), evaluation_mode(module), torch.no_grad():
+        module(example)
     return list(layers.values())

@@ -1,4 +1,4 @@
-"""What a method may read: pixels, a layer, or a transformer's attention."""
+"""Define the sources that a method may read: pixels, layers, attention."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True, eq=False)
 class Pixels(Source):
-    """The batch and what the network says of it.
+    """The batch and the network's output for it.
 
     Attributes:
         inputs: (B, C, H, W) floats.
@@ -45,8 +45,8 @@ class Pixels(Source):
     def unsound(self) -> Tensor:
         """(B,) bool: images whose maps must be NaN, as their pixels or scores are not finite.
 
-        ReLU6 and its like answer a NaN with a gradient of zero, and a map of zeros would look like
-        an answer.
+        ReLU6 and similar functions turn a NaN into a gradient of zero, and a map of zeros would
+        look like a result.
         """
         return ~(self.scores.isfinite() & self.inputs.flatten(1).isfinite().all(1))
 
@@ -116,7 +116,7 @@ class Attention(Source):
     grid: tuple[int, int]
 
     def by_head(self, matrices: Tensor) -> Tensor:
-        """Return (B, heads, N, N); some models fold the heads into the batch."""
+        """Unfold heads from the batch axis: (B, heads, N, N)."""
         return matrices.reshape(self.count, -1, *matrices.shape[-2:])
 
     @property
@@ -132,7 +132,7 @@ class Attention(Source):
         return shares / shares.sum(1, keepdim=True)
 
     def on_grid(self, tokens: Tensor) -> Tensor:
-        """From (B, N) to the map (B, rows, columns) of the patches among them."""
+        """Arrange the patches of (B, N) tokens as (B, rows, columns)."""
         rows, columns = self.grid
         return tokens[:, tokens.shape[1] - rows * columns :].reshape(-1, rows, columns)
 
@@ -182,16 +182,16 @@ class TransformerBlocks(Source):
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """Everything that one forward and at most one backward pass gave.
+    """The results of one forward and at most one backward pass.
 
     Attributes:
         pixels: The batch, its scores and targets.
-        others: Layers in the order asked for, and attention.
+        others: Layers in the requested order, and attention.
     """
 
     pixels: Pixels
     others: tuple[Source, ...] = ()
 
     def read(self, kind: type[S]) -> list[S]:
-        """Return what a method that reads ``kind`` is called with: the source, or each layer."""
+        """Return the sources of a kind: the only one, or each layer."""
         return [source for source in (self.pixels, *self.others) if isinstance(source, kind)]

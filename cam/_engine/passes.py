@@ -1,7 +1,7 @@
-"""Let a method run further passes: in batches, counted, reported, cancellable."""
+"""Run a method's further passes: in batches, counted, reported, cancellable."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,11 +18,11 @@ from cam.targets import select_scores
 from cam.types import Progress, TargetFunction
 
 Report = Callable[[Progress], object]
+Owner = Tensor | int | None
+"""Which image of the batch each of N inputs was made from, as its target counts: (N,) int64, one
+number for all of them, or None where input n was made from image n."""
+
 T = TypeVar("T")
-
-
-def _no_labels(label: str) -> int:
-    raise AssertionError(f"the targets were resolved, so {label!r} cannot be among them")
 
 
 @dataclass(eq=False)
@@ -31,12 +31,13 @@ class Passes:
 
     Attributes:
         module: The network, in evaluation mode while a method runs.
-        captured: What the shared passes gave; its targets are explained here too.
+        captured: Results of the shared passes; its targets are explained here too.
         batch_size: How many inputs go through the model at once. It is halved where a GPU's memory
             does not suffice, and the work goes on.
-        report: Called after each batch; what answers False cancels.
+        report: Called after each batch; returns False to cancel.
         forwards: Forward passes so far.
         backwards: Backward passes so far.
+        method: Name of the method that runs.
     """
 
     module: nn.Module
@@ -45,7 +46,7 @@ class Passes:
     report: Report | None = None
     forwards: int = 0
     backwards: int = 0
-    _method: str = ""
+    method: str = ""
     _done: int = 0
     _total: int = 0
 
@@ -57,50 +58,47 @@ class Passes:
     @contextmanager
     def of(self, method: str) -> Iterator["Passes"]:
         """Run one method: the model in evaluation mode, and counters at zero."""
-        self._method, self._done, self._total = method, 0, 0
+        self.method, self._done, self._total = method, 0, 0
         self.forwards = self.backwards = 0
         with evaluation_mode(self.module), torch.inference_mode(False):
             yield self
 
-    @contextmanager
-    def through(self, module: nn.Module) -> Iterator[None]:
-        """Send inputs through another module for a while, with the same counters and progress."""
-        original = self.module
-        self.module = module
-        try:
-            yield
-        finally:
-            self.module = original
+    def through(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Send inputs through another module, with the same counters and progress."""
+        return self._replace("module", module)
+
+    def explaining(self, captured: Capture) -> AbstractContextManager[None]:
+        """Explain another capture, with the same counters and progress."""
+        return self._replace("captured", captured)
 
     @contextmanager
-    def explaining(self, captured: Capture) -> Iterator[None]:
-        """Explain what other passes gave for a while, with the same counters and progress."""
-        original = self.captured
-        self.captured = captured
+    def _replace(self, name: str, value: object) -> Iterator[None]:
+        original = getattr(self, name)
+        setattr(self, name, value)
         try:
             yield
         finally:
-            self.captured = original
+            setattr(self, name, original)
 
     def expect(self, total: int) -> None:
-        """Say how many more inputs the method will send through the model."""
+        """Announce how many more inputs the method sends through the model."""
         self._total = self._done + total
         self.tell()
 
     def chunks(self, total: int) -> Iterator[slice]:
-        """Cut 0 … total into batches; each is taken at the size that is possible by then."""
+        """Cut 0 … total into batches that memory allows."""
         start = 0
         while start < total:
             stop = min(start + self.batch_size, total)
             yield slice(start, stop)
             start = stop
 
-    def scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
-        """The explained score of each input, without gradients.
+    def scores(self, inputs: Tensor, owner: Owner = None) -> Tensor:
+        """Compute the explained score of each input, without gradients.
 
         Args:
             inputs: (N, C, H, W) on the model's device.
-            owner: (N,) int64, which image of the batch an input was made from: its target counts.
+            owner: Which image of the batch each was made from, see :data:`Owner`.
 
         Returns:
             (N,), detached.
@@ -109,21 +107,22 @@ class Passes:
             Cancelled: The caller does not want the rest.
             ModelError: The model fails on the inputs.
         """
+        owners = _owners(owner, inputs)
         with torch.no_grad(), allow_any_layout():
-            parts = self.over(lambda part: self._scores(inputs[part], owner[part]), len(inputs))
+            parts = self.over(lambda part: self._scores(inputs[part], owners[part]), len(inputs))
         return torch.cat(parts)
 
     def gradients(
         self,
         inputs: Tensor,
-        owner: Tensor,
+        owner: Owner = None,
         change: Callable[[Tensor], object] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The explained score of each input, and its gradient by the input.
+        """Compute the explained score of each input, and its gradient.
 
         Args:
             inputs: (N, C, H, W) on the model's device.
-            owner: (N,) int64, as for :meth:`scores`.
+            owner: As for :meth:`scores`.
             change: Called with the scores of each batch between its forward and its backward, for
                 a method that changes what nodes of their graph send back.
 
@@ -134,12 +133,13 @@ class Passes:
             Cancelled: The caller does not want the rest.
             ModelError: The model fails on the inputs, or the score does not depend on them.
         """
+        owners = _owners(owner, inputs)
 
         def run(part: slice) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 pixels = inputs[part].detach().requires_grad_()
                 # A copy: a model may change its input in place, which a leaf does not allow.
-                scores = self._scores(pixels.clone(), owner[part], quick=change is None)
+                scores = self._scores(pixels.clone(), owners[part], quick=change is None)
                 if not scores.requires_grad:
                     raise ModelError("the target's score does not depend on the pixels")
                 if change is not None:
@@ -152,11 +152,11 @@ class Passes:
         return torch.cat(scores), torch.cat(gradients)
 
     def over(self, run: Callable[[slice], T], total: int) -> list[T]:
-        """Run a function on 0 … total in batches, smaller ones where memory is short.
+        """Run a function on batches, smaller ones where memory is short.
 
         Args:
-            run: What to do with a part; it counts its passes itself.
-            total: How many inputs there are.
+            run: Processes a part, and counts its passes itself.
+            total: Number of inputs.
 
         Returns:
             What ``run`` returned, in order.
@@ -181,16 +181,15 @@ class Passes:
             self.tell()
         return results
 
-    def graphs(self, inputs: Tensor, owner: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
-        """What a method makes of the graph from pixels to scores, while it exists.
+    def graphs(self, inputs: Tensor, use: Callable[[Tensor, Tensor], T]) -> list[T]:
+        """Call a function with each batch's graph from pixels to scores.
 
         Args:
-            inputs: (N, C, H, W) on the model's device.
-            owner: (N,) int64, as for :meth:`scores`.
+            inputs: (B, C, H, W), the images of the batch.
             use: From the pixels of a batch and its scores. It counts its backward passes itself.
 
         Returns:
-            What it made of each batch.
+            What it returned for each batch.
 
         Raises:
             Cancelled: The caller does not want the rest.
@@ -201,7 +200,7 @@ class Passes:
             with torch.enable_grad():
                 # A copy also because tensors made in inference mode can never be part of a graph.
                 pixels = inputs[part].detach().clone().requires_grad_()
-                return use(pixels, self._scores(pixels.clone(), owner[part]))
+                return use(pixels, self._scores(pixels.clone(), _owners(None, inputs)[part]))
 
         return self.over(run, len(inputs))
 
@@ -213,13 +212,13 @@ class Passes:
         layers: Sequence[LayerActivations],
         rules: Collection[str] = (),
     ) -> list[Capture]:
-        """Run passes as the shared ones, for other inputs or other targets.
+        """Run passes like the shared ones, for other inputs or targets.
 
         Args:
             inputs: (N, C, H, W) on the model's device.
             targets: (N,) int64 classes or N callables.
-            reads: What is read of them.
-            layers: Those to look at again.
+            reads: The source that is read of them.
+            layers: Those to capture again.
             rules: Rules of :func:`kernels.fused_cam`, all in one kernel.
 
         Returns:
@@ -233,7 +232,7 @@ class Passes:
 
         def run(part: slice) -> Capture:
             captured = capture(
-                self.module, inputs[part], targets[part], _no_labels, [reads], at, rules
+                self.module, inputs[part], targets[part], reads=[reads], layers=at, rules=rules
             )
             self.forwards += 1
             self.backwards += reads.backward
@@ -244,22 +243,30 @@ class Passes:
     def _scores(self, inputs: Tensor, owner: Tensor, quick: bool = False) -> Tensor:
         output = run_model(self.module, inputs, quick)
         self.forwards += 1
-        targets = self.pixels.targets
-        of_inputs = (
-            targets[owner]
-            if isinstance(targets, Tensor)
-            else [targets[index] for index in owner.tolist()]
-        )
-        return select_scores(output, of_inputs, _no_labels)[0]
+        return select_scores(output, self.targets_of(inputs, owner))[0]
+
+    def targets_of(self, inputs: Tensor, owner: Owner) -> Tensor | list[TargetFunction]:
+        """Return the target of the image that each input was made from."""
+        targets, owners = self.pixels.targets, _owners(owner, inputs)
+        if isinstance(targets, Tensor):
+            return targets[owners]
+        return [targets[index] for index in owners.tolist()]
 
     def tell(self) -> None:
-        """Say how far the method is.
+        """Report how far the method is.
 
         Raises:
             Cancelled: The caller does not want the rest.
         """
         if self.report is None:
             return
-        progress = Progress(self._method, self._done, max(self._total, self._done))
+        progress = Progress(self.method, self._done, max(self._total, self._done))
         if self.report(progress) is False:
-            raise Cancelled(f"{self._method} was cancelled after {self._done} inputs")
+            raise Cancelled(f"{self.method} was cancelled after {self._done} inputs")
+
+
+def _owners(owner: Owner, inputs: Tensor) -> Tensor:
+    """Return the image of each input, (N,) int64."""
+    if isinstance(owner, int):
+        return torch.full((len(inputs),), owner, device=inputs.device)
+    return torch.arange(len(inputs), device=inputs.device) if owner is None else owner

@@ -1,8 +1,8 @@
 """Choose the precision of a network's passes; the caller's settings stay.
 
 Reduced precision changes explanations more than predictions: in bfloat16 a saliency map may have
-little to do with that of the same network in float32. So nothing is reduced that was not asked for,
-and ``auto`` reduces only what was measured to hold.
+little to do with that of the same network in float32. So nothing is reduced unless requested, and
+``auto`` reduces only what was measured to hold.
 """
 
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ _NAMES = {
     torch.bfloat16: "bf16",
 }
 
-# Whether the engine may choose how the pixels lie in memory.
+# Whether the engine may choose the pixels' memory format.
 _free: ContextVar[bool] = ContextVar("cam_free_layout", default=False)
-# To what autocast reduces a forward pass; None where it is off.
+# The dtype of autocast in a forward pass; None where it is off.
 _autocast: ContextVar[torch.dtype | None] = ContextVar("cam_autocast", default=None)
 
 
@@ -54,7 +54,7 @@ def check_precision(precision: str | None, device: torch.device) -> None:
 
 
 def available_precisions(device: torch.device) -> tuple[str, ...]:
-    """List what a device can compute in, fp32 first; a CPU is slow in fp16."""
+    """List a device's precisions, fp32 first; a CPU is slow in fp16."""
     if device.type != "cuda":
         return ("fp32", "bf16", "fp16")
     modern = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -63,9 +63,9 @@ def available_precisions(device: torch.device) -> tuple[str, ...]:
 
 @contextmanager
 def use_precision(precision: str | None, device: torch.device) -> Iterator[None]:
-    """Let forward and backward passes compute in a precision.
+    """Run forward and backward passes in a precision.
 
-    What the engine itself calculates is not reduced, also where the caller's autocast is on.
+    What the engine itself calculates is not reduced, even where the caller's autocast is on.
 
     Args:
         precision: One of :data:`PRECISIONS` but ``auto``; None: as torch is set.
@@ -92,7 +92,7 @@ def use_precision(precision: str | None, device: torch.device) -> Iterator[None]
 
 @contextmanager
 def autocast_forward(device: torch.device) -> Iterator[None]:
-    """Run a network's forward pass in the precision that is set."""
+    """Run a network's forward pass under the autocast that is set."""
     reduced = _autocast.get()
     with nullcontext() if reduced is None else torch.autocast(device.type, reduced):
         yield
@@ -100,10 +100,10 @@ def autocast_forward(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def allow_any_layout(allowed: bool = True) -> Iterator[None]:
-    """Let pixels lie with their channels last, in which convolutions are faster.
+    """Allow pixels in channels-last memory format, in which convolutions are faster.
 
     That rounds differently, and where a ReLU near zero opens or closes for it, the gradient behind
-    it changes by more than rounding. So, without the caller's wish for a precision, it is only done
+    it changes by more than rounding. So, unless the caller chose a precision, it is only allowed
     where no gradient passes one.
     """
     token = _free.set(allowed or _free.get())
@@ -114,19 +114,19 @@ def allow_any_layout(allowed: bool = True) -> Iterator[None]:
 
 
 def arrange(pixels: Tensor) -> Tensor:
-    """Return a batch (N, C, H, W) in the fastest layout, if that may be chosen."""
+    """Convert a batch to the fastest memory format, if allowed."""
     if pixels.ndim != 4 or not _free.get():
         return pixels
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def widen(logits: Tensor) -> Tensor:
-    """Return what autocast reduced as float32: targets calculate with it."""
+    """Return logits that autocast reduced as float32, for the targets."""
     return logits if _autocast.get() is None else logits.float()
 
 
 def name_precision(module: nn.Module, precision: str | None, device: torch.device) -> str:
-    """Name the precision of a network: what was asked for, or what it is set to."""
+    """Name the precision of a network: the requested one, or its own."""
     if precision is not None:
         return precision
     first = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
@@ -138,7 +138,7 @@ def name_precision(module: nn.Module, precision: str | None, device: torch.devic
 
 
 def tolerance(module: nn.Module, device: torch.device) -> float:
-    """Return how far two ways to the same logits may differ, as a share of the largest.
+    """Return how far equal logits may differ, relative to the largest.
 
     Rounding alone does not reach it, and anything that is not rounding does.
     """

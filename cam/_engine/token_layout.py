@@ -1,16 +1,16 @@
-"""How a layer's output lies: as feature maps, as rows of pixels, or as a sequence of tokens.
+"""View a layer's output, in any layout, as feature maps.
 
-Networks hand on what they know of a picture as (B, C, h, w), as (B, h, w, C) (Swin and others), or
-as (B, N, C), where the N tokens are the h·w cells of a grid, row by row, and others that stand for
-no place: a class token, registers. A layout gives each of them as maps (B, C, h, w), without a
-copy, and puts maps back into their place.
+Networks return features of a picture as (B, C, h, w), as (B, h, w, C) (Swin and others), or as
+(B, N, C), where the N tokens are the h·w cells of a grid, row by row, and others without a
+position: a class token, registers. A layout views each of them as maps (B, C, h, w), without a
+copy, and writes maps back.
 """
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-# Class, distillation and register tokens; DINOv3 and its like have five in all.
+# Class, distillation and register tokens; DINOv3 has five in all.
 _MOST_EXTRA = 16
 
 
@@ -21,8 +21,8 @@ class Layout:
     Attributes:
         kind: ``"maps"`` (B, C, h, w), ``"rows"`` (B, h, w, C) or ``"tokens"`` (B, N, C).
         grid: (h, w).
-        before: How many tokens stand in front of the grid; 0 but for tokens.
-        after: How many stand behind it.
+        before: Number of tokens before the grid; 0 for maps and rows.
+        after: Number of tokens after it.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Layout:
     after: int = 0
 
     def maps(self, output: Tensor) -> Tensor:
-        """The output, or a gradient by it, as (B, C, h, w): a view of the same memory."""
+        """View the output, or its gradient, as (B, C, h, w)."""
         if self.kind == "maps":
             return output
         if self.kind == "rows":
@@ -40,15 +40,14 @@ class Layout:
         return cells.transpose(1, 2).view(len(cells), -1, *self.grid)
 
     def output(self, maps: Tensor, like: Tensor) -> Tensor:
-        """Maps (N, C, h, w) as the layer would put them out.
+        """Convert maps (N, C, h, w) to the layer's layout.
 
         Args:
             maps: For N inputs.
-            like: An output of the layer, for N or for 1: its tokens that stand for no place are
-                taken.
+            like: An output of the layer, for N or for 1, whose tokens outside the grid are copied.
 
         Returns:
-            A tensor of its own, which may be changed in place.
+            A new tensor, which may be changed in place.
         """
         if self.kind == "maps":
             return maps.clone()
@@ -60,12 +59,12 @@ class Layout:
 
 
 def find_layout(output: Tensor, picture: Tensor, before: int | None = None) -> Layout | None:
-    """Tell how an output lies from the proportions of the picture, which maps have too.
+    """Infer an output's layout from the picture's proportions, which maps share.
 
     Args:
         output: Of a layer, with the batch first.
-        picture: (B, 3, H, W) what went into the network.
-        before: How many tokens stand in front of the grid, where the network says so.
+        picture: (B, 3, H, W) input of the network.
+        before: Number of tokens before the grid, where the network says so.
 
     Returns:
         None where no part of the output can be a map of the picture.
@@ -85,7 +84,7 @@ def find_layout(output: Tensor, picture: Tensor, before: int | None = None) -> L
 
 
 def count_prefix_tokens(module: nn.Module) -> int | None:
-    """How many tokens timm's networks say they put in front of the grid."""
+    """Return how many tokens timm's networks say come before the grid."""
     for child in module.modules():
         count = getattr(child, "num_prefix_tokens", None)
         if isinstance(count, int):
@@ -94,7 +93,7 @@ def count_prefix_tokens(module: nn.Module) -> int | None:
 
 
 def is_map_of(rows: int, columns: int, picture: Tensor) -> bool:
-    """Whether a grid has the proportions of a picture (B, 3, H, W), to a cell or two."""
+    """Test whether a grid has a picture's proportions, roughly."""
     return _difference(rows, columns, picture) <= 2 * max(picture.shape[-2:])
 
 
@@ -104,27 +103,33 @@ def _difference(rows: int, columns: int, picture: Tensor) -> int:
 
 
 def _find_token_layout(count: int, picture: Tensor, before: int | None) -> Layout | None:
-    """The grid that as many cells as possible belong to, with those around it in front."""
+    """Return the layout whose grid holds the most tokens."""
     height, width = picture.shape[-2:]
     best: Layout | None = None
     for stride in range(1, max(height, width) + 1):
-        for grid in _grids(height, width, stride):
-            extra = count - grid[0] * grid[1]
-            if grid[0] * grid[1] < 2 or not 0 <= extra <= _MOST_EXTRA:
+        # The rest at the edge is cut off or padded.
+        for rows, columns in {
+            (height // stride, width // stride),
+            (-(-height // stride), -(-width // stride)),
+        }:
+            extra = count - rows * columns
+            if rows * columns < 2 or not 0 <= extra <= _MOST_EXTRA:
                 continue
-            # The network's own word counts, unless it is of another part of the network.
-            front = before if before is not None and before <= extra else extra
-            exact = before is not None and before == extra
-            if exact:
-                return Layout("tokens", grid, front, extra - front)
+            # What the network says counts, unless it is of another part of the network.
+            first = before if before is not None and before <= extra else extra
+            layout = Layout("tokens", (rows, columns), first, extra - first)
+            if before == extra:
+                return layout
             if best is None or extra < best.before + best.after:
-                best = Layout("tokens", grid, front, extra - front)
+                best = layout
     return best
 
 
-def _grids(height: int, width: int, stride: int) -> set[tuple[int, int]]:
-    """Grids of patches with a stride, with the rest at the edge cut off or padded."""
-    return {
-        (height // stride, width // stride),
-        (-(-height // stride), -(-width // stride)),
-    }
+def main_output(output: object) -> object:
+    """Return the first of a tuple, beside which attention may be."""
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def replace_main_output(output: object, tensor: Tensor) -> object:
+    """Return an output with another tensor in place of the main one."""
+    return (tensor, *output[1:]) if isinstance(output, tuple) else tensor

@@ -1,10 +1,11 @@
-"""Grad-CAM as other packages compute it, where they are installed: yardsticks, nothing more.
+"""Compute Grad-CAM by other packages, where they are installed.
 
-The product needs none of them. They leave gradients on the parameters, so give them a model of
-their own.
+They are yardsticks; the product needs none of them. They leave gradients on the parameters, so
+they need a copy of the model.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -19,21 +20,19 @@ Call = Callable[[], object]
 
 
 def installed() -> dict[str, str]:
-    """The packages that are here: name → version."""
-    found = {}
+    """Find the packages that are installed: name → version."""
+    versions = {}
     for package, module in PACKAGES.items():
-        try:
+        with suppress(PackageNotFoundError):
             if find_spec(module) is not None:
-                found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+                versions[package] = version(package)
+    return versions
 
 
-def gradcam_calls(
+def prepare_gradcam(
     module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
 ) -> dict[str, Call]:
-    """Grad-CAM of a batch by each package that is here.
+    """Prepare Grad-CAM of a batch by each installed package.
 
     Args:
         module: The network, in evaluation mode.
@@ -56,19 +55,20 @@ def gradcam_calls(
 
 
 # The kernel's rules by the names of grad-cam's classes.
-CLASSES = dict(
-    zip(
-        ("gradcam", "xgradcam", "gradcam_plus_plus", "layercam", "hirescam", "gradcam_elementwise"),
-        ("GradCAM", "XGradCAM", "GradCAMPlusPlus", "LayerCAM", "HiResCAM", "GradCAMElementWise"),
-        strict=True,
-    )
-)
+CLASSES = {
+    "gradcam": "GradCAM",
+    "xgradcam": "XGradCAM",
+    "gradcam_plus_plus": "GradCAMPlusPlus",
+    "layercam": "LayerCAM",
+    "hirescam": "HiResCAM",
+    "gradcam_elementwise": "GradCAMElementWise",
+}
 
 
-def every_cam_call(
+def prepare_every_cam(
     module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
 ) -> Call | None:
-    """All rules of :data:`kernels.RULES` by grad-cam, one explainer after the other; or None."""
+    """Prepare all of :data:`kernels.RULES` by grad-cam, if it is installed."""
     if "grad-cam" not in installed():
         return None
     return lambda: [
@@ -79,7 +79,7 @@ def every_cam_call(
 def grad_cam(
     kind: str, module: nn.Module, layer: str, batch: Tensor, targets: Sequence[int]
 ) -> object:
-    """The maps of one of grad-cam's classes, made anew: the hooks it leaves would slow others."""
+    """Run a new explainer of grad-cam; hooks that stay would slow others."""
     import pytorch_grad_cam as peer
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 

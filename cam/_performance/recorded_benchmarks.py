@@ -1,4 +1,4 @@
-"""Figures that were measured elsewhere, as ``benchmarks`` wrote them, with where they are from."""
+"""Read figures that ``benchmarks`` recorded, with their origin."""
 
 import json
 import re
@@ -21,12 +21,12 @@ KINDS = {
         "python -m benchmarks.coverage",
     ),
     "cost": (
-        "How well the time of a run over a dataset is foretold",
+        "How well the time of a run over a dataset is predicted",
         "python -m benchmarks.cost_model --write",
     ),
 }
 _DATE = re.compile(r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b|\b20\d\d-\d\d-\d\d\b")
-_TOLD = 2000
+_HEAD = 2000
 
 
 @dataclass(frozen=True)
@@ -51,27 +51,26 @@ class Recording:
 
 
 def recordings(folder: Path = RESULTS) -> list[Recording]:
-    """Every result in a folder, the GPUs' first; a rehearsal, which measures nothing, is left out.
+    """List the results in a folder, the GPUs' first, without rehearsals.
 
     A file that cannot be read as what it is says neither device nor date.
     """
     names = {path.stem for ending in ("json", "md") for path in folder.glob(f"*.{ending}")}
-    found = [_recording(folder, name) for name in sorted(names - {"README"})]
-    return sorted((one for one in found if one is not None), key=lambda one: _place(one.name))
+    order = ["", *KINDS]
+    files = [_read(folder, name) for name in sorted(names - {"README"})]
+    return sorted(
+        (file for file in files if file is not None),
+        key=lambda file: order.index(kind if (kind := file.name.split("-")[0]) in KINDS else ""),
+    )
 
 
-def _place(name: str) -> int:
-    kind = name.split("-")[0]
-    return list(KINDS).index(kind) if kind in KINDS else -1
-
-
-def _recording(folder: Path, name: str) -> Recording | None:
-    facts = _json(folder / f"{name}.json")
+def _read(folder: Path, name: str) -> Recording | None:
+    facts = _read_json(folder / f"{name}.json")
     if facts.get("rehearsal"):
         return None
     markdown = folder / f"{name}.md"
     text = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
-    head = text[:_TOLD]
+    head = text[:_HEAD]
     device = facts.get("device") or facts.get("machine")
     if device is None and (line := re.search(r"^.*\btorch \d.*$", head, re.MULTILINE)):
         device = line.group(0)
@@ -84,9 +83,9 @@ def _recording(folder: Path, name: str) -> Recording | None:
     return Recording(name, title, device, date, facts.get("command") or usual, text)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}

@@ -1,4 +1,4 @@
-"""How fast explanations are on this machine, measured side by side and never taken from elsewhere.
+"""Measure side by side how fast explanations are on this machine.
 
 Every figure is the median of interleaved rounds, on a copy of the model: the packages that it is
 compared with leave gradients on what they explain. What else the machine does at the time slows all
@@ -10,7 +10,9 @@ import copy
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
+from itertools import product
 from typing import Any, TypeVar
 
 import torch
@@ -32,10 +34,10 @@ INFERENCE = "plain inference"
 OURS = "cam"
 
 Name = TypeVar("Name", bound=Hashable)
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 Report = Callable[[float, Any, str], bool | None]
-"""Told the share that is done, the result so far and what is at work; an answer of False cancels.
+"""Called with the share that is done, the result so far and what is at work; False cancels.
 
 What comes before the first round, such as importing other packages, counts as no share.
 """
@@ -81,7 +83,7 @@ class Race:
 def race(
     model: Model, batch: Tensor, rounds: int = 7, warm_up: int = 1, report: Report | None = None
 ) -> Race:
-    """Images per second of plain inference, of this library and of the packages that are installed.
+    """Race plain inference, this library and the installed packages.
 
     Grad-CAM at the model's first preset layer for each image's top class; then every gradient CAM
     and saliency, here in one call, with grad-cam by one explainer after the other.
@@ -98,18 +100,17 @@ def race(
         Cancelled: ``report`` answered False.
         CamError: The model cannot be explained.
     """
-    mine, layer, module = _contender(model)
+    mine, layer, module = _copy_model(model)
     targets = mine.predict(batch).argmax(1).tolist()
-    calls = peers.gradcam_calls(module, layer, batch, targets)
+    calls = peers.prepare_gradcam(module, layer, batch, targets)
     absent = tuple(package for package in peers.PACKAGES if package not in calls)
     work: dict[tuple[str, int], Callable[[], object]] = {
-        (INFERENCE, 0): _inference(mine, batch),
-        (OURS, 1): lambda: attribute(mine, batch, "gradcam", targets, layer),
+        (INFERENCE, 0): _prepare_inference(mine, batch),
+        (OURS, 1): partial(attribute, mine, batch, "gradcam", targets, layer),
     }
     rivals = {(package, 1): call for package, call in calls.items()}
-    if several := peers.every_cam_call(module, layer, batch, targets):
+    if several := peers.prepare_every_cam(module, layer, batch, targets):
         rivals[("grad-cam", len(kernels.RULES))] = several
-    every = (OURS, len(EVERY_GRADIENT_METHOD))
     refused: dict[str, str] = {}
     for package in calls:
         _tell(report, Race({}, {}, absent, refused), f"importing {package}")
@@ -119,12 +120,12 @@ def race(
         if package in refused:
             continue
         _tell(report, Race({}, {}, absent, refused), f"trying {package} once")
-        reason = _failure(call)
-        if reason is None:
-            work[(package, maps)] = call
-        else:
+        if reason := _try_call(call):
             refused[package] = reason
-    work[every] = lambda: attribute(mine, batch, EVERY_GRADIENT_METHOD, targets, layer)
+        else:
+            work[(package, maps)] = call
+    every = (OURS, len(EVERY_GRADIENT_METHOD))
+    work[every] = partial(attribute, mine, batch, EVERY_GRADIENT_METHOD, targets, layer)
 
     def result(timings: Mapping[tuple[str, int], Timing]) -> Race:
         def of(several: bool) -> dict[str, Speed]:
@@ -136,18 +137,18 @@ def race(
 
         return Race(of(several=False), of(several=True), absent, refused)
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)
 
 
-def _contender(model: Model) -> tuple[Model, str, torch.nn.Module]:
-    """A copy in evaluation mode, and the first layer of its preset."""
+def _copy_model(model: Model) -> tuple[Model, str, torch.nn.Module]:
+    """Copy the model in evaluation mode, with its first preset layer."""
     layers = model.layers
     with model.lock:
         module = copy.deepcopy(model.module).eval()
     return Model(module, model.transform, model.labels, layers, model.name), layers[0], module
 
 
-def _inference(model: Model, batch: Tensor) -> Callable[[], object]:
+def _prepare_inference(model: Model, batch: Tensor) -> Callable[[], object]:
     def run() -> object:
         with torch.no_grad():
             return model.module(batch)
@@ -155,38 +156,38 @@ def _inference(model: Model, batch: Tensor) -> Callable[[], object]:
     return run
 
 
-def _failure(call: Callable[[], object]) -> str | None:
-    """Why a package cannot explain this model; None if it can. Whatever it raises is its answer."""
+def _try_call(call: Callable[[], object]) -> str | None:
+    """Return why a package cannot explain this model, None if it can."""
     try:
         call()
     except Exception as error:  # noqa: BLE001
-        told = (str(error).strip() or "no message").splitlines()[0].rstrip(". ")
-        return f"{type(error).__name__}: {told}"
+        message = (str(error).strip() or "no message").splitlines()[0].rstrip(". ")
+        return f"{type(error).__name__}: {message}"
     return None
 
 
 def _tell(report: Report | None, so_far: object, at: str) -> None:
-    """Before the first round."""
+    """Report before the first round."""
     if report is not None and report(0.0, so_far, at) is False:
         raise Cancelled("the measurement was cancelled")
 
 
-def _measured(
+def _measure(
     work: Mapping[Name, Callable[[], object]],
     rounds: int,
     warm_up: int,
     report: Report | None,
-    result: Callable[[Mapping[Name, Timing]], Found],
-) -> Found:
-    """Time the work, and tell of each run what the timings so far amount to."""
+    result: Callable[[Mapping[Name, Timing]], Result],
+) -> Result:
+    """Time the work, and report after each run."""
 
-    def told(share: float, timings: dict[Name, Timing]) -> bool | None:
+    def tell(share: float, timings: dict[Name, Timing]) -> bool | None:
         assert report is not None
-        done = max((len(one.seconds) for one in timings.values()), default=0)
+        done = max((len(timing.seconds) for timing in timings.values()), default=0)
         return report(share, result(timings), f"round {done} of {rounds}" if done else "warming up")
 
     _tell(report, result({}), "warming up")
-    return result(interleaved(work, rounds, warm_up, report=told if report else None))
+    return result(interleaved(work, rounds, warm_up, report=tell if report else None))
 
 
 def by_batch_size(
@@ -197,7 +198,7 @@ def by_batch_size(
     warm_up: int = 1,
     report: Report | None = None,
 ) -> dict[int, dict[str, Speed]]:
-    """Images per second of plain inference and of Grad-CAM, over the size of the batch.
+    """Measure plain inference and Grad-CAM over the size of the batch.
 
     Args:
         model: What is explained; it stays as it is.
@@ -217,32 +218,28 @@ def by_batch_size(
     """
     if not sizes or min(sizes) < 1:
         raise InputError(f"batch sizes must be at least 1, and there must be one, not {sizes}")
-    mine, layer, _ = _contender(model)
+    mine, layer, _ = _copy_model(model)
     target = int(mine.predict(image).argmax())
     work: dict[tuple[int, str], Callable[[], object]] = {}
     for size in sorted(set(sizes)):
         _tell(report, {}, f"trying {size} at once")
         batch = image.expand(size, -1, -1, -1).contiguous()
-        run = _gradcam_call(mine, batch, target, layer)
+        run = partial(attribute, mine, batch, "gradcam", target, layer)
         try:
             run()
         except torch.OutOfMemoryError:
             break
-        work |= {(size, INFERENCE): _inference(mine, batch), (size, OURS): run}
+        work |= {(size, INFERENCE): _prepare_inference(mine, batch), (size, OURS): run}
     if not work:
         raise InputError("not even the smallest batch fits into the device's memory")
 
     def result(timings: Mapping[tuple[int, str], Timing]) -> dict[int, dict[str, Speed]]:
-        found: dict[int, dict[str, Speed]] = {}
+        speeds: dict[int, dict[str, Speed]] = {}
         for (size, name), timing in timings.items():
-            found.setdefault(size, {})[name] = Speed(size, int(name == OURS), timing)
-        return found
+            speeds.setdefault(size, {})[name] = Speed(size, int(name == OURS), timing)
+        return speeds
 
-    return _measured(work, rounds, warm_up, report, result)
-
-
-def _gradcam_call(model: Model, batch: Tensor, target: int, layer: str) -> Callable[[], object]:
-    return lambda: attribute(model, batch, "gradcam", target, layer)
+    return _measure(work, rounds, warm_up, report, result)
 
 
 @dataclass(frozen=True)
@@ -250,7 +247,7 @@ class Together:
     """What :func:`together` found.
 
     Attributes:
-        singles: Method → its time in a call of its own.
+        singles: Method → its time in a separate call.
         joint: How many of the methods, the first ones, in one call → its time.
     """
 
@@ -258,15 +255,15 @@ class Together:
     joint: Mapping[int, Timing]
 
     def one_by_one(self, count: int) -> float | None:
-        """Seconds of the first ``count`` methods in calls of their own: the median of the sums.
+        """Return the first ``count`` methods' seconds in separate calls: the sums' median.
 
         None while one of them has not been measured.
         """
-        chosen = list(self.singles.values())[:count]
-        if len(chosen) < count:
+        timings = list(self.singles.values())[:count]
+        if len(timings) < count:
             return None
         # Of the same rounds only, while one of them is still running.
-        rounds = zip(*(one.seconds for one in chosen), strict=False)
+        rounds = zip(*(timing.seconds for timing in timings), strict=False)
         return statistics.median(map(sum, rounds))
 
 
@@ -278,7 +275,7 @@ def together(
     warm_up: int = 1,
     report: Report | None = None,
 ) -> Together:
-    """What several methods cost in one call, beside as many calls of one method each.
+    """Measure several methods in one call, beside one call each.
 
     Args:
         model: What is explained; it stays as it is.
@@ -295,15 +292,12 @@ def together(
     names = tuple(method(name).name for name in methods)
     if not names or len(set(names)) < len(names):
         raise InputError("methods must be named once each, and there must be one at least")
-    mine, *_ = _contender(model)
+    mine, *_ = _copy_model(model)
     targets = mine.predict(batch).argmax(1).tolist()
     counts = sorted({2**power for power in range(len(names).bit_length())} | {len(names)})
-
-    def call(chosen: tuple[str, ...]) -> Callable[[], object]:
-        return lambda: attribute(mine, batch, chosen, targets)
-
-    work: dict[str | int, Callable[[], object]] = {name: call((name,)) for name in names}
-    work |= {count: call(names[:count]) for count in counts}
+    parts: dict[str | int, tuple[str, ...]] = {name: (name,) for name in names}
+    parts |= {count: names[:count] for count in counts}
+    work = {key: partial(attribute, mine, batch, part, targets) for key, part in parts.items()}
 
     def result(timings: Mapping[str | int, Timing]) -> Together:
         return Together(
@@ -311,7 +305,7 @@ def together(
             {count: timing for count, timing in timings.items() if isinstance(count, int)},
         )
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +339,7 @@ def by_precision(
     warm_up: int = 1,
     report: Report | None = None,
 ) -> list[Fidelity]:
-    """What each precision gains in speed, and how far it moves the maps from those in fp32.
+    """Measure each precision's speed, and its maps' distance from fp32.
 
     All of them explain the class that is on top in fp32.
 
@@ -362,20 +356,20 @@ def by_precision(
         CamError: A method or a precision that there is not, or not for this model.
         Cancelled: ``report`` answered False.
     """
-    asked = available_precisions(batch.device) if precisions is None else precisions
-    chosen = dict.fromkeys(("fp32", *asked))
-    mine, *_ = _contender(model)
+    available = available_precisions(batch.device) if precisions is None else precisions
+    every = dict.fromkeys(("fp32", *available))
+    mine, *_ = _copy_model(model)
     targets = mine.predict(batch).argmax(1).tolist()
     maps: dict[tuple[str, str], Tensor] = {}
 
     def call(name: str, precision: str) -> Callable[[], object]:
         def run() -> None:
-            found = attribute(mine, batch, name, targets, precision=precision)
-            maps[(name, precision)] = found[name].heatmap
+            attributions = attribute(mine, batch, name, targets, precision=precision)
+            maps[(name, precision)] = attributions[name].heatmap
 
         return run
 
-    work = {(name, one): call(name, one) for name in methods for one in chosen}
+    work = {key: call(*key) for key in product(methods, every)}
 
     @torch.no_grad()
     def result(timings: Mapping[tuple[str, str], Timing]) -> list[Fidelity]:
@@ -391,4 +385,4 @@ def by_precision(
             for (name, precision), timing in timings.items()
         ]
 
-    return _measured(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, warm_up, report, result)

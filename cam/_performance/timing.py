@@ -1,4 +1,4 @@
-"""Timing several pieces of work against each other: interleaved, so that drift hits all alike."""
+"""Time pieces of work in interleaved rounds, so that drift hits all."""
 
 import platform
 import statistics
@@ -27,7 +27,7 @@ class Timing:
         return statistics.median(self.seconds)
 
     def over(self, other: "Timing") -> float:
-        """The median over the rounds of this time divided by the other's."""
+        """Return the median over the rounds of this time by the other's."""
         pairs = zip(self.seconds, other.seconds, strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
@@ -40,7 +40,7 @@ def interleaved(
     report: Callable[[float, dict[Name, Timing]], bool | None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, Timing]:
-    """Run each piece of work once a round, after ``warm_up`` rounds that do not count.
+    """Time each piece of work once a round, after ``warm_up`` rounds.
 
     Args:
         work: Name → what is timed; on a GPU until it has done all that it was given.
@@ -59,7 +59,7 @@ def interleaved(
     seconds: dict[Name, list[float]] = {name: [] for name in work}
     total = (warm_up + rounds) * len(work)
     for turn in range(warm_up + rounds):
-        for place, (name, run) in enumerate(work.items(), start=1):
+        for number, (name, run) in enumerate(work.items(), start=1):
             start = clock()
             run()
             if torch.cuda.is_available():
@@ -68,15 +68,15 @@ def interleaved(
                 seconds[name].append(clock() - start)
             if report is None:
                 continue
-            share = (turn * len(work) + place) / total if total else 1.0
-            so_far = {one: Timing(tuple(times)) for one, times in seconds.items() if times}
+            share = (turn * len(work) + number) / total if total else 1.0
+            so_far = {key: Timing(tuple(times)) for key, times in seconds.items() if times}
             if report(share, so_far) is False:
                 raise Cancelled("the measurement was cancelled")
     return {name: Timing(tuple(times)) for name, times in seconds.items()}
 
 
 def machine() -> str:
-    """One line on where the figures come from."""
+    """Describe in one line where the figures come from."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     threads = torch.get_num_threads()
     return (
@@ -86,5 +86,5 @@ def machine() -> str:
 
 
 def origin(command: str) -> dict[str, str]:
-    """What a file of figures says of where they are from: machine, date, and what measured them."""
+    """Describe where figures are from: machine, date, command."""
     return {"machine": machine(), "date": date.today().isoformat(), "command": command}

@@ -1,4 +1,4 @@
-"""List what can be asked for by name, with parameters that are checked when it is made."""
+"""Register methods and metrics by name, and check their parameters."""
 
 import inspect
 import warnings
@@ -67,7 +67,7 @@ class Registry(Generic[InfoT]):
         self._entries[info.name] = info
 
     def adopt(self, entries: Mapping[str, InfoT]) -> None:
-        """Add another process's entries; those that are here already stay as they are."""
+        """Add another process's entries; replace none."""
         self._entries |= {name: info for name, info in entries.items() if name not in self._entries}
 
     def all(self) -> dict[str, InfoT]:
@@ -83,7 +83,7 @@ class Registry(Generic[InfoT]):
         return self._entries[name]
 
     def _load_plugins(self) -> None:
-        """Import what other packages name in this group; they register as they are imported."""
+        """Import what other packages name in this group, which registers it."""
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
@@ -164,6 +164,18 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, Any]:
 def description_of(function: Callable[..., Any]) -> str:
     """Read the first paragraph of a function's docstring as one line."""
     return (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
+
+
+def references_of(function: Callable[..., Any]) -> str:
+    """Read the section "References:" of a function's docstring as one line.
+
+    Raises:
+        ValueError: There is none.
+    """
+    _, heading, section = (inspect.getdoc(function) or "").partition("\nReferences:\n")
+    if not heading:
+        raise ValueError(f"the docstring of {function.__name__} has no section 'References:'")
+    return " ".join(section.split("\n\n", 1)[0].split())
 
 
 def possessive(name: str) -> str:

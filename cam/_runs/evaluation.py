@@ -1,4 +1,4 @@
-"""``cam.evaluate``: compare methods over a data set, in a folder that survives."""
+"""Evaluate methods on a data set; the run's folder can be resumed."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ from cam._runs.engines.ray.engine import run_ray
 from cam._runs.engines.run_progress import Engine, Report
 from cam._runs.plan.options import RunOptions
 from cam._runs.plan.run_call import Call
-from cam._runs.plan.run_plan import Metric, Plan, differences, make_plan
+from cam._runs.plan.run_plan import Metric, Plan, list_differences, make_plan
 from cam._runs.results.run import Run
 from cam._runs.storage.store import Store, locked
 from cam.errors import Cancelled, InputError, RunError, nearest
@@ -49,7 +49,7 @@ def evaluate(
     heatmaps: int = RunOptions.heatmaps,
     progress: Report | None = None,
 ) -> Run:
-    """Explain every item with every method and measure every map with every metric.
+    """Explain every item with every method, and measure every map.
 
     A run is a folder. It may be killed at any moment; the same call goes on where it was and ends
     with the same scores, bit for bit. An image that cannot be read, and a method or metric that
@@ -64,10 +64,10 @@ def evaluate(
         engine: "local": this process. "ray": a pool of processes on the machines of a Ray cluster,
             that of ``RAY_ADDRESS``, else one of this machine; a GPU each where the model is on one.
             The scores are the same, and either goes on with a run of the other.
-        baselines: Maps that know of no model, measured like a method's: "centre", a bump in the
-            middle (:func:`.centre_heatmap`). They cost no pass. Metrics
-            that explain again say of them that they are undefined.
-        limit: At most so many items, evenly spaced over the data.
+        baselines: Maps that know of no model, measured like a method's: "centre", a Gaussian in
+            the middle (:func:`.centre_heatmap`). They cost no pass. Metrics that explain again are
+            undefined for them.
+        limit: The largest number of items, evenly spaced over the data.
         targets: "data": each item's class, or the model's top class where it has none;
             "predicted": always the top class.
         layers: Where the CAM methods look. None: the model's preset.
@@ -101,7 +101,7 @@ def evaluate(
     plan = make_plan(model, items, methods, metrics, options)
     path = Path(out)
     if (path / "run.json").is_file():
-        store = _same(path, plan)
+        store = _open(path, plan)
         if store.done() == len(items):
             # A finished run may lie where nothing can be written. One that was killed as it merged
             # is merged if it can be; its scores are the same either way.
@@ -110,7 +110,7 @@ def evaluate(
                     store.merge()
             return Run(store)
     with locked(path):
-        store = _same(path, plan) if (path / "run.json").is_file() else _new(path, plan)
+        store = _open(path, plan) if (path / "run.json").is_file() else _create(path, plan)
         store.clear()
         store.log(f"started with {store.done()} of {len(items)} images done, engine {engine}")
         begun = time.perf_counter()
@@ -131,7 +131,7 @@ def resume(
     engine: str = "local",
     progress: Report | None = None,
 ) -> Run:
-    """Go on with a run whose folder says how it was started, wherever that was.
+    """Go on with a run whose folder says how it was started.
 
     Args:
         path: The run's folder.
@@ -154,37 +154,36 @@ def resume(
     )
 
 
-def _new(path: Path, plan: Plan) -> Store:
+def _create(path: Path, plan: Plan) -> Store:
     # A start that was killed may have left these, and nothing else.
-    others = [one.name for one in path.iterdir() if not one.name.startswith(".writing-")]
-    begun = [path / "shards"] if "shards" in others else []
-    if set(others) - {"lock", "log.txt", "shards"} or any(any(one.iterdir()) for one in begun):
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".writing-")}
+    if names - {"lock", "log.txt", "shards"} or any(path.glob("shards/*")):
         raise RunError(
             f"{str(path)!r} is a folder with other things in it; a run begins in a new or empty one"
         )
-    return Store.create(path, plan.config, _notes(plan))
+    return Store.create(path, plan.config, _describe_origin(plan))
 
 
-def _same(path: Path, plan: Plan) -> Store:
-    """The folder's run, if it is the one that is asked for."""
+def _open(path: Path, plan: Plan) -> Store:
+    """Open the folder's run, if it has the plan's configuration."""
     store = Store.open(path)
-    found = list(differences(store.facts["config"], plan.config))
-    if found:
-        more = f" (and {len(found) - 4} more)" if len(found) > 4 else ""
+    changes = list(list_differences(store.facts["config"], plan.config))
+    if changes:
+        more = f" (and {len(changes) - 4} more)" if len(changes) > 4 else ""
         raise RunError(
             f"the run in {str(path)!r} was started with another configuration: "
-            f"{'; '.join(found[:4])}{more}; ask for the same, or write into another folder"
+            f"{'; '.join(changes[:4])}{more}; ask for the same, or write into another folder"
         )
     return store
 
 
-def _notes(plan: Plan) -> dict[str, Any]:
-    """Where a run was made: worth knowing, and no part of what determines it."""
+def _describe_origin(plan: Plan) -> dict[str, Any]:
+    """Describe where a run was made, which does not determine it."""
     call = Call.of_plan(plan)
     return {
         "data": plan.data.name,
         "call": call and call.facts(),
-        "refused": [list(one) for one in plan.data.refused],
+        "refused": [list(entry) for entry in plan.data.refused],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": socket.gethostname(),
         "system": platform.platform(),

@@ -196,7 +196,7 @@ class IntegratedGradients(_Attribution):
         pixels = captured.pixels
         start = _expand_baselines(baselines, pixels.inputs)
         with Passes(module, captured, size).of("integrated_gradients") as passes:
-            total, ways = average_gradients(pixels, passes, start, points, weights)
+            total, ways = average_gradients(passes, start, points, weights)
             attributions = (total * ways if self.multiply_by_inputs else total).to(inputs.dtype)
             if not return_convergence_delta:
                 return attributions

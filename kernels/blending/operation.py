@@ -6,11 +6,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import unknown_name
+from ..launch.argument_checks import check_device, unknown_name
 from ..launch.dispatch import backend
 from ..launch.launcher_parts import is_real
 from ..launch.operators import NAMESPACE, operator
-from . import reference as reference_overlay
+from . import reference
 from .colormaps import COLORMAPS, colormap_table
 
 LONGEST_SIDE = 2**30
@@ -77,16 +77,16 @@ def _overlay(
     threshold = ctypes.c_float(threshold).value
     if backend(heatmaps) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
-        from . import launcher as triton_overlay
+        from . import launcher
 
-        launch, out = triton_overlay.plan(images, heatmaps, table, alpha, threshold, signed)
+        launch, out = launcher.plan(images, heatmaps, table, alpha, threshold, signed)
         launch.run()
         return out
-    return reference_overlay.overlay(images, heatmaps, table, alpha, threshold, signed)
+    return reference.overlay(images, heatmaps, table, alpha, threshold, signed)
 
 
 def _table(colormap: str, heatmaps: Tensor) -> Tensor:
-    """The colours as (256,) int32, 0xBBGGRR, on the device of the heatmaps."""
+    """Give the colours as (256,) int32, 0xBBGGRR, on the heatmaps' device."""
     if is_real(heatmaps):
         return _table_on(colormap, heatmaps.device)
     # Being traced: a tensor with memory has no place among those without, nor one without in the
@@ -137,11 +137,7 @@ def _check(images: Tensor, heatmaps: Tensor, colormap: str) -> None:
             f"images and heatmaps may have {LONGEST_SIDE:,} pixels a side, but have shapes "
             f"{tuple(images.shape)} and {tuple(heatmaps.shape)}."
         )
-    if heatmaps.device != images.device:
-        raise ValueError(
-            f"heatmaps must be on the device of the images, {images.device}, "
-            f"but are on {heatmaps.device}."
-        )
+    check_device(heatmaps, "heatmaps", images, "images")
     if colormap not in COLORMAPS:
         raise ValueError(unknown_name("colour map", colormap, COLORMAPS))
 

@@ -1,4 +1,4 @@
-"""What the Triton kernel of the overlay computes, in plain torch: its truth in the tests.
+"""The overlay in plain torch: the kernel's truth, and the CPU's way.
 
 Both round in the same places, so that they agree in every bit. That is why the samples are weighted
 here and not by `torch.nn.functional.interpolate`: it fuses some products and sums and not others,
@@ -28,17 +28,17 @@ def overlay(
     """
     values = upsample(heatmaps.float(), images.shape[1], images.shape[2])  # (B, H, W)
     values = values.clamp(-1 if signed else 0, 1)
-    shown = values.abs() >= threshold  # not where NaN
+    visible = values.abs() >= threshold  # not where NaN
     steps = (values + 1) * 128 if signed else values * 256
     index = steps.masked_fill(values.isnan(), 0).clamp(max=255).int()  # truncates
     colours = torch.stack([table & 255, table >> 8 & 255, table >> 16], dim=-1).float()
     new = colours.index_select(0, index.flatten()).view(images.shape)
     blended = images.float().lerp_(new, alpha).round_().to(torch.uint8)
-    return torch.where(shown.unsqueeze(-1), blended, images)
+    return torch.where(visible.unsqueeze(-1), blended, images)
 
 
 def upsample(values: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear interpolation between pixel centres, torch's `align_corners=False`.
+    """Interpolate bilinearly between pixel centres, torch's `align_corners=False`.
 
     Args:
         values: (B, h, w) float32.
@@ -58,12 +58,12 @@ def upsample(values: Tensor, height: int, width: int) -> Tensor:
 
 
 def _neighbours(
-    size: int, wanted: int, device: torch.device
+    size: int, target: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two samples around each pixel along one axis, and the weight of each."""
-    centres = torch.arange(wanted, dtype=torch.float32, device=device) + 0.5
-    place = (centres * (size / wanted) - 0.5).clamp(min=0)
-    low = place.int().clamp(max=size - 1)
+    """Find the two samples around each pixel, and their weights."""
+    centres = torch.arange(target, dtype=torch.float32, device=device) + 0.5
+    position = (centres * (size / target) - 0.5).clamp(min=0)
+    low = position.int().clamp(max=size - 1)
     high = (low + 1).clamp(max=size - 1)
-    share = place - low
+    share = position - low
     return low, high, 1 - share, share

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -17,7 +18,7 @@ from .walking_kernel import walk_cam_kernel
 
 @dataclass(frozen=True)
 class Shape:
-    """How one program tiles its image: channels by pixels, and the warps that share a tile."""
+    """A tile's channels and pixels, and the warps that share it."""
 
     most_pixels: int
     block_c: int
@@ -99,9 +100,9 @@ def plan(
         signed=empty(images, count, height, width) if signed else None,
         weights=empty(images, count, channels) if weights else None,
     )
-    arguments = {
-        "p_activations": a.tensor,
-        "p_gradients": g.tensor,
+    arguments: dict[str, Any] = {
+        **a.arguments("activations"),
+        **g.arguments("gradients"),
         "p_maps": results.maps,
         "p_signed": results.signed,
         "p_weights": results.weights,
@@ -109,8 +110,6 @@ def plan(
         "p_counters": zeroed(images, activations),
         "channels": channels,
         "pixels": pixels,
-        **a.strides("activations"),
-        **g.strides("gradients"),
         "CODE": encode(rules),
         "K": count,
     }
@@ -143,13 +142,13 @@ def plan(
 
 
 def _has_vectors(described: Planes) -> bool:
-    """Whether 16 bytes lie together, along a plane or across the channels of a pixel."""
+    """Check whether 16 bytes lie together, along planes or across channels."""
     other = described.stride_c if described.stride_s == 1 else described.stride_s
     return 1 in (described.stride_s, described.stride_c) and other % 16 == 0
 
 
 def _is_packed(described: Planes, pixels: int) -> bool:
-    """Whether planes follow one another, but rows of a tile would not start at 16 bytes.
+    """Check whether planes follow one another, with rows off 16 bytes.
 
     Triton tells the compiler which strides are multiples of 16 elements, and of nothing smaller.
     """
@@ -160,7 +159,7 @@ def _is_packed(described: Planes, pixels: int) -> bool:
 def _traffic_of_planes(
     layer: Tensor, rules: Sequence[Rule], results: CamMaps, n_parts: int, shape: Shape
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes that `plane_cam_kernel` loads and stores, by parameter.
+    """Count the bytes that `plane_cam_kernel` loads and stores, by parameter.
 
     One read of A and G and one write of what is wanted, which is the floor; beside it the partial
     maps: B · n_parts · K · h · w float32, stored and loaded once for each of a program's tiles.
@@ -175,7 +174,7 @@ def _traffic_of_planes(
 def _traffic_of_walk(
     layer: Tensor, rules: Sequence[Rule], results: CamMaps, n_parts: int, shape: Shape
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes that `walk_cam_kernel` loads and stores, by parameter.
+    """Count the bytes that `walk_cam_kernel` loads and stores, by parameter.
 
     A and G as often as the rules need them; partial maps once; a few values a channel and chunk.
     """
@@ -209,7 +208,7 @@ def _map_bytes(layer: Tensor, rules: Sequence[Rule]) -> int:
 
 
 def _written(results: CamMaps) -> dict[str, int]:
-    """Each result that is wanted, stored once."""
+    """Count each result that is wanted, stored once."""
     return {
         f"p_{name}": 4 * result.numel()
         for name, result in results._asdict().items()

@@ -1,4 +1,4 @@
-"""Class activation maps of one layer, in one read of activations and gradients."""
+"""Compute class activation maps from one layer's activations and gradients."""
 
 from collections.abc import Sequence
 from typing import Literal, overload
@@ -121,13 +121,13 @@ def _fused_cam(
     signed: bool,
     weights: bool,
 ) -> list[Tensor]:
-    """Compute what is wanted of maps, signed maps and weights, in this order."""
+    """Compute the requested maps, signed maps and weights, in this order."""
     numbers = [Rule(rule) for rule in rules]
     if backend(activations) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
-        from . import launcher as triton_cam
+        from . import launcher
 
-        launch, results = triton_cam.plan(
+        launch, results = launcher.plan(
             activations, gradients, numbers, maps=maps, signed=signed, weights=weights
         )
         launch.run()

@@ -10,7 +10,7 @@ from .rule_equations import part_of, rule_at, weights_of
 
 @triton.jit
 def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Load the tile (channel, pixel) of planes that follow one another without a gap.
+    """Load the tile (channel, pixel) of planes without gaps between them.
 
     Planes of 49 pixels start anywhere, so a row of the tile cannot be read as a vector. All rows
     together can: they are one run of memory. It is read 16 bytes a thread, and the tile is picked
@@ -29,20 +29,19 @@ def _load_packed(p_first, left, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.const
 
 
 @triton.jit
-def _load(
-    p_planes, first, channels, pixels, stride_c, stride_s, PACKED: tl.constexpr, TILE: tl.constexpr
-):
-    """Load the tile (channel, pixel) from a channel on, as float32, zero beyond its edges."""
+def _load(planes, first, channels, pixels, PACKED: tl.constexpr, TILE: tl.constexpr):
+    """Load the tile (channel, pixel) from a channel on, zero outside."""
     BLOCK_C: tl.constexpr = TILE[0]
     BLOCK_S: tl.constexpr = TILE[1]
     if PACKED:
-        b_tile = _load_packed(p_planes + first * pixels, channels - first, pixels, BLOCK_C, BLOCK_S)
+        p_first = planes[0] + first * pixels
+        b_tile = _load_packed(p_first, channels - first, pixels, BLOCK_C, BLOCK_S)
     else:
         b_channel = first + tl.arange(0, BLOCK_C)
         b_pixel = tl.arange(0, BLOCK_S)
         if TILE[4]:
             b_pixel = b_pixel.to(tl.int64)
-        b_tile = load_tile(p_planes, b_channel, b_pixel, channels, pixels, stride_c, stride_s)
+        b_tile = load_tile(planes, b_channel, b_pixel, channels, pixels)
     return b_tile
 
 
@@ -68,7 +67,7 @@ def plane_cam_kernel(
     PACKED: tl.constexpr,  # whether planes of A, of G, follow one another at any alignment
     TILE: tl.constexpr,
 ):
-    """Compute all gradient-CAM rules in one launch, reading every element of A and G once.
+    """Compute all gradient-CAM rules, reading A and G once.
 
     TILE holds the channels of a tile, its pixels (at least those of a plane), the tiles of a
     program (one after the other), the partial maps that the last program sums at a time, and
@@ -94,6 +93,8 @@ def plane_cam_kernel(
     m_pixel = b_pixel < pixels
     p_activations += image * activations_stride_b
     p_gradients += image * gradients_stride_b
+    activations = (p_activations, activations_stride_c, activations_stride_s)
+    gradients = (p_gradients, gradients_stride_c, gradients_stride_s)
     p_partials += image * n_parts * K * pixels
 
     # The loops are kept as loops, with nothing moved out of them: interleaved, the rules' sums
@@ -102,14 +103,8 @@ def plane_cam_kernel(
         first = (part * TILES + tile) * BLOCK_C
         if TILE[4]:
             first = first.to(tl.int64)
-        b_gradient = _load(
-            p_gradients, first, channels, pixels, gradients_stride_c, gradients_stride_s,
-            PACKED[1], TILE,
-        )  # fmt: skip
-        b_activation = _load(
-            p_activations, first, channels, pixels, activations_stride_c, activations_stride_s,
-            PACKED[0], TILE,
-        )  # fmt: skip
+        b_gradient = _load(gradients, first, channels, pixels, PACKED[1], TILE)
+        b_activation = _load(activations, first, channels, pixels, PACKED[0], TILE)
         for k in tl.range(0, K, disable_licm=True):
             rule = rule_at(CODE, k)
             b_weight = weights_of(rule, b_activation, b_gradient, pixels)

@@ -14,7 +14,7 @@ from .rules import Rule
 
 
 class CamMaps(NamedTuple):
-    """What one call computes; None is what is not wanted. All float32, or float64 for float64."""
+    """The requested results, float32, or float64 for float64; None otherwise."""
 
     maps: Tensor | None  # (B, K, h, w) in [0, 1]
     signed: Tensor | None  # (B, K, h, w), before ReLU
@@ -77,5 +77,8 @@ def fused_cam(
 
 
 def _positive(values: Tensor) -> Tensor:
-    """Apply a ReLU that keeps a NaN, and makes one of -Inf, so that clipping hides neither."""
+    """Apply a ReLU that hides neither a NaN nor an infinity.
+
+    -Inf becomes NaN.
+    """
     return torch.where(values > 0, values, values * 0)

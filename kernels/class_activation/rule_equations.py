@@ -23,19 +23,22 @@ def rule_at(CODE, k):
 
 @triton.constexpr_function
 def at(code, position):
-    """`rule_at` while compiling."""
+    """Return the rule at a position while compiling."""
     return (code >> (4 * position)) & 15
 
 
 @triton.constexpr_function
 def has(code, count, *rules):
-    """Whether one of the rules is among the `count` that the number encodes."""
+    """Check whether one of the rules is among those encoded."""
     return any(((code >> (4 * position)) & 15) in rules for position in range(count))
 
 
 @triton.jit
 def positive(b_value):
-    """Apply a ReLU that keeps a NaN, and makes one of -Inf: clipping hides neither."""
+    """Apply a ReLU that hides neither a NaN nor an infinity.
+
+    -Inf becomes NaN.
+    """
     return tl.where(b_value > 0, b_value, b_value * 0.0)
 
 
@@ -52,13 +55,19 @@ def plus_plus_terms(b_gradient, b_total):
 
 @triton.jit
 def xgradcam_weights(b_product_sum, b_activation_sum):
-    """Compute w_c = Σ_s A_cs G_cs / (Σ_s A_cs + ε) (Fu et al. 2020, equation 8)."""
+    """Compute XGrad-CAM's w_c = Σ_s A_cs G_cs / (Σ_s A_cs + ε).
+
+    Fu et al. 2020, "Axiom-based Grad-CAM", equation 8.
+    """
     return b_product_sum / (b_activation_sum + 1e-7)
 
 
 @triton.jit
 def weights_of(rule, b_activation, b_gradient, pixels):
-    """Compute w_c from a tile of whole planes; NaN for rules that have none."""
+    """Compute w_c from a tile of whole planes, or NaN.
+
+    Rules that weigh positions have no w_c.
+    """
     if rule == GRADCAM:  # mean_s G_cs (Selvaraju et al. 2017, "Grad-CAM", eq. 1)
         b_weight = tl.sum(b_gradient, axis=1) / pixels
     elif rule == XGRADCAM:
@@ -75,7 +84,7 @@ def weights_of(rule, b_activation, b_gradient, pixels):
 
 @triton.jit
 def part_of(rule, b_weight, b_activation, b_gradient):
-    """Sum over the tile's channels what it adds to a rule's signed map."""
+    """Sum over the tile's channels their part of a signed map."""
     if rule <= GRADCAM_PLUS_PLUS:  # Σ_c w_c A_cs
         b_part = tl.sum(b_weight[:, None] * b_activation, axis=0)
     else:

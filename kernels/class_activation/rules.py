@@ -29,5 +29,5 @@ RULES = tuple(NUMBERS)
 
 
 def encode(rules: Iterable[int]) -> int:
-    """Pack rules into a number, four bits each in their order, which a kernel can loop over."""
+    """Pack rules into a number, four bits each in their order."""
     return sum(int(rule) << (4 * position) for position, rule in enumerate(rules))

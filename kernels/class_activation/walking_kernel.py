@@ -23,7 +23,7 @@ from .rule_equations import (
 
 @triton.jit
 def _add_sum(p_sum, m_channel, b_more, start):
-    """Add one chunk's sums over its pixels to those of the chunks before it, in memory.
+    """Add a chunk's sums over its pixels to those before it.
 
     In registers every thread of a channels-last tile would carry the sums of eight channels.
     """
@@ -33,7 +33,7 @@ def _add_sum(p_sum, m_channel, b_more, start):
 
 @triton.jit
 def _sum_parts(p_parts, b_pixel, n_parts, pixels, K: tl.constexpr, BLOCK_P: tl.constexpr):
-    """Sum one rule's partial maps over the image's programs, always in the same order."""
+    """Sum a rule's partial maps over programs, in a fixed order."""
     b_sum = tl.zeros((BLOCK_P, b_pixel.shape[0]), tl.float32)
     for start in range(0, n_parts, BLOCK_P):
         b_from = start + tl.arange(0, BLOCK_P).to(tl.int64)
@@ -45,18 +45,14 @@ def _sum_parts(p_parts, b_pixel, n_parts, pixels, K: tl.constexpr, BLOCK_P: tl.c
 
 
 @triton.jit
-def _load_chunk(planes, b_channel, b_here, channels, pixels):
-    """Load a tile of planes, which are a pointer and the strides of channels and pixels."""
-    p_planes, stride_c, stride_s = planes
-    return load_tile(p_planes, b_channel, b_here, channels, pixels, stride_c, stride_s)
-
-
-@triton.jit
 def _sum_and_weigh_positions(
     activations, gradients, p_sums, p_part, b_channel, b_pixel, channels, pixels,
     CODE: tl.constexpr, K: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Walk the planes once: ΣA, ΣG, ΣAG, and the maps of rules that weigh every position."""
+    """Walk the planes once for sums and position-weighted maps.
+
+    The sums are ΣA, ΣG and ΣAG; the maps are those of rules that weigh every position.
+    """
     SUMS_G: tl.constexpr = has(CODE, K, GRADCAM)
     SUMS_AG: tl.constexpr = has(CODE, K, XGRADCAM)
     SUMS_A: tl.constexpr = has(CODE, K, XGRADCAM, GRADCAM_PLUS_PLUS)
@@ -65,9 +61,9 @@ def _sum_and_weigh_positions(
     for start in tl.range(0, pixels, BLOCK_S, disable_licm=True):
         b_here = start + b_pixel
         if SUMS_G or SUMS_AG or POSITIONS:
-            b_gradient = _load_chunk(gradients, b_channel, b_here, channels, pixels)
+            b_gradient = load_tile(gradients, b_channel, b_here, channels, pixels)
         if SUMS_A or POSITIONS:
-            b_activation = _load_chunk(activations, b_channel, b_here, channels, pixels)
+            b_activation = load_tile(activations, b_channel, b_here, channels, pixels)
         if SUMS_G or SUMS_A:
             for row in tl.range(0, 3, disable_licm=True):
                 b_more = tl.zeros((BLOCK_C,), tl.float32)
@@ -95,13 +91,16 @@ def _store_weights(
     gradients, p_sums, p_weights, b_channel, b_pixel, channels, pixels,
     CODE: tl.constexpr, K: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Make the channel weights of the sums; Grad-CAM++ walks the gradients for them."""
+    """Compute the channel weights from the sums.
+
+    Grad-CAM++ walks the gradients for them.
+    """
     m_channel = b_channel < channels
     b_plus_plus = tl.zeros((BLOCK_C,), tl.float32)
     if has(CODE, K, GRADCAM_PLUS_PLUS):
         b_sum_a = tl.load(p_sums + b_channel, mask=m_channel, other=0.0)
         for start in tl.range(0, pixels, BLOCK_S, disable_licm=True):
-            b_gradient = _load_chunk(gradients, b_channel, start + b_pixel, channels, pixels)
+            b_gradient = load_tile(gradients, b_channel, start + b_pixel, channels, pixels)
             b_plus_plus += tl.sum(plus_plus_terms(b_gradient, b_sum_a), axis=1)
     for k in tl.static_range(K):
         if at(CODE, k) == GRADCAM:
@@ -126,7 +125,7 @@ def _weigh_channels(
     """Walk the activations for the maps Σ_c w_c A_cs."""
     for start in tl.range(0, pixels, BLOCK_S, disable_licm=True):
         b_here = start + b_pixel
-        b_activation = _load_chunk(activations, b_channel, b_here, channels, pixels)
+        b_activation = load_tile(activations, b_channel, b_here, channels, pixels)
         for k in tl.range(0, K, disable_licm=True):
             if rule_at(CODE, k) <= GRADCAM_PLUS_PLUS:
                 p_weight = p_weights + k * channels + b_channel
@@ -187,10 +186,10 @@ def walk_cam_kernel(
     K: tl.constexpr,  # how many rules
     TILE: tl.constexpr,  # as `plane_cam_kernel` takes it
 ):
-    """Compute all rules in one launch, walking the planes in chunks of pixels.
+    """Compute all rules, walking the planes in chunks of pixels.
 
     A program owns BLOCK_C channels of one image and walks their planes up to three times: for the
-    sums ΣA, ΣG and ΣAG, and at once for the maps that weigh every position by itself; for
+    sums ΣA, ΣG and ΣAG, and at once for the maps that weigh every position alone; for
     Grad-CAM++'s weights, which need ΣA first; and for the maps Σ_c w_c A_cs, which need w. A is
     read on the first and the third walk, G on the first and the second, and only on those that
     the rules ask for: twice at most, and once for Grad-CAM, LayerCAM, HiResCAM and the elementwise

@@ -1,7 +1,5 @@
 """Choose the launch that reduces an input gradient to a map."""
 
-from dataclasses import dataclass
-
 import torch
 import triton
 from torch import Tensor
@@ -12,44 +10,29 @@ from .percentile_kernel import EXPONENTS, LOWER, UPPER
 from .reference import ranks
 from .saliency_kernel import COUNTS, gradient_map_kernel
 
-
-@dataclass(frozen=True)
-class Shape:
-    """How one program tiles its image: channels at a time by pixels, and its warps."""
-
-    block_c: int
-    block_s: int
-    num_warps: int
-
-
-# The number of channels and the layout alone choose, never the batch: an image gives the same
-# bits in any batch.
+NUM_WARPS = 8
+# Channels and pixels of a tile. The number of channels and the layout alone choose, never the
+# batch: an image gives the same bits in any batch.
 #
 # Colour images are read with all channels at once, 16 bytes a thread and load. Three channels side
 # by side cannot be read as a vector, so such an image is read as the one long line that it is, and
 # sorted into its channels afterwards (`_load_interleaved`).
-COLOUR_IN_LINE = Shape(block_c=4, block_s=512, num_warps=8)
+COLOUR_IN_LINE = 4, 512
 # Any other layout of a colour image costs an address for each element, so a tile is small.
-COLOUR_STRIDED = Shape(block_c=4, block_s=128, num_warps=8)
+COLOUR_STRIDED = 4, 128
 # Gradients of inner layers: 32 channels of 16 bits are 64 bytes of channels-last memory, 64 pixels
 # of 16 bits a full line of a contiguous one.
-INNER_LAYER = Shape(block_c=32, block_s=64, num_warps=8)
+INNER_LAYER = 32, 64
 
-# What the kernel calls a reduction, by the caller's name and by whether the result keeps its sign.
-KERNEL_REDUCTIONS = {
-    ("max", None): "max",
-    ("max", False): "max",
+# Reductions that the kernel calls by another name, by whether the result keeps its sign.
+SIGN_REDUCTIONS: dict[tuple[str, bool | None], str] = {
     ("max", True): "signed max",
-    ("sum", None): "sum",
     ("sum", False): "absolute sum",
-    ("sum", True): "sum",
-    ("l2", None): "l2",
-    ("l2", False): "l2",
 }
 
 
-def _shape(gradient: Planes, inputs: Planes) -> tuple[Shape, bool]:
-    """Choose the tile, and say whether images are read as one line of pixels."""
+def _tile(gradient: Planes, inputs: Planes) -> tuple[tuple[int, int], bool]:
+    """Choose the tile, and whether images are read as one line."""
     channels = gradient.tensor.shape[1]
     if channels > 4:
         return INNER_LAYER, False
@@ -90,7 +73,7 @@ def plan(
     pixels = height * width
     g = planes(gradient)
     x = g if inputs is None else planes(inputs)
-    shape, interleaved = _shape(g, x)
+    (block_c, block_s), interleaved = _tile(g, x)
     clipped = maps and percentile < 100
     rank, _, fraction = ranks(pixels, percentile) if clipped else (None, None, None)
     counters = COUNTS.value + (EXPONENTS.value if clipped else 0)
@@ -118,9 +101,10 @@ def plan(
         writes["p_tables"] = 4 * images * table
     launch = Launch(
         kernel=gradient_map_kernel,
-        grid=(images * triton.cdiv(pixels, shape.block_s),),
+        grid=(images * triton.cdiv(pixels, block_s),),
         arguments={
-            "p_gradient": g.tensor,
+            **g.arguments("gradient"),
+            **x.arguments("inputs"),
             "p_inputs": None if inputs is None else x.tensor,
             "p_raw": raw,
             "p_maps": normalised,
@@ -130,15 +114,13 @@ def plan(
             "pixels": pixels,
             "rank": rank,
             "fraction": fraction,
-            **g.strides("gradient"),
-            **x.strides("inputs"),
-            "REDUCE": KERNEL_REDUCTIONS[reduce, signed],
+            "REDUCE": SIGN_REDUCTIONS.get((reduce, signed), reduce),
             "SIGNED": bool(signed),
             "INTERLEAVED": interleaved,
             "FOURS": pixels % 4 == 0,
-            "TILE": (shape.block_c, shape.block_s, g.needs_int64 or x.needs_int64),
+            "TILE": (block_c, block_s, g.needs_int64 or x.needs_int64),
         },
-        num_warps=shape.num_warps,
+        num_warps=NUM_WARPS,
         reads=reads,
         writes=writes,
         scratch=("p_counters",) * maps + ("p_tables",) * clipped,

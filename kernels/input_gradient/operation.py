@@ -1,14 +1,14 @@
-"""Gradient of a score with respect to the input, reduced to one map an image."""
+"""Reduce an input gradient to one map for each image."""
 
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import check_content, unknown_name
+from ..launch.argument_checks import check_alike, check_content, unknown_name
 from ..launch.dispatch import backend
 from ..launch.operators import operator
-from . import reference as reference_saliency
+from . import reference
 
 REDUCTIONS = ("max", "sum", "l2")
 
@@ -116,15 +116,15 @@ def _gradient_map(
 ) -> tuple[Tensor, Tensor]:
     if backend(gradient) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
-        from . import launcher as triton_saliency
+        from . import launcher
 
-        launch, raw, maps = triton_saliency.plan(
+        launch, raw, maps = launcher.plan(
             gradient, inputs, reduce, signed=signed, maps=normalise, percentile=percentile
         )
         launch.run()
     else:
-        raw = reference_saliency.gradient_map(gradient, inputs, reduce, signed)
-        maps = reference_saliency.stretch(raw, signed is True, percentile) if normalise else None
+        raw = reference.gradient_map(gradient, inputs, reduce, signed)
+        maps = reference.stretch(raw, signed is True, percentile) if normalise else None
     # Two results of an operator never share memory.
     return (raw.new_empty(0) if maps is None else maps), raw
 
@@ -134,21 +134,7 @@ def _check(gradient: Tensor, inputs: Tensor | None, reduce: str) -> None:
         raise ValueError(f"gradient must be (B, C, H, W), but has shape {tuple(gradient.shape)}.")
     check_content(gradient, "gradient")
     if inputs is not None:
-        if inputs.shape != gradient.shape:
-            raise ValueError(
-                f"inputs must have the shape of the gradient, {tuple(gradient.shape)}, "
-                f"but have {tuple(inputs.shape)}."
-            )
-        if inputs.dtype != gradient.dtype:
-            raise ValueError(
-                f"inputs must have the dtype of the gradient, {gradient.dtype}, "
-                f"but have {inputs.dtype}."
-            )
-        if inputs.device != gradient.device:
-            raise ValueError(
-                f"inputs must be on the device of the gradient, {gradient.device}, "
-                f"but are on {inputs.device}."
-            )
+        check_alike(inputs, "inputs", gradient, "gradient")
     if reduce not in REDUCTIONS:
         raise ValueError(unknown_name("reduction", reduce, REDUCTIONS))
 

@@ -30,7 +30,7 @@ def count_exponents(p_counts, b_bits, m_bits):
 
 @triton.jit
 def _locate(p_table, rank, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    """Find the bin that holds the value of this rank, and how many values lie in bins before it.
+    """Find the bin that holds a rank, and the count before it.
 
     A rank past all values gives BINS.
     """
@@ -49,7 +49,7 @@ def _locate(p_table, rank, BINS: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def _load_bits(p_raw, start, pixels, FOURS: tl.constexpr):
-    """Load the bits of the absolute values of a stretch of the map; -1 past its end.
+    """Load the bits of a stretch's absolute values, -1 past the end.
 
     What is loaded in vectors comes in the order in which every thread keeps its own values when it
     goes on to the scattered counters: in the map's order, they would have to change threads.
@@ -73,7 +73,7 @@ def percentile_of(
     fraction,
     FOURS: tl.constexpr,
 ):
-    """Interpolate between the values of |map| at two neighbouring ranks, found to the last bit.
+    """Interpolate between the map's magnitudes at two neighbouring ranks.
 
     One program does it, once all others of the image have counted their exponents. It counts the
     two other digits itself, each from the values that agree with the percentile in all digits

@@ -1,4 +1,4 @@
-"""The plain-torch truth of gradient maps: what the Triton kernels must equal, and what a CPU runs.
+"""Gradient maps in plain torch: the kernel's truth, and the CPU's way.
 
 Every function here takes checked arguments. float16 and bfloat16 are computed in float32;
 float32 and float64 in themselves.
@@ -13,7 +13,7 @@ from ..launch.normalisation import mark_non_finite, working_dtype
 
 
 def ranks(count: int, percentile: float) -> tuple[int, int, float]:
-    """Say where a percentile lies among sorted values, as `numpy.percentile` does by default.
+    """Locate a percentile among sorted values, as `numpy.percentile` does by default.
 
     Args:
         count: How many values there are, at least one.
@@ -23,9 +23,9 @@ def ranks(count: int, percentile: float) -> tuple[int, int, float]:
         The ranks, from 0, of the values below and above it, and how far it lies from the one to
         the other, in [0, 1).
     """
-    place = (count - 1) * (percentile / 100)
-    rank = min(math.floor(place), count - 1)
-    return rank, min(rank + 1, count - 1), place - rank
+    position = (count - 1) * (percentile / 100)
+    rank = min(math.floor(position), count - 1)
+    return rank, min(rank + 1, count - 1), position - rank
 
 
 def gradient_map(
@@ -61,7 +61,7 @@ def gradient_map(
 
 
 def stretch(raw: Tensor, signed: bool, percentile: float) -> Tensor:
-    """Bring each map to [0, 1], or to [-1, 1] with its sign, whatever its scale.
+    """Bring each map to [0, 1], or to [-1, 1] with sign.
 
     x = |map|; (min(x, P) - min x) / (P - min x), where P is a percentile of x; a signed map is
     its sign times min(x, P) / P. There is no ε: gradients by pixels are small numbers (1e-3 and
@@ -89,7 +89,7 @@ def stretch(raw: Tensor, signed: bool, percentile: float) -> Tensor:
 
 
 def _percentile(values: Tensor, percentile: float) -> Tensor:
-    """`numpy.percentile` of each row; `torch.quantile` refuses rows of more than 16 million."""
+    """Compute `numpy.percentile` of each row, also of more than 16 million values."""
     if percentile == 100:
         return values.amax(dim=-1, keepdim=True)
     rank, next_rank, fraction = ranks(values.shape[-1], percentile)

@@ -29,7 +29,7 @@ COUNTS = tl.constexpr(4)
 def _load_interleaved(
     p_image, first, channels, pixels, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr
 ):
-    """Load the tile (channel, pixel) from pixel `first` of an image whose channels lie together.
+    """Load the tile (channel, pixel) of an image whose channels interleave.
 
     The image is one line of memory, so it is read in vectors, and each element then fetched to
     where it belongs; 3 channels are no power of two, which the compiler could have turned.
@@ -47,22 +47,20 @@ def _load_interleaved(
 
 @triton.jit
 def _load(image, first, start, channels, pixels, INTERLEAVED: tl.constexpr, TILE: tl.constexpr):
-    """Load the tile (channel, pixel) of one image as float32, zero beyond its edges.
+    """Load the tile (channel, pixel) of one image, zero outside.
 
     The image is a pointer and the strides of channels and pixels. TILE is a triple: the channels
     and pixels of a tile, and whether offsets inside an image pass 31 bits.
     """
-    p_image, stride_c, stride_s = image
     BLOCK_C: tl.constexpr = TILE[0]
     BLOCK_S: tl.constexpr = TILE[1]
     if INTERLEAVED:  # then a tile holds all channels
-        return _load_interleaved(p_image, start, channels, pixels, BLOCK_C, BLOCK_S)
-    b_channel = first + tl.arange(0, BLOCK_C)
-    b_pixel = start + tl.arange(0, BLOCK_S)
+        return _load_interleaved(image[0], start, channels, pixels, BLOCK_C, BLOCK_S)
+    b_channel, b_pixel = first + tl.arange(0, BLOCK_C), start + tl.arange(0, BLOCK_S)
     if TILE[2]:
         b_channel = b_channel.to(tl.int64)
         b_pixel = b_pixel.to(tl.int64)
-    return load_tile(p_image, b_channel, b_pixel, channels, pixels, stride_c, stride_s)
+    return load_tile(image, b_channel, b_pixel, channels, pixels)
 
 
 @triton.jit
@@ -70,7 +68,10 @@ def _reduce_channels(
     gradient, inputs, start, channels, pixels, REDUCE: tl.constexpr, INTERLEAVED: tl.constexpr,
     TILE: tl.constexpr,
 ):  # fmt: skip
-    """Reduce G, or G·I, over its channels; both are as `_load` takes them."""
+    """Reduce G, or G·I, over its channels.
+
+    Both are as `_load` takes them.
+    """
     BLOCK_C: tl.constexpr = TILE[0]
     BLOCK_S: tl.constexpr = TILE[1]
     if REDUCE == "max" or REDUCE == "signed max":
@@ -118,7 +119,10 @@ def _reduce_channels(
 def _normalise(
     p_raw, p_map, pixels, floor, ceiling, finite, SIGNED: tl.constexpr, CLIPPED: tl.constexpr
 ):
-    """Bring an image's whole map to [0, 1], or [-1, 1]; NaN everywhere if it is not finite."""
+    """Bring an image's map to [0, 1] or [-1, 1].
+
+    It is NaN everywhere if it is not finite everywhere.
+    """
     span = tl.where(ceiling > floor, ceiling - floor, 1.0)
     for start in range(0, pixels, BLOCK_P):
         b_here = start + tl.arange(0, BLOCK_P)
@@ -162,7 +166,7 @@ def gradient_map_kernel(
     FOURS: tl.constexpr,  # pixels are a multiple of four, so that vectors of the map fit
     TILE: tl.constexpr,  # see `_load`
 ):
-    """Compute gradient saliency in one launch: every element of G, and of I, is read once.
+    """Compute gradient saliency, reading every element of G and I once.
 
     With x = G or G·I: max_c |x_c| or the x_c behind it, Σ_c x_c, Σ_c |x_c| or √Σ_c x_c² (Simonyan
     et al. 2013, "Deep Inside Convolutional Networks", section 3). Then, without an ε, which would

@@ -1,4 +1,4 @@
-"""List the launches to compile: every kernel in each of its launch shapes."""
+"""List the launches to compile: each kernel in each launch shape."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,17 +18,15 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 CAM_PLANES = ((2048, 1, 1), (2048, 7, 7), (1024, 14, 14), (512, 28, 28), (64, 112, 112))
 SALIENCY_PLANES = ((3, 224, 224), (64, 56, 56))
 PICTURE = (3, 224, 224)
-WRITERS = {
-    "masks": "masked_batch_kernel",
-    "regions": "label_batch_kernel",
-    "ranks": "label_batch_kernel",
-}
+WRITERS = {"masks": "masked_batch_kernel"} | dict.fromkeys(
+    ("regions", "ranks"), "label_batch_kernel"
+)
 PERCENTILES = (100.0, 99.0)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One launch by name and plain values, so that it can be sent to another process."""
+    """A launch by name and plain values, for another process."""
 
     kernel: str
     case: str
@@ -38,14 +36,14 @@ class Example:
     options: tuple[Any, ...] = ()
 
     def launch(self) -> Launch:
-        """Plan it, on tensors without memory."""
+        """Plan the launch, on tensors without memory."""
         try:
             return PLANS[self.kernel](self)
         except ImportError as error:
             raise RuntimeError("Triton is not installed, so nothing can be compiled.") from error
 
     def tensor(self) -> Tensor:
-        """An argument of the launch."""
+        """Make an argument of the launch."""
         return torch.empty(
             (IMAGES, *self.shape),
             dtype=self.dtype,
@@ -55,7 +53,7 @@ class Example:
 
 
 def examples() -> Iterator[Example]:
-    """Every example, kernel by kernel."""
+    """Yield every example, kernel by kernel."""
     for dtype in DTYPES:
         for layout in LAYOUTS:
             for plane in CAM_PLANES:
@@ -148,7 +146,7 @@ def _mask_range(_: Example) -> Launch:
 
 
 def _weights(kind: str) -> Weights:
-    """Score-CAM's masks, LIME's regions, or the steps of a deletion curve."""
+    """Describe Score-CAM's masks, LIME's regions, or a deletion curve's steps."""
     size = (PICTURE[1], PICTURE[2])
     if kind == "masks":
         masks = torch.empty((IMAGES, 7, 7), device="meta")

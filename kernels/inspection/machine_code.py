@@ -1,4 +1,4 @@
-"""Compile one launch for a GPU that is not there, and read its machine code."""
+"""Compile a launch for an absent GPU, and read its machine code."""
 
 import re
 import subprocess
@@ -8,23 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..launch.launcher_parts import Launch
-
-POINTERS = {
-    torch.float32: "*fp32",
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.uint8: "*u8",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-}
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU of that architecture, and what limits how many programs share one of its cores.
+    """A GPU architecture, and what limits the programs on a core.
 
     Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD
     CDNA 3 Instruction Set Architecture, chapter 3 (512 registers a lane and SIMD, 4 SIMDs a
@@ -65,7 +54,7 @@ class Code:
 
 
 def occupancy(device: Device, threads: int, registers: int, shared: int) -> float:
-    """The share of a core's threads that can be there at once, by the device's limits."""
+    """Compute the share of a core's threads that fit at once."""
     rounded = -(-max(registers, 1) // device.register_step) * device.register_step
     programs = min(
         device.programs,
@@ -77,7 +66,7 @@ def occupancy(device: Device, threads: int, registers: int, shared: int) -> floa
 
 
 def compiled(launch: Launch, device: Device) -> Code:
-    """Compile a launch for a device; Triton's wheel carries all that is needed."""
+    """Compile a launch for a device, with Triton's wheel alone."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -97,28 +86,27 @@ def compiled(launch: Launch, device: Device) -> Code:
 
 
 def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
-    """Say of each argument what the launcher would: its type, and 1, None or a multiple of 16."""
+    """Describe each argument as Triton's launcher does.
+
+    Its type, and whether it is 1, None or a multiple of 16, as torch's addresses are.
+    """
+    from triton._C.libtriton import native_specialize_impl
+    from triton.backends.compiler import BaseBackend
+
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[Any, Any] = {}
     for position, parameter in enumerate(launch.kernel.params):
-        value = launch.arguments[parameter.name]
-        as_it_is = parameter.do_not_specialize
-        is_one = isinstance(value, int) and value == 1 and not as_it_is
-        if parameter.is_constexpr or value is None or is_one:
-            signature[parameter.name] = "constexpr"
-            constants[parameter.name] = value
-            continue
-        if isinstance(value, float):
-            signature[parameter.name] = "fp32"
-            continue
-        if isinstance(value, torch.Tensor):
-            signature[parameter.name] = POINTERS[value.dtype]
-            aligned = True  # torch's allocator gives multiples of 512 bytes
-        else:
-            signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            aligned = value % 16 == 0 and not as_it_is
-        if aligned:
+        name, value = parameter.name, launch.arguments[parameter.name]
+        signature[name], key = "constexpr", None
+        if not parameter.is_constexpr:
+            special = not parameter.do_not_specialize
+            signature[name], key = native_specialize_impl(
+                BaseBackend, value, False, special, special
+            )
+        if signature[name] == "constexpr":
+            constants[name] = value
+        elif key == "D":
             attributes[(position,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes
 
@@ -133,7 +121,7 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
         usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", str(file))
         code = _output(knobs.nvidia.nvdisasm.path, "-c", str(file))
     return Code(
-        registers=int(_found(r"\bREG:(\d+)", usage)),
+        registers=int(_search(r"\bREG:(\d+)", usage)),
         shared=shared,
         spills=len(re.findall(r"\b(?:LDL|STL)\b", code)),
         # LDGSTS loads straight into shared memory.
@@ -143,7 +131,7 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
 
 
 def _nvidia_widths(instruction: str, code: str) -> dict[str, int]:
-    """Count by width; an instruction without a width in its name moves 32 bits."""
+    """Count by width; instructions without one move 32 bits."""
     widths: Counter[int] = Counter()
     for modifiers in re.findall(rf"\b{instruction}\b((?:\.\w+)*)", code):
         width = re.search(r"\.[US]?(8|16|64|128)\b", modifiers)
@@ -162,9 +150,9 @@ def _read_amd(assembly: str, shared: int) -> Code:
 
     Shared memory is not in it: Triton has it set aside at the launch.
     """
-    spilled = (int(_found(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
+    spilled = (int(_search(rf"\.{kind}gpr_spill_count:\s*(\d+)", assembly)) for kind in ("s", "v"))
     return Code(
-        registers=int(_found(r"\.vgpr_count:\s*(\d+)", assembly)),
+        registers=int(_search(r"\.vgpr_count:\s*(\d+)", assembly)),
         shared=shared,
         spills=sum(spilled),
         loads=_amd_widths("load", assembly),
@@ -185,7 +173,7 @@ def _sorted(widths: "Counter[int]") -> dict[str, int]:
     return {str(width): widths[width] for width in sorted(widths, reverse=True)}
 
 
-def _found(pattern: str, text: str) -> str:
+def _search(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
         raise RuntimeError(f"the compiler's output has no {pattern}.")

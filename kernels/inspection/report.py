@@ -1,10 +1,10 @@
-"""Compile the kernels for GPUs that are not there, and show what the compiler made of them.
+"""Compile the kernels for absent GPUs, and report the machine code.
 
 `python -m cam.kernels.inspection [--target sm_90] [--kernel NAME] [--bandwidth GB/s] [--json]`
 compiles every kernel in its launch shapes and prints what a thread and a program take (registers,
 shared memory, spills), how wide the loads and stores of global memory are, how many programs share
-a core, what a call moves, and the least time that takes at a given bandwidth. `--json-lines` prints
-each entry as soon as it is there.
+a core, what a call moves, and the least time that takes at a given bandwidth. `--json` prints each
+entry as soon as it is there.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 
 from ..launch.dispatch import interpreter_is_on
-from .examples import Example, examples
+from .examples import PLANS, Example, examples
 from .machine_code import DEVICES, Code, compiled, occupancy
 
 TARGETS = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
@@ -56,11 +56,7 @@ class Entry:
             dtype=str(example.dtype).removeprefix("torch."),
             layout=example.layout,
             threads=threads,
-            registers=code.registers,
-            shared=code.shared,
-            spills=code.spills,
-            loads=code.loads,
-            stores=code.stores,
+            **asdict(code),
             occupancy=occupancy(DEVICES[target], threads, code.registers, code.shared),
             megabytes=moved / 1e6,
             floor=launch.least_bytes / (bandwidth * 1e3),
@@ -75,7 +71,7 @@ def compile_report(
     """Compile every kernel in its launch shapes; no GPU is needed.
 
     Args:
-        targets: Architectures out of `inspect_code.DEVICES`, such as "sm_90".
+        targets: Architectures out of `machine_code.DEVICES`, such as "sm_90".
         kernels: Names of kernels, such as "plane_cam_kernel"; None: all.
         bandwidth: GB/s, for the floor.
 
@@ -102,7 +98,7 @@ def compile_report(
 def work(
     targets: Sequence[str] = TARGETS, kernels: Sequence[str] | None = None
 ) -> list[tuple[Example, str]]:
-    """What :func:`compile_report` compiles for those arguments.
+    """List what :func:`compile_report` compiles for those arguments.
 
     Raises:
         ValueError: A target or a kernel is not known.
@@ -110,11 +106,10 @@ def work(
     for target in targets:
         if target not in DEVICES:
             raise ValueError(f"{target!r} is not a known target; known: {', '.join(DEVICES)}.")
-    chosen = [one for one in examples() if not kernels or one.kernel in kernels]
-    if not chosen:
-        known = sorted({one.kernel for one in examples()})
-        raise ValueError(f"no kernel is named {kernels}; known: {', '.join(known)}.")
-    return [(example, target) for target in targets for example in chosen]
+    selected = [example for example in examples() if not kernels or example.kernel in kernels]
+    if not selected:
+        raise ValueError(f"no kernel is named {kernels}; known: {', '.join(sorted(PLANS))}.")
+    return [(example, target) for target in targets for example in selected]
 
 
 def _compile(pair: tuple[Example, str]) -> Code:
@@ -150,31 +145,31 @@ def _widths(counts: dict[str, int]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 could not compile, 2 wrong usage."""
+    """Run the command line.
+
+    Returns 0 when done, 1 if it could not compile, 2 for wrong usage.
+    """
     parser = argparse.ArgumentParser(prog="python -m cam.kernels.inspection", description=__doc__)
     parser.add_argument("--target", action="append", help=f"default: {', '.join(TARGETS)}")
     parser.add_argument("--kernel", action="append", help="default: all")
     parser.add_argument(
         "--bandwidth", type=float, default=BANDWIDTH, help="GB/s, for the floor (%(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print what a program would read")
-    parser.add_argument("--json-lines", action="store_true", help="the same, one entry a line")
+    parser.add_argument("--json", action="store_true", help="print each entry as a line of JSON")
     options = parser.parse_args(arguments)
     if not options.bandwidth > 0:
         parser.error(f"--bandwidth must be above 0, but is {options.bandwidth}.")
     entries = compile_report(options.target or TARGETS, options.kernel, options.bandwidth)
     try:
-        if options.json_lines:
+        if options.json:
             for entry in entries:
                 sys.stdout.write(f"{json.dumps(asdict(entry))}\n")
                 sys.stdout.flush()
-            return 0
-        report = list(entries)
+        else:
+            sys.stdout.write(f"{_table(list(entries))}\n")
     except ValueError as error:
         parser.error(str(error))
     except RuntimeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    text = json.dumps([asdict(entry) for entry in report]) if options.json else _table(report)
-    sys.stdout.write(f"{text}\n")
     return 0

@@ -1,7 +1,7 @@
-"""The compile report from another process: entry by entry, and it can be ended half-way.
+"""Stream the compile report from another process, entry by entry.
 
-A server has threads, a main module of its own and perhaps Triton's interpreter switched on; none of
-that may reach the compiler.
+Closing the stream ends it. A server has threads, its own main module and perhaps Triton's
+interpreter switched on; none of that may reach the compiler.
 """
 
 import json
@@ -22,7 +22,7 @@ def stream(
     """Compile as :func:`compile_report` does; closing the iterator ends it.
 
     Args:
-        targets: Architectures out of `inspect_code.DEVICES`, such as "sm_90".
+        targets: Architectures out of `machine_code.DEVICES`, such as "sm_90".
         kernels: Names of kernels; None: all.
 
     Yields:
@@ -37,14 +37,14 @@ def stream(
     words += [word for kernel in kernels or () for word in ("--kernel", kernel)]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cam.kernels.inspection", "--json-lines", *words],
+            [sys.executable, "-m", "cam.kernels.inspection", "--json", *words],
             env={name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"},
             # The checkout, or the folder that the package is installed in.
             cwd=Path(sys.modules["cam"].__path__[0]).parent,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            # Of its own group, so that its workers end with it.
+            # A separate group, so that its workers end with it.
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -53,8 +53,8 @@ def stream(
                 yield Entry(**json.loads(line))
             if process.wait():
                 errors.seek(0)
-                told = errors.read().strip().splitlines() or ["no reason was given"]
-                raise RuntimeError(told[-1])
+                lines = errors.read().strip().splitlines() or ["no reason was given"]
+                raise RuntimeError(lines[-1])
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""How many bytes a layer's maps take from memory and give back: fused, and in plain torch.
+"""Count bytes that a layer's maps move, fused and in torch.
 
 Counted from shapes on tensors without memory, so no GPU is needed and nothing is measured.
 """
@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ..class_activation.operation import check_rules
 from ..class_activation.rules import NUMBERS
+from ..launch.argument_checks import dtype_names
 from ..launch.normalisation import EPSILON, working_dtype
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -61,7 +63,7 @@ class Traffic:
 
     @property
     def floor(self) -> int:
-        """The least that has to move: both inputs read once, the maps written."""
+        """The least to move: both inputs read, the maps written."""
         return 2 * self.layer + self.maps
 
     @property
@@ -76,7 +78,7 @@ def cam_traffic(
     dtype: torch.dtype = torch.float32,
     layout: str = "channels-last",
 ) -> Traffic:
-    """Count what :func:`kernels.fused_cam` moves on a GPU, and the same maps in plain torch.
+    """Count what :func:`kernels.fused_cam` moves, and plain torch too.
 
     Plain torch is :func:`plain_maps`, operation by operation: each reads its tensors once and
     writes its result once, and what is only looked at in another shape costs nothing. Whether a
@@ -94,8 +96,7 @@ def cam_traffic(
     if len(shape) != 4 or min(shape) < 1:
         raise ValueError(f"shape must be (B, C, h, w), each at least 1, but is {tuple(shape)}.")
     if dtype not in DTYPES:
-        known = ", ".join(str(one).removeprefix("torch.") for one in DTYPES)
-        raise ValueError(f"dtype must be one of {known}, but is {dtype}.")
+        raise ValueError(f"dtype must be one of {dtype_names(DTYPES)}, but is {dtype}.")
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}, but must be one of {', '.join(LAYOUTS)}.")
     names = check_rules(rules)
@@ -119,7 +120,7 @@ def plain_maps(
     rules: Sequence[str],
     begin: Callable[[str], None] = lambda _: None,
 ) -> Tensor:
-    """The maps as one writes them in torch: each rule by its formula, in as few operations.
+    """Compute maps in plain torch, each rule by its formula.
 
     Unlike the reference, which takes more operations for it, this does not see to it
     that a NaN or an infinity in the layer is found in the map.
@@ -148,7 +149,7 @@ def plain_maps(
 
 
 def _weighted(weights: Tensor, activations: Tensor) -> Tensor:
-    """Σ_c w_c A_cs, as a product of matrices, which writes no product of each."""
+    """Compute Σ_c w_c A_cs as a product of matrices."""
     signed = torch.bmm(weights.unsqueeze(1), activations.flatten(2))  # (B, 1, h·w)
     return signed.view(len(signed), *activations.shape[2:])
 
@@ -175,7 +176,7 @@ _PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _fused(activations: Tensor, gradients: Tensor, rules: Sequence[str]) -> tuple[Step | None, int]:
-    """The launch as it declares itself, and what of it is scratch."""
+    """Describe the fused launch by its declared traffic, and its scratch bytes."""
     try:
         from ..class_activation import launcher as triton_cam
     except ImportError:
@@ -194,7 +195,7 @@ def _fused(activations: Tensor, gradients: Tensor, rules: Sequence[str]) -> tupl
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes what each operation reads and writes."""
+    """Record what each operation reads and writes."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -202,34 +203,27 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._stage = ""
 
     def begin(self, stage: str) -> None:
-        """What follows belongs to another stage."""
+        """Begin another stage."""
         self._stage = stage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            taken, given = _tensors((args, kwargs)), _tensors(found)
-            reads, writes = sum(map(_bytes, taken)), sum(map(_bytes, given))
+            inputs, outputs = _tensors((args, kwargs)), _tensors(result)
+            reads, writes = sum(map(_bytes, inputs)), sum(map(_bytes, outputs))
             # An operation that only allocates launches nothing.
             if reads + writes and not func.__name__.startswith("empty"):
                 name = func._schema.name.split("::")[1].strip("_")
                 self.steps.append(Step(name, reads, writes, self._stage))
-        return found
+        return result
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, dict) else value
-    return (
-        [tensor for part in parts for tensor in _tensors(part)]
-        if isinstance(value, dict | list | tuple)
-        else []
-    )
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Of its memory: what is expanded is there once."""
+    """Count the bytes of a tensor's memory; expanded dimensions count once."""
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     distinct = torch.Size(size for size, stride in sizes if stride != 0)
     return distinct.numel() * tensor.element_size()

@@ -16,7 +16,7 @@ def dtype_names(dtypes: Sequence[torch.dtype], last: str = ", ") -> str:
 
 
 def check_content(tensor: Tensor, name: str) -> None:
-    """Refuse a tensor that is empty or of a dtype the kernels do not compute with.
+    """Refuse a tensor that is empty or of an unsupported dtype.
 
     Args:
         tensor: Any shape.
@@ -62,7 +62,7 @@ def _plain(value: object) -> object:
 
 
 def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
-    """Write the sentence for an unknown name, with the nearest known one if any is near."""
+    """Write the sentence for an unknown name, with the nearest name."""
     near = difflib.get_close_matches(str(name).lower(), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{name!r} is not a known {kind}.{hint} Known: {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""Counters that are zero when a launch gets them, without a fill for every launch."""
+"""Zeroed counters for launches, many from one fill."""
 
 import threading
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ ALIGNED = 4
 
 @dataclass
 class _Supply:
-    """Zeroed memory of one stream, and how much of it is given away."""
+    """Zeroed memory of one stream, and where the free part begins."""
 
     counters: Tensor
-    used: int
+    next_free: int
 
 
 _supplies: dict[tuple[torch.device, int], _Supply] = {}
@@ -26,9 +26,9 @@ _lock = threading.Lock()
 
 
 def zeroed(count: int, layer: Tensor) -> Tensor:
-    """Give a launch counters that are zero and that no other launch ever gets.
+    """Give a launch zeroed counters that no other launch gets.
 
-    A fill is a launch of its own, which costs as much as a small kernel. So one fill prepares many
+    A fill is a separate launch, which costs as much as a small kernel. So one fill prepares many
     counters, and each call takes the next ones. A supply belongs to a stream: its fill comes before
     every kernel that uses it, and two streams never share one. While a CUDA graph is captured the
     fill must be part of the graph, because a replay needs zeros again; there, on the CPU and while
@@ -49,12 +49,12 @@ def zeroed(count: int, layer: Tensor) -> Tensor:
 
 
 def supplied(count: int, device: torch.device, stream: int) -> Tensor:
-    """Take the next counters of a stream's supply, and fill a new one where it does not suffice."""
+    """Take the next counters of a stream's supply, refilled when short."""
     with _lock:
         supply = _supplies.get((device, stream))
         taken = -(-count // ALIGNED) * ALIGNED
-        if supply is None or supply.used + taken > SUPPLY:
+        if supply is None or supply.next_free + taken > SUPPLY:
             filled = torch.zeros(SUPPLY, dtype=torch.int32, device=device)
             supply = _supplies[device, stream] = _Supply(filled, 0)
-        start, supply.used = supply.used, supply.used + taken
+        start, supply.next_free = supply.next_free, supply.next_free + taken
         return supply.counters[start : start + count]

@@ -1,4 +1,4 @@
-"""Which road a tensor takes: the Triton kernel where it is on a GPU, the reference elsewhere."""
+"""Choose Triton for tensors on a GPU, and the reference elsewhere."""
 
 import importlib.util
 import os
@@ -32,15 +32,15 @@ def backend(tensor: torch.Tensor) -> Backend:
         RuntimeError: `CAM_KERNELS=triton` where Triton is not installed, or where the tensor is
             not on a GPU and Triton's interpreter is off.
     """
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted not in ("", "triton", "reference"):
+    override = os.environ.get(VARIABLE, "")
+    if override not in ("", "triton", "reference"):
         raise ValueError(
-            f"{VARIABLE} is {wanted!r}, but only 'triton' and 'reference' are known; "
+            f"{VARIABLE} is {override!r}, but only 'triton' and 'reference' are known; "
             "leave it unset to choose by the tensor's device."
         )
-    if wanted == "reference" or not _triton_can(tensor):
+    if override == "reference" or not _triton_can(tensor):
         return "reference"
-    if wanted == "triton":
+    if override == "triton":
         _require_triton(tensor)
         return "triton"
     return "triton" if tensor.is_cuda and _has_triton() else "reference"
@@ -73,5 +73,5 @@ def _require_triton(tensor: torch.Tensor) -> None:
 
 
 def interpreter_is_on() -> bool:
-    """Whether Triton runs its kernels in Python, on the CPU (`TRITON_INTERPRET=1`)."""
+    """Check whether Triton interprets its kernels in Python (`TRITON_INTERPRET=1`)."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on")

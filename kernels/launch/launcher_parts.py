@@ -1,4 +1,4 @@
-"""What every Triton launcher shares: how a tensor is laid out, and what a launch consists of."""
+"""Describe the layouts and launches that all Triton launchers share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,22 +12,23 @@ INT32_LIMIT = 2**31
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Whether a tensor has memory; what a compiler traces with has a shape only."""
+    """Check whether a tensor has memory; traced ones have only shapes."""
     return type(tensor) in (Tensor, torch.nn.Parameter)
 
 
 @dataclass(frozen=True)
 class Planes:
-    """A tensor (B, C, h, w) whose h and w are walked with a single stride."""
+    """A tensor (B, C, h, w) whose pixels have a single stride."""
 
     tensor: Tensor
     stride_b: int
     stride_c: int
     stride_s: int  # from one pixel to the next, rows following each other
 
-    def strides(self, name: str) -> dict[str, int]:
-        """List the strides as a kernel's arguments."""
+    def arguments(self, name: str) -> dict[str, Any]:
+        """List tensor and strides as a kernel's arguments."""
         return {
+            f"p_{name}": self.tensor,
             f"{name}_stride_b": self.stride_b,
             f"{name}_stride_c": self.stride_c,
             f"{name}_stride_s": self.stride_s,
@@ -42,7 +43,9 @@ class Planes:
 
 
 def planes(tensor: Tensor) -> Planes:
-    """Describe a tensor (B, C, h, w) by three strides, copying it only where that is impossible.
+    """Describe a tensor (B, C, h, w) by three strides.
+
+    It is copied only where that is impossible.
 
     Contiguous, channels-last, expanded (stride 0) and channel-sliced tensors keep their memory.
     """
@@ -67,7 +70,7 @@ def _pixel_stride(tensor: Tensor) -> int | None:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch, ready to run, or to be compiled for a GPU that is not there."""
+    """A kernel launch, ready to run, or to compile for another GPU."""
 
     kernel: Any
     grid: tuple[int]
@@ -82,7 +85,7 @@ class Launch:
 
     @property
     def least_bytes(self) -> int:
-        """Every argument loaded once and every result stored once: the floor of what is moved."""
+        """Every argument loaded once, and every result stored once."""
         return sum(
             value.numel() * value.element_size()
             for name, value in self.arguments.items()
@@ -90,11 +93,11 @@ class Launch:
         )
 
     def threads(self, warp: int = 32) -> int:
-        """Threads of a program: as many on warps of 64 (AMD's), and never more than 1024."""
+        """Count a program's threads, the same on warps of 64."""
         return max(warp, 32 * self.num_warps)
 
     def run(self) -> None:
-        """Launch on the device of the tensors, which need not be the current one."""
+        """Launch on the tensors' device, which need not be current."""
         tensors = (value for value in self.arguments.values() if isinstance(value, Tensor))
         first = next(tensors)
         real = is_real(first)

@@ -1,4 +1,4 @@
-"""The dtype of sums, and maps brought to [0, 1], in plain torch."""
+"""Choose the dtype of sums, and bring maps to [0, 1]."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Make a function an operator of PyTorch, so that `torch.compile` and CUDA graphs know it."""
+"""Register functions as PyTorch operators, for `torch.compile` and CUDA graphs."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -42,6 +42,9 @@ def operator(name: str, mutates_args: Iterable[str] = ()) -> Callable[[Callable[
 
 
 def skips_operator(tensor: Tensor) -> bool:
-    """Whether plain torch may compute at once: no compiler traces, and no kernel is wanted."""
+    """Check whether plain torch may compute at once.
+
+    No compiler traces then, and no kernel is requested.
+    """
     tracing = torch.compiler.is_compiling() or not is_real(tensor)
     return not tracing and backend(tensor) == "reference"

@@ -1,4 +1,4 @@
-"""Pieces that several Triton kernels share. Imported only where Triton is there."""
+"""Pieces that several Triton kernels share."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
@@ -6,13 +6,14 @@ import triton.language as tl
 
 
 @triton.jit
-def load_tile(p_planes, b_channel, b_pixel, channels, pixels, stride_c, stride_s):
-    """Load the tile (channel, pixel) of one image as float32, zero beyond its edges.
+def load_tile(planes, b_channel, b_pixel, channels, pixels):
+    """Load the tile (channel, pixel) of one image, zero outside.
 
-    Whichever stride is 1 reaches the kernel as a constant (the launcher specialises on it), and
-    the compiler turns its threads so that they run along that axis: channels-last and contiguous
-    images are both read in their own order.
+    The planes are a pointer, and the strides of channels and pixels. Whichever stride is 1 reaches
+    the kernel as a constant (the launcher specialises on it), and the compiler turns its threads so
+    that they run along that axis: channels-last and contiguous images are both read in order.
     """
+    p_planes, stride_c, stride_s = planes
     m_tile = (b_channel[:, None] < channels) & (b_pixel[None, :] < pixels)  # (BLOCK_C, BLOCK_S)
     p_tile = p_planes + b_channel[:, None] * stride_c + b_pixel[None, :] * stride_s
     return tl.load(p_tile, mask=m_tile, other=0.0).to(tl.float32)
@@ -20,7 +21,7 @@ def load_tile(p_planes, b_channel, b_pixel, channels, pixels, stride_c, stride_s
 
 @triton.jit
 def is_last(p_counter, n_programs):
-    """Count this program in; true for the one program of an image that finds all others done.
+    """Count this program in; true for the last program of an image.
 
     The barrier gathers the stores of the program's other warps before its one atomic publishes
     them; acquire-release at the scope of the GPU makes every earlier program's stores visible to
@@ -32,26 +33,26 @@ def is_last(p_counter, n_programs):
 
 @triton.jit
 def count_bad(b_value, m_value):
-    """How many values along the last axis are NaN or infinite; a comparison with NaN is false."""
-    finite = tl.abs(b_value) < float("inf")
+    """Count the values along the last axis that are NaN or infinite."""
+    finite = tl.abs(b_value) < float("inf")  # false for NaN
     return tl.sum((m_value & (finite == 0)).to(tl.int32), axis=len(b_value.shape) - 1)
 
 
 @triton.jit
 def lowest(b_value, m_value):
-    """The smallest of the values along the last axis that the mask keeps."""
+    """Find the smallest value along the last axis that the mask keeps."""
     return tl.min(tl.where(m_value, b_value, float("inf")), axis=len(b_value.shape) - 1)
 
 
 @triton.jit
 def highest(b_value, m_value):
-    """The largest of the values along the last axis that the mask keeps; none is negative."""
+    """Find the largest value along the last axis, none of them negative."""
     return tl.max(tl.where(m_value, b_value, 0.0), axis=len(b_value.shape) - 1)
 
 
 @triton.jit
 def to_unit(b_value, low, span, n_bad):
-    """(value - low) / span, or NaN where the image had bad values.
+    """Compute (value - low) / span, or NaN for bad images.
 
     The division is the correctly rounded one: the fast one may give more than 1 at the maximum.
     """

@@ -31,7 +31,7 @@ def label_batch_kernel(
     LAYOUT: tl.constexpr,  # see `write_pixels`
     TILE: tl.constexpr,  # see `program_pixels`; 64 bits also for offsets in a row of weights
 ):
-    """Write baseline + m·(image - baseline), where m depends on a pixel's label.
+    """Write baseline + m·(image - baseline), with m from each pixel's label.
 
     By regions, m is the weight of the pixel's region (LIME, KernelSHAP). By ranks, m is 1 from a
     count on, or below it: the steps of deletion and of insertion. A program owns BLOCK pixels of

@@ -68,14 +68,12 @@ def plan(
         kernel, arguments = label_batch_kernel, _label_arguments(weights, weights.labels)
     arguments |= {
         "p_out": out,
-        "p_image": image.tensor,
-        "p_baseline": None if baseline is None else baseline.tensor,
         "p_owner": picture.owner,
         "baseline_value": picture.value,
         "images": images,
         "runs": pixels // run,
-        **_strides("image", image),
-        **_strides("baseline", baseline),
+        **_plane_arguments("image", image),
+        **_plane_arguments("baseline", baseline),
         "LAYOUT": (
             channels,
             last,
@@ -132,14 +130,17 @@ def _label_arguments(weights: Weights, labels: Tensor) -> dict[str, Any]:
     }
 
 
-def _strides(name: str, part: Planes | None) -> dict[str, int]:
-    """List strides as arguments; what there is only one of serves all outputs."""
+def _plane_arguments(name: str, part: Planes | None) -> dict[str, Any]:
+    """List tensor and strides as arguments.
+
+    What there is only one of serves all outputs.
+    """
     if part is None:
-        return dict.fromkeys((f"{name}_stride_{axis}" for axis in "bcs"), 0)
+        return {f"p_{name}": None} | {f"{name}_stride_{axis}": 0 for axis in "bcs"}
     only = {f"{name}_stride_b": 0} if len(part.tensor) == 1 else {}
-    return part.strides(name) | only
+    return part.arguments(name) | only
 
 
 def _is_flat(part: Planes) -> bool:
-    """Whether the memory of one image has the order of a channels-last one."""
+    """Check whether an image's memory has the channels-last order."""
     return part.stride_c == 1 and part.stride_s == part.tensor.shape[1]

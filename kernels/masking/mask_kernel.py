@@ -1,4 +1,4 @@
-"""The Triton kernel for masks that are upsampled to the image, or have its size."""
+"""The Triton kernel that masks images by coarse or full-size masks."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton

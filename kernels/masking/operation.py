@@ -1,4 +1,4 @@
-"""Batches of masked images, written in one pass: what perturbation methods feed to a model.
+"""Write batches of masked images, which perturbation methods feed to a model.
 
 Three functions say where a pixel's weight comes from (a coarse mask, its region, its rank); one
 operator and one kernel do the writing.
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import DTYPES, check_content
+from ..launch.argument_checks import DTYPES, check_content, check_device, dtype_names
 from ..launch.dispatch import backend
 from ..launch.normalisation import working_dtype
 from ..launch.operators import operator
-from . import reference as reference_masks
+from . import reference
 from .reference import Picture, Weights
 
 Baseline = float | Sequence[float] | Tensor | None
@@ -97,20 +97,18 @@ def masked_batch(
     _check_values(image, masks, "masks", "(N, h, w)", (*DTYPES, torch.bool))
     count = masks.shape[0]
     window = (image.shape[2], image.shape[3])
-    wanted = window if size is None else (int(size[0]), int(size[1]))
-    if wanted[0] < window[0] or wanted[1] < window[1]:
-        raise ValueError(f"size must be at least the image's, {window}, but is {wanted}.")
+    full = window if size is None else (int(size[0]), int(size[1]))
+    if full[0] < window[0] or full[1] < window[1]:
+        raise ValueError(f"size must be at least the image's, {window}, but is {full}.")
     if shifts is not None:
         shifts = _check_integers(image, shifts, "shifts", (count, 2))
-    elif wanted != window:
+    elif full != window:
         raise ValueError(
-            f"size {wanted} is larger than the image, {window}, so shifts must say where each "
+            f"size {full} is larger than the image, {window}, so shifts must say where each "
             "mask is cut."
         )
-    return _write(
-        image, "masks", masks, baseline, owner, channels_last, dtype,
-        size=wanted, shifts=shifts, align_corners=align_corners, stretch=stretch,
-    )  # fmt: skip
+    weights = Weights("masks", masks, None, None, full, shifts, align_corners, stretch)
+    return _write(image, weights, baseline, owner, channels_last, dtype)
 
 
 def region_batch(
@@ -124,9 +122,10 @@ def region_batch(
     channels_last: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Mask an image N times, region by region: out_n = baseline + m_n·(image - baseline).
+    """Mask an image N times, region by region.
 
-    A pixel's weight m_n is weights[n, regions[pixel]]: the coalitions of superpixels of LIME
+    out_n = baseline + m_n·(image - baseline), where a pixel's weight m_n is
+    weights[n, regions[pixel]]: the coalitions of superpixels of LIME
     (Ribeiro et al. 2016, "Why Should I Trust You?", section 3.3) and KernelSHAP (Lundberg and Lee
     2017, "A Unified Approach to Interpreting Model Predictions", section 4.1), and the patches of
     occlusion and ablation.
@@ -158,10 +157,8 @@ def region_batch(
     """
     image = _four_dimensions(image)
     _check_values(image, weights, "weights", "(N, R)", (*DTYPES, torch.bool))
-    return _write(
-        image, "regions", weights, baseline, owner, channels_last, dtype,
-        labels=regions, label_owner=region_owner,
-    )  # fmt: skip
+    by_region = Weights("regions", weights, regions, region_owner)
+    return _write(image, by_region, baseline, owner, channels_last, dtype)
 
 
 def ranked_batch(
@@ -176,7 +173,7 @@ def ranked_batch(
     channels_last: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Delete an image's most important pixels, or insert them into the baseline, N times.
+    """Delete or insert an image's most important pixels, N times.
 
     Output n shows the baseline at the counts[n] pixels that come first in the order of importance
     and the image at all others; with `insert` the other way round. These are the steps of the
@@ -211,98 +208,79 @@ def ranked_batch(
     """
     image = _four_dimensions(image)
     _check_values(image, counts, "counts", "(N,)", INTEGERS)
-    return _write(
-        image, "ranks", counts, baseline, owner, channels_last, dtype,
-        labels=ranks, label_owner=rank_owner, insert=insert,
-    )  # fmt: skip
+    by_rank = Weights("ranks", counts, ranks, rank_owner, insert=insert)
+    return _write(image, by_rank, baseline, owner, channels_last, dtype)
 
 
 def _write(
     image: Tensor,
-    kind: str,
-    values: Tensor,
+    weights: Weights,
     baseline: Baseline,
     owner: Tensor | None,
     channels_last: bool,
     dtype: torch.dtype | None,
-    *,
-    labels: Tensor | None = None,
-    label_owner: Tensor | None = None,
-    size: tuple[int, int] = (0, 0),
-    shifts: Tensor | None = None,
-    align_corners: bool = False,
-    stretch: bool = False,
-    insert: bool = False,
 ) -> Tensor:
     """Check what the three functions share, and call the operator."""
-    count, images = values.shape[0], image.shape[0]
+    count, images = weights.values.shape[0], image.shape[0]
     if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype must be float32, float16, bfloat16 or float64, but is {dtype}.")
+        raise ValueError(f"dtype must be {dtype_names(DTYPES, ' or ')}, but is {dtype}.")
     if owner is not None:
         owner = _check_integers(image, owner, "owner", (count,))
     elif images not in (1, count):
         raise ValueError(
             f"there are {images} images for {count} outputs, so owner must say which is whose."
         )
-    if labels is not None:
-        labels, label_owner = _labels(image, labels, kind, label_owner, owner, count)
-    levels, value = _baseline(image, baseline)
+    if weights.labels is not None:
+        weights = _with_labels(image, weights, weights.labels, owner)
+    weights = weights._replace(values=_rounded(weights.values, image))
+    picture = Picture(image, owner, *_baseline(image, baseline))
     with torch.no_grad():
-        batch: Tensor = _masked_batch(
-            image, _rounded(values, image), labels, owner, label_owner, shifts,
-            None if levels is None else _rounded(levels, image), value, kind, size[0], size[1],
-            align_corners, stretch, insert, channels_last, image.dtype if dtype is None else dtype,
-        )  # fmt: skip
-    return batch
+        return _masked_batch(  # type: ignore[no-any-return]
+            *picture, *weights, channels_last, image.dtype if dtype is None else dtype
+        )
 
 
 @operator("masked_batch")
 def _masked_batch(
     image: Tensor,
-    values: Tensor,
-    labels: Tensor | None,
     owner: Tensor | None,
-    label_owner: Tensor | None,
-    shifts: Tensor | None,
     baseline: Tensor | None,
     value: float,
     kind: str,
-    height: int,
-    width: int,
+    values: Tensor,
+    labels: Tensor | None,
+    label_owner: Tensor | None,
+    size: Sequence[int],
+    shifts: Tensor | None,
     align_corners: bool,
     stretch: bool,
     insert: bool,
     channels_last: bool,
     dtype: torch.dtype,
 ) -> Tensor:
+    """Write the batch for the fields of a picture and weights."""
     picture = Picture(image, owner, baseline, value)
+    height, width = size
     weights = Weights(
         kind, values, labels, label_owner, (height, width), shifts, align_corners, stretch, insert
     )
-    if all(backend(one) == "triton" for one in _computed_with(image, values, baseline, dtype)):
+    # Everything whose dtype decides whether Triton can do the work.
+    tensors = (image, values, baseline, image.new_empty(0, dtype=dtype))
+    computed = [part for part in tensors if part is not None and part.is_floating_point()]
+    if all(backend(part) == "triton" for part in computed):
         # Imported here, because Triton is not there on every system that has torch.
-        from . import launcher as triton_masks
+        from . import launcher
 
-        launches, batch = triton_masks.plan(
-            picture, weights, channels_last=channels_last, dtype=dtype
-        )
+        launches, batch = launcher.plan(picture, weights, channels_last=channels_last, dtype=dtype)
         for launch in launches:
             launch.run()
         return batch
     order = torch.channels_last if channels_last else torch.contiguous_format
-    return reference_masks.masked_batch(picture, weights).to(dtype).contiguous(memory_format=order)
-
-
-def _computed_with(
-    image: Tensor, values: Tensor, baseline: Tensor | None, dtype: torch.dtype
-) -> list[Tensor]:
-    """Everything whose dtype says whether Triton can do the work."""
-    tensors = (image, values, baseline, image.new_empty(0, dtype=dtype))
-    return [one for one in tensors if one is not None and one.is_floating_point()]
+    return reference.masked_batch(picture, weights).to(dtype).contiguous(memory_format=order)
 
 
 def _rounded(tensor: Tensor, image: Tensor) -> Tensor:
-    """Float64 beside an image of less precision buys nothing, and Triton's road has none."""
+    """Round float64 beside an image of less precision: Triton has none."""
     narrow = tensor.dtype == torch.float64 and image.dtype != torch.float64
     return tensor.float() if narrow else tensor
 
@@ -316,15 +294,12 @@ def _four_dimensions(image: Tensor) -> Tensor:
     return image if image.dim() == 4 else image.unsqueeze(0)
 
 
-def _labels(
-    image: Tensor,
-    labels: Tensor,
-    kind: str,
-    label_owner: Tensor | None,
-    owner: Tensor | None,
-    count: int,
-) -> tuple[Tensor, Tensor | None]:
-    """Maps of regions or ranks as (K, H, W), and whose they are: None is the only one, or n."""
+def _with_labels(image: Tensor, weights: Weights, labels: Tensor, owner: Tensor | None) -> Weights:
+    """Check labels, and make them (K, H, W) with an owner.
+
+    Without an owner there is only one map, or map n for output n.
+    """
+    kind, label_owner, count = weights.kind, weights.label_owner, len(weights.values)
     if labels.dim() not in (2, 3) or labels.shape[-2:] != image.shape[2:] or len(labels) == 0:
         raise ValueError(
             f"{kind} must be (H, W) or (K, H, W) for an image of {tuple(image.shape[2:])}, "
@@ -334,21 +309,22 @@ def _labels(
     maps = labels if labels.dim() == 3 else labels.unsqueeze(0)
     name = f"{kind.removesuffix('s')}_owner"
     if label_owner is not None:
-        return maps, _check_integers(image, label_owner, name, (count,))
-    if len(maps) == 1:
-        return maps, None
-    if len(maps) == image.shape[0]:
-        return maps, owner
-    if len(maps) == count:
-        return maps, None
-    raise ValueError(
-        f"there are {len(maps)} maps of {kind} for {count} outputs, so {name} must say which is "
-        "whose."
-    )
+        label_owner = _check_integers(image, label_owner, name, (count,))
+    elif len(maps) == image.shape[0] > 1:
+        label_owner = owner
+    elif len(maps) not in (1, count):
+        raise ValueError(
+            f"there are {len(maps)} maps of {kind} for {count} outputs, so {name} must say which "
+            "is whose."
+        )
+    return weights._replace(labels=maps, label_owner=label_owner)
 
 
 def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
-    """A tensor (1 or B, C, H, W), expanded where need be; or None and a number."""
+    """Make a baseline a tensor or a number.
+
+    A tensor is (1 or B, C, H, W), expanded.
+    """
     if baseline is None:
         return None, 0.0
     if isinstance(baseline, int | float):
@@ -359,15 +335,16 @@ def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
     levels = baseline.view(-1, 1, 1) if baseline.dim() == 1 else baseline
     # torch.broadcast_shapes would also let the baseline decide how many channels there are.
     fits = levels.dim() <= 4 and all(
-        size in (1, wanted)
-        for size, wanted in zip(levels.shape[::-1], image.shape[::-1], strict=False)
+        size in (1, right)
+        for size, right in zip(levels.shape[::-1], image.shape[::-1], strict=False)
     )
     if not fits or (baseline.dim() == 1 and len(baseline) != image.shape[1]):
         raise ValueError(
             f"baseline must be one number a channel or broadcast to the image's shape, "
             f"{tuple(image.shape)}, but has shape {tuple(baseline.shape)}."
         )
-    return levels.expand(levels.shape[0] if levels.dim() == 4 else 1, *image.shape[1:]), 0.0
+    levels = levels.expand(levels.shape[0] if levels.dim() == 4 else 1, *image.shape[1:])
+    return _rounded(levels, image), 0.0
 
 
 def _check_values(
@@ -393,10 +370,6 @@ def _check_integers(image: Tensor, values: Tensor, name: str, shape: Sequence[in
 
 def _check_type(image: Tensor, tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
     if tensor.dtype not in dtypes:
-        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise ValueError(f"the dtype of {name} must be one of {known}, but is {tensor.dtype}.")
-    if tensor.device != image.device:
-        raise ValueError(
-            f"{name} must be on the device of the image, {image.device}, "
-            f"but the device is {tensor.device}."
-        )
+        names = dtype_names(dtypes)
+        raise ValueError(f"the dtype of {name} must be one of {names}, but is {tensor.dtype}.")
+    check_device(tensor, name, image, "image")

@@ -7,7 +7,7 @@ import triton.language as tl
 
 @triton.jit
 def program_pixels(runs, TILE: tl.constexpr):
-    """Find the output that a program writes, its block of it, and the runs and pixels in that.
+    """Find a program's output, block, runs and pixels.
 
     TILE is a triple: the pixels of a store of 16 bytes, the pixels of a program, and whether
     offsets inside one image, mask or label map pass 31 bits.
@@ -26,7 +26,7 @@ def program_pixels(runs, TILE: tl.constexpr):
 
 @triton.jit
 def owner_of(p_owner, output, count):
-    """Find which of `count` images or label maps an output takes, and whether there is one."""
+    """Find which image or label map an output takes, if any."""
     owner = output
     exists = owner >= 0
     if p_owner is not None:
@@ -50,7 +50,9 @@ def write_pixels(
     LAYOUT: tl.constexpr,
     TILE: tl.constexpr,  # see `program_pixels`
 ):
-    """Blend and store a block of pixels, channel by channel; NaN where something is missing.
+    """Blend and store a block of pixels, channel by channel.
+
+    NaN where something is missing.
 
     m·image + (1 - m)·baseline is exact at both ends, and m·image exactly where there is no
     baseline; baseline + m·(image - baseline) is not. LAYOUT says how many channels there are,

@@ -1,10 +1,10 @@
-"""The plain-torch truth of masked batches: what the Triton kernel must equal, and a CPU runs.
+"""Masked batches in plain torch: the kernel's truth, and the CPU's way.
 
 Every function here takes checked arguments. float64 images are computed in float64, all others in
 float32. Unlike the kernel, these functions hold the upsampled masks.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ from ..launch.normalisation import working_dtype
 STRETCH_EPSILON = 1e-8  # as pytorch-grad-cam's ScoreCAM
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What the weight of each pixel in each of the N outputs is computed from."""
+class Weights(NamedTuple):
+    """What the weight of each pixel in N outputs is computed from."""
 
     kind: str  # "masks", "regions" or "ranks"
     values: Tensor  # masks (N, h, w), weights of regions (N, R), or counts of ranks (N,)
@@ -29,9 +28,8 @@ class Weights:
     insert: bool = False
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What is seen where the weight is 1, and what where it is 0."""
+class Picture(NamedTuple):
+    """Images, and the baseline that is seen where the weight is 0."""
 
     image: Tensor  # (B, C, H, W)
     owner: Tensor | None  # (N,); None: the only one, or one each
@@ -50,9 +48,9 @@ def masked_batch(picture: Picture, weights: Weights) -> Tensor:
         (N, C, H, W), float32, or float64 for float64 images.
     """
     dtype = working_dtype(picture.image)
-    image, found = _of_owner(picture.image.to(dtype), picture.owner)  # (N or 1, C, H, W)
+    image, exists = _of_owner(picture.image.to(dtype), picture.owner)  # (N or 1, C, H, W)
     height, width = image.shape[2:]
-    m = _weight(weights, dtype, height, width).where(found, torch.nan).unsqueeze(1)  # (N, 1, H, W)
+    m = _weight(weights, dtype, height, width).where(exists, torch.nan).unsqueeze(1)  # (N, 1, H, W)
     # Exact at both ends, and m·image exactly where there is no baseline.
     batch = m * image
     if picture.baseline is not None:
@@ -66,7 +64,7 @@ def masked_batch(picture: Picture, weights: Weights) -> Tensor:
 
 
 def upsampled(masks: Tensor, size: tuple[int, int], align_corners: bool, stretch: bool) -> Tensor:
-    """Bring masks to a size by bilinear interpolation, and each to [0, 1] where that is wanted.
+    """Upsample masks bilinearly, and stretch each to [0, 1] if requested.
 
     Args:
         masks: (N, h, w), float32 or float64.
@@ -108,37 +106,40 @@ def _along(masks: Tensor, dim: int, size: int, align_corners: bool) -> Tensor:
 
 
 def _weight(weights: Weights, dtype: torch.dtype, height: int, width: int) -> Tensor:
-    """The weight of every pixel in every output, (N, H, W); NaN where something points nowhere."""
+    """Compute each pixel's weight (N, H, W); NaN where something points nowhere."""
     if weights.labels is None:
         masks = upsampled(
             weights.values.to(dtype), weights.size, weights.align_corners, weights.stretch
         )
         return masks if weights.shifts is None else _window(masks, weights.shifts, height, width)
-    labels, found = _of_owner(weights.labels, weights.label_owner)  # (N or 1, H, W)
+    labels, exists = _of_owner(weights.labels, weights.label_owner)  # (N or 1, H, W)
     if weights.kind == "ranks":
-        kept = (labels >= weights.values.view(-1, 1, 1)) != weights.insert
-        return kept.to(dtype).where(found, torch.nan)
+        image_part = (labels >= weights.values.view(-1, 1, 1)) != weights.insert
+        return image_part.to(dtype).where(exists, torch.nan)
     count, regions = weights.values.shape
-    found = found & (labels >= 0) & (labels < regions)
+    exists = exists & (labels >= 0) & (labels < regions)
     index = labels.long().clamp(0, regions - 1).flatten(1).expand(count, -1)  # (N, H·W)
     values = weights.values.to(dtype).gather(1, index)
-    return values.view(count, height, width).where(found, torch.nan)
+    return values.view(count, height, width).where(exists, torch.nan)
 
 
 def _window(masks: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
-    """Cut (height, width) out of each mask (N, H, W), at its own row and column."""
+    """Cut (height, width) out of each mask, at separate positions."""
     down, along = shifts.long().view(-1, 2, 1, 1).unbind(1)  # (N, 1, 1)
     most_down, most_along = masks.shape[1] - height, masks.shape[2] - width
-    found = (down >= 0) & (down <= most_down) & (along >= 0) & (along <= most_along)
+    fits = (down >= 0) & (down <= most_down) & (along >= 0) & (along <= most_along)
     row = down.clamp(0, most_down) + torch.arange(height, device=masks.device).view(1, -1, 1)
     column = along.clamp(0, most_along) + torch.arange(width, device=masks.device)
     number = torch.arange(masks.shape[0], device=masks.device).view(-1, 1, 1)
-    return masks[number, row, column].where(found, torch.nan)
+    return masks[number, row, column].where(fits, torch.nan)
 
 
 def _of_owner(tensor: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What belongs to each of the N outputs, and which of them there is, (N, 1, 1) or ()."""
+    """Select what each of N outputs is made from.
+
+    Says also which of them exist, (N, 1, 1) or ().
+    """
     if owner is None:
         return tensor, torch.ones((), dtype=torch.bool, device=tensor.device)
-    found = (owner >= 0) & (owner < tensor.shape[0])
-    return tensor[owner.long().clamp(0, tensor.shape[0] - 1)], found.view(-1, 1, 1)
+    exists = (owner >= 0) & (owner < tensor.shape[0])
+    return tensor[owner.long().clamp(0, tensor.shape[0] - 1)], exists.view(-1, 1, 1)

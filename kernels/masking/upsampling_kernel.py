@@ -1,4 +1,4 @@
-"""Masks as large as an image, pixel by pixel in registers: their values, and their ranges."""
+"""Upsample masks in registers, and find their ranges."""
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from typing import Any
@@ -21,9 +21,9 @@ LOADS = {"cells": 4, "pixels": 1}
 
 @triton.jit
 def between(b_at, scale, cells, ALIGN_CORNERS: tl.constexpr):
-    """Between which two cells a position of the upsampled mask lies, and how far past the first.
+    """Locate a position of the upsampled mask between two cells.
 
-    Each `fma` here and below is spelt out, so that the compiler fuses nothing by itself and both
+    Each `fma` here and below is spelt out, so that the compiler fuses nothing more and both
     kernels round alike: the highest value that one finds is the highest that the other sees.
     """
     if ALIGN_CORNERS:
@@ -39,7 +39,9 @@ def mask_at(
     p_mask, b_row, b_column, m_pixel, down, across, KIND: tl.constexpr,
     ALIGN_CORNERS: tl.constexpr, INT64: tl.constexpr,
 ):  # fmt: skip
-    """Evaluate one mask at positions of its upsampled self: bilinear, or as it is ("pixels").
+    """Evaluate a mask at positions of its upsampled self.
+
+    It is bilinear, or taken as it is ("pixels").
 
     Down the rows and across the columns there are a number of cells, a stride and a scale.
     """
@@ -122,7 +124,7 @@ def mask_range_kernel(
 
 @triton.jit
 def whole_range(p_ranges, n_parts):
-    """Lowest value and span of the mask with these partial ranges; NaN if it is not finite."""
+    """Combine partial ranges to lowest value and span, NaN if not finite."""
     low = float("inf")
     high = float("-inf")
     n_bad = 0
@@ -138,7 +140,7 @@ def whole_range(p_ranges, n_parts):
 
 
 def plan_ranges(weights: Weights) -> Launch:
-    """Choose the launch that finds the lowest and highest value of each upsampled mask.
+    """Choose the launch that finds the range of each upsampled mask.
 
     Args:
         weights: Of the kind "masks", N of them.
@@ -192,6 +194,6 @@ def mask_arguments(weights: Weights) -> dict[str, Any]:
 
 
 def reach(tensor: Tensor) -> int:
-    """The largest offset inside one element of the first dimension."""
+    """Find the largest offset inside one element of the first dimension."""
     sizes = zip(tensor.shape[1:], tensor.stride()[1:], strict=True)
     return sum((size - 1) * stride for size, stride in sizes)

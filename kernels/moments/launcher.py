@@ -23,7 +23,7 @@ def moments_kernel(
     EMPTY: tl.constexpr,  # nothing was taken so far: the state is not read
     BLOCK: tl.constexpr,
 ):
-    """Update running moments in one launch: each sample is read once, the state once.
+    """Update running moments, reading each sample and the state once.
 
     Welford's recurrence (1962, "Note on a Method for Calculating Corrected Sums of Squares and
     Products"), one sample after another in registers: with n the count up to this sample,

@@ -1,4 +1,4 @@
-"""Mean and variance of samples that come in portions, without holding the samples."""
+"""Accumulate mean and variance of samples without storing the samples."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from . import reference
 
 
 class Moments:
-    """Running moments of N samples of the gradients of B images, element by element.
+    """Running moments of N gradient samples of B images, element-wise.
 
     With x_1 … x_N the gradients of noisy copies of an image:
 
@@ -63,7 +63,7 @@ class Moments:
         with torch.no_grad():
             if self._count == 0:
                 self._begin(samples)
-            lines = samples.permute(0, *(one + 1 for one in self._order)).flatten(1)  # (N, B·C·H·W)
+            lines = samples.permute(0, *(dim + 1 for dim in self._order)).flatten(1)  # (N, B·C·H·W)
             if lines.stride(1) != 1:
                 lines = lines.contiguous()
             _update_moments(lines, self._mean, self._deviations, self._count)
@@ -71,7 +71,7 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the samples, (B, C, H, W), float32, or float64 for float64.
+        """The mean, (B, C, H, W): float32, or float64 for float64.
 
         It is the state itself: adding samples changes it, so clone it to keep it.
 
@@ -83,7 +83,9 @@ class Moments:
 
     @property
     def mean_square(self) -> Tensor:
-        """The mean of the squared samples, mean² + variance: (B, C, H, W), as the mean.
+        """The mean of the squared samples, (B, C, H, W), as `mean`.
+
+        It is mean² + variance.
 
         Raises:
             ValueError: No samples were added.
@@ -94,7 +96,7 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
-        """The variance of the samples about their own mean: (B, C, H, W), as the mean.
+        """The variance of the samples, (B, C, H, W), as `mean`.
 
         Raises:
             ValueError: No samples were added.
@@ -104,7 +106,7 @@ class Moments:
 
     def _begin(self, samples: Tensor) -> None:
         strides = samples.stride()[1:]
-        self._order = tuple(sorted(range(4), key=lambda one: strides[one], reverse=True))
+        self._order = tuple(sorted(range(4), key=lambda dim: strides[dim], reverse=True))
         self._shape = samples.shape[1:]
         self._dtype = samples.dtype
         size = self._shape.numel()
@@ -113,9 +115,9 @@ class Moments:
         self._deviations = torch.empty(size, dtype=dtype, device=samples.device)
 
     def _shaped(self, line: Tensor) -> Tensor:
-        """View what lies in the order of memory as (B, C, H, W)."""
-        as_it_lies = line.view([self._shape[one] for one in self._order])
-        return as_it_lies.permute([self._order.index(one) for one in range(4)])
+        """View elements in the order of memory as (B, C, H, W)."""
+        as_it_lies = line.view([self._shape[dim] for dim in self._order])
+        return as_it_lies.permute([self._order.index(dim) for dim in range(4)])
 
     def _need(self, what: str) -> None:
         if self._count == 0:
@@ -150,8 +152,8 @@ class Moments:
 def _update_moments(samples: Tensor, mean: Tensor, deviations: Tensor, count: int) -> None:
     if backend(samples) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
-        from . import launcher as triton_moments
+        from . import launcher
 
-        triton_moments.plan(samples, mean, deviations, count).run()
+        launcher.plan(samples, mean, deviations, count).run()
     else:
         reference.update_moments(samples, mean, deviations, count)

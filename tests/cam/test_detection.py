@@ -46,57 +46,57 @@ def detections(detector, pictures) -> list:
         return detector(pictures)
 
 
-def chosen(found, number=3) -> Box:
+def make_box(detected, number=3) -> Box:
     """One detection of an image, a little beside where it is."""
-    return Box(found["boxes"][number] + 0.1, int(found["labels"][number]))
+    return Box(detected["boxes"][number] + 0.1, int(detected["labels"][number]))
 
 
-def score(found, box) -> torch.Tensor:
+def score(detected, box) -> torch.Tensor:
     """By torchvision's own intersection over union."""
-    overlaps = box_iou(torch.tensor([box.box]), found["boxes"])[0]
-    overlaps[found["labels"] != box.label] = 0
-    return found["scores"][overlaps.argmax()] * (overlaps.max() >= box.overlap)
+    overlaps = box_iou(torch.tensor([box.box]), detected["boxes"])[0]
+    overlaps[detected["labels"] != box.label] = 0
+    return detected["scores"][overlaps.argmax()] * (overlaps.max() >= box.overlap)
 
 
-def near(found, expected) -> bool:
-    return bool((found - expected).norm() <= 1e-4 * expected.norm())
+def near(actual, expected) -> bool:
+    return bool((actual - expected).norm() <= 1e-4 * expected.norm())
 
 
 def test_gradients_of_a_box_are_autograds(detector, pictures, detections):
-    targets = [chosen(one) for one in detections]
-    found = cam.attribute(detector, pictures, ["gradcam", "layercam", "saliency"], targets)
-    assert found["gradcam"].layers == ("backbone.body.layer4",)
-    kept = []
+    targets = [make_box(detected) for detected in detections]
+    attributions = cam.attribute(detector, pictures, ["gradcam", "layercam", "saliency"], targets)
+    assert attributions["gradcam"].layers == ("backbone.body.layer4",)
+    activations = []
     handle = detector.backbone.body.layer4.register_forward_hook(
-        lambda module, inputs, output: kept.append(output)
+        lambda module, inputs, output: activations.append(output)
     )
     pixels = pictures.clone().requires_grad_()
     outputs = detector(pixels)
     handle.remove()
     scores = torch.stack([score(*pair) for pair in zip(outputs, targets, strict=True)])
-    by_layer, by_pixels = torch.autograd.grad(scores.sum(), [kept[0], pixels])
-    assert near(found["gradcam"].scores, scores.detach())
-    maps = kept[0].detach()
+    by_layer, by_pixels = torch.autograd.grad(scores.sum(), [activations[0], pixels])
+    assert near(attributions["gradcam"].scores, scores.detach())
+    maps = activations[0].detach()
     expected = (by_layer.mean((2, 3), keepdim=True) * maps).sum(1)
     assert expected[0].std() > 0
-    assert near(found["gradcam"].raw, expected)
-    assert near(found["layercam"].raw, (by_layer.relu() * maps).sum(1))
-    assert near(found["saliency"].raw, by_pixels.abs().amax(1))
-    assert all(one.heatmap.shape == (2, 64, 64) for one in found.values())
+    assert near(attributions["gradcam"].raw, expected)
+    assert near(attributions["layercam"].raw, (by_layer.relu() * maps).sum(1))
+    assert near(attributions["saliency"].raw, by_pixels.abs().amax(1))
+    assert all(detected.heatmap.shape == (2, 64, 64) for detected in attributions.values())
 
 
 def test_a_layer_of_the_pyramid(detector, pictures, detections):
-    targets = [chosen(one) for one in detections]
+    targets = [make_box(detected) for detected in detections]
     layer = "backbone.fpn.layer_blocks.0"
-    found = cam.attribute(detector, pictures[:1], "hirescam", targets[:1], layer)["hirescam"]
-    assert found.raw.shape[1] >= 8
-    assert found.raw.std() > 0
+    attribution = cam.attribute(detector, pictures[:1], "hirescam", targets[:1], layer)["hirescam"]
+    assert attribution.raw.shape[1] >= 8
+    assert attribution.raw.std() > 0
 
 
 def test_forward_only_methods_follow_a_box(detector, pictures, detections):
-    targets = [chosen(one) for one in detections]
+    targets = [make_box(detected) for detected in detections]
     method = cam.method("occlusion", window=32, stride=32)
-    found = cam.attribute(detector, pictures, method, targets)["occlusion"].raw
+    actual = cam.attribute(detector, pictures, method, targets)["occlusion"].raw
     for image, box in enumerate(targets):
         whole = score(detections[image], box)
         for row in (0, 32):
@@ -105,24 +105,26 @@ def test_forward_only_methods_follow_a_box(detector, pictures, detections):
                 hidden[:, :, row : row + 32, column : column + 32] = 0
                 with torch.no_grad():
                     drop = whole - score(detector(hidden)[0], box)
-                assert torch.allclose(found[image, row + 5, column + 5], drop, atol=1e-5)
+                assert torch.allclose(actual[image, row + 5, column + 5], drop, atol=1e-5)
 
 
 def test_a_batch_gives_what_its_images_give(detector, pictures, detections):
-    targets = [chosen(one) for one in detections]
+    targets = [make_box(detected) for detected in detections]
     together = cam.attribute(detector, pictures, "gradcam", targets)["gradcam"]
     alone = cam.attribute(detector, pictures[1:], "gradcam", targets[1:])["gradcam"]
     assert near(together.raw[1], alone.raw[0])
 
 
 def test_what_is_not_there_has_a_map_of_zeros(detector, pictures, detections):
-    targets = [chosen(detections[0]), Box((0, 0, 1, 1), 1)]
-    found = cam.attribute(detector, pictures, ["gradcam", "saliency"], targets)
-    for one in found.values():
-        assert float(one.scores[1]) == 0
-        assert not one.raw[1].any()
-        assert one.raw[0].any()
-        assert any(image == 1 and "zero everywhere" in told for image, told in one.notes())
+    targets = [make_box(detections[0]), Box((0, 0, 1, 1), 1)]
+    attributions = cam.attribute(detector, pictures, ["gradcam", "saliency"], targets)
+    for attribution in attributions.values():
+        assert float(attribution.scores[1]) == 0
+        assert not attribution.raw[1].any()
+        assert attribution.raw[0].any()
+        assert any(
+            image == 1 and "zero everywhere" in sentence for image, sentence in attribution.notes()
+        )
 
 
 def test_grad_cams_target_gives_grad_cams_map(detector, pictures, detections):
@@ -132,17 +134,17 @@ def test_grad_cams_target_gives_grad_cams_map(detector, pictures, detections):
         [
             module.FasterRCNNBoxScoreTarget(
                 # Beside the detections, so that the overlap has a gradient.
-                one["labels"][:2].tolist(),
-                one["boxes"][:2].numpy() + 0.5,
+                detected["labels"][:2].tolist(),
+                detected["boxes"][:2].numpy() + 0.5,
             )
-            for one in detections
+            for detected in detections
         ]
         for module in (model_targets, their_targets)
     ]
-    found = compat.GradCAM(detector, [layer])(pictures, made[0])
+    actual = compat.GradCAM(detector, [layer])(pictures, made[0])
     expected = theirs.GradCAM(detector, [layer])(pictures, made[1])
     assert expected.std() > 0.01
-    assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected)
+    assert np.linalg.norm(actual - expected) <= 1e-4 * np.linalg.norm(expected)
 
 
 OUTPUT = torch.tensor(
@@ -173,9 +175,9 @@ OUTPUT = torch.tensor(
 )
 def test_a_box_by_hand(box, expected):
     output = OUTPUT.clone().requires_grad_()
-    found = box(output)
-    assert found.item() == pytest.approx(expected)
-    (gradient,) = torch.autograd.grad(found, output)
+    score_ = box(output)
+    assert score_.item() == pytest.approx(expected)
+    (gradient,) = torch.autograd.grad(score_, output)
     assert gradient.sum() == (expected > 0)
 
 
@@ -193,28 +195,29 @@ class Detector(nn.Module):
             {
                 "boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]])[:count],
                 "labels": torch.tensor([1])[:count],
-                "scores": one[None][:count],
+                "scores": value[None][:count],
             }
-            for one, count in zip(score, counts, strict=True)
+            for value, count in zip(score, counts, strict=True)
         ]
 
 
 def test_images_with_different_numbers_of_detections():
     pictures = torch.rand(2, 3, 6, 4)
-    found = cam.attribute(Detector().eval(), pictures, "saliency", [Box((0, 0, 4, 4), 1)] * 2)[
-        "saliency"
-    ]
-    assert torch.allclose(found.scores, torch.stack([pictures[0].mean(), torch.tensor(0.0)]))
-    assert torch.allclose(found.raw[0], torch.full((6, 4), 1 / 72))
-    assert not found.raw[1].any()
-    assert torch.equal(found.logits[1], torch.full((1, 6), -1.0))
+    attribution = cam.attribute(
+        Detector().eval(), pictures, "saliency", [Box((0, 0, 4, 4), 1)] * 2
+    )["saliency"]
+    assert torch.allclose(attribution.scores, torch.stack([pictures[0].mean(), torch.tensor(0.0)]))
+    assert torch.allclose(attribution.raw[0], torch.full((6, 4), 1 / 72))
+    assert not attribution.raw[1].any()
+    assert torch.equal(attribution.logits[1], torch.full((1, 6), -1.0))
 
 
 def test_nothing_detected_in_any_image_is_told(pictures):
     class Blind(Detector):
         def forward(self, pictures):
             return [
-                {key: one[:0] for key, one in found.items()} for found in super().forward(pictures)
+                {key: value[:0] for key, value in detected.items()}
+                for detected in super().forward(pictures)
             ]
 
     with pytest.raises(cam.TargetError, match="the model detects nothing in these pictures"):
@@ -223,8 +226,10 @@ def test_nothing_detected_in_any_image_is_told(pictures):
 
 def test_labels_are_looked_up():
     model = cam.Model(Detector().eval(), labels=["background", "cat"])
-    found = cam.attribute(model, torch.rand(2, 3, 6, 4), "saliency", [Box((0, 0, 4, 4), "cat")] * 2)
-    assert float(found["saliency"].scores[0]) > 0
+    attributions = cam.attribute(
+        model, torch.rand(2, 3, 6, 4), "saliency", [Box((0, 0, 4, 4), "cat")] * 2
+    )
+    assert float(attributions["saliency"].scores[0]) > 0
 
 
 @pytest.mark.parametrize(

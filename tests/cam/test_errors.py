@@ -4,7 +4,7 @@ import pytest
 
 from cam.errors import nearest
 
-KNOWN = ["timm/resnet50", "timm/resnet50d", "torchvision/resnet50", "blocks.6.0.conv", "bn2"]
+NAMES = ["timm/resnet50", "timm/resnet50d", "torchvision/resnet50", "blocks.6.0.conv", "bn2"]
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ KNOWN = ["timm/resnet50", "timm/resnet50d", "torchvision/resnet50", "blocks.6.0.
     ],
 )
 def test_nearest(name, says):
-    assert nearest(name, KNOWN).startswith(says)
+    assert nearest(name, NAMES).startswith(says)
 
 
 def test_a_long_list_is_cut():

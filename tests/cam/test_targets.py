@@ -1,4 +1,4 @@
-"""What can be explained: each kind of target by hand, on real photos, and refused in a sentence."""
+"""Each kind of target by hand, on real photos, and wrong ones."""
 
 from types import SimpleNamespace
 
@@ -86,11 +86,11 @@ def raw(model, picture, targets):
 
 def test_a_linear_map_of_a_contrast_is_the_difference_of_the_maps(picture):
     model = Linear()
-    one, two, three = (raw(model, picture, index) for index in range(3))
-    assert torch.allclose(raw(model, picture, Contrast(0, 1)), one - two, atol=1e-6)
-    assert torch.allclose(raw(model, picture, Contrast(0)), one - (two + three) / 2, atol=1e-6)
+    first, two, three = (raw(model, picture, index) for index in range(3))
+    assert torch.allclose(raw(model, picture, Contrast(0, 1)), first - two, atol=1e-6)
+    assert torch.allclose(raw(model, picture, Contrast(0)), first - (two + three) / 2, atol=1e-6)
     assert torch.allclose(raw(model, picture, Counterfactual(2)), -three, atol=1e-6)
-    assert torch.allclose(raw(model, picture, Several((0, 2))), one + three, atol=1e-6)
+    assert torch.allclose(raw(model, picture, Several((0, 2))), first + three, atol=1e-6)
     assert torch.allclose(raw(model, picture, Logit(1)), two, atol=1e-6)
 
 
@@ -145,8 +145,8 @@ class Wrapped(nn.Module):
 def test_outputs_that_hold_the_logits(wrap, picture):
     expected = raw(Linear(), picture, 1)
     model = Wrapped(wrap)
-    found = cam.attribute(model, picture, "gradcam", targets=1, layers="inner.features")
-    assert torch.equal(found["gradcam"].raw, expected)
+    attributions = cam.attribute(model, picture, "gradcam", targets=1, layers="inner.features")
+    assert torch.equal(attributions["gradcam"].raw, expected)
 
 
 @pytest.mark.parametrize("wrap", [lambda y: {"scores": y}, lambda y: "words", lambda y: (None,)])

@@ -26,18 +26,18 @@ def guarded(monkeypatch):
     storages = []
 
     def empty(*size, **options):
-        wanted = real(*size, **options)
-        if wanted.is_meta or not wanted.is_contiguous():
-            return wanted
+        allocated = real(*size, **options)
+        if allocated.is_meta or not allocated.is_contiguous():
+            return allocated
         storage = torch.full(
-            (wanted.numel() + 2 * MARGIN,),
+            (allocated.numel() + 2 * MARGIN,),
             CANARY,
-            dtype=wanted.dtype,
-            device=wanted.device,
+            dtype=allocated.dtype,
+            device=allocated.device,
         )
         storages.append(storage)
-        inner = storage[MARGIN : MARGIN + wanted.numel()].view(wanted.shape)
-        return inner.fill_(torch.nan if wanted.is_floating_point() else -1_000_000)
+        inner = storage[MARGIN : MARGIN + allocated.numel()].view(allocated.shape)
+        return inner.fill_(torch.nan if allocated.is_floating_point() else -1_000_000)
 
     monkeypatch.setattr(torch, "empty", empty)
     yield storages

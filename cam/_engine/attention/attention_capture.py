@@ -1,13 +1,13 @@
 """Record a transformer's attention, fused or not, without touching the model.
 
-A mode of torch sees every call of a function in the forward pass. A fused attention gives no
+A mode of torch sees every call of a function in the forward pass. A fused attention returns no
 weights, so it is computed in two steps, softmax and sum, with the same result; what a model
-computes in two steps by itself is recorded at its softmax. The first weights start the graph, so
+computes in two steps itself is recorded at its softmax. The first weights start the graph, so
 that a frozen model works and nothing before them is recorded.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam._engine.attention.explicit_attention import attend, attend_multi_head
+from cam._engine.evaluation_mode import attach
 from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
@@ -24,6 +25,7 @@ from cam._engine.method_sources import (
     Source,
     TransformerBlocks,
 )
+from cam._engine.token_layout import main_output
 from cam.errors import ModelError
 
 _SOFTMAX = (torch.softmax, Tensor.softmax, functional.softmax)
@@ -37,10 +39,10 @@ class Recording:
     """The attention of a forward pass, in its graph and without gradients.
 
     Attributes:
-        count: B, how many images there are.
+        count: B, the number of images.
         weights: (B, heads, N, N) or (B·heads, N, N) of each layer, rows are queries and sum to 1.
         grid: (rows, columns) of the patches.
-        blocks: The blocks; empty where none are wanted.
+        blocks: The blocks; empty where none were requested.
     """
 
     count: int
@@ -49,7 +51,7 @@ class Recording:
     blocks: tuple[Block, ...]
 
     def sources(self, gradients: Sequence[Tensor | None], blocks: bool) -> tuple[Source, ...]:
-        """Return what methods read.
+        """Make the sources that methods read.
 
         Args:
             gradients: Of the scores by the last layers' attention, or by all.
@@ -72,7 +74,7 @@ class Recording:
 
 
 class AttentionReader(TorchFunctionMode):
-    """Records the attention of a forward pass that runs under it; see :func:`reading`.
+    """Record the attention of a forward pass; see :func:`record_attention`.
 
     Attributes:
         weights: (…, queries, keys) of each call, as the network goes on with them.
@@ -88,15 +90,10 @@ class AttentionReader(TorchFunctionMode):
         self._convolved: tuple[int, int] | None = None
         self._lengths: set[int] = set()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function, an attention in two steps."""
         kwargs = kwargs or {}
-        # What is called in here is not seen again.
+        # A mode does not see what is called in here.
         if func is functional.scaled_dot_product_attention:
             return attend(self._keep, *args, **kwargs)
         if func is functional.multi_head_attention_forward:
@@ -119,11 +116,11 @@ class AttentionReader(TorchFunctionMode):
         self._running.append(len(self.weights))
 
     def leave_module(self, name: str, module: nn.Module, output: object) -> object:
-        """Note what a module returned; return what the network should go on with, or None."""
+        """Note a module's output; return what replaces it, or None."""
         first = self._running.pop()
         if isinstance(module, nn.Conv2d) and isinstance(output, Tensor) and not self.weights:
             self._convolved = (output.shape[-2], output.shape[-1])
-        tokens = output[0] if isinstance(output, tuple) and output else output
+        tokens = main_output(output)
         if not isinstance(tokens, Tensor) or tokens.ndim != 3:
             return None
         self._lengths.update(tokens.shape[:2])
@@ -139,17 +136,17 @@ class AttentionReader(TorchFunctionMode):
         return tokens.clone() if isinstance(output, Tensor) else None
 
     def finish(self, name: str) -> Recording:
-        """Return what was recorded, still in the graph and without gradients.
+        """Return the recording, still in the graph and without gradients.
 
         Args:
-            name: What the model is called in an error.
+            name: The model's name in an error.
 
         Raises:
             ModelError: It has no attention over all tokens, or these are no picture's grid.
         """
         count = len(self._batch)
         followed = list(range(len(self.weights)))
-        # What has fewer queries than keys at the end pools tokens: that is part of the classifier.
+        # A last attention with fewer queries than keys pools tokens, as part of the classifier.
         while (
             followed and self.weights[followed[-1]].shape[-2] < self.weights[followed[-1]].shape[-1]
         ):
@@ -181,7 +178,7 @@ class AttentionReader(TorchFunctionMode):
         return Recording(count, weights, grid, blocks)
 
     def _grid(self, tokens: int) -> tuple[int, int] | None:
-        """Rows and columns: those of the patch embedding, else those of the picture's shape."""
+        """Return the grid of the patch embedding, else of the picture's shape."""
         if tokens not in self._lengths:
             # It attends over channels.
             return None
@@ -200,7 +197,7 @@ class AttentionReader(TorchFunctionMode):
 
 
 def _is_over_keys(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a softmax is that of an attention: over the last of three or more dimensions."""
+    """Test whether a softmax is an attention's: over the last axis."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return result.ndim in (3, 4) and dim in (-1, result.ndim - 1)
 
@@ -215,19 +212,15 @@ def record_attention(module: nn.Module, batch: Tensor, blocks: bool) -> Iterator
         blocks: Whether the blocks' tokens are recorded too.
     """
     reader = AttentionReader(batch, blocks)
-    with ExitStack() as stack:
-        for name, child in module.named_modules():
-            stack.callback(
-                child.register_forward_pre_hook(
-                    lambda _module, _inputs: reader.enter_module()
-                ).remove
-            )
-            stack.callback(
-                child.register_forward_hook(
-                    lambda module, _inputs, output, name=name: reader.leave_module(
-                        name, module, output
-                    )
-                ).remove
-            )
-        stack.enter_context(reader)
+    hooks = (
+        hook
+        for name, child in module.named_modules()
+        for hook in (
+            child.register_forward_pre_hook(lambda _module, _inputs: reader.enter_module()),
+            child.register_forward_hook(
+                lambda child, _inputs, output, name=name: reader.leave_module(name, child, output)
+            ),
+        )
+    )
+    with attach(hooks), reader:
         yield reader

@@ -1,6 +1,6 @@
-"""Torch's fused attentions in two steps, weights and sum, so that the weights can be had.
+"""Compute torch's fused attentions in two steps, which shows their weights.
 
-Each hands its weights to ``keep``, and goes on with what that returns.
+Each passes its weights to ``keep``, and goes on with what that returns.
 """
 
 import inspect
@@ -28,7 +28,7 @@ def attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """softmax(q kᵀ / √d + mask) v, as ``scaled_dot_product_attention`` defines it."""
+    """Compute softmax(q kᵀ / √d + mask) v, as ``scaled_dot_product_attention`` does."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = (projection.repeat_interleave(groups, -3) for projection in (key, value))
@@ -47,7 +47,7 @@ def attend(
 
 
 def attend_multi_head(keep: Keep, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``multi_head_attention_forward``, whose output is computed once more from its weights."""
+    """Run ``multi_head_attention_forward``; compute its output again from its weights."""
     bound = _ARGUMENTS.bind(*args, **kwargs)
     bound.apply_defaults()
     arguments = bound.arguments

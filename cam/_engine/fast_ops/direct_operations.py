@@ -1,13 +1,12 @@
 """Run batch norm and max pooling faster where parameters need no gradient.
 
-Values and gradients are torch's own, but for the last bit of a gradient's product. Measured on a
-CPU:
+Values and gradients are torch's, but for the last bit of a gradient's product. Measured on a CPU:
 
-- Batch norm with fixed statistics is a line for each channel, and its gradient by the input a
+- Batch norm with fixed statistics is linear in each channel, and its gradient by the input a
   product with the slope. Torch also reads the input again and adds up what the parameters'
-  gradients would need, whether or not they are wanted: 6 % of explaining a batch with a ResNet-50
-  by its pixels, a quarter with EfficientNet-Lite.
-- A batch norm that no gradient passes is written over the convolution's output that it reads
+  gradients would need, whether or not they are requested: 6 % of explaining a batch with a
+  ResNet-50 by its pixels, a quarter with EfficientNet-Lite.
+- A batch norm that no gradient passes overwrites the convolution's output that it reads
   (:mod:`cam._engine.fast_ops.overwritable_tensor`).
 - Max pooling is three times as fast forward with its channels last, and three times as fast
   backward with its planes one after another. It does not round, so each may have its own: 4 % of
@@ -35,7 +34,7 @@ class DirectOperations(TorchFunctionMode):
     the modules of any library and plain functions, and changes no module.
 
     Args:
-        overwrite: Whether a batch norm may be written over a convolution's output.
+        overwrite: Whether a batch norm may overwrite a convolution's output.
     """
 
     def __init__(self, overwrite: bool = True) -> None:
@@ -45,27 +44,20 @@ class DirectOperations(TorchFunctionMode):
 
     @property
     def leaked(self) -> bool:
-        """Whether somebody still holds a convolution's output that was written over."""
+        """Whether an overwritten output of a convolution is still referenced."""
         return any(output() is not None for output in self._spent)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run an operation, the faster way where it has one."""
-        # A part of the network that torch.compile is looking at has its own way of saving memory.
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, by its faster form where it has one."""
+        # A part of the network that torch.compile traces saves memory by other means.
         if func is torch.conv2d and self._overwrite and not torch.compiler.is_compiling():
             convolved = func(*args, **(kwargs or {}))
-            # A custom autograd function would tie a graph to what only stands for a tensor.
+            # A custom autograd function would tie a graph to the wrapper of a tensor.
             unowned = type(convolved) is Tensor and not convolved.requires_grad
             on_cpu = convolved.device.type == "cpu"
             return OverwritableTensor.of(convolved) if unowned and on_cpu else convolved
-        short = _SHORT.get(func)
-        if short is not None:
-            output = short(*args, **(kwargs or {}))
+        if faster := _FASTER.get(func):
+            output = faster(*args, **(kwargs or {}))
             if output is not None:
                 if args and isinstance(args[0], OverwritableTensor) and args[0].spent:
                     self._spent.append(ref(args[0]))
@@ -83,13 +75,13 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """Return the output (N, C, …), or None where torch has to calculate it."""
+    """Return the output, or None to leave it to torch."""
     # Under autocast inputs and parameters differ in precision, which torch handles.
     if training or mean is None or variance is None or inputs.dtype != variance.dtype:
         return None
     if not isinstance(inputs, OverwritableTensor):
         follows = torch.is_grad_enabled() and inputs.requires_grad
-        return _Line.apply(inputs, mean, variance, weight, bias, eps) if follows else None
+        return _FixedNorm.apply(inputs, mean, variance, weight, bias, eps) if follows else None
     if inputs.shared or inputs.spent:
         return None
     values = inputs.spend()
@@ -110,16 +102,18 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | None:
-    """Return the output (N, C, h, w), or None where torch has to calculate it."""
+    """Return the output, or None to leave it to torch."""
     if return_indices or not torch.is_grad_enabled() or not inputs.requires_grad:
         return None
     if inputs.ndim != 4 or not inputs.is_contiguous() or inputs.device.type != "cpu":
         return None
     shape = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
-    return _Pool.apply(inputs, *shape)  # type: ignore[no-any-return]
+    return _MaxPool.apply(inputs, *shape)  # type: ignore[no-any-return]
 
 
-class _Line(torch.autograd.Function):
+class _FixedNorm(torch.autograd.Function):
+    """Batch norm with fixed statistics, linear in each channel."""
+
     @staticmethod
     def forward(
         context: Any,
@@ -142,7 +136,9 @@ class _Line(torch.autograd.Function):
         return gradients[0] * slope, None, None, None, None, None
 
 
-class _Pool(torch.autograd.Function):
+class _MaxPool(torch.autograd.Function):
+    """Max pooling: forward with channels last, backward with contiguous planes."""
+
     @staticmethod
     def forward(context: Any, inputs: Tensor, *shape: Any) -> Tensor:
         last = inputs.contiguous(memory_format=torch.channels_last)
@@ -161,11 +157,11 @@ class _Pool(torch.autograd.Function):
 
 
 def _pair(size: Any) -> Any:
-    """Both sides of a window, where one number stands for them."""
+    """Return both sides of a window that one number may stand for."""
     return [size, size] if isinstance(size, int) and not isinstance(size, bool) else size
 
 
-_SHORT: dict[Any, Callable[..., Tensor | None]] = {
+_FASTER: dict[Any, Callable[..., Tensor | None]] = {
     functional.batch_norm: _batch_norm,
     functional.max_pool2d: _max_pool,
 }

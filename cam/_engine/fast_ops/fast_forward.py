@@ -1,4 +1,4 @@
-"""Run a forward pass with the faster operations, or plainly where they cannot hold.
+"""Run a forward pass with faster operations where they are safe.
 
 This is the only switch: ``CAM_FAST_OPS=0`` in the environment runs every pass plainly.
 """
@@ -19,14 +19,14 @@ from cam._engine.fast_ops.overwritable_tensor import OverwritableTensor
 LOG = logging.getLogger("cam.models")
 ENABLED = os.environ.get("CAM_FAST_OPS", "1") != "0"
 
-# Networks that look at a convolution's output again behind its batch norm.
+# Networks that read a convolution's output again after its batch norm.
 _plain_only: WeakSet[nn.Module] = WeakSet()
 
 
 def run_fast(
     module: nn.Module, pixels: Tensor, call: Callable[[nn.Module, Tensor], object]
 ) -> object:
-    """Run a network whose parameters' gradients nobody needs.
+    """Run a network whose parameters' gradients are not needed.
 
     Args:
         module: The network.
@@ -57,15 +57,15 @@ def run_fast(
 
 
 def unwrap(output: object) -> object:
-    """Return the tensor that a network's output stands for."""
+    """Return the tensor behind a network's output."""
     return output.share() if isinstance(output, OverwritableTensor) else output
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody else's hooks see what the network's parts take and return.
+    """Test whether hooks of other programs see the modules' inputs and outputs.
 
-    They would be called twice where they keep what is written over, and get other things than
-    tensors. This library's own look at once, or not at all.
+    They would be called twice where they keep what is overwritten, and get other things than
+    tensors. This library's hooks read them at once, or not at all.
     """
     if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
         return True

@@ -1,13 +1,12 @@
 """Mark a convolution output without another owner, which may be overwritten.
 
-A batch norm behind a convolution asks the system for as much memory as the convolution did, and
-on a processor the pages of it cost more than the arithmetic: a tenth of a ResNet-50's forward pass.
-Written over the convolution's output it gives the same bits without them. A network's code does not
-say whether it looks at that output again, so this is no guess about it: until the batch norm asks,
-nothing gets the values except through this class.
+A batch norm behind a convolution allocates as much memory as the convolution did, and on a CPU the
+pages of it cost more than the arithmetic: a tenth of a ResNet-50's forward pass. In place of the
+convolution's output it has the same bits without them. A network's code does not say whether it
+reads that output again, so until the batch norm takes it, nothing gets the values except through
+this class.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,16 +15,16 @@ from torch.utils import _pytree as tree
 
 
 class WrittenOverError(Exception):
-    """A convolution's output was asked for after a batch norm was written over it."""
+    """A convolution's output was read after a batch norm had overwritten it."""
 
 
 class OverwritableTensor(Tensor):
-    """Stands for a tensor until something looks at it, and then for nothing but that tensor.
+    """Stands for a tensor until an operation reads it.
 
     Attributes:
         value: The tensor itself.
-        shared: Whether somebody else may hold it.
-        spent: Whether something else stands in its memory now.
+        shared: Whether other code may hold it.
+        spent: Whether its memory was overwritten.
     """
 
     value: Tensor
@@ -34,7 +33,7 @@ class OverwritableTensor(Tensor):
 
     @staticmethod
     def of(value: Tensor) -> "OverwritableTensor":
-        """Wrap a tensor that nobody else holds."""
+        """Wrap a tensor that no other code holds."""
         wrapper: OverwritableTensor = Tensor._make_wrapper_subclass(
             OverwritableTensor,
             value.shape,
@@ -46,10 +45,10 @@ class OverwritableTensor(Tensor):
         return wrapper
 
     def share(self) -> Tensor:
-        """Return the tensor, for whoever may keep it.
+        """Return the tensor to code that may keep it.
 
         Raises:
-            WrittenOverError: It is there no more.
+            WrittenOverError: It was overwritten.
         """
         if self.spent:
             raise WrittenOverError
@@ -57,18 +56,12 @@ class OverwritableTensor(Tensor):
         return self.value
 
     def spend(self) -> Tensor:
-        """Return the tensor, to be written over; only where it is not ``shared``."""
+        """Return the tensor to be overwritten; only where it is not ``shared``."""
         self.spent = True
         return self.value
 
     @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run any operation on the tensors themselves."""
         if func in _SHAPES:
             return func(args[0].value, *args[1:], **(kwargs or {}))

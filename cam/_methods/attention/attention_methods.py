@@ -1,4 +1,4 @@
-"""Methods for transformers: how the tokens' attention leads from the classifier to the patches.
+"""Methods for transformers: follow attention from the classifier to the patches.
 
 A is the attention of a layer, (B, heads, N, N) with a row for each query, G its gradient of the raw
 score, and N the number of tokens: patches, and a class token, registers and the like before them.
@@ -13,6 +13,7 @@ from cam import kernels
 from cam._engine.forward import run_model
 from cam._engine.method_sources import Attention, AttentionGradients, Block, TransformerBlocks
 from cam._engine.passes import Passes
+from cam._engine.token_layout import replace_main_output
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError, ModelError
 from cam.parameters import integer, optional
@@ -25,9 +26,6 @@ from cam.types import Maps
     family="attention",
     reads=Attention,
     cost="1 forward, and the backward through the classifier",
-    citation=(
-        "Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, equation 1"
-    ),
 )
 def attention_rollout(attention: Attention) -> Maps:
     """Which patches reach the classifier through all layers' attention; the same for any class.
@@ -40,6 +38,9 @@ def attention_rollout(attention: Attention) -> Maps:
 
     Raises:
         ModelError: The model has no attention over all of its tokens.
+
+    References:
+        Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, equation 1
     """
     # From the last layer to the first a row is a product of a vector and a matrix.
     row = attention.read  # (B, N)
@@ -54,12 +55,6 @@ def attention_rollout(attention: Attention) -> Maps:
     family="attention",
     reads=AttentionGradients,
     cost="1 forward, and the backward down to the first attention",
-    citation=(
-        "Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal "
-        "and Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention), "
-        "their successor without relevance propagation of Transformer Interpretability Beyond "
-        "Attention Visualization, CVPR 2021"
-    ),
 )
 def transformer_attribution(attention: AttentionGradients) -> Maps:
     """Which patches reach the classifier through the attention that speaks for the class.
@@ -73,6 +68,12 @@ def transformer_attribution(attention: AttentionGradients) -> Maps:
 
     Raises:
         ModelError: The model has no attention over all of its tokens.
+
+    References:
+        Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and
+        Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention), their
+        successor without relevance propagation of Transformer Interpretability Beyond Attention
+        Visualization, CVPR 2021
     """
     read = attention.read  # (B, N)
     # Without I, beside which what is tiny would be lost.
@@ -89,12 +90,7 @@ def transformer_attribution(attention: AttentionGradients) -> Maps:
     title="LeGrad",
     family="attention",
     reads=TransformerBlocks,
-    passes=True,
     cost="1 forward, the backward through each block, and the classifier once for each block",
-    citation=(
-        "Bousselham et al., LeGrad: An Explainability Method for Vision Transformers via Feature "
-        "Formation Sensitivity, ICCV 2025, section 3.3; tokens pooled as in torchcam 0.5, LeGrad"
-    ),
 )
 def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None = None) -> Maps:
     """Which patches' attention would raise the class, layer by layer, were it to look there more.
@@ -105,8 +101,8 @@ def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None =
 
     Args:
         transformer: Its blocks (B, N, C), in the graph of the forward pass.
-        passes: Where the means go through the classifier. What stands in front of it runs once for
-            each batch of them, on a single picture.
+        passes: Where the means go through the classifier. What comes before it runs once for each
+            batch of them, on a single picture.
         last: How many blocks count, from the end; None: all, as in the paper.
 
     Returns:
@@ -114,13 +110,17 @@ def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None =
 
     Raises:
         MethodError: ``last`` is not a number of the model's blocks.
-        ModelError: The model has no attention over all of its tokens, or its blocks do not put out
+        ModelError: The model has no attention over all of its tokens, or its blocks do not return
             tokens.
+
+    References:
+        Bousselham et al., LeGrad: An Explainability Method for Vision Transformers via Feature
+        Formation Sensitivity, ICCV 2025, section 3.3; tokens pooled as in torchcam 0.5, LeGrad
     """
     attention, blocks = transformer.attention, transformer.blocks
     if len(blocks) < len(attention.weights):
         raise ModelError(
-            f"{type(passes.module).__name__} has attention in blocks that do not put out tokens "
+            f"{type(passes.module).__name__} has attention in blocks that do not return tokens "
             "(B, N, C), where LeGrad would read them; use 'transformer_attribution'"
         )
     last = len(blocks) if last is None else last
@@ -142,15 +142,15 @@ def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None =
         (gradient,) = torch.autograd.grad(tokens, block.weights, share, retain_graph=True)
         gradient = attention.by_head(gradient)
         total += gradient.clamp(min=0).mean((1, 2)).to(total.dtype) / len(counted)
-    # The blocks one by one are together as long as the way through all of them.
+    # The blocks one by one take as long as all of them together.
     passes.backwards += 1
     return _maps(attention, total)
 
 
 class _Classifier(nn.Module):
-    """What a model puts out where all tokens behind its last block are one vector.
+    """A model's output where all tokens after its last block are the same vector.
 
-    Whatever pools them, a class token, a mean or an attention, then gives that vector.
+    Any pooling of them, by a class token, a mean or an attention, then returns that vector.
     """
 
     def __init__(self, network: nn.Module, block: Block, picture: Tensor) -> None:
@@ -160,19 +160,16 @@ class _Classifier(nn.Module):
         self._block, self._picture = block, picture
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """From (n, C) to the logits of the n."""
+        """Map vectors (n, C) to the logits of the n."""
         axis = 1 if self._block.batch_first else 0
 
         def replace(_module: nn.Module, _inputs: object, output: object) -> object:
             length = self._block.weights.shape[-1]
             tokens = vectors.unsqueeze(axis).repeat_interleave(length, axis)
-            return (tokens, *output[1:]) if isinstance(output, tuple) else tokens
+            return replace_main_output(output, tokens)
 
-        handle = self._layer[0].register_forward_hook(replace)
-        try:
+        with self._layer[0].register_forward_hook(replace):
             return run_model(self.network, self._picture)
-        finally:
-            handle.remove()
 
 
 def _batch_first(block: Block) -> Tensor:
@@ -180,12 +177,12 @@ def _batch_first(block: Block) -> Tensor:
 
 
 def _times(row: Tensor, matrices: Tensor) -> Tensor:
-    """(B, N) times (B, N, N)."""
+    """Multiply (B, N) by (B, N, N)."""
     return torch.einsum("bn,bnm->bm", row, matrices.to(row.dtype))
 
 
 def _maps(attention: Attention, tokens: Tensor) -> Maps:
-    """Maps from what each of the tokens (B, N) got; gradients can be tiny, so scaled first."""
+    """Make maps of the tokens' values (B, N), which can be tiny."""
     raw = attention.on_grid(tokens)
     highest = raw.abs().amax((1, 2), keepdim=True)
     scaled = raw / highest.clamp(min=torch.finfo(raw.dtype).tiny)

@@ -1,12 +1,11 @@
-"""What lies behind a layer, run again and again without what stands in front of it.
+"""Re-run only the part of a network downstream of a layer.
 
-One pass with a picture is recorded: what each module put out that had finished when the layer ran.
-In later passes these modules answer with what they put out then, and the layer with what it is
-given; only what comes after the layer is computed. A network may do anything with what goes past
-the layer, so the way is compared with whole passes before it is relied on.
+One pass with a picture is recorded: the output of each module that had finished when the layer
+ran. In later passes these modules return their recorded outputs, and the layer the given maps; only
+what comes after the layer is computed. A network may do anything with what bypasses the layer, so
+the shortcut is compared with whole passes before it is relied on.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from cam._engine.forward import run_model
 from cam._engine.method_sources import LayerActivations
 from cam._engine.precision import tolerance
+from cam._engine.token_layout import main_output, replace_main_output
 from cam.errors import ModelError
 
 ALONE, REPEATED, WHOLE = "alone", "repeated", "whole"
@@ -26,10 +26,10 @@ ALONE, REPEATED, WHOLE = "alone", "repeated", "whole"
 
 @dataclass(frozen=True)
 class _Call:
-    """A module's answer in the recorded pass, which must be in evaluation mode as later ones.
+    """A module's output in the recorded pass, in evaluation mode as later ones.
 
     Attributes:
-        output: What it put out; later parts of the network may have changed it in place.
+        output: What it returned; later modules may have changed it in place.
         copy: As it was when the module had finished.
         version: Of each tensor in it then.
     """
@@ -40,7 +40,7 @@ class _Call:
     version: tuple[int, ...]
 
     def answer(self, count: int | None) -> object:
-        """What the module puts out for a batch of ``count``, or for the one picture."""
+        """Return the output for a batch of ``count``, or for one picture."""
         changed = self.version != _versions(self.output)
 
         def fit(value: Tensor) -> Tensor:
@@ -52,14 +52,14 @@ class _Call:
 
 
 class Downstream(nn.Module):
-    """What a network puts out for one picture when a layer's maps are given in its place.
+    """A network as a function of a layer's maps, for a single picture.
 
     Attributes:
         network: It comes back as it was after each pass.
-        way: How a pass is made. ``"alone"``: what stands in front of the layer is there for one
-            picture, and broadcasts. ``"repeated"``: it is there once for each input, without a
+        mode: How a pass is made. ``"alone"``: outputs before the layer are those of the single
+            picture, and broadcast. ``"repeated"``: they are expanded to each input, without a
             copy, as concatenations need it. ``"whole"``: the network runs from the start. Empty
-            until it is chosen.
+            until :meth:`choose_mode` was called.
     """
 
     def __init__(self, network: nn.Module, layer: LayerActivations) -> None:
@@ -75,7 +75,7 @@ class Downstream(nn.Module):
         self._runs = 0
 
     def forward(self, activations: Tensor) -> Tensor:
-        """From (N, C, h, w) at the layer to the logits of the N."""
+        """Compute logits from maps (N, C, h, w) at the layer."""
         count = len(activations)
         if self.mode == WHOLE:
             with self._replace_output(activations):
@@ -86,7 +86,10 @@ class Downstream(nn.Module):
             return run_model(self.network, self._picture.expand(count, -1, -1, -1))
 
     def record(self, picture: Tensor) -> int:
-        """Run the network on a picture (1, 3, H, W), which later passes are about.
+        """Run the network on the picture of later passes.
+
+        Args:
+            picture: (1, 3, H, W).
 
         Returns:
             How many forward passes that took.
@@ -100,7 +103,7 @@ class Downstream(nn.Module):
             starts.append(len(done))
 
         def end(module: nn.Module, _inputs: object, output: object) -> None:
-            # What ran inside it needs no answer of its own where its parent has one.
+            # What ran inside it needs no recorded output where its parent has one.
             del done[starts.pop() :]
             if module is self._layer[0]:
                 self._runs += 1
@@ -110,13 +113,13 @@ class Downstream(nn.Module):
         with ExitStack() as stack, torch.no_grad():
             for child in self.network.modules():
                 if child is not self.network:
-                    stack.callback(child.register_forward_pre_hook(begin).remove)
-                    stack.callback(child.register_forward_hook(end).remove)
+                    stack.enter_context(child.register_forward_pre_hook(begin))
+                    stack.enter_context(child.register_forward_hook(end))
             self._recorded = run_model(self.network, picture.clone())
         return 1
 
-    def choose(self, activations: Tensor) -> int:
-        """Find the shortest way that gives what whole passes do, for the recorded picture.
+    def choose_mode(self, activations: Tensor) -> int:
+        """Choose the fastest mode that equals whole passes, for the recorded picture.
 
         Args:
             activations: (1, C, h, w) of the picture.
@@ -124,8 +127,8 @@ class Downstream(nn.Module):
         Returns:
             How many forward passes that took.
         """
-        # Two different ones, so that a network that mixes a batch shows it. What the first gives is
-        # known from the recorded pass.
+        # Two different inputs, so that a network that mixes a batch shows it. The logits of the
+        # first are known from the recorded pass.
         half = activations / 2
         pair = torch.cat([activations, half])
         share = tolerance(self.network, activations.device)
@@ -138,7 +141,7 @@ class Downstream(nn.Module):
                     logits = self(pair)
                 except ModelError:
                     continue
-                # A NaN compares as different, and the long way is taken.
+                # A NaN compares as different, and whole passes are made.
                 if logits.shape == expected.shape and bool(
                     ((logits - expected).abs() <= share * expected.abs().max()).all()
                 ):
@@ -147,16 +150,15 @@ class Downstream(nn.Module):
         return 3
 
     def _output(self, activations: Tensor) -> object:
-        """What the layer puts out, for maps (N, C, h, w); the next part may change it in place."""
-        if isinstance(self._like, tuple):
-            rest = _map_tensors(self._like[1:], lambda value: _repeat(value, len(activations)))
-            return (self._layout.output(activations, self._like[0]), *rest)
-        assert isinstance(self._like, Tensor)
-        return self._layout.output(activations, self._like)
+        """Return the layer's output for maps, safe to change in place."""
+        like = main_output(self._like)
+        assert isinstance(like, Tensor)
+        repeated = _map_tensors(self._like, lambda value: _repeat(value, len(activations)))
+        return replace_main_output(repeated, self._layout.output(activations, like))
 
     @contextmanager
     def _replace_output(self, activations: Tensor) -> Iterator[None]:
-        """The layer puts out the activations at its last run, whatever it is given."""
+        """Let the layer return the activations at its last run."""
         runs = 0
 
         def replace(_module: nn.Module, _inputs: object, output: object) -> object:
@@ -164,15 +166,12 @@ class Downstream(nn.Module):
             runs += 1
             return self._output(activations) if runs == self._runs else output
 
-        handle = self._layer[0].register_forward_hook(replace)
-        try:
+        with self._layer[0].register_forward_hook(replace):
             yield
-        finally:
-            handle.remove()
 
     @contextmanager
     def _skip_modules(self, activations: Tensor) -> Iterator[None]:
-        """Every module that had finished before the layer answers as it did, without running."""
+        """Let modules that finished before the layer return their recorded outputs."""
         count = None if self.mode == ALONE else len(activations)
         answers: dict[nn.Module, list[Callable[[], object]]] = {}
         for call in self._before:
@@ -186,17 +185,15 @@ class Downstream(nn.Module):
 
 @contextmanager
 def _answer_with(module: nn.Module, answers: list[Callable[[], object]]) -> Iterator[None]:
-    """Let a module's first calls have answers that are known; it runs as ever afterwards."""
+    """Let a module's first calls return answers; later ones run it."""
     attributes = vars(module)
     was_overridden = "forward" in attributes
     original = module.forward
-    calls: Counter[str] = Counter()
+    remaining = iter(answers)
 
     def answer(*inputs: object, **named: object) -> object:
-        calls["calls"] += 1
-        if calls["calls"] > len(answers):
-            return original(*inputs, **named)
-        return answers[calls["calls"] - 1]()
+        recorded = next(remaining, None)
+        return original(*inputs, **named) if recorded is None else recorded()
 
     attributes["forward"] = answer
     try:
@@ -209,12 +206,12 @@ def _answer_with(module: nn.Module, answers: list[Callable[[], object]]) -> Iter
 
 
 def _repeat(value: Tensor, count: int) -> Tensor:
-    """For ``count`` pictures what was for one: a view, where the batch is its first dimension."""
+    """View the output for one picture as that for ``count``."""
     return value.expand(count, *value.shape).flatten(0, 1) if value.ndim else value
 
 
 def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A module's output with each of its tensors changed."""
+    """Apply a function to each tensor of a module's output."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -227,7 +224,7 @@ def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _versions(value: object) -> tuple[int, ...]:
-    """How often each tensor of an output was written to."""
+    """Count how often each tensor of an output was written to."""
     versions: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
-"""Operations that keep their value and get another gradient, in whatever way a network calls them.
+"""Override the gradients of operations, in whichever form a network calls them.
 
 Torch has a function, a method, an operator and an in-place form of most operations; a mode that
 sees all of them reaches what hooks on modules do not.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 # By the names that torch gives to an operation as a function, as a method and in place.
 ACTIVATIONS = frozenset(
@@ -22,16 +24,56 @@ PRODUCTS = frozenset(("mul", "multiply", "__mul__", "__rmul__", "__imul__"))
 SUMS = frozenset(("add", "__add__", "__radd__", "__iadd__"))
 
 
-def operation(func: object) -> str:
-    """The name of an operation, without what marks its in-place form."""
-    name = str(getattr(func, "__name__", ""))
-    return name if name.startswith("__") else name.removesuffix("_")
+class GradientOverrides(TorchFunctionMode, ABC):
+    """Gives operations on a batch other gradients while it is on.
+
+    Args:
+        batch: The number of pictures; tensors of the batch have a multiple of it as first axis.
+    """
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation by its override, if it has one."""
+        name = str(getattr(function, "__name__", ""))
+        # Without the suffix of its in-place form.
+        name = name if name.startswith("__") else name.removesuffix("_")
+        return self.run(function, name, args, kwargs or {})
+
+    @abstractmethod
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, by an override or plainly.
+
+        Args:
+            function: The operation.
+            name: Its name, the same for all of its forms.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+        """
+
+    def takes_batch(self, args: tuple[Any, ...], count: int = 1) -> bool:
+        """Test whether the first arguments came from a batch that requires gradients.
+
+        Leaves, as parameters are, did not.
+        """
+        return len(args) >= count and all(
+            isinstance(tensor, Tensor)
+            and tensor.requires_grad
+            and not tensor.is_leaf
+            and tensor.ndim > 0
+            and len(tensor) % self._batch == 0
+            for tensor in args[:count]
+        )
 
 
-def in_place(
+def is_in_place(
     func: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
 ) -> bool:
-    """Whether a call changes its first argument."""
+    """Test whether a call changes its first argument."""
     name = str(getattr(func, "__name__", ""))
     if name.endswith("_") and not name.endswith("__"):
         return True
@@ -41,32 +83,19 @@ def in_place(
     return bool((kwargs or {}).get("inplace", bool(args) and args[-1] is True))
 
 
-def is_of_batch(batch: int, *tensors: object) -> bool:
-    """Whether all of them came from a batch that requires gradients: no leaf, as parameters are."""
-    return bool(tensors) and all(
-        isinstance(tensor, Tensor)
-        and tensor.requires_grad
-        and not tensor.is_leaf
-        and tensor.ndim > 0
-        and len(tensor) % batch == 0
-        for tensor in tensors
-    )
-
-
-def with_gradient(value: Tensor, sloped: Tensor) -> Tensor:
-    """The first one's value with the second one's gradient; both of one shape."""
+def override_gradient(value: Tensor, sloped: Tensor) -> Tensor:
+    """Return the first tensor's value with the second one's gradient."""
     return _GradientOverride.apply(value.detach(), sloped)  # type: ignore[no-any-return]
 
 
 class _GradientOverride(torch.autograd.Function):
-    """Passes the first on and sends the gradient to the second."""
+    """Returns the first and sends the gradient to the second."""
 
     @staticmethod
     def forward(_context: Any, value: Tensor, sloped: Tensor) -> Tensor:
-        """A copy, because a result that is an input would be taken for changed in place."""
+        # A copy, because a result that is an input would be taken for changed in place.
         return value.clone()
 
     @staticmethod
     def backward(_context: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        """All of it to the second."""
         return None, gradients[0]

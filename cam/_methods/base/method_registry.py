@@ -1,5 +1,6 @@
 """Register the methods: each a function of what it reads."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from cam._registry.registry import (
     Registry,
     description_of,
     parameters_of,
+    references_of,
 )
 from cam.errors import MethodError
 from cam.parameters import Rule, boolean
@@ -116,12 +118,10 @@ def register_method(
     title: str,
     family: str,
     reads: type[S],
-    passes: bool = False,
     cost: str,
-    citation: str,
     rules: Mapping[str, Rule] | None = None,
     agreement: Agreement | None = None,
-    percentile: float = 100,
+    percentile: float | None = None,
     fusion: str | None = None,
     sums: bool = True,
     full: bool = False,
@@ -130,9 +130,10 @@ def register_method(
     """Add a function to the methods.
 
     The function takes one of what it ``reads``, a class of :mod:`cam.sources`: once for each layer
-    where that is a layer's, else once for the batch. Where ``passes`` is set, :class:`cam.Passes`
-    come second. Its keyword-only arguments are the method's parameters, the first paragraph of its
-    docstring describes it, and it returns :class:`cam.Maps`.
+    where that is a layer's, else once for the batch. A second argument gets
+    :class:`cam.sources.Passes`, by which it runs further passes. Its keyword-only arguments are the
+    method's parameters, and it returns :class:`cam.Maps`. The first paragraph of its docstring
+    describes it, the section "References:" names paper and equation.
 
     Another package names the module that calls this in its entry points::
 
@@ -144,12 +145,11 @@ def register_method(
         title: The name that its paper gives it.
         family: "cam", "gradient", "attention" or "perturbation".
         reads: What it is called with.
-        passes: Whether it runs further passes.
         cost: Passes through the network for a batch, in words.
-        citation: Paper and equation.
         rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
         agreement: From all parameters to the sentence on what is wrong with them together, or None.
-        percentile: Where the colours end when the map is shown.
+        percentile: Where the colours end when the map is shown; None: 99 for gradients, of which a
+            few are far larger than the rest, and 100 for all others.
         fusion: How the maps of several layers are fused, where the method fixes it.
         sums: Whether its map is a sum over a layer's channels.
         full: Whether it always computes in float32.
@@ -177,11 +177,11 @@ def register_method(
                 description=description_of(function),
                 family=family,
                 reads=reads,
-                passes=passes,
+                passes=takes_passes(function),
                 cost=cost,
-                citation=citation,
+                citation=references_of(function),
                 parameters=MappingProxyType(parameters),
-                percentile=percentile,
+                percentile=percentile or (99 if family == "gradient" else 100),
                 fusion=fusion,
                 full=full,
                 sums=sums and family == "cam",
@@ -194,6 +194,12 @@ def register_method(
         return function
 
     return add
+
+
+def takes_passes(function: Callable[..., Maps]) -> bool:
+    """Test whether a function has a second positional argument, for further passes."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    return kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) > 1
 
 
 def methods() -> dict[str, MethodInfo]:

@@ -6,11 +6,11 @@ from torch.nn import functional
 
 
 def first_component(features: Tensor) -> Tensor:
-    """Project each place's vector of channels on the first principal axis of all places.
+    """Project each position's vector of channels on the first principal axis.
 
     An axis has two directions, and a decomposition returns either. The one along which the sum of
     the channels grows is taken, so that what the layer reacts to is bright; pytorch-grad-cam takes
-    whichever comes.
+    either.
 
     Args:
         features: (B, C, h, w).
@@ -49,6 +49,6 @@ def centre(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def orient(raw: Tensor, centred: Tensor) -> Tensor:
-    """Turn components (B, h·w) so that they grow with the sum of the channels."""
+    """Turn components (B, h·w) along the sum of the channels."""
     along = (raw * centred.sum(2)).sum(1, keepdim=True)
     return raw * torch.where(along < 0, -1, 1)

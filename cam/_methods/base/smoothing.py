@@ -23,8 +23,7 @@ VIEWS = tuple((mirrored, factor) for mirrored in (False, True) for factor in (0.
 def with_smoothing(function: Callable[..., Maps], fused: bool) -> Callable[..., Maps]:
     """Wrap a CAM, so that it takes ``eigen_smooth`` and ``aug_smooth``.
 
-    ``aug_smooth`` changes pictures and not what is made of one, so it is left to
-    :func:`over_views`.
+    ``aug_smooth`` changes pictures and not the map of one, so it is left to :func:`over_views`.
 
     Args:
         function: From what the method reads to maps.
@@ -41,12 +40,12 @@ def with_smoothing(function: Callable[..., Maps], fused: bool) -> Callable[..., 
 
 
 def by_principal_component(maps: Maps, fused: bool) -> Maps:
-    """Take the first principal component of what a map is the sum of, in place of the sum.
+    """Replace a map's sum over terms by their first principal component.
 
     With E = w ⊙ A the weighted feature maps whose sum over the channels is the map:
     map_s = Σ_c v_c (E_cs - mean_s E_cs), v the first principal axis of the h·w vectors E_s, in the
     direction in which their sum grows. It is pytorch-grad-cam's ``eigen_smooth``, which takes
-    whichever direction comes.
+    either direction.
 
     Args:
         maps: (B, h, w) of a layer, with its terms.
@@ -69,11 +68,11 @@ def over_views(
     rules: tuple[str, ...],
     explain: Callable[[], tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """Average the maps of a picture and of five others that show the same.
+    """Average the maps of a picture and of five variants of it.
 
     The pictures are x and its mirror image, times 0.9, 1 and 1.1; the maps of mirror images are
-    mirrored back. All are asked about the target of x: pytorch-grad-cam, whose ``aug_smooth`` this
-    is, takes each picture's top class where no target was given. A target that looks at places
+    mirrored back. The target of x is explained in all: pytorch-grad-cam, whose ``aug_smooth`` this
+    is, takes each picture's top class where no target was given. A target that depends on positions
     of the output, such as a segment's mask, is not mirrored with the picture.
 
     Args:

@@ -1,10 +1,10 @@
-"""CAMs that look at no class and no gradient: what stands out in a layer, or nothing but chance."""
+"""CAMs without class or gradient: FEM and random weights."""
 
 import torch
 
 from cam._engine.method_sources import LayerActivations
+from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weigh_maps
 from cam.parameters import SEED, number, one_of
 from cam.types import Maps
 
@@ -18,10 +18,6 @@ _SUMS = ("maps", "masks")
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA "
-        "2020; the sum as in pytorch-grad-cam 1.5.7, FEM"
-    ),
 )
 def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
     """Where a layer's feature maps are unusually strong, whatever the class.
@@ -41,11 +37,14 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020;
+        the sum as in pytorch-grad-cam 1.5.7, FEM
     """
-    dtype = torch.promote_types(layer.activations.dtype, torch.float32)
-    activations = layer.activations.to(dtype)
+    activations = promote(layer.activations)
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
-    strong = (activations > mean + sigmas * deviation).to(dtype)
+    strong = (activations > mean + sigmas * deviation).to(activations.dtype)
     if sum_of == "maps":
         return weigh_maps(strong.mean((2, 3)), activations)
     return weigh_maps(mean[..., 0, 0], strong)
@@ -58,7 +57,6 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation="pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)",
 )
 def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     """Feature maps with weights drawn by chance: what a method must beat to have said anything.
@@ -75,6 +73,9 @@ def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)
     """
     generator = torch.Generator().manual_seed(seed)
     count, channels = layer.activations.shape[:2]

@@ -1,4 +1,4 @@
-"""The first CAM, which takes its weights from the classifier, where that follows on a mean."""
+"""The original CAM, weighted by a linear classifier behind a mean."""
 
 import torch
 from torch import Tensor, nn
@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from cam._engine.method_sources import LayerActivations, Pixels
 from cam._engine.passes import Passes
 from cam._engine.precision import tolerance
+from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weigh_maps
 from cam.errors import MethodError
 from cam.targets import select_scores
 from cam.types import Maps
@@ -18,11 +18,7 @@ from cam.types import Maps
     title="CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward",
-    citation=(
-        "Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2"
-    ),
 )
 def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the classifier weighs for the class.
@@ -40,19 +36,22 @@ def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
 
     Raises:
         MethodError: Between the layer and the logits is more than a mean and one linear layer.
+
+    References:
+        Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2
     """
     pixels = passes.pixels
     matrix = _find_classifier(passes.module, layer, pixels)
     with torch.enable_grad():
         logits = pixels.logits.detach().clone().requires_grad_()
-        scores, _ = select_scores(logits, pixels.targets, _no_labels)
+        scores, _ = select_scores(logits, pixels.targets)
         (slope,) = torch.autograd.grad(scores.sum(), logits)  # (B, classes)
-    dtype = torch.promote_types(layer.activations.dtype, torch.float32)
-    return weigh_maps(slope.to(dtype) @ matrix.to(dtype), layer.activations)
+    activations = promote(layer.activations)
+    return weigh_maps(slope.to(activations) @ matrix.to(activations), activations)
 
 
 def _find_classifier(module: nn.Module, layer: LayerActivations, pixels: Pixels) -> Tensor:
-    """The matrix (classes, C) that takes the layer's mean to the logits, bias apart."""
+    """Find the matrix (classes, C) from the layer's mean to the logits."""
     pooled = layer.activations.float().mean((2, 3))  # (B, C)
     logits = pixels.logits.float()
     finite = logits.flatten(1).isfinite().all(1) & pooled.isfinite().all(1)
@@ -73,7 +72,3 @@ def _find_classifier(module: nn.Module, layer: LayerActivations, pixels: Pixels)
         ", and they are not; choose the layer that is pooled, or use 'gradcam', which is the same "
         "where cam can be had"
     )
-
-
-def _no_labels(label: str) -> int:
-    raise AssertionError(f"the targets were resolved, so {label!r} cannot be among them")

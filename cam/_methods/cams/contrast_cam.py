@@ -1,4 +1,4 @@
-"""CAMs made of another CAM: what tells a class from those like it, and several layers refined."""
+"""CAMs built on another CAM: Finer-CAM and RefineCAM."""
 
 from dataclasses import dataclass, replace
 
@@ -9,7 +9,7 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations, LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.method_registry import register_method
-from cam._methods.cams.gradient_cam import map_of_rule
+from cam._methods.cams.gradient_cam import compute_rule
 from cam.errors import MethodError
 from cam.parameters import integer, number, one_of
 from cam.types import Maps
@@ -28,12 +28,7 @@ _WEIGHTINGS = ("equal", "probability")
     title="Finer-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="2 forwards, and 1 backward down to the layer",
-    citation=(
-        "Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual "
-        "Explanation, CVPR 2025; references as in torchcam 0.5, FinerCAM"
-    ),
 )
 def finercam(
     layer: LayerActivations,
@@ -66,6 +61,10 @@ def finercam(
 
     Raises:
         MethodError: A parameter is out of range, a target that is no class, or no other class.
+
+    References:
+        Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual
+        Explanation, CVPR 2025; references as in torchcam 0.5, FinerCAM
     """
     pixels = passes.pixels
     passes.expect(len(pixels.inputs))
@@ -76,7 +75,7 @@ def finercam(
     captures = passes.captures(pixels.inputs, targets, LayerGradients, [layer], (base,))
     return _join(
         [
-            map_of_rule(base, source)
+            compute_rule(base, source)
             for captured in captures
             for source in captured.read(LayerGradients)
         ]
@@ -101,7 +100,7 @@ class _Difference:
 
 
 def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
-    """Each image's class, and the other classes with the nearest logits."""
+    """List each image's class, and the other classes with the nearest logits."""
     if not isinstance(pixels.targets, Tensor):
         raise MethodError(
             "finercam tells a class from others, so its targets are classes, not callables"
@@ -121,10 +120,6 @@ def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
     family="cam",
     reads=LayerGradients,
     cost="1 forward, and the backward down to the first layer",
-    citation=(
-        "How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam "
-        "1.5.7 and torchcam 0.5, RefineCAM"
-    ),
     fusion="product",
 )
 def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps:
@@ -144,8 +139,12 @@ def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam 1.5.7
+        and torchcam 0.5, RefineCAM
     """
-    maps = map_of_rule(base, layer)
+    maps = compute_rule(base, layer)
     return replace(maps, raw=maps.normalised)
 
 

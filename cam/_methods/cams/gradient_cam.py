@@ -1,20 +1,20 @@
-"""The Grad-CAM family: feature maps weighted by what their gradients say of them.
+"""The Grad-CAM family: feature maps weighted by their gradients.
 
 A is a layer's activations and G the gradients of the raw score by them, both (B, C, h, w). Each
 function returns what a rule adds up over the channels, (B, C, h, w), as its paper writes it; the
-map is the sum, then ReLU and min-max for each image. In a call one kernel computes all rules that
-are asked for, and the tests compare it with the functions here.
+map is the sum, then ReLU and min-max for each image. In a call one kernel computes all requested
+rules, and the tests compare it with the functions here.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import LayerGradients
 from cam._engine.rule_maps import rule_maps
+from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -25,14 +25,14 @@ RULES: dict[str, Rule] = {}
 """Name → formula."""
 
 
-def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], Rule]:
+def register_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
     """Register a rule of the fused kernel as a method."""
 
     def add(rule: Rule) -> Rule:
-        @wraps(rule)
         def method(layer: LayerGradients) -> Maps:
-            return map_of_rule(name, layer)
+            return compute_rule(name, layer)
 
+        method.__doc__ = rule.__doc__
         RULES[name] = rule
         register_method(
             name,
@@ -40,7 +40,6 @@ def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], R
             family="cam",
             reads=LayerGradients,
             cost="1 forward, and the backward down to the layer",
-            citation=citation,
             kernel_rules=(name,),
         )(method)
         return rule
@@ -48,31 +47,28 @@ def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], R
     return add
 
 
-def map_of_rule(name: str, layer: LayerGradients) -> Maps:
-    """Return a rule's map by the kernel, with the terms of its sum."""
-
-    def terms() -> Tensor:
-        dtype = torch.promote_types(layer.activations.dtype, torch.float32)
-        return RULES[name](layer.activations.to(dtype), layer.gradients.to(dtype))
-
+def compute_rule(name: str, layer: LayerGradients) -> Maps:
+    """Compute a rule's map by the kernel; its terms on demand."""
     maps = layer.rule_maps
     if name not in maps:  # the base of another CAM
         maps = rule_maps(layer.activations, layer.gradients, (name,))
-    return replace(maps[name], terms=terms)
+    return replace(
+        maps[name], terms=lambda: RULES[name](promote(layer.activations), promote(layer.gradients))
+    )
 
 
 @register_rule(
     "gradcam",
     title="Grad-CAM",
-    citation=(
-        "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
-        "Localization, ICCV 2017, equations 1 and 2"
-    ),
 )
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Where a layer's feature maps raise the score, each map weighted by its mean gradient.
 
     w_c = mean over space of G_c; map = Σ_c w_c A_c.
+
+    References:
+        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+        Localization, ICCV 2017, equations 1 and 2
     """
     weights = gradients.mean((2, 3), keepdim=True)
     return weights * activations
@@ -81,15 +77,15 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "xgradcam",
     title="XGrad-CAM",
-    citation=(
-        "Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs, "
-        "BMVC 2020, equation 8"
-    ),
 )
 def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM whose weights count a gradient where the feature map is active.
 
     w_c = Σ_s A_cs G_cs / (Σ_s A_cs + 1e-7); map = Σ_c w_c A_c.
+
+    References:
+        Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs,
+        BMVC 2020, equation 8
     """
     sums = activations.sum((2, 3), keepdim=True)
     weights = (activations * gradients).sum((2, 3), keepdim=True) / (sums + 1e-7)
@@ -99,15 +95,15 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "gradcam_plus_plus",
     title="Grad-CAM++",
-    citation=(
-        "Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep "
-        "Convolutional Networks, WACV 2018, equations 10 and 19"
-    ),
 )
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM that does not favour large objects: only positive gradients count, few ones more.
 
     w_c = Σ_s α_cs max(G_cs, 0) with α = G² / (2 G² + G³ Σ_s A_cs); map = Σ_c w_c A_c.
+
+    References:
+        Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
+        Convolutional Networks, WACV 2018, equations 10 and 19
     """
     sums = activations.sum((2, 3), keepdim=True)
     # α max(G, 0) with G² taken out of the fraction, where it would underflow.
@@ -118,15 +114,15 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "layercam",
     title="LayerCAM",
-    citation=(
-        "Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, "
-        "IEEE Transactions on Image Processing 2021, equations 5 and 6"
-    ),
 )
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own positive gradient; good at early layers.
 
     map_s = Σ_c max(G_cs, 0) A_cs.
+
+    References:
+        Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, IEEE
+        Transactions on Image Processing 2021, equations 5 and 6
     """
     return gradients.clamp(min=0) * activations
 
@@ -134,15 +130,15 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "hirescam",
     title="HiResCAM",
-    citation=(
-        "Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of "
-        "convolutional neural networks, 2020, equation 3"
-    ),
 )
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own gradient: where the score comes from.
 
     map_s = Σ_c G_cs A_cs.
+
+    References:
+        Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of
+        convolutional neural networks, 2020, equation 3
     """
     return gradients * activations
 
@@ -150,11 +146,13 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "gradcam_elementwise",
     title="Grad-CAM, elementwise",
-    citation="pytorch-grad-cam 1.5.7, GradCAMElementWise (Gildenblat and contributors)",
 )
 def gradcam_elementwise(activations: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM that keeps only what speaks for the class, channel by channel.
 
     map_s = Σ_c max(G_cs A_cs, 0).
+
+    References:
+        pytorch-grad-cam 1.5.7, GradCAMElementWise (Gildenblat and contributors)
     """
     return (gradients * activations).clamp(min=0)

@@ -13,6 +13,9 @@ from cam.kernels import normalise
 from cam.parameters import number, one_of, optional
 from cam.types import Maps
 
+LARGE = 1024
+"""Above this number of positions the component is found iteratively."""
+
 KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "sigmoid": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1).tanh(),
     "poly": lambda vectors, gamma: (gamma * vectors @ vectors.T + 1) ** 3,
@@ -20,6 +23,7 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "cosine": lambda vectors, _: _directions(vectors) @ _directions(vectors).T,
     "linear": lambda vectors, _: vectors @ vectors.T,
 }
+"""Name → from n vectors (n, C) and γ to their kernel (n, n)."""
 
 
 @register_method(
@@ -28,10 +32,6 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, "
-        "IJCNN 2020, equation 3"
-    ),
     sums=False,
 )
 def eigencam(layer: LayerActivations) -> Maps:
@@ -39,8 +39,12 @@ def eigencam(layer: LayerActivations) -> Maps:
 
     map_s = Σ_c v_c (A_cs - mean_s A_cs) with v the first principal axis of the h·w vectors A_s;
     centred as in pytorch-grad-cam, which the paper's decomposition of A itself is not.
+
+    References:
+        Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, IJCNN 2020,
+        equation 3
     """
-    return _maps(layer.activations)
+    return _project(layer.activations)
 
 
 @register_method(
@@ -49,7 +53,6 @@ def eigencam(layer: LayerActivations) -> Maps:
     family="cam",
     reads=LayerGradients,
     cost="1 forward, and the backward down to the layer",
-    citation="pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)",
     sums=False,
 )
 def eigengradcam(layer: LayerGradients) -> Maps:
@@ -57,8 +60,11 @@ def eigengradcam(layer: LayerGradients) -> Maps:
 
     map_s = Σ_c v_c (E_cs - mean_s E_cs) with E = G·A and v the first principal axis of its h·w
     vectors.
+
+    References:
+        pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)
     """
-    return _maps(layer.activations * layer.gradients)
+    return _project(layer.activations * layer.gradients)
 
 
 @register_method(
@@ -68,10 +74,6 @@ def eigengradcam(layer: LayerGradients) -> Maps:
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using "
-        "Kernel PCA, MMSP 2024; kernels as in scikit-learn, KernelPCA"
-    ),
     sums=False,
 )
 def kpcacam(
@@ -97,6 +99,10 @@ def kpcacam(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using Kernel
+        PCA, MMSP 2024; kernels as in scikit-learn, KernelPCA
     """
     scale = 1 / layer.activations.shape[1] if gamma is None else gamma
     centred, finite = centre(layer.activations)
@@ -107,12 +113,6 @@ def kpcacam(
     raw = orient(torch.stack(components).float(), centred)
     raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
     return Maps(raw=raw, normalised=normalise(raw))
-
-
-LARGE = 1024
-"""Above this number of places the component is found step by step."""
-
-"""From n vectors (n, C) and γ to their kernel (n, n)."""
 
 
 def _distances(vectors: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def _directions(vectors: Tensor) -> Tensor:
 def _kernel_component(
     vectors: Tensor, kernel: Callable[[Tensor, float], Tensor], gamma: float
 ) -> Tensor:
-    """√λ v of a kernel, for the vectors (n, C) of one picture: (n,)."""
+    """Compute √λ v (n,) of a kernel for vectors (n, C)."""
     gram = kernel(vectors, gamma)
     gram = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
     value, axis = _largest(gram, vectors.sum(1))
@@ -135,10 +135,17 @@ def _kernel_component(
 
 
 def _largest(gram: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalue of a symmetric matrix (n, n), and its eigenvector (n,).
+    """Find the largest eigenvalue of a symmetric matrix, and its eigenvector.
 
-    All of them take a time of n³, which is half a minute for 56 × 56 places; so for a large matrix
-    that one alone is sought from where it probably is, and all where that does not lead to it.
+    All of them take a time of n³, which is half a minute for 56 × 56 positions; so for a large
+    matrix only the largest is searched for, from a likely start, and all where that fails.
+
+    Args:
+        gram: (n, n).
+        start: (n,) a guess of the eigenvector.
+
+    Returns:
+        The eigenvalue and the eigenvector (n,).
     """
     if len(gram) > LARGE:
         try:
@@ -155,6 +162,7 @@ def _largest(gram: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     return values[-1], axes[:, -1]
 
 
-def _maps(features: Tensor) -> Maps:
+def _project(features: Tensor) -> Maps:
+    """Make maps of the first principal component of (B, C, h, w)."""
     raw = first_component(features)
     return Maps(raw=raw, normalised=normalise(raw))

@@ -1,8 +1,8 @@
-"""CAMs whose weights come from trying: what the score does with a feature map, or without it.
+"""CAMs weighted by score changes: Score-CAM and Ablation-CAM.
 
 A is a layer's activations (B, C, h, w); no gradients are needed. A channel that cannot matter (one
-that is the same everywhere for Score-CAM, zero everywhere for Ablation-CAM) costs no pass of its
-own; in trained networks these are many.
+that is the same everywhere for Score-CAM, zero everywhere for Ablation-CAM) costs no separate pass;
+trained networks have many.
 """
 
 import torch
@@ -12,8 +12,8 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.downstream import Downstream
+from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weigh_maps
 from cam.types import Maps
 
 
@@ -22,12 +22,7 @@ from cam.types import Maps
     title="Score-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and one for each channel of the layer",
-    citation=(
-        "Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
-        "Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7"
-    ),
 )
 def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the score needs: each weighted by what it lets see.
@@ -46,6 +41,10 @@ def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
 
     Returns:
         Maps (B, h, w) float32.
+
+    References:
+        Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
+        Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7
     """
     activations, inputs = layer.activations, passes.pixels.inputs
     channels = activations.shape[1]
@@ -64,12 +63,12 @@ def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
 
 
 def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
-    """Which maps (B, C, h, w) mask a picture in a way of their own.
+    """Find the maps (B, C, h, w) that mask a picture differently.
 
     All constant maps of an image give the same picture, so the first of them stands for all.
 
     Returns:
-        Their numbers (M,), b·C + c each, and (B, C) which of the M stands for each map.
+        Their numbers (M,), b·C + c each, and (B, C) the index among the M for each map.
     """
     count, channels = activations.shape[:2]
     number = torch.arange(count * channels, device=activations.device).view(count, channels)
@@ -85,12 +84,7 @@ def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
     title="Ablation-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
-    citation=(
-        "Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via "
-        "Gradient-free Localization, WACV 2020, equations 2 and 3"
-    ),
 )
 def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where the feature maps are whose absence costs score, each weighted by how much.
@@ -102,8 +96,8 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     smallest value is zero, as behind a ReLU; elsewhere it sets a large negative number, and another
     one at each place of its batch.
 
-    What stands in front of the layer runs once for each picture, where the network allows it: a
-    pair of inputs is sent both ways and compared.
+    What comes before the layer runs once for each picture, where the network allows it: a pair of
+    inputs is run in both modes and compared.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
@@ -111,11 +105,15 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
 
     Returns:
         Maps (B, h, w) float32.
+
+    References:
+        Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via
+        Gradient-free Localization, WACV 2020, equations 2 and 3
     """
     activations, pixels = layer.activations, passes.pixels
     weights = torch.zeros(activations.shape[:2], device=activations.device)
-    # A score that is not finite has no shares, and would say nothing of the ways behind the layer;
-    # its map becomes NaN in the end.
+    # A score that is not finite has no shares, and cannot tell modes of passes apart; its map
+    # becomes NaN in the end.
     finite = pixels.scores.isfinite()
     # A channel of zeros can be left as it is.
     live = {
@@ -128,13 +126,13 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
         for image, channels in live.items():
             passes.forwards += downstream.record(pixels.inputs[image : image + 1])
             if not downstream.mode:
-                passes.forwards += downstream.choose(activations[image : image + 1])
+                passes.forwards += downstream.choose_mode(activations[image : image + 1])
             for part in passes.chunks(len(channels)):
                 without = channels[part]
                 row = torch.arange(len(without), device=without.device)
                 ablated = activations[image].repeat(len(without), 1, 1, 1)
                 ablated[row, without] = 0
-                scores = passes.scores(ablated, torch.full_like(without, image))
+                scores = passes.scores(ablated, image)
                 whole = pixels.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
     return weigh_maps(weights, activations)

@@ -1,6 +1,4 @@
-"""Shapley CAM: Grad-CAM whose weights know how the gradient itself changes."""
-
-from contextlib import ExitStack
+"""Shapley CAM: Grad-CAM with the score's second derivatives in its weights."""
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +6,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
+from cam._engine.token_layout import main_output, replace_main_output
+from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weigh_maps
 from cam.errors import LayerError
 from cam.types import Maps
 
@@ -19,12 +18,7 @@ from cam.types import Maps
     title="Shapley CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="2 forwards, and 2 backwards down to the layer",
-    citation=(
-        "Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 "
-        "(arXiv:2501.06261); as in pytorch-grad-cam 1.5.7, ShapleyCAM"
-    ),
 )
 def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps raise the score, weighted by their share in the whole rise.
@@ -42,11 +36,15 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
 
     Raises:
         LayerError: The score does not depend on the layer.
+
+    References:
+        Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 (arXiv:2501.06261); as
+        in pytorch-grad-cam 1.5.7, ShapleyCAM
     """
     inputs = passes.pixels.inputs
     leaf = _LayerLeaf(layer)
 
-    def weights(_pixels: Tensor, scores: Tensor) -> Tensor:
+    def weigh(_pixels: Tensor, scores: Tensor) -> Tensor:
         output = leaf.output
         gradient = None
         if scores.requires_grad:
@@ -66,17 +64,13 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
             )
         passes.backwards += 1
         whole = gradient.detach() if change is None else gradient.detach() - change / 2
-        dtype = torch.promote_types(whole.dtype, torch.float32)
-        return layer.layout.maps(whole).to(dtype).mean((2, 3))
+        return promote(layer.layout.maps(whole)).mean((2, 3))
 
     passes.expect(len(inputs))
     module = passes.module.get_submodule(layer.name)
-    with ExitStack() as stack:
-        stack.callback(module.register_forward_hook(leaf.keep).remove)
-        # The fast kernels of attention have no second derivative.
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        owner = torch.arange(len(inputs), device=inputs.device)
-        weights = passes.graphs(inputs, owner, weights)
+    # The fast kernels of attention have no second derivative.
+    with module.register_forward_hook(leaf.keep), sdpa_kernel(SDPBackend.MATH):
+        weights = passes.graphs(inputs, weigh)
     return weigh_maps(torch.cat(weights), layer.activations)
 
 
@@ -88,9 +82,8 @@ class _LayerLeaf:
 
     def keep(self, _module: nn.Module, _inputs: object, whole: object) -> object:
         """Begin the graph here: a forward hook."""
-        output = whole[0] if isinstance(whole, tuple) else whole
+        output = main_output(whole)
         assert isinstance(output, Tensor), "the shared passes refused anything else"
         self.output = output.detach().requires_grad_()
         # A copy: what comes next may change it in place, which a leaf does not allow.
-        copy = self.output.clone()
-        return (copy, *whole[1:]) if isinstance(whole, tuple) else copy
+        return replace_main_output(whole, self.output.clone())

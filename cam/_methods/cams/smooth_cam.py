@@ -1,14 +1,15 @@
-"""Smooth Grad-CAM++: the derivatives of Grad-CAM++, averaged over noisy copies of the picture."""
+"""Smooth Grad-CAM++: Grad-CAM++ averaged over noisy copies of the picture."""
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import LayerActivations, LayerGradients
 from cam._engine.passes import Passes
+from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weigh_maps
+from cam._methods.base.noisy_copies import draw_copies
 from cam.parameters import SEED, integer, number
-from cam.types import Maps, TargetFunction
+from cam.types import Maps
 
 
 @register_method(
@@ -17,13 +18,8 @@ from cam.types import Maps, TargetFunction
     title="Smooth Grad-CAM++",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost=(
         "1 forward, and a forward and a backward down to the layer for each sample: 10 by default"
-    ),
-    citation=(
-        "Omeiza et al., Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for "
-        "Deep Convolutional Neural Network Models, 2019, equations 4 to 6"
     ),
 )
 def smoothgradcam_plus_plus(
@@ -60,22 +56,17 @@ def smoothgradcam_plus_plus(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Omeiza et al., Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for
+        Deep Convolutional Neural Network Models, 2019, equations 4 to 6
     """
     pixels = passes.pixels
     passes.expect(len(pixels.inputs) * samples)
     weights = []
     for image, picture in enumerate(pixels.inputs):
-        generator = torch.Generator(picture.device).manual_seed(seed)
-        scale = noise * (picture.max() - picture.min())
         powers = torch.zeros(3, *layer.activations.shape[1:], device=picture.device).double()
-        for part in passes.chunks(samples):
-            count = part.stop - part.start
-            # Drawn one by one, so that they are the same however the copies are divided.
-            drawn = [
-                torch.randn(picture.shape, generator=generator, device=picture.device)
-                for _ in range(count)
-            ]
-            copies = torch.addcmul(picture, torch.stack(drawn).to(picture.dtype), scale)
+        for copies in draw_copies(picture, passes.chunks(samples), noise, seed):
             for gradients in _gradients(layer, passes, copies, image):
                 powers += torch.stack([(gradients**power).sum(0) for power in (1, 2, 3)])
         weights.append(_weights(powers / samples, layer.activations[image].double()))
@@ -83,14 +74,9 @@ def smoothgradcam_plus_plus(
 
 
 def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:
-    """The gradients (n, C, h, w) of noisy copies of an image by the layer, in float64."""
-    targets = passes.pixels.targets
-    repeated: Tensor | tuple[TargetFunction, ...]
-    if isinstance(targets, Tensor):
-        repeated = targets[image].expand(len(copies))
-    else:
-        repeated = (targets[image],) * len(copies)
-    captures = passes.captures(copies, repeated, LayerGradients, [layer])
+    """Compute float64 gradients (n, C, h, w) of copies by the layer."""
+    targets = passes.targets_of(copies, image)
+    captures = passes.captures(copies, targets, LayerGradients, [layer])
     # Small numbers, of which squares and cubes are taken.
     return [
         source.gradients.double()
@@ -100,7 +86,7 @@ def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: i
 
 
 def _weights(powers: Tensor, activations: Tensor) -> Tensor:
-    """Grad-CAM++'s weights (C,) from the mean powers (3, C, h, w) of the gradient."""
+    """Compute Grad-CAM++'s weights (C,) from mean powers (3, C, h, w)."""
     first, second, third = powers
     below = 2 * second + third * activations.sum((1, 2), keepdim=True)
     share = torch.where(second == 0, 0, second / below)

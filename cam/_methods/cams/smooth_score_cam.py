@@ -1,4 +1,4 @@
-"""Score-CAMs that look several times: through noise, or in growing fractions of the picture.
+"""Score-CAMs averaged over noisy masks, or over fractions of the picture.
 
 M_c is the map A_c brought to [0, 1] by its own minimum and maximum, (A_c - min) / (max - min +
 1e-8), and then to the picture's size by bilinear interpolation between the centres of its cells,
@@ -11,8 +11,9 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
+from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
-from cam._methods.base.weighted_sum import weigh_maps
+from cam._methods.base.noisy_copies import draw_noise
 from cam._methods.cams.score_cam import find_distinct_masks
 from cam.parameters import SEED, integer, number
 from cam.types import Maps
@@ -24,12 +25,7 @@ from cam.types import Maps
     title="SS-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
-    citation=(
-        "Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; "
-        "noise on the masks as in torchcam 0.5, SSCAM"
-    ),
 )
 def sscam(
     layer: LayerActivations,
@@ -60,6 +56,10 @@ def sscam(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; noise
+        on the masks as in torchcam 0.5, SSCAM
     """
     inputs = passes.pixels.inputs
     masks = _stretch(layer.activations)  # (B, C, h, w)
@@ -71,17 +71,10 @@ def sscam(
         total = torch.zeros(channels, device=picture.device)
         for part in passes.chunks(samples * channels):
             number = torch.arange(part.start, part.stop, device=picture.device) % channels
-            # Drawn one by one, so that they are the same however the masks are divided.
-            drawn = torch.stack(
-                [
-                    torch.randn(picture.shape[1:], generator=generator, device=picture.device)
-                    for _ in number
-                ]
-            )
+            drawn = draw_noise(picture[0], len(number), generator)  # (n, H, W)
             masked = kernels.masked_batch(picture, masks[image, number])
-            masked += noise * drawn[:, None].to(picture.dtype) * picture
-            scores = passes.scores(masked, torch.full_like(number, image))
-            total.index_add_(0, number, scores.float())
+            masked += noise * drawn[:, None] * picture
+            total.index_add_(0, number, passes.scores(masked, image).float())
         weights.append((total / samples).softmax(0))
     return weigh_maps(torch.stack(weights), layer.activations)
 
@@ -92,12 +85,7 @@ def sscam(
     title="IS-CAM",
     family="cam",
     reads=LayerActivations,
-    passes=True,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
-    citation=(
-        "Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; "
-        "fractions as in torchcam 0.5, ISCAM"
-    ),
 )
 def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     """Score-CAM whose scores are means over growing fractions of the masked picture.
@@ -116,6 +104,10 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; fractions
+        as in torchcam 0.5, ISCAM
     """
     inputs = passes.pixels.inputs
     channels = layer.activations.shape[1]
@@ -136,7 +128,7 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
 
 def _stretch(activations: Tensor) -> Tensor:
-    """Each map of (B, C, h, w) in [0, 1]; one that is the same everywhere becomes zeros."""
+    """Stretch each map to [0, 1]; constant ones become zeros."""
     low = activations.amin((2, 3), keepdim=True)
     high = activations.amax((2, 3), keepdim=True)
     return (activations - low) / (high - low + 1e-8)

@@ -1,31 +1,29 @@
-"""DeepLIFT: a gradient whose slopes are those between a picture and a blank one.
+"""DeepLIFT: slopes between a picture and a blank one instead of gradients.
 
-Written here and not taken from captum, which looks at modules only: it passes by functions, ReLU6,
-SiLU and GELU, refuses a module that is used twice, and is wrong where the windows of a max pooling
+Written here and not taken from captum, which hooks modules only: it misses functions, ReLU6, SiLU
+and GELU, refuses a module that is used twice, and is wrong where the windows of a max pooling
 overlap, or where an activation and a pooling follow each other at once. Here the operations
-themselves are seen, in whatever way the network calls them.
+themselves are overridden, in whichever form the network calls them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from cam import kernels
 from cam._engine.forward import run_model
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
     PRODUCTS,
-    in_place,
-    is_of_batch,
-    operation,
-    with_gradient,
+    GradientOverrides,
+    is_in_place,
+    override_gradient,
 )
+from cam._methods.base.maps import reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import number
@@ -40,14 +38,7 @@ _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
     title="DeepLIFT",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward of twice the pictures",
-    citation=(
-        "Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating "
-        "Activation Differences, ICML 2017, section 3.5.2 (rescale rule); products as in Lundberg "
-        "and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017"
-    ),
-    percentile=99,
 )
 def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
     """How much each pixel adds to the score compared with a blank picture, in one backward pass.
@@ -70,22 +61,23 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating Activation
+        Differences, ICML 2017, section 3.5.2 (rescale rule); products as in Lundberg and Lee, A
+        Unified Approach to Interpreting Model Predictions, NeurIPS 2017
     """
     inputs = pixels.inputs
     passes.expect(2 * len(inputs))
-    owner = torch.arange(len(inputs), device=inputs.device)
     with passes.through(_Pairs(passes.module, baseline)):
-        _, multipliers = passes.gradients(inputs, owner)
-    normalised, raw = kernels.gradient_map(
-        multipliers, inputs - baseline, reduce="sum", normalise=True, return_raw=True
-    )
+        _, multipliers = passes.gradients(inputs)
+    maps = reduce_gradient(multipliers, inputs - baseline)
     blank = torch.full_like(inputs, baseline)
-    remarks = check_completeness(pixels, passes, raw, blank, "a blank picture", advice="")
-    return Maps(raw=raw, normalised=normalised, remarks=remarks)
+    return check_completeness(passes, maps, blank, "a blank picture", advice="")
 
 
 class _Pairs(nn.Module):
-    """A network that sees each picture together with a blank one, and answers for the picture."""
+    """A network that runs on pictures and blank ones, and returns the pictures' output."""
 
     def __init__(self, network: nn.Module, baseline: float) -> None:
         super().__init__()
@@ -93,66 +85,55 @@ class _Pairs(nn.Module):
         self.baseline = baseline
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, classes) of the pictures, with DeepLIFT's slopes in the graph."""
+        """Return (N, classes) of the pictures, with DeepLIFT's slopes in the graph."""
         both = torch.cat([pixels, torch.full_like(pixels, self.baseline)])
         with _RescaleRule(len(both)):
             output = run_model(self.network, both)
         return output[: len(pixels)]
 
 
-class _RescaleRule(TorchFunctionMode):
-    """Gives operations the value that they have and another gradient.
+class _RescaleRule(GradientOverrides):
+    """Gives operations DeepLIFT's slopes.
 
     The first half of a batch are pictures, the second their baselines. Only the first is explained,
-    so what the second sends back is of no concern.
+    so the gradients of the second do not matter.
     """
 
-    def __init__(self, batch: int) -> None:
-        super().__init__()
-        self._batch = batch
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = operation(func)
-        if name in ACTIVATIONS and is_of_batch(self._batch, *args[:1]):
-            return _rescale_activation(func, *args, **kwargs)
-        if name in PRODUCTS and len(args) == 2 and is_of_batch(self._batch, *args):
-            return _rescale_product(func, *args)
-        if name in _POOLS and is_of_batch(self._batch, *args[:1]):
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, with another slope where DeepLIFT has one."""
+        if name in ACTIVATIONS and self.takes_batch(args):
+            return _rescale_activation(function, *args, **kwargs)
+        if name in PRODUCTS and len(args) == 2 and self.takes_batch(args, 2):
+            return _rescale_product(function, *args)
+        if name in _POOLS and self.takes_batch(args):
             return _rescale_max_pool(*args, **kwargs)
-        return func(*args, **kwargs)
+        return function(*args, **kwargs)
 
 
 def _rescale_activation(
-    func: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+    function: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """f(x), with Δf / Δx as its slope; where Δx is rounding alone, f's own."""
+    """Compute f(x) with the slope Δf / Δx, unless Δx is rounding."""
     before = x.clone()
-    changes = in_place(func, args, kwargs)
-    value = func(before.clone() if changes else before, *args, **kwargs)
+    changes = is_in_place(function, args, kwargs)
+    value = function(before.clone() if changes else before, *args, **kwargs)
     with torch.no_grad():
         change = before - _swap_halves(before)
         size = before.abs() + _swap_halves(before).abs()
         near = change.abs() <= 4 * torch.finfo(x.dtype).eps * size
         slope = (value - _swap_halves(value)) / change.masked_fill(near, 1)
-    result = with_gradient(value, torch.where(near, value, before * slope))
+    result = override_gradient(value, torch.where(near, value, before * slope))
     return x.copy_(result) if changes else result
 
 
-def _rescale_product(func: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """Multiply, with the means of b and of a over picture and baseline as its slopes."""
+def _rescale_product(function: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Multiply, with the factors' means over picture and baseline as slopes."""
     first, second = a.clone(), b.clone()
     with torch.no_grad():
         mean_a = (first + _swap_halves(first)) / 2
         mean_b = (second + _swap_halves(second)) / 2
-    product = with_gradient(first * second, first * mean_b + mean_a * second)
-    return a.copy_(product) if in_place(func) else product
+    product = override_gradient(first * second, first * mean_b + mean_a * second)
+    return a.copy_(product) if is_in_place(function) else product
 
 
 def _rescale_max_pool(
@@ -164,10 +145,10 @@ def _rescale_max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """Max pooling: what the larger maximum is above the other's goes to where the larger lies.
+    """Pool maxima; attribute the larger one's excess to its position.
 
-    With o and o' the two maxima of a window and M the larger of both, M - o' goes to the place of
-    o and o - M to that of o'. Neither is more than the place's own Δ.
+    With o and o' the two maxima of a window and M the larger of both, M - o' goes to the position
+    of o and o - M to that of o'. Neither is more than the position's own Δ.
     """
     value, indices = functional.max_pool2d(
         x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True
@@ -184,9 +165,9 @@ def _rescale_max_pool(
             shares.append(part / torch.where(step == 0, 1, step))
     flat = x.flatten(2)
     spread = flat.gather(2, here) * shares[0] + flat.gather(2, there) * shares[1]
-    return with_gradient(value, spread.view_as(value))
+    return override_gradient(value, spread.view_as(value))
 
 
 def _swap_halves(x: Tensor) -> Tensor:
-    """The baselines in the pictures' places, and the other way round."""
+    """Swap pictures and baselines."""
     return x.roll(len(x) // 2, 0)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, integer, optional, tensor
@@ -22,13 +22,7 @@ from cam.types import Maps
     title="Expected gradients",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="1 forward, and a forward and a backward for each sample: 50 by default",
-    citation=(
-        "Erion et al., Improving performance of deep learning models with axiomatic attribution "
-        "priors and expected gradients, Nature Machine Intelligence 2021, equation 3"
-    ),
-    percentile=99,
 )
 def expected_gradients(
     pixels: Pixels,
@@ -45,19 +39,19 @@ def expected_gradients(
     other map shows |Σ_c a_c|, min-max normalised for each image.
 
     The paper takes x' from the training pictures, and ``references`` is for them. Without them x'
-    is the picture itself with the phases of its spectrum at random: clouds of its own colours,
-    contrasts and grain, with nothing in them that could be recognised. Other images of the batch
-    would make a map depend on its neighbours, and a photo of the library's own would have to be
-    normalised as the model wants it, which a method does not know.
+    is the picture itself with the phases of its spectrum at random: clouds with the same colours,
+    contrasts and grain, in which nothing can be recognised. Other images of the batch would make a
+    map depend on its neighbours, and a photo from the library would have to be normalised as the
+    model requires, which a method does not know.
 
-    Each α comes from a stratum of its own and each reference is taken as often as the others, but
-    for one, which lowers the error and changes no expectation. What is drawn depends on the seed
-    and the shape of a picture alone, and images do not share batches, so an image has the same map
-    in any batch.
+    Each α comes from a separate stratum and each reference is taken equally often, give or take
+    once, which lowers the error and changes no expectation. What is drawn depends on the seed and
+    the shape of a picture alone, and images do not share batches, so an image has the same map in
+    any batch.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         samples: Pairs of x' and α.
         references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
         seed: Of what is drawn.
@@ -67,28 +61,30 @@ def expected_gradients(
 
     Raises:
         MethodError: A parameter is out of range, or references that do not fit the pictures.
+
+    References:
+        Erion et al., Improving performance of deep learning models with axiomatic attribution
+        priors and expected gradients, Nature Machine Intelligence 2021, equation 3
     """
     inputs = pixels.inputs
     if references is not None:
         _check(references, inputs)
-    dtype = torch.promote_types(inputs.dtype, torch.float32)
-    total = torch.zeros_like(inputs, dtype=dtype)
+    pictures = promote(inputs)
+    total = torch.zeros_like(pictures)
     which, shares = draw_samples(samples, 0 if references is None else len(references), seed)
-    which, shares = which.to(inputs.device), shares.to(inputs.device, dtype)
+    which, shares = which.to(inputs.device), shares.to(pictures)
     passes.expect(len(inputs) * samples)
-    for image, picture in enumerate(inputs.to(dtype)):
+    for image, picture in enumerate(pictures):
         for part in passes.chunks(samples):
             if references is None:
                 others = draw_clouds(picture, which[part].tolist(), seed)
             else:
-                others = references[which[part]].to(dtype)
+                others = references[which[part]].to(picture)
             differences = picture - others  # (n, C, H, W)
-            pictures = others + shares[part, None, None, None] * differences
-            owner = torch.full((len(differences),), image, device=inputs.device)
-            _, gradients = passes.gradients(pictures.to(inputs.dtype), owner)
+            between = others + shares[part, None, None, None] * differences
+            _, gradients = passes.gradients(between.to(inputs.dtype), image)
             total[image] += (differences * gradients).sum(0) / samples
-    normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
-    return Maps(raw=raw, normalised=normalised)
+    return reduce_gradient(total)
 
 
 def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -96,8 +92,8 @@ def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tens
 
     Args:
         samples: How many, N.
-        references: Pictures to choose from; 0: each sample has one of its own.
-        seed: Of a generator of its own; the state of torch's is left alone.
+        references: Pictures to choose from; 0: each sample has another one.
+        seed: Of a separate generator; the state of torch's is left alone.
 
     Returns:
         Numbers of references (N,) int64, and α (N,) float64, both on the CPU.
@@ -114,14 +110,14 @@ def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tens
 
 
 def draw_clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
-    """Pictures with the amplitudes of this one's spectrum and phases at random.
+    """Draw pictures with a picture's spectral amplitudes and random phases.
 
     The phases move by the same in all channels, so that the colours of a grain stay together. No
     value leaves the range of its channel.
 
     Args:
         picture: (C, H, W) float32 or float64.
-        numbers: Of the clouds; each has phases of its own.
+        numbers: Of the clouds; each has other phases.
         seed: Of the phases, together with the number.
 
     Returns:

@@ -1,4 +1,4 @@
-"""FullGrad: what the pixels give to the score, and what every bias of the network gives."""
+"""FullGrad: contributions of the pixels and of every bias to the score."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam.errors import ModelError
 from cam.types import Maps
@@ -23,20 +25,14 @@ _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
     title="FullGrad",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards and 1 backward",
-    citation=(
-        "Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, "
-        "NeurIPS 2019, equations 2 and 4; ψ as in pytorch-grad-cam 1.5.7"
-    ),
-    percentile=99,
 )
 def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
     """Where pixels and biases give the score, which they make up together in a ReLU network.
 
     y(x) = Σ x ⊙ ∂y/∂x + Σ_l Σ b_l ∂y/∂b_l, and map = Σ_c ψ(x ⊙ ∂y/∂x)_c + Σ_l Σ_c ψ(b_l ⊙ G_l)_c
-    over the convolutions and batch norms l that have a bias and put out (B, C, h, w), with G_l the
-    gradient by what they put out. A batch norm's bias is what it adds once mean and variance are
+    over the convolutions and batch norms l that have a bias and return (B, C, h, w), with G_l the
+    gradient by their output. A batch norm's bias is what it adds once mean and variance are
     fixed, β - μ γ / √(σ² + ε). ψ takes absolute values, brings each channel to [0, 1] by
     (v - min) / (1e-7 + max - min), and then to the picture's size by bilinear interpolation.
 
@@ -53,6 +49,10 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
 
     Raises:
         ModelError: The score does not depend on the pixels.
+
+    References:
+        Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS
+        2019, equations 2 and 4; ψ as in pytorch-grad-cam 1.5.7
     """
     inputs = pixels.inputs
     passes.expect(len(inputs))
@@ -68,19 +68,14 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
         biases.clear()
         return summed
 
-    owner = torch.arange(len(inputs), device=inputs.device)
-    # Also a pass that memory did not suffice for may have left something.
-    handle = passes.module.register_forward_pre_hook(lambda *_: biases.clear())
-    try:
-        with biases:
-            raw = torch.cat(passes.graphs(inputs, owner, total))
-    finally:
-        handle.remove()
+    # Also a pass that ran out of memory may have left something.
+    with passes.module.register_forward_pre_hook(lambda *_: biases.clear()), biases:
+        raw = torch.cat(passes.graphs(inputs, total))
     return Maps(raw=raw, normalised=kernels.normalise(raw))
 
 
 class Biases(TorchFunctionMode):
-    """While it is on, notes what each convolution and batch norm put out, and its bias.
+    """Records the output and the bias of each convolution and batch norm while it is on.
 
     Attributes:
         outputs: (B, C, h, w) each, part of the graph.
@@ -100,7 +95,7 @@ class Biases(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Called by torch for every function in place of it."""
+        """Run a function; record its output and bias."""
         output = function(*args, **(kwargs or {}))
         if function not in _BIASES:
             return output
@@ -143,11 +138,10 @@ _BIASES: dict[Any, Callable[..., Tensor | None]] = {
 
 
 def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
-    """What pixels (B, C, H, W) and each bias (B, C, h, w) give to the scores, where they do."""
-    inputs = [pixels, *biases.outputs]
-    if not scores.requires_grad:
-        raise ModelError("the target's score does not depend on the pixels")
-    gradients = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
+    """Compute contributions of pixels and biases (B, C, h, w) to scores."""
+    gradients: tuple[Tensor | None, ...] = (None,)
+    if scores.requires_grad:
+        gradients = torch.autograd.grad(scores.sum(), [pixels, *biases.outputs], allow_unused=True)
     if gradients[0] is None:
         raise ModelError("the target's score does not depend on the pixels")
     factors = [pixels.detach(), *(bias[:, None, None] for bias in biases.biases)]
@@ -159,9 +153,11 @@ def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
 
 
 def _upsample(share: Tensor, size: tuple[int, int]) -> Tensor:
-    """Σ_c ψ(share_c) of (B, C, h, w), (B, H, W): the sum first, as interpolation is linear."""
-    values = share.abs().to(torch.promote_types(share.dtype, torch.float32))
+    """Compute Σ_c ψ(share_c) of (B, C, h, w), (B, H, W).
+
+    The sum comes first, as interpolation is linear.
+    """
+    values = promote(share.abs())
     low = values.amin((2, 3), keepdim=True)
     high = values.amax((2, 3), keepdim=True)
-    summed = ((values - low) / (_EPSILON + (high - low))).sum(1, keepdim=True)
-    return functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)[:, 0]
+    return resize(((values - low) / (_EPSILON + (high - low))).sum(1), size)

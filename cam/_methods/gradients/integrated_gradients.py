@@ -1,17 +1,19 @@
-"""Methods that gather the gradient by the pixels along a way from a blank picture to this one."""
+"""Integrate gradients along a line from a blank picture."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.parameters import integer, number
 from cam.types import Maps
 
-# How far a map's sum may be from what it should be, as a share of that, before it is told.
+# How far a map's sum may be from what it should be, as a share of that, without a remark.
 TOLERANCE = 0.01
 
 
@@ -21,13 +23,7 @@ TOLERANCE = 0.01
     title="Integrated gradients",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 50 by default",
-    citation=(
-        "Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017, "
-        "equation 1; Gauss–Legendre quadrature as in captum 0.9, IntegratedGradients"
-    ),
-    percentile=99,
 )
 def integrated_gradients(
     pixels: Pixels,
@@ -50,7 +46,7 @@ def integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         steps: Points at which the gradient is taken.
         baseline: What every pixel of the blank picture shows, after normalisation: 0 is the mean
             colour of a normalised picture.
@@ -60,94 +56,91 @@ def integrated_gradients(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017, equation 1;
+        Gauss–Legendre quadrature as in captum 0.9, IntegratedGradients
     """
     inputs = pixels.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
     passes.expect(len(inputs) * (steps + 1))
-    total, differences = average_gradients(pixels, passes, starts, *gauss_legendre(steps))
-    normalised, raw = kernels.gradient_map(
-        total, differences, reduce="sum", normalise=True, return_raw=True
-    )
-    remarks = check_completeness(pixels, passes, raw, starts.expand_as(inputs), "a blank picture")
-    return Maps(raw=raw, normalised=normalised, remarks=remarks)
+    total, differences = average_gradients(passes, starts, *gauss_legendre(steps))
+    maps = reduce_gradient(total, differences)
+    return check_completeness(passes, maps, starts.expand_as(inputs), "a blank picture")
 
 
 def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights (steps,) of the quadrature over [0, 1]; exact up to degree 2·steps - 1."""
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    # It is one over [-1, 1].
+    """Return points and weights (steps,) of Gauss–Legendre quadrature over [0, 1].
+
+    It is exact for polynomials up to degree 2·steps - 1.
+    """
+    points, weights = np.polynomial.legendre.leggauss(steps)  # over [-1, 1]
     return points / 2 + 0.5, weights / 2
 
 
 def average_gradients(
-    pixels: Pixels, passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
+    passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """The mean gradient on the straight way to each picture.
+    """Average the gradient on the line to each picture.
 
     Args:
-        pixels: Its inputs (B, C, H, W).
-        passes: Where the pictures on the way go; it has been told what to expect.
-        starts: Where the ways begin, of a shape that broadcasts to the inputs'.
-        points: (steps,) in [0, 1], where on the way the gradient is taken.
-        weights: (steps,) what each counts.
+        passes: Where the pictures on the line go; their total was announced before.
+        starts: Where the lines begin, of a shape that broadcasts to the inputs'.
+        points: (steps,) in [0, 1], positions on the line.
+        weights: (steps,), of the gradient at each.
 
     Returns:
-        The mean gradients and the ways, both (B, C, H, W), float32 at least; their product is the
-        attribution.
+        The mean gradients and the inputs minus their starts, both (B, C, H, W), float32 at least;
+        their product is the attribution.
     """
-    inputs = pixels.inputs
     # Half precision would lose what each of many steps adds.
-    dtype = torch.promote_types(inputs.dtype, torch.float32)
-    shares, counts = (
-        torch.from_numpy(values).to(inputs.device, dtype) for values in (points, weights)
-    )
-    starts = starts.to(dtype)
-    differences = inputs.to(dtype) - starts  # (B, C, H, W)
+    inputs = promote(passes.pixels.inputs)
+    shares, counts = (torch.from_numpy(values).to(inputs) for values in (points, weights))
+    starts = starts.to(inputs.dtype)
+    differences = inputs - starts  # (B, C, H, W)
     total = torch.zeros_like(differences)
     for image, (start, difference) in enumerate(zip(starts, differences, strict=True)):
         for part in passes.chunks(len(shares)):
             share = shares[part][:, None, None, None]
-            pictures = (start + share * difference).to(inputs.dtype)  # (n, C, H, W)
-            owner = torch.full((len(pictures),), image, device=inputs.device)
-            _, gradients = passes.gradients(pictures, owner)
-            total[image] += torch.tensordot(counts[part], gradients.to(dtype), 1)
+            pictures = (start + share * difference).to(passes.pixels.inputs.dtype)  # (n, C, H, W)
+            _, gradients = passes.gradients(pictures, image)
+            total[image] += torch.tensordot(counts[part], gradients.to(inputs.dtype), 1)
     return total, differences
 
 
 def check_completeness(
-    pixels: Pixels,
     passes: Passes,
-    raw: Tensor,
+    maps: Maps,
     starts: Tensor,
-    what: str,
+    kind: str,
     advice: str = "; more steps bring them nearer",
-) -> tuple[tuple[int, str], ...]:
-    """Remarks on the images whose map does not add up to what it should: y(x) - y(x').
+) -> Maps:
+    """Remark on maps that do not add up to y(x) - y(x').
 
     It costs one score an image, and the wait for it.
 
     Args:
-        pixels: Its scores (B,).
-        passes: Where the baselines go; it has been told what to expect.
-        raw: (B, H, W) signed maps.
+        passes: Where the baselines go; their total was announced before.
+        maps: (B, H, W), signed.
         starts: (B, C, H, W) the baselines x'.
-        what: What a baseline is, in words.
-        advice: What ends the sentence.
+        kind: What a baseline is, in words.
+        advice: The end of the sentence.
+
+    Returns:
+        The maps with the remarks.
     """
-    owner = torch.arange(len(starts), device=starts.device)
-    parts = [passes.scores(starts[part], owner[part]) for part in passes.chunks(len(starts))]
-    expected = pixels.scores.double() - torch.cat(parts).double()
-    sums = raw.double().sum((1, 2))
+    expected = passes.pixels.scores.double() - passes.scores(starts).double()
+    sums = maps.raw.double().sum((1, 2))
     remarks = []
     for image, (added, above) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):
-        # NaN is told elsewhere, and is not above anything.
+        # NaN is reported elsewhere, and is not above anything.
         if abs(added - above) > TOLERANCE * abs(above):
             share = f" ({abs(added - above) / abs(above):.0%} off)" if above else ""
             remarks.append(
                 (
                     image,
                     f"the map adds up to {added:.3g}, but the score is {above:.3g} above that of "
-                    f"{what}{share}{advice}",
+                    f"{kind}{share}{advice}",
                 )
             )
-    return tuple(remarks)
+    return replace(maps, remarks=tuple(remarks))

@@ -1,19 +1,18 @@
 """Layer-wise relevance propagation, by the rules of zennit.
 
-Zennit's hooks sit on modules. What a network does between them is followed here: sums and products
-of branches, means and activations that are functions. Batch norms are merged into the convolutions
+Zennit's hooks are on modules. Operations between them have rules here: sums and products of
+branches, means and activations that are functions. Batch norms are merged into the convolutions
 that they follow in the network's run, which is not always the order in which it lists them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from cam import kernels
+from cam._engine.evaluation_mode import attach
 from cam._engine.forward import run_model
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
@@ -21,11 +20,11 @@ from cam._methods.base.gradient_override import (
     ACTIVATIONS,
     PRODUCTS,
     SUMS,
-    in_place,
-    is_of_batch,
-    operation,
-    with_gradient,
+    GradientOverrides,
+    is_in_place,
+    override_gradient,
 )
+from cam._methods.base.maps import reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.parameters import number, one_of
 from cam.types import Maps
@@ -55,14 +54,7 @@ _STABILIZER = 1e-6
     family="gradient",
     full=True,
     reads=Pixels,
-    passes=True,
     cost="3 forwards, and a backward with up to 4 passes through each layer",
-    citation=(
-        "Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise "
-        "Relevance Propagation, PLOS ONE 2015; composites of zennit 0.5 (Anders et al., Software "
-        "for Dataset-wide XAI, 2021)"
-    ),
-    percentile=99,
 )
 def lrp(
     pixels: Pixels,
@@ -93,25 +85,28 @@ def lrp(
             (the first layer spreads evenly), ``epsilon_gamma_box`` (positive ones favoured, the
             first layer knows the pixels' range) or ``excitation_backprop``.
         low: Lowest value of a pixel after normalisation; for ``epsilon_gamma_box``.
-        high: Highest value of a pixel; likewise.
+        high: Highest value of a pixel after normalisation; for ``epsilon_gamma_box``.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise
+        Relevance Propagation, PLOS ONE 2015; composites of zennit 0.5 (Anders et al., Software for
+        Dataset-wide XAI, 2021)
     """
     inputs, network = pixels.inputs, passes.module
     passes.expect(len(inputs))
-    owner = torch.arange(len(inputs), device=inputs.device)
     with _disable_in_place(network):
         pairs = _find_batch_norms(network, inputs[:1])
         passes.forwards += 1
         rules = _make_composite(composite, inputs, low, high, pairs)
         with rules.context(network), passes.through(_Relevance(network)):
-            _, relevance = passes.gradients(inputs, owner)
-    normalised, raw = kernels.gradient_map(relevance, reduce="sum", normalise=True, return_raw=True)
-    return Maps(raw=raw, normalised=normalised)
+            _, relevance = passes.gradients(inputs)
+    return reduce_gradient(relevance)
 
 
 def _make_composite(
@@ -130,7 +125,7 @@ def _make_composite(
 
 @contextmanager
 def _disable_in_place(network: nn.Module) -> Iterator[None]:
-    """Take the memory of in-place activations for a while: zennit's hooks need their inputs."""
+    """Let in-place activations allocate their outputs, as zennit's hooks need their inputs."""
     changed = [module for module in network.modules() if getattr(module, "inplace", None) is True]
     try:
         for module in changed:
@@ -142,7 +137,7 @@ def _disable_in_place(network: nn.Module) -> Iterator[None]:
 
 
 def _find_batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[str], str]]:
-    """Names of each convolution or linear layer and the batch norm that gets its output, if any.
+    """Pair convolutions and linear layers with their output's batch norm.
 
     Layers that run several times are left out, as merging would count for each run.
     """
@@ -151,35 +146,28 @@ def _find_batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[s
     made: dict[int, tuple[str, Tensor]] = {}
     runs: dict[str, int] = {}
     pairs: dict[str, str] = {}
-    handles = []
+    names = {module: name for name, module in network.named_modules()}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            runs[name] = runs.get(name, 0) + 1
-            if isinstance(output, Tensor):
-                made[id(output)] = (name, output)  # kept, so that no other gets its id
+    def keep(module: nn.Module, _inputs: object, output: object) -> None:
+        name = names[module]
+        runs[name] = runs.get(name, 0) + 1
+        if isinstance(output, Tensor):
+            made[id(output)] = (name, output)  # kept, so that no other gets its id
 
-        return hook
+    def find(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        name = names[module]
+        runs[name] = runs.get(name, 0) + 1
+        if inputs and id(inputs[0]) in made:
+            pairs[name] = made[id(inputs[0])][0]
 
-    def find(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[object, ...]) -> None:
-            runs[name] = runs.get(name, 0) + 1
-            if inputs and id(inputs[0]) in made:
-                pairs[name] = made[id(inputs[0])][0]
-
-        return hook
-
-    try:
-        for name, module in network.named_modules():
-            if isinstance(module, Linear):
-                handles.append(module.register_forward_hook(keep(name)))
-            elif isinstance(module, BatchNorm) and module.affine and module.track_running_stats:
-                handles.append(module.register_forward_pre_hook(find(name)))
-        with torch.no_grad():
-            run_model(network, picture.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = []
+    for module in names:
+        if isinstance(module, Linear):
+            hooks.append(module.register_forward_hook(keep))
+        elif isinstance(module, BatchNorm) and module.affine and module.track_running_stats:
+            hooks.append(module.register_forward_pre_hook(find))
+    with attach(hooks), torch.no_grad():
+        run_model(network, picture.clone())
     taken = list(pairs.values())
     return [
         ((linear,), norm)
@@ -189,65 +177,52 @@ def _find_batch_norms(network: nn.Module, picture: Tensor) -> list[tuple[tuple[s
 
 
 class _Relevance(nn.Module):
-    """A network whose gradient by its pixels is their relevance, while zennit's hooks are set."""
+    """A network whose gradient by the pixels is their relevance, under zennit's hooks."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """The logits; what each contributes to a score is its relevance."""
+        """Return logits whose contributions to a score are their relevance."""
         with _FunctionRules(len(pixels)):
             output = run_model(self.network, pixels)
-        return with_gradient(output, output * output.detach())
+        return override_gradient(output, output * output.detach())
 
 
-class _FunctionRules(TorchFunctionMode):
-    """Rules for what a network does outside of its modules."""
+class _FunctionRules(GradientOverrides):
+    """Gives operations outside of modules their rules."""
 
-    def __init__(self, batch: int) -> None:
-        super().__init__()
-        self._batch = batch
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = operation(func)
-        one, two = is_of_batch(self._batch, *args[:1]), is_of_batch(self._batch, *args[:2])
-        if name in SUMS and len(args) == 2 and two and not kwargs:
+    def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation, with a rule where LRP has one."""
+        pair = len(args) == 2 and self.takes_batch(args, 2)
+        if name in SUMS and pair and not kwargs:
             first, second = args[0].clone(), args[1].clone()
             value = first + second
             share = 1 / _stabilise(value.detach())
-            found = with_gradient(
-                value, first * first.detach() * share + second * second.detach() * share
-            )
-        elif name in PRODUCTS and len(args) == 2 and two:
+            sloped = first * first.detach() * share + second * second.detach() * share
+        elif name in PRODUCTS and pair:
             first, second = args[0].clone(), args[1].clone()
             value = first * second
-            parts = [one for one in (first, second) if one.shape == value.shape]
+            parts = [factor for factor in (first, second) if factor.shape == value.shape]
             if not parts:
-                return func(*args, **kwargs)
-            found = with_gradient(value, torch.stack(parts).mean(0))
-        elif name in ACTIVATIONS and one:
+                return function(*args, **kwargs)
+            sloped = torch.stack(parts).mean(0)
+        elif name in ACTIVATIONS and self.takes_batch(args):
+            sloped = args[0].clone()
+            value = function(sloped.clone(), *args[1:], **kwargs)
+        elif name in _MEANS and self.takes_batch(args):
             before = args[0].clone()
-            value = func(before.clone(), *args[1:], **kwargs)
-            found = with_gradient(value, before)
-        elif name in _MEANS and one:
-            before = args[0].clone()
-            value = func(before, *args[1:], **kwargs)
-            weighted = func(before * before.detach(), *args[1:], **kwargs)
-            found = with_gradient(value, weighted / _stabilise(value.detach()))
+            value = function(before, *args[1:], **kwargs)
+            products = function(before * before.detach(), *args[1:], **kwargs)
+            sloped = products / _stabilise(value.detach())
         else:
-            return func(*args, **kwargs)
+            return function(*args, **kwargs)
+        result = override_gradient(value, sloped)
         flags = (args[1:], kwargs) if name in ACTIVATIONS else ()
-        return args[0].copy_(found) if in_place(func, *flags) else found
+        return args[0].copy_(result) if is_in_place(function, *flags) else result
 
 
 def _stabilise(value: Tensor) -> Tensor:
-    """Away from 0 by zennit's stabilizer, so that nothing is divided by it."""
+    """Move values away from 0 by zennit's stabilizer, to divide by them."""
     return value + torch.where(value < 0, -_STABILIZER, _STABILIZER)

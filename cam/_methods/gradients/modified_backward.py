@@ -1,6 +1,6 @@
-"""Methods that change what a ReLU sends back: guided backpropagation, the deconvolutional network.
+"""Change the backward pass of ReLUs: guided backpropagation and deconvolutional networks.
 
-A ReLU puts out max(x, 0) and sends back the gradient g where x > 0. Guided backpropagation sends
+A ReLU returns max(x, 0) and sends back the gradient g where x > 0. Guided backpropagation sends
 max(g, 0) there, the deconvolutional network max(g, 0) everywhere. ReLUs are found in the graph that
 the forward pass recorded, not among the modules: so one that is a function, that works in place or
 that is used several times is like any other, and the model is not touched. The changes end with
@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.nn import functional
 
-from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import LayerGradients, Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.errors import CamWarning, MethodError
 from cam.types import Maps
 
 Rule = Callable[[Tensor, Tensor], Tensor]
-"""From the gradient that a ReLU would send back, and that which it got, to what it sends back."""
+"""From the gradient that a ReLU would send back, and that which arrived, to what it sends back."""
 
 # Where a node of the graph keeps the lower limit that makes it a ReLU if it is 0.
 _LIMITS = {
@@ -46,23 +46,37 @@ _OTHERS = {
     "MishBackward0": "Mish",
     "SoftplusBackward0": "Softplus",
 }
-_COST = "2 forwards, and the backward down to the pixels"
 
 
-@register_method(
+def register_relu_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
+    """Register a rule for the backward pass of ReLUs as a method.
+
+    Raises:
+        MethodError: When it runs: the network has no ReLU, so its map would be that of saliency.
+    """
+
+    def add(rule: Rule) -> Rule:
+        def method(_pixels: Pixels, passes: Passes) -> Maps:
+            return reduce_gradient(_run_backward(passes, rule), reduce="max")
+
+        method.__doc__ = rule.__doc__
+        register_method(
+            name,
+            title=title,
+            family="gradient",
+            reads=Pixels,
+            cost="2 forwards, and the backward down to the pixels",
+        )(method)
+        return rule
+
+    return add
+
+
+@register_relu_rule(
     "guided_backprop",
     title="Guided backpropagation",
-    family="gradient",
-    reads=Pixels,
-    passes=True,
-    cost=_COST,
-    citation=(
-        "Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR Workshop "
-        "2015, section 3.4"
-    ),
-    percentile=99,
 )
-def guided_backprop(pixels: Pixels, passes: Passes) -> Maps:
+def guided_backprop(sent: Tensor, _arrived: Tensor) -> Tensor:
     """Crisp edges of what excites the network: a gradient whose ReLUs let only what is positive by.
 
     Each ReLU of the backward pass sends back max(g, 0) where its input was above 0. With G what
@@ -71,55 +85,35 @@ def guided_backprop(pixels: Pixels, passes: Passes) -> Maps:
     Saliency Maps").
 
     ReLUs are functions, modules or in place alike; ReLU6 and a clamp at 0 count too. Other
-    activations (GELU, SiLU, …) keep their gradient, which a warning tells.
+    activations (GELU, SiLU, …) keep their gradient, which a warning reports.
 
-    Args:
-        pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go once more.
-
-    Returns:
-        Maps (B, H, W) float32, float64 for float64; nothing is negative.
-
-    Raises:
-        MethodError: The network has no ReLU, so its map would be that of saliency.
+    References:
+        Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR Workshop 2015,
+        section 3.4
     """
-    return _maps(_run_backward("guided_backprop", pixels, passes, _guided))
+    # The ReLU's own gradient is 0 where its input was not above 0.
+    return sent.clamp(min=0)
 
 
-@register_method(
+@register_relu_rule(
     "deconvnet",
     title="Deconvolutional network",
-    family="gradient",
-    reads=Pixels,
-    passes=True,
-    cost=_COST,
-    citation=(
-        "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
-        "section 2.1; as a rule for the gradient: Springenberg et al., Striving for Simplicity: "
-        "The All Convolutional Net, ICLR Workshop 2015, section 3.4"
-    ),
-    percentile=99,
 )
-def deconvnet(pixels: Pixels, passes: Passes) -> Maps:
+def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
     """What would excite the class, projected back through the network with ReLUs on the way.
 
     Each ReLU of the backward pass sends back max(g, 0), whatever its input was. With G what
     arrives at the pixels, (B, C, H, W): map = max_c |G_c|, min-max normalised for each image. Max
-    pooling sends back to the places of the maxima, as a gradient does.
+    pooling sends back to the positions of the maxima, as a gradient does.
 
     ReLUs are found as for guided backpropagation.
 
-    Args:
-        pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go once more.
-
-    Returns:
-        Maps (B, H, W) float32, float64 for float64; nothing is negative.
-
-    Raises:
-        MethodError: The network has no ReLU, so its map would be that of saliency.
+    References:
+        Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section
+        2.1; as a rule for the gradient: Springenberg et al., Striving for Simplicity: The All
+        Convolutional Net, ICLR Workshop 2015, section 3.4
     """
-    return _maps(_run_backward("deconvnet", pixels, passes, _deconvolved))
+    return arrived.clamp(min=0)
 
 
 @register_method(
@@ -127,13 +121,8 @@ def deconvnet(pixels: Pixels, passes: Passes) -> Maps:
     title="Guided Grad-CAM",
     family="cam",
     reads=LayerGradients,
-    passes=True,
     kernel_rules=("gradcam",),
     cost="2 forwards, and 2 backwards: down to the layer, and down to the pixels",
-    citation=(
-        "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
-        "Localization, ICCV 2017, section 3.2"
-    ),
     percentile=99,
     sums=False,
 )
@@ -153,29 +142,20 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
 
     Raises:
         MethodError: The network has no ReLU.
+
+    References:
+        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+        Localization, ICCV 2017, section 3.2
     """
-    gradient = _run_backward("guided_gradcam", passes.pixels, passes, _guided)
-    gradcam = functional.interpolate(
-        layer.rule_maps["gradcam"].raw.clamp(min=0)[:, None],
-        size=gradient.shape[-2:],
-        mode="bilinear",
-        align_corners=False,
-    )
+    gradient = _run_backward(passes, guided_backprop)
+    gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
-    return _maps(gradient.to(torch.promote_types(gradient.dtype, gradcam.dtype)) * gradcam)
+    wider = torch.promote_types(gradient.dtype, gradcam.dtype)
+    return reduce_gradient(gradient.to(wider) * gradcam, reduce="max")
 
 
-def _guided(sent: Tensor, _got: Tensor) -> Tensor:
-    # The ReLU's own gradient is 0 where its input was not above 0.
-    return sent.clamp(min=0)
-
-
-def _deconvolved(_sent: Tensor, got: Tensor) -> Tensor:
-    return got.clamp(min=0)
-
-
-def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tensor:
-    """The gradient by the pixels with another rule at each ReLU, (B, C, H, W)."""
+def _run_backward(passes: Passes, rule: Rule) -> Tensor:
+    """Compute the pixels' gradient with another rule at each ReLU."""
     others: set[str] = set()
 
     def change(scores: Tensor) -> None:
@@ -183,22 +163,21 @@ def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tens
         for node in _nodes(scores):
             if _is_relu(node):
                 changed += 1
-                node.register_hook(lambda sent, got: _apply(rule, sent, got))
+                node.register_hook(lambda sent, arrived: _apply(rule, sent, arrived))
             elif node.name() in _OTHERS:
                 others.add(_OTHERS[node.name()])
         if not changed:
             raise MethodError(
-                f"{name} changes what ReLUs send back, but this network has none; its map would "
-                "be the plain gradient's, so ask for 'saliency'"
+                f"{passes.method} changes what ReLUs send back, but this network has none; its "
+                "map would be the plain gradient's, so ask for 'saliency'"
             )
 
-    count = len(pixels.inputs)
-    passes.expect(count)
-    owner = torch.arange(count, device=pixels.inputs.device)
-    _, gradient = passes.gradients(pixels.inputs, owner, change)
+    inputs = passes.pixels.inputs
+    passes.expect(len(inputs))
+    _, gradient = passes.gradients(inputs, change=change)
     if others:
         warnings.warn(
-            f"{name} changes what ReLUs send back; this network also has "
+            f"{passes.method} changes what ReLUs send back; this network also has "
             f"{', '.join(sorted(others))}, which kept the ordinary gradient",
             CamWarning,
             stacklevel=2,
@@ -206,15 +185,15 @@ def _run_backward(name: str, pixels: Pixels, passes: Passes, rule: Rule) -> Tens
     return gradient
 
 
-def _apply(rule: Rule, sent: tuple[Any, ...], got: tuple[Any, ...]) -> tuple[Any, ...]:
-    # Limits of a clamp may be inputs too, behind the first.
-    if sent[0] is None or got[0] is None:
+def _apply(rule: Rule, sent: tuple[Any, ...], arrived: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Limits of a clamp may be inputs too, after the first.
+    if sent[0] is None or arrived[0] is None:
         return sent
-    return (rule(sent[0], got[0]), *sent[1:])
+    return (rule(sent[0], arrived[0]), *sent[1:])
 
 
 def _nodes(scores: Tensor) -> Iterator[Node]:
-    """Every node of the graph that leads to the scores, each once."""
+    """Yield every node of the scores' graph once."""
     waiting = [scores.grad_fn]
     reached = {scores.grad_fn}
     while waiting:
@@ -234,8 +213,3 @@ def _is_relu(node: Node) -> bool:
         return False
     limit = _LIMITS[name]
     return limit is None or getattr(node, limit) == 0
-
-
-def _maps(gradient: Tensor) -> Maps:
-    normalised, raw = kernels.gradient_map(gradient, reduce="max", normalise=True, return_raw=True)
-    return Maps(raw=raw, normalised=normalised)

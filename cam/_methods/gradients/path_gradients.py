@@ -1,21 +1,21 @@
-"""Integrated gradients on other ways than the straight one: through blur, or past steep places."""
+"""Integrated gradients along non-linear paths: blur IG and guided IG."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import integer, number
 from cam.types import Maps
 
-# What the authors' program takes for the derivative of a blur by its width.
+# The authors' step for the derivative of a blur by its width.
 _BLUR_STEP = 0.01
-# Pixels; a kernel has eight times as many places.
+# Pixels; a kernel is eight times as wide.
 _WIDEST = 10_000.0
 
 
@@ -30,13 +30,7 @@ _WIDEST = 10_000.0
     title="Guided integrated gradients",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
-    citation=(
-        "Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing "
-        "Noise, CVPR 2021, algorithm 1 (in its form that stays near the straight way)"
-    ),
-    percentile=99,
 )
 def guided_integrated_gradients(
     pixels: Pixels,
@@ -62,7 +56,7 @@ def guided_integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the way go.
+        passes: Where the pictures on the path go.
         steps: From the baseline to the picture.
         fraction: Of the values, which move at once; above 0 and at most 1.
         distance: Half the corridor's width, from 0 to 1.
@@ -73,6 +67,10 @@ def guided_integrated_gradients(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing Noise,
+        CVPR 2021, algorithm 1 (in its form that stays near the straight way)
     """
     inputs = pixels.inputs
     count = len(inputs)
@@ -86,15 +84,16 @@ def guided_integrated_gradients(
             _, gradients = passes.gradients(pictures, owner)
             path.go(step, gradients.flatten(1).double())
         totals.append(path.total)
-    return _maps(pixels, passes, torch.cat(totals), torch.full_like(inputs, baseline), "blank")
+    starts = torch.full_like(inputs, baseline)
+    return _reduce(passes, torch.cat(totals), starts, "a blank picture")
 
 
 class _GuidedPath:
-    """Where pictures are on their guided ways, as vectors of N values in float64.
+    """Positions of pictures on their guided paths, as vectors of N values in float64.
 
     Attributes:
         at: (B, N).
-        total: (B, N) what the values have added to the score so far.
+        total: (B, N) contributions of the values to the score so far.
     """
 
     def __init__(
@@ -109,18 +108,18 @@ class _GuidedPath:
         self.total = torch.zeros_like(ends)
 
     def go(self, step: int, gradients: Tensor) -> None:
-        """Take one step with the gradients (B, N) at where the pictures are."""
+        """Take one step with the gradients (B, N) at the present positions."""
         share = (step + 1) / self._steps
         differences = self._ends - self._start
         low = self._start + differences * max(share - self._distance, 0.0)
         high = self._start + differences * min(share + self._distance, 1.0)
         goal = self._length * (1 - share)  # (B, 1)
         before = self.at
-        # What fell behind the corridor is brought to its edge.
+        # Values that fell behind the corridor are moved to its edge.
         behind = (self.at - self._start) / differences < max(share - self._distance, 0.0)
         self.at = torch.where(behind, low, self.at)
         steepness = gradients.abs()
-        # A picture without way, or whose gradient is not a number, stays where it is.
+        # A picture equal to its start, or whose gradient is not a number, stays where it is.
         open_ = (self._length > 0) & steepness.isfinite().all(1, keepdim=True)
         while True:
             left = (self.at - self._ends).abs().sum(1, keepdim=True)
@@ -142,7 +141,7 @@ class _GuidedPath:
 
 
 def _is_close(values: Tensor, expected: Tensor) -> Tensor:
-    """Equal but for 1e-9, as a share of the larger of the two or as such."""
+    """Test equality to 1e-9, relative or absolute."""
     largest = torch.maximum(values.abs(), expected.abs())
     return (values - expected).abs() <= (1e-9 * largest).clamp(min=1e-9)
 
@@ -153,13 +152,7 @@ def _is_close(values: Tensor, expected: Tensor) -> Tensor:
     title="Blur integrated gradients",
     family="gradient",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
-    citation=(
-        "Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3; "
-        "steps as in PAIR's saliency 0.2.1, BlurIG"
-    ),
-    percentile=99,
 )
 def blur_integrated_gradients(
     pixels: Pixels, passes: Passes, *, steps: int = 100, sigma: float = 50.0
@@ -185,6 +178,10 @@ def blur_integrated_gradients(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3;
+        steps as in PAIR's saliency 0.2.1, BlurIG
     """
     inputs = pixels.inputs
     # In double precision, because the quotient divides a small difference.
@@ -196,14 +193,14 @@ def blur_integrated_gradients(
             widths = [sigma * step / steps for step in range(part.start, part.stop)]
             blurred = torch.stack([blur(picture, width) for width in widths])
             wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
-            owner = torch.full((len(blurred),), image, device=inputs.device)
-            _, gradients = passes.gradients(blurred.to(inputs.dtype), owner)
+            _, gradients = passes.gradients(blurred.to(inputs.dtype), image)
             total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
-    return _maps(pixels, passes, total, blur(sharp, sigma).to(inputs.dtype), "blurred")
+    starts = blur(sharp, sigma).to(inputs.dtype)
+    return _reduce(passes, total, starts, "a blurred picture")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Blur by a Gaussian that is cut off at four widths; beyond the edges all is 0.
+    """Blur by a Gaussian truncated at four widths, zero beyond edges.
 
     A blur along an axis is a product with a matrix, which for wide blurs costs far less than a
     convolution.
@@ -220,7 +217,7 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
 
 
 def _make_blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
-    """(side, side), symmetric: the weight that each place has in each other."""
+    """Make the symmetric matrix (side, side) of the weights between positions."""
     reach = int(4 * sigma + 0.5)
     at = torch.arange(max(reach + 1, side), device=like.device, dtype=torch.float64)
     weights = torch.exp(-((at / sigma) ** 2) / 2)
@@ -230,10 +227,8 @@ def _make_blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     return weights[(positions[:, None] - positions).abs()].to(like.dtype)
 
 
-def _maps(pixels: Pixels, passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
-    inputs = pixels.inputs
-    dtype = torch.promote_types(inputs.dtype, torch.float32)
-    total = total.view_as(inputs).to(dtype)
-    normalised, raw = kernels.gradient_map(total, reduce="sum", normalise=True, return_raw=True)
-    remarks = check_completeness(pixels, passes, raw, starts, f"a {kind} picture")
-    return Maps(raw=raw, normalised=normalised, remarks=remarks)
+def _reduce(passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
+    """Make maps of contributions in float64, and check that they are complete."""
+    inputs = promote(passes.pixels.inputs)
+    total = total.view_as(inputs).to(inputs.dtype)
+    return check_completeness(passes, reduce_gradient(total), starts, kind)

@@ -1,4 +1,4 @@
-"""XRAI: integrated gradients gathered by regions of the picture, the densest first."""
+"""XRAI: integrated gradients summed over regions, the densest first."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import stretch
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import average_gradients, gauss_legendre
 from cam.parameters import integer
@@ -26,12 +27,8 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     title="XRAI",
     family="gradient",
     reads=Pixels,
-    passes=True,
+    percentile=100,
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",
-    citation=(
-        "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1; "
-        "segments as in PAIR's saliency 0.2.1"
-    ),
 )
 def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) -> Maps:
     """Which regions of the picture matter most, each coloured by how densely it adds to the score.
@@ -47,8 +44,8 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the two ways go.
-        steps: Points of each way, by Gauss–Legendre quadrature.
+        passes: Where the pictures on both lines go.
+        steps: Points of each line, by Gauss–Legendre quadrature.
         least: Pixels that a region must add to be taken.
 
     Returns:
@@ -56,13 +53,17 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1;
+        segments as in PAIR's saliency 0.2.1
     """
     inputs = pixels.inputs
     passes.expect(2 * len(inputs) * steps)
     attribution = torch.zeros_like(inputs, dtype=torch.float64)
     for extreme in (torch.amin, torch.amax):
         start = extreme(inputs, (1, 2, 3), keepdim=True)
-        gradients, differences = average_gradients(pixels, passes, start, *gauss_legendre(steps))
+        gradients, differences = average_gradients(passes, start, *gauss_legendre(steps))
         attribution += (gradients * differences).double() / 2
     raw = torch.stack(
         [
@@ -70,20 +71,21 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
             for values, picture in zip(attribution.amax(1), inputs, strict=True)
         ]
     ).float()
-    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
-    return Maps(raw=raw, normalised=(raw - low) / torch.where(high == low, 1, high - low))
+    return stretch(raw)
 
 
 def find_segments(picture: Tensor) -> Tensor:
-    """Felzenszwalb's regions (Felzenszwalb and Huttenlocher 2004) at six scales, by scikit-image.
+    """Find Felzenszwalb's regions at six scales, by scikit-image.
+
+    Felzenszwalb and Huttenlocher, Efficient Graph-Based Image Segmentation, 2004.
 
     Args:
-        picture: (C, H, W) as the model takes it; it is brought to [-1, 1] by its own range.
+        picture: (C, H, W) as the model takes it; its range is stretched to [-1, 1].
 
     Returns:
         (N, H, W) bool, on the picture's device; regions overlap.
     """
-    # Imported here, because nothing else of the library needs them.
+    # Imported here, because nothing else in the library needs them.
     import numpy as np
     from skimage.morphology import disk
     from skimage.segmentation import felzenszwalb
@@ -148,6 +150,6 @@ def cover_by_regions(attribution: Tensor, masks: Tensor, least: int) -> Tensor:
 
 
 def _sum_inside(covers: Tensor, values: Tensor) -> Tensor:
-    """The sum of the values (P,) inside each mask (N, P); few masks are numbers at a time."""
+    """Sum the values (P,) inside each mask (N, P), in batches."""
     starts = range(0, len(covers), _ROWS)
     return torch.cat([covers[at : at + _ROWS].to(values.dtype) @ values for at in starts])

@@ -1,4 +1,4 @@
-"""Extremal perturbation: the part of the picture, of a given size, that keeps the score highest."""
+"""Extremal perturbation: the area of given size that keeps the score highest."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
+from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.path_gradients import blur
 from cam.parameters import fractions, integer, number
@@ -41,12 +43,7 @@ _BLUR = 20.0
     title="Extremal perturbation",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
-    citation=(
-        "Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and "
-        "Smooth Masks, ICCV 2019, section 3; profile of the masks as in the authors' TorchRay"
-    ),
 )
 def extremal_perturbation(
     pixels: Pixels,
@@ -85,37 +82,37 @@ def extremal_perturbation(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and Smooth
+        Masks, ICCV 2019, section 3; profile of the masks as in the authors' TorchRay
     """
     inputs = pixels.inputs
-    count, device = len(inputs), inputs.device
-    dtype = torch.promote_types(inputs.dtype, torch.float32)
-    blurred = blur(inputs.to(dtype), _BLUR)
+    count = len(inputs)
+    pictures = promote(inputs)
+    blurred = blur(pictures, _BLUR)
     passes.expect(count * (1 + (steps + 1) * len(areas)))
-    numbers = torch.arange(count, device=device)
-    parts = [
-        passes.scores(blurred[at].to(inputs.dtype), numbers[at]) for at in passes.chunks(count)
-    ]
-    blank = torch.cat(parts)
-    range_ = (pixels.scores - blank).to(dtype).abs()
-    masks = _Masks(inputs.shape[2:], cell, smoothness / cell, device, dtype)
-    owner = numbers.repeat_interleave(len(areas))  # (M,) all areas of an image, then the next
-    area = torch.tensor(areas, dtype=dtype, device=device).repeat(count)
+    blank = passes.scores(blurred.to(inputs.dtype))
+    range_ = (pixels.scores - blank).to(pictures.dtype).abs()
+    masks = _Masks(inputs.shape[2:], cell, smoothness / cell, pictures)
+    # (M,) all areas of an image, then the next
+    owner = torch.arange(count, device=inputs.device).repeat_interleave(len(areas))
+    area = pictures.new_tensor(areas).repeat(count)
 
     def slopes(mask: Tensor) -> Tensor:
-        """The gradient of the score, measured from 0 to 1, by each mask (M, H, W)."""
-        gradients = []
+        """Compute the gradient of the relative score by masks (M, H, W)."""
+        parts = []
         for part in passes.chunks(len(owner)):
             images = owner[part]
-            ways = inputs[images].to(dtype) - blurred[images]
-            mixed = blurred[images] + mask[part, None] * ways
-            _, slopes = passes.gradients(mixed.to(inputs.dtype), images)
-            gradients.append((slopes * ways).sum(1))
+            differences = pictures[images] - blurred[images]
+            mixed = blurred[images] + mask[part, None] * differences
+            _, gradients = passes.gradients(mixed.to(inputs.dtype), images)
+            parts.append((gradients * differences).sum(1))
         scale = torch.where(range_ > 0, range_, 1)[owner, None, None]
-        return torch.cat(gradients) / scale
+        return torch.cat(parts) / scale
 
     with torch.enable_grad():
-        cells = torch.full((len(owner), *masks.grid), 0.5, dtype=dtype, device=device)
-        cells.requires_grad_()
+        cells = pictures.new_full((len(owner), *masks.grid), 0.5).requires_grad_()
         # Where all cells are equal the sorting of the area would choose by their order.
         half = cells.new_full((len(cells), *inputs.shape[2:]), 0.5)
         mask = masks.full(masks.smooth(cells))
@@ -136,40 +133,31 @@ def extremal_perturbation(
 
 
 class _Masks:
-    """From cells (M, h, w) to smooth masks on the same grid, and to masks of the picture's size."""
+    """Turns cells (M, h, w) into smooth masks, on the same grid or at the picture's size."""
 
-    def __init__(
-        self,
-        size: Sequence[int],
-        cell: int,
-        width: float,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, size: Sequence[int], cell: int, width: float, like: Tensor) -> None:
         self._size = (size[0], size[1])
         self.grid = tuple(-(-side // cell) for side in size)
         # Beyond twice the width the profile is below 1 %.
         self._reach = math.ceil(2 * width)
-        at = torch.arange(-self._reach, self._reach + 1, device=device, dtype=dtype)
+        at = torch.arange(-self._reach, self._reach + 1).to(like)
         distance = (at[:, None] ** 2 + at**2).sqrt() / width
         self._profile = torch.exp(-2 * (distance - 0.5).clamp(min=0) ** 2).flatten()  # (K,)
 
     def smooth(self, cells: Tensor) -> Tensor:
-        """The smooth maximum over the cells around each, weighted by their distance."""
+        """Take the smooth maximum over the cells around each, weighted by distance."""
         around = functional.unfold(cells[:, None], 2 * self._reach + 1, padding=self._reach)
         weighted = around * self._profile[:, None]  # (M, K, h·w)
         smoothed = (weighted * (weighted / _TEMPERATURE).softmax(1)).sum(1)
         return smoothed.view_as(cells)
 
     def full(self, coarse: Tensor) -> Tensor:
-        """At the picture's size, (M, H, W)."""
-        return functional.interpolate(
-            coarse[:, None], size=self._size, mode="bilinear", align_corners=False
-        )[:, 0]
+        """Interpolate to the picture's size, (M, H, W)."""
+        return resize(coarse, self._size)
 
 
 def _excess(mask: Tensor, area: Tensor) -> Tensor:
-    """R_a: how far masks (M, H, W) are from having the areas (M,) with no value between 0 and 1."""
+    """Compute R_a, the distance of masks from binary ones."""
     values = mask.flatten(1).sort(1, descending=True).values
     rank = (torch.arange(values.shape[1], device=values.device) + 0.5) / values.shape[1]
     ideal = (rank < area[:, None]).to(values.dtype)

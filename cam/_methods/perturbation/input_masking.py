@@ -1,7 +1,7 @@
-"""Methods that change the picture and watch the score: occlusion by windows, RISE by random masks.
+"""Mask the picture and measure the score: occlusion and RISE.
 
-They need no gradients and look at no layer, so they explain any model that can be called. Whatever
-they feed to it is made batch by batch, and no more than one batch of it exists at a time.
+They need neither gradients nor layers, so they explain any model that can be called. Its inputs
+are made batch by batch, and no more than one batch of them exists at a time.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from cam import kernels
 from cam._engine.forward import Probabilities
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import refuse_baseline, stretch
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
@@ -30,12 +31,7 @@ from cam.types import Maps
     title="Occlusion",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
-    citation=(
-        "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
-        "section 4.2; averaged over the windows as in captum 0.9, Occlusion"
-    ),
 )
 def occlusion(
     pixels: Pixels,
@@ -65,6 +61,10 @@ def occlusion(
 
     Raises:
         MethodError: A parameter is out of range, or does not fit the picture.
+
+    References:
+        Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section
+        4.2; averaged over the windows as in captum 0.9, Occlusion
     """
     inputs = pixels.inputs
     count, _, height, width = inputs.shape
@@ -74,8 +74,8 @@ def occlusion(
         )
     rows = _starts(height, window, stride, inputs.device)
     columns = _starts(width, window, stride, inputs.device)
-    # One hole in the middle of a mask twice as large as the picture: where the picture is cut out
-    # of it says where the hole lies.
+    # One hole in the middle of a mask twice as large as the picture, which is cut to the picture at
+    # a shift for each window.
     mask = torch.ones(2 * height, 2 * width, dtype=torch.bool, device=inputs.device)
     mask[height : height + window, width : width + window] = False
     shifts = torch.cartesian_prod(height - rows, width - columns)  # (K, 2)
@@ -85,7 +85,7 @@ def occlusion(
     for part in passes.chunks(count * positions):
         number = torch.arange(part.start, part.stop, device=inputs.device)
         owner = number // positions
-        try:
+        with refuse_baseline(passes.method):
             hidden = kernels.masked_batch(
                 inputs,
                 mask.expand(len(number), -1, -1),
@@ -94,8 +94,6 @@ def occlusion(
                 size=(2 * height, 2 * width),
                 shifts=shifts[number % positions],
             )
-        except (ValueError, TypeError) as error:
-            raise MethodError(f"occlusion's baseline does not fit the picture: {error}") from None
         scores.append(passes.scores(hidden, owner))
     drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, positions)
     over_rows = _covers(rows, window, height)  # (rows, H)
@@ -117,12 +115,7 @@ def occlusion(
     title="RISE",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="1 forward, and one for each mask: 1000 by default",
-    citation=(
-        "Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box "
-        "Models, BMVC 2018, equation 6 and section 3.2"
-    ),
 )
 def rise(
     pixels: Pixels,
@@ -163,6 +156,10 @@ def rise(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box
+        Models, BMVC 2018, equation 6 and section 3.2
     """
     inputs = pixels.inputs
     count, _, height, width = inputs.shape
@@ -179,15 +176,10 @@ def rise(
             shift = shifts[part]
             weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
             for image in range(count):
-                owner = torch.full((len(weights),), image, device=inputs.device)
                 masked = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
-                scores = passes.scores(masked, owner).float()  # (n,)
+                scores = passes.scores(masked, image).float()  # (n,)
                 total[image] += torch.tensordot(scores, weights, 1)
-    raw = total / (masks * probability)
-    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
-    # Without an ε, which would swallow the map of a class with a probability of 1e-6.
-    scaled = (raw - low) / torch.where(high == low, 1, high - low)
-    return Maps(raw=raw, normalised=scaled)
+    return stretch(total / (masks * probability))
 
 
 def draw_grids(
@@ -199,7 +191,7 @@ def draw_grids(
         masks: How many, N.
         cells: Along each side, s.
         probability: That a cell is open.
-        seed: Of a generator of its own; the state of torch's is left alone.
+        seed: Of a separate generator; the state of torch's is left alone.
         picture: (H, W).
 
     Returns:
@@ -214,12 +206,12 @@ def draw_grids(
 
 
 def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:
-    """Where the windows begin along a side, so many that the last reaches its end."""
+    """List the starts of windows until one reaches the end."""
     steps = -(-(side - window) // stride) + 1
     return torch.arange(steps, device=device) * stride
 
 
 def _covers(starts: Tensor, window: int, side: int) -> Tensor:
-    """(windows, side), 1 where a window covers a place and 0 elsewhere."""
+    """Return (windows, side), 1 where a window covers a position."""
     at = torch.arange(side, device=starts.device)
     return ((at >= starts[:, None]) & (at < starts[:, None] + window)).float()

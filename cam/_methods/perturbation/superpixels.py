@@ -1,9 +1,9 @@
-"""LIME and KernelSHAP: linear models of what the score does when superpixels are hidden.
+"""LIME and Kernel SHAP: linear models of the score over visible superpixels.
 
-Both show the network the picture with some of its superpixels and explain the scores by a sum over
-those in view. They are written here and not taken from captum, whose loop over coalitions makes a
-picture each at a time, draws from torch's own generator, and fits by scikit-learn, which the
-library does not need otherwise. Of the coalitions no more than a batch of pictures exists at once.
+Both run the network on the picture with some of its superpixels and explain the scores by a sum
+over those in view. They are written here and not taken from captum, whose loop over coalitions
+makes one picture at a time, draws from torch's global generator, and fits by scikit-learn, which
+the library does not need otherwise. No more than a batch of pictures exists at once.
 """
 
 import math
@@ -15,33 +15,28 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.maps import refuse_baseline
 from cam._methods.base.method_registry import register_method
-from cam.errors import MethodError
 from cam.parameters import SEED, colour, integer, number
 from cam.types import Maps
 
 Baseline = float | Sequence[float]
 
+_RULES = {
+    "samples": integer(2),
+    "segments": integer(1),
+    "baseline": colour(blur=False),
+    "seed": SEED,
+}
+
 
 @register_method(
     "lime",
-    rules={
-        "samples": integer(2),
-        "segments": integer(1),
-        "width": number(above=0),
-        "ridge": number(0),
-        "baseline": colour(blur=False),
-        "seed": SEED,
-    },
+    rules=_RULES | {"width": number(above=0), "ridge": number(0)},
     title="LIME",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="1 forward, and one for each sample: 500 by default",
-    citation=(
-        "Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any "
-        "Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2"
-    ),
 )
 def lime(
     pixels: Pixels,
@@ -79,41 +74,31 @@ def lime(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any
+        Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2
     """
     passes.expect(len(pixels.inputs) * samples)
     maps = []
     for image, picture in enumerate(pixels.inputs):
         regions = find_superpixels(picture, segments)
         coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
-        scores, finite = _score_coalitions(
-            "lime", pixels, passes, image, regions, coalitions, baseline
-        )
+        scores, finite = _score_coalitions(passes, image, regions, coalitions, baseline)
         similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
-        maps.append(
-            _fit_ridge(coalitions, scores, weights, ridge)[regions].where(finite, torch.nan)
-        )
+        values = _fit_ridge(coalitions, scores, weights, ridge)
+        maps.append(values[regions].where(finite, torch.nan))
     return _maps(maps)
 
 
 @register_method(
     "kernelshap",
-    rules={
-        "samples": integer(2),
-        "segments": integer(1),
-        "baseline": colour(blur=False),
-        "seed": SEED,
-    },
+    rules=_RULES,
     title="Kernel SHAP",
     family="perturbation",
     reads=Pixels,
-    passes=True,
     cost="3 forwards, and one for each sample: 500 by default",
-    citation=(
-        "Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017, "
-        "theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical "
-        "Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2"
-    ),
 )
 def kernelshap(
     pixels: Pixels,
@@ -148,6 +133,11 @@ def kernelshap(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017,
+        theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical
+        Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2
     """
     divided = [find_superpixels(picture, segments) for picture in pixels.inputs]
     drawn = [draw_shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
@@ -157,7 +147,7 @@ def kernelshap(
         coalitions, weights = (tensor.to(regions.device) for tensor in drawn[image])
         ends = coalitions.new_tensor([[0.0], [1.0]]).expand(2, coalitions.shape[1])
         scores, finite = _score_coalitions(
-            "kernelshap", pixels, passes, image, regions, torch.cat([ends, coalitions]), baseline
+            passes, image, regions, torch.cat([ends, coalitions]), baseline
         )
         values = fit_shapley_values(coalitions, scores[2:], weights, scores[0], scores[1])
         maps.append(values[regions].where(finite, torch.nan))
@@ -165,16 +155,18 @@ def kernelshap(
 
 
 def find_superpixels(picture: Tensor, segments: int) -> Tensor:
-    """Regions of pixels that are near and alike: SLIC (Achanta et al. 2012), by scikit-image.
+    """Find regions of near and similar pixels by SLIC, of scikit-image.
+
+    Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods, 2012.
 
     Args:
-        picture: (C, H, W) as the model takes it; it is brought to [0, 1] by its own range.
+        picture: (C, H, W) as the model takes it; its range is stretched to [0, 1].
         segments: About how many.
 
     Returns:
         (H, W) int64 from 0 on, without gaps, on the picture's device.
     """
-    # Imported here, because nothing else of the library needs it.
+    # Imported here, because nothing else in the library needs it.
     from skimage.segmentation import slic
 
     values = picture.detach().float().nan_to_num(0, 0, 0)
@@ -189,7 +181,7 @@ def find_superpixels(picture: Tensor, segments: int) -> Tensor:
 
 
 def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
-    """(samples, regions) float64 of 0 and 1, the first all 1."""
+    """Draw coalitions (samples, regions) of 0 and 1, the first whole."""
     generator = torch.Generator().manual_seed(seed)
     coalitions = torch.rand(samples, regions, generator=generator) < 0.5
     coalitions[0] = True
@@ -197,7 +189,7 @@ def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
 
 
 def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sets of regions, none empty and none whole, and how much each counts.
+    """Draw coalitions, none empty and none whole, with their weights.
 
     Returns:
         (n, regions) float64 of 0 and 1, and (n,) float64. All 2^R - 2 sets with their Shapley
@@ -211,8 +203,8 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
         numbers = torch.arange(1, 2**regions - 1)
         coalitions = (numbers[:, None] >> torch.arange(regions)) & 1
         count = coalitions.sum(1)
-        ways = torch.tensor([math.comb(regions, int(size)) for size in count])
-        return coalitions.double(), by_size[count - 1] / ways
+        sets = torch.tensor([math.comb(regions, int(size)) for size in count])
+        return coalitions.double(), by_size[count - 1] / sets
     generator = torch.Generator().manual_seed(seed)
     pairs = -(-samples // 2)
     drawn = torch.multinomial(by_size, pairs, replacement=True, generator=generator) + 1
@@ -223,64 +215,56 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
 
 
 def fit_shapley_values(
-    coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, all_: Tensor
+    coalitions: Tensor, scores: Tensor, weights: Tensor, blank: Tensor, whole: Tensor
 ) -> Tensor:
-    """Weighted least squares for the values of regions that add up to ``all_ - blank``.
+    """Fit regions' values that add up to ``whole - blank``.
 
     Args:
-        shown: (n, R) float64, which regions were in view.
+        coalitions: (n, R) float64, 1 where a region was in view.
         scores: (n,) float64 with them.
         weights: (n,) float64.
-        blank: The score with none.
-        all_: The score with all.
+        blank: The score without any region.
+        whole: The score with all.
 
     Returns:
         (R,) float64.
     """
-    change = all_ - blank
+    change = whole - blank
     # The last value is what the others leave.
     last = coalitions[:, -1:]
-    left = coalitions[:, :-1] - last
     right = scores - blank - last[:, 0] * change
-    gram = left.T @ (weights[:, None] * left)
-    values = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    values = _solve(coalitions[:, :-1] - last, right, weights)
     return torch.cat([values, (change - values.sum())[None]])
 
 
 def _fit_ridge(coalitions: Tensor, scores: Tensor, weights: Tensor, ridge: float) -> Tensor:
-    """The slopes (R,) of a weighted ridge regression; its offset is not penalised."""
+    """Fit slopes (R,) by weighted ridge regression; its offset is not penalised."""
     share = weights / weights.sum()
-    left = coalitions - share @ coalitions
-    right = scores - share @ scores
+    return _solve(coalitions - share @ coalitions, scores - share @ scores, weights, ridge)
+
+
+def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Tensor:
+    """Minimise Σ_n weights_n (right_n - left_n·v)² + ridge |v|² over v, (R,)."""
     gram = left.T @ (weights[:, None] * left)
-    gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    slopes: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
-    return slopes
+    gram.diagonal().add_(ridge)
+    solution: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (left.T @ (weights * right))
+    return solution
 
 
 def _score_coalitions(
-    name: str,
-    pixels: Pixels,
-    passes: Passes,
-    image: int,
-    regions: Tensor,
-    coalitions: Tensor,
-    baseline: Baseline,
+    passes: Passes, image: int, regions: Tensor, coalitions: Tensor, baseline: Baseline
 ) -> tuple[Tensor, Tensor]:
-    """The score with each set of regions in view, (n,) float64, and whether all are finite.
+    """Score the picture with each coalition in view, (n,) float64.
 
-    If not, they are 0: no values explain them, and solvers refuse them.
+    Also returns whether all scores are finite. If not, they are 0: no values explain them, and
+    solvers refuse them.
     """
-    scores = []
+    picture, parts = passes.pixels.inputs[image], []
     for part in passes.chunks(len(coalitions)):
-        weights = coalitions[part].bool()
-        owner = torch.full((len(weights),), image, device=regions.device)
-        try:
-            masked = kernels.region_batch(pixels.inputs[image], regions, weights, baseline)
-        except (ValueError, TypeError) as error:
-            raise MethodError(f"{name}'s baseline does not fit the picture: {error}") from None
-        scores.append(passes.scores(masked, owner))
-    scores = torch.cat(scores).double()
+        with refuse_baseline(passes.method):
+            masked = kernels.region_batch(picture, regions, coalitions[part].bool(), baseline)
+        parts.append(passes.scores(masked, image))
+    scores = torch.cat(parts).double()
     finite = scores.isfinite().all()
     return scores.where(finite, 0), finite
 

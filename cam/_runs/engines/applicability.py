@@ -1,4 +1,4 @@
-"""Whether a method runs on a model at all, found out before anything is spent on it."""
+"""Try whether a method runs on a model, within one pass."""
 
 import logging
 import warnings
@@ -10,20 +10,20 @@ from cam._engine.layers import Layers
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
-from cam._runs.engines.shard_reader import in_a_line
+from cam._runs.engines.shard_reader import describe_error
 from cam.errors import CamError, CamWarning, Cancelled
 from cam.types import Progress
 
 LOG = logging.getLogger("cam.evaluate")
 
 
-def why_not(
+def explain_refusal(
     model: Model | nn.Module,
     batch: Tensor,
     method: str | Method,
     layers: Layers = None,
 ) -> str | None:
-    """Why a model does not allow a method, in one sentence; None where it runs.
+    """Say why a model refuses a method; None where it runs.
 
     It is tried. What refuses does so before or in its first pass, so a method that would send
     hundreds of inputs through the network is stopped after one of them.
@@ -62,5 +62,5 @@ def why_not(
             return str(error)
         except Exception as error:
             LOG.debug("%s failed", how, exc_info=True)
-            return in_a_line(error)
+            return describe_error(error)
     return None

@@ -1,17 +1,19 @@
-"""Explain a batch with every method of a plan, whatever fails on one image."""
+"""Explain a batch with every method; failures stay with their image."""
 
 import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cam._attribution.attribution import attribute
 from cam._methods.base.method_registry import Method
-from cam._runs.engines.isolate_failures import forget_peak, one_by_one, peak
+from cam._runs.engines.shard_reader import describe_error
 from cam._runs.plan.options import BASELINES
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.tables import Rows
@@ -21,17 +23,12 @@ from cam.types import Attribution, Cost
 LOG = logging.getLogger("cam.evaluate")
 NOT_EXPLAINED = "no method explained the image"
 Beat = Callable[[str, float], None]
-"""Told what is being done and how much of that is; it raises :class:`cam.Cancelled` where nobody
-wants it any more."""
-
-
-def quiet(_doing: str, _share: float) -> None:
-    """Tell nobody."""
+"""Called with what is being done and its share; it raises :class:`cam.Cancelled` to stop."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One method's maps of a batch, by place in it.
+    """One method's maps of a batch, by the image's index in it.
 
     Attributes:
         maps: As batches of one.
@@ -44,119 +41,140 @@ class Explained:
     finite: frozenset[int]
 
 
+def isolate_failures(
+    run: Callable[[Sequence[int]], Any], indices: Sequence[int]
+) -> tuple[list[tuple[Sequence[int], Any]], dict[int, str]]:
+    """Run a batch at once or, where that fails, image by image.
+
+    Returns:
+        The parts that ran, as (indices, result), and the reason of each image that failed alone.
+    """
+    try:
+        return [(indices, run(indices))], {}
+    except Cancelled:
+        raise
+    except Exception as error:
+        LOG.debug("a batch failed", exc_info=True)
+        if len(indices) == 1:
+            return [], {indices[0]: describe_error(error)}
+    parts: list[tuple[Sequence[int], Any]] = []
+    reasons: dict[int, str] = {}
+    for index in indices:
+        part, reason = isolate_failures(run, [index])
+        parts += part
+        reasons |= reason
+    return parts, reasons
+
+
+def forget_peak(batch: Tensor) -> None:
+    """Begin to track how much memory a GPU holds."""
+    if batch.is_cuda:
+        torch.cuda.reset_peak_memory_stats(batch.device)
+
+
+def peak_memory(batch: Tensor) -> int | None:
+    """Return a GPU's peak bytes since :func:`forget_peak`; None on a processor."""
+    return torch.cuda.max_memory_allocated(batch.device) if batch.is_cuda else None
+
+
 def explain(
     plan: Plan, batch: Tensor, targets: list[int] | None, rows: Rows, beat: Beat
 ) -> dict[str, Explained]:
-    """Every method's maps: of all at once, and where that fails, of each image alone.
+    """Make every method's maps, image by image where the batch fails.
 
     Args:
         plan: With the methods.
         batch: (B, 3, H, W) on the model's device.
         targets: (B,) classes; None: the top ones.
-        rows: What they took is added to its costs.
-        beat: Told which method is at work, between two batches of its own.
+        rows: The methods' costs are added to its costs.
+        beat: Called with the method that is at work, between two of its batches.
     """
+    options = plan.options
 
-    def run(places: Sequence[int], methods: list[Method]) -> dict[str, Attribution]:
-        part = batch if len(places) == len(batch) else batch[list(places)]
+    def run(indices: Sequence[int], methods: list[Method]) -> dict[str, Attribution]:
+        part = batch if len(indices) == len(batch) else batch[list(indices)]
         with warnings.catch_warnings():
-            # A NaN map is told as a reason beside its scores.
+            # The reason of a NaN map stands beside its scores.
             warnings.simplefilter("ignore", CamWarning)
             maps = attribute(
                 plan.model,
                 part,
                 methods,
-                targets=None if targets is None else [targets[place] for place in places],
-                layers=plan.options.layers,
-                batch_size=plan.options.batch_size,
-                precision=plan.options.precision,
+                targets=None if targets is None else [targets[index] for index in indices],
+                layers=options.layers,
+                batch_size=options.batch_size,
+                precision=options.precision,
                 progress=lambda part: beat(part.method, part.done / max(part.total, 1)),
             )
-        return dict(zip([str(one) for one in methods], maps.values(), strict=True))
+        return dict(zip(map(str, methods), maps.values(), strict=True))
 
-    every = list(range(len(batch)))
-    together = list(plan.methods.values())
+    every = range(len(batch))
     forget_peak(batch)
+    shared: dict[str, Attribution] = {}
     try:
-        shared = run(every, together)
+        shared = run(every, list(plan.methods.values()))
     except Cancelled:
         raise
     except Exception:
         # Whose fault it is shows when they run alone.
         LOG.debug("a batch failed", exc_info=True)
-        shared = {}
-    found = {}
-    for key, one in plan.methods.items():
-        maps: dict[int, Attribution] = {}
-        reasons: dict[int, str] = {}
-        whole = [shared[str(one)]] if shared else []
-        if not whole:
+    explained = {}
+    for key, method in plan.methods.items():
 
-            def alone(places: Sequence[int], one: Method = one) -> Attribution:
-                return run(places, [one])[str(one)]
+        def run_alone(indices: Sequence[int], method: Method = method) -> Attribution:
+            name = str(method)
+            return shared[name] if shared else run(indices, [method])[name]
 
-            parts, reasons = one_by_one(alone, every)
-            for places, attribution in parts:
-                whole.append(attribution)
-                maps |= {place: _row(attribution, row) for row, place in enumerate(places)}
-        else:
-            maps = {place: _row(whole[0], place) for place in every}
-        _cost(rows, key, whole, len(maps), peak(batch))
-        finite = torch.tensor([])
+        parts, reasons = isolate_failures(run_alone, every)
+        maps = {
+            index: _row(attribution, row)
+            for indices, attribution in parts
+            for row, index in enumerate(indices)
+        }
+        _add_cost(rows, key, [attribution for _, attribution in parts], len(maps), batch)
+        sound = []
         if maps:
-            heatmaps = torch.cat([one.heatmap for one in maps.values()])
-            finite = heatmaps.flatten(1).isfinite().all(1)
-        sound = [place for place, fine in zip(maps, finite.tolist(), strict=True) if fine]
-        found[key] = Explained(maps, reasons, frozenset(sound))
-    return found
+            heatmaps = torch.cat([attribution.heatmap for attribution in maps.values()])
+            sound = heatmaps.flatten(1).isfinite().all(1).tolist()
+        explained[key] = Explained(maps, reasons, frozenset(compress(maps, sound)))
+    return explained
 
 
 def explain_baseline(
-    name: str, batch: Tensor, found: dict[str, Explained], rows: Rows
+    name: str, batch: Tensor, explained: dict[str, Explained], rows: Rows
 ) -> Explained:
-    """A baseline's maps, for the targets that the methods explained."""
-    begun = time.perf_counter()
+    """Make a baseline's maps, for the targets that the methods explained."""
+    start = time.perf_counter()
     heatmaps = BASELINES[name](batch)
-    cost = Cost(forwards=0, backwards=0, seconds=time.perf_counter() - begun)
+    cost = Cost(forwards=0, backwards=0, seconds=time.perf_counter() - start)
     maps: dict[int, Attribution] = {}
-    for place in range(len(batch)):
-        one = next((e.maps[place] for e in found.values() if place in e.maps), None)
-        if one is not None:
-            own = heatmaps[place : place + 1]
-            maps[place] = replace(one, heatmap=own, raw=own, layers=(), method=name, cost=cost)
-    every = range(len(batch))
-    reasons = {place: NOT_EXPLAINED for place in every if place not in maps}
-    _cost(rows, name, list(maps.values())[:1], len(maps), peak(batch))
+    for index, heatmap in enumerate(heatmaps[:, None]):
+        if (attribution := first_map(explained, index)) is not None:
+            maps[index] = replace(
+                attribution, heatmap=heatmap, raw=heatmap, layers=(), method=name, cost=cost
+            )
+    reasons = {index: NOT_EXPLAINED for index in range(len(batch)) if index not in maps}
+    _add_cost(rows, name, list(maps.values())[:1], len(maps), batch)
     return Explained(maps, reasons, frozenset(maps))
 
 
-def _cost(rows: Rows, key: str, parts: list[Attribution], images: int, most: int | None) -> None:
-    """A method's maps of this batch; ``most`` is what :func:`peak` says."""
-    costs = [one.cost for one in parts]
-    rows.costs.append(
-        (
-            key,
-            None,
-            images,
-            sum(cost.forwards for cost in costs),
-            sum(cost.backwards for cost in costs),
-            sum(cost.seconds for cost in costs),
-            most,
-        )
-    )
+def first_map(explained: dict[str, Explained], index: int) -> Attribution | None:
+    """Return an image's map by the first method that made one."""
+    maps = (method.maps[index] for method in explained.values() if index in method.maps)
+    return next(maps, None)
+
+
+def _add_cost(rows: Rows, key: str, parts: list[Attribution], images: int, batch: Tensor) -> None:
+    """Add what a method's maps of this batch took."""
+    costs = [part.cost for part in parts]
+    forwards = sum(cost.forwards for cost in costs)
+    backwards = sum(cost.backwards for cost in costs)
+    seconds = sum(cost.seconds for cost in costs)
+    rows.costs.append((key, None, images, forwards, backwards, seconds, peak_memory(batch)))
 
 
 def _row(whole: Attribution, row: int) -> Attribution:
-    """One image of an attribution, as a batch of one."""
+    """Select one image of an attribution, as a batch of one."""
+    tensors = ("heatmap", "raw", "targets", "scores", "logits")
     part = slice(row, row + 1)
-    return Attribution(
-        whole.heatmap[part],
-        whole.raw[part],
-        whole.targets[part],
-        whole.scores[part],
-        whole.logits[part],
-        whole.layers,
-        whole.method,
-        whole.cost,
-        whole.precision,
-    )
+    return replace(whole, **{name: getattr(whole, name)[part] for name in tensors}, remarks=())

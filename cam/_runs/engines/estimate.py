@@ -1,7 +1,8 @@
-"""What a run will cost: its first images are done, nothing is kept, and the passes are counted."""
+"""Estimate what a run costs by measuring its first images."""
 
 import io
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def estimate(
 
     Args:
         plan: What the run will do.
-        images: How many; by default a shard, as the run will. Fewer are told sooner, and take more
+        images: How many; by default a shard, as the run will. Fewer answer sooner, and take more
             each, as images that share a batch take less.
         progress: Called with the share that is done, in [0, 1], and again with the same between two
             batches; an answer of False stops.
@@ -85,7 +86,7 @@ def estimate(
     measure_shard(plan, read_shard(source, (start, start + 1)), lambda *_: tell(0.0))
     tell(warm := 1 / (1 + count))
     begun = time.perf_counter()
-    with _counting(plan.model.module) as passes:
+    with _count_passes(plan.model.module) as passes:
         result = measure_shard(plan, read_shard(source, shard), lambda *_: tell(warm))
     seconds = time.perf_counter() - begun
     sound = count - result.skipped
@@ -94,11 +95,11 @@ def estimate(
     return Estimate(
         len(plan.data),
         sound,
-        passes.forwards / sound,
-        passes.backwards / sound,
+        passes["forwards"] / sound,
+        passes["backwards"] / sound,
         seconds / sound,
-        _stored(result) / sound,
-        _shares(result, sound),
+        _count_bytes(result) / sound,
+        _sum_shares(result, sound),
     )
 
 
@@ -115,7 +116,7 @@ def _check(result: Result, count: int) -> None:
             reason = row["reason"] if row["status"] == FAILED else None
             by_method.setdefault(row["method"], {}).setdefault(row["metric"], []).append(reason)
     for method, metrics in by_method.items():
-        broken = {metric: told[0] for metric, told in metrics.items() if None not in told}
+        broken = {metric: reasons[0] for metric, reasons in metrics.items() if None not in reasons}
         if broken:
             metric, reason = next(iter(broken.items()))
             # A method without a map fails in every metric.
@@ -126,8 +127,8 @@ def _check(result: Result, count: int) -> None:
             )
 
 
-def _stored(result: Result) -> int:
-    """Bytes of a shard's tables as they would be written."""
+def _count_bytes(result: Result) -> int:
+    """Count the bytes of a shard's tables as they would be written."""
     import pyarrow.parquet as parquet
 
     stored = 0
@@ -138,37 +139,30 @@ def _stored(result: Result) -> int:
     return stored
 
 
-def _shares(result: Result, images: int) -> tuple[Share, ...]:
-    """Seconds for an image; inputs of several sizes are several rows each."""
-    seconds: dict[tuple[str, str | None], float] = {}
+def _sum_shares(result: Result, images: int) -> tuple[Share, ...]:
+    """Sum the seconds for an image; each input size has its row."""
+    seconds: dict[tuple[str, str | None], float] = defaultdict(float)
     for row in result.tables["costs"].to_pylist():
-        key = row["method"], row["metric"]
-        seconds[key] = seconds.get(key, 0.0) + row["seconds"]
+        seconds[row["method"], row["metric"]] += row["seconds"]
     return tuple(Share(*key, value / images) for key, value in seconds.items())
 
 
-@dataclass(eq=False)
-class _Count:
-    forwards: int = 0
-    backwards: int = 0
-
-
 @contextmanager
-def _counting(module: nn.Module) -> Iterator[_Count]:
-    """Count what goes through a network; copies of it, as metrics make them, count too."""
-    count = _Count()
+def _count_passes(module: nn.Module) -> Iterator[Counter[str]]:
+    """Count inputs through a network, copies of it included."""
+    count: Counter[str] = Counter()
 
     def through(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         pixels = inputs[0]
         assert isinstance(pixels, Tensor)
         size = len(pixels)
-        count.forwards += size
+        count["forwards"] += size
         values = output.values() if isinstance(output, Mapping) else (output,)
-        first = next((one for one in values if isinstance(one, Tensor)), None)
+        first = next((value for value in values if isinstance(value, Tensor)), None)
         if first is not None and first.requires_grad:
 
             def back(_: Tensor) -> None:
-                count.backwards += size
+                count["backwards"] += size
 
             first.register_hook(back)  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""How far a run is: what engines keep count of, and tell whoever asked."""
+"""Track how far a run is, and report it."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class RunProgress:
         seconds_left: At that speed; None before the first shard is done.
         skipped: Images that could not be read, of this start.
         failed: Values that a method or metric failed to give, of this start.
-        measuring: What is being done with the images that are not stored yet, told about once a
+        measuring: What is being done with the images that are not stored yet, reported about once a
             second; "" as a shard is stored.
         share: Of that, in [0, 1].
     """
@@ -41,18 +41,18 @@ Report = Callable[[RunProgress], object]
 Engine = Callable[[Plan, Store, Report | None], None]
 
 
-def missing(plan: Plan, store: Store) -> list[Range]:
-    """The plan's shards that are not stored yet, in order."""
+def find_missing(plan: Plan, store: Store) -> list[Range]:
+    """Find the plan's shards that are not stored yet, in order."""
     stored = iter(store.ranges())
     low, high = next(stored, (0, 0))
-    found = []
+    shards = []
     # Both are in order, and a stored range begins and ends where shards do.
     for start, stop in plan.shards():
         while start >= high and (following := next(stored, None)) is not None:
             low, high = following
         if not low <= start < stop <= high:
-            found.append((start, stop))
-    return found
+            shards.append((start, stop))
+    return shards
 
 
 class Ledger:
@@ -62,6 +62,9 @@ class Ledger:
         plan: What is carried out.
         store: Where to; the caller holds its lock.
         report: Whom to tell.
+
+    Attributes:
+        todo: The shards that were not stored at first.
     """
 
     def __init__(self, plan: Plan, store: Store, report: Report | None) -> None:
@@ -69,10 +72,11 @@ class Ledger:
         self._total = len(plan.data)
         self._before = self._done = store.done()
         self._skipped = self._failed = 0
-        self._begun = self._told = time.perf_counter()
+        self._begun = self._reported = time.perf_counter()
         # Items of each block that are still missing: it is merged when there are none.
         self._left: dict[int, int] = {}
-        for start, stop in missing(plan, store):
+        self.todo = find_missing(plan, store)
+        for start, stop in self.todo:
             block = start // store.block
             self._left[block] = self._left.get(block, 0) + stop - start
 
@@ -80,7 +84,7 @@ class Ledger:
         """Store a shard, then tell.
 
         Raises:
-            Cancelled: The caller does not want the rest; what it was told of is stored.
+            Cancelled: The caller does not want the rest; what was reported is stored.
             RunError: The store cannot be written.
         """
         self._store.write(shard, result.tables)
@@ -96,7 +100,7 @@ class Ledger:
         self.tell()
 
     def beat(self, measuring: str, share: float = 0.0) -> None:
-        """Within a shard, which may take minutes: be heard, and hear whether to go on.
+        """Report within a shard, which may take minutes.
 
         Args:
             measuring: What is being done.
@@ -105,7 +109,7 @@ class Ledger:
         Raises:
             Cancelled: The answer is False; of this shard nothing is stored.
         """
-        if time.perf_counter() - self._told > BEAT_SECONDS:
+        if time.perf_counter() - self._reported > BEAT_SECONDS:
             self.tell(measuring, share)
 
     def tell(self, measuring: str = "", share: float = 0.0) -> None:
@@ -116,13 +120,13 @@ class Ledger:
         """
         if self._report is None:
             return
-        self._told = time.perf_counter()
+        self._reported = time.perf_counter()
         speed = (self._done - self._before) / max(time.perf_counter() - self._begun, 1e-9)
         left = (self._total - self._done) / speed if speed else None
-        told = RunProgress(
+        progress = RunProgress(
             self._done, self._total, speed, left, self._skipped, self._failed, measuring, share
         )
-        if self._report(told) is False:
+        if self._report(progress) is False:
             raise Cancelled(
                 f"the run was stopped after {self._done} of {self._total} images; start it again "
                 "to go on"

@@ -1,20 +1,39 @@
-"""One shard: explain its items with every method, measure every map.
+"""Explain a shard's items with every method and measure every map.
 
 A function of a plan and a range, the same whoever calls it. What goes wrong with an image, a method
 or a metric stays with it: the batch that failed is tried again image by image.
 """
 
+import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn import functional
+
 from cam._data.dataset import Item
-from cam._runs.engines.batch_explanation import Beat, quiet
-from cam._runs.engines.shard_batch import Group
-from cam._runs.engines.shard_reader import Read
-from cam._runs.plan.label_classes import class_of
-from cam._runs.plan.run_plan import Plan
-from cam._runs.storage.tables import FAILED, SKIPPED, Rows, as_tables
+from cam._runs.engines.batch_explanation import (
+    Beat,
+    Explained,
+    explain,
+    explain_baseline,
+    first_map,
+    forget_peak,
+    isolate_failures,
+    peak_memory,
+)
+from cam._runs.engines.shard_reader import Read, crop_mask
+from cam._runs.plan.label_classes import find_class
+from cam._runs.plan.run_plan import Metric, Plan
+from cam._runs.storage.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, make_tables
 from cam.errors import TargetError
+from cam.types import Attribution
+
+NO_MASK = "where the class is, is not known"
 
 
 @dataclass(eq=False)
@@ -35,13 +54,13 @@ class Result:
     failed: int
 
 
-def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
+def measure_shard(plan: Plan, read: Read, beat: Beat = lambda doing, share: None) -> Result:
     """Explain and measure what was read.
 
     Args:
         plan: What the run does.
         read: The shard's items.
-        beat: Told what is being done, between two batches; what it raises ends it.
+        beat: Called with what is being done, between two batches; what it raises ends it.
     """
     rows = Rows()
     problems: list[str] = []
@@ -49,17 +68,16 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
     for number, item in list(read.items.items()):
         if isinstance(item, Item):
             try:
-                resolved[number] = _target(plan, item)
+                resolved[number] = _find_target(plan, item)
             except TargetError as error:
                 read.items[number] = str(error)
     for number, item in read.items.items():
         if isinstance(item, str):
             name = plan.data.identifier(number)
             problems.append(f"{name} was skipped: {item}")
-            rows.items.append((number, name, None, None, None, None, None, None, None, None, item))
-            for way in plan.keys:
-                for what in plan.metrics:
-                    rows.scores.append((number, way, what, float("nan"), SKIPPED, item))
+            rows.items.append((number, name, *[None] * 8, item))
+            for method, metric in product(plan.keys, plan.metrics):
+                rows.scores.append((number, method, metric, float("nan"), SKIPPED, item))
     # A transform may give several sizes, which do not fit in one batch.
     groups: dict[tuple[int, ...], list[int]] = {}
     for number in resolved:
@@ -67,18 +85,171 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = quiet) -> Result:
     for numbers in groups.values():
         Group(plan, read, numbers, resolved, rows, problems, beat).run()
     failed = sum(row[4] == FAILED for row in rows.scores)
-    return Result(
-        as_tables(rows, plan.keys, plan.metrics),
-        problems,
-        len(read.items) - len(resolved),
-        failed,
-    )
+    tables = make_tables(rows, plan.keys, plan.metrics)
+    return Result(tables, problems, len(read.items) - len(resolved), failed)
 
 
-def _target(plan: Plan, item: Item) -> int | None:
-    """The item's class as the model's index; None for the top class."""
+def _find_target(plan: Plan, item: Item) -> int | None:
+    """Find the item's class in the model; None for the top class."""
     if plan.options.targets == "predicted" or item.target is None:
         return None
     if isinstance(item.target, int):
         return item.target
-    return class_of(plan.model, plan.classes, item.target)
+    return find_class(plan.model, plan.classes, item.target)
+
+
+@dataclass(eq=False)
+class Group:
+    """Items of a shard whose inputs have the same size."""
+
+    plan: Plan
+    read: Read
+    numbers: list[int]
+    resolved: dict[int, int | None]
+    rows: Rows
+    problems: list[str]
+    beat: Beat
+
+    def run(self) -> None:
+        """Explain and measure them, into the rows and problems."""
+        plan, options = self.plan, self.plan.options
+        batch = torch.stack([self.read.inputs[number] for number in self.numbers])
+        batch = batch.to(plan.model.device)
+        targets = self._targets(batch)
+        masks = [self._mask(number, batch.shape[-2:]) for number in self.numbers]
+        explained = explain(plan, batch, targets, self.rows, self.beat)
+        for key, method in explained.items():
+            for index, reason in method.reasons.items():
+                self.problems.append(f"{self._name(index)}: {key} failed: {reason}")
+        self._store_items(explained)
+        explained |= {
+            name: explain_baseline(name, batch, explained, self.rows) for name in options.baselines
+        }
+        for key, method in explained.items():
+            self._store_maps(key, method.maps)
+            for metric_key, metric in plan.metrics.items():
+                self._measure(key, metric_key, metric, batch, method, masks)
+
+    def _targets(self, batch: Tensor) -> list[int] | None:
+        classes = [self.resolved[number] for number in self.numbers]
+        if all(target is None for target in classes):
+            return None
+        if any(target is None for target in classes):
+            top = self.plan.model.predict(batch).argmax(1).tolist()
+            pairs = zip(classes, top, strict=True)
+            return [predicted if target is None else target for target, predicted in pairs]
+        return [target for target in classes if target is not None]
+
+    def _mask(self, number: int, size: Sequence[int]) -> Tensor | None:
+        item = self.read.item(number)
+        if item.mask is None:
+            return None
+        if isinstance(item.image, Tensor):
+            return torch.from_numpy(item.mask.copy())
+        return crop_mask(self.plan.model.transform, item.mask, (size[0], size[1]))
+
+    def _measure(
+        self,
+        key: str,
+        metric_key: str,
+        metric: Metric,
+        batch: Tensor,
+        explained: Explained,
+        masks: list[Tensor | None],
+    ) -> None:
+        """Measure a method's maps by a metric, a row an image always."""
+        plan, maps, name = self.plan, explained.maps, f"{metric_key} of {key}"
+        rows: dict[int, tuple[float, str, str | None]] = {}
+        fit = []
+        for index in range(len(batch)):
+            if index in explained.reasons:
+                rows[index] = (math.nan, FAILED, explained.reasons[index])
+            elif index not in explained.finite:
+                rows[index] = (math.nan, UNDEFINED, "its map is NaN")
+            elif key in plan.options.baselines and metric.info.needs_method:
+                reason = f"{metric_key} explains again, and {key} is no method"
+                rows[index] = (math.nan, UNDEFINED, reason)
+            elif metric.info.needs_masks and masks[index] is None:
+                rows[index] = (math.nan, UNDEFINED, NO_MASK)
+            else:
+                fit.append(index)
+
+        def run(indices: Sequence[int]) -> tuple[list[float], list[str | None]]:
+            present = [mask for index in indices if (mask := masks[index]) is not None]
+            scores = metric.measure(
+                plan.model,
+                batch if len(indices) == len(batch) else batch[list(indices)],
+                torch.cat([maps[index].heatmap for index in indices]),
+                torch.cat([_target_classes(maps[index]) for index in indices]),
+                torch.stack(present).to(batch.device) if metric.info.needs_masks else None,
+                method=plan.methods.get(key),
+                layers=plan.options.layers,
+                batch_size=plan.options.batch_size,
+                progress=lambda part: self.beat(name, part.done / max(part.total, 1)),
+            )
+            values = scores.values.float().cpu().tolist()
+            if len(values) != len(indices):
+                raise ValueError(f"it gave {len(values)} values for {len(indices)} images")
+            return values, list(scores.reasons)
+
+        self.beat(name, 0.0)
+        start = time.perf_counter()
+        forget_peak(batch)
+        parts, broken = isolate_failures(run, fit) if fit else ([], {})
+        seconds = time.perf_counter() - start
+        images = len(fit) - len(broken)
+        self.rows.costs.append((key, metric_key, images, None, None, seconds, peak_memory(batch)))
+        for indices, (values, reasons) in parts:
+            for index, value, detail in zip(indices, values, reasons, strict=True):
+                if math.isfinite(value):
+                    rows[index] = (value, OK, None)
+                else:
+                    default = "it is undefined here" if math.isnan(value) else "it is infinite"
+                    rows[index] = (math.nan, UNDEFINED, detail or default)
+        for index, reason in broken.items():
+            rows[index] = (math.nan, FAILED, reason)
+            self.problems.append(f"{self._name(index)}: {name} failed: {reason}")
+        for index, number in enumerate(self.numbers):
+            self.rows.scores.append((number, key, metric_key, *rows[index]))
+
+    def _store_items(self, explained: dict[str, Explained]) -> None:
+        """Store the model's prediction and a thumbnail of each image."""
+        model = self.plan.model
+        for index, number in enumerate(self.numbers):
+            item = self.read.item(number)
+            prediction: tuple[Any, ...] = (None,) * 7
+            if (attribution := first_map(explained, index)) is not None:
+                chances = attribution.logits[0].softmax(0)
+                top, target = int(chances.argmax()), int(_target_classes(attribution)[0])
+                truth = self.resolved[number]
+                prediction = (
+                    target,
+                    model.label(target),
+                    top,
+                    model.label(top),
+                    float(chances[top]),
+                    float(chances[target]),
+                    None if truth is None else truth == top,
+                )
+            self.rows.items.append((number, item.id, item.path, *prediction, None))
+            if self.plan.options.heatmaps:
+                self.rows.pictures.append((number, self.read.pictures[number]))
+
+    def _store_maps(self, key: str, maps: dict[int, Attribution]) -> None:
+        side = self.plan.options.heatmaps
+        if not side or not maps:
+            return
+        heatmaps = torch.cat([attribution.heatmap for attribution in maps.values()])[:, None]
+        small = functional.interpolate(heatmaps, size=(side, side), mode="area")[:, 0]
+        levels = (small.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        for index, level in zip(maps, levels, strict=True):
+            self.rows.maps.append((self.numbers[index], key, side, level.tobytes()))
+
+    def _name(self, index: int) -> str:
+        return self.plan.data.identifier(self.numbers[index])
+
+
+def _target_classes(attribution: Attribution) -> Tensor:
+    # A run's targets are classes.
+    assert isinstance(attribution.targets, Tensor)
+    return attribution.targets

@@ -1,4 +1,4 @@
-"""Which of the model's classes a label of the data means."""
+"""Find which of the model's classes a label of the data means."""
 
 from collections.abc import Mapping
 
@@ -12,41 +12,39 @@ from cam.errors import InputError, TargetError, nearest
 IMAGENET = 1000
 
 
-def known_classes(model: Model, data: Dataset) -> dict[str, int]:
-    """The model's index of each of the data's labels, by the first rule that knows one of them.
+def match_classes(model: Model, data: Dataset) -> dict[str, int]:
+    """Map the data's labels to the model's classes by the first rule.
 
     Names as the model has them; WordNet's numbers, such as n02124075, as ImageNet's folders have;
     and, where there are as many labels as the model has classes, their order, as in torchvision's
     ImageFolder. Data that do not list their labels are looked at in a few places; what those have
-    is known by name or number, and :func:`class_of` finds the others by name.
+    is known by name or number, and :func:`find_class` finds the others by name.
 
     Raises:
         InputError: The model knows none of them, or the photo grid's numbers mean other classes.
     """
     labels = data.labels or data.examples
-    if isinstance(data, PhotoGrid) and (own := _outputs(model)) != IMAGENET:
+    if isinstance(data, PhotoGrid) and (outputs := _count_outputs(model)) != IMAGENET:
         raise InputError(
             f"the photo grid asks for ImageNet's {IMAGENET:,} classes by their numbers, and the "
-            f"model has {own:,} of its own; with targets='predicted' what it predicts is "
+            f"model has {outputs:,} classes; with targets='predicted' what it predicts is "
             "explained, or use data of its classes"
         )
     if not labels:
         return {}
-    found = {
-        label: called[0] for label in labels if len(called := model.classes_called(label)) == 1
-    }
-    if found:
-        return found
-    outputs = _outputs(model)
-    synsets = _synsets() if outputs == IMAGENET else {}
+    matches = {label: model.classes_called(label) for label in labels}
+    if unique := {label: classes[0] for label, classes in matches.items() if len(classes) == 1}:
+        return unique
+    outputs = _count_outputs(model)
+    synsets = _load_synsets() if outputs == IMAGENET else {}
     if any(label in synsets for label in labels):
         return synsets
     if len(data.labels) == outputs:
         return {label: number for number, label in enumerate(data.labels)}
-    shown = ", ".join(labels[:3])
-    count = f"{len(labels)} classes ({shown}, …)" if data.labels else f"classes, such as {shown}"
-    if model.classes_called(labels[0]):
-        why = _ambiguous(model, labels[0])
+    sample = ", ".join(labels[:3])
+    count = f"{len(labels)} classes ({sample}, …)" if data.labels else f"classes, such as {sample}"
+    if matches[labels[0]]:
+        why = _describe_ambiguity(model, labels[0])
     elif not model.labels:
         why = "it has no labels, so they must be numbers"
     else:
@@ -57,39 +55,39 @@ def known_classes(model: Model, data: Dataset) -> dict[str, int]:
     )
 
 
-def class_of(model: Model, known: Mapping[str, int], label: str) -> int:
-    """The model's index of a label.
+def find_class(model: Model, matches: Mapping[str, int], label: str) -> int:
+    """Find the model's index of a label.
 
     Args:
         model: Whose classes.
-        known: As of :func:`known_classes`.
+        matches: As of :func:`match_classes`.
         label: An item's.
 
     Raises:
         TargetError: The model has no such class, or several.
     """
-    if label in known:
-        return known[label]
-    found = model.classes_called(label)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise TargetError(_ambiguous(model, label))
+    if label in matches:
+        return matches[label]
+    classes = model.classes_called(label)
+    if len(classes) == 1:
+        return classes[0]
+    if classes:
+        raise TargetError(_describe_ambiguity(model, label))
     raise TargetError(f"the model has no class {label!r}")
 
 
-def _ambiguous(model: Model, label: str) -> str:
-    found = model.classes_called(label)
-    return f"{len(found)} of the model's classes are called {label!r}: {found}; give the number"
+def _describe_ambiguity(model: Model, label: str) -> str:
+    classes = model.classes_called(label)
+    return f"{len(classes)} of the model's classes are called {label!r}: {classes}; give the number"
 
 
-def _synsets() -> dict[str, int]:
+def _load_synsets() -> dict[str, int]:
     from timm.data import ImageNetInfo
 
     return {name: number for number, name in enumerate(ImageNetInfo().label_names())}
 
 
-def _outputs(model: Model) -> int:
+def _count_outputs(model: Model) -> int:
     if model.labels:
         return len(model.labels)
     return int(model.predict(model.prepare(Image.new("RGB", (256, 256)))).shape[1])

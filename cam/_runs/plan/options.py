@@ -1,4 +1,4 @@
-"""The options of a run, as one record with its defaults and checks."""
+"""Hold the options of a run, with defaults and checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -65,7 +65,7 @@ class RunOptions:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "RunOptions":
-        """Read options from JSON; names that this version does not know are left out."""
+        """Read options from JSON, without names that this version lacks."""
         values = {field.name: facts.get(field.name, field.default) for field in fields(cls)}
         layers = values.pop("layers")
         return cls(layers=tuple(layers) if isinstance(layers, list) else layers, **values)

@@ -1,4 +1,4 @@
-"""A run's call: what starts the same run again, from Python, the command line or a page."""
+"""Describe a run's call, from which the same run starts again."""
 
 import json
 import shlex
@@ -44,16 +44,16 @@ class Call:
 
     @classmethod
     def of_plan(cls, plan: Plan) -> "Call | None":
-        """A plan's call; None if its model, data or a metric are no library's own."""
+        """Describe a plan's call; None if part of it is in memory."""
         model, data = plan.model.origin, plan.data.origin
         methods, metrics = list(plan.methods.values()), list(plan.metrics.values())
-        if model is None or data is None or not all(isinstance(one, Metric) for one in metrics):
+        if model is None or data is None or not all(isinstance(m, Metric) for m in metrics):
             return None
         call = cls(
             model,
             data,
-            tuple((one.name, dict(one.parameters)) for one in methods),
-            tuple((one.name, dict(one.parameters)) for one in metrics),  # type: ignore[attr-defined]
+            tuple((method.name, dict(method.parameters)) for method in methods),
+            tuple((metric.name, dict(metric.parameters)) for metric in metrics),  # type: ignore[attr-defined]
             plan.portable_options,
         )
         try:
@@ -65,25 +65,21 @@ class Call:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "Call":
-        """Of what ``run.json`` holds.
+        """Read the call from what ``run.json`` holds.
 
         Raises:
             RunError: Nothing is written there, or something else.
         """
         try:
-            model, data = facts["model"], facts["data"]
-            labels = model["labels"]
-            return cls(
-                ModelOrigin(
-                    str(model["name"]),
-                    model["weights"],
-                    tuple(labels) if isinstance(labels, list) else labels,
-                ),
-                DataOrigin(str(data["source"]), dict(data["options"]), data["limit"]),
-                tuple((str(name), dict(given)) for name, given in facts["methods"]),
-                tuple((str(name), dict(given)) for name, given in facts["metrics"]),
-                RunOptions.of_facts(facts["options"]),
+            model = dict(facts["model"])
+            if isinstance(model["labels"], list):
+                model["labels"] = tuple(model["labels"])
+            methods, metrics = (
+                tuple((str(name), dict(parameters)) for name, parameters in facts[kind])
+                for kind in ("methods", "metrics")
             )
+            options = RunOptions.of_facts(facts["options"])
+            return cls(ModelOrigin(**model), DataOrigin(**facts["data"]), methods, metrics, options)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise RunError(
                 "the run does not say how it was started, as its model or its data were in memory; "
@@ -91,45 +87,39 @@ class Call:
             ) from None
 
     def facts(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Convert the call for JSON."""
         return asdict(self)
 
     def load_model(self) -> Model:
-        """The model, on a GPU where there is one."""
+        """Load the model, on a GPU where there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return load_model(self.model.name, self.model.weights, device, labels=self.model.labels)
 
     def open_data(self) -> Dataset:
-        """The data; the limit is :func:`cam.evaluate`'s."""
+        """Open the data; the limit is :func:`cam.evaluate`'s."""
         return dataset(self.data.source, **self.data.options)
 
     def arguments(self) -> dict[str, Any]:
-        """What :func:`cam.evaluate` takes beside model, data and folder."""
+        """Name what :func:`cam.evaluate` takes beside model, data and folder."""
         return {
-            "methods": [Method(name, given) for name, given in self.methods],
-            "metrics": [Metric(name, given) for name, given in self.metrics],
+            "methods": [Method(*named) for named in self.methods],
+            "metrics": [Metric(*named) for named in self.metrics],
             "limit": self.data.limit,
             **self.options.keywords(),
         }
 
     def plan(self, model: Model, data: Dataset) -> Plan:
-        """Plan the run with a model and data that are open already, the data without the limit.
+        """Plan the run with an open model, and data without the limit.
 
         Raises:
             CamError: They do not fit.
         """
         keywords = self.arguments()
-        limit = self.data.limit
-        return make_plan(
-            model,
-            data if limit is None else data.limit(limit),
-            keywords["methods"],
-            keywords["metrics"],
-            self.options,
-        )
+        part = data if self.data.limit is None else data.limit(self.data.limit)
+        return make_plan(model, part, keywords["methods"], keywords["metrics"], self.options)
 
     def command(self, out: str) -> str:
-        """The command line that starts the run, or goes on with it.
+        """Write the command line that starts or resumes the run.
 
         Raises:
             RunError: Its labels are a list in memory.
@@ -145,36 +135,36 @@ class Call:
             words += [] if value == usual else [f"--{option}", str(value)]
         for name, value in self.data.options.items():
             words += ["--data-option", f"{name}={value}"]
-        words += [word for one in self.methods for word in ("--method", _told(one))]
-        words += [word for one in self.metrics for word in ("--metric", _told(one))]
+        for option, several in (("--method", self.methods), ("--metric", self.metrics)):
+            words += [word for named in several for word in (option, _write(named))]
         limit = {} if self.data.limit is None else {"limit": self.data.limit}
         for name, value in {**limit, **self.options.changes()}.items():
             option = f"--{_SINGULAR.get(name, name).replace('_', '-')}"
             several = value if isinstance(value, tuple) else (value,)
-            words += [word for one in several for word in (option, str(one))]
+            words += [word for part in several for word in (option, str(part))]
         return shlex.join([*words, "--out", out])
 
     def python(self, out: str, seed: int | None = None) -> str:
-        """The library call, ready to run.
+        """Write the library call, ready to run.
 
         Args:
             out: The run's folder.
             seed: Set before random weights are drawn.
         """
-        own = "" if self.model.weights == "DEFAULT" else f", weights={self.model.weights!r}"
-        own += "" if self.model.labels is None else f", labels={self.model.labels!r}"
+        weights = "" if self.model.weights == "DEFAULT" else f", weights={self.model.weights!r}"
+        labels = "" if self.model.labels is None else f", labels={self.model.labels!r}"
         draws = seed is not None and self.model.weights is None
         options = "".join(f", {name}={value!r}" for name, value in self.data.options.items())
         lines = [
             "import cam",
             *(["import torch", "", f"torch.manual_seed({seed})"] if draws else [""]),
-            f"model = cam.load_model({self.model.name!r}{own})",
+            f"model = cam.load_model({self.model.name!r}{weights}{labels})",
             f"data = cam.dataset({self.data.source!r}{options})",
             "run = cam.evaluate(",
             "    model,",
             "    data,",
-            *_listed("methods", [_python(one, "cam.method") for one in self.methods]),
-            *_listed("metrics", [_python(one, "cam.metric") for one in self.metrics]),
+            *_write_list("methods", [_write(named, "cam.method") for named in self.methods]),
+            *_write_list("metrics", [_write(named, "cam.metric") for named in self.metrics]),
             f"    out={out!r},",
             *([] if self.data.limit is None else [f"    limit={self.data.limit},"]),
             *(f"    {name}={value!r}," for name, value in self.options.changes().items()),
@@ -184,23 +174,18 @@ class Call:
         return "\n".join(lines) + "\n"
 
 
-def _told(one: Named) -> str:
-    name, given = one
-    if not given:
-        return name
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+def _write(named: Named, make: str | None = None) -> str:
+    """Write a method for the command line or, with its maker, as Python."""
+    name, parameters = named
+    listed = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+    if make is None:
+        return f"{name}({listed})" if listed else name
+    return f"{make}({name!r}, {listed})" if listed else repr(name)
 
 
-def _python(one: Named, make: str) -> str:
-    name, given = one
-    if not given:
-        return repr(name)
-    return f"{make}({name!r}, {', '.join(f'{key}={value!r}' for key, value in given.items())})"
-
-
-def _listed(argument: str, parts: list[str]) -> list[str]:
-    """A list as an argument: in one line where it fits, else a line a part."""
+def _write_list(argument: str, parts: list[str]) -> list[str]:
+    """Write a list as an argument, on one line where it fits."""
     line = f"    {argument}=[{', '.join(parts)}],"
     if len(line) <= 88:
         return [line]
-    return [f"    {argument}=[", *(f"        {one}," for one in parts), "    ],"]
+    return [f"    {argument}=[", *(f"        {part}," for part in parts), "    ],"]

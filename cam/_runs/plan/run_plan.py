@@ -1,9 +1,9 @@
-"""What a run will do, with everything that determines its result."""
+"""Plan a run, with everything that determines its result."""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
 from cam._models.model import Model
 from cam._output.explanation_files import versions
-from cam._runs.plan.label_classes import known_classes
+from cam._runs.plan.label_classes import match_classes
 from cam._runs.plan.options import DEFAULTS, RunOptions
 from cam.errors import InputError
 
@@ -48,7 +48,7 @@ class Metric(Protocol):
         batch_size: int = 32,
         progress: Any = None,
     ) -> Any:
-        """Values (B,) float32, NaN where undefined, and ``reasons``, one a value or None."""
+        """Return values (B,) float32, NaN where undefined, and ``reasons``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Plan:
         methods: Key → method, the keys being the names where those are unique.
         metrics: Key → metric.
         options: How they are measured.
-        classes: As of :func:`cam._runs.plan.label_classes.known_classes`.
+        classes: As of :func:`cam._runs.plan.label_classes.match_classes`.
         config: All of the above that determines the result, ready for JSON.
     """
 
@@ -85,7 +85,7 @@ class Plan:
         return replace(self.options, layers=by_name)
 
     def shards(self) -> Iterator[tuple[int, int]]:
-        """The ranges of items that are one piece of work each."""
+        """Yield the ranges of items that are one piece of work."""
         total = len(self.data)
         for start in range(0, total, self.options.shard_size):
             yield start, min(start + self.options.shard_size, total)
@@ -105,10 +105,10 @@ def make_plan(
             to know where the class is, and data that do not.
     """
     model = model if isinstance(model, Model) else Model(model)
-    named = _by_key([method(one) if isinstance(one, str) else one for one in _several(methods)])
-    measured = _by_key([metric(one) if isinstance(one, str) else one for one in _several(metrics)])
-    for key, one in measured.items():
-        if one.info.needs_masks and not data.has_masks:
+    named = _by_key(methods, method)
+    measured = _by_key(metrics, metric)
+    for key, measure in measured.items():
+        if measure.info.needs_masks and not data.has_masks:
             raise InputError(
                 f"the metric {key} needs to know where the class is, and {data.name!r} does not "
                 "say; use data with masks or boxes, such as 'photo-grid', or leave the metric out"
@@ -117,16 +117,20 @@ def make_plan(
     at: list[str] = []
     if options.layers is not None:
         at = [name for name, _ in resolve_layers(model.module, options.layers)]
-    elif any(one.info.layer for one in named.values()):
+    elif any(explainer.info.layer for explainer in named.values()):
         at = list(model.layers)
-    classes = known_classes(model, data) if options.targets == "data" else {}
+    classes = match_classes(model, data) if options.targets == "data" else {}
     config = {
         "format": FORMAT,
-        "model": model_facts(model),
+        "model": describe_model(model),
         "data": {"items": len(data), "fingerprint": data.fingerprint},
         "methods": [
-            {"key": key, "name": one.name, "parameters": _plain(_parameters(one))}
-            for key, one in named.items()
+            {
+                "key": key,
+                "name": explainer.name,
+                "parameters": _to_json(_collect_parameters(explainer)),
+            }
+            for key, explainer in named.items()
         ]
         + [
             {"key": name, "name": name, "parameters": {}, "baseline": True}
@@ -135,32 +139,32 @@ def make_plan(
         "metrics": [
             {
                 "key": key,
-                "name": _name(one),
-                "parameters": _plain(_parameters(one)),
-                "direction": int(one.info.direction),
-                "needs_masks": bool(one.info.needs_masks),
+                "name": _name(measure),
+                "parameters": _to_json(_collect_parameters(measure)),
+                "direction": int(measure.info.direction),
+                "needs_masks": bool(measure.info.needs_masks),
             }
-            for key, one in measured.items()
+            for key, measure in measured.items()
         ],
         **{name: value for name, value in options.keywords().items() if name != "baselines"},
         "layers": at,
         "precision": options.precision or name_precision(model.module, None, model.device),
-        **surroundings(model.device),
+        **describe_surroundings(model.device),
     }
     return Plan(model, data, named, measured, options, classes, config)
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """What of a process determines its results: device, kernels and versions."""
+def describe_surroundings(device: torch.device) -> dict[str, Any]:
+    """Describe what of a process determines results: device, kernels, versions."""
     return {
-        "device": _device(device),
+        "device": _name_device(device),
         "kernels": kernels.backend(torch.empty(0, device=device)),
         "versions": dict(versions()),
     }
 
 
-def model_facts(model: Model) -> dict[str, str]:
-    """A model's name and hashes of its weights, its architecture, its transform and labels."""
+def describe_model(model: Model) -> dict[str, str]:
+    """Describe a model by name and hashes of all that determines it."""
     weights = hashlib.sha256()
     for name, value in sorted(model.module.state_dict().items()):
         if not isinstance(value, Tensor):
@@ -177,64 +181,65 @@ def model_facts(model: Model) -> dict[str, str]:
     }
 
 
-def differences(stored: object, wanted: object, at: str = "") -> Iterator[str]:
-    """What differs between two configurations, each as ``where: one → other``."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        for key in dict.fromkeys([*stored, *wanted]):
+def list_differences(stored: object, planned: object, at: str = "") -> Iterator[str]:
+    """List what differs between two configurations, as ``where: one → other``."""
+    if isinstance(stored, dict) and isinstance(planned, dict):
+        for key in dict.fromkeys([*stored, *planned]):
             below = f"{at}.{key}" if at else str(key)
-            yield from differences(stored.get(key), wanted.get(key), below)
-    elif (
-        isinstance(stored, list)
-        and isinstance(wanted, list)
-        and all(isinstance(one, dict) and "key" in one for one in [*stored, *wanted])
-        and [one["key"] for one in stored] == [one["key"] for one in wanted]
-    ):
-        for one, other in zip(stored, wanted, strict=True):
-            yield from differences(one, other, f"{at}.{one['key']}")
-    elif stored != wanted:
-        yield f"{at}: {_short(stored)} → {_short(wanted)}"
+            yield from list_differences(stored.get(key), planned.get(key), below)
+    elif (keys := _list_keys(stored)) is not None and keys == _list_keys(planned):
+        # Lists with the same keys in the same order, so compared entry by entry.
+        assert isinstance(stored, list) and isinstance(planned, list)
+        for key, first, second in zip(keys, stored, planned, strict=True):
+            yield from list_differences(first, second, f"{at}.{key}")
+    elif stored != planned:
+        yield f"{at}: {_shorten(stored)} → {_shorten(planned)}"
 
 
-def _short(value: object) -> str:
-    if isinstance(value, list) and all(isinstance(one, dict) and "key" in one for one in value):
-        return ", ".join(str(one["key"]) for one in value) or "none"
+def _list_keys(value: object) -> list[str] | None:
+    """Return the keys of a list of keyed entries, else None."""
+    if not isinstance(value, list) or not all(isinstance(v, dict) and "key" in v for v in value):
+        return None
+    return [str(entry["key"]) for entry in value]
+
+
+def _shorten(value: object) -> str:
+    if (keys := _list_keys(value)) is not None:
+        return ", ".join(keys) or "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
-def _several(given: Any) -> list[Any]:
-    single = isinstance(given, str) or hasattr(given, "info")
-    found = [given] if single else list(given)
-    if not found:
+def _by_key(choice: Any, make: Callable[[str], Any]) -> dict[str, Any]:
+    """Key methods or metrics by name, with parameters where names repeat."""
+    single = isinstance(choice, str) or hasattr(choice, "info")
+    measures = [make(m) if isinstance(m, str) else m for m in ([choice] if single else choice)]
+    if not measures:
         raise InputError("a run needs at least one method and one metric")
-    return found
-
-
-def _by_key(found: list[Any]) -> dict[str, Any]:
-    """Under their names where those are unique, else with their parameters."""
-    unique = {str(one): one for one in found}
-    names = [_name(one) for one in unique.values()]
+    unique = {str(measure): measure for measure in measures}
+    names = [_name(measure) for measure in unique.values()]
     return {
-        told if names.count(_name(one)) > 1 else _name(one): one for told, one in unique.items()
+        text if names.count(name) > 1 else name: measure
+        for name, (text, measure) in zip(names, unique.items(), strict=True)
     }
 
 
-def _name(one: Any) -> str:
-    return str(getattr(one, "name", None) or one)
+def _name(measure: Any) -> str:
+    return str(getattr(measure, "name", None) or measure)
 
 
-def _parameters(one: Any) -> dict[str, Any]:
-    """Defaults included: another version may have others."""
-    defaults = getattr(one.info, "parameters", None) or {}
-    return {**defaults, **(getattr(one, "parameters", None) or {})}
+def _collect_parameters(measure: Any) -> dict[str, Any]:
+    """Collect the parameters with defaults: another version may have others."""
+    defaults = getattr(measure.info, "parameters", None) or {}
+    return {**defaults, **(getattr(measure, "parameters", None) or {})}
 
 
-def _plain(value: Any) -> Any:
-    """Ready for JSON; what it does not know is told by its repr."""
-    return json.loads(json.dumps(value, default=lambda one: _ADDRESS.sub("", repr(one))))
+def _to_json(value: Any) -> Any:
+    """Convert a value for JSON; what JSON lacks becomes its repr."""
+    return json.loads(json.dumps(value, default=lambda part: _ADDRESS.sub("", repr(part))))
 
 
-def _device(device: torch.device) -> str:
+def _name_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     return device.type

@@ -1,7 +1,7 @@
-"""Where a model looks over a data set: mean maps of classes, and groups of maps that are alike.
+"""Average the maps of classes, and group maps that are alike.
 
 A model that uses a watermark, a border or a background has pictures whose maps lie there and not on
-the object. Their mean shows it; where only part of a class is so, they are a group of their own.
+the object. Their mean shows it; where only part of a class is so, they form a group.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 # Maps that are in memory at once, 3 kB each.
 MAPS_AT_ONCE = 4096
-# Below so many images, neighbours say nothing.
+# With fewer images, neighbours say nothing.
 FEWEST = 10
-# An eigenvalue begins a gap if the next one is more than so many times as large. Maps of an object
+# An eigenvalue begins a gap if the next is more than this many times as large. Maps of an object
 # that is now here, now there fill a line (4, as the eigenvalues are as 1 to 4 to 9) or a rectangle
 # evenly, and are no groups; the widest absolute gap, the usual rule, finds 3 to 8 of them there.
 GAP = 5.0
@@ -90,30 +90,30 @@ class Clusters:
 
 
 def average_by_class(run: RunTables, method: str) -> ClassAverages:
-    """The mean map of each class's images, whatever their number; maps of zeros are left out.
+    """Average the maps of each class, without maps of zeros.
 
     Raises:
         RunError: The run has no such method, or kept no heatmaps.
     """
     import pandas
 
-    side = _side(run, method)
+    side = _require_side(run, method)
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, list[int]] = {}
     for start in range(0, run.total, MAPS_AT_ONCE):
-        found = run.query(
+        stored = run.query(
             "SELECT coalesce(label, 'unknown') AS label, heatmap FROM maps JOIN items USING (item) "
             "WHERE method = ? AND item >= ? AND item < ? ORDER BY item",
             [method, start, start + MAPS_AT_ONCE],
         )
-        for label, rows in found.groupby("label", observed=True):
-            maps = _levels(rows["heatmap"], side)
-            seen = maps.any((1, 2))
-            own = sums.setdefault(str(label), np.zeros((side, side)))
-            own += maps.sum(0, dtype=np.float64) / 255
+        for label, rows in stored.groupby("label", observed=True):
+            maps = _decode_maps(rows["heatmap"], side)
+            warm = maps.any((1, 2))
+            total = sums.setdefault(str(label), np.zeros((side, side)))
+            total += maps.sum(0, dtype=np.float64) / 255
             count = counts.setdefault(str(label), [0, 0])
-            count[0] += int(seen.sum())
-            count[1] += int((~seen).sum())
+            count[0] += int(warm.sum())
+            count[1] += int((~warm).sum())
     order = sorted(counts, key=lambda label: (-counts[label][0], label))
     rows = [(label, *counts[label]) for label in order]
     means = [sums[label] / max(counts[label][0], 1) for label in order]
@@ -136,7 +136,7 @@ def find_clusters(
     limit: int = 2000,
     seed: int = 0,
 ) -> Clusters:
-    """Groups of images whose maps are alike, as spectral relevance analysis finds them.
+    """Group images whose maps are alike, by spectral relevance analysis.
 
     Maps are made smaller and scaled to length 1; each image is joined with its nearest; the
     eigenvalues of that graph's Laplacian say into how many groups it falls (as many as there
@@ -153,13 +153,13 @@ def find_clusters(
         neighbours: With how many each image is joined. None: log n, and at least 2.
         most: The most clusters that the eigenvalues may say.
         side: Size in pixels at which maps are compared.
-        limit: Beyond so many images a sample of them is looked at. Memory grows with its square
+        limit: Of more images than these a sample is examined. Memory grows with its square
             (2,000 images: 70 MB).
         seed: Of the sample and of k-means; the same seed gives the same clusters.
 
     Raises:
-        RunError: No such method or class, no heatmaps, fewer than 10 maps, or a number that
-            makes no sense.
+        RunError: No such method or class, no heatmaps, fewer than 10 maps, or a number
+            out of range.
 
     Source: Lapuschkin et al., Unmasking Clever Hans predictors and assessing what machines
     really learn, Nature Communications 2019, Methods, "Spectral relevance analysis"; Ng, Jordan
@@ -167,7 +167,7 @@ def find_clusters(
     2007, section 8. They take the widest absolute gap, which splits maps of an object that is
     evenly here and there into 3 to 8 groups; a relative one is the library's own choice.
     """
-    stored = _side(run, method)
+    stored = _require_side(run, method)
     numbers = {"count": count, "neighbours": neighbours, "most": most, "side": side}
     for name, value in {**numbers, "limit": limit, "seed": seed}.items():
         if not RULES[name].holds(value):
@@ -178,62 +178,66 @@ def find_clusters(
         [method],
     )
     if label is not None:
-        known = facts["label"].dropna().unique()
-        if label not in known:
-            raise RunError(f"the run explained no class {label!r}; {nearest(label, known)}")
+        labels = facts["label"].dropna().unique()
+        if label not in labels:
+            raise RunError(f"the run explained no class {label!r}; {nearest(label, labels)}")
         facts = facts[facts["label"] == label]
     total = len(facts)
     chance = np.random.default_rng(seed)
     if total > limit:
         facts = facts.iloc[np.sort(chance.choice(total, limit, replace=False))]
     maps = _read(run, method, facts["item"].tolist(), stored)
-    seen = maps.any((1, 2))
-    facts, maps = facts[seen].reset_index(drop=True), maps[seen]
+    warm = maps.any((1, 2))
+    facts, maps = facts[warm].reset_index(drop=True), maps[warm]
     if len(facts) < FEWEST:
         raise RunError(
             f"{len(facts)} maps of {method} are too few for clusters; at least {FEWEST} are needed"
         )
-    points = _points(maps, min(side, stored))
+    points = _scale_maps(maps, min(side, stored))
     near = round(np.log(len(points))) if neighbours is None else neighbours
-    values, vectors = spectrum(points, min(max(near, 2), len(points) - 1), max(most, count or 1))
-    wanted = groups_of(values[: most + 1]) if count is None else count
-    parts = _k_means(vectors[:, :wanted], chance)
+    values, vectors = compute_spectrum(
+        points, min(max(near, 2), len(points) - 1), max(most, count or 1)
+    )
+    groups = count_groups(values[: most + 1]) if count is None else count
+    parts = _run_k_means(vectors[:, :groups], chance)
     items = facts.assign(cluster=parts)
     rows, means = [], []
     for part in range(parts.max() + 1):
         inside = parts == part
         mean = maps[inside].mean(0, dtype=np.float64) / 255
         means.append(mean)
-        rows.append(_described(part, inside, mean, maps, points, items))
+        rows.append(_describe(part, inside, mean, maps, points, items))
     import pandas
 
-    found = np.stack(means).astype(np.float32)
+    average = np.stack(means).astype(np.float32)
     table = pandas.DataFrame(rows)
-    return Clusters(method, label, items, table, found, values, total, int((~seen).sum()))
+    return Clusters(method, label, items, table, average, values, total, int((~warm).sum()))
 
 
-def describe_clusters(found: Clusters) -> str:
-    """One line on what was looked at and what was found."""
-    looked = len(found.items) + found.blank
-    of = "all" if found.label is None else found.label
-    text = f"{of}: {found.method} of {looked:,} images"
-    text += f" (sampled from {found.total:,})" if looked < found.total else ""
-    text += f", {found.blank:,} without a map" if found.blank else ""
-    many = len(found.table)
-    said = "one group: they are alike, or pass into each other" if many == 1 else f"{many} groups"
-    values = ", ".join(f"{0 if value < ZERO else value:.2g}" for value in found.eigenvalues[1:5])
-    return f"{text}: {said} (eigenvalues 0, {values}, …)"
+def describe_clusters(grouping: Clusters) -> str:
+    """Say in one line what was grouped, and into what."""
+    examined = len(grouping.items) + grouping.blank
+    of = "all" if grouping.label is None else grouping.label
+    text = f"{of}: {grouping.method} of {examined:,} images"
+    text += f" (sampled from {grouping.total:,})" if examined < grouping.total else ""
+    text += f", {grouping.blank:,} without a map" if grouping.blank else ""
+    many = len(grouping.table)
+    groups = "one group: they are alike, or pass into each other" if many == 1 else f"{many} groups"
+    values = ", ".join(f"{0 if value < ZERO else value:.2g}" for value in grouping.eigenvalues[1:5])
+    return f"{text}: {groups} (eigenvalues 0, {values}, …)"
 
 
-def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvalues of the neighbour graph's Laplacian, and their vectors.
+def compute_spectrum(
+    points: np.ndarray, neighbours: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the neighbour graph's smallest Laplacian eigenvalues, and their vectors.
 
     L = I - D^(-1/2) A D^(-1/2), A[i, j] = 1 if i is among j's nearest or j among i's, D its sums.
 
     Args:
         points: (n, d).
         neighbours: How many nearest others each point is joined with.
-        most: One more eigenvalue than these is computed, if there are so many points.
+        most: One more eigenvalue than these is computed, if there are enough points.
 
     Returns:
         (k,) in ascending order, and (n, k).
@@ -247,18 +251,20 @@ def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray
     # Stable: among equally near ones the first, the same in each run.
     nearest_ones = np.argsort(distance, axis=1, kind="stable")[:, :neighbours]
     rows = np.repeat(np.arange(len(points)), nearest_ones.shape[1])
-    ones = np.ones(len(rows))
-    joined = csr_array((ones, (rows, nearest_ones.ravel())), shape=distance.shape)
+    weights = np.ones(len(rows))
+    joined = csr_array((weights, (rows, nearest_ones.ravel())), shape=distance.shape)
     joined = joined.maximum(joined.T)
-    # Each part has an eigenvalue 0 of its own. Lanczos' method may miss some of several equal ones,
+    # Each part has its own eigenvalue 0. Lanczos' method may miss some of several equal ones,
     # so it sees one part at a time.
     values, vectors = [], []
     parts, part_of = connected_components(joined, directed=False)
     for part in range(parts):
         inside = np.flatnonzero(part_of == part)
-        own, directions = _smallest(joined[inside][:, inside], min(most + 1, len(inside)))
-        values.append(own)
-        wide = np.zeros((len(points), len(own)))
+        smallest, directions = _solve_smallest(
+            joined[inside][:, inside], min(most + 1, len(inside))
+        )
+        values.append(smallest)
+        wide = np.zeros((len(points), len(smallest)))
         wide[inside] = directions
         vectors.append(wide)
     every = np.concatenate(values)
@@ -266,8 +272,8 @@ def spectrum(points: np.ndarray, neighbours: int, most: int) -> tuple[np.ndarray
     return every[order], np.concatenate(vectors, axis=1)[:, order]
 
 
-def _smallest(joined: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvalues of a graph's normalised Laplacian, and their vectors."""
+def _solve_smallest(joined: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute a graph's smallest normalised Laplacian eigenvalues, and their vectors."""
     from scipy.linalg import eigh
     from scipy.sparse import eye_array
     from scipy.sparse.csgraph import laplacian
@@ -289,8 +295,8 @@ def _smallest(joined: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors
 
 
-def groups_of(values: np.ndarray) -> int:
-    """How many groups a graph falls into: the place of its Laplacian's last wide gap.
+def count_groups(values: np.ndarray) -> int:
+    """Count the groups of a graph by its Laplacian's last wide gap.
 
     Args:
         values: Its smallest eigenvalues in ascending order.
@@ -303,8 +309,8 @@ def groups_of(values: np.ndarray) -> int:
     return int(wide[-1]) + 2 if len(wide) else 1
 
 
-def _k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """The best of several starts, clusters numbered from the largest; (n,)."""
+def _run_k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """Cluster by the best of several starts, largest first; (n,)."""
     from scipy.cluster.vq import kmeans2
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -312,19 +318,15 @@ def _k_means(vectors: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     count = min(vectors.shape[1], len(np.unique(rows.round(8), axis=0)))
     best, parts = np.inf, np.zeros(len(rows), int)
     for _ in range(RESTARTS if count > 1 else 0):
-        centres, found = kmeans2(rows, count, iter=50, minit="++", rng=chance)
-        loss = float(((rows - centres[found]) ** 2).sum())
+        centres, assigned = kmeans2(rows, count, iter=50, minit="++", rng=chance)
+        loss = float(((rows - centres[assigned]) ** 2).sum())
         if loss < best:
-            best, parts = loss, found
-    names, sizes = np.unique(parts, return_counts=True)
-    order = names[np.argsort(-sizes, kind="stable")]
-    numbers = np.zeros(names.max() + 1, int)
-    numbers[order] = np.arange(len(order))
-    renamed: np.ndarray = numbers[parts]
-    return renamed
+            best, parts = loss, assigned
+    order = np.argsort(-np.bincount(parts), kind="stable")
+    return np.asarray(np.argsort(order)[parts])
 
 
-def _described(
+def _describe(
     part: int,
     inside: np.ndarray,
     mean: np.ndarray,
@@ -332,20 +334,20 @@ def _described(
     points: np.ndarray,
     items: "pandas.DataFrame",
 ) -> dict[str, Any]:
-    own = items[inside]
-    others = maps[~inside].mean(0, dtype=np.float64) if not inside.all() else None
+    members = items[inside]
     apart = np.nan
-    if others is not None:
+    if not inside.all():
+        others = maps[~inside].mean(0, dtype=np.float64)
         apart = float(np.abs(mean / mean.sum() - others / others.sum()).sum() / 2)
     row, column = np.unravel_index(mean.argmax(), mean.shape)
     from_middle = np.linalg.norm(points[inside] - points[inside].mean(0), axis=1)
-    typical = own["item"].to_numpy()[np.argsort(from_middle, kind="stable")[:REPRESENTATIVES]]
+    typical = members["item"].to_numpy()[np.argsort(from_middle, kind="stable")[:REPRESENTATIVES]]
     return {
         "cluster": part,
         "size": int(inside.sum()),
         "share": float(inside.mean()),
-        "correct": float(own["correct"].astype(float).mean()),
-        "confidence": float(own["confidence"].astype(float).mean()),
+        "correct": float(members["correct"].astype(float).mean()),
+        "confidence": float(members["confidence"].astype(float).mean()),
         "apart": apart,
         "row": (int(row) + 0.5) / len(mean),
         "column": (int(column) + 0.5) / len(mean),
@@ -353,8 +355,8 @@ def _described(
     }
 
 
-def _points(maps: np.ndarray, side: int) -> np.ndarray:
-    """Smaller, and of length 1: where the heat lies counts, not how much of it; (n, side²)."""
+def _scale_maps(maps: np.ndarray, side: int) -> np.ndarray:
+    """Shrink maps and scale them to length 1; (n, side²)."""
     small = [
         functional.interpolate(
             torch.from_numpy(part[:, None].astype(np.float32)), size=(side, side), mode="area"
@@ -362,31 +364,29 @@ def _points(maps: np.ndarray, side: int) -> np.ndarray:
         for part in np.split(maps, range(MAPS_AT_ONCE, len(maps), MAPS_AT_ONCE))
     ]
     flat = torch.cat(small).flatten(1).double()
-    found: np.ndarray = functional.normalize(flat, dim=1).numpy()
-    return found
+    return np.asarray(functional.normalize(flat, dim=1))
 
 
 def _read(run: RunTables, method: str, numbers: list[int], side: int) -> np.ndarray:
-    """(n, side, side) uint8."""
+    """Read maps as (n, side, side) uint8."""
     parts = [np.zeros((0, side, side), np.uint8)]
     for start in range(0, len(numbers), MAPS_AT_ONCE):
-        found = run.query(
+        stored = run.query(
             "SELECT heatmap FROM maps WHERE method = ? AND item IN (SELECT unnest(?)) "
             "ORDER BY item",
             [method, numbers[start : start + MAPS_AT_ONCE]],
         )
-        parts.append(_levels(found["heatmap"], side))
+        parts.append(_decode_maps(stored["heatmap"], side))
     return np.concatenate(parts)
 
 
-def _levels(column: "pandas.Series", side: int) -> np.ndarray:
+def _decode_maps(column: "pandas.Series", side: int) -> np.ndarray:
     flat = np.frombuffer(b"".join(map(bytes, column)), np.uint8)
     return flat.reshape(-1, side, side)
 
 
-def _side(run: RunTables, method: str) -> int:
-    if method not in run.methods:
-        raise RunError(f"the run has no method {method!r}; {nearest(method, run.methods)}")
+def _require_side(run: RunTables, method: str) -> int:
+    run.require("method", method)
     side = int(run.config.get("heatmaps", 0))
     if not side:
         raise RunError("the run kept no heatmaps; evaluate into another folder with heatmaps=56")

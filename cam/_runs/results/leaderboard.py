@@ -1,4 +1,4 @@
-"""The leaderboard: each method by each metric, with intervals, in one pass over the scores."""
+"""Rank methods by each metric, in one pass over the scores."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ DRAWN = 500
 
 
 def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
-    """Each method by each metric.
+    """Rank each method by each metric.
 
     Args:
         run: Whose scores.
@@ -55,7 +55,7 @@ def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
     for column, names in (("method", run.methods), ("metric", run.metrics)):
         table[column] = pandas.Categorical(table[column], names, ordered=True)
     table = table.sort_values(["part", "metric", "method"], ignore_index=True)
-    low, high = statistics.interval_from_moments(
+    low, high = statistics.estimate_interval_from_moments(
         table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
     )
     table["low"], table["high"] = low, high
@@ -68,23 +68,23 @@ def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
     signed = table["mean"] * -table["metric"].astype(str).map(run.directions)
     table["rank"] = signed.groupby([table["part"], table["metric"]], observed=True).rank()
     columns = ["mean", "low", "high", "median", "n", "nan", "failed", "skipped", "rank"]
-    found = table[["part", "method", "metric", *columns]]
-    return found.rename(columns={"part": by}) if by else found.drop(columns="part")
+    board = table[["part", "method", "metric", *columns]]
+    return board.rename(columns={"part": by}) if by else board.drop(columns="part")
 
 
 def _draw_again(
     run: RunTables, table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
 ) -> None:
     """Bootstrap the groups that are small, in place."""
-    places = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
+    indices = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
     values = run.query(
         f"""
         WITH named AS (SELECT {group}, metric, method, item, value, status FROM {joined})
-        SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS found
+        SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS drawn
         FROM named WHERE status = 'ok' GROUP BY ALL
         HAVING count(*) BETWEEN 2 AND {statistics.EXACT}
         """
     )
     for row in values.itertuples():
-        place = places[(row.part, row.metric, row.method)]
-        table.loc[place, ["low", "high"]] = statistics.interval(np.asarray(row.found))
+        index = indices[(row.part, row.metric, row.method)]
+        table.loc[index, ["low", "high"]] = statistics.estimate_interval(np.asarray(row.drawn))

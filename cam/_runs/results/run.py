@@ -58,7 +58,7 @@ class Run(RunTables):
         return Call.of_facts(self.notes.get("call") or {})
 
     def only(self, parts: Mapping[str, str]) -> "Run":
-        """The same run as if it had these images only: every table and test is of them.
+        """Restrict every table and test to some of the images.
 
         Args:
             parts: "class", "correct" or "confidence" → one of the groups that
@@ -73,7 +73,7 @@ class Run(RunTables):
         return Run(self.store, {**self.parts, **parts})
 
     def scores(self) -> "pandas.DataFrame":
-        """One row an image, method and metric, in that order.
+        """Read one row an image, method and metric, in that order.
 
         Columns: ``item``, ``id``, ``method``, ``metric``, ``value`` (float32), ``status`` ("ok";
         "nan": undefined for this image; "failed": the method or metric failed on it; "skipped": the
@@ -81,44 +81,50 @@ class Run(RunTables):
         """
         import pandas
 
-        found = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
+        table = self.query(f"SELECT item, {NAMED}, value, {STATUS}, reason FROM scores")
         names = self.query("SELECT item, id FROM items").set_index("item")["id"]
         # A category for each item: the name is stored once, not once a row.
-        places = names.index.get_indexer(found["item"])
-        found.insert(1, "id", pandas.Categorical.from_codes(places, categories=names))
-        return found
+        codes = names.index.get_indexer(table["item"])
+        table.insert(1, "id", pandas.Categorical.from_codes(codes, categories=names))
+        return table
 
     def values(self, metric: str) -> "pandas.DataFrame":
-        """One row an item, one column a method; NaN where there is no value."""
-        if metric not in self.metrics:
-            raise RunError(f"the run has no metric {metric!r}; {nearest(metric, self.metrics)}")
-        found = self.query(
+        """Read a metric's values: a row an item, a column a method."""
+        self.require("metric", metric)
+        rows = self.query(
             "SELECT item, method::methods AS method, value FROM scores WHERE metric = ?", [metric]
         )
-        table = found.pivot(index="item", columns="method", values="value")
+        table = rows.pivot(index="item", columns="method", values="value")
         return table.reindex(columns=self.methods)
 
     def comparisons(self, metric: str) -> "pandas.DataFrame":
-        """Every pair of methods by one metric; see :func:`cam._runs.results.statistics.paired`."""
-        return statistics.paired(self.values(metric), self.directions[metric])
+        """Compare each pair of methods by one metric.
+
+        See :func:`cam._runs.results.statistics.compare_pairs`.
+        """
+        return statistics.compare_pairs(self.values(metric), self.directions[metric])
 
     def ranks(self, metric: str) -> dict[str, Any]:
-        """Average ranks by one metric; see :func:`cam._runs.results.statistics.friedman`."""
-        return statistics.friedman(self.values(metric), self.directions[metric])
+        """Average the methods' ranks by one metric.
+
+        See :func:`cam._runs.results.statistics.compare_ranks`.
+        """
+        return statistics.compare_ranks(self.values(metric), self.directions[metric])
 
     def agreement(self) -> "pandas.DataFrame":
-        """Kendall's τ-b between the metrics; see :func:`cam._runs.results.statistics.agreement`."""
-        found: pandas.DataFrame = statistics.agreement(
-            {metric: self.values(metric) for metric in self.metrics}, self.directions
-        )
-        return found
+        """Measure Kendall's τ-b between the metrics.
+
+        See :func:`cam._runs.results.statistics.measure_agreement`.
+        """
+        values = {metric: self.values(metric) for metric in self.metrics}
+        return statistics.measure_agreement(values, self.directions)
 
     def items(self) -> "pandas.DataFrame":
-        """One row an image: what it is, and what the model said of it."""
+        """Read one row an image, with the model's prediction."""
         return self.query("SELECT * FROM items")
 
     def image(self, number: int) -> RunImage:
-        """What the run knows of one item.
+        """Load what the run knows of one item.
 
         Raises:
             RunError: It is not stored.
@@ -134,7 +140,7 @@ class Run(RunTables):
         return replace(self.pictures([number])[number], scores=scores)
 
     def failures(self) -> "pandas.DataFrame":
-        """Every value that is missing, with its reason: item, id, method, metric, status, reason.
+        """List every missing value with its item, method, metric and reason.
 
         A picture that could not be read has one row, without a method and a metric.
         """
@@ -150,7 +156,7 @@ class Run(RunTables):
         )
 
     def problems(self) -> "pandas.DataFrame":
-        """The reasons of :meth:`failures`, each once.
+        """List the reasons of :meth:`failures`, each once.
 
         Columns: ``status``, ``method`` and ``metric`` (missing for a picture that could not be
         read), ``reason``, ``images`` and ``example``, the first of them.
@@ -169,7 +175,7 @@ class Run(RunTables):
         )
 
     def costs(self) -> "pandas.DataFrame":
-        """What each method took, and each metric of its maps.
+        """Sum what each method took, and each metric of its maps.
 
         Columns: ``method``, ``metric`` (missing for the maps themselves), ``images``, ``forwards``
         and ``backwards`` (batches through the network; those that methods share count for each),

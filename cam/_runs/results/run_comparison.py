@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cam._runs.plan.run_plan import differences
+from cam._runs.plan.run_plan import list_differences
 from cam._runs.results.run import Run
 from cam._runs.results.statistics import correct_for_many, describe_differences
 from cam.errors import RunError
@@ -17,7 +17,7 @@ NOISE = 0.05
 
 
 def compare(before: Run, after: Run) -> "pandas.DataFrame":
-    """What changed from one run to another, image by image, and whether it is more than noise.
+    """Compare two runs image by image, with tests against noise.
 
     Images are matched by their ids, methods and metrics by their keys.
 
@@ -73,6 +73,6 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
         "only_after": len(new) - len(common),
         "predicted_differently": int((first_class != second_class).fillna(False).sum()),
     }
-    table.attrs["configuration"] = list(differences(before.config, after.config))
+    table.attrs["configuration"] = list(list_differences(before.config, after.config))
     table.attrs["images"] = images
     return table

@@ -1,4 +1,4 @@
-"""The images of a run: one with its maps, the best and the worst, all in order of a score."""
+"""Find and load the images of a run."""
 
 import io
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from cam._runs.results.run_tables import RunTables
-from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -36,22 +35,22 @@ def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
     several = sorted({int(number) for number in numbers})
     facts = run.query("SELECT * FROM items WHERE item IN (SELECT unnest(?))", [several])
     maps = run.query("SELECT * FROM maps WHERE item IN (SELECT unnest(?))", [several])
-    found = run.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
-    jpegs = dict(zip(found["item"], found["jpeg"], strict=True))
+    stored = run.query("SELECT * FROM pictures WHERE item IN (SELECT unnest(?))", [several])
+    jpegs = dict(zip(stored["item"], stored["jpeg"], strict=True))
     images = {}
     for number in several:
-        own = maps[maps["item"] == number]
+        of_item = maps[maps["item"] == number]
         images[number] = RunImage(
-            _plain(facts[facts["item"] == number]),
-            own.iloc[:0],
-            {row.method: _heatmap(row.heatmap, row.side) for row in own.itertuples()},
+            _to_mapping(facts[facts["item"] == number]),
+            of_item.iloc[:0],
+            {row.method: _decode_heatmap(row.heatmap, row.side) for row in of_item.itertuples()},
             Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
         )
     return images
 
 
 def list_extremes(run: RunTables, metric: str, count: int = 3) -> "pandas.DataFrame":
-    """The best and worst images of each method by one metric.
+    """List each method's best and worst images by one metric.
 
     Returns:
         Columns ``method``, ``end`` ("best" or "worst"), ``place`` from 1, ``item``, ``id``,
@@ -90,7 +89,7 @@ def list_in_order(
     start: int = 0,
     count: int = 12,
 ) -> "pandas.DataFrame":
-    """The images with a value, the best first or the worst first, ``count`` from ``start`` on.
+    """List images in the order of their values, ``count`` from ``start``.
 
     Returns:
         Columns ``item``, ``id``, ``value``, ``label``, ``predicted_label``, ``correct`` and
@@ -99,9 +98,8 @@ def list_in_order(
     Raises:
         RunError: The run has no such metric or method.
     """
-    for what, name, known in (("metric", metric, run.metrics), ("method", method, run.methods)):
-        if name not in known:
-            raise RunError(f"the run has no {what} {name!r}; {nearest(name, known)}")
+    run.require("metric", metric)
+    run.require("method", method)
     sign = run.directions[metric] if worst else -run.directions[metric]
     return run.query(
         f"""
@@ -114,8 +112,8 @@ def list_in_order(
     )
 
 
-def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
-    """One row as a mapping, with None for what is missing."""
+def _to_mapping(row: "pandas.DataFrame") -> dict[str, Any]:
+    """Convert one row to a mapping, with None for missing values."""
     import pandas
 
     return {
@@ -124,7 +122,6 @@ def _plain(row: "pandas.DataFrame") -> dict[str, Any]:
     }
 
 
-def _heatmap(levels: bytes, side: int) -> np.ndarray:
+def _decode_heatmap(levels: bytes, side: int) -> np.ndarray:
     flat = np.frombuffer(levels, np.uint8).astype(np.float32)
-    found: np.ndarray = flat.reshape(side, side) / 255
-    return found
+    return np.asarray(flat.reshape(side, side) / 255)

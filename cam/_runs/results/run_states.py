@@ -1,4 +1,4 @@
-"""The runs in a folder: what each is doing, without reading its tables."""
+"""List the runs in a folder and their states, without reading tables."""
 
 import fcntl
 import time
@@ -46,25 +46,25 @@ class RunState:
 
 
 def runs(folder: str | Path) -> list[RunState]:
-    """Every run in a folder, the latest first.
+    """List every run in a folder, the latest first.
 
     Raises:
         RunError: The folder cannot be read; one that is not there has no runs.
     """
     try:
-        inside = [one for one in Path(folder).iterdir() if (one / "run.json").exists()]
+        inside = [path for path in Path(folder).iterdir() if (path / "run.json").exists()]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RunError(
             f"the folder of runs {str(folder)!r} cannot be read: {error.strerror}"
         ) from None
-    found = [state_of(one) for one in inside]
-    return sorted(found, key=lambda one: (one.started, one.name), reverse=True)
+    states = [read_state(path) for path in inside]
+    return sorted(states, key=lambda state: (state.started, state.name), reverse=True)
 
 
-def state_of(path: str | Path) -> RunState:
-    """How far one run is; a run that cannot be read is "damaged", with the reason."""
+def read_state(path: str | Path) -> RunState:
+    """Read how far a run is; an unreadable one is "damaged"."""
     folder = Path(path)
     try:
         run = Run.open(folder)
@@ -76,13 +76,13 @@ def state_of(path: str | Path) -> RunState:
     writer = holder(folder) if done < total else None
     if writer is None:
         return RunState(folder, "finished" if done >= total else "stopped", done, total, started)
-    speed = _speed(folder, done)
+    speed = _compute_speed(folder, done)
     left = (total - done) / speed if speed else None
     return RunState(folder, "running", done, total, started, writer, speed, left)
 
 
 def holder(path: Path) -> str | None:
-    """Who holds a run's lock; None if nobody does, or that cannot be seen.
+    """Find who holds a run's lock; None if nobody visible does.
 
     Looking takes the lock for a moment, as the system offers no other way; a writer that meets it
     tries again.
@@ -98,14 +98,14 @@ def holder(path: Path) -> str | None:
     return None
 
 
-def _speed(path: Path, done: int) -> float | None:
-    """Images a second since the log's last start; None before the first one."""
+def _compute_speed(path: Path, done: int) -> float | None:
+    """Compute images a second since the last start; None before any."""
     try:
         with (path / "log.txt").open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL))
             lines = file.read().decode("utf-8", "replace").splitlines()
-        line = next(one for one in reversed(lines) if " started with " in one)
+        line = next(entry for entry in reversed(lines) if " started with " in entry)
         begun = datetime.strptime(line.split(" ", 1)[0], "%Y-%m-%dT%H:%M:%S%z").timestamp()
         before = int(line.split(" started with ", 1)[1].split(" ", 1)[0])
     except (OSError, StopIteration, ValueError, IndexError):

@@ -1,15 +1,19 @@
 """Query the tables of a run's folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cam._runs.storage.query import query
-from cam._runs.storage.store import Store
+from cam._runs.storage.store import TABLES, Store
+from cam._runs.storage.tables import STATUSES
+from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
 
+# DuckDB spills to the disk beyond this.
+MEMORY = "600MB"
+RETRIES = 3
 # What a leaderboard can be taken apart by; each is a column made from an item's facts.
 BY = {
     "class": "coalesce(i.label, 'unknown')",
@@ -25,49 +29,94 @@ class RunTables:
     """The tables of a run, and what it was set to.
 
     Attributes:
-        store: The folder.
+        store: The folder's tables.
+        path: The folder.
+        total: How many items the data have.
         config: Everything that determined the result.
+        methods: The methods' keys, in the order of the call.
+        metrics: The metrics' keys, in the order of the call.
+        directions: Metric → +1 where higher is better, else -1.
         notes: Where it was made.
         parts: "class", "correct" or "confidence" → the only group of images that counts.
     """
 
     def __init__(self, store: Store, parts: Mapping[str, str] | None = None) -> None:
         self.store = store
+        self.path: Path = store.path
+        self.total: int = store.items
         self.parts = dict(parts or {})
         self.config: dict[str, Any] = store.facts["config"]
+        methods, metrics = self.config["methods"], self.config["metrics"]
+        self.methods: list[str] = [method["key"] for method in methods]
+        self.metrics: list[str] = [metric["key"] for metric in metrics]
+        self.directions: dict[str, int] = {metric["key"]: metric["direction"] for metric in metrics}
         self.notes: dict[str, Any] = store.facts.get("notes", {})
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.store.path
-
-    @property
-    def total(self) -> int:
-        """How many items the data have."""
-        return self.store.items
 
     @property
     def done(self) -> int:
         """How many of them are stored."""
         return self.store.done()
 
-    @property
-    def methods(self) -> list[str]:
-        """The methods' keys, in the order of the call."""
-        return [one["key"] for one in self.config["methods"]]
+    def require(self, kind: str, key: str) -> None:
+        """Refuse a method or metric that the run has not.
 
-    @property
-    def metrics(self) -> list[str]:
-        """The metrics' keys, in the order of the call."""
-        return [one["key"] for one in self.config["metrics"]]
+        Args:
+            kind: "method" or "metric".
+            key: As of the call.
 
-    @property
-    def directions(self) -> dict[str, int]:
-        """Metric → +1 where higher is better, else -1."""
-        return {one["key"]: one["direction"] for one in self.config["metrics"]}
+        Raises:
+            RunError: There is none of that key.
+        """
+        keys = self.methods if kind == "method" else self.metrics
+        if key not in keys:
+            raise RunError(f"the run has no {kind} {key!r}; {nearest(key, keys)}")
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
-        """Ask DuckDB; the tables are views of the shards' files."""
-        chosen = {BY[by]: part for by, part in self.parts.items()}
-        return query(self.store, self.methods, self.metrics, sql, parameters, chosen)
+        """Query the tables by DuckDB; ``methods`` and ``metrics`` are enumerations.
+
+        Raises:
+            RunError: Nothing is done yet, or a file cannot be read.
+        """
+        import duckdb
+
+        for attempt in range(RETRIES):
+            try:
+                with duckdb.connect() as database:
+                    self._create_views(database, sql)
+                    return database.execute(sql, parameters).df()
+            except duckdb.Error as error:
+                # The writer merges shards; what was listed may be part of a larger file by now.
+                if not isinstance(error, duckdb.IOException) or attempt == RETRIES - 1:
+                    reason = str(error).splitlines()[0]
+                    raise RunError(f"the run {str(self.path)!r} cannot be read: {reason}") from None
+        raise AssertionError("the last attempt returns or raises")
+
+    def _create_views(self, database: Any, sql: str) -> None:
+        """Make views of the tables that a query names.
+
+        Costs, which are of batches, are of all images whatever the parts.
+        """
+        database.execute(f"SET memory_limit = '{MEMORY}'")
+        database.execute("SET enable_progress_bar = false")
+        enumerations = {"methods": self.methods, "metrics": self.metrics, "statuses": STATUSES}
+        for kind, names in enumerations.items():
+            database.execute(f"CREATE TYPE {kind} AS ENUM ({_quote(names)})")
+        parts = " AND ".join(f"{BY[by]} = {_quote([part])}" for by, part in self.parts.items())
+        # A view is made after those that it reads.
+        for name in sorted(TABLES, key=lambda name: name != "items"):
+            if name not in sql and not (parts and name == "items"):
+                continue
+            files = self.store.files(name)
+            if not files:
+                raise RunError(f"the run {str(self.path)!r} has no image done yet")
+            condition = "true"
+            if parts and name != "costs":
+                condition = parts if name == "items" else "i.item IN (SELECT item FROM items)"
+            database.execute(
+                f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{_quote(files)}]) i "
+                f"WHERE {condition}"
+            )
+
+
+def _quote(names: Iterable[str]) -> str:
+    return ", ".join("'" + name.replace("'", "''") + "'" for name in names)

@@ -20,8 +20,8 @@ EXACT = 256
 RESAMPLES = 2_000
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a mean, bootstrapped: bias-corrected and accelerated (BCa).
+def estimate_interval(values: np.ndarray) -> tuple[float, float]:
+    """Estimate a mean's 95 % interval by the BCa bootstrap.
 
     Args:
         values: (n,) without NaN.
@@ -43,7 +43,9 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     if not deviation > 1e-12 * max(abs(mean), 1e-300):
         return (mean, mean)
     if count > EXACT:
-        low, high = interval_from_moments(count, mean, deviation, float(stats.skew(values)))
+        low, high = estimate_interval_from_moments(
+            count, mean, deviation, float(stats.skew(values))
+        )
         return (float(low), float(high))
     ends = stats.bootstrap(
         (values,),
@@ -57,10 +59,10 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return (float(ends.low), float(ends.high))
 
 
-def interval_from_moments(
+def estimate_interval_from_moments(
     count: Any, mean: Any, deviation: Any, skewness: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interval that the BCa bootstrap of a mean tends to, but for terms of order 1 / n.
+    """Estimate the limit of the BCa interval, up to order 1/n.
 
     mean + s / √n · (z + γ (2z² + 1) / (6 √n)) at z = ±1.96: Hall 1992, "The Bootstrap and
     Edgeworth Expansion", section 3.10 (the second-order correct end points).
@@ -79,8 +81,8 @@ def interval_from_moments(
     return (ends[0], ends[1])
 
 
-def paired(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame":
-    """Every pair of methods on the same images: Wilcoxon's signed-rank test with Holm's correction.
+def compare_pairs(values: "pandas.DataFrame", direction: int = 1) -> "pandas.DataFrame":
+    """Compare each pair of methods by Wilcoxon's test with Holm's correction.
 
     Args:
         values: One row an image, one column a method; NaN where undefined.
@@ -117,7 +119,7 @@ def describe_differences(
     """
     from scipy import stats
 
-    low, high = interval(differences)
+    low, high = estimate_interval(differences)
     p = 1.0 if len(differences) else np.nan
     if differences.any():
         p = float(stats.wilcoxon(differences).pvalue)
@@ -145,8 +147,8 @@ def correct_for_many(rows: list[dict[str, Any]], columns: list[str]) -> "pandas.
     return table
 
 
-def friedman(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
-    """Do methods differ at all, and which of them by more than chance would?
+def compare_ranks(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
+    """Test whether methods differ at all, and which of them.
 
     Friedman's test, then Nemenyi's (Demšar 2006, "Statistical Comparisons of Classifiers over
     Multiple Data Sets"): two methods differ if their average ranks do by the critical difference
@@ -191,8 +193,10 @@ def friedman(values: "pandas.DataFrame", direction: int = 1) -> dict[str, Any]:
     return result
 
 
-def agreement(scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]) -> Any:
-    """Do metrics agree on which method is better? Kendall's τ-b between them, image by image.
+def measure_agreement(
+    scores: dict[str, "pandas.DataFrame"], directions: dict[str, int]
+) -> "pandas.DataFrame":
+    """Measure by Kendall's τ-b whether metrics agree on the better method.
 
     Tomsett et al. 2020, "Sanity Checks for Saliency Metrics": where metrics do not agree, a ranking
     by one of them says little.

@@ -1,4 +1,4 @@
-"""A run's folder: written so that whatever is in it is whole, whenever the writer dies.
+"""Keep a run's folder whole, whenever its writer dies.
 
 ::
 
@@ -16,6 +16,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -55,7 +56,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
-        """A folder that a run was started in.
+        """Open a folder that a run was started in.
 
         Raises:
             RunError: It is none, or was written by a later version.
@@ -73,7 +74,7 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], notes: dict[str, Any]) -> "Store":
-        """A new run's folder; the caller holds its lock.
+        """Create a new run's folder; the caller holds its lock.
 
         Raises:
             RunError: It cannot be written.
@@ -88,34 +89,31 @@ class Store:
         return cls(path, json.loads(text))
 
     def ranges(self) -> list[Range]:
-        """The ranges of items that are stored, in order, without those inside of others."""
-        found = []
+        """List the stored ranges of items, without those inside others."""
         try:
             names = [entry.name for entry in os.scandir(self.path / "shards")]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise RunError(f"the run {str(self.path)!r} cannot be read: {error.strerror}") from None
-        for name in names:
-            first, _, last = name.partition("-")
-            if first.isdigit() and last.isdigit():
-                found.append((int(first), int(last)))
+        matches = filter(None, (re.fullmatch(r"(\d+)-(\d+)", name) for name in names))
+        stored = [(int(match[1]), int(match[2])) for match in matches]
         outermost: list[Range] = []
-        for start, stop in sorted(found, key=lambda one: (one[0], -one[1])):
+        for start, stop in sorted(stored, key=lambda shard: (shard[0], -shard[1])):
             if not outermost or stop > outermost[-1][1]:
                 outermost.append((start, stop))
         return outermost
 
     def done(self) -> int:
-        """How many items are stored."""
+        """Count the stored items."""
         return sum(stop - start for start, stop in self.ranges())
 
     def files(self, table: str) -> list[str]:
-        """The Parquet files of one of the tables, in the order of the items."""
-        return [str(self._folder(one) / f"{table}.parquet") for one in self.ranges()]
+        """List the Parquet files of a table, in the items' order."""
+        return [str(self._folder(shard) / f"{table}.parquet") for shard in self.ranges()]
 
     def write(self, shard: Range, tables: Mapping[str, Any]) -> None:
-        """Store a shard; when this returns it is done, also if the machine then loses power.
+        """Store a shard so that it survives a loss of power.
 
         Raises:
             RunError: The disk is full, or the folder cannot be written.
@@ -148,35 +146,30 @@ class Store:
         import pyarrow.parquet as parquet
 
         stored = self.ranges()
-        for start in range(0, self.items, self.block):
-            stop = min(start + self.block, self.items)
-            inside = [one for one in stored if start <= one[0] and one[1] <= stop]
+        for start, stop in self._blocks():
+            inside = [shard for shard in stored if start <= shard[0] and shard[1] <= stop]
             if len(inside) < 2 or sum(b - a for a, b in inside) < stop - start:
                 continue
-            tables = {
-                name: arrow.concat_tables(
-                    [parquet.read_table(self._folder(one) / f"{name}.parquet") for one in inside]
-                ).unify_dictionaries()
-                for name in TABLES
-            }
+            tables = {}
+            for name in TABLES:
+                files = [self._folder(shard) / f"{name}.parquet" for shard in inside]
+                parts = [parquet.read_table(file) for file in files]
+                tables[name] = arrow.concat_tables(parts).unify_dictionaries()
             self.write((start, stop), tables)
         self.clear()
 
     @property
     def merged(self) -> bool:
         """Whether every block is one file, and nothing is left beside them."""
-        blocks = {
-            self._folder((start, min(start + self.block, self.items))).name
-            for start in range(0, self.items, self.block)
-        }
+        blocks = {self._folder(block).name for block in self._blocks()}
         return blocks == {entry.name for entry in os.scandir(self.path / "shards")}
 
     def clear(self) -> None:
-        """Remove what a killed writer left half written, and shards that were merged."""
-        kept = {self._folder(one).name for one in self.ranges()}
+        """Remove half-written and merged shards."""
+        stored = {self._folder(shard).name for shard in self.ranges()}
         with writing(self.path):
             for entry in os.scandir(self.path / "shards"):
-                if entry.name not in kept:
+                if entry.name not in stored:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
     def log(self, text: str) -> None:
@@ -189,13 +182,17 @@ class Store:
         with writing(self.path), (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(line)
 
+    def _blocks(self) -> Iterator[Range]:
+        for start in range(0, self.items, self.block):
+            yield start, min(start + self.block, self.items)
+
     def _folder(self, shard: Range) -> Path:
         return self.path / "shards" / f"{shard[0]:08d}-{shard[1]:08d}"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run's lock; the system lets it go when the process ends, in whatever way.
+    """Hold a run's lock, which ends with the process in any case.
 
     Raises:
         RunError: Another process holds it, or the folder cannot be written.
@@ -227,7 +224,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _take(file: TextIO) -> None:
-    """Lock a file; one who only looks whether it is locked holds it for less than a moment."""
+    """Lock a file, trying again: a look at it holds it briefly."""
     for _ in range(_LOCK_TRIES):
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

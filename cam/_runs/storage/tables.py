@@ -32,8 +32,8 @@ COLUMNS = {
 }
 
 
-def as_tables(rows: Rows, methods: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
-    """Name → ``pyarrow.Table``, sorted by item, method and metric in the plan's order."""
+def make_tables(rows: Rows, methods: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
+    """Make each ``pyarrow.Table``, sorted by item, method and metric."""
     import pyarrow as arrow
 
     method_order = {key: position for position, key in enumerate(methods)}
@@ -45,13 +45,13 @@ def as_tables(rows: Rows, methods: Iterable[str], metrics: Iterable[str]) -> dic
     tables = {}
     for name, columns in COLUMNS.items():
         fields = [column.split() for column in columns.split(", ")]
-        schema = arrow.schema([(column, _type(kind)) for column, kind in fields])
+        schema = arrow.schema([(column, _make_type(kind)) for column, kind in fields])
         records = [dict(zip(schema.names, row, strict=True)) for row in getattr(rows, name)]
         tables[name] = arrow.Table.from_pylist(records, schema=schema)
     return tables
 
 
-def _type(kind: str) -> Any:
+def _make_type(kind: str) -> Any:
     import pyarrow as arrow
 
     if kind == "name":

@@ -11,7 +11,7 @@ from html import escape
 
 import numpy as np
 
-from cam._runs.results.report_charts import alike, round_ticks
+from cam._runs.results.report_charts import choose_ticks, group_alike
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
 from cam.pages.ui.charts.elements import div, span, spread, write_image
 from cam.pages.ui.charts.numbers import format_cell, format_value
@@ -147,7 +147,7 @@ def plot_intervals(
     """Plot a dot for each mean and a line for its interval, on one axis."""
     lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
     # Few: on a phone their numbers would stand in one another.
-    ticks = round_ticks(float(lows.min()), float(highs.max()), parts=3)
+    ticks = choose_ticks(float(lows.min()), float(highs.max()), parts=3)
 
     def scale(value: float) -> float:
         return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
@@ -175,7 +175,7 @@ def plot_ranks(ranks: dict[str, float], critical: float) -> str:
         _draw_row(name, _draw_dot(scale(rank)), f"{rank:.2f}", ticks, scale)
         for name, rank in ordered
     ]
-    groups = alike([rank for _, rank in ordered], critical)
+    groups = group_alike([rank for _, rank in ordered], critical)
     for first, last in groups:
         bar = _mark(
             ".6rem",

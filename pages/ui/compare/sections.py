@@ -179,9 +179,9 @@ def _answer(result: cam.Examination | cam.CamError) -> list[str]:
         return [as_sentence(result)]
     if result.error is not None:
         return [f"Does not run here: {as_sentence(result.error)}"]
-    assert result.found is not None
+    assert result.attribution is not None
     assert result.resolution is not None and result.variation is not None
-    cost = result.found.cost
+    cost = result.attribution.cost
     return [
         result.reads,
         f"{cost.forwards} + {cost.backwards}",
@@ -275,7 +275,8 @@ SECTIONS: dict[str, tuple[Callable[[View], None], str]] = {
     "Four questions": (
         show_questions,
         f"{_EACH}    answer = cam.examine(model, batch, method, target, layer)\n"
-        "    print(title, answer.error or answer.reads, answer.found and answer.found.cost)\n"
+        "    cost = answer.attribution and answer.attribution.cost\n"
+        "    print(title, answer.error or answer.reads, cost)\n"
         "    print(answer.resolution, answer.variation, answer.stability)\n",
     ),
     "Random network": (

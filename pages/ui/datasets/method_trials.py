@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 import streamlit as st
 
 import cam
-from cam._runs.engines.applicability import why_not
+from cam._runs.engines.applicability import explain_refusal
 from cam._runs.plan.run_call import Named
 from cam.pages.ui.server import jobs, resources
 from cam.pages.ui.server.resources import ModelChoice, share
@@ -71,7 +71,8 @@ def _try_methods(methods: dict[tuple[ModelChoice, str], Named], model: cam.Model
         for number, (key, (name, parameters)) in enumerate(methods.items()):
             if not tell(number / len(methods), cam.methods()[name].title):
                 raise cam.Cancelled("nobody waits for the answer any more")
-            get_trials().keep(key, why_not(twin, batch, cam.method(name, **parameters)))
+            reason = explain_refusal(twin, batch, cam.method(name, **parameters))
+            get_trials().keep(key, reason)
         return True
 
     key, what = ("fits", *methods), "Trying the methods on this model"

@@ -9,7 +9,7 @@ import pandas
 import streamlit as st
 
 import cam
-from cam._runs.results.report import report_html
+from cam._runs.results.report import render_report
 from cam._runs.results.run_comparison import NOISE, compare
 from cam.pages.ui.datasets.opened_run import open_run, show_table
 from cam.pages.ui.server.resources import share
@@ -82,7 +82,7 @@ def show_export(run: cam.Run, name: str) -> None:
     )
     with st.container(horizontal=True):
         for label, ending, kind, make in (
-            ("Report", "html", "text/html", lambda: report_html(run).encode()),
+            ("Report", "html", "text/html", lambda: render_report(run).encode()),
             ("Scores as CSV", "csv", "text/csv", _make_export(run, "csv")),
             ("Scores as Parquet", "parquet", PARQUET, _make_export(run, "parquet")),
         ):

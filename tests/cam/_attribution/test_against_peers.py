@@ -1,4 +1,4 @@
-"""Grad-CAM and saliency against grad-cam 1.5.7 and captum 0.9 on the same models and pictures."""
+"""Grad-CAM and saliency against grad-cam and captum on the same pictures."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ MODELS = {
     ),
     "torchvision/convnext_tiny": ("features.7", "features.5", "features.3"),
 }
-GIVEN = [281, 7, 999]
+TARGETS = [281, 7, 999]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda name: name.rpartition("/")[2])
@@ -45,12 +45,12 @@ def pictures(model, photos) -> torch.Tensor:
     return model.prepare(photos)
 
 
-@pytest.mark.parametrize("given", [None, GIVEN], ids=["top class", "given class"])
+@pytest.mark.parametrize("target", [None, TARGETS], ids=["top class", "given class"])
 @pytest.mark.parametrize("depth", [0, 1, 2], ids=["last", "middle", "early"])
-def test_gradcam_is_grad_cams(model, pictures, depth, given):
+def test_gradcam_is_grad_cams(model, pictures, depth, target):
     layer = MODELS[model.name][depth]
-    ours = cam.attribute(model, pictures, "gradcam", targets=given, layers=layer)["gradcam"]
-    targets = None if given is None else [ClassifierOutputTarget(index) for index in given]
+    ours = cam.attribute(model, pictures, "gradcam", targets=target, layers=layer)["gradcam"]
+    targets = None if target is None else [ClassifierOutputTarget(index) for index in target]
     with GradCAM(model.module, [model.module.get_submodule(layer)]) as theirs:
         expected = torch.from_numpy(theirs(pictures, targets))
     assert expected.std() > 0.01, "a flat map would agree with anything"
@@ -72,8 +72,8 @@ def test_rules_are_grad_cams(name, model, pictures):
     # The last layer: in the middle of a network with random weights a HiResCAM may have nothing
     # above zero, and what is then left is the rounding.
     layer = MODELS[model.name][0]
-    ours = cam.attribute(model, pictures, list(PEERS), targets=GIVEN, layers=layer)[name]
-    targets = [ClassifierOutputTarget(index) for index in GIVEN]
+    ours = cam.attribute(model, pictures, list(PEERS), targets=TARGETS, layers=layer)[name]
+    targets = [ClassifierOutputTarget(index) for index in TARGETS]
     with PEERS[name](model.module, [model.module.get_submodule(layer)]) as theirs:
         expected = torch.from_numpy(theirs(pictures, targets))
     assert expected.std() > 0.01, "a flat map would agree with anything"
@@ -84,8 +84,8 @@ def test_rules_are_grad_cams(name, model, pictures):
 def test_eigencams_are_grad_cams_up_to_their_direction(name, peer, model, pictures):
     """The peer shows whichever direction the decomposition returned."""
     layer = MODELS[model.name][1]
-    ours = cam.attribute(model, pictures, name, targets=GIVEN, layers=layer)[name]
-    targets = [ClassifierOutputTarget(index) for index in GIVEN]
+    ours = cam.attribute(model, pictures, name, targets=TARGETS, layers=layer)[name]
+    targets = [ClassifierOutputTarget(index) for index in TARGETS]
     with peer(model.module, [model.module.get_submodule(layer)]) as theirs:
         expected = torch.from_numpy(theirs(pictures, targets))
     flipped = kernels.normalise(-ours.raw)
@@ -95,14 +95,14 @@ def test_eigencams_are_grad_cams_up_to_their_direction(name, peer, model, pictur
             flipped[image][None, None], size=same.shape, mode="bilinear"
         )[0, 0]
         other = (other - other.min()) / (other.max() - other.min() + 1e-7)
-        distances = [(one - expected[image]).norm() for one in (same, other)]
+        distances = [(map_ - expected[image]).norm() for map_ in (same, other)]
         assert min(distances) <= 1e-4 * expected[image].norm()
 
 
 def test_several_layers_are_averaged_as_grad_cam_does(model, pictures):
     layers = list(MODELS[model.name])
     ours = cam.attribute(model, pictures, "gradcam", layers=layers)["gradcam"]
-    with GradCAM(model.module, [model.module.get_submodule(one) for one in layers]) as theirs:
+    with GradCAM(model.module, [model.module.get_submodule(layer) for layer in layers]) as theirs:
         expected = torch.from_numpy(theirs(pictures, None))
     assert (ours.heatmap - expected).abs().max() <= 1e-5
     assert ours.layers == tuple(layers)
@@ -111,16 +111,16 @@ def test_several_layers_are_averaged_as_grad_cam_does(model, pictures):
 @pytest.mark.parametrize("depth", [0, 1, 2], ids=["last", "middle", "early"])
 def test_raw_is_captums_layer_grad_cam(model, pictures, depth):
     layer = MODELS[model.name][depth]
-    ours = cam.attribute(model, pictures, "gradcam", targets=GIVEN, layers=layer)["gradcam"]
+    ours = cam.attribute(model, pictures, "gradcam", targets=TARGETS, layers=layer)["gradcam"]
     peer = LayerGradCam(model.module, model.module.get_submodule(layer))
-    expected = peer.attribute(pictures, target=GIVEN, relu_attributions=False)[:, 0].detach()
+    expected = peer.attribute(pictures, target=TARGETS, relu_attributions=False)[:, 0].detach()
     assert ours.raw.shape == expected.shape
     assert (ours.raw - expected).norm() <= 1e-5 * expected.norm()
 
 
 def test_saliency_is_captums(model, pictures):
-    ours = cam.attribute(model, pictures, "saliency", targets=GIVEN)["saliency"]
-    peer = Saliency(model.module).attribute(pictures.clone(), target=GIVEN).amax(1)
+    ours = cam.attribute(model, pictures, "saliency", targets=TARGETS)["saliency"]
+    peer = Saliency(model.module).attribute(pictures.clone(), target=TARGETS).amax(1)
     assert (ours.raw - peer).norm() <= 1e-6 * peer.norm()
     # The heatmap is the min-max of it, image by image.
     low, high = peer.amin((1, 2), keepdim=True), peer.amax((1, 2), keepdim=True)

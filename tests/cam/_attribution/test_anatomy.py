@@ -1,4 +1,4 @@
-"""Grad-CAM and saliency taken apart, against hooks and autograd by hand in float64."""
+"""The anatomy against hooks and autograd by hand in float64."""
 
 import copy
 import re
@@ -19,10 +19,10 @@ NETWORKS = [(Pooled, "2"), (Curved, "0")]
 def by_hand(module: nn.Module, batch: torch.Tensor, target: int, layer: str) -> dict:
     """Every step written out: a hook keeps the maps, autograd gives both gradients."""
     module, pixels = copy.deepcopy(module).double(), batch.double().requires_grad_()
-    kept = []
-    module.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.append(output))
+    outputs = []
+    module.get_submodule(layer).register_forward_hook(lambda _m, _i, output: outputs.append(output))
     logits = module(pixels)
-    [maps] = kept
+    [maps] = outputs
     gradients, by_pixels = torch.autograd.grad(logits[:, target].sum(), [maps, pixels])
     weights = gradients.sum((2, 3)) / gradients[0, 0].numel()
     weighted = torch.stack(
@@ -61,11 +61,11 @@ def stretched(maps: torch.Tensor, epsilon: float = 1e-7) -> torch.Tensor:
 @pytest.mark.parametrize(("network", "layer"), NETWORKS)
 def test_every_step_is_what_autograd_by_hand_gives(network, layer):
     module, batch = network(), pictures()
-    found = cam.anatomy(module, batch, 4, layer)
-    assert found.layer == layer
-    assert found.targets.tolist() == [4, 4]
+    steps = cam.anatomy(module, batch, 4, layer)
+    assert steps.layer == layer
+    assert steps.targets.tolist() == [4, 4]
     for name, expected in by_hand(module, batch, 4, layer).items():
-        value = getattr(found, name)
+        value = getattr(steps, name)
         assert value.shape == expected.shape, name
         assert near(value.double(), expected.detach()), name
 
@@ -73,25 +73,25 @@ def test_every_step_is_what_autograd_by_hand_gives(network, layer):
 @pytest.mark.parametrize(("network", "layer"), NETWORKS)
 def test_the_end_of_the_steps_is_the_map_of_attribute(network, layer):
     module, batch = network(), pictures()
-    found = cam.anatomy(module, batch, [1, 5], layer)
+    steps = cam.anatomy(module, batch, [1, 5], layer)
     maps = cam.attribute(module, batch, ["gradcam", "saliency"], [1, 5], layer)
-    assert torch.equal(found.heatmap, maps["gradcam"].heatmap)
-    assert torch.equal(found.summed, maps["gradcam"].raw)
-    assert torch.equal(found.saliency, maps["saliency"].heatmap)
-    assert torch.equal(found.pixel_maximum, maps["saliency"].raw)
-    assert near(found.weighted.sum(1), maps["gradcam"].raw, 1e-5)
+    assert torch.equal(steps.heatmap, maps["gradcam"].heatmap)
+    assert torch.equal(steps.summed, maps["gradcam"].raw)
+    assert torch.equal(steps.saliency, maps["saliency"].heatmap)
+    assert torch.equal(steps.pixel_maximum, maps["saliency"].raw)
+    assert near(steps.weighted.sum(1), maps["gradcam"].raw, 1e-5)
 
 
 def test_the_bundled_model_and_its_preset(bundled, batch):
-    found = cam.anatomy(bundled, batch)
+    steps = cam.anatomy(bundled, batch)
     maps = cam.attribute(bundled, batch)
-    assert (found.layer,) == bundled.layers == maps["gradcam"].layers
-    assert torch.equal(found.targets, maps["gradcam"].targets)
-    assert near(found.weighted.sum(1), maps["gradcam"].raw, 1e-5)
-    assert torch.equal(found.heatmap, maps["gradcam"].heatmap)
+    assert (steps.layer,) == bundled.layers == maps["gradcam"].layers
+    assert torch.equal(steps.targets, maps["gradcam"].targets)
+    assert near(steps.weighted.sum(1), maps["gradcam"].raw, 1e-5)
+    assert torch.equal(steps.heatmap, maps["gradcam"].heatmap)
     # A mean and a linear layer stand behind: the sum over all places is the score but for the bias.
-    bias = bundled.module.classifier.bias[found.targets]
-    assert near(found.summed.sum((1, 2)) + bias, found.scores, 1e-5)
+    bias = bundled.module.classifier.bias[steps.targets]
+    assert near(steps.summed.sum((1, 2)) + bias, steps.scores, 1e-5)
 
 
 def test_one_forward_and_one_backward():
@@ -115,10 +115,10 @@ def test_one_forward_and_one_backward():
 def test_a_batch_gives_what_its_images_give_one_by_one():
     module, batch = Curved(), pictures()
     together = cam.anatomy(module, batch, [1, 5], "0")
-    for place, target in enumerate([1, 5]):
-        alone = cam.anatomy(module, batch[place : place + 1], target, "0")
+    for index, target in enumerate([1, 5]):
+        alone = cam.anatomy(module, batch[index : index + 1], target, "0")
         for name in ("gradients", "weights", "summed", "heatmap", "saliency"):
-            assert near(getattr(together, name)[place], getattr(alone, name)[0], 1e-5), name
+            assert near(getattr(together, name)[index], getattr(alone, name)[0], 1e-5), name
 
 
 def test_the_model_comes_back_as_it_was_also_after_an_exception():
@@ -132,30 +132,30 @@ def test_the_model_comes_back_as_it_was_also_after_an_exception():
         cam.anatomy(module, pictures(), 99, "2")
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert all(child.training and not child._forward_hooks for child in module.modules())
-    assert all(one.grad is None and not one.requires_grad for one in module.parameters())
+    assert all(weight.grad is None and not weight.requires_grad for weight in module.parameters())
 
 
 def test_an_image_with_nan_stays_alone_with_it():
     module, batch = Pooled(), pictures()
     sound = cam.anatomy(module, batch, 0, "2")
     batch[0, 0, 0, 0] = torch.nan
-    found = cam.anatomy(module, batch, 0, "2")
+    steps = cam.anatomy(module, batch, 0, "2")
     for name in ("summed", "rectified", "normalised", "heatmap", "pixel_maximum", "saliency"):
-        assert getattr(found, name)[0].isnan().all(), name
-        assert near(getattr(found, name)[1], getattr(sound, name)[1], 1e-6), name
+        assert getattr(steps, name)[0].isnan().all(), name
+        assert near(getattr(steps, name)[1], getattr(sound, name)[1], 1e-6), name
 
 
 def test_the_strongest_channels():
     module, batch = Curved(), pictures()
-    found = cam.anatomy(module, batch, 2, "0")
+    steps = cam.anatomy(module, batch, 2, "0")
     for image in (0, 1):
-        weights = found.weights[image].tolist()
+        weights = steps.weights[image].tolist()
         order = sorted(range(len(weights)), key=weights.__getitem__)
-        for_it, against = found.strongest(image, 4)
+        for_it, against = steps.strongest(image, 4)
         assert for_it == [c for c in order[::-1] if weights[c] > 0][:4]
         assert against == [c for c in order if weights[c] < 0][:4]
-        adds = [float(found.weighted[image, c].sum()) for c in range(len(weights))]
-        for_it, against = found.strongest(image, 2, by="sum")
+        adds = [float(steps.weighted[image, c].sum()) for c in range(len(weights))]
+        for_it, against = steps.strongest(image, 2, by="sum")
         order = sorted(range(len(adds)), key=adds.__getitem__)
         assert for_it == [c for c in order[::-1] if adds[c] > 0][:2]
         assert against == [c for c in order if adds[c] < 0][:2]
@@ -191,17 +191,17 @@ def test_kernels_that_cannot_run_here_are_told(monkeypatch):
 
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"count": 1.5}, {"by": "size"}])
 def test_wrong_questions_for_the_strongest(wrong):
-    found = cam.anatomy(Pooled(), pictures(), 0, "2")
+    steps = cam.anatomy(Pooled(), pictures(), 0, "2")
     with pytest.raises(cam.MethodError):
-        found.strongest(**wrong)
+        steps.strongest(**wrong)
 
 
 def test_neighbour_correlation_against_numpy():
     maps = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
-    for map_, found in zip(maps.numpy(), neighbour_correlation(maps), strict=True):
+    for map_, correlation in zip(maps.numpy(), neighbour_correlation(maps), strict=True):
         pairs = [(map_[r, c], map_[r, c + 1]) for r in range(7) for c in range(4)]
         pairs += [(map_[r, c], map_[r + 1, c]) for r in range(6) for c in range(5)]
-        assert abs(float(found) - np.corrcoef(np.array(pairs).T)[0, 1]) < 1e-6
+        assert abs(float(correlation) - np.corrcoef(np.array(pairs).T)[0, 1]) < 1e-6
     ramp = torch.arange(100.0).view(1, 10, 10)
     assert float(neighbour_correlation(ramp)) > 0.9
     assert neighbour_correlation(torch.ones(1, 3, 3)).isnan().all()

@@ -1,4 +1,4 @@
-"""Wrong arguments to `cam.attribute`: one clear sentence each, which says what would be right."""
+"""Wrong arguments to `cam.attribute`: one clear sentence each."""
 
 import re
 
@@ -142,9 +142,9 @@ def test_a_method_with_parameters_it_does_not_have():
 )
 def test_targets_that_mean_the_same(model, targets):
     picture = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = cam.attribute(model, picture, "saliency", targets=targets)["saliency"]
-    assert found.targets.tolist() == [1, 1]
-    assert torch.allclose(found.scores, model.module(picture)[:, 1])
+    attribution = cam.attribute(model, picture, "saliency", targets=targets)["saliency"]
+    assert attribution.targets.tolist() == [1, 1]
+    assert torch.allclose(attribution.scores, model.module(picture)[:, 1])
 
 
 def test_callable_targets_explain_any_scalar(model):
@@ -153,6 +153,8 @@ def test_callable_targets_explain_any_scalar(model):
     pixels = picture.clone().requires_grad_()
     logits = model.module(pixels)
     expected = torch.autograd.grad((logits[:, 0] - logits[:, 2]).sum(), pixels)[0].abs().amax(1)
-    found = cam.attribute(model, picture, "saliency", targets=lambda one: one[0] - one[2])
-    assert torch.allclose(found["saliency"].raw, expected)
-    assert all(callable(target) for target in found["saliency"].targets)
+    attributions = cam.attribute(
+        model, picture, "saliency", targets=lambda output: output[0] - output[2]
+    )
+    assert torch.allclose(attributions["saliency"].raw, expected)
+    assert all(callable(target) for target in attributions["saliency"].targets)

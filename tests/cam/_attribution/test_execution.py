@@ -1,4 +1,4 @@
-"""What a call with many methods costs, says and shares; fusion of layers; passes of one's own."""
+"""Costs and sharing of many methods, fusion of layers, and further passes."""
 
 import pytest
 import torch
@@ -78,8 +78,8 @@ def test_everything_that_can_shares_one_forward_one_backward_and_one_kernel(
     monkeypatch.setattr(
         kernels, "fused_cam", lambda a, g, rules, **k: calls.append(rules) or real(a, g, rules, **k)
     )
-    found = cam.attribute(network, pictures, SHARED, layers="5")
-    assert tuple(found) == SHARED
+    attributions = cam.attribute(network, pictures, SHARED, layers="5")
+    assert tuple(attributions) == SHARED
     assert (network[0].forwards, Counted.backwards) == (1, 1)
     assert [sorted(rules) for rules in calls] == [sorted(CAMS)]
 
@@ -95,16 +95,16 @@ def test_a_method_gives_the_same_alone_as_among_all(network, pictures):
 
 
 def test_an_attribution_carries_its_cost(network, pictures):
-    found = cam.attribute(network, pictures, SHARED, layers="5")
-    for name, one in found.items():
-        assert one.cost.forwards == 1
-        assert one.cost.backwards == (0 if name == "eigencam" else 1)
-        assert 0 < one.cost.seconds < 60
+    attributions = cam.attribute(network, pictures, SHARED, layers="5")
+    for name, attribution in attributions.items():
+        assert attribution.cost.forwards == 1
+        assert attribution.cost.backwards == (0 if name == "eigencam" else 1)
+        assert 0 < attribution.cost.seconds < 60
 
 
 @pytest.mark.parametrize("fusion", ["mean", "max"])
 def test_several_layers_are_fused(fusion, network, pictures):
-    """Each layer's heatmap by itself, upsampled, then the mean or the largest, then min-max."""
+    """Each layer's heatmap, upsampled, then the mean or the largest, then min-max."""
     size, layers = (12, 10), ["2", "5"]
     single = []
     for layer in layers:
@@ -117,9 +117,11 @@ def test_several_layers_are_fused(fusion, network, pictures):
     expected = stacked.mean(0) if fusion == "mean" else stacked.max(0).values
     expected = expected - expected.amin((1, 2), keepdim=True)
     expected = expected / expected.amax((1, 2), keepdim=True)
-    found = cam.attribute(network, pictures, "layercam", layers=layers, fusion=fusion)["layercam"]
-    assert torch.allclose(found.heatmap, expected, atol=1e-5)
-    assert found.raw.shape == (2, 12, 10)
+    attribution = cam.attribute(network, pictures, "layercam", layers=layers, fusion=fusion)[
+        "layercam"
+    ]
+    assert torch.allclose(attribution.heatmap, expected, atol=1e-5)
+    assert attribution.raw.shape == (2, 12, 10)
 
 
 @pytest.mark.parametrize(
@@ -164,18 +166,18 @@ def test_own_passes_give_the_scores_and_gradients_of_the_owners_targets(network,
 def test_own_passes_take_callables(network, pictures):
     targets = [lambda y: y[0] - y[1], lambda y: y[2] * 2]
     with passes_of(network, pictures, targets).of("some_method") as passes:
-        found = passes.scores(pictures[[1, 0, 1]], torch.tensor([1, 0, 1]))
+        actual = passes.scores(pictures[[1, 0, 1]], torch.tensor([1, 0, 1]))
     y = network(pictures).detach()
     expected = torch.stack([y[1, 2] * 2, y[0, 0] - y[0, 1], y[1, 2] * 2])
-    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(actual, expected, atol=1e-6)
 
 
 def test_own_passes_tell_how_far_they_are(network, pictures):
-    told = []
-    with passes_of(network, pictures, report=told.append).of("some_method") as passes:
+    reports = []
+    with passes_of(network, pictures, report=reports.append).of("some_method") as passes:
         passes.expect(5)
         passes.scores(pictures[[0, 1, 0, 1, 0]], torch.tensor([0, 1, 0, 1, 0]))
-    assert [(one.method, one.done, one.total) for one in told] == [
+    assert [(report.method, report.done, report.total) for report in reports] == [
         ("some_method", done, 5) for done in (0, 2, 4, 5)
     ]
 
@@ -193,11 +195,11 @@ def test_own_passes_can_be_cancelled(network, pictures):
 
 def test_own_passes_halve_their_batch_where_memory_runs_out(network, pictures, monkeypatch):
     """A GPU that holds three inputs at most, and what it was asked for."""
-    asked = []
+    sizes = []
 
     class Small(nn.Module):
         def forward(self, x):
-            asked.append(len(x))
+            sizes.append(len(x))
             if len(x) > 3:
                 raise torch.OutOfMemoryError("no memory")
             return network(x)
@@ -207,32 +209,32 @@ def test_own_passes_halve_their_batch_where_memory_runs_out(network, pictures, m
     owner = torch.zeros(9, dtype=torch.int64)
     small = passes_of(Small(), pictures, [2, 2], batch_size=8)
     whole = passes_of(network, pictures, [2, 2], batch_size=9)
-    asked.clear()
+    sizes.clear()
     with small.of("some_method"), whole.of("some_method"):
         assert torch.allclose(small.scores(inputs, owner), whole.scores(inputs, owner), atol=1e-6)
-    assert asked == [8, 4, 2, 2, 2, 2, 1]
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
 
 
 def eigen_truth(features):
     """pytorch-grad-cam's get_2d_projection, up to the direction of the axis, in float64."""
-    found = []
-    for one in features.double():
-        vectors = one.flatten(1).T
+    projections = []
+    for channels in features.double():
+        vectors = channels.flatten(1).T
         vectors = vectors - vectors.mean(0)
         _, _, axes = torch.linalg.svd(vectors, full_matrices=False)
         raw = vectors @ axes[0]
-        found.append((raw if raw @ vectors.sum(1) >= 0 else -raw).view(one.shape[1:]))
-    return torch.stack(found)
+        projections.append((raw if raw @ vectors.sum(1) >= 0 else -raw).view(channels.shape[1:]))
+    return torch.stack(projections)
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 5, 4), (2, 3, 9, 8), (1, 1, 4, 4), (2, 5, 1, 1)])
 def test_first_component_is_that_of_a_decomposition(shape):
     features = torch.rand(shape, generator=torch.Generator().manual_seed(4)) ** 3
-    found, truth = first_component(features), eigen_truth(features)
+    actual, truth = first_component(features), eigen_truth(features)
     if shape[2:] == (1, 1):  # one place has no variance
-        assert torch.equal(found, torch.zeros(2, 1, 1))
+        assert torch.equal(actual, torch.zeros(2, 1, 1))
     else:
-        assert (found - truth).norm() <= 1e-5 * truth.norm()
+        assert (actual - truth).norm() <= 1e-5 * truth.norm()
 
 
 def test_eigencams_by_hand():
@@ -252,9 +254,9 @@ def test_eigencam_reports_a_bad_image_and_leaves_the_others():
     features = torch.rand(3, 6, 4, 4, generator=torch.Generator().manual_seed(5))
     clean = first_component(features)
     features[1, 2, 0, 0] = torch.inf
-    found = first_component(features)
-    assert found[1].isnan().all()
-    assert torch.equal(found[[0, 2]], clean[[0, 2]])
+    actual = first_component(features)
+    assert actual[1].isnan().all()
+    assert torch.equal(actual[[0, 2]], clean[[0, 2]])
 
 
 def test_methods_that_differ_in_a_large_tensor_are_two():
@@ -266,11 +268,11 @@ def test_methods_that_differ_in_a_large_tensor_are_two():
     second = first.clone()
     second[0, 1, 16, 16] = 1
     methods = [
-        cam.method("expected_gradients", samples=2, references=one)
-        for one in (first, second, first.clone())
+        cam.method("expected_gradients", samples=2, references=result)
+        for result in (first, second, first.clone())
     ]
     assert str(methods[0]) == str(methods[1])
-    found = cam.attribute(model.eval(), batch, methods, 0)
-    assert len(found) == 2, "the third is the first again"
-    one, other = found.values()
-    assert not torch.equal(one.raw, other.raw)
+    attributions = cam.attribute(model.eval(), batch, methods, 0)
+    assert len(attributions) == 2, "the third is the first again"
+    result, other = attributions.values()
+    assert not torch.equal(result.raw, other.raw)

@@ -1,4 +1,4 @@
-"""The seven steps on networks whose explanation is worked out by hand, and on real photos."""
+"""Maps worked out by hand, and on real photos."""
 
 import pytest
 import torch
@@ -29,15 +29,17 @@ PICTURE = torch.tensor([[[[1.0, -2], [0, 4]]]])
 
 
 def test_gradcam_by_hand():
-    found = cam.attribute(Toy(WEIGHTS), PICTURE, "gradcam", targets=0, layers="features")["gradcam"]
-    assert found.raw.tolist() == [[[3.5, -7.0], [0.0, 14.0]]]
+    attribution = cam.attribute(Toy(WEIGHTS), PICTURE, "gradcam", targets=0, layers="features")[
+        "gradcam"
+    ]
+    assert attribution.raw.tolist() == [[[3.5, -7.0], [0.0, 14.0]]]
     # ReLU, then min-max: 3.5 / 14.
-    assert torch.allclose(found.heatmap, torch.tensor([[[0.25, 0], [0, 1]]]), atol=1e-6)
+    assert torch.allclose(attribution.heatmap, torch.tensor([[[0.25, 0], [0, 1]]]), atol=1e-6)
     # 1·1 + 2·(-2) + 3·0 + 4·4 for the map x, -1·(-1) + -3·(-4) for the map -x.
-    assert found.scores.tolist() == [26.0]
-    assert found.logits.tolist() == [[26.0, -3.0]]
-    assert found.targets.tolist() == [0]
-    assert (found.layers, found.method) == (("features",), "gradcam")
+    assert attribution.scores.tolist() == [26.0]
+    assert attribution.logits.tolist() == [[26.0, -3.0]]
+    assert attribution.targets.tolist() == [0]
+    assert (attribution.layers, attribution.method) == (("features",), "gradcam")
 
 
 def test_upsampling_by_hand():
@@ -45,17 +47,17 @@ def test_upsampling_by_hand():
     picture = torch.zeros(1, 1, 4, 4)
     picture[0, 0, ::2, ::2] = torch.tensor([[0.0, 0], [0, 4]])
     model = Toy(WEIGHTS, stride=2)
-    found = cam.attribute(model, picture, "gradcam", targets=0, layers="features")["gradcam"]
+    attribution = cam.attribute(model, picture, "gradcam", targets=0, layers="features")["gradcam"]
     edge = torch.tensor([0, 0.25, 0.75, 1.0])
-    assert torch.allclose(found.heatmap[0], torch.outer(edge, edge), atol=1e-6)
+    assert torch.allclose(attribution.heatmap[0], torch.outer(edge, edge), atol=1e-6)
 
 
 def test_saliency_by_hand():
     """Class 0: by x the score changes by (1, 2, 3, 4) - (-1, 0, 0, -3) = (2, 2, 3, 7)."""
-    found = cam.attribute(Toy(WEIGHTS), PICTURE, "saliency", targets=0)["saliency"]
-    assert found.raw.tolist() == [[[2.0, 2.0], [3.0, 7.0]]]
-    assert torch.allclose(found.heatmap, torch.tensor([[[0, 0], [0.2, 1]]]), atol=1e-6)
-    assert found.layers == ()
+    attribution = cam.attribute(Toy(WEIGHTS), PICTURE, "saliency", targets=0)["saliency"]
+    assert attribution.raw.tolist() == [[[2.0, 2.0], [3.0, 7.0]]]
+    assert torch.allclose(attribution.heatmap, torch.tensor([[[0, 0], [0.2, 1]]]), atol=1e-6)
+    assert attribution.layers == ()
 
 
 def test_saliency_takes_the_largest_channel_whatever_its_sign():
@@ -63,16 +65,18 @@ def test_saliency_takes_the_largest_channel_whatever_its_sign():
     mix.weight.data = torch.tensor([1.0, -5, 3]).reshape(1, 3, 1, 1)
     model = nn.Sequential(mix, nn.Flatten(), nn.Linear(4, 2, bias=False)).eval()
     model[2].weight.data = torch.tensor([[1.0, 2, 0, -1], [0, 0, 0, 0]])
-    found = cam.attribute(model, torch.rand(1, 3, 2, 2), "saliency", targets=0)["saliency"]
-    assert found.raw.tolist() == [[[5.0, 10.0], [0.0, 5.0]]]
+    attribution = cam.attribute(model, torch.rand(1, 3, 2, 2), "saliency", targets=0)["saliency"]
+    assert attribution.raw.tolist() == [[[5.0, 10.0], [0.0, 5.0]]]
 
 
 def test_evidence_against_the_target_gives_a_zero_map_and_says_so():
     picture = PICTURE.abs()
-    found = cam.attribute(Toy(WEIGHTS), picture, "gradcam", targets=1, layers="features")["gradcam"]
-    assert found.raw.max() <= 0 and found.raw.min() == -4
-    assert found.heatmap.abs().max() == 0
-    [(image, sentence)] = found.notes()
+    attribution = cam.attribute(Toy(WEIGHTS), picture, "gradcam", targets=1, layers="features")[
+        "gradcam"
+    ]
+    assert attribution.raw.max() <= 0 and attribution.raw.min() == -4
+    assert attribution.heatmap.abs().max() == 0
+    [(image, sentence)] = attribution.notes()
     assert image == 0 and "speaks against" in sentence
 
 
@@ -99,28 +103,31 @@ def test_the_evidence_is_where_the_object_is(bundled, name):
 def test_another_class_is_explained_elsewhere(bundled):
     """The ashcan has its evidence on other pixels of the motorcycle photo than the moped."""
     batch = bundled.prepare([cam.sample("motorcycle_left")] * 2)
-    found = cam.attribute(bundled, batch, "gradcam", targets=["moped", "bookcase"])["gradcam"]
-    assert [bundled.label(index) for index in found.targets.tolist()] == ["moped", "bookcase"]
-    one, other = found.heatmap
-    assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] < 0.5
+    attribution = cam.attribute(bundled, batch, "gradcam", targets=["moped", "bookcase"])["gradcam"]
+    assert [bundled.label(index) for index in attribution.targets.tolist()] == ["moped", "bookcase"]
+    first, other = attribution.heatmap
+    assert torch.corrcoef(torch.stack([first.flatten(), other.flatten()]))[0, 1] < 0.5
 
 
 def test_shapes_and_ranges(bundled, batch):
-    for name, found in cam.attribute(bundled, batch).items():
-        assert found.method == name
-        assert found.heatmap.shape == (3, 224, 224) and found.heatmap.dtype == torch.float32
-        assert found.heatmap.amin((1, 2)).tolist() == [0, 0, 0]
-        assert torch.allclose(found.heatmap.amax((1, 2)), torch.ones(3), atol=1e-5)
-        assert found.raw.dtype == torch.float32
-        assert not found.heatmap.requires_grad and not found.raw.requires_grad
-        assert torch.equal(found.targets, bundled.predict(batch).argmax(1))
-        assert torch.equal(found.scores, found.logits.amax(1))
+    for name, attribution in cam.attribute(bundled, batch).items():
+        assert attribution.method == name
+        assert (
+            attribution.heatmap.shape == (3, 224, 224)
+            and attribution.heatmap.dtype == torch.float32
+        )
+        assert attribution.heatmap.amin((1, 2)).tolist() == [0, 0, 0]
+        assert torch.allclose(attribution.heatmap.amax((1, 2)), torch.ones(3), atol=1e-5)
+        assert attribution.raw.dtype == torch.float32
+        assert not attribution.heatmap.requires_grad and not attribution.raw.requires_grad
+        assert torch.equal(attribution.targets, bundled.predict(batch).argmax(1))
+        assert torch.equal(attribution.scores, attribution.logits.amax(1))
 
 
 def test_a_batch_gives_what_its_images_give_one_by_one(bundled, batch):
     together = cam.attribute(bundled, batch)
-    for index, one in enumerate(batch):
-        alone = cam.attribute(bundled, one[None])
+    for index, picture in enumerate(batch):
+        alone = cam.attribute(bundled, picture[None])
         for name in together:
             difference = together[name].heatmap[index] - alone[name].heatmap[0]
             assert difference.abs().max() < 1e-4, name
@@ -133,10 +140,10 @@ def test_an_image_does_not_change_its_neighbours(bundled, batch):
     with pytest.warns(cam.CamWarning, match="map of image 1 is NaN"):
         with_nan = cam.attribute(bundled, broken)
     without = cam.attribute(bundled, batch)
-    for name, found in with_nan.items():
-        assert found.heatmap[1].isnan().all()
+    for name, attribution in with_nan.items():
+        assert attribution.heatmap[1].isnan().all()
         for index in (0, 2):
-            assert torch.equal(found.heatmap[index], without[name].heatmap[index]), name
+            assert torch.equal(attribution.heatmap[index], without[name].heatmap[index]), name
 
 
 def test_the_same_inputs_give_the_same_bits(bundled, batch):
@@ -177,10 +184,10 @@ def test_on_a_pooled_linear_head_gradcam_is_cam():
     features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
     model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)).eval()
     picture = torch.rand(2, 3, 12, 12)
-    found = cam.attribute(model, picture, "gradcam", targets=[1, 3], layers="0")["gradcam"]
+    attribution = cam.attribute(model, picture, "gradcam", targets=[1, 3], layers="0")["gradcam"]
     weights = model[3].weight[[1, 3]]  # (B, C)
     expected = torch.einsum("bc,bchw->bhw", weights, features(picture)) / (10 * 10)
-    assert torch.allclose(found.raw, expected, atol=1e-6)
+    assert torch.allclose(attribution.raw, expected, atol=1e-6)
 
 
 def test_methods_are_described():

@@ -1,4 +1,4 @@
-"""Models, arguments and settings that are a little out of the ordinary, as people have them."""
+"""Uncommon models, arguments and settings."""
 
 import re
 
@@ -39,35 +39,40 @@ def test_the_preset_has_a_map_with_positions(name, layer):
     torch.manual_seed(0)
     model = cam.load_model(name, weights=None)
     assert model.layers[0].split(".")[0] == layer.split(".")[0]
-    found = cam.attribute(model, model.prepare(cam.sample("chelsea")), "gradcam")["gradcam"]
-    height, width = found.raw.shape[1:]
+    attribution = cam.attribute(model, model.prepare(cam.sample("chelsea")), "gradcam")["gradcam"]
+    height, width = attribution.raw.shape[1:]
     assert height == width and 6 <= height <= 14
-    assert found.raw.std() > 0
+    assert attribution.raw.std() > 0
 
 
 def test_one_channel_of_a_square_map_is_still_a_map():
     """(B, 8, 8, 8) can be read both ways; it is what convolutions give."""
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Linear(512, 2)).eval()
-    found = cam.attribute(model, torch.rand(1, 3, 8, 8), "gradcam", layers="0")["gradcam"]
-    assert found.raw.shape == (1, 8, 8)
+    attribution = cam.attribute(model, torch.rand(1, 3, 8, 8), "gradcam", layers="0")["gradcam"]
+    assert attribution.raw.shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize("size", [(12, 40), (33, 21), (9, 64)])
 def test_pictures_that_are_not_square(size):
-    found = cam.attribute(small(), torch.rand(2, 3, *size), layers="1")
-    for one in found.values():
-        assert one.heatmap.shape == (2, *size)
+    attributions = cam.attribute(small(), torch.rand(2, 3, *size), layers="1")
+    for attribution in attributions.values():
+        assert attribution.heatmap.shape == (2, *size)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_models_of_another_precision(dtype):
     expected = cam.attribute(small(), PICTURES, targets=1, layers="1")
-    found = cam.attribute(small().to(dtype), PICTURES.to(dtype), targets=1, layers="1")
-    for name, one in found.items():
-        assert one.heatmap.dtype == one.raw.dtype == one.scores.dtype == torch.float32
+    attributions = cam.attribute(small().to(dtype), PICTURES.to(dtype), targets=1, layers="1")
+    for name, attribution in attributions.items():
+        assert (
+            attribution.heatmap.dtype
+            == attribution.raw.dtype
+            == attribution.scores.dtype
+            == torch.float32
+        )
         # bfloat16 keeps 8 bits, and may turn a ReLU at a single pixel: on average it stays.
         tolerance = 1e-5 if dtype == torch.float64 else 0.02
-        assert (one.heatmap - expected[name].heatmap).abs().mean() < tolerance
+        assert (attribution.heatmap - expected[name].heatmap).abs().mean() < tolerance
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_a_wrapper_in_training_mode_around_a_model_that_is_not(recwarn):
     wrapper = nn.Sequential(small())
     wrapper.training = True
     cam.attribute(wrapper, PICTURES, "saliency")
-    assert not [one for one in recwarn if issubclass(one.category, cam.CamWarning)]
+    assert not [warning for warning in recwarn if issubclass(warning.category, cam.CamWarning)]
     assert wrapper.training
 
 
@@ -127,8 +132,8 @@ def test_load_model_arguments(arguments, says):
     "targets", [np.array([2, 2]), torch.tensor(2), np.array(2)], ids=["array", "tensor", "scalar"]
 )
 def test_targets_as_numpy_and_torch_give_them(targets):
-    found = cam.attribute(small(), PICTURES, "saliency", targets=targets)["saliency"]
-    assert found.targets.tolist() == [2, 2]
+    attribution = cam.attribute(small(), PICTURES, "saliency", targets=targets)["saliency"]
+    assert attribution.targets.tolist() == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which methods share which passes, and how short the way to the arithmetic is."""
+"""Methods that share passes, and the number of frames to the arithmetic."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A network whose weights are set by hand, so that the true evidence is known.
+"""Maps of a network whose evidence is known, as set by hand.
 
 It sees three colours: a detector each, a blur of 3 × 3, the mean over the picture, and a head
 y_0 = 40 red - 20 green, y_1 = 20 green. The picture is grey with a red, a larger green and a blue
@@ -42,13 +42,13 @@ def picture() -> torch.Tensor:
 
 
 def explained(method: str | cam.Method, target: int = 0) -> cam.Attribution:
-    found = cam.attribute(white_box(), picture(), method, target, "2")
-    return next(iter(found.values()))
+    attributions = cam.attribute(white_box(), picture(), method, target, "2")
+    return next(iter(attributions.values()))
 
 
 def share(heatmap: torch.Tensor, square: tuple[slice, slice], around: int = 0) -> float:
     """Of a map's mass, what lies in a square and some pixels around it."""
-    rows, columns = (slice(one.start - around, one.stop + around) for one in square)
+    rows, columns = (slice(side.start - around, side.stop + around) for side in square)
     return float(heatmap[rows, columns].sum() / heatmap.sum())
 
 
@@ -77,21 +77,21 @@ FINDS = {
 @pytest.mark.parametrize("name", FINDS)
 @pytest.mark.parametrize(("target", "square"), [(0, RED), (1, GREEN)], ids=["red", "green"])
 def test_the_evidence_is_found(name, target, square):
-    found = explained(cam.method(name, **FINDS[name]), target).heatmap[0]
+    actual = explained(cam.method(name, **FINDS[name]), target).heatmap[0]
     rows, columns = square
-    highest = divmod(int(found.argmax()), SIDE)
+    highest = divmod(int(actual.argmax()), SIDE)
     assert rows.start <= highest[0] < rows.stop
     assert columns.start <= highest[1] < columns.stop
     # The blur spreads a detector by a pixel; a window of four hides a square from three outside.
-    assert share(found, square, 3) > 0.98
+    assert share(actual, square, 3) > 0.98
 
 
 def detectors() -> torch.Tensor:
     """What the blurred detectors show, (3, H, W), computed without the network."""
-    seen = torch.zeros(3, SIDE, SIDE)
+    patterns = torch.zeros(3, SIDE, SIDE)
     for channel, square in enumerate((RED, GREEN, BLUE)):
-        seen[(channel, *square)] = 1
-    padded = torch.nn.functional.pad(seen, (1, 1, 1, 1))
+        patterns[(channel, *square)] = 1
+    padded = torch.nn.functional.pad(patterns, (1, 1, 1, 1))
     return padded.unfold(1, 3, 1).unfold(2, 3, 1).mean((3, 4))
 
 
@@ -100,9 +100,9 @@ def detectors() -> torch.Tensor:
 def test_rules_that_add_up_to_the_score(name, target):
     """Head weights over the number of places, times the detectors: y is their sum."""
     expected = torch.einsum("c,chw->hw", HEAD[target], detectors()) / SIDE**2
-    found = explained(name, target)
-    assert torch.allclose(found.raw[0], expected, atol=1e-6)
-    assert torch.allclose(found.raw.sum(), found.scores[0], rtol=1e-5)
+    actual = explained(name, target)
+    assert torch.allclose(actual.raw[0], expected, atol=1e-6)
+    assert torch.allclose(actual.raw.sum(), actual.scores[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_what_adds_up_to_the_score(method, target):
     expected = torch.zeros(SIDE, SIDE)
     for channel, square in enumerate((RED, GREEN, BLUE)):
         expected[square] = pixel_weights(target)[channel][square]
-    found = explained(method, target)
-    assert torch.allclose(found.raw[0], expected, atol=1e-6)
-    assert torch.allclose(found.raw.sum(), found.scores[0], rtol=1e-5)
+    actual = explained(method, target)
+    assert torch.allclose(actual.raw[0], expected, atol=1e-6)
+    assert torch.allclose(actual.raw.sum(), actual.scores[0], rtol=1e-5)
 
 
 def test_ablation_by_hand():
@@ -161,18 +161,18 @@ def test_scorecam_leaves_some_to_channels_that_do_nothing(target, square):
     The blurred square that the picture is masked with is less than 1 at the square's own edge.
     """
     masks = zip(detectors(), (RED, GREEN, BLUE), strict=True)
-    seen = torch.stack([mask[own].sum() for mask, own in masks])
-    alone = HEAD[target] * seen / SIDE**2
+    visible = torch.stack([mask[region].sum() for mask, region in masks])
+    alone = HEAD[target] * visible / SIDE**2
     weights = alone.softmax(0)
     expected = torch.einsum("c,chw->hw", weights, detectors())
-    found = explained("scorecam", target)
-    assert torch.allclose(found.raw[0], expected, atol=1e-4)
-    assert share(found.heatmap[0], square, 1) > 0.85
+    actual = explained("scorecam", target)
+    assert torch.allclose(actual.raw[0], expected, atol=1e-4)
+    assert share(actual.heatmap[0], square, 1) > 0.85
 
 
 def test_rise_finds_the_square_in_expectation():
-    found = explained(cam.method("rise", masks=2000, cells=6), 1).raw[0]
-    assert found[GREEN].mean() > found.mean() + 2 * found.std()
+    actual = explained(cam.method("rise", masks=2000, cells=6), 1).raw[0]
+    assert actual[GREEN].mean() > actual.mean() + 2 * actual.std()
 
 
 # Failures that are known of a method, each by what it is.
@@ -189,21 +189,21 @@ def test_methods_that_do_not_ask_for_the_class(name):
 
 def test_fullgrad_counts_what_speaks_against():
     """It adds up sizes without signs: 40 · 36 pixels of red, 20 · 64 of green."""
-    found = explained("fullgrad").heatmap[0]
-    assert share(found, GREEN, 1) > 0.4
+    actual = explained("fullgrad").heatmap[0]
+    assert share(actual, GREEN, 1) > 0.4
 
 
 def test_deconvnet_does_not_know_what_was_on():
     """Its backward pass lets through what is positive, also where no detector saw anything."""
-    found = explained("deconvnet").raw[0]
-    assert found[15:23, 0:8].mean() > 0.5 * found[RED].mean()
+    actual = explained("deconvnet").raw[0]
+    assert actual[15:23, 0:8].mean() > 0.5 * actual[RED].mean()
     assert explained("saliency").raw[0, 15:23, 0:8].abs().max() == 0
 
 
 def test_eigengradcam_takes_what_speaks_against_for_evidence():
     """A·G varies most where |40 · 36 pixels| and |20 · 64 pixels| do: red, but green counts too."""
-    found = explained("eigengradcam").heatmap[0]
-    assert share(found, RED, 1) > 0.9
+    actual = explained("eigengradcam").heatmap[0]
+    assert share(actual, RED, 1) > 0.9
 
 
 def noisy(name: str, target: int = 0) -> torch.Tensor:
@@ -215,10 +215,10 @@ def test_smoothgrad_lights_up_the_grey():
 
     ∂/∂red there is ½ (40 · 1 + 20 · ½) = 25, and 40 in the red square.
     """
-    found = noisy("smoothgrad")
-    grey = found[22:24, 4:10].mean() / (pixel_weights(0)[0, 22:24, 4:10].mean())
+    actual = noisy("smoothgrad")
+    grey = actual[22:24, 4:10].mean() / (pixel_weights(0)[0, 22:24, 4:10].mean())
     assert grey == pytest.approx(25 / 40, abs=0.05)
-    red = found[RED].mean() / pixel_weights(0)[0][RED].mean()
+    red = actual[RED].mean() / pixel_weights(0)[0][RED].mean()
     assert red == pytest.approx(1, abs=0.01)
 
 
@@ -227,12 +227,12 @@ def test_vargrad_leaves_out_what_is_certain():
 
     The green detector adds its own, with half of the weight and against it.
     """
-    found = noisy("vargrad")
-    assert found[RED].max() < 0.05 * found[22:24, 4:10].mean()
+    actual = noisy("vargrad")
+    assert actual[RED].max() < 0.05 * actual[22:24, 4:10].mean()
 
 
 def test_squaregrad_by_hand():
-    found = noisy("squaregrad")
-    assert found[RED].mean() == pytest.approx(
+    actual = noisy("squaregrad")
+    assert actual[RED].mean() == pytest.approx(
         float((pixel_weights(0)[0][RED] ** 2).mean()), rel=0.02
     )

@@ -17,7 +17,7 @@ import cam
 from cam import _formatting
 from cam._cli import evaluate_command
 from cam._cli.commands import main
-from cam._runs.results.report_charts import alike, round_ticks
+from cam._runs.results.report_charts import choose_ticks, group_alike
 from tests.support.stand_in import Broken, Drop, Inside, Scores, network
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -373,9 +373,9 @@ def test_a_report_of_a_part_and_of_nothing(run, monkeypatch):
 
 def test_bars_join_ranks_that_differ_by_less():
     """Demšar's figure: of 1, 2, 2.5 and 4 with 1.2, the first three are not one stretch."""
-    assert alike([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
-    assert alike([1, 2, 3], 5) == [(0, 2)]
-    assert alike([1, 2, 3], 0.5) == []
+    assert group_alike([1, 2, 2.5, 4], 1.2) == [(0, 1), (1, 2)]
+    assert group_alike([1, 2, 3], 5) == [(0, 2)]
+    assert group_alike([1, 2, 3], 0.5) == []
 
 
 @pytest.mark.parametrize("parts", [3, 5])
@@ -384,7 +384,7 @@ def test_bars_join_ranks_that_differ_by_less():
     [(0.123, 0.804), (-0.2, 0.3), (0.249, 0.2508), (0.5, 0.5), (0.0, 0.0), (-3, -3)],
 )
 def test_an_axis_has_round_numbers_around_all_values(low, high, parts):
-    ticks = np.array(round_ticks(low, high, parts))
+    ticks = np.array(choose_ticks(low, high, parts))
     assert ticks[0] <= low <= high <= ticks[-1]
     assert 3 <= len(ticks) <= parts + 3
     step = ticks[1] - ticks[0]

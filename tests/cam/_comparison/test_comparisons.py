@@ -1,4 +1,4 @@
-"""Maps against each other: by hand, in closed form, against scipy and scikit-image."""
+"""Compare maps: by hand, in closed form, against scipy and scikit-image."""
 
 import copy
 import math
@@ -43,12 +43,12 @@ def test_agreement_is_the_peers(measure, peer):
     maps = random_maps(4)
     maps[1] = (maps[0] + 0.3 * maps[1]) / 1.3
     maps[2] = (maps[2] * 4).round() / 4  # ties
-    found = cam.agreement(maps, measure)
-    assert found.shape == (4, 4) and torch.equal(found, found.T)
-    for one in range(4):
-        for other in range(4):
-            expected = peer(maps[one].double().numpy(), maps[other].double().numpy())
-            assert found[one, other].item() == pytest.approx(expected, abs=1e-5)
+    table = cam.agreement(maps, measure)
+    assert table.shape == (4, 4) and torch.equal(table, table.T)
+    for row in range(4):
+        for column in range(4):
+            expected = peer(maps[row].double().numpy(), maps[column].double().numpy())
+            assert table[row, column].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_top_pixels_in_common_by_hand():
@@ -56,17 +56,17 @@ def test_the_top_pixels_in_common_by_hand():
     first, second = torch.zeros(10, 10), torch.zeros(10, 10)
     first.view(-1)[[90, 91, 92, 93, 94]] = 1
     second.view(-1)[[93, 94, 7, 8, 9]] = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
-    found = cam.agreement([first, second], "top")
-    assert found.tolist() == [[1, 0.4], [0.4, 1]]
+    table = cam.agreement([first, second], "top")
+    assert table.tolist() == [[1, 0.4], [0.4, 1]]
 
 
 def test_a_flat_map_agrees_with_nothing_not_even_itself():
     maps = random_maps(3)
     maps[1], maps[2, 0, 0] = 0.5, torch.nan
     for measure in ("spearman", "pearson", "ssim", "top"):
-        found = cam.agreement(maps, measure)
-        assert found[0, 0] == pytest.approx(1)
-        assert found[1].isnan().all() and found[2].isnan().all()
+        table = cam.agreement(maps, measure)
+        assert table[0, 0] == pytest.approx(1)
+        assert table[1].isnan().all() and table[2].isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_a_band_limited_map_resolves_its_band():
 
 
 @pytest.mark.parametrize("deviation", [3, 6, 12])
-def test_a_bump_of_known_width(deviation):
+def test_a_gaussian_of_known_width(deviation):
     """Its power falls as exp(-4π²σ²f²): 95 % of it within √(ln 20) / 2πσ."""
     size = 12 * deviation
     y, x = grid(size)
     middle = (size - 1) / 2
-    bump = torch.exp(-((y - middle) ** 2 + (x - middle) ** 2) / (2 * deviation**2))
-    # Without its mean a bump in a finite picture is a little finer than in an endless one.
+    gaussian = torch.exp(-((y - middle) ** 2 + (x - middle) ** 2) / (2 * deviation**2))
+    # Without its mean a Gaussian in a finite picture is a little finer than in an endless one.
     expected = math.pi * deviation / math.sqrt(math.log(20))
-    assert cam.effective_resolution(bump[None]).item() == pytest.approx(expected, rel=0.12)
+    assert cam.effective_resolution(gaussian[None]).item() == pytest.approx(expected, rel=0.12)
 
 
 def test_nothing_is_finer_than_a_pixel():
@@ -154,18 +154,18 @@ def test_curves_by_hand():
     weights = torch.tensor([[0.4, 0.1], [0.2, 0.3]])
     module, batch = Weighted(weights), torch.ones(1, 3, 2, 2)
     heatmap = torch.tensor([[[1.0, 0.2], [0.5, 0.8]]])  # .4, .3, .2, .1
-    found = cam.curves(module, batch, heatmap, 0, steps=4)
-    assert found.shares.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert torch.allclose(found.deletion, torch.tensor([[1, 0.6, 0.3, 0.1, 0]]), atol=1e-5)
-    assert found.insertion[0, -1].item() == pytest.approx(1, abs=1e-5)
+    curves = cam.curves(module, batch, heatmap, 0, steps=4)
+    assert curves.shares.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert torch.allclose(curves.deletion, torch.tensor([[1, 0.6, 0.3, 0.1, 0]]), atol=1e-5)
+    assert curves.insertion[0, -1].item() == pytest.approx(1, abs=1e-5)
     # Trapezoids: (.5 + .6 + .3 + .1 + 0) / 4.
-    assert found.areas[0].item() == pytest.approx(0.375, abs=1e-5)
+    assert curves.areas[0].item() == pytest.approx(0.375, abs=1e-5)
 
 
 def test_the_areas_are_the_metrics(bundled, batch):
     heatmap = cam.attribute(bundled, batch[:1], "gradcam")["gradcam"].heatmap
-    found = cam.curves(bundled, batch[:1], heatmap, steps=6)
-    for name, area in zip(("deletion", "insertion"), found.areas, strict=True):
+    curves = cam.curves(bundled, batch[:1], heatmap, steps=6)
+    for name, area in zip(("deletion", "insertion"), curves.areas, strict=True):
         expected = cam.metric(name, steps=6)(bundled, batch[:1], heatmap)
         assert area.item() == pytest.approx(expected.item(), abs=1e-6)
 
@@ -193,21 +193,23 @@ class Wandering(nn.Module):
 
 def test_a_map_that_goes_along_is_steady_under_shifts():
     batch = torch.rand(1, 3, 30, 34, generator=torch.Generator().manual_seed(0))
-    found = cam.examine(Wandering(), batch, "gradcam", 0, "layer")
-    assert found.error is None
-    assert found.stability["shift"].item() == pytest.approx(1, abs=1e-3)
+    examination = cam.examine(Wandering(), batch, "gradcam", 0, "layer")
+    assert examination.error is None
+    assert examination.stability["shift"].item() == pytest.approx(1, abs=1e-3)
     # Brighter and darker are the same order here, and so is another contrast.
-    assert found.stability["light"].item() == pytest.approx(1, abs=1e-2)
-    assert 0.5 < found.stability["noise"].item() < 0.999
-    assert (found.found.cost.forwards, found.found.cost.backwards) == (1, 1)
-    assert torch.equal(found.resolution, cam.effective_resolution(found.found.heatmap))
+    assert examination.stability["light"].item() == pytest.approx(1, abs=1e-2)
+    assert 0.5 < examination.stability["noise"].item() < 0.999
+    assert (examination.attribution.cost.forwards, examination.attribution.cost.backwards) == (1, 1)
+    assert torch.equal(
+        examination.resolution, cam.effective_resolution(examination.attribution.heatmap)
+    )
 
 
 def test_the_stabilities_are_spearmans_of_the_changed_pictures():
     """Light, written out: each picture is made and explained by hand."""
     module, batch = Pooled(), pictures()
-    found = cam.examine(module, batch, "saliency", 2)
-    given = cam.attribute(module, batch, "saliency", 2)["saliency"].heatmap
+    examination = cam.examine(module, batch, "saliency", 2)
+    unchanged = cam.attribute(module, batch, "saliency", 2)["saliency"].heatmap
     for image, picture in enumerate(batch):
         step = 0.1 * (picture.max() - picture.min())
         middle = picture.mean((1, 2), keepdim=True)
@@ -215,29 +217,31 @@ def test_the_stabilities_are_spearmans_of_the_changed_pictures():
         lights += [middle + 1.2 * (picture - middle), middle + 0.8 * (picture - middle)]
         expected = [
             spearmanr(
-                cam.attribute(module, one[None], "saliency", 2)["saliency"].heatmap.flatten(),
-                given[image].flatten(),
+                cam.attribute(module, light[None], "saliency", 2)["saliency"].heatmap.flatten(),
+                unchanged[image].flatten(),
             ).statistic
-            for one in lights
+            for light in lights
         ]
-        assert found.stability["light"][image].item() == pytest.approx(np.mean(expected), abs=1e-3)
+        assert examination.stability["light"][image].item() == pytest.approx(
+            np.mean(expected), abs=1e-3
+        )
 
 
 def test_a_method_that_does_not_run_here_says_why():
-    found = cam.examine(Pooled(), pictures(), "attention_rollout")
-    assert "no self-attention" in found.error and found.found is None
-    assert found.reads == "a transformer's attention"
+    examination = cam.examine(Pooled(), pictures(), "attention_rollout")
+    assert "no self-attention" in examination.error and examination.attribution is None
+    assert examination.reads == "a transformer's attention"
     with pytest.raises(cam.MethodError, match="there is no method"):
         cam.examine(Pooled(), pictures(), "gradcamm")
 
 
 def test_what_methods_read():
-    from cam._comparison.examination import what_it_reads
+    from cam._comparison.examination import describe_reads
 
-    reads = {name: what_it_reads(info) for name, info in cam.methods().items()}
+    reads = {name: describe_reads(info) for name, info in cam.methods().items()}
     assert reads["gradcam"] == "a layer's activations and their gradients"
     assert reads["eigencam"] == "a layer's activations"
-    assert reads["scorecam"] == "a layer's activations and passes of its own"
+    assert reads["scorecam"] == "a layer's activations and separate passes"
     assert reads["saliency"] == "the gradient at the pixels"
     assert reads["rise"] == "scores of changed pictures"
 
@@ -246,10 +250,10 @@ def test_a_map_of_zeros_has_no_stability_and_no_warning(recwarn):
     """A class without weights: nothing speaks for it."""
     module = Wandering()
     module.layer.weight.data[1] = 0
-    found = cam.examine(module, torch.rand(1, 3, 20, 20), "gradcam", 1, "layer")
-    assert found.resolution.isnan().all() and found.variation.item() == 0
-    assert all(one.isnan().all() for one in found.stability.values())
-    assert not [one for one in recwarn if issubclass(one.category, RuntimeWarning)]
+    examination = cam.examine(module, torch.rand(1, 3, 20, 20), "gradcam", 1, "layer")
+    assert examination.resolution.isnan().all() and examination.variation.item() == 0
+    assert all(values.isnan().all() for values in examination.stability.values())
+    assert not [record for record in recwarn if issubclass(record.category, RuntimeWarning)]
 
 
 # The cascade.
@@ -257,27 +261,31 @@ def test_a_map_of_zeros_has_no_stability_and_no_warning(recwarn):
 
 def test_the_cascade_is_the_metric_stage_by_stage(bundled, batch):
     before = copy.deepcopy(bundled.module.state_dict())
-    found = cam.cascade(bundled, batch[:1], "gradcam", stages=3)
+    cascade = cam.cascade(bundled, batch[:1], "gradcam", stages=3)
     after = bundled.module.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before), "only the copy forgets"
-    own = cam.attribute(bundled, batch[:1], "gradcam")["gradcam"]
+    attribution = cam.attribute(bundled, batch[:1], "gradcam")["gradcam"]
     metric = cam.metric("randomisation", stages=3)
-    expected = metric(bundled, batch[:1], own.heatmap, own.targets, method="gradcam")
-    assert found.likeness[0].item() == pytest.approx(1)
-    assert found.likeness[1:].mean().item() == pytest.approx(expected.item(), abs=1e-6)
-    assert torch.allclose(found.heatmaps[0], own.heatmap, atol=1e-6)
+    expected = metric(
+        bundled, batch[:1], attribution.heatmap, attribution.targets, method="gradcam"
+    )
+    assert cascade.likeness[0].item() == pytest.approx(1)
+    assert cascade.likeness[1:].mean().item() == pytest.approx(expected.item(), abs=1e-6)
+    assert torch.allclose(cascade.heatmaps[0], attribution.heatmap, atol=1e-6)
     for stage in range(4):
-        by_scipy = spearmanr(found.heatmaps[stage].flatten(), own.heatmap.flatten()).statistic
-        assert found.likeness[stage].item() == pytest.approx(by_scipy, abs=1e-5)
-    assert found.depths[0] == "" and found.depths[-1] == "conv_stem"
-    assert found.shares[0] == 0 and found.shares[-1] == 1
+        by_scipy = spearmanr(
+            cascade.heatmaps[stage].flatten(), attribution.heatmap.flatten()
+        ).statistic
+        assert cascade.likeness[stage].item() == pytest.approx(by_scipy, abs=1e-5)
+    assert cascade.depths[0] == "" and cascade.depths[-1] == "conv_stem"
+    assert cascade.shares[0] == 0 and cascade.shares[-1] == 1
 
 
 def test_the_cascade_names_the_layer_down_to_which_all_is_random():
-    found = cam.cascade(Pooled(), pictures(), "gradcam", 0, "2", stages=50)
-    assert found.depths == ("", "5", "2.0", "0.0")
-    assert found.shares == pytest.approx((0, 1 / 3, 2 / 3, 1))
-    assert found.heatmaps.shape == (4, 2, 20, 14) and found.likeness.shape == (4, 2)
+    cascade = cam.cascade(Pooled(), pictures(), "gradcam", 0, "2", stages=50)
+    assert cascade.depths == ("", "5", "2.0", "0.0")
+    assert cascade.shares == pytest.approx((0, 1 / 3, 2 / 3, 1))
+    assert cascade.heatmaps.shape == (4, 2, 20, 14) and cascade.likeness.shape == (4, 2)
 
 
 def test_a_cascade_of_nothing_gets_a_sentence():
@@ -321,7 +329,7 @@ def test_two_models_over_one_part_of_the_photo():
     photo = Image.new("RGB", (400, 256))
     wide = cam.Model(Pooled(), standard_transform(256, 256), name="wide")
     narrow = cam.Model(Pooled(), standard_transform(128, 256), name="narrow")
-    boxes = [find_input_box(one.transform, photo.size) for one in (wide, narrow)]
+    boxes = [find_input_box(model.transform, photo.size) for model in (wide, narrow)]
     assert boxes == [(72, 0, 328, 256), (136, 64, 264, 192)]
 
     def ramp(box, size: int) -> torch.Tensor:
@@ -345,8 +353,8 @@ def test_maps_in_the_same_frame_stay_as_they_are():
 
     model = cam.Model(Pooled(), standard_transform(), name="one")
     maps = list(functional.interpolate(random_maps(2)[:, None], size=(224, 224))[:, 0])
-    _, found = cam.shared_view(Image.new("RGB", (300, 200)), [model, model], maps)
-    assert torch.equal(found, torch.stack(maps))
+    _, framed = cam.shared_view(Image.new("RGB", (300, 200)), [model, model], maps)
+    assert torch.equal(framed, torch.stack(maps))
 
 
 # Progress.
@@ -361,17 +369,17 @@ def test_tells_how_far_it_is_and_can_be_cancelled(name):
         "examine": ("smoothgrad", 0),
         "cascade": ("smoothgrad", 0),
     }[name]
-    told: list[float] = []
+    shares: list[float] = []
 
     def tell(share: float, note: str) -> bool:
         assert note
-        told.append(share)
+        shares.append(share)
         return True
 
     getattr(cam, name)(module, batch, *options, tell=tell)
-    assert told == sorted(told) and told[0] == 0 and told[-1] == pytest.approx(1)
-    assert len(told) > 4
-    for at in (0, len(told) // 2):
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == pytest.approx(1)
+    assert len(shares) > 4
+    for at in (0, len(shares) // 2):
         left = [at]
 
         def stop(share: float, note: str, left=left) -> bool:
@@ -384,9 +392,9 @@ def test_tells_how_far_it_is_and_can_be_cancelled(name):
 
 
 def test_shares_of_several_parts():
-    told = []
-    parts = Parts(lambda share, note: told.append((share, note)), 2)
+    reports = []
+    parts = Parts(lambda share, note: reports.append((share, note)), 2)
     for note in ("a", "b"):
         parts.begin(note)
         parts.report(cam.Progress("x", 1, 2))
-    assert told == [(0, "a"), (0.25, "a"), (0.5, "b"), (0.75, "b")]
+    assert reports == [(0, "a"), (0.25, "a"), (0.5, "b"), (0.75, "b")]

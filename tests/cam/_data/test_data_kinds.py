@@ -1,4 +1,4 @@
-"""What a source of data is, and what can be chosen of it, before it is opened."""
+"""Name what a source of data is before it is opened."""
 
 import pytest
 
@@ -24,14 +24,14 @@ from tests.support.small_data import make_all
 )
 def test_what_a_source_is_and_what_can_be_chosen_of_it(tmp_path, source, name, options):
     make_all(tmp_path)
-    found = kind_of(tmp_path / source)
-    assert (found.name, dict(found.options)) == (name, options)
-    # The first value is what is taken by itself.
-    own = {key: values[0] for key, values in options.items() if values}
+    kind = kind_of(tmp_path / source)
+    assert (kind.name, dict(kind.options)) == (name, options)
+    # The first value is the default.
+    defaults = {key: values[0] for key, values in options.items() if values}
     if name == "csv":
         (tmp_path / source).write_text("path\nchelsea.jpg\n")
     data = cam.dataset(tmp_path / source)
-    assert data.fingerprint == cam.dataset(tmp_path / source, **own).fingerprint
+    assert data.fingerprint == cam.dataset(tmp_path / source, **defaults).fingerprint
 
 
 def test_a_source_that_is_none_and_a_delimiter_that_is_none(tmp_path):

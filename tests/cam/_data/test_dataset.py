@@ -48,13 +48,13 @@ def test_a_targets_cell_is_its_only_one(n):
     for index, item in enumerate(data):
         cells = data.cells(index)
         assert len(cells) == n * n
-        own = [cell for cell in cells if cell.target == item.target]
-        assert [cell.box for cell in own] == list(item.boxes)
+        matches = [cell for cell in cells if cell.target == item.target]
+        assert [cell.box for cell in matches] == list(item.boxes)
         left, top, right, bottom = item.boxes[0]
         assert item.mask[int(top) : int(bottom), int(left) : int(right)].all()
         # What the usual transform keeps: an n-th of an n-th of it is the target's, to a pixel.
-        seen = item.mask[16:240, 16:240]
-        assert seen.mean() == pytest.approx(1 / n**2, abs=2 / 224)
+        visible = item.mask[16:240, 16:240]
+        assert visible.mean() == pytest.approx(1 / n**2, abs=2 / 224)
 
 
 def test_the_grid_is_a_function_of_its_seed(grid):
@@ -75,8 +75,8 @@ def test_the_bundled_model_sees_the_class_asked_for(bundled, grid):
             crops.append(grid[index].image.crop(tuple(map(int, cell.box))))
             targets.append(cell.target)
     chances = bundled.predict(bundled.prepare(crops))
-    own = chances[torch.arange(len(targets)), targets]
-    rank = (chances > own[:, None]).sum(1)
+    chances_of_targets = chances[torch.arange(len(targets)), targets]
+    rank = (chances > chances_of_targets[:, None]).sum(1)
     assert (rank < 5).float().mean() > 0.9
 
 
@@ -176,7 +176,7 @@ def test_a_csv_of_paths_and_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("list.csv", "a.png,3\n", "has no column 'path'"),
         ("list.csv", "path\n", "no picture was found"),
@@ -186,11 +186,11 @@ def test_a_csv_of_paths_and_labels(tmp_path):
         ("folder/x.txt", "", "no picture was found"),
     ],
 )
-def test_what_is_no_data_set_is_refused_in_a_sentence(tmp_path, name, content, told):
+def test_what_is_no_data_set_is_refused_in_a_sentence(tmp_path, name, content, message):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(content)
-    with pytest.raises(cam.DataError, match=told):
+    with pytest.raises(cam.DataError, match=message):
         cam.dataset(path if path.parent == tmp_path else path.parent)
 
 
@@ -303,8 +303,8 @@ def test_coco_runs_as_text():
 def encoded(counts: list[int]) -> str:
     """COCO's text form written the other way round, from the description of the format."""
     letters = []
-    for place, count in enumerate(counts):
-        value = count - counts[place - 2] if place > 2 else count
+    for index, count in enumerate(counts):
+        value = count - counts[index - 2] if index > 2 else count
         while True:
             group, value = value & 31, value >> 5
             more = value != -1 if group & 16 else value != 0
@@ -319,14 +319,14 @@ def test_voc(tmp_path):
     saved(root / "JPEGImages" / "000001.jpg", (30, 20))
     saved(root / "JPEGImages" / "000002.jpg", (30, 20))
     objects = [("dog", 3, 2, 10, 8), ("person", 1, 1, 30, 20), ("dog", 20, 10, 30, 20)]
-    told = "".join(
+    names = "".join(
         f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax>"
         f"<ymax>{d}</ymax></bndbox></object>"
         for name, a, b, c, d in objects
     )
     size = "<size><width>30</width><height>20</height><depth>3</depth></size>"
     (root / "Annotations").mkdir()
-    (root / "Annotations" / "000001.xml").write_text(f"<annotation>{size}{told}</annotation>")
+    (root / "Annotations" / "000001.xml").write_text(f"<annotation>{size}{names}</annotation>")
     (root / "Annotations" / "000002.xml").write_text("<annotation>")
     segments = np.zeros((20, 30), np.uint8)
     segments[2:8, 3:10] = 12  # dog is the twelfth class
@@ -407,7 +407,7 @@ def test_any_torch_data_set():
 
 
 @pytest.mark.parametrize(
-    ("items", "told"),
+    ("items", "message"),
     [
         ([(torch.zeros(1, 4, 4), 1)], "a picture's tensor is"),
         ([(torch.zeros(3, 4, 4).long(), 1)], "uint8 or floating"),
@@ -415,9 +415,9 @@ def test_any_torch_data_set():
         ([(Image.new("RGB", (4, 4)), 1, np.ones((3, 3)))], "its mask is"),
     ],
 )
-def test_items_that_are_none(items, told):
+def test_items_that_are_none(items, message):
     data = cam.dataset(items)
-    with pytest.raises(cam.DataError, match=told):
+    with pytest.raises(cam.DataError, match=message):
         data[0]
 
 

@@ -1,4 +1,4 @@
-"""What a call costs, and that it leaves no trace: on the model, the batch, or the thread."""
+"""Costs of a call, which changes neither model, batch nor thread."""
 
 import copy
 import gc
@@ -83,12 +83,12 @@ def test_several_layers_share_the_passes(pictures):
 def test_nothing_before_the_layer_is_recorded(pictures):
     """The feature maps are a leaf: no graph, so no memory, hangs on what came before."""
     model = network()
-    seen = {}
-    model[5].register_forward_hook(lambda _, inputs, __: seen.update(before=inputs[0]))
-    model[6].register_forward_hook(lambda _, inputs, __: seen.update(behind=inputs[0]))
+    graphs = {}
+    model[5].register_forward_hook(lambda _, inputs, __: graphs.update(before=inputs[0]))
+    model[6].register_forward_hook(lambda _, inputs, __: graphs.update(behind=inputs[0]))
     cam.attribute(model, pictures, "gradcam", layers="5")
-    assert seen["before"].grad_fn is None and not seen["before"].requires_grad
-    assert seen["behind"].requires_grad
+    assert graphs["before"].grad_fn is None and not graphs["before"].requires_grad
+    assert graphs["behind"].requires_grad
 
 
 def state_of(model: nn.Module) -> dict:
@@ -172,9 +172,9 @@ def test_training_mode_is_explained_in_evaluation_mode(pictures):
     expected = cam.attribute(model, pictures, layers="5")
     model.train()
     with pytest.warns(cam.CamWarning, match="evaluation mode"):
-        found = cam.attribute(model, pictures, layers="5")
+        attributions = cam.attribute(model, pictures, layers="5")
     for name in expected:
-        assert torch.equal(found[name].heatmap, expected[name].heatmap)
+        assert torch.equal(attributions[name].heatmap, expected[name].heatmap)
 
 
 def test_the_batch_is_left_alone(pictures):
@@ -188,9 +188,9 @@ def test_the_batch_is_left_alone(pictures):
 
 def test_a_batch_that_requires_grad_is_not_given_one(pictures):
     wanting = pictures.clone().requires_grad_()
-    found = cam.attribute(network(), wanting, layers="5")
+    attributions = cam.attribute(network(), wanting, layers="5")
     assert wanting.grad is None
-    assert all(not one.heatmap.requires_grad for one in found.values())
+    assert all(not attribution.heatmap.requires_grad for attribution in attributions.values())
 
 
 def test_an_in_place_relu_behind_the_layer_does_not_change_its_maps(pictures):
@@ -201,10 +201,10 @@ def test_an_in_place_relu_behind_the_layer_does_not_change_its_maps(pictures):
         if isinstance(module, nn.ReLU):
             module.inplace = False
     for layer in ("0", "5"):
-        found = cam.attribute(in_place, pictures, layers=layer)
+        attributions = cam.attribute(in_place, pictures, layers=layer)
         expected = cam.attribute(plain, pictures, layers=layer)
-        for name in found:
-            assert torch.equal(found[name].raw, expected[name].raw), (layer, name)
+        for name in attributions:
+            assert torch.equal(attributions[name].raw, expected[name].raw), (layer, name)
 
 
 @pytest.mark.parametrize(
@@ -215,18 +215,18 @@ def test_inside_the_callers_context(pictures, context):
     expected = cam.attribute(model, pictures, layers="5")
     with context():
         inside = pictures * 1  # in inference mode this tensor can never join a graph
-        found = cam.attribute(model, inside, layers="5")
+        attributions = cam.attribute(model, inside, layers="5")
         assert not torch.is_grad_enabled()
-    for name in found:
-        assert torch.equal(found[name].heatmap, expected[name].heatmap)
+    for name in attributions:
+        assert torch.equal(attributions[name].heatmap, expected[name].heatmap)
 
 
 def test_a_frozen_model_is_explained_the_same(pictures):
     model = network()
     expected = cam.attribute(model, pictures, layers="5")
-    found = cam.attribute(model.requires_grad_(False), pictures, layers="5")
-    for name in found:
-        assert torch.equal(found[name].heatmap, expected[name].heatmap)
+    attributions = cam.attribute(model.requires_grad_(False), pictures, layers="5")
+    for name in attributions:
+        assert torch.equal(attributions[name].heatmap, expected[name].heatmap)
 
 
 def test_a_shared_module_is_explained_at_its_last_run(pictures):
@@ -255,8 +255,8 @@ def test_a_compiled_model_is_explained_as_its_original(pictures):
     model = network()
     expected = cam.attribute(model, pictures, "gradcam", layers="5")["gradcam"]
     # Nothing is compiled until the wrapper is called, and the engine calls what it wraps.
-    found = cam.attribute(torch.compile(model), pictures, "gradcam", layers="5")["gradcam"]
-    assert torch.equal(found.heatmap, expected.heatmap)
+    attribution = cam.attribute(torch.compile(model), pictures, "gradcam", layers="5")["gradcam"]
+    assert torch.equal(attribution.heatmap, expected.heatmap)
 
 
 def test_calls_leave_no_memory_and_no_hooks(pictures):
@@ -264,7 +264,7 @@ def test_calls_leave_no_memory_and_no_hooks(pictures):
 
     def tensors() -> int:
         gc.collect()
-        return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
 
     cam.attribute(model, pictures, layers="5")
     hooks, before = state_of(model)["hooks"], tensors()
@@ -277,11 +277,11 @@ def test_calls_leave_no_memory_and_no_hooks(pictures):
 
 def test_threads_that_share_a_cam_model_get_their_own_answers(pictures):
     model = cam.Model(network(), layers="5")
-    wanted = [cam.attribute(model, pictures, targets=target) for target in range(5)]
-    found: dict[tuple[int, int], dict] = {}
+    expected = [cam.attribute(model, pictures, targets=target) for target in range(5)]
+    answers: dict[tuple[int, int], dict] = {}
 
     def explain(worker: int, target: int) -> None:
-        found[worker, target] = cam.attribute(model, pictures, targets=target)
+        answers[worker, target] = cam.attribute(model, pictures, targets=target)
 
     threads = [
         threading.Thread(target=explain, args=(worker, target))
@@ -292,7 +292,7 @@ def test_threads_that_share_a_cam_model_get_their_own_answers(pictures):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 20
-    for (_, target), maps in found.items():
-        for name, one in maps.items():
-            assert torch.equal(one.heatmap, wanted[target][name].heatmap)
+    assert len(answers) == 20
+    for (_, target), maps in answers.items():
+        for name, attribution in maps.items():
+            assert torch.equal(attribution.heatmap, expected[target][name].heatmap)

@@ -1,4 +1,4 @@
-"""In which precision a network computes, and that nothing of it stays behind."""
+"""The precision of a network's passes, which leaves no setting behind."""
 
 import json
 
@@ -45,26 +45,31 @@ def test_a_forward_by_hand_in_that_precision(precision):
     gradient = torch.autograd.grad(scores, maps)[0]
     assert maps.dtype == dtype
     expected = (gradient.float().mean((2, 3), keepdim=True) * maps.float()).sum(1)
-    found = cam.attribute(module, PHOTOS, "gradcam", 1, "3", precision=precision)["gradcam"]
-    assert found.precision == precision
-    assert torch.allclose(found.raw, expected.detach(), rtol=1e-4, atol=1e-6)
-    assert found.heatmap.dtype == found.scores.dtype == found.logits.dtype == torch.float32
+    attribution = cam.attribute(module, PHOTOS, "gradcam", 1, "3", precision=precision)["gradcam"]
+    assert attribution.precision == precision
+    assert torch.allclose(attribution.raw, expected.detach(), rtol=1e-4, atol=1e-6)
+    assert (
+        attribution.heatmap.dtype
+        == attribution.scores.dtype
+        == attribution.logits.dtype
+        == torch.float32
+    )
 
 
 def test_short_numbers_are_really_shorter():
     module = network()
-    found = {
+    actual = {
         precision: cam.attribute(module, PHOTOS, "saliency", 1, precision=precision)["saliency"]
         for precision in ("fp32", "bf16")
     }
-    pair = torch.stack([found["fp32"].raw.flatten(), found["bf16"].raw.flatten()])
+    pair = torch.stack([actual["fp32"].raw.flatten(), actual["bf16"].raw.flatten()])
     assert not torch.equal(pair[0], pair[1])
     # Not the same at every pixel: a ReLU near zero may open or close.
     assert pair.corrcoef()[0, 1] > 0.97
 
 
 def test_passes_of_its_own_are_in_that_precision_too():
-    seen = []
+    dtypes = []
 
     class Watching(nn.Module):
         def __init__(self) -> None:
@@ -73,13 +78,13 @@ def test_passes_of_its_own_are_in_that_precision_too():
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             features = self.network[0](pixels)
-            seen.append(features.dtype)
+            dtypes.append(features.dtype)
             return self.network[1:](features)
 
     method = cam.method("rise", masks=4)
     cam.attribute(Watching().eval(), PHOTOS, method, 1, precision="bf16")
-    assert len(seen) > 1
-    assert set(seen) == {torch.bfloat16}
+    assert len(dtypes) > 1
+    assert set(dtypes) == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "auto", None])
@@ -105,26 +110,26 @@ def test_under_the_callers_autocast():
     short = cam.attribute(module, PHOTOS, "gradcam", 1, precision="bf16")["gradcam"]
     with torch.autocast("cpu", torch.bfloat16):
         ambient = cam.attribute(module, PHOTOS, "gradcam", 1)["gradcam"]
-        asked = cam.attribute(module, PHOTOS, "gradcam", 1, precision="fp32")["gradcam"]
-    assert (plain.precision, ambient.precision, asked.precision) == ("fp32", "bf16", "fp32")
-    assert torch.equal(asked.raw, plain.raw)
+        full = cam.attribute(module, PHOTOS, "gradcam", 1, precision="fp32")["gradcam"]
+    assert (plain.precision, ambient.precision, full.precision) == ("fp32", "bf16", "fp32")
+    assert torch.equal(full.raw, plain.raw)
     assert torch.allclose(ambient.raw, short.raw, rtol=2e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "told"), [(torch.float64, "fp64"), (torch.bfloat16, "bf16"), (torch.float16, "fp16")]
+    ("dtype", "name"), [(torch.float64, "fp64"), (torch.bfloat16, "bf16"), (torch.float16, "fp16")]
 )
-def test_a_model_of_another_precision_says_so(dtype, told):
-    found = cam.attribute(network().to(dtype), PHOTOS.to(dtype), "saliency", 1)["saliency"]
-    assert found.precision == told
+def test_a_model_of_another_precision_says_so(dtype, name):
+    attribution = cam.attribute(network().to(dtype), PHOTOS.to(dtype), "saliency", 1)["saliency"]
+    assert attribution.precision == name
 
 
 @pytest.mark.parametrize(
-    ("precision", "told"),
+    ("precision", "sentence"),
     [("fp8", "precision is 'fp8', but must be one of"), ("tf32", "NVIDIA's GPUs"), (16, "is 16")],
 )
-def test_what_there_is_not(precision, told):
-    with pytest.raises(cam.InputError, match=told):
+def test_what_there_is_not(precision, sentence):
+    with pytest.raises(cam.InputError, match=sentence):
         cam.attribute(network(), PHOTOS, precision=precision)
 
 
@@ -164,13 +169,13 @@ def test_auto_takes_what_was_measured_to_hold(table):
 def test_methods_that_share_a_pass_have_the_most_careful_ones_precision(table):
     module = network()
     alone = cam.attribute(module, PHOTOS, ["gradcam", "layercam"], 1, precision="auto")
-    assert {one.precision for one in alone.values()} == {"bf16"}
+    assert {attribution.precision for attribution in alone.values()} == {"bf16"}
     methods = ["gradcam", cam.method("rise", masks=4), "saliency"]
-    found = cam.attribute(module, PHOTOS, methods, 1, precision="auto")
-    assert list(found) == ["gradcam", "rise", "saliency"]
-    assert found["gradcam"].precision == found["saliency"].precision == "fp32"
-    assert found["rise"].precision == "bf16"
-    assert found["gradcam"].cost.forwards == found["saliency"].cost.forwards == 1
+    attributions = cam.attribute(module, PHOTOS, methods, 1, precision="auto")
+    assert list(attributions) == ["gradcam", "rise", "saliency"]
+    assert attributions["gradcam"].precision == attributions["saliency"].precision == "fp32"
+    assert attributions["rise"].precision == "bf16"
+    assert attributions["gradcam"].cost.forwards == attributions["saliency"].cost.forwards == 1
 
 
 def test_all_groups_explain_the_same_class(table):
@@ -181,9 +186,9 @@ def test_all_groups_explain_the_same_class(table):
         module[6].bias[:] = module[6].bias[0]
         module[6].bias[2] += 1e-5
     methods = ["saliency", cam.method("rise", masks=4)]
-    found = cam.attribute(module, PHOTOS, methods, precision="auto")
-    assert torch.equal(found["saliency"].targets, found["rise"].targets)
-    assert found["rise"].precision == "bf16"
+    attributions = cam.attribute(module, PHOTOS, methods, precision="auto")
+    assert torch.equal(attributions["saliency"].targets, attributions["rise"].targets)
+    assert attributions["rise"].precision == "bf16"
 
 
 class Viewing(nn.Module):
@@ -207,17 +212,17 @@ def test_a_network_that_needs_its_planes_gets_them():
     expected = torch.autograd.grad(module(pixels)[:, 1].sum(), pixels)[0]
     for runs in (3, 1):  # once it was found out, it is known
         module.runs = 0
-        found = cam.attribute(module, PHOTOS, ["gradcam", "saliency"], 1, "first")
+        attributions = cam.attribute(module, PHOTOS, ["gradcam", "saliency"], 1, "first")
         assert module.runs <= runs
-        assert torch.allclose(found["saliency"].raw, expected.abs().amax(1), atol=1e-6)
-        assert found["gradcam"].raw.std() > 0
+        assert torch.allclose(attributions["saliency"].raw, expected.abs().amax(1), atol=1e-6)
+        assert attributions["gradcam"].raw.std() > 0
 
 
 def test_convolutions_see_their_channels_last():
-    seen = []
+    formats = []
     module = network()
-    handle = module[2].register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0]))
+    handle = module[2].register_forward_hook(lambda _m, inputs, _o: formats.append(inputs[0]))
     cam.attribute(module, PHOTOS, "gradcam", 1)
     handle.remove()
-    assert seen[0].is_contiguous(memory_format=torch.channels_last)
-    assert not seen[0].is_contiguous()
+    assert formats[0].is_contiguous(memory_format=torch.channels_last)
+    assert not formats[0].is_contiguous()

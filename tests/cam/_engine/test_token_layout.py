@@ -1,4 +1,4 @@
-"""Layers that put out tokens or (B, h, w, C) are read as maps, as grad-cam reshapes them."""
+"""Tokens and channels-last outputs read as maps, as grad-cam reshapes them."""
 
 import pytest
 import timm
@@ -18,7 +18,7 @@ def picture(height: int, width: int, batch: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("shape", "size", "told", "expected"),
+    ("shape", "size", "before", "expected"),
     [
         ((2, 197, 8), (224, 224), None, Layout("tokens", (14, 14), 1, 0)),
         ((2, 197, 8), (224, 224), 1, Layout("tokens", (14, 14), 1, 0)),
@@ -41,14 +41,14 @@ def picture(height: int, width: int, batch: int = 2) -> torch.Tensor:
         ((2, 7, 7, 8), (224, 224), None, Layout("rows", (7, 7))),
         ((2, 8, 7, 7), (224, 224), None, Layout("maps", (7, 7))),
         ((2, 3, 5, 6), (12, 20), None, Layout("rows", (3, 5))),
-        # Windows of another network's attention are a batch of their own.
+        # Windows of another network's attention are another batch.
         ((128, 49, 96), (224, 224), None, None),
         ((2, 3000, 8), (224, 224), None, None),
         ((2, 10), (224, 224), None, None),
     ],
 )
-def test_how_an_output_lies(shape, size, told, expected):
-    assert find_layout(torch.zeros(shape), picture(*size), told) == expected
+def test_how_an_output_lies(shape, size, before, expected):
+    assert find_layout(torch.zeros(shape), picture(*size), before) == expected
 
 
 def test_the_cell_of_a_token_is_where_its_patch_is():
@@ -102,70 +102,70 @@ def reshaping(prefix: int, grid: tuple[int, int]):
 def test_tokens_as_grad_cam_with_its_reshaping(photos_of_160, network, layer, prefix, name):
     module = built(network)
     targets = [1, 2, 3]
-    found = cam.attribute(module, photos_of_160, name, targets, layer)[name]
-    assert found.raw.shape == (3, 10, 10)
+    attribution = cam.attribute(module, photos_of_160, name, targets, layer)[name]
+    assert attribution.raw.shape == (3, 10, 10)
     explainer = PEERS[name](
         module, [module.get_submodule(layer)], reshape_transform=reshaping(prefix, (10, 10))
     )
     with explainer:
-        expected = explainer(photos_of_160, [ClassifierOutputTarget(one) for one in targets])
+        expected = explainer(photos_of_160, [ClassifierOutputTarget(index) for index in targets])
     expected = torch.from_numpy(expected)
     assert expected.std() > 0.01
-    assert (found.heatmap - expected).abs().max() <= 1e-4
+    assert (attribution.heatmap - expected).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_rows_as_grad_cam_with_its_reshaping(photos, name):
     model = cam.load_model("torchvision/swin_t", weights=None)
     batch = model.prepare(photos[:2])
-    found = cam.attribute(model, batch, name, [1, 2], "norm")[name]
+    attribution = cam.attribute(model, batch, name, [1, 2], "norm")[name]
     explainer = PEERS[name](
         model.module,
         [model.module.norm],
         reshape_transform=lambda rows: rows.permute(0, 3, 1, 2).contiguous(),
     )
     with explainer:
-        expected = explainer(batch, [ClassifierOutputTarget(one) for one in (1, 2)])
-    assert found.raw.shape == (2, 7, 7)
-    assert (found.heatmap - torch.from_numpy(expected)).abs().max() <= 1e-4
+        expected = explainer(batch, [ClassifierOutputTarget(index) for index in (1, 2)])
+    assert attribution.raw.shape == (2, 7, 7)
+    assert (attribution.heatmap - torch.from_numpy(expected)).abs().max() <= 1e-4
 
 
 def test_a_picture_that_is_not_square_has_a_grid_that_is_not():
     module = built("test_vit", dynamic_img_size=True)
     wide = torch.randn(2, 3, 160, 224, generator=torch.Generator().manual_seed(0))
-    found = cam.attribute(module, wide, "gradcam")["gradcam"]
-    assert found.raw.shape == (2, 10, 14)
-    assert found.heatmap.shape == (2, 160, 224)
+    attribution = cam.attribute(module, wide, "gradcam")["gradcam"]
+    assert attribution.raw.shape == (2, 10, 14)
+    assert attribution.heatmap.shape == (2, 160, 224)
 
 
 def test_registers_are_no_places(photos_of_160):
     """DINOv2's networks put a class token and four registers in front."""
     module = built("test_vit", reg_tokens=4)
-    found = cam.attribute(module, photos_of_160, "gradcam")["gradcam"]
-    assert found.raw.shape == (3, 10, 10)
-    layer = module.get_submodule(found.layers[0])
+    attribution = cam.attribute(module, photos_of_160, "gradcam")["gradcam"]
+    assert attribution.raw.shape == (3, 10, 10)
+    layer = module.get_submodule(attribution.layers[0])
     with GradCAM(module, [layer], reshape_transform=reshaping(5, (10, 10))) as explainer:
         expected = torch.from_numpy(explainer(photos_of_160, None))
-    assert (found.heatmap - expected).abs().max() <= 1e-4
+    assert (attribution.heatmap - expected).abs().max() <= 1e-4
 
 
 def test_the_last_block_of_a_class_token_is_passed_over(photos_of_160):
-    """What it puts out at the patches is never read, so its gradient is zero there."""
+    """Its output at the patches is never read, so its gradient is zero there."""
     module = built("test_vit")
     last = f"blocks.{len(module.blocks) - 1}"
-    found = cam.attribute(module, photos_of_160, "gradcam")["gradcam"]
-    assert found.layers == (f"{last}.norm1",)
+    attribution = cam.attribute(module, photos_of_160, "gradcam")["gradcam"]
+    assert attribution.layers == (f"{last}.norm1",)
     behind = cam.attribute(module, photos_of_160, "gradcam", layers=last)["gradcam"]
     assert behind.raw.abs().max() == 0
-    assert found.raw.flatten(1).std(1).min() > 0
+    assert attribution.raw.flatten(1).std(1).min() > 0
 
 
 def test_a_pooled_transformer_is_explained_at_its_last_tokens(photos_of_160):
     module = built("test_vit", class_token=False, global_pool="avg")
-    found = cam.attribute(module, photos_of_160, "gradcam")["gradcam"]
-    assert found.raw.shape == (3, 10, 10)
+    attribution = cam.attribute(module, photos_of_160, "gradcam")["gradcam"]
+    assert attribution.raw.shape == (3, 10, 10)
     # Nothing behind it mixes places any more.
-    assert found.layers[0] in (f"blocks.{len(module.blocks) - 1}", "norm", "blocks")
+    assert attribution.layers[0] in (f"blocks.{len(module.blocks) - 1}", "norm", "blocks")
 
 
 def test_a_classifier_that_starts_at_zero_has_a_preset():
@@ -187,7 +187,9 @@ def test_watching_leaves_the_model_as_it_was(photos_of_160):
         assert child.training
     for name, value in module.state_dict().items():
         assert torch.equal(value, before[name])
-    assert all(one.grad is None and one.requires_grad for one in module.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad for parameter in module.parameters()
+    )
 
 
 def test_a_preset_that_was_watched_is_not_kept_when_the_network_changes(photos_of_160):
@@ -219,19 +221,19 @@ def test_a_block_that_puts_out_a_tuple(photos_of_160):
     plain = built("test_vit")
     expected = cam.attribute(plain, photos_of_160, "gradcam", layers="blocks.3")["gradcam"]
     plain.blocks[3] = nn.Sequential(Pair(plain.blocks[3]), First())
-    found = cam.attribute(plain, photos_of_160, "gradcam", layers="blocks.3.0")["gradcam"]
-    assert torch.equal(found.raw, expected.raw)
+    attribution = cam.attribute(plain, photos_of_160, "gradcam", layers="blocks.3.0")["gradcam"]
+    assert torch.equal(attribution.raw, expected.raw)
 
 
 def test_a_batch_gives_what_its_pictures_give_one_by_one(photos_of_160):
     module = built("test_vit")
     whole = cam.attribute(module, photos_of_160, ["gradcam", "layercam"], [1, 2, 3])
     for index in range(3):
-        one = cam.attribute(
+        single = cam.attribute(
             module, photos_of_160[index : index + 1], ["gradcam", "layercam"], index + 1
         )
-        for name, found in one.items():
-            assert torch.allclose(found.heatmap[0], whole[name].heatmap[index], atol=1e-4)
+        for name, attribution in single.items():
+            assert torch.allclose(attribution.heatmap[0], whole[name].heatmap[index], atol=1e-4)
 
 
 def test_a_transformer_without_weights_gets_pictures_of_its_own_size():

@@ -52,7 +52,7 @@ def network() -> nn.Sequential:
 
 
 def mirrored() -> nn.Sequential:
-    """Each kernel is its own mirror image, so the network puts out the same for both pictures."""
+    """Each kernel is its own mirror image, so the network returns the same for both pictures."""
     model = network()
     with torch.no_grad():
         for child in model:
@@ -132,7 +132,7 @@ def test_what_is_computed_counts_and_not_how(name):
     batch = BATCH.double()
     assert torch.allclose(model(batch), other(batch))
     method = cam.method(name, **options.get(name, {}))
-    maps = [cam.attribute(one, batch, method, 1)[name].raw for one in (model, other)]
+    maps = [cam.attribute(variant, batch, method, 1)[name].raw for variant in (model, other)]
     assert torch.allclose(*maps, rtol=1e-4, atol=1e-6 * float(maps[0].abs().max()))
 
 
@@ -156,9 +156,9 @@ def test_what_differs_from_the_baseline_and_matters_gets_something(name):
     """Sensitivity: at x = 2 the gradient is zero, and yet black and white differ by 1."""
     white = torch.full((1, 3, 8, 8), 2.0)
     options = {"integrated_gradients": {"steps": 64}, "occlusion": {"window": 8, "stride": 8}}
-    found = cam.attribute(Saturated(), white, cam.method(name, **options.get(name, {})), 0)
+    attributions = cam.attribute(Saturated(), white, cam.method(name, **options.get(name, {})), 0)
     assert cam.attribute(Saturated(), white, "saliency", 0)["saliency"].raw.abs().max() == 0
-    raw = found[name].raw
+    raw = attributions[name].raw
     whole = raw.mean() if name == "occlusion" else raw.sum()
     assert float(whole) == pytest.approx(1, abs=0.02)
 
@@ -184,6 +184,6 @@ def test_a_pixel_that_is_never_read_gets_nothing(name):
         "occlusion": {"window": 4, "stride": 4},
     }
     method = cam.method(name, **options.get(name, {}))
-    found = cam.attribute(Left().eval(), BATCH, method, 1)[name].raw
-    assert found[..., 8:].abs().max() <= 1e-7
-    assert found[..., :8].abs().max() > 1e-4
+    actual = cam.attribute(Left().eval(), BATCH, method, 1)[name].raw
+    assert actual[..., 8:].abs().max() <= 1e-7
+    assert actual[..., :8].abs().max() > 1e-4

@@ -1,4 +1,4 @@
-"""What is promised of every method, asked of every method."""
+"""Promises that hold for every method."""
 
 import gc
 import warnings
@@ -36,7 +36,7 @@ NAMES = list(cam.methods())
 QUICK = [name for name in NAMES if name != "xrai"]
 
 
-def asked(name: str) -> cam.Method:
+def configure(name: str) -> cam.Method:
     return cam.method(name, **SMALLER.get(name, {}))
 
 
@@ -84,8 +84,10 @@ def explained(name: str, batch: torch.Tensor, **options: object) -> cam.Attribut
     layers = None if cam.methods()[name].attention else "5"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cam.CamWarning)
-        found = cam.attribute(model_for(name), batch, asked(name), targets, layers, **options)
-    return found[name]
+        attributions = cam.attribute(
+            model_for(name), batch, configure(name), targets, layers, **options
+        )
+    return attributions[name]
 
 
 def state_of(model: nn.Module) -> tuple:
@@ -119,16 +121,16 @@ def assert_as_it_was(before: tuple, after: tuple) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_comes_out(name):
     batch = pictures()
-    found = explained(name, batch)
-    assert found.heatmap.shape == (2, SIZE, SIZE)
-    assert found.heatmap.dtype == found.raw.dtype == torch.float32
-    assert found.heatmap.isfinite().all()
-    assert found.raw.isfinite().all()
-    assert 0 <= found.heatmap.min() <= found.heatmap.max() <= 1
-    assert not found.heatmap.requires_grad
-    assert (found.raw.flatten(1).std(1) > 0).all(), "the same everywhere"
-    assert found.cost.forwards >= 1
-    assert found.method == name
+    actual = explained(name, batch)
+    assert actual.heatmap.shape == (2, SIZE, SIZE)
+    assert actual.heatmap.dtype == actual.raw.dtype == torch.float32
+    assert actual.heatmap.isfinite().all()
+    assert actual.raw.isfinite().all()
+    assert 0 <= actual.heatmap.min() <= actual.heatmap.max() <= 1
+    assert not actual.heatmap.requires_grad
+    assert (actual.raw.flatten(1).std(1) > 0).all(), "the same everywhere"
+    assert actual.cost.forwards >= 1
+    assert actual.method == name
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -147,8 +149,8 @@ def test_a_batch_gives_what_its_images_give_one_by_one(name):
     batch = pictures()
     whole = explained(name, batch)
     for index in range(2):
-        one = explained(name, batch[index : index + 1])
-        assert torch.allclose(one.heatmap[0], whole.heatmap[index], atol=2e-4), index
+        single = explained(name, batch[index : index + 1])
+        assert torch.allclose(single.heatmap[0], whole.heatmap[index], atol=2e-4), index
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,8 +182,8 @@ def test_also_after_a_target_that_fails(name):
 def test_inside_the_callers_context(name, context):
     expected = explained(name, pictures())
     with context():
-        found = explained(name, pictures() * 1)
-    assert torch.allclose(found.heatmap, expected.heatmap, atol=1e-5)
+        actual = explained(name, pictures() * 1)
+    assert torch.allclose(actual.heatmap, expected.heatmap, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -193,11 +195,11 @@ def test_in_bfloat16(name):
     with torch.autocast("cpu", torch.bfloat16):
         ambient = explained(name, pictures())
     assert ambient.precision == short.precision
-    for found in (short, ambient):
-        assert found.heatmap.dtype == torch.float32
-        assert found.heatmap.isfinite().all()
+    for attribution in (short, ambient):
+        assert attribution.heatmap.dtype == torch.float32
+        assert attribution.heatmap.isfinite().all()
         if full:
-            assert torch.allclose(found.raw, expected.raw, rtol=1e-3, atol=1e-6)
+            assert torch.allclose(attribution.raw, expected.raw, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -205,10 +207,10 @@ def test_a_frozen_model(name):
     expected = explained(name, pictures())
     model = model_for(name).requires_grad_(False)
     try:
-        found = explained(name, pictures())
+        actual = explained(name, pictures())
     finally:
         model.requires_grad_(True)
-    assert torch.allclose(found.heatmap, expected.heatmap, atol=1e-5)
+    assert torch.allclose(actual.heatmap, expected.heatmap, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -216,27 +218,27 @@ def test_an_image_with_nan_stays_alone(name):
     batch = pictures()
     expected = explained(name, batch).heatmap[0]
     batch[1, 0, 3, 3] = torch.nan
-    found = explained(name, batch).heatmap
-    assert torch.allclose(found[0], expected, atol=2e-4)
-    assert found[1].isnan().all()
+    actual = explained(name, batch).heatmap
+    assert torch.allclose(actual[0], expected, atol=2e-4)
+    assert actual[1].isnan().all()
 
 
-@pytest.mark.parametrize("name", [one for one in NAMES if cam.methods()[one].passes])
+@pytest.mark.parametrize("name", [key for key in NAMES if cam.methods()[key].passes])
 def test_stopping_leaves_nothing_behind(name):
     model = model_for(name)
     before = state_of(model)
-    told = []
+    reports = []
 
     def stop(progress: cam.Progress) -> bool:
-        told.append(progress)
+        reports.append(progress)
         return False
 
     try:
         explained(name, pictures(), progress=stop, batch_size=1)
     except cam.Cancelled:
-        assert told
+        assert reports
     else:
-        assert not told, "it was told to stop, and went on"
+        assert not reports, "it was cancelled, and went on"
     assert_as_it_was(before, state_of(model))
 
 
@@ -248,7 +250,7 @@ def test_nothing_is_kept(name):
         gc.collect()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+            return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
 
     batch = pictures()
     for _ in range(2):  # what is loaded once, such as colours or tables

@@ -1,4 +1,4 @@
-"""Results of other machines: each says where it is from, or is told not to."""
+"""Read recorded results with their origin."""
 
 import json
 
@@ -18,19 +18,19 @@ def test_what_a_file_says_and_does_not_say(tmp_path):
     (tmp_path / "methods-cpu.md").write_text("CPU, torch 2.1\n\nmeasured on 24 November 2026;\n")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "README.md").write_text("torch 2")
-    found = {one.name: one for one in recordings(tmp_path)}
-    assert set(found) == {"nvidia-x", "fidelity-cpu", "methods-cpu", "broken"}
-    gpu = found["nvidia-x"]
+    files = {file.name: file for file in recordings(tmp_path)}
+    assert set(files) == {"nvidia-x", "fidelity-cpu", "methods-cpu", "broken"}
+    gpu = files["nvidia-x"]
     assert (gpu.device, gpu.date, gpu.command) == ("NVIDIA X", "2026-01-02", "python -m it")
-    assert found["fidelity-cpu"].device == "CPU, torch 2" and found["fidelity-cpu"].date is None
-    assert found["methods-cpu"].date == "24 November 2026"
-    assert found["methods-cpu"].device == "CPU, torch 2.1"
+    assert files["fidelity-cpu"].device == "CPU, torch 2" and files["fidelity-cpu"].date is None
+    assert files["methods-cpu"].date == "24 November 2026"
+    assert files["methods-cpu"].device == "CPU, torch 2.1"
     assert gpu.title == "Kernels, rivals and goals on NVIDIA X"
-    assert found["methods-cpu"].title.startswith("What methods cost") and gpu.name == "nvidia-x"
+    assert files["methods-cpu"].title.startswith("What methods cost") and gpu.name == "nvidia-x"
     assert (
-        found["broken"].title == "broken"
-        and found["broken"].device is None
-        and found["broken"].command is None
+        files["broken"].title == "broken"
+        and files["broken"].device is None
+        and files["broken"].command is None
     )
 
 

@@ -1,4 +1,4 @@
-"""What is measured beside each other: the right contenders, the same maps, cancelled in between."""
+"""Race the right contenders with the same maps, until cancelled."""
 
 import copy
 
@@ -29,23 +29,22 @@ def batch():
 def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, batch):
     before = copy.deepcopy(small.module.state_dict())
     partial = []
-    found = speed.race(
-        small, batch, 2, 1, report=lambda _share, race, at: partial.append((race, at))
+    race = speed.race(
+        small, batch, 2, 1, report=lambda _share, so_far, at: partial.append((so_far, at))
     )
-    assert set(found.speeds) == {speed.INFERENCE, speed.OURS, *peers.installed()} - set(
-        found.refused
-    )
-    assert set(found.absent) == set(peers.PACKAGES) - set(peers.installed())
-    assert not found.refused
-    for one in [*found.speeds.values(), *found.every.values()]:
-        assert len(one.timing.seconds) == 2 and one.images == 2
-        assert one.images_per_second == pytest.approx(2 / one.timing.median)
-    assert found.every[speed.OURS].maps == 7
-    assert any(0 < len(race.speeds) < len(found.speeds) for race, _ in partial), "it grows"
-    told = list(dict.fromkeys(at for _, at in partial))
+    assert set(race.speeds) == {speed.INFERENCE, speed.OURS, *peers.installed()} - set(race.refused)
+    assert set(race.absent) == set(peers.PACKAGES) - set(peers.installed())
+    assert not race.refused
+    for contender in [*race.speeds.values(), *race.every.values()]:
+        assert len(contender.timing.seconds) == 2 and contender.images == 2
+        assert contender.images_per_second == pytest.approx(2 / contender.timing.median)
+    assert race.every[speed.OURS].maps == 7
+    assert any(0 < len(so_far.speeds) < len(race.speeds) for so_far, _ in partial), "it grows"
+    notes = list(dict.fromkeys(at for _, at in partial))
     here = peers.installed()
-    assert told == [
-        *(f"importing {one}" for one in here), *(f"trying {one} once" for one in here),
+    assert notes == [
+        *(f"importing {package}" for package in here),
+        *(f"trying {package} once" for package in here),
         "warming up", "round 1 of 2", "round 2 of 2",
     ]  # fmt: skip
     assert all(parameter.grad is None for parameter in small.module.parameters())
@@ -57,7 +56,7 @@ def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, bat
 def test_the_peers_explain_the_same_class_at_the_same_layer(small, batch):
     targets = [3, 1]
     ours = cam.attribute(small, batch, "gradcam", targets)["gradcam"].raw.clamp(min=0)
-    calls = peers.gradcam_calls(copy.deepcopy(small.module), "2", batch, targets)
+    calls = peers.prepare_gradcam(copy.deepcopy(small.module), "2", batch, targets)
     if "captum" in calls:
         theirs = calls["captum"]().detach()[:, 0].clamp(min=0)
         assert torch.allclose(ours, theirs, atol=1e-5)
@@ -74,11 +73,11 @@ def test_a_peer_that_fails_is_told_and_left_out(small, batch, monkeypatch):
 
         return {"captum": call}
 
-    monkeypatch.setattr(peers, "gradcam_calls", failing)
-    monkeypatch.setattr(peers, "every_cam_call", lambda *_: None)
-    found = speed.race(small, batch, 1, 0)
-    assert found.refused == {"captum": "RuntimeError: no such shape"}
-    assert found.absent == ("grad-cam", "torchcam") and "captum" not in found.speeds
+    monkeypatch.setattr(peers, "prepare_gradcam", failing)
+    monkeypatch.setattr(peers, "prepare_every_cam", lambda *_: None)
+    race = speed.race(small, batch, 1, 0)
+    assert race.refused == {"captum": "RuntimeError: no such shape"}
+    assert race.absent == ("grad-cam", "torchcam") and "captum" not in race.speeds
 
 
 def test_cancelled(small, batch):
@@ -87,23 +86,23 @@ def test_cancelled(small, batch):
 
 
 def test_sizes(small, batch):
-    found = speed.by_batch_size(small, batch[:1], (3, 1), rounds=1)
-    assert list(found) == [1, 3] and found[3][speed.OURS].images == 3
+    speeds = speed.by_batch_size(small, batch[:1], (3, 1), rounds=1)
+    assert list(speeds) == [1, 3] and speeds[3][speed.OURS].images == 3
     with pytest.raises(cam.InputError, match="at least 1"):
         speed.by_batch_size(small, batch[:1], (0,))
 
 
 def test_one_by_one_is_the_median_of_the_sums():
     singles = {"a": Timing((1, 2, 9)), "b": Timing((10, 1, 1)), "c": Timing((5, 5, 5))}
-    found = speed.Together(singles, {})
-    assert found.one_by_one(1) == 2
-    assert found.one_by_one(2) == 10  # of 11, 3 and 10
-    assert found.one_by_one(4) is None
+    together = speed.Together(singles, {})
+    assert together.one_by_one(1) == 2
+    assert together.one_by_one(2) == 10  # of 11, 3 and 10
+    assert together.one_by_one(4) is None
 
 
 def test_counts_of_methods(small, batch):
-    found = speed.together(small, batch, ("gradcam", "layercam", "saliency"), rounds=1)
-    assert list(found.joint) == [1, 2, 3] and list(found.singles) == [
+    together = speed.together(small, batch, ("gradcam", "layercam", "saliency"), rounds=1)
+    assert list(together.joint) == [1, 2, 3] and list(together.singles) == [
         "gradcam",
         "layercam",
         "saliency",
@@ -113,8 +112,8 @@ def test_counts_of_methods(small, batch):
 
 
 def test_precisions_beside_fp32(small, batch):
-    found = speed.by_precision(small, batch, ("gradcam",), ("bf16",), rounds=1)
-    exact, short = found
+    rows = speed.by_precision(small, batch, ("gradcam",), ("bf16",), rounds=1)
+    exact, short = rows
     assert (exact.precision, exact.spearman, exact.overlap) == ("fp32", pytest.approx(1), 1)
     assert short.precision == "bf16" and not torch.equal(short.heatmap, exact.heatmap)
     [alone] = speed.by_precision(small, batch, ("gradcam",), (), rounds=1)

@@ -25,22 +25,22 @@ def test_rounds_take_turns_and_warm_ups_do_not_count():
 
         return work
 
-    told = []
-    found = interleaved(
+    reports = []
+    timings = interleaved(
         {"a": run("a"), "b": run("b")},
         rounds=3,
         warm_up=1,
-        report=lambda share, so_far: told.append(
+        report=lambda share, so_far: reports.append(
             (share, {k: len(v.seconds) for k, v in so_far.items()})
         ),
         clock=clock,
     )
     assert order == ["a", "b"] * 4
-    assert found["a"].seconds == (1, 5, 3) and found["a"].median == 3
-    assert found["b"].median == 2
-    assert found["b"].over(found["a"]) == 2  # of 2, 0.4 and 3
-    assert [share for share, _ in told] == [place / 8 for place in range(1, 9)]
-    assert told[1][1] == {} and told[2][1] == {"a": 1} and told[-1][1] == {"a": 3, "b": 3}
+    assert timings["a"].seconds == (1, 5, 3) and timings["a"].median == 3
+    assert timings["b"].median == 2
+    assert timings["b"].over(timings["a"]) == 2  # of 2, 0.4 and 3
+    assert [share for share, _ in reports] == [runs / 8 for runs in range(1, 9)]
+    assert reports[1][1] == {} and reports[2][1] == {"a": 1} and reports[-1][1] == {"a": 3, "b": 3}
 
 
 def test_an_answer_of_false_ends_it():

@@ -1,4 +1,4 @@
-"""Runs: the same table however often they are stopped; what is wrong is said and stays alone."""
+"""Evaluate: stopped runs end with the same table; failures stay alone."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from PIL import Image
 
 import cam
 from cam._runs.engines import run_progress as progress_module
-from cam._runs.engines.thumbnails import mask_as_seen
+from cam._runs.engines.shard_reader import crop_mask
 from cam._runs.storage import store as store_module
 from cam._runs.storage.store import Store
 from tests.support.checkout import ROOT
@@ -44,17 +44,21 @@ def test_scores_are_what_the_metrics_say_of_the_maps(finished):
     assert list(scores.columns) == ["item", "id", "method", "metric", "value", "status", "reason"]
     keys = [(i, m, k) for i in range(10) for m in METHODS for k in ("inside", "drop")]
     assert list(zip(scores["item"], scores["method"], scores["metric"], strict=True)) == keys
-    found = scores["value"].to_numpy()
-    assert found.dtype == np.float32
+    values = scores["value"].to_numpy()
+    assert values.dtype == np.float32
     truth = []
     for item in data:
         batch = model.prepare([item.image])
         masks = torch.from_numpy(item.mask[16:240, 16:240].copy())[None]
         maps = cam.attribute(model, batch, METHODS, targets=[item.target])
-        for one in maps.values():
+        for attribution in maps.values():
             for metric in (Inside(), Drop()):
-                truth.append(metric.measure(model, batch, one.heatmap, one.targets, masks).values)
-    assert np.allclose(found, torch.cat(truth).numpy(), rtol=1e-4, atol=1e-6)
+                truth.append(
+                    metric.measure(
+                        model, batch, attribution.heatmap, attribution.targets, masks
+                    ).values
+                )
+    assert np.allclose(values, torch.cat(truth).numpy(), rtol=1e-4, atol=1e-6)
     assert scores["id"].tolist()[:5] == ["grid-00000"] * 4 + ["grid-00001"]
     assert (scores["status"] == "ok").all()
 
@@ -73,8 +77,8 @@ def test_an_image_is_told_with_its_maps(finished):
     blocks = heatmap[0].reshape(56, 4, 56, 4).mean((1, 3)).numpy()
     assert np.abs(image.heatmaps["gradcam"] - blocks).max() <= 0.5 / 255 + 1e-4
     assert list(image.heatmaps) == list(METHODS)
-    seen = np.asarray(model.crop(data[3].image).resize((160, 160))).astype(float)
-    assert np.abs(np.asarray(image.picture).astype(float) - seen).mean() < 8
+    expected_picture = np.asarray(model.crop(data[3].image).resize((160, 160))).astype(float)
+    assert np.abs(np.asarray(image.picture).astype(float) - expected_picture).mean() < 8
     with pytest.raises(cam.RunError, match="the run has no image 10"):
         finished.image(10)
 
@@ -91,7 +95,7 @@ def test_a_run_says_what_determined_it(finished):
     assert config["model"]["name"] == "tiny"
     data = cam.dataset("photo-grid", size=10)
     assert config["data"] == {"items": 10, "fingerprint": data.fingerprint}
-    assert [one["name"] for one in config["methods"]] == list(METHODS)
+    assert [method["name"] for method in config["methods"]] == list(METHODS)
     assert config["metrics"][1]["parameters"] == {"steps": 4}
     assert config["versions"]["torch"] == version("torch")
     assert config["layers"] == ["3"]
@@ -120,7 +124,7 @@ def test_a_finished_run_is_read_and_not_done_again(finished):
 
 
 def stopped_after(shards: int):
-    """A progress callback that answers False once so many shards are done."""
+    """A progress callback that answers False once a number of shards is done."""
     calls = []
 
     def report(progress):
@@ -134,15 +138,15 @@ def stopped_after(shards: int):
 def test_it_is_stopped_within_a_shard_too(tmp_path, monkeypatch, finished):
     """At its first, which is not stored: nothing of it is left, and the run begins again."""
     monkeypatch.setattr(progress_module, "BEAT_SECONDS", 0)
-    told = []
+    notes = []
 
     def stop(progress):
-        told.append(progress.measuring)
-        return len(told) < 4
+        notes.append(progress.measuring)
+        return len(notes) < 4
 
     with pytest.raises(cam.Cancelled):
         evaluate(tmp_path / "run", progress=stop)
-    assert told[:2] == ["", "inside of gradcam"] and len(told) == 4
+    assert notes[:2] == ["", "inside of gradcam"] and len(notes) == 4
     assert cam.Run.open(tmp_path / "run").done == 0
     assert scores_bytes(evaluate(tmp_path / "run")) == scores_bytes(finished)
 
@@ -163,7 +167,7 @@ def test_a_stopped_run_goes_on(tmp_path, finished, shards):
         assert len(partial.scores()) == shards * 4 * 4
     progress = []
     run = evaluate(tmp_path / "run", progress=progress.append)
-    stored = [one.done for one in progress if not one.measuring]
+    stored = [report.done for report in progress if not report.measuring]
     assert stored == [*range(shards * 4, 10, 4), 10]
     assert progress[0].seconds_left is None
     assert progress[-1].seconds_left == 0
@@ -199,7 +203,7 @@ from tests.support.stand_in import Drop, Inside, network
 kills, out, seed = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 random.seed(seed)
 
-# The lock is told of while another process holds it, and is free as soon as that one is killed.
+# The lock is reported while another process holds it, and is free as soon as that one is killed.
 read, write = os.pipe()
 holder = os.fork()
 if holder == 0:
@@ -226,7 +230,7 @@ def reported():
 
 
 class Writing:
-    # Kills this process after so many steps of storing a shard: five files, and the folder.
+    # Kills this process after a number of steps of storing a shard: five files, and the folder.
     left = None
 
     def __call__(self, real):
@@ -364,11 +368,11 @@ def test_a_run_is_read_while_its_shards_are_merged(tmp_path, monkeypatch, finish
     listed, real = [], Store.files
 
     def merged_after_the_list(self, table):
-        found = real(self, table)
+        files = real(self, table)
         if not listed:
             self.merge()
         listed.append(table)
-        return found
+        return files
 
     monkeypatch.setattr(Store, "files", merged_after_the_list)
     assert run.leaderboard().equals(finished.leaderboard())
@@ -387,7 +391,7 @@ def test_blocks_begin_at_fixed_items(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"methods": ("gradcam",)}, "methods: gradcam, saliency → gradcam"),
         ({"metrics": [Inside(), Drop(steps=9)]}, "metrics.drop.parameters.steps: 4 → 9"),
@@ -401,9 +405,9 @@ def test_blocks_begin_at_fixed_items(tmp_path, monkeypatch):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_another_configuration_is_refused_and_named(finished, change, told):
+def test_another_configuration_is_refused_and_named(finished, change, message):
     before = (finished.path / "run.json").read_bytes()
-    with pytest.raises(cam.RunError, match=told):
+    with pytest.raises(cam.RunError, match=message):
         evaluate(finished.path, **change)
     assert (finished.path / "run.json").read_bytes() == before
 
@@ -418,16 +422,16 @@ def test_another_version_is_named(tmp_path, monkeypatch, finished):
 
 
 def test_a_second_writer_is_told(tmp_path):
-    told = []
+    messages = []
 
     def start_another(progress):
         if progress.done == 4:
             with pytest.raises(cam.RunError) as error:
                 evaluate(tmp_path / "run")
-            told.append(str(error.value))
+            messages.append(str(error.value))
 
     evaluate(tmp_path / "run", progress=start_another)
-    assert f"is being written by process {os.getpid()} on" in told[0]
+    assert f"is being written by process {os.getpid()} on" in messages[0]
 
 
 @pytest.mark.parametrize("where", ["full", "read-only"])
@@ -464,20 +468,20 @@ def test_a_folder_with_other_things_is_no_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"metrics": []}, "at least one"),
         ({"methods": "gradcan"}, "no method 'gradcan'"),
         ({"engine": "cloud"}, "no engine 'cloud'"),
         ({"shard_size": 0}, "shard_size must be"),
         ({"heatmaps": -1}, "heatmaps must be"),
-        ({"targets": "best"}, "targets is 'best'"),
+        ({"targets": "best"}, "targets must be one of data, predicted, but is 'best'"),
         ({"layers": "nowhere"}, "nowhere"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_bad_calls_write_nothing(tmp_path, options, told):
-    with pytest.raises(cam.CamError, match=told):
+def test_bad_calls_write_nothing(tmp_path, options, message):
+    with pytest.raises(cam.CamError, match=message):
         evaluate(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
@@ -514,11 +518,11 @@ def test_the_librarys_own_metrics_by_name(tmp_path):
     targets = [item.target for item in data]
     masks = torch.tensor(np.stack([item.mask[16:240, 16:240] for item in data]))
     heatmap = cam.attribute(model, batch, "gradcam", targets=targets)["gradcam"].heatmap
-    for one in metrics:
-        metric = cam.metric(one) if isinstance(one, str) else one
+    for measure in metrics:
+        metric = cam.metric(measure) if isinstance(measure, str) else measure
         truth = metric(model, batch, heatmap, targets, masks, method="gradcam")
-        found = run.values(metric.name)["gradcam"].to_numpy()
-        assert np.allclose(found, truth.numpy(), rtol=1e-5, equal_nan=True)
+        values = run.values(metric.name)["gradcam"].to_numpy()
+        assert np.allclose(values, truth.numpy(), rtol=1e-5, equal_nan=True)
     assert run.directions == {"grid_pointing_game": 1, "deletion": -1, "stability_flip": 1}
     assert run.config["metrics"][1]["parameters"]["steps"] == 4
 
@@ -596,8 +600,8 @@ def test_names_of_a_torch_data_set_are_the_models(tmp_path):
     run = evaluate(tmp_path / "run", data, model, metrics=[Drop()], methods="gradcam")
     items = run.items()
     top = items["predicted"][6]
-    told = [one if isinstance(one, str) else None for one in items["reason"]]
-    assert told == [
+    reasons = [reason if isinstance(reason, str) else None for reason in items["reason"]]
+    assert reasons == [
         *[None] * 3,
         "2 of the model's classes are called 'crane': [3, 5]; give the number",
         "the model has no class 'unicorn'",
@@ -609,7 +613,7 @@ def test_names_of_a_torch_data_set_are_the_models(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (
             ["unicorn", "griffin"],
@@ -619,9 +623,9 @@ def test_names_of_a_torch_data_set_are_the_models(tmp_path):
     ],
     ids=["unknown", "ambiguous"],
 )
-def test_names_of_which_the_model_knows_none_are_refused_at_once(tmp_path, names, told):
+def test_names_of_which_the_model_knows_none_are_refused_at_once(tmp_path, names, message):
     model = labelled("cat", "crane", "crane")
-    with pytest.raises(cam.InputError, match=told):
+    with pytest.raises(cam.InputError, match=message):
         evaluate(tmp_path / "run", named(*names), model, metrics=[Drop()])
     assert not (tmp_path / "run").exists()
 
@@ -727,8 +731,8 @@ def test_inputs_of_several_sizes_and_without_classes(tmp_path):
     items = [torch.rand(3, size, size) for size in (40, 60, 40, 60, 40)]
     run = evaluate(tmp_path / "run", items, metrics=[Drop()])
     model = network()
-    for number, one in enumerate(items):
-        assert run.image(number).facts["target"] == int(model.predict(one[None]).argmax())
+    for number, item in enumerate(items):
+        assert run.image(number).facts["target"] == int(model.predict(item[None]).argmax())
     assert run.leaderboard()["n"].tolist() == [5, 5]
 
 
@@ -763,9 +767,9 @@ def test_a_mask_as_the_model_sees_it():
     truth[40:100, 50:180] = True
     around = np.pad(truth, ((16, 16), (144, 144)))
     whole = Image.fromarray(around).resize((2 * around.shape[1], 512), Image.Resampling.NEAREST)
-    assert np.array_equal(mask_as_seen(transform, np.asarray(whole), (224, 224)), truth)
+    assert np.array_equal(crop_mask(transform, np.asarray(whole), (224, 224)), truth)
     odd = transforms.Compose([transforms.RandomRotation(30), transforms.ToTensor()])
-    assert mask_as_seen(odd, truth, (224, 224)) is None
+    assert crop_mask(odd, truth, (224, 224)) is None
 
 
 def test_scores_are_exported(tmp_path, finished):
@@ -773,10 +777,10 @@ def test_scores_are_exported(tmp_path, finished):
 
     scores = finished.scores()
     for name, read in (("a.csv", pandas.read_csv), ("it's.parquet", pandas.read_parquet)):
-        found = read(finished.export(tmp_path / name))
-        assert len(found) == 40
-        assert found["method"].astype(str).tolist() == scores["method"].astype(str).tolist()
-        assert np.allclose(found["value"], scores["value"], rtol=1e-6)
+        table = read(finished.export(tmp_path / name))
+        assert len(table) == 40
+        assert table["method"].astype(str).tolist() == scores["method"].astype(str).tolist()
+        assert np.allclose(table["value"], scores["value"], rtol=1e-6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "it's.parquet"]
     with pytest.raises(cam.RunError, match=r"as \.csv or \.parquet"):
         finished.export(tmp_path / "a.xlsx")

@@ -1,4 +1,4 @@
-"""overlay and its colour tables against matplotlib, and against bilinear sampling in float64."""
+"""Test overlay against matplotlib, and against bilinear sampling in float64."""
 
 from typing import NamedTuple
 
@@ -31,11 +31,11 @@ def painted(name, values):
     return matplotlib.colormaps[name](values, bytes=True)[..., :3]
 
 
-def bilinear64(values, height, width, places=None):
-    """Sample (h, w) at the pixel centres of (height, width), or of its places, edges held."""
+def bilinear64(values, height, width, pixel_numbers=None):
+    """Sample (h, w) at the pixel centres of (height, width), or of the pixels given, edges held."""
     for axis, size in enumerate((height, width)):
         old = values.shape[axis]
-        pixels = np.arange(size) if places is None else places[axis]
+        pixels = np.arange(size) if pixel_numbers is None else pixel_numbers[axis]
         at = np.clip((pixels + 0.5) * old / size - 0.5, 0, old - 1)
         below = np.floor(at).astype(int)
         above = np.minimum(below + 1, old - 1)
@@ -44,21 +44,21 @@ def bilinear64(values, height, width, places=None):
     return values
 
 
-def assert_true(found, image, sampled, colormap, alpha, threshold=0, signed=False, same=False):
+def assert_true(blended, image, sampled, colormap, alpha, threshold=0, signed=False, same=False):
     """Every byte of one picture against values in float64.
 
     Where a value lies so near to the edge between two answers that float32 may fall to either, one
     of both must be there. With `same` nothing was sampled, and what lies right on an edge is above.
     """
-    found, image = (part.cpu().numpy().astype(float) for part in (found, image))
+    blended, image = (part.cpu().numpy().astype(float) for part in (blended, image))
     inside = np.clip(sampled, -1 if signed else 0, 1)
     steps = (inside + 1) * 128 if signed else inside * 256
     margin = np.where(same & (steps == np.round(steps)), 0, 2e-3)
     above = np.abs(inside) - threshold
-    errors = [np.where((above < 1e-5) & (threshold > 0), np.abs(found - image).max(-1), np.inf)]
+    errors = [np.where((above < 1e-5) & (threshold > 0), np.abs(blended - image).max(-1), np.inf)]
     for near in (steps - margin, steps + margin):
         colour = painted(colormap, np.clip(near, 0, 255).astype(int)).astype(float)
-        error = np.abs(found - (1 - alpha) * image - alpha * colour).max(-1)
+        error = np.abs(blended - (1 - alpha) * image - alpha * colour).max(-1)
         errors.append(np.where(above > -1e-5, error, np.inf))
     # alpha is taken to the nearest of 65,536 steps.
     assert np.min(errors, axis=0).max() <= 0.5 + 255 / 2**17
@@ -91,18 +91,18 @@ def test_colours_as_matplotlib_does(name, signed, road):
         values, norm = values * 2 - 1, matplotlib.colors.Normalize(-1, 1)
     values = values.view(1, 1, -1)
     images = torch.zeros(1, 1, values.shape[-1], 3, dtype=torch.uint8)
-    found = kernels.overlay(images.to(DEVICE), values.to(DEVICE), name, 1, signed=signed)
-    assert np.array_equal(found.cpu().numpy(), painted(name, norm(values.numpy())))
+    blended = kernels.overlay(images.to(DEVICE), values.to(DEVICE), name, 1, signed=signed)
+    assert np.array_equal(blended.cpu().numpy(), painted(name, norm(values.numpy())))
 
 
 @pytest.mark.parametrize("alpha", [0, 0.25, 0.5, 1])
 def test_blends(alpha, road):
     images, heatmaps = pictures(2, 9, 7), heat(2, 9, 7)
-    found = kernels.overlay(images, heatmaps, "viridis", alpha)
+    blended = kernels.overlay(images, heatmaps, "viridis", alpha)
     colour = painted("viridis", heatmaps.cpu().numpy()).astype(float)
     truth = np.round((1 - alpha) * images.cpu().numpy() + alpha * colour)  # exact: a power of two
-    assert found.dtype == torch.uint8
-    assert np.array_equal(found.cpu().numpy(), truth)
+    assert blended.dtype == torch.uint8
+    assert np.array_equal(blended.cpu().numpy(), truth)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.75, 2**-16, 1 - 2**-16, 0.1, 1 / 3])
@@ -111,24 +111,24 @@ def test_rounds_every_pair_of_bytes_right(alpha, road):
     old, index = np.meshgrid(np.arange(0, 256, 5), np.arange(256), indexing="ij")
     images = torch.from_numpy(old.astype(np.uint8))[None, ..., None].repeat(1, 1, 1, 3).to(DEVICE)
     heatmaps = torch.from_numpy(index / 256)[None].float().to(DEVICE)
-    found = kernels.overlay(images, heatmaps, "gray", alpha)
+    blended = kernels.overlay(images, heatmaps, "gray", alpha)
     steps = round(alpha * 2**16)
     whole = old * (2**16 - steps) + painted("gray", index)[..., 1].astype(int) * steps
     truth = np.round(whole / 2**16)  # halves to even
-    assert np.array_equal(found[0, ..., 1].cpu().numpy(), truth)
+    assert np.array_equal(blended[0, ..., 1].cpu().numpy(), truth)
 
 
 @pytest.mark.parametrize("size", [(4, 6), (7, 7), (1, 1), (30, 50)])
 def test_brings_heatmaps_to_the_size_of_the_images(size, road):
     """In gray the table is the identity, so the picture shows what was sampled."""
     images, heatmaps = pictures(2, 23, 31), heat(2, *size)
-    found = kernels.overlay(images, heatmaps, "gray", alpha=1)
-    for one, values in zip(found.cpu().numpy(), heatmaps.double().cpu().numpy(), strict=True):
+    blended = kernels.overlay(images, heatmaps, "gray", alpha=1)
+    for picture, values in zip(blended.cpu().numpy(), heatmaps.double().cpu().numpy(), strict=True):
         sampled = bilinear64(values, 23, 31) * 256
         clear = np.abs(sampled - np.round(sampled)) > 1e-3  # float32 may fall beside an edge
         assert clear.mean() > 0.9 or size == (1, 1)
         index = np.minimum(sampled.astype(int), 255)
-        assert np.array_equal(one[clear], painted("gray", index)[clear])
+        assert np.array_equal(picture[clear], painted("gray", index)[clear])
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_brings_heatmaps_to_the_size_of_the_images(size, road):
 def test_samples_as_interpolate_does(small, large):
     """The reference's own sampling, which the kernel is held to byte by byte, against torch's."""
     values = heat(2, *small)
-    found = reference_overlay.upsample(values, *large)
+    blended = reference_overlay.upsample(values, *large)
     peer = torch.nn.functional.interpolate(
         values[:, None], size=large, mode="bilinear", align_corners=False
     )[:, 0]
     # torch fuses products and sums, and some sizes take another of its kernels.
-    assert (found - peer).abs().max() < 4e-6
+    assert (blended - peer).abs().max() < 4e-6
 
 
 class Case(NamedTuple):
@@ -204,12 +204,12 @@ def poisoned(monkeypatch):
     storages = []
 
     def empty(*size, **options):
-        wanted = real(*size, **options)
-        if wanted.dtype != torch.uint8:
-            return wanted
-        storage = real(wanted.numel() + 2 * MARGIN, **options).fill_(0xA5)
+        allocated = real(*size, **options)
+        if allocated.dtype != torch.uint8:
+            return allocated
+        storage = real(allocated.numel() + 2 * MARGIN, **options).fill_(0xA5)
         storages.append(storage)
-        return storage[MARGIN:-MARGIN].view(wanted.shape)
+        return storage[MARGIN:-MARGIN].view(allocated.shape)
 
     monkeypatch.setattr(torch, "empty", empty)
     yield
@@ -220,13 +220,13 @@ def poisoned(monkeypatch):
 
 def check(case):
     images, heatmaps = case.tensors()
-    found = kernels.overlay(images, heatmaps, *case.options)
+    blended = kernels.overlay(images, heatmaps, *case.options)
     values = heatmaps.double().cpu().numpy()
     same = case.size == case.shape[1:]
     for index in range(min(case.shape[0], 9)):
         sampled = bilinear64(values[index], *case.shape[1:])
-        assert_true(found[index], images[index], sampled, *case.options, same=same)
-    return found
+        assert_true(blended[index], images[index], sampled, *case.options, same=same)
+    return blended
 
 
 def check_both(case, monkeypatch):
@@ -254,11 +254,11 @@ def both_roads_agree(monkeypatch, batch, sizes, dtype, layout, options, seed):
     images, values = pictures(batch, *sizes[:2], seed=seed), heat(batch, *sizes[2:], seed=seed)
     values = values * 2.4 - 1.2  # beyond both ends
     heatmaps = lay_out(values[:, None], layout, DTYPES[dtype])[:, 0]
-    found = []
+    by_backend = []
     for road in ("triton", "reference"):
         monkeypatch.setenv("CAM_KERNELS", road)
-        found.append(kernels.overlay(images, heatmaps, *options))
-    assert torch.equal(*found)
+        by_backend.append(kernels.overlay(images, heatmaps, *options))
+    assert torch.equal(*by_backend)
 
 
 ANY = given(
@@ -292,19 +292,19 @@ def test_leaves_the_image_where_the_heatmap_is_nan(road):
     whole = kernels.overlay(images, heatmaps)
     heatmaps[0, 1, 2] = torch.nan
     heatmaps[1] = torch.nan
-    found = kernels.overlay(images, heatmaps)
-    assert torch.equal(found[1], images[1])
-    assert torch.equal(found[0, 1, 2], images[0, 1, 2])
-    found[0, 1, 2] = whole[0, 1, 2]
-    assert torch.equal(found[0], whole[0])
+    blended = kernels.overlay(images, heatmaps)
+    assert torch.equal(blended[1], images[1])
+    assert torch.equal(blended[0, 1, 2], images[0, 1, 2])
+    blended[0, 1, 2] = whole[0, 1, 2]
+    assert torch.equal(blended[0], whole[0])
 
 
 @pytest.mark.parametrize(("threshold", "signed"), [(0, True), (0.2, False), (0.2, True)])
 def test_nan_hides_with_every_option(threshold, signed, road):
     images = pictures(1, 1, 1)
     unknown = torch.full((1, 1, 1), torch.nan, device=DEVICE)
-    found = kernels.overlay(images, unknown, threshold=threshold, signed=signed)
-    assert torch.equal(found, images)
+    blended = kernels.overlay(images, unknown, threshold=threshold, signed=signed)
+    assert torch.equal(blended, images)
 
 
 def test_takes_the_nearer_end_outside_the_range(road):
@@ -312,15 +312,15 @@ def test_takes_the_nearer_end_outside_the_range(road):
     beyond = torch.tensor([[[-0.5, 1.5, -torch.inf, torch.inf]]], device=DEVICE)
     for ends, signed in (([0.0, 1.0, 0.0, 1.0], False), ([-0.5, 1.0, -1.0, 1.0], True)):
         inside = torch.tensor([[ends]], device=DEVICE)
-        found = kernels.overlay(images, beyond, signed=signed)
-        assert torch.equal(found, kernels.overlay(images, inside, signed=signed))
+        blended = kernels.overlay(images, beyond, signed=signed)
+        assert torch.equal(blended, kernels.overlay(images, inside, signed=signed))
 
 
 UNDER_07 = float(torch.tensor(0.7).nextafter(torch.tensor(0.0)))
 
 
 @pytest.mark.parametrize(
-    ("threshold", "signed", "values", "shown"),
+    ("threshold", "signed", "values", "visible"),
     [
         # 0 hides nothing, not even what lies below the range.
         (0, False, [-1, -1e-30, 0, 1], [1, 1, 1, 1]),
@@ -335,20 +335,20 @@ UNDER_07 = float(torch.tensor(0.7).nextafter(torch.tensor(0.0)))
         (1, True, [1, -1, -0.999, -torch.inf], [1, 1, 0, 1]),
     ],
 )
-def test_hides_what_is_below_the_threshold(threshold, signed, values, shown, road):
+def test_hides_what_is_below_the_threshold(threshold, signed, values, visible, road):
     images = pictures(1, 1, 4)
     heatmaps = torch.tensor([[values]], device=DEVICE)
-    found = kernels.overlay(images, heatmaps, "turbo", 1, threshold, signed)
+    blended = kernels.overlay(images, heatmaps, "turbo", 1, threshold, signed)
     whole = kernels.overlay(images, heatmaps, "turbo", 1, signed=signed)
-    seen = torch.tensor(shown, device=DEVICE).bool()
-    assert torch.equal(found, torch.where(seen.view(1, 1, 4, 1), whole, images))
+    mask = torch.tensor(visible, device=DEVICE).bool()
+    assert torch.equal(blended, torch.where(mask.view(1, 1, 4, 1), whole, images))
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_zero_of_a_signed_heatmap_takes_the_colour_in_the_middle(dtype, road):
     images, heatmaps = pictures(1, 2, 2), torch.zeros(1, 2, 2, dtype=dtype, device=DEVICE)
-    found = kernels.overlay(images, heatmaps, "seismic", 1, signed=True)
-    assert (found.cpu().numpy() == painted("seismic", np.array([128]))).all()
+    blended = kernels.overlay(images, heatmaps, "seismic", 1, signed=True)
+    assert (blended.cpu().numpy() == painted("seismic", np.array([128]))).all()
 
 
 def test_float64_is_read_as_float32(road):

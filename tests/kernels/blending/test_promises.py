@@ -1,4 +1,4 @@
-"""What overlay promises beside its picture: an operator, exact divisions, its way with memory."""
+"""Test overlay as an operator, its exact divisions, and its memory."""
 
 import dataclasses
 
@@ -27,13 +27,13 @@ def test_is_a_sound_operator(options, road):
 
 
 def test_compiles_whole_and_gives_the_same(road):
-    def shown(images, heatmaps):
+    def brightened(images, heatmaps):
         return 255 - kernels.overlay(images, heatmaps * 0.5, "magma", threshold=0.1)
 
-    compiled = torch.compile(shown, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(brightened, fullgraph=True, backend="aot_eager")
     for shape, size in (((2, 6, 8), (3, 4)), ((1, 5, 7), (5, 7))):
         images, heatmaps = pictures(*shape), heat(shape[0], *size)
-        assert torch.equal(compiled(images, heatmaps), shown(images, heatmaps))
+        assert torch.equal(compiled(images, heatmaps), brightened(images, heatmaps))
 
 
 def test_tensors_without_memory_leave_nothing_in_the_cache_of_tables(road):
@@ -66,9 +66,9 @@ def test_multiplies_instead_of_dividing(divisor, quotient, n):
     multiplier, shift = triton_overlay.reciprocal(divisor)
     assert -(2**31) <= multiplier < 2**31
     edge = quotient % (BIG // divisor + 1) * divisor
-    for one in (0, edge - 1, edge, n, BIG // divisor * divisor - 1, BIG):
-        if one >= 0:
-            assert (2 * one * (multiplier % 2**32)) >> (32 + shift) == one // divisor
+    for number in (0, edge - 1, edge, n, BIG // divisor * divisor - 1, BIG):
+        if number >= 0:
+            assert (2 * number * (multiplier % 2**32)) >> (32 + shift) == number // divisor
 
 
 def plan(images, heatmaps):
@@ -153,6 +153,6 @@ def test_reaches_past_32_bits(shape, only_the_end, on_triton):
     count = 2500  # pixels, of the last two programs
     end = images[-1, -1, -count:].copy_(pictures(1, 1, count)[0, 0])
     only_the_end(launch).run()
-    places = np.array([height - 1]), np.arange(width - count, width)
-    sampled = bilinear64(heatmaps[-1].double().cpu().numpy(), height, width, places)
+    corner = np.array([height - 1]), np.arange(width - count, width)
+    sampled = bilinear64(heatmaps[-1].double().cpu().numpy(), height, width, corner)
     assert_true(out[-1, -1:, -count:], end[None], sampled, "turbo", 0.5)

@@ -78,14 +78,14 @@ def check(case, rules=RULES, signed_activations=False):
     maps, signed, weights = kernels.fused_cam(a, g, rules, return_signed=True, return_weights=True)
     truths = truth64(a, g, rules)
     for k, rule in enumerate(rules):
-        for found, truth in zip((maps, signed, weights), truths, strict=True):
-            assert found.dtype == torch.float32
-            assert found.shape == truth.shape
-            if found is weights and rule in NO_WEIGHTS:
-                assert found[:, k].isnan().all()
+        for result, truth in zip((maps, signed, weights), truths, strict=True):
+            assert result.dtype == torch.float32
+            assert result.shape == truth.shape
+            if result is weights and rule in NO_WEIGHTS:
+                assert result[:, k].isnan().all()
             else:
                 # The truth starts from the same rounded inputs, so half precision earns no slack.
-                assert distance(found[:, k], truth[:, k]) < 1e-5, rule
+                assert distance(result[:, k], truth[:, k]) < 1e-5, rule
     assert maps.min() >= 0
     assert maps.max() <= 1
 
@@ -160,16 +160,16 @@ def test_reads_any_strides(pair, count, on_triton, counted):
 def test_returns_what_is_asked_for(normalise, signed, weights, w, road, guarded, counted):
     a, g = layer(2, 20, 5, w)
     rules = ("layercam", "gradcam")
-    found = kernels.fused_cam(
+    results = kernels.fused_cam(
         a, g, rules, normalise=normalise, return_signed=signed, return_weights=weights
     )
     true_maps, true_signed, true_weights = truth64(a, g, rules)
     truths = [true_maps if normalise else true_signed]
     truths += [true_signed] * signed + [true_weights] * weights
-    found = found if isinstance(found, tuple) else (found,)
-    for one, truth in zip(found, truths, strict=True):
-        assert one.shape[:2] == (2, 2)
-        assert distance(one.nan_to_num(), truth.nan_to_num()) < 1e-5
+    results = results if isinstance(results, tuple) else (results,)
+    for result, truth in zip(results, truths, strict=True):
+        assert result.shape[:2] == (2, 2)
+        assert distance(result.nan_to_num(), truth.nan_to_num()) < 1e-5
 
 
 @pytest.mark.parametrize(("h", "w"), [(7, 7), (30, 40)], ids=["plane", "walk"])
@@ -229,8 +229,8 @@ def test_reports_a_bad_value_and_does_not_spread_it(bad, where, w, road):
     assert maps[1].isnan().all()
     for k, rule in enumerate(RULES):
         assert not signed[1, k].isfinite().all(), rule
-    for found, before in zip((maps, signed, weights), clean, strict=True):
-        assert torch.equal(found[[0, 2]].nan_to_num(), before[[0, 2]].nan_to_num())
+    for after, before in zip((maps, signed, weights), clean, strict=True):
+        assert torch.equal(after[[0, 2]].nan_to_num(), before[[0, 2]].nan_to_num())
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy, in the interpreter

@@ -93,9 +93,9 @@ def check(case, kind, percentile):
         g, x, normalise=True, percentile=percentile, return_raw=True, **options
     )
     truth = raw64(g, x, reduce, signed)
-    for found, expected in ((raw, truth), (maps, stretch64(truth, signed, percentile))):
-        assert found.dtype == torch.float32
-        assert distance(found, expected) < 1e-5
+    for result, expected in ((raw, truth), (maps, stretch64(truth, signed, percentile))):
+        assert result.dtype == torch.float32
+        assert distance(result, expected) < 1e-5
     assert maps.min() >= (-1 if signed else 0)
     assert maps.max() <= 1
     assert torch.equal(kernels.gradient_map(g, x, **options), raw)
@@ -147,10 +147,10 @@ def test_equals_float64_in_any_layout(shape, dtype, of_g, of_x, kind, percentile
 def test_equals_a_case_by_hand(kind, raw, unit, road):
     g = torch.tensor([[[[3.0, 0.0]], [[-4.0, 7.0]]]], device=DEVICE)
     reduce, signed = kind
-    maps, found = kernels.gradient_map(
+    maps, raw_map = kernels.gradient_map(
         g, reduce=reduce, normalise=True, signed=signed, return_raw=True
     )
-    assert found.tolist() == [[raw]]
+    assert raw_map.tolist() == [[raw]]
     assert maps[0, 0].tolist() == pytest.approx(unit, abs=1e-7)
 
 
@@ -169,17 +169,17 @@ def test_equals_a_case_by_hand(kind, raw, unit, road):
 )
 def test_clips_at_a_percentile_by_hand(percentile, signed, unit, road):
     g = torch.tensor([-3.0, 1.0, -2.0, 4.0, -9.0], device=DEVICE).view(1, 1, 1, 5)
-    found = kernels.gradient_map(
+    maps = kernels.gradient_map(
         g, reduce="sum", normalise=True, signed=signed, percentile=percentile
     )
-    assert found.flatten().tolist() == pytest.approx(unit, rel=1e-6, abs=1e-7)
+    assert maps.flatten().tolist() == pytest.approx(unit, rel=1e-6, abs=1e-7)
 
 
 def test_equals_the_greyscale_of_pair(road):
     """`VisualizeImageGrayscale` of PAIR's saliency package, as it is written there."""
     g, _ = tensors(2, 3, 60, 50)
-    found = kernels.gradient_map(g, reduce="sum", normalise=True, signed=False, percentile=99)
-    for image, map_ in zip(g.double().cpu().permute(0, 2, 3, 1).numpy(), found, strict=True):
+    maps = kernels.gradient_map(g, reduce="sum", normalise=True, signed=False, percentile=99)
+    for image, map_ in zip(g.double().cpu().permute(0, 2, 3, 1).numpy(), maps, strict=True):
         image_2d = np.sum(np.abs(image), axis=2)
         vmax, vmin = np.percentile(image_2d, 99), np.min(image_2d)
         expected = np.clip((image_2d - vmin) / (vmax - vmin), 0, 1)
@@ -213,7 +213,7 @@ def test_of_equals_the_first_channel_gives_the_sign(road):
 def test_finds_the_percentile_of_any_values(values, percentile, signed, road):
     """Ties, zeros, numbers below the normal ones, and the largest there are."""
     raw = torch.tensor(values, dtype=torch.float32).view(1, 1, 1, -1)
-    found = kernels.gradient_map(
+    maps = kernels.gradient_map(
         raw.to(DEVICE), reduce="sum", normalise=True, signed=signed, percentile=percentile
     )
     size = raw.double().abs().numpy()
@@ -223,7 +223,7 @@ def test_finds_the_percentile_of_any_values(values, percentile, signed, road):
     slack = 1e-6 + 2 * step / (ceiling - floor) if ceiling > floor else 0
     expected = stretch64(raw[0], signed, percentile)
     if slack < 0.1:
-        assert (found.cpu().double() - expected).abs().max() <= slack
+        assert (maps.cpu().double() - expected).abs().max() <= slack
 
 
 @pytest.mark.parametrize("percentile", [0, 50, 99, 99.9, 100])
@@ -244,11 +244,11 @@ def test_finds_the_percentile_of_any_values(values, percentile, signed, road):
 def test_finds_the_percentile_of_numpy(values, percentile, road, guarded, counted):
     raw = values.float().view(1, 1, 1, -1)
     signed = raw.numel() % 2 == 1  # the noise comes with both
-    found = kernels.gradient_map(
+    maps = kernels.gradient_map(
         raw.to(DEVICE), reduce="sum", normalise=True, signed=signed or None, percentile=percentile
     )
     expected = stretch64(raw[0], signed, percentile)
-    assert (found.cpu().double() - expected).abs().max() <= 1e-6
+    assert (maps.cpu().double() - expected).abs().max() <= 1e-6
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=kind_id)
@@ -318,8 +318,8 @@ def test_reports_a_bad_value_and_does_not_spread_it(bad, kind, road):
     assert maps[1].isnan().all()
     assert (~raw[1].isfinite()).nonzero().tolist() == [[29, 4]]
     assert bool(raw[1, 29, 4].isnan()) == (bad != bad)
-    for found, before in zip((maps, raw), clean, strict=True):
-        assert torch.equal(found[[0, 2]], before[[0, 2]])
+    for after, before in zip((maps, raw), clean, strict=True):
+        assert torch.equal(after[[0, 2]], before[[0, 2]])
 
 
 @pytest.mark.parametrize("percentile", [100, 99])
@@ -390,7 +390,7 @@ def test_compiles_whole(percentile, road):
     assert torch.equal(compiled(g), double(g))
 
 
-ONE = torch.zeros(1, 3, 4, 4)
+IMAGE = torch.zeros(1, 3, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -398,18 +398,18 @@ ONE = torch.zeros(1, 3, 4, 4)
     [
         (torch.zeros(3, 4, 4), None, {}, r"gradient must be \(B, C, H, W\)"),
         (torch.zeros(1, 0, 4, 4), None, {}, r"at least one element .* \(1, 0, 4, 4\)"),
-        (ONE.char(), None, {}, "must be float32.*torch.int8"),
-        (ONE, torch.zeros(1, 1, 4, 4), {}, r"shape of the gradient"),
-        (ONE, ONE.half(), {}, "dtype of the gradient"),
-        (ONE, ONE.to("meta"), {}, "not on meta"),
-        (ONE, None, {"reduce": "maxx"}, "Did you mean 'max'"),
-        (ONE, None, {"reduce": "l2", "signed": True}, "a root, which has no sign"),
-        (ONE, None, {"signed": "yes"}, "signed must be True, False or None, but is 'yes'"),
-        (ONE, None, {"normalise": True, "percentile": -1}, "must be from 0 to 100, but is -1"),
-        (ONE, None, {"normalise": True, "percentile": 101}, "from 0 to 100, but is 101"),
-        (ONE, None, {"normalise": True, "percentile": torch.nan}, "from 0 to 100, but is nan"),
-        (ONE, None, {"normalise": True, "percentile": "99"}, "must be a number, but is '99'"),
-        (ONE, None, {"percentile": 99}, "scales normalised maps only; pass normalise=True"),
+        (IMAGE.char(), None, {}, "must be float32.*torch.int8"),
+        (IMAGE, torch.zeros(1, 1, 4, 4), {}, r"shape of the gradient"),
+        (IMAGE, IMAGE.half(), {}, "dtype of the gradient"),
+        (IMAGE, IMAGE.to("meta"), {}, "not on meta"),
+        (IMAGE, None, {"reduce": "maxx"}, "Did you mean 'max'"),
+        (IMAGE, None, {"reduce": "l2", "signed": True}, "a root, which has no sign"),
+        (IMAGE, None, {"signed": "yes"}, "signed must be True, False or None, but is 'yes'"),
+        (IMAGE, None, {"normalise": True, "percentile": -1}, "must be from 0 to 100, but is -1"),
+        (IMAGE, None, {"normalise": True, "percentile": 101}, "from 0 to 100, but is 101"),
+        (IMAGE, None, {"normalise": True, "percentile": torch.nan}, "from 0 to 100, but is nan"),
+        (IMAGE, None, {"normalise": True, "percentile": "99"}, "must be a number, but is '99'"),
+        (IMAGE, None, {"percentile": 99}, "scales normalised maps only; pass normalise=True"),
     ],
 )
 def test_says_what_is_wrong(g, x, options, sentence):

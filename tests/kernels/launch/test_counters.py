@@ -14,22 +14,22 @@ def _no_supplies(monkeypatch):
     monkeypatch.setattr(counters, "_supplies", {})
 
 
-def addresses(given):
-    return set(range(given.data_ptr(), given.data_ptr() + 4 * given.numel(), 4))
+def addresses(supplied):
+    return set(range(supplied.data_ptr(), supplied.data_ptr() + 4 * supplied.numel(), 4))
 
 
 def test_gives_each_launch_its_own_zeros(monkeypatch):
     monkeypatch.setattr(counters, "SUPPLY", 16)
-    kept, seen = [], set()
+    supplies, taken = [], set()
     for count in (3, 5, 3, 1, 16, 2):  # the fourth begins a new supply, and so do the last two
-        given = counters.supplied(count, CPU, stream=7)
-        assert given.shape == (count,)
-        assert given.dtype == torch.int32
-        assert (given.data_ptr() - given.untyped_storage().data_ptr()) % 16 == 0
-        assert not given.any()
-        assert not addresses(given) & seen
-        seen |= addresses(given)
-        kept.append(given.add_(1))  # as the launch does
+        supplied = counters.supplied(count, CPU, stream=7)
+        assert supplied.shape == (count,)
+        assert supplied.dtype == torch.int32
+        assert (supplied.data_ptr() - supplied.untyped_storage().data_ptr()) % 16 == 0
+        assert not supplied.any()
+        assert not addresses(supplied) & taken
+        taken |= addresses(supplied)
+        supplies.append(supplied.add_(1))  # as the launch does
     assert len(counters._supplies) == 1
 
 
@@ -43,14 +43,14 @@ def test_fills_once_for_many_launches(monkeypatch):
 
 
 def test_streams_never_share():
-    one, two = (counters.supplied(4, CPU, stream=stream) for stream in (1, 2))
-    assert one.untyped_storage().data_ptr() != two.untyped_storage().data_ptr()
+    first, second = (counters.supplied(4, CPU, stream=stream) for stream in (1, 2))
+    assert first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr()
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU takes from its supply")
 def test_fills_for_the_call_where_there_is_no_stream():
     layer = torch.zeros(1)
-    one, two = counters.zeroed(5, layer), counters.zeroed(5, layer)
-    assert one.tolist() == [0] * 5
-    assert one.data_ptr() != two.data_ptr()
+    first, second = counters.zeroed(5, layer), counters.zeroed(5, layer)
+    assert first.tolist() == [0] * 5
+    assert first.data_ptr() != second.data_ptr()
     assert counters._supplies == {}

@@ -1,4 +1,4 @@
-"""Which road a tensor takes, with the environment and GPUs that are not there."""
+"""Test which backend a tensor takes, with absent GPUs too."""
 
 import subprocess
 import sys
@@ -34,9 +34,9 @@ def test_a_gpu_takes_triton(dtype):
     assert kernels.backend(on_gpu(dtype)) == "triton"
 
 
-@pytest.mark.parametrize("wanted", ["", "triton"])
-def test_what_triton_cannot_do_stays_with_the_reference(wanted, monkeypatch):
-    monkeypatch.setenv("CAM_KERNELS", wanted)
+@pytest.mark.parametrize("override", ["", "triton"])
+def test_what_triton_cannot_do_stays_with_the_reference(override, monkeypatch):
+    monkeypatch.setenv("CAM_KERNELS", override)
     assert kernels.backend(on_gpu(torch.float64)) == "reference"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert kernels.backend(on_gpu(torch.bfloat16)) == "reference"

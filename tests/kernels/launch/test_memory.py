@@ -1,4 +1,4 @@
-"""What the Triton kernels do with memory: what they read, copy, share, and how far they reach."""
+"""Test what the Triton kernels read, copy, share and reach."""
 
 import numpy as np
 import pytest
@@ -21,15 +21,15 @@ COPIED = ("cropped", "transposed")
 @pytest.fixture
 def addresses(monkeypatch):
     """The address of every element that a kernel loads, one entry a load."""
-    seen = []
+    loaded = []
     real = interpreter.InterpreterBuilder.create_masked_load
 
     def load(self, ptrs, mask, *rest):
-        seen.append(ptrs.data[np.broadcast_to(mask.data, ptrs.data.shape)])
+        loaded.append(ptrs.data[np.broadcast_to(mask.data, ptrs.data.shape)])
         return real(self, ptrs, mask, *rest)
 
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_masked_load", load)
-    return seen
+    return loaded
 
 
 def loads_of(tensor, addresses):
@@ -38,11 +38,11 @@ def loads_of(tensor, addresses):
     offsets = torch.zeros(1, dtype=torch.int64)
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         offsets = offsets.unsqueeze(-1) + torch.arange(size) * stride
-    own = tensor.data_ptr() + offsets.numpy().ravel().astype(np.uint64) * tensor.element_size()
-    begin, end = own.min(), own.max() + tensor.element_size()
+    elements = tensor.data_ptr() + offsets.numpy().ravel().astype(np.uint64) * tensor.element_size()
+    begin, end = elements.min(), elements.max() + tensor.element_size()
     near = every[(every >= begin) & (every < end)]
-    found, counts = np.unique(near, return_counts=True)
-    assert np.array_equal(found, np.sort(own))
+    distinct, counts = np.unique(near, return_counts=True)
+    assert np.array_equal(distinct, np.sort(elements))
     return counts
 
 
@@ -116,19 +116,19 @@ def test_the_order_of_programs_changes_no_bit(seed, monkeypatch, on_triton, guar
         return real(self, int(orders[size][x]), y, z)
 
     monkeypatch.setattr(interpreter.InterpreterBuilder, "set_grid_idx", shuffled)
-    for found, before in zip(run(), in_order, strict=True):
-        assert torch.equal(found, before)
+    for after, before in zip(run(), in_order, strict=True):
+        assert torch.equal(after, before)
     assert started != sorted(started)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_what_cannot_be_strided_is_copied(layout):
     tensor = lay_out(noise(2, 5, 4, 6, seed=1), layout)
-    found = planes(tensor)
-    assert (found.tensor.data_ptr() != tensor.data_ptr()) == (layout in COPIED)
-    assert torch.equal(found.tensor, tensor)
-    strides = (found.stride_b, found.stride_c, found.stride_s)
-    assert torch.equal(found.tensor.as_strided((2, 5, 24), strides), tensor.flatten(2))
+    described = planes(tensor)
+    assert (described.tensor.data_ptr() != tensor.data_ptr()) == (layout in COPIED)
+    assert torch.equal(described.tensor, tensor)
+    strides = (described.stride_b, described.stride_c, described.stride_s)
+    assert torch.equal(described.tensor.as_strided((2, 5, 24), strides), tensor.flatten(2))
 
 
 def test_each_call_has_its_own_scratch():

@@ -1,4 +1,4 @@
-"""The kernels as operators of PyTorch: their schema, their shapes, and what a compiler sees."""
+"""Test the kernels as operators of PyTorch, and what a compiler sees."""
 
 import os
 import subprocess
@@ -17,11 +17,11 @@ WEIGHTED = [2, 1, 0]  # the other rules' weights are NaN, unequal to itself
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, True), (True, True, True)])
-def test_fused_cam_is_a_sound_operator(wanted, layout, road):
+@pytest.mark.parametrize("outputs", [(True, False, False), (False, True, True), (True, True, True)])
+def test_fused_cam_is_a_sound_operator(outputs, layout, road):
     a, g = (noise(2, 5, 4, 3, seed=seed).to(DEVICE, memory_format=layout) for seed in (1, 2))
-    rules = WEIGHTED if wanted[2] else ALL
-    torch.library.opcheck(torch.ops.cam_kernels.fused_cam, (a, g, rules, *wanted))
+    rules = WEIGHTED if outputs[2] else ALL
+    torch.library.opcheck(torch.ops.cam_kernels.fused_cam, (a, g, rules, *outputs))
 
 
 def test_fused_cam_compiles_whole_and_gives_the_same(road):
@@ -34,7 +34,7 @@ def test_fused_cam_compiles_whole_and_gives_the_same(road):
     assert torch.allclose(compiled(a, g), tail(a, g), atol=1e-6)
 
 
-# In a process of its own, because interpreted kernels cannot be traced. A fake tensor claims to be
+# In a separate process, because interpreted kernels cannot be traced. A fake tensor claims to be
 # on a GPU, so the road is Triton's, and the compiler must see the launch itself.
 TRACED = """
 import logging, torch
@@ -122,9 +122,9 @@ class TestOnAGpu:
         truth = kernels.fused_cam(a, g, RULES)
         torch.cuda.synchronize()
         streams = [torch.cuda.Stream() for _ in range(4)]
-        found = []
+        maps = []
         for turn in range(100):
             with torch.cuda.stream(streams[turn % 4]):
-                found.append(kernels.fused_cam(a, g, RULES))
+                maps.append(kernels.fused_cam(a, g, RULES))
         torch.cuda.synchronize()
-        assert all(torch.equal(one, truth) for one in found)
+        assert all(torch.equal(result, truth) for result in maps)

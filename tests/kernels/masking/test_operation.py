@@ -141,7 +141,7 @@ def check(case, count=5):
     shifts = None
     if size is not None:
         shifts = torch.stack((integers(high - h + 1, count), integers(wide - w + 1, count)), 1)
-    found = masked_batch(
+    batch = masked_batch(
         image, masks, baseline, owner=owner, size=size, shifts=shifts, align_corners=align,
         stretch=stretch, channels_last=last, dtype=target,
     )  # fmt: skip
@@ -156,12 +156,12 @@ def check(case, count=5):
         baseline = baseline.view(-1, 1, 1)
     truth = blend64(image, weight, baseline, owner)
     order = torch.channels_last if last else torch.contiguous_format
-    assert found.is_contiguous(memory_format=order)
-    assert found.dtype == target
+    assert batch.is_contiguous(memory_format=order)
+    assert batch.dtype == target
     # Triton's interpreter cuts float32 to bfloat16 off instead of rounding it: up to 2⁻⁷ for a
     # single element, and less than 4e-3 on average over many.
-    bf16 = 2**-7 if found.numel() < 100 else 4e-3
-    assert distance(found, truth) < {F32: 1e-5, F16: 5e-4, BF16: bf16}[target]
+    bf16 = 2**-7 if batch.numel() < 100 else 4e-3
+    assert distance(batch, truth) < {F32: 1e-5, F16: 5e-4, BF16: bf16}[target]
 
 
 @pytest.mark.parametrize("case", COVER, ids=case_id)
@@ -185,24 +185,24 @@ def test_is_exact_where_a_mask_is_0_or_1(dtype, channels_last, road):
     masks = integers(2, 4, 9, 16)
     truth = torch.where(masks.bool().unsqueeze(1), image, baseline)
     for kind in (torch.bool, dtype, F32):
-        found = masked_batch(image, masks.to(kind), baseline, channels_last=channels_last)
-        assert torch.equal(found, truth)
+        batch = masked_batch(image, masks.to(kind), baseline, channels_last=channels_last)
+        assert torch.equal(batch, truth)
     # Coarse masks too: between two equal cells there is nothing but their value.
-    ones = torch.ones(2, 3, 5, device=DEVICE)
-    assert torch.equal(masked_batch(image, ones, baseline)[1:], image)
-    assert torch.equal(masked_batch(image, 0 * ones, baseline)[1:], baseline)
+    full = torch.ones(2, 3, 5, device=DEVICE)
+    assert torch.equal(masked_batch(image, full, baseline)[1:], image)
+    assert torch.equal(masked_batch(image, 0 * full, baseline)[1:], baseline)
 
 
 @LAST
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_is_the_product_rounded_once_without_a_baseline(dtype, channels_last, road):
     image, masks = images(2, 3, 9, 16, dtype), uniform(2, 9, 16)
-    found = masked_batch(image, masks, channels_last=channels_last)
+    batch = masked_batch(image, masks, channels_last=channels_last)
     truth = masks.unsqueeze(1) * image.float()
     if dtype == BF16 and road == "triton" and DEVICE == "cpu":
         # The interpreter cuts bits off where a GPU rounds.
         truth = (truth.view(torch.int32) & -65536).view(F32)
-    assert torch.equal(found, truth.to(dtype))
+    assert torch.equal(batch, truth.to(dtype))
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -211,8 +211,8 @@ def test_upsamples_as_torch_does(align_corners, road):
     truth = interpolate(
         masks.double().unsqueeze(1), (45, 64), mode="bilinear", align_corners=align_corners
     )
-    found = masked_batch(torch.ones(1, 45, 64, device=DEVICE), masks, align_corners=align_corners)
-    assert (found - truth).abs().max() < 1e-6
+    batch = masked_batch(torch.ones(1, 45, 64, device=DEVICE), masks, align_corners=align_corners)
+    assert (batch - truth).abs().max() < 1e-6
 
 
 def test_equals_a_case_by_hand(road):
@@ -232,10 +232,10 @@ def test_equals_a_case_by_hand(road):
 def test_gives_the_inputs_of_grad_cams_scorecam(road):
     scorecam = pytest.importorskip("pytorch_grad_cam.score_cam")
     image, activations = images(2, 3, 30, 41), noise(2, 6, 7, 5, seed=8)
-    seen = []
+    inputs = []
 
     def model(batch):
-        seen.append(batch)
+        inputs.append(batch)
         return torch.zeros(len(batch), 1)
 
     cam = scorecam.ScoreCAM.__new__(scorecam.ScoreCAM)
@@ -243,8 +243,8 @@ def test_gives_the_inputs_of_grad_cams_scorecam(road):
     cam.get_cam_weights(image, None, [torch.sum] * 2, activations.numpy(), None)
     owner = torch.arange(2, device=DEVICE).repeat_interleave(6)
     masks = activations.flatten(0, 1).to(DEVICE)
-    found = masked_batch(image, masks, owner=owner, align_corners=True, stretch=True)
-    assert distance(found, torch.cat(seen)) < 1e-6
+    masked = masked_batch(image, masks, owner=owner, align_corners=True, stretch=True)
+    assert distance(masked, torch.cat(inputs)) < 1e-6
 
 
 @pytest.mark.parametrize("mode", ["edge", "reflect"])
@@ -259,7 +259,7 @@ def test_gives_rises_own_masks(mode, road):
     size = tuple((cells + 1) * cell)
     grid = (random.random((4, cells, cells)) < 0.5).astype(np.float32)
     shifts = random.integers(0, cell, size=(4, 2))
-    whole = np.stack([resize(one, size, order=1, mode=mode, anti_aliasing=False) for one in grid])
+    whole = np.stack([resize(mask, size, order=1, mode=mode, anti_aliasing=False) for mask in grid])
     inner = np.ones(size, dtype=bool)
     if mode == "reflect":
         row, column = (np.ceil(n / cells / 2).astype(int) for n in size)
@@ -269,15 +269,15 @@ def test_gives_rises_own_masks(mode, road):
             False,
             False,
         )
-    found = masked_batch(
+    batch = masked_batch(
         torch.ones(1, height, width, device=DEVICE),
         torch.from_numpy(grid).to(DEVICE),
         size=size,
         shifts=torch.from_numpy(shifts).to(DEVICE),
     )
-    for one, mask, (y, x) in zip(found.cpu().numpy(), whole, shifts, strict=True):
+    for output, mask, (y, x) in zip(batch.cpu().numpy(), whole, shifts, strict=True):
         window = np.s_[y : y + height, x : x + width]
-        assert np.abs(one[0] - mask[window])[inner[window]].max() < 1e-6
+        assert np.abs(output[0] - mask[window])[inner[window]].max() < 1e-6
 
 
 def test_moves_one_hole_over_the_image(road):
@@ -287,11 +287,11 @@ def test_moves_one_hole_over_the_image(road):
     hole[:, 12:16, 16:21] = 0
     corners = [(0, 0), (3, 7), (8, 11), (11, 15)]
     shifts = torch.tensor([(12 - y, 16 - x) for y, x in corners], device=DEVICE)
-    found = masked_batch(image, hole.expand(4, -1, -1), 0.5, size=(24, 32), shifts=shifts)
-    for one, (y, x) in zip(found, corners, strict=True):
+    batch = masked_batch(image, hole.expand(4, -1, -1), 0.5, size=(24, 32), shifts=shifts)
+    for output, (y, x) in zip(batch, corners, strict=True):
         truth = image[0].clone()
         truth[:, y : y + 4, x : x + 5] = 0.5
-        assert torch.equal(one, truth)
+        assert torch.equal(output, truth)
 
 
 @LAST
@@ -300,19 +300,19 @@ def test_weighs_regions_as_numpy_does(kind, channels_last, road, guarded, counte
     image, baseline = images(2, 3, 13, 18), images(2, 3, 13, 18, seed=2)
     regions = integers(50, 3, 13, 18, dtype=kind)
     weights, owner, which = uniform(6, 50), integers(2, 6, seed=4), integers(3, 6, seed=5)
-    found = region_batch(
+    batch = region_batch(
         image, regions, weights, baseline, owner=owner, region_owner=which,
         channels_last=channels_last,
     )  # fmt: skip
     m = np.stack(
         [w[r] for w, r in zip(weights.cpu().numpy(), regions[which].cpu().numpy(), strict=True)]
     )
-    assert distance(found, blend64(image, torch.from_numpy(m), baseline, owner)) < 1e-6
+    assert distance(batch, blend64(image, torch.from_numpy(m), baseline, owner)) < 1e-6
     # Coalitions of zeros and ones are exact.
-    kept = weights > 0.5
-    found = region_batch(image[:1], regions[0], kept, 0.25, channels_last=channels_last)
-    truth = torch.where(kept[:, regions[0].long()].unsqueeze(1), image[:1], 0.25)
-    assert torch.equal(found, truth)
+    coalitions = weights > 0.5
+    batch = region_batch(image[:1], regions[0], coalitions, 0.25, channels_last=channels_last)
+    truth = torch.where(coalitions[:, regions[0].long()].unsqueeze(1), image[:1], 0.25)
+    assert torch.equal(batch, truth)
 
 
 @LAST
@@ -325,32 +325,32 @@ def test_deletes_and_inserts_as_numpy_does(kind, insert, channels_last, road, gu
     ranks = torch.from_numpy(np.argsort(order, axis=1)).view(2, 13, 18).to(DEVICE, kind)
     counts = torch.tensor([0, 1, 100, 233, 234, 9000, -3], device=DEVICE, dtype=kind)
     owner = torch.tensor([0, 1, 0, 1, 0, 1, 1], device=DEVICE)
-    found = ranked_batch(
+    batch = ranked_batch(
         image, ranks, counts, blur, owner=owner, insert=insert, channels_last=channels_last
     )
     before, after = (blur, image) if insert else (image, blur)
-    for one, count, i in zip(found, counts.tolist(), owner.tolist(), strict=True):
+    for output, count, i in zip(batch, counts.tolist(), owner.tolist(), strict=True):
         truth = before[i].clone().flatten(1)
         first = torch.from_numpy(order[i][: max(count, 0)]).to(DEVICE)
         truth[:, first] = after[i].flatten(1)[:, first]
-        assert torch.equal(one.flatten(1), truth)
+        assert torch.equal(output.flatten(1), truth)
 
 
 def test_pixels_of_one_rank_go_together(road):
     image = torch.arange(1.0, 5.0, device=DEVICE).view(1, 2, 2)
     ranks = torch.tensor([[0, 1], [1, 2]], device=DEVICE)
-    found = ranked_batch(image, ranks, torch.tensor([1, 2], device=DEVICE))
-    assert found.flatten(1).tolist() == [[0, 2, 3, 4], [0, 0, 0, 4]]
+    batch = ranked_batch(image, ranks, torch.tensor([1, 2], device=DEVICE))
+    assert batch.flatten(1).tolist() == [[0, 2, 3, 4], [0, 0, 0, 4]]
 
 
 def test_finds_out_whose_is_what(road):
     """Left-out owners: the only one, each image's own, or one for each output."""
     image = torch.tensor([1.0, 2.0, 3.0], device=DEVICE).view(3, 1, 1, 1)
-    one = torch.ones(3, 1, 1, device=DEVICE)
-    assert masked_batch(image, one).flatten().tolist() == [1, 2, 3]
-    assert masked_batch(image[:1], one).flatten().tolist() == [1, 1, 1]
+    whole = torch.ones(3, 1, 1, device=DEVICE)
+    assert masked_batch(image, whole).flatten().tolist() == [1, 2, 3]
+    assert masked_batch(image[:1], whole).flatten().tolist() == [1, 1, 1]
     owner = torch.tensor([2, 0], device=DEVICE)
-    assert masked_batch(image, one[:2], owner=owner).flatten().tolist() == [3, 1]
+    assert masked_batch(image, whole[:2], owner=owner).flatten().tolist() == [3, 1]
     ranks, counts = torch.tensor([0, 1, 2], device=DEVICE).view(3, 1, 1), owner * 0 + 1
     assert ranked_batch(image, ranks, counts, owner=owner).flatten().tolist() == [3, 0]
     assert ranked_batch(image[:1], ranks[1:], counts).flatten().tolist() == [1, 1]
@@ -367,21 +367,21 @@ def test_a_bad_value_stays_where_it_came_in(stretch, road):
     masks[1, 3, 3] = torch.nan
     masks[4, 0, 0] = torch.inf
     image[2, 1, 4, 5] = torch.nan
-    found = masked_batch(image, masks, owner=owner, stretch=stretch)
-    assert torch.equal(found[[0, 3]], clean[[0, 3]])
-    assert found[2].isnan().nonzero().tolist() == [[1, 4, 5]]
-    assert found[1].isnan().all() == found[4].isnan().all() == stretch
-    assert found[1, :, 9, 11].isnan().all()
-    assert not found[4, :, 0, 0].isfinite().any()
+    batch = masked_batch(image, masks, owner=owner, stretch=stretch)
+    assert torch.equal(batch[[0, 3]], clean[[0, 3]])
+    assert batch[2].isnan().nonzero().tolist() == [[1, 4, 5]]
+    assert batch[1].isnan().all() == batch[4].isnan().all() == stretch
+    assert batch[1, :, 9, 11].isnan().all()
+    assert not batch[4, :, 0, 0].isfinite().any()
 
 
 def test_stretches_a_flat_mask_to_zeros_and_any_other_to_the_full_range(road):
     image = torch.ones(1, 40, 50, device=DEVICE)
     masks = torch.cat((torch.full((1, 7, 7), 0.3, device=DEVICE), uniform(1, 7, 7) * 5 - 9))
-    flat, found = masked_batch(image, masks, stretch=True)
+    flat, batch = masked_batch(image, masks, stretch=True)
     assert torch.equal(flat, torch.zeros_like(flat))
-    assert found.min() == 0
-    assert found.max() == pytest.approx(1, abs=1e-7)  # the interpreter's fma rounds twice
+    assert batch.min() == 0
+    assert batch.max() == pytest.approx(1, abs=1e-7)  # the interpreter's fma rounds twice
 
 
 def test_the_range_is_put_together_from_all_parts(on_triton, guarded, counted):
@@ -391,10 +391,10 @@ def test_the_range_is_put_together_from_all_parts(on_triton, guarded, counted):
     shifts = torch.tensor([[30, 40], [0, 0]])
     image = torch.ones(1, 8, 8)
     for size in ((90, 95), (100, 110)):
-        found = masked_batch(image, masks, size=size, shifts=shifts, stretch=True)
+        batch = masked_batch(image, masks, size=size, shifts=shifts, stretch=True)
         truth = upsampled64(masks[:1], size, stretch=True)[0, 30:38, 40:48]
-        assert distance(found[0, 0], truth) < 1e-6
-        assert found[1].isnan().all()
+        assert distance(batch[0, 0], truth) < 1e-6
+        assert batch[1].isnan().all()
 
 
 @settings(
@@ -413,11 +413,11 @@ def test_takes_any_shape_and_stride(road, data):
     if draw(st.booleans()):
         masks = masks[:1].expand(2, -1, -1)
     align = draw(st.booleans())
-    found = masked_batch(
+    batch = masked_batch(
         image, masks, 0.5, size=size, shifts=torch.tensor([shift] * 4, device=DEVICE)[::2],
         align_corners=align, channels_last=draw(st.booleans()), dtype=F32,
     )  # fmt: skip
     y, x = shift
     weight = upsampled64(masks, size, align)[:, y : y + h, x : x + w]
     truth = blend64(image, weight, torch.tensor(0.5))
-    assert (found.double().cpu() - truth).abs().max() < 1e-5
+    assert (batch.double().cpu() - truth).abs().max() < 1e-5

@@ -1,4 +1,4 @@
-"""What masked batches do with memory, with the compiler, and with arguments that do not fit."""
+"""Test masked batches: memory, compiler, and arguments that do not fit."""
 
 from dataclasses import replace
 from unittest.mock import ANY
@@ -60,23 +60,23 @@ def ran(monkeypatch):
 @LAST
 @pytest.mark.parametrize("stretch", [False, True])
 def test_holds_no_upsampled_mask(stretch, channels_last):
-    one, weights = picture(), masks(16, stretch=stretch)
-    with Allocations() as seen:
+    source, weights = picture(), masks(16, stretch=stretch)
+    with Allocations() as allocated:
         launches, out = triton_masks.plan(
-            one, weights, channels_last=channels_last, dtype=torch.float32
+            source, weights, channels_last=channels_last, dtype=torch.float32
         )
         for launch in launches:
             launch.run()
-    large = [nbytes for nbytes in seen.sizes.values() if nbytes >= 16 * 24 * 24]
+    large = [nbytes for nbytes in allocated.sizes.values() if nbytes >= 16 * 24 * 24]
     assert large == [out.untyped_storage().nbytes()] == [16 * 3 * 24 * 24 * 4]
-    known = {id(one.image), id(weights.values), id(out)}
+    allowed = {id(source.image), id(weights.values), id(out)}
     for launch in launches:
         for value in launch.arguments.values():
-            if isinstance(value, torch.Tensor) and id(value) not in known:
+            if isinstance(value, torch.Tensor) and id(value) not in allowed:
                 assert value.numel() < 24 * 24
-    with Allocations() as seen:
-        reference_masks.masked_batch(one, weights)
-    assert sum(nbytes >= 16 * 24 * 24 for nbytes in seen.sizes.values()) > 1, "watches nothing"
+    with Allocations() as allocated:
+        reference_masks.masked_batch(source, weights)
+    assert sum(nbytes >= 16 * 24 * 24 for nbytes in allocated.sizes.values()) > 1, "watches nothing"
 
 
 @pytest.mark.parametrize(("stretch", "launches"), [(False, 1), (True, 2)])
@@ -96,32 +96,32 @@ def test_moves_what_its_docstring_says():
     n, c, size = 16, 3, 40
     image, blur = (torch.zeros(2, c, size, size, dtype=torch.bfloat16) for _ in range(2))
     owner = torch.zeros(n, dtype=torch.int32)
-    one = Picture(image, owner, blur, 0.0)
+    source = Picture(image, owner, blur, 0.0)
     b = -(-size * size * 4 // 2048)
-    asked = {"channels_last": False, "dtype": torch.float32}
+    options = {"channels_last": False, "dtype": torch.float32}
     shifts = torch.zeros(n, 2, dtype=torch.int64)
     cells = Weights("masks", torch.zeros(n, 7, 7), size=(100, 100), shifts=shifts)
     reads = n * size**2 * (c * 2 + c * 2 + 4 * 4) + n * b * (4 + 2 * 8)
     writes = n * size**2 * c * 4
-    assert total(triton_masks.plan(one, cells, **asked)[0]) == (reads, writes)
+    assert total(triton_masks.plan(source, cells, **options)[0]) == (reads, writes)
     p = -(-100 * 100 // 8192)
     reads += n * 4 * 4 * 100**2 + 8 * n * p * b
     writes += 8 * n * p
-    assert total(triton_masks.plan(one, replace(cells, stretch=True), **asked)[0]) == (
+    assert total(triton_masks.plan(source, cells._replace(stretch=True), **options)[0]) == (
         reads,
         writes,
     )
     colour = Picture(image[:1], None, torch.zeros(c, 1, 1).expand(1, c, size, size), 0.0)
     whole = Weights("masks", torch.zeros(n, size, size), size=(size, size))
     reads = n * size**2 * (c * 2 + 4) + n * b * c * 4
-    assert total(triton_masks.plan(colour, whole, **asked)[0])[0] == reads
+    assert total(triton_masks.plan(colour, whole, **options)[0])[0] == reads
     labels = torch.zeros(2, size, size, dtype=torch.int64)
     regions = Weights("regions", torch.zeros(n, 9), labels, owner)
     reads = n * size**2 * (c * 2 + c * 2 + 4 + 8) + n * b * (4 + 4)
-    assert total(triton_masks.plan(one, regions, **asked)[0])[0] == reads
+    assert total(triton_masks.plan(source, regions, **options)[0])[0] == reads
     ranks = Weights("ranks", owner, labels, owner)
     reads = n * size**2 * (c * 2 + c * 2 + 8) + n * b * (4 + 4 + 4)
-    assert total(triton_masks.plan(one, ranks, **asked)[0])[0] == reads
+    assert total(triton_masks.plan(source, ranks, **options)[0])[0] == reads
 
 
 @LAST
@@ -133,23 +133,23 @@ def test_what_points_nowhere_reads_nothing_and_gives_nan(channels_last, road, mo
     there = torch.tensor([0, 2, -1, 1], device=DEVICE)
     bad = [False, True, True, False]
 
-    def check_nan(found, bad):
-        found = found.isnan().flatten(1)
-        assert found.any(1).tolist() == found.all(1).tolist() == bad
+    def check_nan(batch, bad):
+        batch = batch.isnan().flatten(1)
+        assert batch.any(1).tolist() == batch.all(1).tolist() == bad
 
     options = {"channels_last": channels_last}
     blur = random(2, 3, 6, 8)
     check_nan(masked_batch(image, cells, blur, owner=there, **options), bad)
-    one = image[:1]
+    source = image[:1]
     for down, along in (([5, 0], [0, 5]), ([-1, 0], [0, -1])):
         shifts = torch.tensor([[0, 4], down, along, [4, 0]], device=DEVICE)
-        check_nan(masked_batch(one, cells, 1.0, size=(10, 12), shifts=shifts, **options), bad)
+        check_nan(masked_batch(source, cells, 1.0, size=(10, 12), shifts=shifts, **options), bad)
     regions = torch.randint(5, (2, 6, 8), device=DEVICE)
-    check_nan(region_batch(one, regions, random(4, 5), region_owner=there, **options), bad)
-    check_nan(ranked_batch(one, regions, there, rank_owner=there, **options), bad)
+    check_nan(region_batch(source, regions, random(4, 5), region_owner=there, **options), bad)
+    check_nan(ranked_batch(source, regions, there, rank_owner=there, **options), bad)
     regions[0, 2, 3], regions[0, 3, 4] = 5, -1
-    found = region_batch(one, regions[0], random(1, 5), **options)
-    assert found[0, 1].isnan().nonzero().tolist() == [[2, 3], [3, 4]]
+    batch = region_batch(source, regions[0], random(1, 5), **options)
+    assert batch[0, 1].isnan().nonzero().tolist() == [[2, 3], [3, 4]]
 
 
 @LAST
@@ -174,12 +174,12 @@ def test_writes_past_two_to_the_31_elements(channels_last, monkeypatch):
     """Only the last program runs, and only its pages of the batch are ever touched."""
     from triton.runtime import interpreter
 
-    one = picture(size=32)
+    source = picture(size=32)
     count = 2**31 // (3 * 32 * 32) + 5
     whole = torch.rand(1, 32, 32)
     weights = Weights("masks", whole.expand(count, -1, -1), size=(32, 32))
     (launch,), out = triton_masks.plan(
-        one, weights, channels_last=channels_last, dtype=torch.float16
+        source, weights, channels_last=channels_last, dtype=torch.float16
     )
     assert out.numel() > 2**31
     assert launch.grid == (count,)
@@ -189,7 +189,7 @@ def test_writes_past_two_to_the_31_elements(channels_last, monkeypatch):
         lambda self, *_: setattr(self, "grid_idx", (count - 1, 0, 0)),
     )
     replace(launch, grid=(1,)).run()
-    assert distance(out[-1], whole * one.image[0]) < 1e-3
+    assert distance(out[-1], whole * source.image[0]) < 1e-3
 
 
 def far(values, *strides):
@@ -203,7 +203,7 @@ def far(values, *strides):
 @LAST
 def test_reaches_past_two_to_the_31_elements(channels_last, on_triton):
     image, cells, weights = noise(1, 3, 5, 8, seed=1).half(), random(2, 3, 3), random(2, 9)
-    image, cells, weights = (one.to(DEVICE).half() for one in (image, cells, weights))
+    image, cells, weights = (tensor.to(DEVICE).half() for tensor in (image, cells, weights))
     regions = (torch.arange(40, device=DEVICE) % 9).view(5, 8)
     options = {"channels_last": channels_last}
     near = masked_batch(image, cells, image.flip(1), **options)
@@ -225,10 +225,11 @@ def test_the_operator_keeps_torchs_rules(kind, road):
     values = torch.rand(3, 4, 4, device=DEVICE)
     labels = torch.randint(4, (1, 8, 8), device=DEVICE)
     shifts = torch.tensor([[0, 1], [1, 1], [0, 0]], device=DEVICE)
+    flags = False, False  # align_corners and stretch
     arguments = {
-        "masks": (values, None, owner, None, shifts, None, 0.5, kind, 9, 9, True, True),
-        "regions": (values[:, 0], labels, owner, None, None, image, 0.0, kind, 0, 0, False, False),
-        "ranks": (owner, labels, owner, None, None, None, 0.0, kind, 0, 0, False, False),
+        "masks": (owner, None, 0.5, kind, values, None, None, (9, 9), shifts, True, True),
+        "regions": (owner, image, 0.0, kind, values[:, 0], labels, None, (0, 0), None, *flags),
+        "ranks": (owner, None, 0.0, kind, owner, labels, None, (0, 0), None, *flags),
     }[kind]
     operator = torch.ops.cam_kernels.masked_batch
     torch.library.opcheck(
@@ -249,18 +250,18 @@ def test_compiles_as_part_of_a_whole(channels_last, road):
 
 def test_computes_float64_in_float64():
     image, cells = noise(1, 3, 9, 8, seed=1).double(), torch.rand(2, 3, 4, dtype=torch.float64)
-    found = masked_batch(image, cells, (0.1, 0.2, 0.3))
+    batch = masked_batch(image, cells, (0.1, 0.2, 0.3))
     weight = torch.nn.functional.interpolate(cells.unsqueeze(1), (9, 8), mode="bilinear")
     baseline = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).view(3, 1, 1)
-    assert found.dtype == torch.float64
-    assert distance(found, baseline + weight * (image - baseline)) < 1e-14
+    assert batch.dtype == torch.float64
+    assert distance(batch, baseline + weight * (image - baseline)) < 1e-14
 
 
 def test_takes_float64_masks_of_other_images_on_the_same_road(road, ran):
     image, cells = noise(3, 9, 8, seed=1).to(DEVICE), torch.rand(2, 3, 4, dtype=torch.float64)
-    found = masked_batch(image, cells.to(DEVICE), torch.zeros(3, dtype=torch.float64).to(DEVICE))
+    batch = masked_batch(image, cells.to(DEVICE), torch.zeros(3, dtype=torch.float64).to(DEVICE))
     assert len(ran) == (road == "triton")
-    assert torch.equal(found, masked_batch(image, cells.float().to(DEVICE)))
+    assert torch.equal(batch, masked_batch(image, cells.float().to(DEVICE)))
 
 
 def test_does_not_belong_to_a_graph(road):

@@ -1,4 +1,4 @@
-"""Moments against float64 of the stacked samples, cases by hand, and its own promises."""
+"""Test moments against float64 of stacked samples and cases by hand."""
 
 import itertools
 
@@ -58,12 +58,12 @@ def everything(moments):
 
 def check(case):
     samples = make(*case)
-    found = everything(
+    moments_found = everything(
         moments_of(samples[:2], samples[2:]) if len(samples) > 2 else moments_of(samples)
     )
     real = samples.double().cpu()
     for moment, truth in zip(
-        found, (real.mean(0), real.var(0, correction=0), (real**2).mean(0)), strict=True
+        moments_found, (real.mean(0), real.var(0, correction=0), (real**2).mean(0)), strict=True
     ):
         assert moment.dtype == torch.float32
         assert distance(moment, truth) < 1e-6
@@ -105,8 +105,8 @@ def test_portions_change_no_bit(offset, road):
     samples = make(32, 2, 3, 9, 9, offset=offset)
     whole = everything(moments_of(samples))
     for sizes in ([8] * 4, [1] * 32, [3, 29], [31, 1]):
-        for found, before in zip(everything(moments_of(*samples.split(sizes))), whole, strict=True):
-            assert torch.equal(found, before)
+        for after, before in zip(everything(moments_of(*samples.split(sizes))), whole, strict=True):
+            assert torch.equal(after, before)
 
 
 def test_gives_an_image_the_same_bits_in_any_batch(road):
@@ -114,8 +114,8 @@ def test_gives_an_image_the_same_bits_in_any_batch(road):
     together = everything(moments_of(samples))
     for image in range(3):
         alone = everything(moments_of(samples[:, image : image + 1]))
-        for found, before in zip(alone, together, strict=True):
-            assert torch.equal(found[0], before[image])
+        for after, before in zip(alone, together, strict=True):
+            assert torch.equal(after[0], before[image])
 
 
 def test_one_sample_is_its_own_mean(road):
@@ -140,8 +140,8 @@ def test_a_bad_value_stays_where_it_is(bad, road):
     samples = make(6, 3, 3, 9, 9)
     clean = everything(moments_of(samples))
     samples[2, 1, 0, 4, 5] = bad
-    found = everything(moments_of(samples[:4], samples[4:]))
-    for moment, before in zip(found, clean, strict=True):
+    results = everything(moments_of(samples[:4], samples[4:]))
+    for moment, before in zip(results, clean, strict=True):
         assert (~moment.isfinite()).nonzero().tolist() == [[1, 0, 4, 5]]
         moment[1, 0, 4, 5] = before[1, 0, 4, 5]
         assert torch.equal(moment, before)
@@ -162,17 +162,19 @@ def test_reads_samples_in_place(layout, on_triton, monkeypatch):
     """What lies in one piece a sample reaches the kernel without a copy."""
     from cam.kernels.moments import launcher as triton_moments
 
-    seen = []
+    received = []
     real = triton_moments.plan
     monkeypatch.setattr(
-        triton_moments, "plan", lambda samples, *rest: seen.append(samples) or real(samples, *rest)
+        triton_moments,
+        "plan",
+        lambda samples, *rest: received.append(samples) or real(samples, *rest),
     )
     samples = make(4, 2, 3, 8, 6, layout=layout)
     moments_of(samples[:1], samples[1:], samples[::2])
-    assert [one.data_ptr() for one in seen] == [
-        one.data_ptr() for one in (samples, samples[1:], samples)
+    assert [portion.data_ptr() for portion in received] == [
+        portion.data_ptr() for portion in (samples, samples[1:], samples)
     ]
-    assert seen[2].stride() == (2 * samples.stride(0), 1)
+    assert received[2].stride() == (2 * samples.stride(0), 1)
 
 
 @settings(
@@ -190,9 +192,9 @@ def test_layouts_change_nothing_but_the_layout(shape, layouts, dtype, road):
         lay_out(part, layout).unflatten(0, (n, b))
         for part, layout in zip(values.chunk(2), layouts, strict=True)
     ]
-    found = everything(moments_of(*parts))
+    results = everything(moments_of(*parts))
     plain = everything(moments_of(values.to(DEVICE).unflatten(0, (2 * n, b))))
-    for moment, before in zip(found, plain, strict=True):
+    for moment, before in zip(results, plain, strict=True):
         assert torch.equal(moment, before)
 
 
@@ -220,8 +222,8 @@ def test_the_mean_is_the_state_itself(road):
 def test_smoothgrad_from_samples_to_map(road):
     samples = make(8, 2, 3, 20, 20, layout="channels-last")
     moments = moments_of(samples[:4], samples[4:])
-    found = kernels.gradient_map(moments.mean, reduce="sum", signed=False)
-    assert distance(found, samples.double().mean(0).abs().sum(1)) < 1e-5
+    absolute = kernels.gradient_map(moments.mean, reduce="sum", signed=False)
+    assert distance(absolute, samples.double().mean(0).abs().sum(1)) < 1e-5
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -240,26 +242,29 @@ def test_compiles_whole(road):
     torch._dynamo.reset()
     samples = make(6, 2, 3, 5, 5)
     compiled = torch.compile(double, fullgraph=True, backend="aot_eager")
-    for found, plain in zip(compiled(samples), double(samples), strict=True):
-        assert torch.equal(found, plain)
+    for result, plain in zip(compiled(samples), double(samples), strict=True):
+        assert torch.equal(result, plain)
 
 
-ONE = torch.zeros(2, 1, 3, 4, 4)
+SAMPLES = torch.zeros(2, 1, 3, 4, 4)
 
 
 @pytest.mark.parametrize(
     ("samples", "sentence"),
     [
-        (ONE[0], r"samples must be \(N, B, C, H, W\), N samples .* \(1, 3, 4, 4\)"),
-        (ONE[:0], r"at least one element .* \(0, 1, 3, 4, 4\)"),
-        (ONE.int(), r"must be float32.*torch.int32"),
-        (ONE[..., :2], r"samples must be \(N, 1, 3, 4, 4\), as those added before"),
-        (ONE.half(), "samples must be torch.float32, as those added before, but are torch.float16"),
-        (ONE.to("meta"), "samples must be on .*, as those added before, but are on meta"),
+        (SAMPLES[0], r"samples must be \(N, B, C, H, W\), N samples .* \(1, 3, 4, 4\)"),
+        (SAMPLES[:0], r"at least one element .* \(0, 1, 3, 4, 4\)"),
+        (SAMPLES.int(), r"must be float32.*torch.int32"),
+        (SAMPLES[..., :2], r"samples must be \(N, 1, 3, 4, 4\), as those added before"),
+        (
+            SAMPLES.half(),
+            "samples must be torch.float32, as those added before, but are torch.float16",
+        ),
+        (SAMPLES.to("meta"), "samples must be on .*, as those added before, but are on meta"),
     ],
 )
 def test_says_what_is_wrong(samples, sentence):
-    moments = moments_of(ONE)
+    moments = moments_of(SAMPLES)
     with pytest.raises(ValueError, match=sentence):
         moments.add(samples)
     assert moments.count == 2

@@ -1,7 +1,8 @@
-"""The engine on a Ray cluster: tasks read shards, processes with the model measure them.
+"""Measure shards on a Ray cluster.
 
-Only the process that was called writes, so the store's lock and what it promises hold as they do
-for the local engine. A worker that dies is started again, and its shard is measured again.
+Tasks read shards, processes with the model measure them. Only the process that was called writes,
+so the store's lock and what it promises hold as they do for the local engine. A worker that dies is
+started again, and its shard is measured again.
 """
 
 import gc
@@ -17,10 +18,10 @@ from typing import Any
 
 import torch
 
-from cam._runs.engines.ray.parcels import Parcels, packed
+from cam._runs.engines.ray.parcels import Parcels, pack
 from cam._runs.engines.ray.workers import Reader, Worker
-from cam._runs.engines.run_progress import Ledger, Report, missing
-from cam._runs.engines.shard_reader import in_a_line
+from cam._runs.engines.run_progress import Ledger, Report
+from cam._runs.engines.shard_reader import describe_error
 from cam._runs.engines.shard_worker import Result
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.store import Range, Store
@@ -36,18 +37,17 @@ def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
     """Carry out what is missing.
 
     Raises:
-        Cancelled: ``report`` answered False; what it was told of is stored.
+        Cancelled: ``report`` answered False; what was reported is stored.
         InputError: The model or the data cannot be sent to another process, or no GPU is there.
         RunError: The store cannot be written, a worker differs from this process in what determines
             the scores, or dies again and again.
     """
-    todo = missing(plan, store)
     ledger = Ledger(plan, store, report)
     ledger.tell()
-    if todo:
-        parcels = packed(plan)
-        with _cluster():
-            for shard, result in _measured(parcels, todo, plan.model.device):
+    if ledger.todo:
+        parcels = pack(plan)
+        with _connect():
+            for shard, result in _measure(parcels, ledger.todo, plan.model.device):
                 ledger.add(shard, result)
     store.merge()
 
@@ -59,11 +59,10 @@ class _Pool:
     workers: int
     processors: int
     gpus: int
-    threads: int
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
+def _connect() -> Iterator[None]:
     """Be connected to Ray; what was not there before is stopped again."""
     import ray
     import ray._private.worker as driver
@@ -71,7 +70,7 @@ def _cluster() -> Iterator[None]:
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-    levels = [one.level for one in loggers]
+    levels = [logger.level for logger in loggers]
     started = not ray.is_initialized()
     prints = getattr(driver, "_worker_logs_enabled", True)
     try:
@@ -84,29 +83,26 @@ def _cluster() -> Iterator[None]:
             if not os.environ.get("RAY_ADDRESS"):
                 # One to measure and one to read, also where there is one only.
                 processors = max(2, len(os.sched_getaffinity(0)))
-                options |= {
-                    "address": "local",
-                    "num_cpus": processors,
-                    "include_dashboard": False,
-                }
+                options |= {"address": "local", "num_cpus": processors}
+                options["include_dashboard"] = False
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise RunError(f"Ray cannot be started: {in_a_line(error)}") from None
-        for one in loggers:
-            one.setLevel(logging.CRITICAL)
+                raise RunError(f"Ray cannot be started: {describe_error(error)}") from None
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         context.enable_progress_bars = context.print_on_execution_start = False
         yield
     finally:
         context.enable_progress_bars, context.print_on_execution_start = before
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if started:
             ray.shutdown()
             driver._worker_logs_enabled = prints
 
 
-def _pool(shards: int, device: torch.device) -> _Pool:
+def _size_pool(shards: int, device: torch.device) -> _Pool:
     import ray
 
     there = ray.cluster_resources()
@@ -121,25 +117,25 @@ def _pool(shards: int, device: torch.device) -> _Pool:
     if device.type == "cuda":
         if not gpus:
             raise InputError("the model is on a GPU, but the Ray cluster has none")
-        return _Pool(min(gpus, free, shards), 1, 1, torch.get_num_threads())
+        return _Pool(min(gpus, free, shards), 1, 1)
     # As many threads as here: on a processor sums are added up in another order by other numbers.
     threads = torch.get_num_threads()
-    machines = [int(one["Resources"].get("CPU", 0)) for one in ray.nodes() if one["Alive"]]
+    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     # A worker lives on one machine, and waits for ever for more processors than any has.
     each = min(threads, free, max(machines))
-    workers = min(sum(one // each for one in machines), free // each)
-    return _Pool(min(workers, shards), each, 0, threads)
+    workers = min(sum(machine // each for machine in machines), free // each)
+    return _Pool(min(workers, shards), each, 0)
 
 
-def _measured(
+def _measure(
     parcels: Parcels, todo: list[Range], device: torch.device
 ) -> Iterator[tuple[Range, Result]]:
-    """Shards as they are done, in any order."""
+    """Yield shards as they are done, in any order."""
     import ray
 
-    answers = _answers(parcels, todo, device)
+    answers = _collect_answers(parcels, todo, device)
     answered = False
-    told = None
+    failure = None
     try:
         for content in answers:
             answered = True
@@ -148,32 +144,32 @@ def _measured(
                 raise answer
             yield answer
     except (ray.exceptions.RayError, SystemError) as error:
-        told = _told(error, answered)
+        failure = _describe(error, answered)
         _let_go(error)
     except BaseException as error:
         _let_go(error)
         raise
     finally:
         answers.close()
-        # Ray ends a worker when nobody holds it, and cycles of its own objects do.
+        # Ray ends a worker when nobody holds it, and cycles among Ray's objects do.
         gc.collect()
-    if told is not None:
-        raise told
+    if failure is not None:
+        raise failure
 
 
-def _answers(
+def _collect_answers(
     parcels: Parcels, todo: list[Range], device: torch.device
 ) -> Generator[bytes, None, None]:
-    """What the workers say of each shard."""
+    """Yield the workers' answer for each shard."""
     import ray
     from ray.data import ActorPoolStrategy
 
     source, plan, network = map(ray.put, (parcels.source, parcels.plan, parcels.network))
-    pool = _pool(len(todo), device)
+    pool = _size_pool(len(todo), device)
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
-    read = rows.map(Reader(source, todo, pool.threads))
-    arguments = (source, plan, network, device.type, pool.threads, parcels.settings)
+    read = rows.map(Reader(source, todo, parcels.settings["threads"]))
+    arguments = (source, plan, network, device.type, parcels.settings)
     with warnings.catch_warnings():
         # Ray 2.60 announces other names for the last two; the releases that need them are not
         # among those of requirements-ray.txt.
@@ -189,24 +185,24 @@ def _answers(
             max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )
-    found = iter(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
+    batches = iter(done.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
     try:
-        for batch in found:
+        for batch in batches:
             yield from batch["content"]
     finally:
         # Workers end here, and not when somebody lets go of an exception.
-        getattr(found, "close", lambda: None)()
+        getattr(batches, "close", lambda: None)()
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Empty the frames that an exception holds, and so let go of the workers."""
+    """Empty an exception's frames, which hold the workers."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
-def _told(error: Exception, answered: bool) -> RunError:
-    """What Ray says of a worker, in one sentence."""
+def _describe(error: Exception, answered: bool) -> RunError:
+    """Describe in one sentence what Ray says of a worker."""
     import ray
 
     dead = ray.exceptions.RayActorError | ray.exceptions.WorkerCrashedError
@@ -220,4 +216,4 @@ def _told(error: Exception, answered: bool) -> RunError:
             f"a worker died {RETRIES + 1} times over the same shard, as where memory does not "
             "suffice; what was done before is kept"
         )
-    return RunError(f"Ray failed: {in_a_line(error)}; what was done before is kept")
+    return RunError(f"Ray failed: {describe_error(error)}; what was done before is kept")

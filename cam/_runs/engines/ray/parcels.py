@@ -1,4 +1,4 @@
-"""What the engine on Ray sends to other processes, and how they unpack it.
+"""Pack a plan for other processes, and unpack it there.
 
 Those who read get the data and the transform; those who measure get the rest beside it: the network
 apart, the settings of torch, and the methods and metrics that are not the library's own.
@@ -17,12 +17,18 @@ from torch import nn
 
 from cam._methods.base.method_registry import METHODS
 from cam._metrics.base.metric_registry import METRICS
-from cam._runs.engines.shard_reader import Source, in_a_line
-from cam._runs.plan.run_plan import Plan, differences, surroundings
+from cam._runs.engines.shard_reader import Source, describe_error
+from cam._runs.plan.run_plan import Plan, describe_surroundings, list_differences
 from cam.errors import InputError, RunError
 
 LOG = logging.getLogger("cam.evaluate")
 _ENVIRONMENT = ("CAM_KERNELS", "TRITON_INTERPRET")
+_BACKENDS = (
+    (torch.backends.cuda.matmul, "fp32_precision"),
+    (torch.backends.cudnn.conv, "fp32_precision"),  # type: ignore[attr-defined]
+    (torch.backends.cudnn, "benchmark"),
+    (torch.backends.cudnn, "deterministic"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Parcels:
     settings: Mapping[str, Any]
 
 
-def packed(plan: Plan) -> Parcels:
-    """A plan, ready to be sent.
+def pack(plan: Plan) -> Parcels:
+    """Pack a plan so that it can be sent.
 
     Raises:
         InputError: Something of it cannot be sent to another process.
@@ -66,77 +72,73 @@ def packed(plan: Plan) -> Parcels:
     try:
         return Parcels(
             cloudpickle.dumps(source),
-            cloudpickle.dumps((rest, _registered())),
+            cloudpickle.dumps((rest, _list_registered())),
             cloudpickle.dumps(network),
-            settings(),
+            read_settings(),
         )
     except Exception as error:
-        # Somebody's own module, transform or data set: it is told which object will not go.
+        # Somebody's own module, transform or data set: the log says which object will not go.
         LOG.debug("a plan cannot be pickled", exc_info=True)
         raise InputError(
             "the model or the data cannot be sent to another process, as the engine 'ray' does "
-            f"({in_a_line(error)}); use the engine 'local'"
+            f"({describe_error(error)}); use the engine 'local'"
         ) from None
 
 
-def received(source: bytes, plan: bytes, network: bytes, device: str) -> Plan:
-    """The plan, with its network on this process's device.
+def unpack(source: bytes, shell: bytes, network: bytes, device: str) -> Plan:
+    """Unpack the plan, with its network on this process's device.
 
     Raises:
         RunError: Something here differs that the scores depend on.
     """
-    rest, registered = pickle.loads(plan)
+    rest, registered = pickle.loads(shell)
     METHODS.adopt(registered[0])
     METRICS.adopt(registered[1])
-    found: Plan = replace(rest, data=pickle.loads(source).data)
-    found.model.module = pickle.loads(network)
-    found.model.to(device)
-    here = surroundings(found.model.device)
-    there = {name: found.config[name] for name in here}
-    differs = list(differences(there, here))
+    plan: Plan = replace(rest, data=pickle.loads(source).data)
+    plan.model.module = pickle.loads(network)
+    plan.model.to(device)
+    here = describe_surroundings(plan.model.device)
+    there = {name: plan.config[name] for name in here}
+    differs = list(list_differences(there, here))
     if differs:
         raise RunError(
             "a worker would not give the same scores as this process: "
             f"{'; '.join(differs[:4])}; have the same on every machine"
         )
-    return found
+    return plan
 
 
-def _registered() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Methods and metrics that the caller registered: another process does not know of them."""
+def _list_registered() -> tuple[dict[str, Any], dict[str, Any]]:
+    """List the methods and metrics that the caller registered."""
 
-    def own(known: Mapping[str, Any]) -> dict[str, Any]:
+    def select(entries: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: info
-            for name, info in known.items()
+            for name, info in entries.items()
             if not str(getattr(info.function, "__module__", "")).startswith("cam.")
         }
 
-    return own(METHODS.all()), own(METRICS.all())
+    return select(METHODS.all()), select(METRICS.all())
 
 
-def settings() -> dict[str, Any]:
-    """What of this process's torch and environment the scores may depend on."""
+def read_settings() -> dict[str, Any]:
+    """Read the settings that scores may depend on."""
     return {
-        "matmul": torch.backends.cuda.matmul.fp32_precision,
-        "convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "backends": [getattr(backend, name) for backend, name in _BACKENDS],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "threads": torch.get_num_threads(),
         "environment": {name: os.environ.get(name) for name in _ENVIRONMENT},
     }
 
 
-def adopt(settings: Mapping[str, Any], threads: int) -> None:
-    """Compute as the process that was called does."""
+def adopt(settings: Mapping[str, Any]) -> None:
+    """Compute as the process does that :func:`read_settings` was called in."""
     for name, value in settings["environment"].items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.fp32_precision = settings["matmul"]
-    torch.backends.cudnn.conv.fp32_precision = settings["convolution"]  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = settings["cudnn_benchmark"]
-    torch.backends.cudnn.deterministic = settings["cudnn_deterministic"]
+    for (backend, name), value in zip(_BACKENDS, settings["backends"], strict=True):
+        setattr(backend, name, value)
     torch.use_deterministic_algorithms(settings["deterministic"])
+    torch.set_num_threads(settings["threads"])

@@ -1,4 +1,4 @@
-"""What runs in the processes of a Ray cluster: one kind reads shards, the other measures them.
+"""Read or measure shards in the processes of a Ray cluster.
 
 Both answer with bytes. An exception that went through Ray would lose its cause on the way, so it is
 an answer too.
@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from cam._data.dataset import Item
-from cam._runs.engines.ray.parcels import adopt, received
-from cam._runs.engines.shard_reader import Read, Source, in_a_line, read_shard
+from cam._runs.engines.ray.parcels import adopt, unpack
+from cam._runs.engines.shard_reader import Read, Source, describe_error, read_shard
 from cam._runs.engines.shard_worker import measure_shard
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.store import Range
@@ -38,15 +38,17 @@ class Reader:
         self._source, self._todo, self._threads = source, todo, threads
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """``{"id": number}`` → ``{"content": pickled Read or failure}``."""
+        """Read the shard of ``{"id": number}`` as pickled ``content``, a Read or failure."""
         # A transform may add up too, and in as many parts as there are threads.
         torch.set_num_threads(self._threads)
         try:
-            read: Read | bytes = _light(read_shard(_opened(self._source), self._todo[row["id"]]))
+            read: Read | bytes = _drop_pictures(
+                read_shard(_open_source(self._source), self._todo[row["id"]])
+            )
         except Exception as error:
             # Such as a module of the data set that this machine lacks.
             LOG.debug("a shard cannot be read", exc_info=True)
-            read = _failed(error)
+            read = _pickle_failure(error)
         return {"content": pickle.dumps(read)}
 
 
@@ -58,25 +60,18 @@ class Worker:
         plan: The plan's.
         network: The network's.
         device: "cpu" or "cuda".
-        threads: How many torch gets.
         settings: As of :class:`cam._runs.engines.ray.parcels.Parcels`.
     """
 
     def __init__(
-        self,
-        source: Any,
-        plan: Any,
-        network: Any,
-        device: str,
-        threads: int,
-        settings: Mapping[str, Any],
+        self, source: Any, plan: Any, network: Any, device: str, settings: Mapping[str, Any]
     ) -> None:
         self._parcels, self._device = (source, plan, network), device
-        self._threads, self._settings = threads, settings
+        self._settings = settings
         self._plan: Plan | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One row of ``content``: a pickled Read → a pickled (shard, Result) or failure."""
+        """Measure a pickled Read into a pickled (shard, Result) or failure."""
         import numpy as np
 
         return {"content": np.array([self._answer(batch["content"][0])], dtype=object)}
@@ -86,13 +81,13 @@ class Worker:
         if isinstance(read, bytes):
             return read
         try:
-            return pickle.dumps((read.shard, measure_shard(self._unpacked(), read)))
+            return pickle.dumps((read.shard, measure_shard(self._unpack(), read)))
         except Exception as error:
             LOG.debug("a shard failed", exc_info=True)
-            return _failed(error)
+            return _pickle_failure(error)
 
-    def _unpacked(self) -> Plan:
-        """The plan, with the model.
+    def _unpack(self) -> Plan:
+        """Unpack the plan, with the model.
 
         Only with the first shard: Ray starts a process that dies as it begins again and again, but
         one that dies over a shard a few times.
@@ -100,23 +95,23 @@ class Worker:
         if self._plan is None:
             import ray
 
-            adopt(self._settings, self._threads)
+            adopt(self._settings)
             source, plan, network = ray.get(list(self._parcels))
-            self._plan = received(source, plan, network, self._device)
+            self._plan = unpack(source, plan, network, self._device)
         return self._plan
 
 
 @lru_cache(maxsize=1)
-def _opened(source: Any) -> Source:
-    """A process reads many shards of the same data, whose list of files may be long."""
+def _open_source(source: Any) -> Source:
+    """Unpickle the source once for the many shards of a process."""
     import ray
 
-    found: Source = pickle.loads(ray.get(source))
-    return found
+    opened: Source = pickle.loads(ray.get(source))
+    return opened
 
 
-def _light(read: Read) -> Read:
-    """Without the pictures themselves, whose inputs are made: they are most of the bytes."""
+def _drop_pictures(read: Read) -> Read:
+    """Drop the pictures, whose inputs are made: they are most bytes."""
     none = Image.new("RGB", (1, 1))
     items: dict[int, Item | str] = {
         number: replace(item, image=none)
@@ -127,8 +122,8 @@ def _light(read: Read) -> Read:
     return replace(read, items=items)
 
 
-def _failed(error: Exception) -> bytes:
+def _pickle_failure(error: Exception) -> bytes:
     if isinstance(error, CamError):
         return pickle.dumps(error)
-    told = f"a worker failed: {in_a_line(error)}; what was done before is kept"
-    return pickle.dumps(RunError(told))
+    sentence = f"a worker failed: {describe_error(error)}; what was done before is kept"
+    return pickle.dumps(RunError(sentence))

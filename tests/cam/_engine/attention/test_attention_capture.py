@@ -1,4 +1,4 @@
-"""The recorded attention against what torch itself returns, and a softmax by hand."""
+"""Recorded attention against torch's own weights, and a softmax by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A batch norm written over a convolution's output: torch's own bits, whoever looks at it when."""
+"""Overwritten convolution outputs: torch's own bits, whoever reads them when."""
 
 import copy
 from functools import partial
@@ -17,7 +17,7 @@ from cam._engine.forward import run_model
 
 
 class Network(nn.Module):
-    """A convolution and a batch norm with statistics of its own, used as ``steps`` says."""
+    """A convolution and a batch norm with varied statistics, used as ``steps`` says."""
 
     def __init__(self, steps, layers=1) -> None:
         super().__init__()
@@ -25,9 +25,9 @@ class Network(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(layers))
         self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(2))
         for norm in self.norms:
-            for one in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
-                one.uniform_(0.5, 2)
-        self.kept = None
+            for values in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+                values.uniform_(0.5, 2)
+        self.later = None
         self.eval()
 
     def forward(self, pixels):
@@ -43,37 +43,37 @@ def usual(self, pixels):
 
 
 def looked_at_again(self, pixels):
-    found = convolved(self, pixels)
-    return self.norms[0](found) + found
+    output = convolved(self, pixels)
+    return self.norms[0](output) + output
 
 
 def two_norms(self, pixels):
-    found = convolved(self, pixels)
-    return self.norms[0](found) * self.norms[1](found)
+    output = convolved(self, pixels)
+    return self.norms[0](output) * self.norms[1](output)
 
 
 def seen_first(self, pixels):
-    found = convolved(self, pixels)
-    part = found[:, :, 1:]
-    return self.norms[0](found) + functional.pad(part, (0, 0, 1, 0))
+    output = convolved(self, pixels)
+    part = output[:, :, 1:]
+    return self.norms[0](output) + functional.pad(part, (0, 0, 1, 0))
 
 
 def changed_first(self, pixels):
-    found = convolved(self, pixels)
-    found += 1
-    found[:, 0] = 0.5
-    torch.relu_(found)
-    return self.norms[0](found)
+    output = convolved(self, pixels)
+    output += 1
+    output[:, 0] = 0.5
+    torch.relu_(output)
+    return self.norms[0](output)
 
 
 def joined(self, pixels):
-    found = convolved(self, pixels)
-    return self.norms[0](torch.cat([found, found], 2))
+    output = convolved(self, pixels)
+    return self.norms[0](torch.cat([output, output], 2))
 
 
 def kept_for_later(self, pixels):
-    self.kept = convolved(self, pixels)
-    return self.norms[0](self.kept)
+    self.later = convolved(self, pixels)
+    return self.norms[0](self.later)
 
 
 def kept_in_a_ring(self, pixels):
@@ -93,9 +93,9 @@ def one_behind_the_other(self, pixels):
 
 def by_keyword(self, pixels):
     convolution, norm = self.convolutions[0], self.norms[0]
-    found = functional.conv2d(pixels, weight=convolution.weight, bias=None, padding=1)
+    output = functional.conv2d(pixels, weight=convolution.weight, bias=None, padding=1)
     return functional.batch_norm(
-        input=found, running_mean=norm.running_mean, running_var=norm.running_var
+        input=output, running_mean=norm.running_mean, running_var=norm.running_var
     )
 
 
@@ -137,27 +137,29 @@ def test_is_torchs_whatever_the_network_does(steps, gradients):
     truth = network(pixels)
     with torch.set_grad_enabled(gradients):
         for _ in range(2):
-            found = run_model(network, pixels, quick=True)
-            assert type(found) is torch.Tensor
-            assert torch.equal(found, truth)
+            actual = run_model(network, pixels, quick=True)
+            assert type(actual) is torch.Tensor
+            assert torch.equal(actual, truth)
             if gradients:
                 expected = torch.autograd.grad(truth[:, 0].sum(), pixels, retain_graph=True)
-                torch.testing.assert_close(torch.autograd.grad(found[:, 0].sum(), pixels), expected)
+                torch.testing.assert_close(
+                    torch.autograd.grad(actual[:, 0].sum(), pixels), expected
+                )
     # What gradients pass is not written over.
     assert (network in fast_forward._plain_only) == (steps in PLAIN and not gradients)
     if steps is kept_for_later:
-        assert torch.equal(network.kept, convolved(network, pixels))
+        assert torch.equal(network.later, convolved(network, pixels))
 
 
 def test_it_is_written_over():
     """The batch norm's memory is the convolution's, and no other."""
     network = Network(usual)
     with torch.no_grad(), DirectOperations() as mode:
-        found = network.convolutions[0](torch.randn(2, 3, 6, 6))
-        place = found.value.data_ptr()
-        assert network.norms[0](found).data_ptr() == place
+        output = network.convolutions[0](torch.randn(2, 3, 6, 6))
+        address = output.value.data_ptr()
+        assert network.norms[0](output).data_ptr() == address
         assert mode.leaked
-        del found
+        del output
         assert not mode.leaked
 
 
@@ -166,12 +168,14 @@ def test_it_is_written_over():
 def test_hooks_are_called_once_and_see_tensors(kind, part):
     network, pixels = Network(usual), torch.randn(2, 3, 6, 6)
     truth = convolved(network, pixels)
-    seen = []
+    tensors = []
     target = network.get_submodule(part)
 
     def look(module, *call):
         if module is target:
-            seen.extend(one for each in call for one in (each if type(each) is tuple else [each]))
+            tensors.extend(
+                tensor for each in call for tensor in (each if type(each) is tuple else [each])
+            )
 
     handle = {
         "hook": target.register_forward_hook,
@@ -180,13 +184,13 @@ def test_hooks_are_called_once_and_see_tensors(kind, part):
     }[kind](look)
     with handle, torch.no_grad():
         run_model(network, pixels)
-    assert len(seen) == (1 if kind == "pre-hook" else 2)
-    assert all(type(one) is torch.Tensor for one in seen)
+    assert len(tensors) == (1 if kind == "pre-hook" else 2)
+    assert all(type(tensor) is torch.Tensor for tensor in tensors)
     if part:
         # The norm's input is the convolution's output.
         first = kind == "pre-hook" or part == "norms.0"
         into = (kind, part) == ("pre-hook", "convolutions.0")
-        assert torch.equal(seen[0 if first else 1], pixels if into else truth)
+        assert torch.equal(tensors[0 if first else 1], pixels if into else truth)
     assert network not in fast_forward._plain_only
 
 
@@ -200,18 +204,24 @@ def test_the_engines_own_hooks_do_not_keep_it_from_being_quick(monkeypatch):
     model = cam.load_model("efficientnet_lite0")
     batch = model.prepare([cam.sample("chelsea"), cam.sample("coffee")])
     cam.attribute(model, batch, "gradcam")
-    assert len(taken) == sum(isinstance(one, nn.BatchNorm2d) for one in model.module.modules())
+    assert len(taken) == sum(
+        isinstance(module, nn.BatchNorm2d) for module in model.module.modules()
+    )
 
 
 def test_its_shape_is_no_look_at_its_values():
     value = torch.randn(2, 3, 4, 5)
-    found = OverwritableTensor.of(value)
-    assert isinstance(found, torch.Tensor)
-    assert (found.shape, found.size(1), found.dim(), found.ndim) == (value.shape, 3, 4, 4)
-    assert (found.dtype, found.device, found.requires_grad) == (value.dtype, value.device, False)
-    assert not found.shared
-    assert torch.equal(found, value)
-    assert found.shared
+    wrapper = OverwritableTensor.of(value)
+    assert isinstance(wrapper, torch.Tensor)
+    assert (wrapper.shape, wrapper.size(1), wrapper.dim(), wrapper.ndim) == (value.shape, 3, 4, 4)
+    assert (wrapper.dtype, wrapper.device, wrapper.requires_grad) == (
+        value.dtype,
+        value.device,
+        False,
+    )
+    assert not wrapper.shared
+    assert torch.equal(wrapper, value)
+    assert wrapper.shared
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -226,7 +236,7 @@ def test_what_torch_does_with_functions(kind):
     elif kind == "compile":
         second = torch.compile(copy.deepcopy(inner), backend="eager")
     elif kind == "vmap":
-        second = torch.vmap(lambda one: inner(one[None])[0])
+        second = torch.vmap(lambda image: inner(image[None])[0])
     else:
         second = partial(checkpoint, inner, use_reentrant=False)
 

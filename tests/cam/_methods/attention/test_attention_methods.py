@@ -1,4 +1,4 @@
-"""Attention methods against the papers' matrices in float64, torchcam's LeGrad, and by hand."""
+"""Attention methods against float64 formulas, torchcam's LeGrad, and by hand."""
 
 import gc
 import math
@@ -56,7 +56,7 @@ class Block(nn.Module):
             weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
             mixed = weights @ v
         else:
-            folded = [one.flatten(0, 1) for one in (q, k, v)]
+            folded = [tensor.flatten(0, 1) for tensor in (q, k, v)]
             weights = torch.bmm(folded[0], folded[1].transpose(1, 2)) / math.sqrt(q.shape[-1])
             mixed = torch.bmm(functional.softmax(weights, -1), folded[2]).view_as(q)
         return self.attention.out_proj(mixed.transpose(1, 2).flatten(2))
@@ -75,7 +75,7 @@ class Tiny(nn.Module):
         dim = 6
         self.patches = nn.Conv2d(3, dim, 4, stride=4)
         self.extra = nn.Parameter(torch.randn(1, extra, dim))
-        self.places = nn.Parameter(torch.randn(1, extra + 12, dim))
+        self.positions = nn.Parameter(torch.randn(1, extra + 12, dim))
         self.blocks = nn.ModuleList(Block(kind, dim, 2) for _ in range(3))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 5)
         self.pool = pool
@@ -87,7 +87,7 @@ class Tiny(nn.Module):
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         patches = self.patches(x).flatten(2).transpose(1, 2)
-        return torch.cat([self.extra.expand(len(x), -1, -1), patches], 1) + self.places
+        return torch.cat([self.extra.expand(len(x), -1, -1), patches], 1) + self.positions
 
     def classify(self, tokens: torch.Tensor) -> torch.Tensor:
         tokens = self.norm(tokens)
@@ -99,7 +99,7 @@ class Tiny(nn.Module):
         self.forwards += 1
         tokens = self.embed(x)
         for block in self.blocks:
-            tokens += self.shift  # in place, what a block has put out
+            tokens += self.shift  # in place, a block's output
             tokens = block(tokens)
         return self.classify(tokens)
 
@@ -109,8 +109,8 @@ def pictures() -> torch.Tensor:
     return torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(1))
 
 
-def near(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> bool:
-    return bool((found - expected).norm() <= tolerance * expected.norm())
+def near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> bool:
+    return bool((actual - expected).norm() <= tolerance * expected.norm())
 
 
 def truth(network: Tiny, picture: torch.Tensor, target: int) -> dict[str, torch.Tensor]:
@@ -121,9 +121,9 @@ def truth(network: Tiny, picture: torch.Tensor, target: int) -> dict[str, torch.
     for block in network.blocks:
         tokens = tokens + network.shift
         q, k, v = block.projected(block.before(tokens))
-        one = torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3)
-        weights.append(one)
-        tokens = tokens + block.attention.out_proj((one @ v).transpose(1, 2).flatten(2))
+        layer_weights = torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3)
+        weights.append(layer_weights)
+        tokens = tokens + block.attention.out_proj((layer_weights @ v).transpose(1, 2).flatten(2))
         tokens = tokens + block.narrower(functional.gelu(block.wider(block.behind(tokens))))
         behind.append(tokens)
     gradients = torch.autograd.grad(network.classify(tokens)[0, target], weights, retain_graph=True)
@@ -131,14 +131,14 @@ def truth(network: Tiny, picture: torch.Tensor, target: int) -> dict[str, torch.
     extra = count - 12
     identity = torch.eye(count, dtype=torch.float64)
     rolled, relevance = identity, identity
-    for one, gradient in zip(weights, gradients, strict=True):
-        rolled = (one[0].mean(0) + identity) / 2 @ rolled
-        relevance = relevance + (one[0] * gradient[0]).relu().mean(0) @ relevance
+    for layer_weights, gradient in zip(weights, gradients, strict=True):
+        rolled = (layer_weights[0].mean(0) + identity) / 2 @ rolled
+        relevance = relevance + (layer_weights[0] * gradient[0]).relu().mean(0) @ relevance
     relevance = relevance - identity
     layers = []
-    for one, tokens in zip(weights, behind, strict=True):
+    for layer_weights, tokens in zip(weights, behind, strict=True):
         score = network.head(network.norm(tokens.mean(1)))[0, target]
-        (gradient,) = torch.autograd.grad(score, one, retain_graph=True)
+        (gradient,) = torch.autograd.grad(score, layer_weights, retain_graph=True)
         layers.append(gradient[0].relu().mean((0, 1)))
     rows = [0] if network.pool == "token" else list(range(extra, count))
     maps = {
@@ -147,33 +147,33 @@ def truth(network: Tiny, picture: torch.Tensor, target: int) -> dict[str, torch.
         "legrad": torch.stack(layers).mean(0),
     }
     network.float()
-    return {name: one[extra:].view(4, 3).detach() for name, one in maps.items()}
+    return {name: layer_weights[extra:].view(4, 3).detach() for name, layer_weights in maps.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("extra", "pool"), [(1, "token"), (1, "mean"), (0, "mean"), (5, "token")])
 def test_are_the_papers_matrices(kind, extra, pool, pictures):
     network = Tiny(kind, extra, pool).requires_grad_(False)
-    found = cam.attribute(network, pictures, NAMES, targets=[3, 1])
+    attributions = cam.attribute(network, pictures, NAMES, targets=[3, 1])
     network.requires_grad_()
     for image, target in enumerate([3, 1]):
         for name, expected in truth(network, pictures[image], target).items():
             assert expected.std() > 1e-6, "a flat map would agree with anything"
-            assert near(found[name].raw[image], expected.float()), name
+            assert near(attributions[name].raw[image], expected.float()), name
             low, high = expected.aminmax()
             scaled = ((expected - low) / (high - low))[None, None]
             at_size = functional.interpolate(scaled, (16, 12), mode="bilinear")[0, 0]
             low, high = at_size.aminmax()
             heatmap = (at_size - low) / (high - low)
-            assert near(found[name].heatmap[image], heatmap.float()), name
+            assert near(attributions[name].heatmap[image], heatmap.float()), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_puts_out_what_it_does_without(kind, pictures):
     network = Tiny(kind)
     expected = network(pictures).detach()
-    found = cam.attribute(network, pictures, NAMES)["legrad"].logits
-    assert torch.allclose(found, expected, atol=1e-5)
+    actual = cam.attribute(network, pictures, NAMES)["legrad"].logits
+    assert torch.allclose(actual, expected, atol=1e-5)
 
 
 def test_rollout_by_hand(pictures):
@@ -182,36 +182,39 @@ def test_rollout_by_hand(pictures):
     for block in network.blocks:
         block.attention.in_proj_weight.data[:12] = 0
         block.attention.in_proj_bias.data[:12] = 0
-    found = cam.attribute(network, pictures, "attention_rollout")["attention_rollout"]
+    attribution = cam.attribute(network, pictures, "attention_rollout")["attention_rollout"]
     # What leaves the class token in three halvings, spread evenly over all 13.
-    assert torch.allclose(found.raw, torch.full((2, 4, 3), (1 - 0.5**3) / 13), atol=1e-6)
+    assert torch.allclose(attribution.raw, torch.full((2, 4, 3), (1 - 0.5**3) / 13), atol=1e-6)
 
 
-@pytest.mark.parametrize("kept", [None, 2])
-def test_legrad_is_torchcams(kept):
+@pytest.mark.parametrize("last", [None, 2])
+def test_legrad_is_torchcams(last):
     from torchcam.methods import LeGrad
 
     torch.manual_seed(0)
     network = torchvision.models.VisionTransformer(32, 8, 4, 2, 24, 48, num_classes=7).eval()
     nn.init.normal_(network.heads.head.weight)
     pictures = torch.randn(2, 3, 32, 32)
-    layers = [f"encoder.layers.encoder_layer_{index}" for index in range(4)][-(kept or 4) :]
+    layers = [f"encoder.layers.encoder_layer_{index}" for index in range(4)][-(last or 4) :]
     with LeGrad(network, layers) as peer:
         network(pictures)
         (expected,) = peer.compute_cams([3, 1], normalized=False)
-    method = cam.method("legrad", last=kept)
-    found = cam.attribute(network, pictures, method, targets=[3, 1])["legrad"]
+    method = cam.method("legrad", last=last)
+    attribution = cam.attribute(network, pictures, method, targets=[3, 1])["legrad"]
     assert expected.std() > 1e-6
-    assert near(found.raw, expected)
+    assert near(attribution.raw, expected)
 
 
 def test_all_share_one_forward_and_one_backward(pictures):
     network = Tiny()
     cam.attribute(network, pictures, [*NAMES[:2], "saliency"])
     assert network.forwards == 1
-    found = cam.attribute(network, pictures, [*NAMES, "saliency"])
+    attributions = cam.attribute(network, pictures, [*NAMES, "saliency"])
     assert network.forwards == 1 + 2, "LeGrad sends its layers' tokens through the classifier"
-    costs = {name: (one.cost.forwards, one.cost.backwards) for name, one in found.items()}
+    costs = {
+        name: (attribution.cost.forwards, attribution.cost.backwards)
+        for name, attribution in attributions.items()
+    }
     assert costs["attention_rollout"] == costs["transformer_attribution"] == (1, 1)
     assert costs["legrad"] == (2, 3)
 
@@ -226,9 +229,9 @@ def test_a_batch_gives_what_its_images_give(name, pictures):
     bad = pictures.clone()
     bad[0, 1, 2, 3] = torch.nan
     with pytest.warns(cam.CamWarning, match=f"{name}: the map of image 0 is NaN"):
-        found = cam.attribute(network, bad, name, targets=2)[name]
-    assert found.heatmap[0].isnan().all()
-    assert near(found.raw[1], together.raw[1])
+        attribution = cam.attribute(network, bad, name, targets=2)[name]
+    assert attribution.heatmap[0].isnan().all()
+    assert near(attribution.raw[1], together.raw[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -245,7 +248,9 @@ def test_leaves_the_model_as_it_was(name, pictures):
         assert not module._forward_pre_hooks
         assert module.training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-    assert all(one.grad is None and one.requires_grad for one in network.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad for parameter in network.parameters()
+    )
     assert torch.is_grad_enabled()
 
 
@@ -254,7 +259,7 @@ def test_calls_leave_no_tensors(pictures):
     network = Tiny()
 
     def alive() -> int:
-        return sum(type(one) is torch.Tensor for one in gc.get_objects())
+        return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
 
     cam.attribute(network, pictures, NAMES)
     gc.collect()
@@ -275,19 +280,19 @@ def test_can_be_asked_for_under_autocast_and_compiled(name, pictures):
     compiled = torch.compile(network, backend="eager")
     assert near(cam.attribute(compiled, pictures, name, targets=3)[name].raw, expected)
     with torch.autocast("cpu", torch.bfloat16):
-        found = cam.attribute(network, pictures, name, targets=3)[name].raw
-    assert near(found, expected, 0.1)
+        actual = cam.attribute(network, pictures, name, targets=3)[name].raw
+    assert near(actual, expected, 0.1)
 
 
 def test_double_and_half_precision(pictures):
     network = Tiny()
     expected = truth(network, pictures[0], 3)
-    found = cam.attribute(network.double(), pictures.double(), NAMES, targets=3)
+    attributions = cam.attribute(network.double(), pictures.double(), NAMES, targets=3)
     for name in NAMES:
-        assert near(found[name].raw[0], expected[name].float(), 1e-6)
-    found = cam.attribute(network.bfloat16(), pictures.bfloat16(), NAMES, targets=3)
+        assert near(attributions[name].raw[0], expected[name].float(), 1e-6)
+    attributions = cam.attribute(network.bfloat16(), pictures.bfloat16(), NAMES, targets=3)
     for name in NAMES:
-        assert near(found[name].raw[0], expected[name].float(), 0.1), name
+        assert near(attributions[name].raw[0], expected[name].float(), 0.1), name
 
 
 @pytest.mark.parametrize(
@@ -309,8 +314,8 @@ def test_a_fused_attention_is_computed_as_torch_does(options):
     key, value = torch.randn(2, 2, heads, 7, 8, generator=generator, dtype=torch.float64)
     expected = functional.scaled_dot_product_attention(query, key, value, **options)
     with record_attention(nn.Identity(), torch.zeros(2, 3, 8, 8), False) as reader:
-        found = functional.scaled_dot_product_attention(query, key, value, **options)
-    assert torch.allclose(found, expected, atol=1e-12)
+        actual = functional.scaled_dot_product_attention(query, key, value, **options)
+    assert torch.allclose(actual, expected, atol=1e-12)
     assert reader.weights[0].shape == (2, 4, 5, 7)
     assert torch.allclose(reader.weights[0].sum(-1), torch.ones(2, 4, 5, dtype=torch.float64))
     assert reader.weights[0].requires_grad
@@ -327,14 +332,14 @@ def test_multihead_attention_gives_what_it_does_without(options, ask):
         nn.init.normal_(attention.bias_v)
     tokens = torch.randn(3, 5, 6)
     mask = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).tril() == 0, -torch.inf)
-    asked = {"need_weights": ask[0], "average_attn_weights": ask[1], "attn_mask": mask}
-    expected = attention(tokens, tokens, tokens, **asked)
+    arguments = {"need_weights": ask[0], "average_attn_weights": ask[1], "attn_mask": mask}
+    expected = attention(tokens, tokens, tokens, **arguments)
     with record_attention(attention, torch.zeros(3, 3, 8, 8), False) as reader:
-        found = attention(tokens, tokens, tokens, **asked)
-    assert torch.allclose(found[0], expected[0], atol=1e-6)
-    assert (found[1] is None) == (expected[1] is None)
+        actual = attention(tokens, tokens, tokens, **arguments)
+    assert torch.allclose(actual[0], expected[0], atol=1e-6)
+    assert (actual[1] is None) == (expected[1] is None)
     if ask[0]:
-        assert torch.allclose(found[1], expected[1], atol=1e-6)
+        assert torch.allclose(actual[1], expected[1], atol=1e-6)
     assert len(reader.weights) == 1
 
 
@@ -355,11 +360,11 @@ def test_encoder_layers_of_torch_leave_their_fast_path(pictures):
 
     network = Encoder().eval()
     expected = network(pictures).detach()
-    found = cam.attribute(network, pictures, NAMES)
+    attributions = cam.attribute(network, pictures, NAMES)
     for name in NAMES:
-        assert found[name].raw.shape == (2, 4, 3)
-        assert found[name].raw[0].std() > 0
-    assert torch.allclose(found["legrad"].logits, expected, atol=1e-5)
+        assert attributions[name].raw.shape == (2, 4, 3)
+        assert attributions[name].raw[0].std() > 0
+    assert torch.allclose(attributions["legrad"].logits, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -376,15 +381,15 @@ def test_timms_families(name, grid):
     network = timm.create_model(name).eval()
     size = network.default_cfg["input_size"]
     pictures = torch.randn(1, *size)
-    found = cam.attribute(network, pictures, NAMES)
+    attributions = cam.attribute(network, pictures, NAMES)
     for method in NAMES:
-        raw = found[method].raw
+        raw = attributions[method].raw
         assert raw.shape == (1, *grid), method
         assert raw.std() > 1e-5 * raw.abs().max(), method
 
 
 class Outputs(nn.Module):
-    """As Hugging Face's: blocks that put out tuples, and an object with logits."""
+    """As Hugging Face's: blocks that return tuples, and an object with logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -405,10 +410,10 @@ class Outputs(nn.Module):
 
 
 def test_tuples_and_dicts_on_the_way(pictures):
-    found = cam.attribute(Outputs(), pictures, NAMES, targets=3)
+    attributions = cam.attribute(Outputs(), pictures, NAMES, targets=3)
     expected = truth(Tiny("explicit"), pictures[0], 3)
     for name in NAMES:
-        assert near(found[name].raw[0], expected[name].float()), name
+        assert near(attributions[name].raw[0], expected[name].float()), name
 
 
 def swin() -> nn.Module:
@@ -451,6 +456,6 @@ def test_a_real_sized_vit_of_torchvision():
     network = torchvision.models.vit_b_16().eval()
     nn.init.normal_(network.heads.head.weight, std=0.02)
     pictures = torch.randn(1, 3, 224, 224)
-    found = cam.attribute(network, pictures, NAMES)
-    assert all(one.raw.shape == (1, 14, 14) for one in found.values())
-    assert torch.allclose(found["legrad"].logits, network(pictures), atol=1e-4)
+    attributions = cam.attribute(network, pictures, NAMES)
+    assert all(attribution.raw.shape == (1, 14, 14) for attribution in attributions.values())
+    assert torch.allclose(attributions["legrad"].logits, network(pictures), atol=1e-4)

@@ -1,4 +1,4 @@
-"""What lies behind a layer, by itself: the logits of a whole pass, and nothing in front runs."""
+"""The logits of downstream passes against whole passes."""
 
 import pytest
 import torch
@@ -75,12 +75,14 @@ def behind_of(network, picture, layer="layer") -> tuple[Downstream, torch.Tensor
 @torch.no_grad()
 def plain(network, layer, picture, maps) -> torch.Tensor:
     """A whole pass for each map, one by one, with the layer's output replaced."""
-    found = []
-    for one in maps:
-        handle = layer.register_forward_hook(lambda *call, one=one: one[None].clone())
-        found.append(network(picture.clone()))
+    logits = []
+    for activations in maps:
+        handle = layer.register_forward_hook(
+            lambda *call, activations=activations: activations[None].clone()
+        )
+        logits.append(network(picture.clone()))
         handle.remove()
-    return torch.cat(found)
+    return torch.cat(logits)
 
 
 KINDS = {
@@ -100,7 +102,7 @@ def test_gives_what_whole_passes_give(kind, picture):
     maps = activations * torch.tensor([1, 0, -2, 0.3])[:, None, None, None]
     expected = plain(network, network.layer, picture, maps)
     behind.record(picture)
-    behind.choose(activations)
+    behind.choose_mode(activations)
     network.front.runs = 0
     for _ in range(2):  # what was recorded is not used up
         with torch.no_grad():
@@ -114,33 +116,33 @@ def test_a_network_that_answers_differently_each_time_runs_whole(picture):
     network = Network("random")
     behind, activations = behind_of(network, picture)
     behind.record(picture)
-    assert behind.choose(activations) == 3
+    assert behind.choose_mode(activations) == 3
     assert behind.mode == WHOLE
 
 
 def test_half_precision_takes_the_short_way_too(picture):
     network = Network("added")
-    asked = {"targets": 1, "layers": "layer", "batch_size": 6, "precision": "bf16"}
-    found = cam.attribute(network, picture, "ablationcam", **asked)["ablationcam"]
+    options = {"targets": 1, "layers": "layer", "batch_size": 6, "precision": "bf16"}
+    attribution = cam.attribute(network, picture, "ablationcam", **options)["ablationcam"]
     # The shared pass, the whole way of a pair, and the recorded picture; never again.
     assert network.front.runs == 3
-    assert found.precision == "bf16"
+    assert attribution.precision == "bf16"
 
 
 def test_the_way_is_found_again_for_another_picture_without_choosing(picture):
     network = Network("concatenated")
     behind, activations = behind_of(network, picture)
     behind.record(picture)
-    behind.choose(activations)
+    behind.choose_mode(activations)
     other = picture.flip(3)
     behind.record(other)
     with torch.no_grad():
-        found = behind(activations)
-    assert torch.allclose(found, plain(network, network.layer, other, activations), atol=1e-6)
+        logits = behind(activations)
+    assert torch.allclose(logits, plain(network, network.layer, other, activations), atol=1e-6)
 
 
 class Tokens(nn.Module):
-    """A class token beside a grid of 4 × 5, and a layer that puts out a tuple."""
+    """A class token beside a grid of 4 × 5, and a layer that returns a tuple."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,13 +168,17 @@ class Pair(nn.Module):
 def test_ablation_of_tokens_leaves_the_class_token_as_it_is():
     network = Tokens().double()
     picture = torch.randn(1, 3, 12, 15, generator=torch.Generator().manual_seed(1)).double()
-    found = cam.attribute(network, picture, "ablationcam", targets=2, layers="layer")["ablationcam"]
-    seen = []
-    handle = network.layer.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    attribution = cam.attribute(network, picture, "ablationcam", targets=2, layers="layer")[
+        "ablationcam"
+    ]
+    class_tokens = []
+    handle = network.layer.register_forward_hook(
+        lambda module, inputs, out: class_tokens.append(out)
+    )
     with torch.no_grad():
         score = network(picture)[0, 2]
     handle.remove()
-    tokens, weight = seen[0]
+    tokens, weight = class_tokens[0]
     weights = []
     for channel in range(8):
         ablated = tokens.clone()
@@ -182,19 +188,19 @@ def test_ablation_of_tokens_leaves_the_class_token_as_it_is():
             weights.append((score - network(picture)[0, 2]) / score)
         handle.remove()
     expected = (tokens[0, 1:] @ torch.stack(weights)).view(4, 5)
-    assert (found.raw[0] - expected).norm() <= 1e-4 * expected.norm()
+    assert (attribution.raw[0] - expected).norm() <= 1e-4 * expected.norm()
 
 
 def test_the_network_comes_back_as_it_was_also_after_an_exception(picture):
     network = Network("added")
     # As wrappers of the field do it: a forward that hangs on the instance.
-    own = network.front.forward
-    network.front.forward = own
+    original = network.front.forward
+    network.front.forward = original
     before = [dict(vars(child)) for child in network.modules()]
     with pytest.raises(RuntimeError, match="no more"):
         cam.attribute(network, picture, "ablationcam", layers="layer", progress=stop)
     cam.attribute(network, picture, "ablationcam", layers="layer")
-    assert network.front.forward is own
+    assert network.front.forward is original
     for child, attributes in zip(network.modules(), before, strict=True):
         changed = {"runs", "_forward_hooks", "_forward_pre_hooks"}
         assert {key for key, value in vars(child).items() if value is not attributes.get(key)} <= (

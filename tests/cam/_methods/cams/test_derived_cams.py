@@ -1,4 +1,4 @@
-"""CAMs that run passes of their own, against grad-cam 1.5.7, torchcam 0.5 and plain float64."""
+"""CAMs with further passes against grad-cam, torchcam and float64 formulas."""
 
 import numpy as np
 import pytest
@@ -16,30 +16,30 @@ from cam._methods.gradients.full_gradient import Biases, bias_shares
 from tests.support.networks import Curved, Pooled, conv, near, pictures
 
 TARGETS = [3, 1]
-GIVEN = [ClassifierOutputTarget(index) for index in TARGETS]
+PEER_TARGETS = [ClassifierOutputTarget(index) for index in TARGETS]
 
 
 def ours(network, name, layers="0", targets=TARGETS, batch_size=32, **parameters):
-    asked = cam.method(name, **parameters)
+    method = cam.method(name, **parameters)
     return cam.attribute(
-        network, pictures(), asked, targets=targets, layers=layers, batch_size=batch_size
+        network, pictures(), method, targets=targets, layers=layers, batch_size=batch_size
     )[name]
 
 
-def theirs(peer, network, layers=("0",), given=GIVEN, **options) -> torch.Tensor:
-    one = peer(network, [network.get_submodule(layer) for layer in layers])
-    return torch.from_numpy(np.asarray(one(pictures(), given, **options)))
+def theirs(peer, network, layers=("0",), targets=PEER_TARGETS, **options) -> torch.Tensor:
+    explainer = peer(network, [network.get_submodule(layer) for layer in layers])
+    return torch.from_numpy(np.asarray(explainer(pictures(), targets, **options)))
 
 
 def activations(network, layer="0") -> torch.Tensor:
-    kept = []
+    outputs = []
     handle = network.get_submodule(layer).register_forward_hook(
-        lambda module, inputs, output: kept.append(output.detach().clone())
+        lambda module, inputs, output: outputs.append(output.detach().clone())
     )
     with torch.no_grad():
         network(pictures().to(next(network.parameters())))
     handle.remove()
-    return kept[0]
+    return outputs[0]
 
 
 def ranged(raw) -> torch.Tensor:
@@ -54,10 +54,10 @@ def ranged(raw) -> torch.Tensor:
 
 def test_shapleycam_is_grad_cams():
     network = Curved()
-    found = ours(network, "shapleycam")
-    assert near(found.heatmap, theirs(ShapleyCAM, network))
-    assert not near(found.heatmap, theirs(GradCAM, network), 1e-3), "the Hessian changes nothing"
-    assert (found.cost.forwards, found.cost.backwards) == (2, 2)
+    actual = ours(network, "shapleycam")
+    assert near(actual.heatmap, theirs(ShapleyCAM, network))
+    assert not near(actual.heatmap, theirs(GradCAM, network), 1e-3), "the Hessian changes nothing"
+    assert (actual.cost.forwards, actual.cost.backwards) == (2, 2)
 
 
 def test_shapleycam_is_the_formula_in_float64():
@@ -65,20 +65,20 @@ def test_shapleycam_is_the_formula_in_float64():
     maps = activations(network)
     behind = nn.Sequential(*list(network)[1:])
     for image, target in enumerate(TARGETS):
-        one = maps[image]
+        leaf = maps[image]
         gradient = torch.autograd.functional.jacobian(
-            lambda a, t=target: behind(a[None])[0, t], one
+            lambda a, t=target: behind(a[None])[0, t], leaf
         )
         # H A by central differences of the gradient along A.
         step = 1e-4
         above, below = (
             torch.autograd.functional.jacobian(
-                lambda a, t=target: behind(a[None])[0, t], one * (1 + sign * step)
+                lambda a, t=target: behind(a[None])[0, t], leaf * (1 + sign * step)
             )
             for sign in (1, -1)
         )
         weights = (gradient - (above - below) / (2 * step) / 2).mean((1, 2))
-        expected = torch.einsum("c,chw->hw", weights, one).float()
+        expected = torch.einsum("c,chw->hw", weights, leaf).float()
         assert near(ours(network.float(), "shapleycam").raw[image], expected)
         network.double()
 
@@ -98,17 +98,17 @@ def test_finercam_is_torchcams(alpha, references, base):
     network = Curved()
     peer = {"gradcam": torchcam.GradCAM, "layercam": torchcam.LayerCAM}[base]
     options = {"gamma": alpha, "num_references": references, "base_method": peer}
-    with torchcam.FinerCAM(network, "0", **options) as one:
-        (expected,) = one(TARGETS, network(pictures()))
-    found = ours(network, "finercam", alpha=alpha, references=references, base=base).raw
-    assert near(ranged(found), expected)
+    with torchcam.FinerCAM(network, "0", **options) as explainer:
+        (expected,) = explainer(TARGETS, network(pictures()))
+    actual = ours(network, "finercam", alpha=alpha, references=references, base=base).raw
+    assert near(ranged(actual), expected)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_finercam_by_probability_is_grad_cams(alpha):
     network = Curved()
-    found = ours(network, "finercam", targets=3, alpha=alpha, weighting="probability").heatmap
-    assert near(found, theirs(FinerCAM, network, given=None, target_idx=3, alpha=alpha))
+    actual = ours(network, "finercam", targets=3, alpha=alpha, weighting="probability").heatmap
+    assert near(actual, theirs(FinerCAM, network, given=None, target_idx=3, alpha=alpha))
 
 
 def test_finercam_says_what_it_cannot_tell_apart():
@@ -126,15 +126,15 @@ def test_finercam_says_what_it_cannot_tell_apart():
 def test_refinecam_is_grad_cams(base):
     network = Pooled()
     peer = {"gradcam": GradCAM, "layercam": LayerCAM}[base]
-    found = ours(network, "refinecam", ["0", "2"], base=base)
-    one = RefineCAM(network, [network[0], network[2]], base_method=peer)
-    assert near(found.heatmap, torch.from_numpy(one(pictures(), GIVEN)))
+    actual = ours(network, "refinecam", ["0", "2"], base=base)
+    explainer = RefineCAM(network, [network[0], network[2]], base_method=peer)
+    assert near(actual.heatmap, torch.from_numpy(explainer(pictures(), PEER_TARGETS)))
 
 
 def test_refinecam_is_torchcams_at_the_finest_layer():
     network = Pooled()
-    with torchcam.RefineCAM(network, ["0", "2"], base_method=torchcam.LayerCAM) as one:
-        (expected,) = one(TARGETS, network(pictures()))
+    with torchcam.RefineCAM(network, ["0", "2"], base_method=torchcam.LayerCAM) as explainer:
+        (expected,) = explainer(TARGETS, network(pictures()))
     assert near(ranged(ours(network, "refinecam", ["0", "2"], base="layercam").raw), expected)
 
 
@@ -161,12 +161,12 @@ def test_smoothgradcam_is_torchcams_where_the_gradient_is_the_same_everywhere():
     """
     network = Pooled()
     network[-1].weight.data *= 1000
-    with torchcam.SmoothGradCAMpp(network, "2", num_samples=3, std=1e-6) as one:
+    with torchcam.SmoothGradCAMpp(network, "2", num_samples=3, std=1e-6) as explainer:
         with torch.no_grad():
             network(pictures())
-        (expected,) = one(TARGETS)
-    found = ours(network, "smoothgradcam_plus_plus", "2", samples=3).raw
-    assert near(ranged(found), expected)
+        (expected,) = explainer(TARGETS)
+    actual = ours(network, "smoothgradcam_plus_plus", "2", samples=3).raw
+    assert near(ranged(actual), expected)
 
 
 def test_smoothgradcam_is_the_formula_in_float64():
@@ -194,7 +194,7 @@ def test_smoothgradcam_is_the_formula_in_float64():
             share[second == 0] = 0
             weights.append((share * first.clamp(min=0)).sum())
         expected.append(torch.einsum("c,chw->hw", torch.stack(weights), maps[image]))
-    found = ours(
+    actual = ours(
         network.float(),
         "smoothgradcam_plus_plus",
         batch_size=3,
@@ -202,8 +202,8 @@ def test_smoothgradcam_is_the_formula_in_float64():
         noise=noise,
         seed=seed,
     )
-    assert near(found.raw.double(), torch.stack(expected))
-    assert found.cost.forwards == 1 + 2 * 2 and found.cost.backwards == 2 * 2
+    assert near(actual.raw.double(), torch.stack(expected))
+    assert actual.cost.forwards == 1 + 2 * 2 and actual.cost.backwards == 2 * 2
 
 
 def test_smoothgradcam_takes_a_gradient_of_zero():
@@ -225,8 +225,8 @@ class Recorded:
 
     def sample(self, shape) -> torch.Tensor:
         # The peer draws for all pictures at once; cam gives each the same.
-        one = [torch.randn(self._size, generator=self._generator) for _ in range(shape[1])]
-        return self._noise * torch.stack(one).expand(shape)
+        noise = [torch.randn(self._size, generator=self._generator) for _ in range(shape[1])]
+        return self._noise * torch.stack(noise).expand(shape)
 
 
 def peers_map(peer, network) -> torch.Tensor:
@@ -240,11 +240,11 @@ def peers_map(peer, network) -> torch.Tensor:
 def test_sscam_is_torchcams(batch_size):
     network = Pooled()
     network[-1].weight.data *= 5  # scores that differ enough between channels
-    found = ours(network, "sscam", batch_size=batch_size, samples=3, noise=0.7, seed=4)
+    actual = ours(network, "sscam", batch_size=batch_size, samples=3, noise=0.7, seed=4)
     with torchcam.SSCAM(network, "0", num_samples=3, std=0.7) as peer:
         peer._distrib = Recorded(0.7, 4, (20, 14))
-        assert near(ranged(found.raw), peers_map(peer, network))
-    assert not near(found.raw, ours(network, "sscam", samples=3, noise=0.7, seed=5).raw, 1e-3)
+        assert near(ranged(actual.raw), peers_map(peer, network))
+    assert not near(actual.raw, ours(network, "sscam", samples=3, noise=0.7, seed=5).raw, 1e-3)
 
 
 @pytest.mark.parametrize("layer", ["0", "2"])
@@ -252,18 +252,18 @@ def test_iscam_is_torchcams(layer):
     network = Pooled()
     network[-1].weight.data *= 5
     network[2][0].bias.data[[1, 4]] = -9  # two maps that are dead
-    found = ours(network, "iscam", layer, steps=4, batch_size=3)
+    actual = ours(network, "iscam", layer, steps=4, batch_size=3)
     with torchcam.ISCAM(network, layer, num_samples=4) as peer:
-        assert near(ranged(found.raw), peers_map(peer, network))
+        assert near(ranged(actual.raw), peers_map(peer, network))
 
 
 def test_iscam_tries_dead_maps_once():
     network = Pooled()
     network[2][0].bias.data[[1, 4, 5]] = -9
-    told = []
-    asked = cam.method("iscam", steps=2)
-    cam.attribute(network, pictures(), asked, layers="2", progress=told.append)
-    assert told[-1].done == told[-1].total == 2 * 2 * (8 - 2)
+    reports = []
+    method = cam.method("iscam", steps=2)
+    cam.attribute(network, pictures(), method, layers="2", progress=reports.append)
+    assert reports[-1].done == reports[-1].total == 2 * 2 * (8 - 2)
 
 
 # FullGrad.
@@ -294,14 +294,14 @@ def test_fullgrad_is_grad_cams(kind):
     # The peer's hooks see what an in-place ReLU made of a layer's output.
     peer = kind()
     peer.forward = lambda x, f=peer.forward: f(x)
-    found = ours(network, "fullgrad", None)
+    actual = ours(network, "fullgrad", None)
     if kind is Normed:
         peer.forward = lambda x: peer.head(
             peer.second(peer.norm(peer.first(x)).relu()).relu().mean((2, 3))
         )
     expected = theirs(FullGrad, peer, ())
-    assert near(found.heatmap, expected)
-    assert found.raw.amin() >= 0
+    assert near(actual.heatmap, expected)
+    assert actual.raw.amin() >= 0
 
 
 @pytest.mark.parametrize("kind", [Normed, Pooled])
@@ -311,10 +311,10 @@ def test_what_pixels_and_biases_give_adds_up_to_the_score(kind):
     leaf = pictures().double().requires_grad_()
     with Biases() as biases:
         scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
-        found = bias_shares(leaf, scores, biases)
-    assert len(found) == 3
+        shares = bias_shares(leaf, scores, biases)
+    assert len(shares) == 3
     head = network.head if kind is Normed else network[-1]
-    total = sum(one.flatten(1).sum(1) for one in found) + head.bias[TARGETS]
+    total = sum(share.flatten(1).sum(1) for share in shares) + head.bias[TARGETS]
     assert torch.allclose(total, scores, rtol=1e-10)
 
 
@@ -340,8 +340,8 @@ def test_fullgrad_lets_go_of_a_pass_that_memory_did_not_suffice_for(monkeypatch)
     network.second.forward = limited
     passes = Passes(network, captured, 32)
     with passes.of("fullgrad"):
-        found = cam.methods()["fullgrad"].function(captured.pixels, passes).raw
-    assert near(found, expected)
+        actual = cam.methods()["fullgrad"].function(captured.pixels, passes).raw
+    assert near(actual, expected)
     # Before each forward and after each use: the failed one had kept its norm.
     assert held == [0, 1, 2, 0, 2]
 
@@ -357,9 +357,9 @@ def test_fullgrad_sees_what_a_norm_with_its_activation_adds():
     leaf = pictures().double().requires_grad_()
     with Biases() as biases:
         scores = network(leaf).gather(1, torch.tensor(TARGETS)[:, None])[:, 0]
-        found = bias_shares(leaf, scores, biases)
-    assert len(found) == 3 and found[2].abs().sum() > 0
-    total = sum(one.flatten(1).sum(1) for one in found) + network[-1].bias[TARGETS]
+        shares = bias_shares(leaf, scores, biases)
+    assert len(shares) == 3 and shares[2].abs().sum() > 0
+    total = sum(share.flatten(1).sum(1) for share in shares) + network[-1].bias[TARGETS]
     assert torch.allclose(total, scores, rtol=1e-10)
 
 
@@ -381,8 +381,8 @@ def test_a_batch_gives_what_its_images_give_one_by_one(name):
     network = Curved()
     together = ours(network, name, batch_size=5, **ALL[name])
     for index, target in enumerate(TARGETS):
-        one, asked = pictures()[index : index + 1], cam.method(name, **ALL[name])
-        alone = cam.attribute(network, one, asked, targets=target, layers="0")[name]
+        single, method = pictures()[index : index + 1], cam.method(name, **ALL[name])
+        alone = cam.attribute(network, single, method, targets=target, layers="0")[name]
         assert near(together.raw[index], alone.raw[0])
         assert near(together.heatmap[index], alone.heatmap[0])
 
@@ -391,11 +391,11 @@ def test_a_batch_gives_what_its_images_give_one_by_one(name):
 def test_an_image_of_nan_stays_alone(name):
     network, broken = Curved(), pictures()
     broken[0] = torch.nan
-    asked = cam.method(name, **ALL[name])
+    method = cam.method(name, **ALL[name])
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, broken, asked, targets=TARGETS, layers="0")[name]
-    assert found.raw[0].isnan().all() and near(
-        found.raw[1], ours(network, name, **ALL[name]).raw[1]
+        attribution = cam.attribute(network, broken, method, targets=TARGETS, layers="0")[name]
+    assert attribution.raw[0].isnan().all() and near(
+        attribution.raw[1], ours(network, name, **ALL[name]).raw[1]
     )
 
 
@@ -404,9 +404,11 @@ def test_an_image_of_nan_stays_alone(name):
 def test_takes_other_precisions(name, dtype):
     network = Curved()
     expected = ours(network, name, **ALL[name]).raw
-    asked, changed = cam.method(name, **ALL[name]), network.to(dtype)
-    found = cam.attribute(changed, pictures().to(dtype), asked, targets=TARGETS, layers="0")[name]
-    assert near(found.raw, expected, 0.1 if dtype == torch.bfloat16 else 1e-4)
+    method, changed = cam.method(name, **ALL[name]), network.to(dtype)
+    attribution = cam.attribute(changed, pictures().to(dtype), method, targets=TARGETS, layers="0")[
+        name
+    ]
+    assert near(attribution.raw, expected, 0.1 if dtype == torch.bfloat16 else 1e-4)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -419,8 +421,8 @@ def test_leaves_nothing_behind(name, mode):
     expected = ours(network.eval(), name, **ALL[name]).raw
     network[3].train()
     with mode(), pytest.warns(cam.CamWarning, match="training mode"):
-        found = ours(network, name, **ALL[name])
-    assert near(found.raw, expected)
+        actual = ours(network, name, **ALL[name])
+    assert near(actual.raw, expected)
     assert network[3].training and not network[0].training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

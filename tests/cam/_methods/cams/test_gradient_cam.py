@@ -1,4 +1,4 @@
-"""The kernel against each rule's plain formula, which is written as its paper has it."""
+"""The kernel against each rule's plain formula."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The CAMs beside the six rules against grad-cam 1.5.7 and torchcam 0.5, formulas and by hand."""
+"""Further CAMs against grad-cam, torchcam, formulas and by hand."""
 
 import sys
 
@@ -17,29 +17,29 @@ TARGETS = [3, 1]
 
 
 def ours(network, name, layer="2", targets=TARGETS, **parameters) -> cam.Attribution:
-    asked = cam.method(name, **parameters)
-    return cam.attribute(network, pictures(), asked, targets=targets, layers=layer)[name]
+    method = cam.method(name, **parameters)
+    return cam.attribute(network, pictures(), method, targets=targets, layers=layer)[name]
 
 
 def theirs(peer, network, layer="2", **options) -> tuple[torch.Tensor, torch.Tensor]:
     """grad-cam's heatmap, and its map before ReLU at the layer's size."""
-    seen = []
-    with peer(network, [network.get_submodule(layer)], **options) as one:
-        original = one.get_cam_image
-        one.get_cam_image = lambda *a, **k: seen.append(original(*a, **k)) or seen[-1]
-        heatmap = one(pictures(), [ClassifierOutputTarget(index) for index in TARGETS])
-    return torch.from_numpy(heatmap), torch.from_numpy(np.asarray(seen[0]))
+    maps = []
+    with peer(network, [network.get_submodule(layer)], **options) as explainer:
+        original = explainer.get_cam_image
+        explainer.get_cam_image = lambda *a, **k: maps.append(original(*a, **k)) or maps[-1]
+        heatmap = explainer(pictures(), [ClassifierOutputTarget(index) for index in TARGETS])
+    return torch.from_numpy(heatmap), torch.from_numpy(np.asarray(maps[0]))
 
 
 def activations(network, layer="2") -> torch.Tensor:
-    kept = []
+    outputs = []
     handle = network.get_submodule(layer).register_forward_hook(
-        lambda module, inputs, output: kept.append(output.detach().clone())
+        lambda module, inputs, output: outputs.append(output.detach().clone())
     )
     with torch.no_grad():
         network(pictures())
     handle.remove()
-    return kept[0]
+    return outputs[0]
 
 
 # KPCA-CAM.
@@ -49,10 +49,10 @@ def activations(network, layer="2") -> torch.Tensor:
 @pytest.mark.parametrize("gamma", [None, 0.4])
 def test_kpcacam_is_grad_cams_up_to_its_direction(kernel, gamma):
     network = Pooled()
-    found = ours(network, "kpcacam", kernel=kernel, gamma=gamma).raw
+    actual = ours(network, "kpcacam", kernel=kernel, gamma=gamma).raw
     _, expected = theirs(KPCA_CAM, network, kernel=kernel, gamma=gamma)
-    for one, other in zip(found, expected, strict=True):
-        assert near(one, other) or near(-one, other)
+    for map_, other in zip(actual, expected, strict=True):
+        assert near(map_, other) or near(-map_, other)
 
 
 def test_kpcacam_with_a_linear_kernel_is_eigencam():
@@ -78,15 +78,15 @@ def test_kpcacam_of_a_large_layer_is_found_step_by_step(kernel, monkeypatch):
     # Where it leads nowhere, as from a start of zeros, all are computed.
     network[2][0].weight.data[1::2] = -network[2][0].weight.data[::2]
     blank = torch.zeros(1, 3, 20, 14)
-    found = cam.attribute(network, blank, cam.method("kpcacam", kernel=kernel), layers="2")
-    assert found["kpcacam"].raw.isfinite().all()
+    attributions = cam.attribute(network, blank, cam.method("kpcacam", kernel=kernel), layers="2")
+    assert attributions["kpcacam"].raw.isfinite().all()
 
 
 @pytest.mark.parametrize("kernel", ["sigmoid", "rbf"])
 def test_kpcacam_shows_the_direction_in_which_the_channels_grow(kernel):
     several = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
-    asked, network = cam.method("kpcacam", kernel=kernel), Pooled()
-    raw = cam.attribute(network, several, asked, layers="0")["kpcacam"].raw
+    method, network = cam.method("kpcacam", kernel=kernel), Pooled()
+    raw = cam.attribute(network, several, method, layers="0")["kpcacam"].raw
     summed = network[0](several).sum(1).detach()
     assert ((raw * (summed - summed.mean((1, 2), keepdim=True))).sum((1, 2)) > 0).all()
 
@@ -97,18 +97,18 @@ def test_kpcacam_shows_the_direction_in_which_the_channels_grow(kernel):
 @pytest.mark.parametrize("sigmas", [2, 1, 0.5])
 def test_fem_is_grad_cams(sigmas):
     network = Pooled()
-    found = ours(network, "fem", sigmas=sigmas)
+    actual = ours(network, "fem", sigmas=sigmas)
     heatmap, raw = theirs(FEM, network, k=sigmas)
     assert raw.std() > 0
-    assert near(found.raw, raw) and near(found.heatmap, heatmap)
+    assert near(actual.raw, raw) and near(actual.heatmap, heatmap)
 
 
 def test_fem_of_masks_is_the_papers():
     network = Pooled()
     expected = torch.zeros(2, 10, 7)
     for image, maps in enumerate(activations(network).numpy()):
-        for one in maps:
-            expected[image] += torch.from_numpy(one.mean() * (one > one.mean() + one.std()))
+        for map_ in maps:
+            expected[image] += torch.from_numpy(map_.mean() * (map_ > map_.mean() + map_.std()))
     assert near(ours(network, "fem", sigmas=1, sum_of="masks").raw, expected)
 
 
@@ -121,17 +121,17 @@ def test_cam_is_torchcams():
         with torch.no_grad():
             network(pictures())
         (expected,) = peer(TARGETS)
-    found = ours(network, "cam")
-    positive = found.raw.clamp(min=0)
+    actual = ours(network, "cam")
+    positive = actual.raw.clamp(min=0)
     low, high = positive.amin((1, 2), keepdim=True), positive.amax((1, 2), keepdim=True)
     # The peer does not cut off what is negative.
-    signed = found.raw - found.raw.amin((1, 2), keepdim=True)
+    signed = actual.raw - actual.raw.amin((1, 2), keepdim=True)
     assert near(signed / signed.amax((1, 2), keepdim=True), expected)
     scaled = nn.functional.interpolate(
         ((positive - low) / (high - low))[:, None], (20, 14), mode="bilinear"
     )[:, 0]
     scaled = scaled - scaled.amin((1, 2), keepdim=True)
-    assert near(found.heatmap, scaled / scaled.amax((1, 2), keepdim=True))
+    assert near(actual.heatmap, scaled / scaled.amax((1, 2), keepdim=True))
 
 
 @pytest.mark.parametrize(
@@ -139,14 +139,14 @@ def test_cam_is_torchcams():
 )
 def test_cam_is_gradcam_where_a_mean_and_one_layer_follow(targets):
     network = Pooled()
-    found, other = (ours(network, name, targets=targets) for name in ("cam", "gradcam"))
-    assert near(found.raw, other.raw * 70)  # 10 · 7 places
-    assert near(found.heatmap, other.heatmap)
+    actual, other = (ours(network, name, targets=targets) for name in ("cam", "gradcam"))
+    assert near(actual.raw, other.raw * 70)  # 10 · 7 places
+    assert near(actual.heatmap, other.heatmap)
 
 
 def test_cam_is_gradcam_on_the_bundled_model(bundled, batch):
-    found = cam.attribute(bundled, batch, ["cam", "gradcam"])
-    assert near(found["cam"].heatmap, found["gradcam"].heatmap)
+    attributions = cam.attribute(bundled, batch, ["cam", "gradcam"])
+    assert near(attributions["cam"].heatmap, attributions["gradcam"].heatmap)
 
 
 @pytest.mark.parametrize(("network", "layer"), [(Pooled(), "0"), (Curved(), "0"), (Curved(), "2")])
@@ -166,9 +166,11 @@ def test_cam_takes_a_convolution_for_a_classifier():
 
 def test_cam_knows_its_head_in_half_precision_too(bundled, batch):
     expected = cam.attribute(bundled, batch, "cam")["cam"]
-    found = cam.attribute(bundled, batch, "cam", targets=expected.targets, precision="bf16")["cam"]
-    assert found.precision == "bf16"
-    assert near(found.heatmap, expected.heatmap, 0.2)
+    attribution = cam.attribute(bundled, batch, "cam", targets=expected.targets, precision="bf16")[
+        "cam"
+    ]
+    assert attribution.precision == "bf16"
+    assert near(attribution.heatmap, expected.heatmap, 0.2)
 
 
 # Random CAM.
@@ -176,22 +178,22 @@ def test_cam_knows_its_head_in_half_precision_too(bundled, batch):
 
 def test_randomcam_is_grad_cams_with_the_same_weights(monkeypatch):
     network = Pooled()
-    found = ours(network, "randomcam", seed=7)
+    actual = ours(network, "randomcam", seed=7)
     # What it drew, read off by least squares: 70 places, 8 channels.
     maps = activations(network).flatten(2).transpose(1, 2).double()
-    weights = torch.linalg.lstsq(maps, found.raw.flatten(1)[..., None].double()).solution[..., 0]
+    weights = torch.linalg.lstsq(maps, actual.raw.flatten(1)[..., None].double()).solution[..., 0]
     live = maps.abs().sum(1) > 0
     assert torch.allclose(weights[0][live.all(0)], weights[1][live.all(0)], atol=1e-4)
     assert weights.abs().max() <= 1 and weights[live].unique().numel() > 4
     monkeypatch.setattr(np.random, "uniform", lambda *_, **__: weights.float().numpy())
     heatmap, raw = theirs(RandomCAM, network)
-    assert near(found.raw, raw) and near(found.heatmap, heatmap)
+    assert near(actual.raw, raw) and near(actual.heatmap, heatmap)
 
 
 def test_randomcam_depends_on_its_seed_alone():
     network = Pooled()
-    one, same, other = (ours(network, "randomcam", seed=seed).raw for seed in (1, 1, 2))
-    assert torch.equal(one, same) and not near(one, other, 0.1)
+    first, same, other = (ours(network, "randomcam", seed=seed).raw for seed in (1, 1, 2))
+    assert torch.equal(first, same) and not near(first, other, 0.1)
 
 
 # What all of them promise.
@@ -204,8 +206,8 @@ def test_a_batch_gives_what_its_images_give_one_by_one(name):
     network = Pooled()
     together = ours(network, name)
     for index, target in enumerate(TARGETS):
-        one = pictures()[index : index + 1]
-        alone = cam.attribute(network, one, name, targets=target, layers="2")[name]
+        single = pictures()[index : index + 1]
+        alone = cam.attribute(network, single, name, targets=target, layers="2")[name]
         assert near(together.raw[index], alone.raw[0])
 
 
@@ -214,8 +216,8 @@ def test_an_image_of_nan_stays_alone(name):
     network, broken = Pooled(), pictures()
     broken[0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, broken, name, targets=TARGETS, layers="2")[name]
-    assert found.raw[0].isnan().all() and near(found.raw[1], ours(network, name).raw[1])
+        attribution = cam.attribute(network, broken, name, targets=TARGETS, layers="2")[name]
+    assert attribution.raw[0].isnan().all() and near(attribution.raw[1], ours(network, name).raw[1])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -223,11 +225,11 @@ def test_an_image_of_nan_stays_alone(name):
 def test_takes_other_precisions(name, dtype):
     network = Pooled()
     expected = ours(network, name).raw
-    found = cam.attribute(
+    attributions = cam.attribute(
         network.to(dtype), pictures().to(dtype), name, targets=TARGETS, layers="2"
     )
     share = {"kpcacam": 0.2, "fem": 0.3}.get(name, 0.05) if dtype == torch.bfloat16 else 1e-4
-    assert near(found[name].raw, expected, share)
+    assert near(attributions[name].raw, expected, share)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Score-CAM and Ablation-CAM against grad-cam 1.5.7, by hand, and on networks of odd shapes."""
+"""Score-CAM and Ablation-CAM against grad-cam, by hand, on odd networks."""
 
 import pytest
 import torch
@@ -74,39 +74,41 @@ def pictures() -> torch.Tensor:
     return torch.randn(2, 3, 20, 14, generator=torch.Generator().manual_seed(1))
 
 
-def near(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return bool((found - expected).norm() <= 1e-4 * expected.norm())
+def near(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    return bool((actual - expected).norm() <= 1e-4 * expected.norm())
 
 
 def peers(name, network, layer, pictures, targets) -> tuple[torch.Tensor, torch.Tensor]:
     """The peer's heatmap, and its map before ReLU at the layer's size."""
-    seen = []
+    maps = []
     with PEERS[name](network, [layer]) as peer:
         original = peer.get_cam_image
-        peer.get_cam_image = lambda *a, **k: seen.append(original(*a, **k)) or seen[-1]
+        peer.get_cam_image = lambda *a, **k: maps.append(original(*a, **k)) or maps[-1]
         heatmap = peer(pictures, [ClassifierOutputTarget(index) for index in targets])
-    return torch.from_numpy(heatmap), torch.from_numpy(seen[0])
+    return torch.from_numpy(heatmap), torch.from_numpy(maps[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("layer", ["0", "2"])
 def test_is_grad_cams(name, layer, pictures):
     network = Chain()
-    found = cam.attribute(network, pictures, name, targets=[3, 1], layers=layer, batch_size=5)[name]
+    attribution = cam.attribute(
+        network, pictures, name, targets=[3, 1], layers=layer, batch_size=5
+    )[name]
     heatmap, raw = peers(name, network, network.get_submodule(layer), pictures, [3, 1])
     assert raw.std() > 0.003, "a flat map would agree with anything"
-    assert near(found.raw, raw)
-    assert near(found.heatmap, heatmap)
+    assert near(attribution.raw, raw)
+    assert near(attribution.heatmap, heatmap)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_is_grad_cams_on_a_photo(name, bundled, batch):
-    found = cam.attribute(bundled, batch[:1], name, targets=281)[name]
-    layer = bundled.module.get_submodule(found.layers[0])
+    attribution = cam.attribute(bundled, batch[:1], name, targets=281)[name]
+    layer = bundled.module.get_submodule(attribution.layers[0])
     heatmap, raw = peers(name, bundled.module, layer, batch[:1], [281])
-    assert near(found.raw, raw)
-    assert near(found.heatmap, heatmap)
+    assert near(attribution.raw, raw)
+    assert near(attribution.heatmap, heatmap)
 
 
 # What must come out, written plainly: one picture, one channel at a time, in float64.
@@ -155,9 +157,11 @@ def test_ablation_is_right_whatever_goes_past_the_layer(kind, pictures):
     network = Twice() if kind == "run twice" else Branch(kind)
     name = "relu" if kind == "run twice" else "layer"
     layer = network.get_submodule(name)
-    found = cam.attribute(network, pictures, "ablationcam", targets=[3, 1], layers=name)
-    kept = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output.clone()))
+    attributions = cam.attribute(network, pictures, "ablationcam", targets=[3, 1], layers=name)
+    outputs = []
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: outputs.append(output.clone())
+    )
     with torch.no_grad():
         logits = network(pictures)
     handle.remove()
@@ -165,8 +169,8 @@ def test_ablation_is_right_whatever_goes_past_the_layer(kind, pictures):
         score = logits[image, target].double()
         scores = plain_scores(network, layer, pictures[image], target, without)
         weights = (score - scores) / score
-        expected = torch.einsum("c,chw->hw", weights, kept[-1][image].double())
-        assert near(found["ablationcam"].raw[image].double(), expected)
+        expected = torch.einsum("c,chw->hw", weights, outputs[-1][image].double())
+        assert near(attributions["ablationcam"].raw[image].double(), expected)
 
 
 class Sizes(nn.Module):
@@ -174,10 +178,10 @@ class Sizes(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[int] = []
+        self.sizes: list[int] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen.append(len(x))
+        self.sizes.append(len(x))
         return x
 
 
@@ -185,12 +189,14 @@ def test_ablation_runs_what_stands_in_front_of_the_layer_once_for_each_picture(p
     front, back = Sizes(), Sizes()
     chain = list(Chain())
     network = nn.Sequential(front, *chain[:3], back, *chain[3:]).eval()
-    found = cam.attribute(network, pictures, "ablationcam", targets=1, layers="3", batch_size=4)
+    attributions = cam.attribute(
+        network, pictures, "ablationcam", targets=1, layers="3", batch_size=4
+    )
     # The shared pass, the first picture, another one whole, and the pair of both the short way;
     # then 12 channels, less the dead two, in batches of 4; then the second picture's.
-    assert back.seen == [2, 1, 1, 2, 4, 4, 2, 1, 4, 4, 2]
-    assert front.seen == [2, 1, 1, 1]
-    assert found["ablationcam"].cost.forwards == len(back.seen)
+    assert back.sizes == [2, 1, 1, 2, 4, 4, 2, 1, 4, 4, 2]
+    assert front.sizes == [2, 1, 1, 1]
+    assert attributions["ablationcam"].cost.forwards == len(back.sizes)
 
 
 class Bright(nn.Module):
@@ -213,9 +219,9 @@ PICTURE = torch.tensor([[[[1.0, -2], [0, 4]]]])
 
 def test_ablation_by_hand():
     """Score 3·3 - 3 = 6; without x it is -3, without -x it is 9: weights 1.5 and -0.5."""
-    found = cam.attribute(Bright().eval(), PICTURE, "ablationcam", targets=0, layers="layer")
+    attributions = cam.attribute(Bright().eval(), PICTURE, "ablationcam", targets=0, layers="layer")
     # 1.5·x - 0.5·(-x) = 2·x.
-    assert torch.allclose(found["ablationcam"].raw, 2 * PICTURE[0])
+    assert torch.allclose(attributions["ablationcam"].raw, 2 * PICTURE[0])
 
 
 def test_score_cam_by_hand():
@@ -224,19 +230,19 @@ def test_score_cam_by_hand():
     In view are x·(x + 2) / 6 = (3, 0, 0, 24) / 6, sum 4.5, and x·(4 - x) / 6 = (3, -12, 0, 0) / 6,
     sum -1.5. Class 1 is the sum: softmax(4.5, -1.5) = (σ, 1 - σ) with σ = 1 / (1 + e⁻⁶).
     """
-    found = cam.attribute(Bright().eval(), PICTURE, "scorecam", targets=1, layers="layer")
+    attributions = cam.attribute(Bright().eval(), PICTURE, "scorecam", targets=1, layers="layer")
     weight = 1 / (1 + torch.exp(torch.tensor(-6.0)))
-    assert torch.allclose(found["scorecam"].raw, (2 * weight - 1) * PICTURE[0], atol=1e-5)
+    assert torch.allclose(attributions["scorecam"].raw, (2 * weight - 1) * PICTURE[0], atol=1e-5)
 
 
 def test_score_cam_runs_constant_maps_once_for_each_picture(pictures):
     front = Sizes()
     network = nn.Sequential(front, *Chain()).eval()
-    told = []
-    cam.attribute(network, pictures, "scorecam", layers="3", batch_size=8, progress=told.append)
+    reports = []
+    cam.attribute(network, pictures, "scorecam", layers="3", batch_size=8, progress=reports.append)
     # 10 live channels and one for the dead two, of two pictures.
-    assert sum(front.seen[1:]) == told[-1].done == told[-1].total == 22
-    assert max(front.seen) == 8
+    assert sum(front.sizes[1:]) == reports[-1].done == reports[-1].total == 22
+    assert max(front.sizes) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -244,8 +250,8 @@ def test_a_batch_gives_what_its_images_give_one_by_one(name, pictures):
     network = Chain()
     together = cam.attribute(network, pictures, name, targets=[3, 1], layers="2", batch_size=7)
     for index, target in enumerate([3, 1]):
-        one = pictures[index : index + 1]
-        alone = cam.attribute(network, one, name, targets=target, layers="2")[name]
+        single = pictures[index : index + 1]
+        alone = cam.attribute(network, single, name, targets=target, layers="2")[name]
         assert near(together[name].raw[index], alone.raw[0])
         assert near(together[name].heatmap[index], alone.heatmap[0])
 
@@ -255,9 +261,9 @@ def test_an_image_of_nan_does_not_change_its_neighbour(name, pictures):
     network, broken = Chain(), pictures.clone()
     broken[0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, broken, name, targets=[3, 1], layers="2")[name]
+        attribution = cam.attribute(network, broken, name, targets=[3, 1], layers="2")[name]
     whole = cam.attribute(network, pictures, name, targets=[3, 1], layers="2")[name]
-    assert found.raw[0].isnan().all() and near(found.raw[1], whole.raw[1])
+    assert attribution.raw[0].isnan().all() and near(attribution.raw[1], whole.raw[1])
 
 
 @pytest.mark.parametrize("name", NAMES)

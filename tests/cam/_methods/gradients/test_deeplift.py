@@ -1,4 +1,4 @@
-"""DeepLIFT: against captum where captum can, by hand, and adding up on networks of all kinds."""
+"""DeepLIFT against captum, by hand, and complete on networks of all kinds."""
 
 import pytest
 import torch
@@ -58,10 +58,10 @@ def pictures(count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, 14, 18, generator=torch.Generator().manual_seed(5))
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
@@ -74,11 +74,11 @@ def test_it_is_captums_whatever_way_the_activations_are_written(way, baseline):
     expected = peer.attribute(batch, torch.full_like(batch, baseline), target=targets)
     expected = expected.detach().sum(1)
     method = cam.method(NAME, baseline=baseline)
-    found = cam.attribute(Network(way).double(), batch, method, targets, batch_size=2)[NAME]
-    assert error(found.raw.double(), expected) <= 1e-5
-    shown = expected.abs()
-    low, high = shown.amin((1, 2), keepdim=True), shown.amax((1, 2), keepdim=True)
-    assert error(found.heatmap.double(), (shown - low) / (high - low)) <= 1e-5
+    attribution = cam.attribute(Network(way).double(), batch, method, targets, batch_size=2)[NAME]
+    assert error(attribution.raw.double(), expected) <= 1e-5
+    magnitude = expected.abs()
+    low, high = magnitude.amin((1, 2), keepdim=True), magnitude.amax((1, 2), keepdim=True)
+    assert error(attribution.heatmap.double(), (magnitude - low) / (high - low)) <= 1e-5
 
 
 def test_a_pooling_before_a_sigmoid_by_hand():
@@ -90,11 +90,11 @@ def test_a_pooling_before_a_sigmoid_by_hand():
     picture = torch.randn(1, 1, 4, 4).double()
     head = nn.Linear(4, 1, bias=False)
     head.weight.data.fill_(1)
-    found = cam.attribute(nn.Sequential(network, head).double().eval(), picture, NAME)[NAME]
+    attribution = cam.attribute(nn.Sequential(network, head).double().eval(), picture, NAME)[NAME]
     tiles = picture[0, 0].unfold(0, 2, 2).unfold(1, 2, 2).flatten(2)
     largest = tiles.amax(2)
     assert torch.allclose(
-        found.raw[found.raw != 0].sort().values.double(),
+        attribution.raw[attribution.raw != 0].sort().values.double(),
         (largest.sigmoid() - 0.5).flatten().sort().values,
         atol=1e-6,
     )
@@ -137,23 +137,25 @@ KINKS = {
 @pytest.mark.parametrize("kink", KINKS)
 def test_the_map_adds_up_to_the_difference_of_the_scores(kink):
     network, batch = Gates(KINKS[kink]).double(), pictures().double()
-    found = cam.attribute(network, batch, cam.method(NAME, baseline=0.3), targets=[0, 3, 1])[NAME]
+    attribution = cam.attribute(network, batch, cam.method(NAME, baseline=0.3), targets=[0, 3, 1])[
+        NAME
+    ]
     with torch.no_grad():
         scores = network(batch) - network(torch.full_like(batch, 0.3))
     expected = scores[[0, 1, 2], [0, 3, 1]]
     assert expected.abs().min() > 1e-3
-    assert torch.allclose(found.raw.sum((1, 2)).double(), expected, rtol=1e-4)
-    assert found.remarks == ()
+    assert torch.allclose(attribution.raw.sum((1, 2)).double(), expected, rtol=1e-4)
+    assert attribution.remarks == ()
     with torch.no_grad():
-        assert torch.allclose(found.logits.double(), network(batch).double(), atol=1e-6)
+        assert torch.allclose(attribution.logits.double(), network(batch).double(), atol=1e-6)
 
 
 def test_it_adds_up_on_the_bundled_model_of_relu6(bundled, batch):
-    found = cam.attribute(bundled, batch[:2, :, ::2, ::2], NAME)[NAME]
+    attribution = cam.attribute(bundled, batch[:2, :, ::2, ::2], NAME)[NAME]
     with torch.no_grad():
         blank = bundled.module(torch.zeros_like(batch[:1, :, ::2, ::2]))[0]
-    expected = found.scores - blank[found.targets]
-    assert torch.allclose(found.raw.sum((1, 2)), expected, rtol=1e-3)
+    expected = attribution.scores - blank[attribution.targets]
+    assert torch.allclose(attribution.raw.sum((1, 2)), expected, rtol=1e-3)
 
 
 class Hand(nn.Module):
@@ -181,8 +183,8 @@ class Hand(nn.Module):
 def test_by_hand(pixels, baseline, target, expected):
     picture = torch.tensor(pixels).reshape(1, 1, 1, 2).double()
     method = cam.method(NAME, baseline=baseline)
-    found = cam.attribute(Hand().eval(), picture, method, targets=target)[NAME]
-    assert torch.allclose(found.raw, torch.tensor([[expected]]).float())
+    attribution = cam.attribute(Hand().eval(), picture, method, targets=target)[NAME]
+    assert torch.allclose(attribution.raw, torch.tensor([[expected]]).float())
 
 
 def test_a_network_that_it_cannot_follow_is_told_in_the_notes():
@@ -190,8 +192,8 @@ def test_a_network_that_it_cannot_follow_is_told_in_the_notes():
         def forward(self, x):
             return 3 * super().forward(functional.layer_norm(x, x.shape[1:]))
 
-    found = cam.attribute(Normed(), 0.1 + pictures(), cam.method(NAME, baseline=0.5), 0)[NAME]
-    assert len(found.remarks) == 3 and found.remarks[0][1].endswith("off)")
+    attribution = cam.attribute(Normed(), 0.1 + pictures(), cam.method(NAME, baseline=0.5), 0)[NAME]
+    assert len(attribution.remarks) == 3 and attribution.remarks[0][1].endswith("off)")
 
 
 def test_the_model_comes_back_also_after_an_exception():
@@ -216,9 +218,9 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
         assert error(together.raw[image : image + 1], alone.raw) <= 1e-4
     batch[1, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 1 is NaN"):
-        found = cam.attribute(network, batch, NAME, [2, 0, 1])[NAME]
-    assert found.raw[1].isnan().all()
-    assert error(found.raw[[0, 2]], together.raw[[0, 2]]) <= 1e-4
+        attribution = cam.attribute(network, batch, NAME, [2, 0, 1])[NAME]
+    assert attribution.raw[1].isnan().all()
+    assert error(attribution.raw[[0, 2]], together.raw[[0, 2]]) <= 1e-4
 
 
 def test_other_precisions_frozen_models_callables_and_inference_mode():

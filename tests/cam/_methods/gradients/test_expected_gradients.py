@@ -1,4 +1,4 @@
-"""Expected gradients: against captum fed with the same draws, by hand, and what must hold."""
+"""Expected gradients against captum with the same draws, and by hand."""
 
 import numpy as np
 import pytest
@@ -29,22 +29,24 @@ def pictures(count: int = 3, seed: int = 5) -> torch.Tensor:
     return torch.randn(count, 3, 9, 11, generator=torch.Generator().manual_seed(seed))
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["references", "clouds"])
-def test_it_is_captums_for_the_same_draws(own, monkeypatch):
+@pytest.mark.parametrize("with_references", [True, False], ids=["references", "clouds"])
+def test_it_is_captums_for_the_same_draws(with_references, monkeypatch):
     network, batch, samples = small().double(), pictures(2).double(), 7
-    references = pictures(3, seed=9).double() if own else None
+    references = pictures(3, seed=9).double() if with_references else None
     method = cam.method(NAME, samples=samples, references=references, seed=3)
-    found = cam.attribute(network, batch, method, targets=[2, 0], batch_size=4)[NAME]
-    which, shares = draw_samples(samples, 3 if own else 0, 3)
+    attribution = cam.attribute(network, batch, method, targets=[2, 0], batch_size=4)[NAME]
+    which, shares = draw_samples(samples, 3 if with_references else 0, 3)
     for image, target in enumerate([2, 0]):
-        others = references if own else draw_clouds(batch[image], list(range(samples)), 3)
+        others = (
+            references if with_references else draw_clouds(batch[image], list(range(samples)), 3)
+        )
         monkeypatch.setattr(np.random, "choice", lambda *a, **k: which.numpy())
         monkeypatch.setattr(np.random, "uniform", lambda *a, **k: shares.numpy())
         peer = GradientShap(network)
@@ -52,7 +54,7 @@ def test_it_is_captums_for_the_same_draws(own, monkeypatch):
             batch[image : image + 1], others, n_samples=samples, stdevs=0.0, target=target
         )
         monkeypatch.undo()
-        assert error(found.raw[image : image + 1].double(), expected.sum(1)) <= 1e-6
+        assert error(attribution.raw[image : image + 1].double(), expected.sum(1)) <= 1e-6
 
 
 def test_a_linear_score_by_hand():
@@ -60,24 +62,28 @@ def test_a_linear_score_by_hand():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, bias=False)).eval()
     batch, references = torch.randn(2, 3, 2, 2), torch.randn(4, 3, 2, 2)
     method = cam.method(NAME, samples=4, references=references)
-    found = cam.attribute(network, batch, method, targets=1)[NAME]
+    attribution = cam.attribute(network, batch, method, targets=1)[NAME]
     weight = network[1].weight.detach()[1].view(3, 2, 2)
-    assert torch.allclose(found.raw, (weight * (batch - references.mean(0))).sum(1), atol=1e-6)
+    assert torch.allclose(
+        attribution.raw, (weight * (batch - references.mean(0))).sum(1), atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("own", [True, False], ids=["references", "clouds"])
-def test_the_map_adds_up_to_what_the_score_is_above_the_references(own):
+@pytest.mark.parametrize("with_references", [True, False], ids=["references", "clouds"])
+def test_the_map_adds_up_to_what_the_score_is_above_the_references(with_references):
     network, batch, samples = small(nn.Tanh).double(), 3 * pictures(2).double(), 1500
-    references = pictures(5, seed=9).double() if own else None
+    references = pictures(5, seed=9).double() if with_references else None
     batch[..., 2:7, 3:8] += 6  # what no cloud has
     method = cam.method(NAME, samples=samples, references=references)
-    found = cam.attribute(network, batch, method, targets=2)[NAME]
+    attribution = cam.attribute(network, batch, method, targets=2)[NAME]
     for image in range(2):
-        others = references if own else draw_clouds(batch[image], list(range(samples)), 0)
+        others = (
+            references if with_references else draw_clouds(batch[image], list(range(samples)), 0)
+        )
         with torch.no_grad():
             expected = network(batch[image : image + 1])[0, 2] - network(others)[:, 2].mean()
         assert abs(expected) > 0.015
-        assert abs(found.raw[image].sum() - expected) <= 0.04 * abs(expected)
+        assert abs(attribution.raw[image].sum() - expected) <= 0.04 * abs(expected)
 
 
 def test_what_is_drawn_is_spread_evenly():
@@ -92,18 +98,18 @@ def test_what_is_drawn_is_spread_evenly():
 
 def test_clouds_have_the_pictures_spectrum_and_nothing_of_its_shape(batch):
     photo = batch[0].double()
-    found = draw_clouds(photo, [0, 1], seed=0)
+    drawn = draw_clouds(photo, [0, 1], seed=0)
     # But for what leaves the range of the picture's values.
-    assert torch.allclose(found.mean((2, 3)), photo.mean((1, 2)).expand(2, 3), atol=0.03)
+    assert torch.allclose(drawn.mean((2, 3)), photo.mean((1, 2)).expand(2, 3), atol=0.03)
     amplitude = torch.fft.rfft2(photo).abs()
-    for cloud in found:
+    for cloud in drawn:
         assert (torch.fft.rfft2(cloud).abs() - amplitude).norm() <= 0.1 * amplitude.norm()
         centred = photo.mean((1, 2), keepdim=True)
         together = torch.stack([(cloud - centred).flatten(), (photo - centred).flatten()])
         assert torch.corrcoef(together)[0, 1].abs() < 0.35
-    assert not torch.allclose(found[0], found[1], atol=0.1)
-    assert found.amax() <= photo.amax() and found.amin() >= photo.amin()
-    assert not torch.equal(draw_clouds(photo, [0], seed=1)[0], found[0])
+    assert not torch.allclose(drawn[0], drawn[1], atol=0.1)
+    assert drawn.amax() <= photo.amax() and drawn.amin() >= photo.amin()
+    assert not torch.equal(draw_clouds(photo, [0], seed=1)[0], drawn[0])
 
 
 def test_an_image_has_the_same_bits_alone_and_in_a_batch_and_nan_stays_alone():
@@ -112,15 +118,17 @@ def test_an_image_has_the_same_bits_alone_and_in_a_batch_and_nan_stays_alone():
     together = cam.attribute(network, batch, cam.method(NAME, samples=6), targets=1)[NAME]
     assert torch.equal(torch.get_rng_state(), state)
     for image in range(3):
-        one = batch[image : image + 1]
-        alone = cam.attribute(network, one, cam.method(NAME, samples=6), targets=1)[NAME]
+        single = batch[image : image + 1]
+        alone = cam.attribute(network, single, cam.method(NAME, samples=6), targets=1)[NAME]
         assert torch.equal(together.raw[image], alone.raw[0])
     other = cam.attribute(network, batch, cam.method(NAME, samples=6, seed=1), targets=1)[NAME]
     assert error(other.raw, together.raw) > 1e-3
     batch[1, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 1 is NaN"):
-        found = cam.attribute(network, batch, cam.method(NAME, samples=6), targets=1)[NAME]
-    assert found.raw[1].isnan().all() and torch.equal(found.raw[[0, 2]], together.raw[[0, 2]])
+        attribution = cam.attribute(network, batch, cam.method(NAME, samples=6), targets=1)[NAME]
+    assert attribution.raw[1].isnan().all() and torch.equal(
+        attribution.raw[[0, 2]], together.raw[[0, 2]]
+    )
 
 
 def test_other_precisions_and_the_size_of_batches():

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: against zennit where it is right, by hand, on odd networks."""
+"""Layer-wise relevance propagation against zennit, by hand, on odd networks."""
 
 import pytest
 import torch
@@ -66,10 +66,10 @@ def pictures(count: int = 3, side: int = 14) -> torch.Tensor:
     return torch.randn(count, 3, side, side + 4, generator=torch.Generator().manual_seed(5))
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
@@ -78,8 +78,8 @@ def zennits(name, network, batch, targets, canonizer) -> torch.Tensor:
     if name == "epsilon_gamma_box":
         options = {"low": torch.full_like(batch[:1], -3), "high": torch.full_like(batch[:1], 3)}
     composite = COMPOSITES[name](canonizers=[canonizer], **options)
-    chosen = functional.one_hot(torch.tensor(targets), network(batch).shape[1])
-    with Gradient(network, composite, attr_output=lambda output: output * chosen) as peer:
+    one_hot = functional.one_hot(torch.tensor(targets), network(batch).shape[1])
+    with Gradient(network, composite, attr_output=lambda output: output * one_hot) as peer:
         return peer(batch)[1].sum(1)
 
 
@@ -88,11 +88,11 @@ def test_it_is_zennits(name):
     network, batch, targets = chain().double(), pictures().double(), [0, 3, 1]
     expected = zennits(name, network, batch, targets, SequentialMergeBatchNorm())
     method = cam.method(NAME, composite=name)
-    found = cam.attribute(network, batch, method, targets, batch_size=2)[NAME]
-    assert error(found.raw.double(), expected) <= 1e-5
-    shown = expected.abs()
-    low, high = shown.amin((1, 2), keepdim=True), shown.amax((1, 2), keepdim=True)
-    assert error(found.heatmap.double(), (shown - low) / (high - low)) <= 1e-5
+    attribution = cam.attribute(network, batch, method, targets, batch_size=2)[NAME]
+    assert error(attribution.raw.double(), expected) <= 1e-5
+    magnitude = expected.abs()
+    low, high = magnitude.amin((1, 2), keepdim=True), magnitude.amax((1, 2), keepdim=True)
+    assert error(attribution.heatmap.double(), (magnitude - low) / (high - low)) <= 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,8 +105,8 @@ def test_functions_and_the_order_of_modules_do_not_matter(name):
         other.__dict__["_modules"] = dict(reversed(other._modules.items()))
     else:
         other = Functions(network)
-    found = cam.attribute(other, batch, cam.method(NAME, composite=name), [0, 3, 1])[NAME]
-    assert error(found.raw.double(), expected) <= 1e-4
+    attribution = cam.attribute(other, batch, cam.method(NAME, composite=name), [0, 3, 1])[NAME]
+    assert error(attribution.raw.double(), expected) <= 1e-4
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50"])
@@ -115,8 +115,8 @@ def test_a_residual_network_is_what_zennits_canonizer_makes_of_it(kind):
     network = unevenly(torchvision.models.get_model(kind, weights=None)).double()
     batch = pictures(1, 44).double()
     expected = zennits("epsilon_plus", network, batch, [7], ResNetCanonizer())
-    found = cam.attribute(network, batch, NAME, targets=7)[NAME]
-    assert error(found.raw.double(), expected) <= 1e-4
+    attribution = cam.attribute(network, batch, NAME, targets=7)[NAME]
+    assert error(attribution.raw.double(), expected) <= 1e-4
 
 
 class Hand(nn.Module):
@@ -148,8 +148,8 @@ class Hand(nn.Module):
 )
 def test_by_hand(target, expected):
     picture = torch.tensor([3.0, -1]).reshape(1, 1, 1, 2).double()
-    found = cam.attribute(Hand().double(), picture, NAME, targets=target)[NAME]
-    assert torch.allclose(found.raw, torch.tensor([[expected]]).float(), atol=1e-4)
+    attribution = cam.attribute(Hand().double(), picture, NAME, targets=target)[NAME]
+    assert torch.allclose(attribution.raw, torch.tensor([[expected]]).float(), atol=1e-4)
 
 
 def test_relevance_is_conserved_without_biases():
@@ -162,8 +162,8 @@ def test_relevance_is_conserved_without_biases():
     network.fc.bias.data.zero_()
     network = network.eval().double()
     batch = pictures(2, 44).double()
-    found = cam.attribute(network, batch, NAME, targets=[3, 9])[NAME]
-    assert torch.allclose(found.raw.sum((1, 2)), found.scores, rtol=0.01)
+    attribution = cam.attribute(network, batch, NAME, targets=[3, 9])[NAME]
+    assert torch.allclose(attribution.raw.sum((1, 2)), attribution.scores, rtol=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -187,7 +187,7 @@ def test_the_model_comes_back_also_after_an_exception(name):
 
 
 def test_the_bundled_models_batch_norms_are_merged(bundled, batch):
-    """Timm's are no leaves, which zennit's own search looks for; so it is told by a merged twin."""
+    """Timm's are no leaves, which zennit's own search looks for; so a merged twin is the truth."""
     from copy import deepcopy
 
     from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -197,7 +197,7 @@ def test_the_bundled_models_batch_norms_are_merged(bundled, batch):
     for norm, module in leaves.items():
         if isinstance(module, nn.BatchNorm2d):
             near = {"bn1": "conv1", "bn2": "conv2", "bn3": "conv3"}
-            parent, _, own = norm.rpartition(".")
+            parent, _, child = norm.rpartition(".")
             kind = type(leaves[parent]).__name__ if parent else ""
             if kind == "DepthwiseSeparableConv":
                 near = {"bn1": "conv_dw", "bn2": "conv_pw"}
@@ -205,7 +205,7 @@ def test_the_bundled_models_batch_norms_are_merged(bundled, batch):
                 near = {"bn1": "conv_pw", "bn2": "conv_dw", "bn3": "conv_pwl"}
             else:
                 near = {"bn1": "conv_stem", "bn2": "conv_head"}
-            conv = leaves[f"{parent}.{near[own]}" if parent else near[own]]
+            conv = leaves[f"{parent}.{near[child]}" if parent else near[child]]
             conv.weight, conv.bias = fuse_conv_bn_weights(
                 conv.weight,
                 conv.bias,
@@ -220,10 +220,10 @@ def test_the_bundled_models_batch_norms_are_merged(bundled, batch):
             module.weight.data.fill_(1)
             module.bias.data.zero_()
     small = batch[:1, :, ::2, ::2]
-    found = cam.attribute(bundled, small, NAME, targets=281)[NAME]
+    attribution = cam.attribute(bundled, small, NAME, targets=281)[NAME]
     expected = cam.attribute(twin, small, NAME, targets=281)[NAME]
-    assert torch.allclose(found.scores, expected.scores, rtol=1e-3)
-    assert error(found.raw, expected.raw) <= 0.02
+    assert torch.allclose(attribution.scores, expected.scores, rtol=1e-3)
+    assert error(attribution.raw, expected.raw) <= 0.02
 
 
 def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
@@ -234,9 +234,9 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
         assert error(together.raw[image : image + 1], alone.raw) <= 1e-4
     batch[0, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, batch, NAME, [2, 0, 1])[NAME]
-    assert found.raw[0].isnan().all()
-    assert error(found.raw[1:], together.raw[1:]) <= 1e-4
+        attribution = cam.attribute(network, batch, NAME, [2, 0, 1])[NAME]
+    assert attribution.raw[0].isnan().all()
+    assert error(attribution.raw[1:], together.raw[1:]) <= 1e-4
 
 
 def test_other_precisions_frozen_models_callables_and_inference_mode():

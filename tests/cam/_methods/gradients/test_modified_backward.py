@@ -1,4 +1,4 @@
-"""Guided backpropagation, deconvnet and guided Grad-CAM: against captum, by hand, on odd ReLUs."""
+"""Guided backpropagation, deconvnet and guided Grad-CAM against captum, by hand."""
 
 from copy import deepcopy
 
@@ -48,20 +48,20 @@ def pictures(count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, 14, 18, generator=torch.Generator().manual_seed(5))
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
 def captums(name: str, network: nn.Module, layer: nn.Module, batch, targets) -> torch.Tensor:
     if name == "guided_gradcam":
         peer = GuidedGradCam(network, layer)
-        found = peer.attribute(batch, targets, interpolate_mode="bilinear")
+        actual = peer.attribute(batch, targets, interpolate_mode="bilinear")
     else:
-        found = PEERS[name](network).attribute(batch, target=targets)
-    return found.detach().abs().amax(1)
+        actual = PEERS[name](network).attribute(batch, target=targets)
+    return actual.detach().abs().amax(1)
 
 
 WAYS = ["modules", "in place", "one module", "functions", "clamps"]
@@ -73,12 +73,14 @@ def test_it_is_captums_whatever_way_the_relus_are_written(name, way):
     """Captum is given the network with modules: it does not see functions, which it says itself."""
     plain, batch, targets = Network(), pictures(), [0, 3, 1]
     expected = captums(name, plain, plain.second, batch, targets)
-    found = cam.attribute(Network(way), batch, name, targets, layers="second", batch_size=2)[name]
-    assert found.raw.shape == (3, 14, 18)
-    assert error(found.raw, expected) <= 1e-4
+    attribution = cam.attribute(Network(way), batch, name, targets, layers="second", batch_size=2)[
+        name
+    ]
+    assert attribution.raw.shape == (3, 14, 18)
+    assert error(attribution.raw, expected) <= 1e-4
     low, high = expected.amin((1, 2), keepdim=True), expected.amax((1, 2), keepdim=True)
-    assert error(found.heatmap, (expected - low) / (high - low)) <= 1e-4
-    assert found.layers == (("second",) if name == "guided_gradcam" else ())
+    assert error(attribution.heatmap, (expected - low) / (high - low)) <= 1e-4
+    assert attribution.layers == (("second",) if name == "guided_gradcam" else ())
 
 
 class Kink(nn.ReLU):
@@ -97,9 +99,9 @@ def test_it_is_captums_on_the_bundled_model(name, bundled, batch):
             if isinstance(inside, nn.ReLU6):
                 setattr(module, child, Kink())
     targets, batch = [281, 967], batch[:2]
-    found = cam.attribute(bundled, batch, name, targets)[name]
-    layer = twin.get_submodule(found.layers[0]) if found.layers else twin
-    assert error(found.raw, captums(name, twin, layer, batch, targets)) <= 1e-4
+    attribution = cam.attribute(bundled, batch, name, targets)[name]
+    layer = twin.get_submodule(attribution.layers[0]) if attribution.layers else twin
+    assert error(attribution.raw, captums(name, twin, layer, batch, targets)) <= 1e-4
 
 
 class Two(nn.Module):
@@ -131,8 +133,8 @@ class Two(nn.Module):
 )
 def test_by_hand(name, pixels, target, expected):
     picture = torch.tensor(pixels).reshape(1, 1, 1, 2)
-    found = cam.attribute(Two(), picture, name, targets=target)[name]
-    assert found.raw.tolist() == [[expected]]
+    attribution = cam.attribute(Two(), picture, name, targets=target)[name]
+    assert attribution.raw.tolist() == [[expected]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,14 +155,14 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone(name):
     network, batch = Network(), pictures()
     together = cam.attribute(network, batch, name, [2, 0, 1], layers="second")[name]
     for image, target in enumerate([2, 0, 1]):
-        one = batch[image : image + 1]
-        alone = cam.attribute(network, one, name, target, layers="second")[name]
+        single = batch[image : image + 1]
+        alone = cam.attribute(network, single, name, target, layers="second")[name]
         assert error(together.raw[image : image + 1], alone.raw) <= 1e-5
     batch[1, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 1 is NaN"):
-        found = cam.attribute(network, batch, name, [2, 0, 1], layers="second")[name]
-    assert found.raw[1].isnan().all()
-    assert error(found.raw[[0, 2]], together.raw[[0, 2]]) <= 1e-5
+        attribution = cam.attribute(network, batch, name, [2, 0, 1], layers="second")[name]
+    assert attribution.raw[1].isnan().all()
+    assert error(attribution.raw[[0, 2]], together.raw[[0, 2]]) <= 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,7 +180,9 @@ def test_other_precisions_frozen_models_callables_and_inference_mode(name):
 
 def smooth(*kinks: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
-    inside = [one for kink in kinks for one in (nn.Conv2d(3, 3, 3, padding=1, bias=False), kink)]
+    inside = [
+        layer for kink in kinks for layer in (nn.Conv2d(3, 3, 3, padding=1, bias=False), kink)
+    ]
     return nn.Sequential(*inside, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)).eval()
 
 
@@ -205,5 +209,5 @@ def test_they_do_not_care_about_the_class_as_saliency_does():
     alike = {}
     for name in ("guided_backprop", "saliency"):
         maps = [cam.attribute(network, batch, name, target)[name].raw for target in (0, 1)]
-        alike[name] = functional.cosine_similarity(*[one.flatten(1) for one in maps]).mean()
+        alike[name] = functional.cosine_similarity(*[map_.flatten(1) for map_ in maps]).mean()
     assert alike["guided_backprop"] > alike["saliency"]

@@ -1,4 +1,4 @@
-"""Guided and blur integrated gradients: against PAIR's saliency, by hand, and their axioms."""
+"""Guided and blur IG against PAIR's saliency, by hand, and their axioms."""
 
 from copy import deepcopy
 
@@ -35,10 +35,10 @@ def pictures(count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, 9, 11, generator=torch.Generator().manual_seed(5))
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
@@ -64,11 +64,11 @@ def quantile(monkeypatch):
 
 
 def pairs(peer, network, batch, targets, **options) -> torch.Tensor:
-    found = [
+    actual = [
         peer.GetMask(picture.movedim(0, -1).numpy(), called(network, target), **options)
         for picture, target in zip(batch, targets, strict=True)
     ]
-    return torch.from_numpy(np.stack(found)).sum(-1)
+    return torch.from_numpy(np.stack(actual)).sum(-1)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def pairs(peer, network, batch, targets, **options) -> torch.Tensor:
 def test_guided_is_pairs(options, quantile):
     network, batch, targets = small().double(), pictures(2).double(), [0, 3]
     batch[0, :, 4, 4] = options.get("baseline", 0)  # values that have no way to go
-    found = cam.attribute(network, batch, cam.method(GUIDED, **options), targets)[GUIDED]
+    attribution = cam.attribute(network, batch, cam.method(GUIDED, **options), targets)[GUIDED]
     expected = pairs(
         GuidedIG(),
         network,
@@ -96,7 +96,7 @@ def test_guided_is_pairs(options, quantile):
         max_dist=options.get("distance", 0.02),
         x_baseline=np.full((9, 11, 3), options.get("baseline", 0.0)),
     )
-    assert error(found.raw.double(), expected) <= 1e-6
+    assert error(attribution.raw.double(), expected) <= 1e-6
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_guided_is_pairs(options, quantile):
 )
 def test_blur_is_pairs(options):
     network, batch, targets = small().double(), pictures(2).double(), [0, 3]
-    found = cam.attribute(network, batch, cam.method(BLUR, **options), targets)[BLUR]
+    attribution = cam.attribute(network, batch, cam.method(BLUR, **options), targets)[BLUR]
     expected = pairs(
         BlurIG(), network, batch, targets, max_sigma=options["sigma"], steps=options["steps"]
     )
-    assert error(found.raw.double(), expected) <= 1e-6
+    assert error(attribution.raw.double(), expected) <= 1e-6
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,11 @@ def exact(bundled) -> nn.Module:
 def test_both_are_pairs_on_photos(exact, batch, quantile):
     targets, batch = [281, 7], batch[:2, :, 64:128, 64:128].double()
     methods = [cam.method(GUIDED, steps=4, distance=0.2), cam.method(BLUR, steps=3, sigma=8.0)]
-    found = cam.attribute(exact, batch, methods, targets)
+    attributions = cam.attribute(exact, batch, methods, targets)
     expected = pairs(GuidedIG(), exact, batch, targets, x_steps=4, max_dist=0.2)
-    assert error(found[GUIDED].raw.double(), expected) <= 1e-4
+    assert error(attributions[GUIDED].raw.double(), expected) <= 1e-4
     expected = pairs(BlurIG(), exact, batch, targets, steps=3, max_sigma=8)
-    assert error(found[BLUR].raw.double(), expected) <= 1e-4
+    assert error(attributions[BLUR].raw.double(), expected) <= 1e-4
 
 
 @pytest.mark.parametrize("sigma", [0, 0.01, 0.3, 1.0, 2.7, 40])
@@ -145,7 +145,7 @@ class Product(nn.Module):
 def test_guided_by_hand():
     """2a - b at (1, 2), a distance of 3, in 3 steps: b is the flatter, so it goes first.
 
-    Whatever the way, the linear score gives a 2 and b -2. For a b³ it is told by the way: at (0, 0)
+    Whatever the way, the linear score gives a 2 and b -2. For a b³ the path decides: at (0, 0)
     no gradient, and a tie lets both move, by a third of their ways: (1/3, 2/3), for nothing. There
     the gradient is (8/27, 3·4/27 = 12/27), so a goes first, by 2/3 to 1, and as that does not
     suffice b goes by 1/3 to 1: they add 2/3·8/27 and 1/3·12/27. There it is (1, 3); a has arrived,
@@ -153,10 +153,10 @@ def test_guided_by_hand():
     """
     picture = torch.tensor([1.0, 2]).reshape(1, 1, 1, 2).double()
     method = cam.method(GUIDED, steps=3, fraction=0.5, distance=1.0)
-    found = cam.attribute(Product().eval(), picture, method, targets=1)[GUIDED]
-    assert torch.allclose(found.raw, torch.tensor([[[2.0, -2]]]))
-    found = cam.attribute(Product().eval(), picture, method, targets=0)[GUIDED]
-    assert torch.allclose(found.raw, torch.tensor([[[16 / 81, 12 / 81 + 3]]]))
+    attribution = cam.attribute(Product().eval(), picture, method, targets=1)[GUIDED]
+    assert torch.allclose(attribution.raw, torch.tensor([[[2.0, -2]]]))
+    attribution = cam.attribute(Product().eval(), picture, method, targets=0)[GUIDED]
+    assert torch.allclose(attribution.raw, torch.tensor([[[16 / 81, 12 / 81 + 3]]]))
 
 
 def test_a_corridor_without_width_is_the_straight_way():
@@ -171,16 +171,18 @@ def test_a_corridor_without_width_is_the_straight_way():
 def test_the_map_adds_up_to_the_difference_of_the_scores(name):
     network, batch = small(nn.Tanh).double(), 3 * pictures().double()
     steps, options = (800, {"sigma": 4.0}) if name == BLUR else (400, {"baseline": 0.2})
-    found = cam.attribute(network, batch, cam.method(name, steps=steps, **options), targets=2)[name]
+    attribution = cam.attribute(
+        network, batch, cam.method(name, steps=steps, **options), targets=2
+    )[name]
     start = blur(batch, 4.0) if name == BLUR else torch.full_like(batch, 0.2)
     with torch.no_grad():
         expected = (network(batch) - network(start))[:, 2]
     assert expected.abs().min() > 0.01
     # A blur's kernel is cut off, and each pixel by which it grows is a jump on the way.
-    sums = found.raw.sum((1, 2)).double()
+    sums = attribution.raw.sum((1, 2)).double()
     assert torch.allclose(sums, expected, rtol=0.02 if name == BLUR else 0.01)
     off = (sums - expected).abs() > 0.01 * expected.abs()
-    assert [image for image, _ in found.remarks] == off.nonzero()[:, 0].tolist()
+    assert [image for image, _ in attribution.remarks] == off.nonzero()[:, 0].tolist()
     coarse = cam.attribute(network, batch, cam.method(name, steps=1, **options), targets=2)[name]
     off = (coarse.raw.sum((1, 2)) - expected).abs() > 0.01 * expected.abs()
     assert off.any() and [image for image, _ in coarse.remarks] == off.nonzero()[:, 0].tolist()
@@ -196,16 +198,16 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone(name):
         assert error(together.raw[image : image + 1], alone.raw) <= 1e-4
     batch[1, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 1 is NaN"):
-        found = cam.attribute(network, batch, method, [2, 0, 1])[name]
-    assert found.raw[1].isnan().all()
-    assert error(found.raw[[0, 2]], together.raw[[0, 2]]) <= 1e-4
+        attribution = cam.attribute(network, batch, method, [2, 0, 1])[name]
+    assert attribution.raw[1].isnan().all()
+    assert error(attribution.raw[[0, 2]], together.raw[[0, 2]]) <= 1e-4
 
 
 def test_a_picture_that_is_the_baseline_gets_nothing():
     batch = pictures(2)
     batch[0] = 0
-    found = cam.attribute(small(), batch, cam.method(GUIDED, steps=3), targets=0)[GUIDED]
-    assert found.raw[0].abs().max() == 0 and found.raw[1].abs().max() > 0
+    attribution = cam.attribute(small(), batch, cam.method(GUIDED, steps=3), targets=0)[GUIDED]
+    assert attribution.raw[0].abs().max() == 0 and attribution.raw[1].abs().max() > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -221,13 +223,15 @@ def test_other_precisions_and_frozen_models(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cost_progress_and_cancelling(name):
-    seen: list[cam.Progress] = []
+    reports: list[cam.Progress] = []
     method = cam.method(name, steps=4)
-    found = cam.attribute(small(), pictures(2), method, batch_size=8, progress=seen.append)[name]
+    attribution = cam.attribute(
+        small(), pictures(2), method, batch_size=8, progress=reports.append
+    )[name]
     # All images share a step's batch on guided ways, all steps of an image one through blur.
     backwards = 4 if name == GUIDED else 2
-    assert (found.cost.forwards, found.cost.backwards) == (backwards + 2, backwards)
-    assert seen[-1].done == seen[-1].total == 10
+    assert (attribution.cost.forwards, attribution.cost.backwards) == (backwards + 2, backwards)
+    assert reports[-1].done == reports[-1].total == 10
     with pytest.raises(cam.Cancelled, match=name):
         cam.attribute(small(), pictures(2), method, batch_size=2, progress=lambda p: p.done < 4)
 

@@ -1,4 +1,4 @@
-"""Input × gradient and the noisy gradients: by hand, against captum, and what must always hold."""
+"""Input × gradient and noisy gradients: by hand, and against captum."""
 
 from copy import deepcopy
 
@@ -11,7 +11,7 @@ import cam
 import cam._methods.gradients.noisy_gradients
 
 NOISY = {"smoothgrad": "smoothgrad", "vargrad": "vargrad", "squaregrad": "smoothgrad_sq"}
-GIVEN = [281, 7, 999]
+TARGETS = [281, 7, 999]
 
 
 class Cubic(nn.Module):
@@ -54,33 +54,33 @@ def drawn(shape: torch.Size, samples: int, seed: int = 0) -> torch.Tensor:
     return torch.stack([torch.randn(shape, generator=generator) for _ in range(samples)])
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
 def test_input_x_gradient_by_hand():
     picture = torch.tensor([1.0, 2, 3]).reshape(1, 3, 1, 1).repeat(1, 1, 2, 2)
     picture[..., 1, 1] = 0
-    found = cam.attribute(Cubic(), picture, "input_x_gradient", targets=0)["input_x_gradient"]
+    attribution = cam.attribute(Cubic(), picture, "input_x_gradient", targets=0)["input_x_gradient"]
     # 3 Σ w x³ = 3 (2 - 8 + 13.5)
-    assert found.raw.tolist() == [[[22.5, 22.5], [22.5, 0]]]
-    assert found.heatmap.tolist() == [[[1, 1], [1, 0]]]
+    assert attribution.raw.tolist() == [[[22.5, 22.5], [22.5, 0]]]
+    assert attribution.heatmap.tolist() == [[[1, 1], [1, 0]]]
     against = cam.attribute(Cubic(), -picture, "input_x_gradient", targets=0)["input_x_gradient"]
-    assert against.raw.min() == -22.5 and torch.equal(against.heatmap, found.heatmap)
+    assert against.raw.min() == -22.5 and torch.equal(against.heatmap, attribution.heatmap)
 
 
 def test_input_x_gradient_is_captums_and_costs_no_pass_of_its_own(bundled, batch):
-    both = cam.attribute(bundled, batch, ["saliency", "input_x_gradient"], targets=GIVEN)
-    found = both["input_x_gradient"]
-    expected = InputXGradient(bundled.module).attribute(batch, GIVEN).detach().sum(1)
-    assert error(found.raw, expected) <= 1e-4
-    assert (found.cost.forwards, found.cost.backwards) == (1, 1)
+    both = cam.attribute(bundled, batch, ["saliency", "input_x_gradient"], targets=TARGETS)
+    actual = both["input_x_gradient"]
+    expected = InputXGradient(bundled.module).attribute(batch, TARGETS).detach().sum(1)
+    assert error(actual.raw, expected) <= 1e-4
+    assert (actual.cost.forwards, actual.cost.backwards) == (1, 1)
     low, high = expected.abs().aminmax(dim=2)
     low, high = low.amin(1)[:, None, None], high.amax(1)[:, None, None]
-    assert error(found.heatmap, (expected.abs() - low) / (high - low)) <= 1e-4
+    assert error(actual.heatmap, (expected.abs() - low) / (high - low)) <= 1e-4
 
 
 @pytest.mark.parametrize("name", NOISY)
@@ -91,43 +91,46 @@ def test_noisy_gradients_are_captums_for_the_same_noise(name, bundled, batch, mo
     ranges = (batch.amax((1, 2, 3)) - batch.amin((1, 2, 3))).view(-1, 1, 1, 1, 1)
     noise = (0.2 * ranges * drawn(batch.shape[1:], samples, seed=4)).flatten(0, 1)
     method = cam.method(name, samples=samples, noise=0.2, seed=4)
-    found = cam.attribute(exact, batch, method, targets=GIVEN[:2], batch_size=2)[name]
+    attribution = cam.attribute(exact, batch, method, targets=TARGETS[:2], batch_size=2)[name]
     # The peer repeats each image for its samples, one image after another.
     monkeypatch.setattr(torch, "normal", lambda mean, std: noise.reshape(std.shape))
     expected = NoiseTunnel(Saliency(exact)).attribute(
-        batch, nt_type=NOISY[name], nt_samples=samples, target=GIVEN[:2], abs=False
+        batch, nt_type=NOISY[name], nt_samples=samples, target=TARGETS[:2], abs=False
     )
     expected = expected.detach().abs().amax(1).float()
-    assert error(found.raw, expected) <= 1e-4
+    assert error(attribution.raw, expected) <= 1e-4
     low, high = expected.amin((1, 2), keepdim=True), expected.amax((1, 2), keepdim=True)
-    assert error(found.heatmap, (expected - low) / (high - low)) <= 1e-4
+    assert error(attribution.heatmap, (expected - low) / (high - low)) <= 1e-4
 
 
 @pytest.mark.parametrize("name", NOISY)
 def test_noisy_gradients_by_hand(name):
     """The score Σ w x³ has the gradient 3 w x², whose moments can be written down."""
     picture = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
-    found = cam.attribute(Cubic(), picture, cam.method(name, samples=7), targets=0)[name]
+    attribution = cam.attribute(Cubic(), picture, cam.method(name, samples=7), targets=0)[name]
     ranges = (picture.amax((1, 2, 3)) - picture.amin((1, 2, 3))).view(2, 1, 1, 1)
     weight = torch.tensor([2.0, -1, 0.5], dtype=torch.float64).reshape(3, 1, 1)
     noise = drawn(picture.shape[1:], 7)
     gradients = torch.stack(
-        [3 * weight * (picture + 0.15 * ranges * one).double() ** 2 for one in noise]
+        [3 * weight * (picture + 0.15 * ranges * epsilon).double() ** 2 for epsilon in noise]
     )
     moment = {
         "smoothgrad": gradients.mean(0).abs(),
         "vargrad": ((gradients - gradients.mean(0)) ** 2).mean(0),
         "squaregrad": (gradients**2).mean(0),
     }[name]
-    assert error(found.raw.double(), moment.amax(1)) <= 1e-5
+    assert error(attribution.raw.double(), moment.amax(1)) <= 1e-5
 
 
 def test_a_linear_score_has_the_same_gradient_in_all_copies():
     picture = torch.rand(1, 3, 4, 5)
-    found = cam.attribute(Cubic(), picture, list(NOISY), targets=1)
-    assert torch.equal(found["smoothgrad"].raw, torch.full((1, 4, 5), 2.0))
-    assert torch.equal(found["squaregrad"].raw, torch.full((1, 4, 5), 4.0))
-    assert found["vargrad"].raw.abs().max() == 0 and found["vargrad"].heatmap.abs().max() == 0
+    attributions = cam.attribute(Cubic(), picture, list(NOISY), targets=1)
+    assert torch.equal(attributions["smoothgrad"].raw, torch.full((1, 4, 5), 2.0))
+    assert torch.equal(attributions["squaregrad"].raw, torch.full((1, 4, 5), 4.0))
+    assert (
+        attributions["vargrad"].raw.abs().max() == 0
+        and attributions["vargrad"].heatmap.abs().max() == 0
+    )
 
 
 def test_more_samples_bring_the_mean_nearer_to_the_expectation():
@@ -172,27 +175,29 @@ def test_size_of_batches_and_state_of_torch_do_not_matter(name):
     whole = cam.attribute(model, batch, method, targets=[2, 0])[name]
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    seen: list[cam.Progress] = []
-    parts = cam.attribute(model, batch, method, [2, 0], batch_size=3, progress=seen.append)[name]
+    reports: list[cam.Progress] = []
+    parts = cam.attribute(model, batch, method, [2, 0], batch_size=3, progress=reports.append)[name]
     assert error(parts.raw, whole.raw) <= 1e-5
     assert (parts.cost.forwards, parts.cost.backwards) == (7, 6)
-    assert [one.done for one in seen] == [0, 3, 6, 7, 10, 13, 14]
-    assert {one.total for one in seen} == {14}
+    assert [report.done for report in reports] == [0, 3, 6, 7, 10, 13, 14]
+    assert {report.total for report in reports} == {14}
 
 
 def test_noise_follows_the_range_of_each_picture():
     """What scales the picture scales its noise, so the gradient of a cubic by its square."""
     picture = torch.rand(1, 3, 5, 5)
-    found = cam.attribute(Cubic(), torch.cat([picture, 10 * picture]), "smoothgrad", targets=0)
-    raw = found["smoothgrad"].raw
+    attributions = cam.attribute(
+        Cubic(), torch.cat([picture, 10 * picture]), "smoothgrad", targets=0
+    )
+    raw = attributions["smoothgrad"].raw
     assert torch.allclose(raw[1], 100 * raw[0], rtol=1e-4)
 
 
 def test_a_picture_of_one_colour_gets_no_noise():
     picture = torch.full((1, 3, 4, 4), 0.5)
-    found = cam.attribute(Cubic(), picture, ["smoothgrad", "saliency", "vargrad"], targets=0)
-    assert torch.allclose(found["smoothgrad"].raw, found["saliency"].raw)
-    assert found["vargrad"].raw.abs().max() <= 1e-10
+    attributions = cam.attribute(Cubic(), picture, ["smoothgrad", "saliency", "vargrad"], targets=0)
+    assert torch.allclose(attributions["smoothgrad"].raw, attributions["saliency"].raw)
+    assert attributions["vargrad"].raw.abs().max() <= 1e-10
 
 
 @pytest.mark.parametrize("name", ["input_x_gradient", *NOISY])
@@ -213,8 +218,8 @@ def test_a_picture_that_is_not_finite_spoils_no_other(name):
     sound = cam.attribute(model, batch, name, targets=1)[name]
     batch[0, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(model, batch, name, targets=1)[name]
-    assert found.raw[0].isnan().all() and torch.equal(found.raw[1], sound.raw[1])
+        attribution = cam.attribute(model, batch, name, targets=1)[name]
+    assert attribution.raw[0].isnan().all() and torch.equal(attribution.raw[1], sound.raw[1])
 
 
 @pytest.mark.parametrize("name", NOISY)

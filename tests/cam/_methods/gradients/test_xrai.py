@@ -18,23 +18,23 @@ NAME = "xrai"
 @pytest.fixture(autouse=True, scope="module")
 def each_picture_is_segmented_once():
     """Most of these tests' time; some ask for the same pictures again."""
-    known: dict[bytes, torch.Tensor] = {}
+    cache: dict[bytes, torch.Tensor] = {}
 
     def remembered(picture: torch.Tensor) -> torch.Tensor:
         key = str(picture.shape).encode() + picture.float().numpy().tobytes()
-        if key not in known:
-            known[key] = find_segments(picture)
-        return known[key]
+        if key not in cache:
+            cache[key] = find_segments(picture)
+        return cache[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[cover_by_regions.__module__], "segments", remembered)
         yield
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
@@ -68,9 +68,9 @@ def test_regions_grow_as_pairs_do(least):
 def test_segments_are_pairs(batch):
     photo = batch[0, :, 20:180, 30:140].double()
     expected = _get_segments_felzenszwalb(photo.movedim(0, -1).numpy())
-    found = find_segments(photo)
-    assert len(found) == len(expected) > 20
-    assert np.array_equal(found, np.stack(expected))
+    actual = find_segments(photo)
+    assert len(actual) == len(expected) > 20
+    assert np.array_equal(actual, np.stack(expected))
 
 
 class Linear(nn.Module):
@@ -90,7 +90,7 @@ class Linear(nn.Module):
 
 def test_it_is_pairs_on_a_linear_score():
     network, batch = Linear(), pictures().double()
-    found = cam.attribute(network, batch, cam.method(NAME, steps=2), targets=[1, 0])[NAME]
+    attribution = cam.attribute(network, batch, cam.method(NAME, steps=2), targets=[1, 0])[NAME]
     for image, target in enumerate([1, 0]):
 
         def call(pictures, call_model_args=None, expected_keys=None, target=target):
@@ -99,10 +99,10 @@ def test_it_is_pairs_on_a_linear_score():
 
         expected = torch.from_numpy(XRAI().GetMask(batch[image].movedim(0, -1).numpy(), call))
         assert len(expected.unique()) > 5
-        assert error(found.raw[image : image + 1].double(), expected[None]) <= 1e-5
+        assert error(attribution.raw[image : image + 1].double(), expected[None]) <= 1e-5
         low, high = expected.min(), expected.max()
         heatmap = (expected - low) / (high - low)
-        assert error(found.heatmap[image : image + 1].double(), heatmap[None]) <= 1e-5
+        assert error(attribution.heatmap[image : image + 1].double(), heatmap[None]) <= 1e-5
 
 
 def test_the_region_of_the_evidence_comes_first():
@@ -115,14 +115,14 @@ def test_the_region_of_the_evidence_comes_first():
 
     batch = torch.zeros(1, 3, 48, 64)
     batch[:, 0, 10:30, 12:40] = 1
-    found = cam.attribute(Reads().eval(), batch, cam.method(NAME, steps=4), targets=0)[NAME]
+    attribution = cam.attribute(Reads().eval(), batch, cam.method(NAME, steps=4), targets=0)[NAME]
     inside = torch.zeros(48, 64, dtype=torch.bool)
     inside[15:25, 17:35] = True
-    assert found.heatmap[0][inside].min() > 0.99
+    assert attribution.heatmap[0][inside].min() > 0.99
     # Regions are widened by five pixels, and of what overlaps the first takes all.
     wide = torch.zeros(48, 64, dtype=torch.bool)
     wide[3:37, 5:47] = True
-    assert found.heatmap[0][~wide].max() < 0.01
+    assert attribution.heatmap[0][~wide].max() < 0.01
 
 
 def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
@@ -133,24 +133,24 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
         assert torch.equal(together.raw[image], alone.raw[0])
     batch[0, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, batch, method, targets=[2, 0])[NAME]
-    assert found.raw[0].isnan().all() and torch.equal(found.raw[1], together.raw[1])
+        attribution = cam.attribute(network, batch, method, targets=[2, 0])[NAME]
+    assert attribution.raw[0].isnan().all() and torch.equal(attribution.raw[1], together.raw[1])
 
 
 def test_pictures_of_one_colour_or_few_pixels_give_a_flat_map():
     for batch in (torch.ones(1, 3, 40, 40), torch.randn(1, 3, 6, 5)):
-        found = cam.attribute(small(), batch, cam.method(NAME, steps=2), targets=0)[NAME]
-        assert found.raw.isfinite().all() and found.heatmap.isfinite().all()
+        attribution = cam.attribute(small(), batch, cam.method(NAME, steps=2), targets=0)[NAME]
+        assert attribution.raw.isfinite().all() and attribution.heatmap.isfinite().all()
 
 
 def test_cost_progress_and_precision():
     network, batch, method = small().requires_grad_(False), pictures(), cam.method(NAME, steps=3)
-    told: list[cam.Progress] = []
-    found = cam.attribute(network, batch, method, targets=1, progress=told.append)[NAME]
-    assert (found.cost.forwards, found.cost.backwards) == (5, 4)
-    assert told[-1].done == told[-1].total == 12
+    reports: list[cam.Progress] = []
+    attribution = cam.attribute(network, batch, method, targets=1, progress=reports.append)[NAME]
+    assert (attribution.cost.forwards, attribution.cost.backwards) == (5, 4)
+    assert reports[-1].done == reports[-1].total == 12
     half = cam.attribute(network.bfloat16(), batch.bfloat16(), method, lambda y: y[1])[NAME]
-    assert torch.corrcoef(torch.stack([half.raw.flatten(), found.raw.flatten()]))[0, 1] > 0.8
+    assert torch.corrcoef(torch.stack([half.raw.flatten(), attribution.raw.flatten()]))[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"least": 0}, {"least": 2.5}], ids=str)

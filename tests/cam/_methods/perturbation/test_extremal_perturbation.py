@@ -1,4 +1,4 @@
-"""Extremal perturbation: on networks whose evidence is known, and what masks must be."""
+"""Extremal perturbation on networks with known evidence, and its masks."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from cam._methods.perturbation.extremal_perturbation import _Masks
 
 NAME = "extremal_perturbation"
 HEIGHT, WIDTH = 84, 112
-ONE = [(20, 48, 30, 72)]
+SINGLE = [(20, 48, 30, 72)]
 TWO = [(8, 36, 8, 36), (50, 78, 70, 98)]
 # Fine enough that a blur leaves nothing of it.
 BOARD = ((torch.arange(HEIGHT)[:, None] // 2 + torch.arange(WIDTH) // 2) % 2 * 2 - 1).float()
@@ -26,10 +26,10 @@ class Reads(nn.Module):
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = [
+        actual = [
             (x[:, 0, a:b, c:d] * BOARD[a:b, c:d].to(x)).mean((1, 2)) for a, b, c, d in self.boxes
         ]
-        score = self.factor * torch.stack(found, 1).amin(1)
+        score = self.factor * torch.stack(actual, 1).amin(1)
         return torch.stack([score, -score], 1)
 
 
@@ -50,25 +50,25 @@ def sought(areas: object, **options: object) -> cam.Method:
     return cam.method(NAME, areas=areas, cell=4, smoothness=8, **options)
 
 
-@pytest.mark.parametrize("boxes", [ONE, TWO], ids=["one rectangle", "two that are both needed"])
+@pytest.mark.parametrize("boxes", [SINGLE, TWO], ids=["one rectangle", "two that are both needed"])
 def test_the_mask_of_the_evidences_area_is_the_evidence(boxes):
     network, batch, inside = Reads(boxes), pictures(), truth(boxes)
     area = float(inside.float().mean())
     mask = cam.attribute(network, batch, sought([area]), targets=0)[NAME].raw
-    found = mask > 0.5
-    overlap = (found & inside).flatten(1).sum(1) / (found | inside).flatten(1).sum(1)
+    actual = mask > 0.5
+    overlap = (actual & inside).flatten(1).sum(1) / (actual | inside).flatten(1).sum(1)
     assert overlap.min() > 0.75
     # A random part of that area has an overlap of about a twelfth.
     blurred = blur(batch, 20.0)
     with torch.no_grad():
-        kept = network(blurred + mask[:, None] * (batch - blurred))[:, 0]
+        scores = network(blurred + mask[:, None] * (batch - blurred))[:, 0]
         whole, blank = network(batch)[:, 0], network(blurred)[:, 0]
-    assert ((kept - blank) / (whole - blank)).min() > 0.8
+    assert ((scores - blank) / (whole - blank)).min() > 0.8
 
 
 @pytest.mark.parametrize("area", [0.05, 0.125, 0.3])
 def test_the_mask_has_the_area_and_is_nearly_binary(area):
-    mask = cam.attribute(Reads(ONE), pictures(), sought([area]), targets=0)[NAME].raw
+    mask = cam.attribute(Reads(SINGLE), pictures(), sought([area]), targets=0)[NAME].raw
     assert torch.allclose(mask.mean((1, 2)), torch.tensor(area), rtol=0.15)
     assert mask.min() >= 0 and mask.max() <= 1
     # Its edge alone is between.
@@ -76,16 +76,16 @@ def test_the_mask_has_the_area_and_is_nearly_binary(area):
 
 
 def test_against_the_class_the_mask_flees_from_the_evidence():
-    mask = cam.attribute(Reads(ONE), pictures(1), sought([0.125]), targets=1)[NAME].raw
-    assert mask[0][truth(ONE)].mean() < 0.1
+    mask = cam.attribute(Reads(SINGLE), pictures(1), sought([0.125]), targets=1)[NAME].raw
+    assert mask[0][truth(SINGLE)].mean() < 0.1
 
 
 def test_several_areas_are_averaged():
-    network, batch = Reads(ONE), pictures()
+    network, batch = Reads(SINGLE), pictures()
     single = [cam.attribute(network, batch, sought([a]), targets=0)[NAME].raw for a in (0.1, 0.2)]
     both = cam.attribute(network, batch, sought((0.1, 0.2)), targets=0)[NAME]
     assert torch.allclose(both.raw, torch.stack(single).mean(0), atol=0.02)
-    assert both.heatmap[0][truth(ONE)].mean() > 3 * both.heatmap[0][~truth(ONE)].mean()
+    assert both.heatmap[0][truth(SINGLE)].mean() > 3 * both.heatmap[0][~truth(SINGLE)].mean()
 
 
 def test_the_smooth_maximum_by_hand():
@@ -93,23 +93,23 @@ def test_the_smooth_maximum_by_hand():
 
     With weights exp(20 f) the K - 1 zeros pull f down by the factor 1 / (1 + (K - 1) exp(-20 f)).
     """
-    masks = _Masks((9, 11), 1, 2.0, torch.device("cpu"), torch.float64)
     cells = torch.zeros(1, 9, 11).double()
+    masks = _Masks((9, 11), 1, 2.0, cells)
     cells[0, 4, 5] = 1
-    found = masks.smooth(cells)[0]
+    actual = masks.smooth(cells)[0]
     count = 9 * 9  # four cells on each side
     for row, column in [(4, 5), (4, 6), (4, 7), (6, 5), (5, 6)]:
         distance = ((row - 4) ** 2 + (column - 5) ** 2) ** 0.5 / 2
         value = torch.exp(torch.tensor(-2 * max(0, distance - 0.5) ** 2)).double()
         expected = value / (1 + (count - 1) * torch.exp(-20 * value))
-        assert torch.isclose(found[row, column], expected, atol=1e-6)
-    assert found[4, 10] < 0.02
-    ones = masks.smooth(torch.ones(1, 9, 11).double())[0]
-    assert ones[4, 5] > 0.9
+        assert torch.isclose(actual[row, column], expected, atol=1e-6)
+    assert actual[4, 10] < 0.02
+    smoothed = masks.smooth(torch.ones(1, 9, 11).double())[0]
+    assert smoothed[4, 5] > 0.9
 
 
 def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
-    network, batch, method = Reads(ONE), pictures(), sought([0.1], steps=30)
+    network, batch, method = Reads(SINGLE), pictures(), sought([0.1], steps=30)
     together = cam.attribute(network, batch, method, targets=[0, 1], batch_size=1)[NAME]
     again = cam.attribute(network, batch, method, targets=[0, 1])[NAME]
     assert torch.allclose(together.raw, again.raw, atol=0.01)
@@ -118,24 +118,26 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
         assert torch.allclose(together.raw[image], alone.raw[0], atol=0.01)
     batch[0, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, batch, method, targets=[0, 1])[NAME]
-    assert found.raw[0].isnan().all()
-    assert torch.allclose(found.raw[1], together.raw[1], atol=0.01)
+        attribution = cam.attribute(network, batch, method, targets=[0, 1])[NAME]
+    assert attribution.raw[0].isnan().all()
+    assert torch.allclose(attribution.raw[1], together.raw[1], atol=0.01)
 
 
 def test_cost_progress_the_model_and_other_precisions():
-    network, batch = Reads(ONE), pictures().requires_grad_()
-    told: list[cam.Progress] = []
+    network, batch = Reads(SINGLE), pictures().requires_grad_()
+    reports: list[cam.Progress] = []
     method = sought((0.1, 0.2), steps=4)
     with torch.inference_mode():
-        found = cam.attribute(network, batch, method, 0, batch_size=8, progress=told.append)[NAME]
-    assert (found.cost.forwards, found.cost.backwards) == (2 + 5, 5)
-    assert told[-1].done == told[-1].total == 2 * (1 + 2 * 5)
+        attribution = cam.attribute(
+            network, batch, method, 0, batch_size=8, progress=reports.append
+        )[NAME]
+    assert (attribution.cost.forwards, attribution.cost.backwards) == (2 + 5, 5)
+    assert reports[-1].done == reports[-1].total == 2 * (1 + 2 * 5)
     assert network.factor.grad is None and batch.grad is None
     half = cam.attribute(network.bfloat16(), batch.bfloat16(), method, lambda y: y[0])[NAME]
-    assert torch.corrcoef(torch.stack([half.raw.flatten(), found.raw.flatten()]))[0, 1] > 0.95
+    assert torch.corrcoef(torch.stack([half.raw.flatten(), attribution.raw.flatten()]))[0, 1] > 0.95
     with pytest.raises(cam.Cancelled, match=NAME):
-        cam.attribute(Reads(ONE), pictures(), method, progress=lambda now: now.done < 9)
+        cam.attribute(Reads(SINGLE), pictures(), method, progress=lambda now: now.done < 9)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +158,4 @@ def test_cost_progress_the_model_and_other_precisions():
 )
 def test_wrong_parameters_are_named(wrong, sentence):
     with pytest.raises(cam.MethodError, match=f"^{NAME}'s {sentence}"):
-        cam.attribute(Reads(ONE), pictures(1), cam.method(NAME, **wrong))
+        cam.attribute(Reads(SINGLE), pictures(1), cam.method(NAME, **wrong))

@@ -1,4 +1,4 @@
-"""Occlusion against captum and by hand; RISE against the paper's own construction in float64."""
+"""Occlusion against captum, RISE against the paper in float64."""
 
 import numpy as np
 import pytest
@@ -32,15 +32,15 @@ def pictures() -> torch.Tensor:
     return torch.randn(2, 3, 23, 18, generator=torch.Generator().manual_seed(1))
 
 
-def near(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return bool((found - expected).norm() <= 1e-4 * expected.norm())
+def near(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    return bool((actual - expected).norm() <= 1e-4 * expected.norm())
 
 
 @pytest.mark.parametrize("baseline", [0, -1.5])
 @pytest.mark.parametrize(("window", "stride"), [(5, 3), (4, 4), (7, 1), (18, 5)])
 def test_occlusion_is_captums(window, stride, baseline, network, pictures):
-    asked = cam.method("occlusion", window=window, stride=stride, baseline=baseline)
-    found = cam.attribute(network, pictures, asked, targets=[3, 1])["occlusion"]
+    method = cam.method("occlusion", window=window, stride=stride, baseline=baseline)
+    attribution = cam.attribute(network, pictures, method, targets=[3, 1])["occlusion"]
     expected = Occlusion(network).attribute(
         pictures,
         sliding_window_shapes=(3, window, window),
@@ -49,25 +49,25 @@ def test_occlusion_is_captums(window, stride, baseline, network, pictures):
         target=torch.tensor([3, 1]),
     )[:, 0]
     assert expected.std() > 1e-3, "a flat map would agree with anything"
-    assert near(found.raw, expected.float())
+    assert near(attribution.raw, expected.float())
 
 
 def test_occlusion_of_a_photo_is_captums(bundled, batch):
-    asked = cam.method("occlusion", window=112, stride=56, baseline=1.5)
-    found = cam.attribute(bundled, batch[1:2], asked)["occlusion"]
+    method = cam.method("occlusion", window=112, stride=56, baseline=1.5)
+    attribution = cam.attribute(bundled, batch[1:2], method)["occlusion"]
     expected = Occlusion(bundled.module).attribute(
         batch[1:2],
         sliding_window_shapes=(3, 112, 112),
         strides=(3, 56, 56),
         baselines=1.5,
-        target=found.targets,
+        target=attribution.targets,
         perturbations_per_eval=3,
     )[:, 0]
-    assert near(found.raw, expected.float())
+    assert near(attribution.raw, expected.float())
     positive = expected.clamp(min=0)
     low, high = positive.min(), positive.max()
     assert high > 1, "a map of nothing would agree with anything"
-    assert torch.allclose(found.heatmap, ((positive - low) / (high - low)).float(), atol=1e-4)
+    assert torch.allclose(attribution.heatmap, ((positive - low) / (high - low)).float(), atol=1e-4)
 
 
 class Sum(nn.Module):
@@ -81,14 +81,14 @@ class Sum(nn.Module):
 def test_occlusion_by_hand():
     """Windows of 2 × 2 at columns 0, 1 of 2 × 3 pixels hide 1+2+4+5 = 12 and 2+3+5+6 = 16."""
     picture = torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]]])
-    asked = cam.method("occlusion", window=2, stride=1)
-    found = cam.attribute(Sum().eval(), picture, asked, targets=0)["occlusion"]
-    assert found.raw.tolist() == [[[12.0, 14.0, 16.0]] * 2]
-    assert found.cost.forwards == 2
+    method = cam.method("occlusion", window=2, stride=1)
+    attribution = cam.attribute(Sum().eval(), picture, method, targets=0)["occlusion"]
+    assert attribution.raw.tolist() == [[[12.0, 14.0, 16.0]] * 2]
+    assert attribution.cost.forwards == 2
     # With 2 in the place of each hidden pixel 8 less is lost; stride 2 cuts the second window off.
-    asked = cam.method("occlusion", window=2, stride=2, baseline=[2.0])
-    found = cam.attribute(Sum().eval(), picture, asked, targets=0)["occlusion"]
-    assert found.raw.tolist() == [[[4.0, 4.0, 5.0]] * 2]
+    method = cam.method("occlusion", window=2, stride=2, baseline=[2.0])
+    attribution = cam.attribute(Sum().eval(), picture, method, targets=0)["occlusion"]
+    assert attribution.raw.tolist() == [[[4.0, 4.0, 5.0]] * 2]
 
 
 @pytest.mark.parametrize("shape", [(23, 18), (14, 14), (9, 30)])
@@ -128,46 +128,48 @@ def papers_rise(network, picture, target, draws, probability, softmax=True) -> t
 
 @pytest.mark.parametrize(("cells", "probability"), [(7, 0.5), (3, 0.2), (1, 1.0)])
 def test_rise_is_the_papers(cells, probability, network, pictures):
-    asked = cam.method("rise", masks=60, cells=cells, probability=probability, seed=3)
-    found = cam.attribute(network, pictures, asked, targets=[3, 1], batch_size=7)["rise"]
+    method = cam.method("rise", masks=60, cells=cells, probability=probability, seed=3)
+    attribution = cam.attribute(network, pictures, method, targets=[3, 1], batch_size=7)["rise"]
     draws = draw_grids(60, cells, probability, 3, (23, 18))
     for image, target in enumerate([3, 1]):
         expected = papers_rise(network, pictures[image], target, draws, probability)
-        assert near(found.raw[image].double(), expected)
+        assert near(attribution.raw[image].double(), expected)
         if cells > 1:
             scaled = (expected - expected.min()) / (expected.max() - expected.min())
-            assert near(found.heatmap[image].double(), scaled)
+            assert near(attribution.heatmap[image].double(), scaled)
 
 
 def test_rise_explains_a_callable_as_it_is(network, pictures):
-    asked = cam.method("rise", masks=40, cells=3)
-    found = cam.attribute(network, pictures[:1], asked, targets=cam.targets.Logit(2))["rise"]
+    method = cam.method("rise", masks=40, cells=3)
+    attribution = cam.attribute(network, pictures[:1], method, targets=cam.targets.Logit(2))["rise"]
     draws = draw_grids(40, 3, 0.5, 0, (23, 18))
     expected = papers_rise(network, pictures[0], 2, draws, 0.5, softmax=False)
-    assert near(found.raw[0].double(), expected)
+    assert near(attribution.raw[0].double(), expected)
 
 
 def test_rise_of_a_single_output_is_not_the_softmax_of_one_class(network, pictures):
     single = nn.Sequential(network, nn.Linear(5, 1)).eval()
-    found = cam.attribute(single, pictures[:1], cam.method("rise", masks=40, cells=3), targets=0)
+    attributions = cam.attribute(
+        single, pictures[:1], cam.method("rise", masks=40, cells=3), targets=0
+    )
     draws = draw_grids(40, 3, 0.5, 0, (23, 18))
     expected = papers_rise(single, pictures[0], 0, draws, 0.5, softmax=False)
-    assert near(found["rise"].raw[0].double(), expected)
+    assert near(attributions["rise"].raw[0].double(), expected)
 
 
 class Corner(nn.Module):
     """Sure of class 0 as far as the upper left quarter of the picture is in view."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        seen = x[:, :, :12, :12].mean((1, 2, 3))
-        return torch.stack([8 * seen, 0 * seen + 4], 1)
+        scores = x[:, :, :12, :12].mean((1, 2, 3))
+        return torch.stack([8 * scores, 0 * scores + 4], 1)
 
 
 @pytest.mark.parametrize("name", ["rise", "occlusion"])
 def test_the_map_is_where_the_evidence_is(name):
     parameters = {"masks": 300, "cells": 4} if name == "rise" else {"window": 6, "stride": 3}
-    asked = cam.method(name, **parameters)
-    heatmap = cam.attribute(Corner().eval(), torch.ones(1, 3, 24, 24), asked, targets=0)
+    method = cam.method(name, **parameters)
+    heatmap = cam.attribute(Corner().eval(), torch.ones(1, 3, 24, 24), method, targets=0)
     heatmap = heatmap[name].heatmap[0]
     inside = heatmap[:12, :12].mean()
     assert inside > 0.6 and inside > 2 * (heatmap.sum() - heatmap[:12, :12].sum()) / (24**2 - 12**2)
@@ -189,17 +191,17 @@ def test_an_image_of_nan_does_not_change_its_neighbour(network, pictures):
     broken = pictures.clone()
     broken[0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, broken, SMALL, targets=[3, 1])
+        attributions = cam.attribute(network, broken, SMALL, targets=[3, 1])
     whole = cam.attribute(network, pictures, SMALL, targets=[3, 1])
     for name in whole:
-        assert found[name].raw[0].isnan().all()
-        assert near(found[name].raw[1], whole[name].raw[1])
+        assert attributions[name].raw[0].isnan().all()
+        assert near(attributions[name].raw[1], whole[name].raw[1])
 
 
 def test_the_seed_decides_and_torchs_own_generator_is_left_alone(network, pictures):
     def run(seed):
-        asked = cam.method("rise", masks=30, seed=seed)
-        return cam.attribute(network, pictures, asked, targets=2)["rise"].raw
+        method = cam.method("rise", masks=30, seed=seed)
+        return cam.attribute(network, pictures, method, targets=2)["rise"].raw
 
     torch.manual_seed(7)
     state = torch.get_rng_state()
@@ -221,22 +223,22 @@ class Largest(nn.Module):
         return self.network(x)
 
 
-@pytest.mark.parametrize("asked", SMALL, ids=str)
-def test_never_more_than_a_batch_and_the_progress_ends_at_its_total(asked, network, pictures):
-    told = []
+@pytest.mark.parametrize("method", SMALL, ids=str)
+def test_never_more_than_a_batch_and_the_progress_ends_at_its_total(method, network, pictures):
+    reports = []
     watched = Largest(network)
-    cam.attribute(watched, pictures, asked, batch_size=9, progress=told.append)
+    cam.attribute(watched, pictures, method, batch_size=9, progress=reports.append)
     # Windows of 6 at every 4th of 23 × 18 pixels: 6 × 4 of them.
-    total = 2 * (50 if asked.name == "rise" else 24)
-    assert (told[0].done, told[0].total) == (0, total)
-    assert (told[-1].done, told[-1].total) == (total, total)
+    total = 2 * (50 if method.name == "rise" else 24)
+    assert (reports[0].done, reports[0].total) == (0, total)
+    assert (reports[-1].done, reports[-1].total) == (total, total)
     assert watched.batch == 9
 
 
-@pytest.mark.parametrize("asked", SMALL, ids=str)
-def test_can_be_cancelled_and_leaves_the_network_as_it_was(asked, network, pictures):
-    with pytest.raises(cam.Cancelled, match=asked.name):
-        cam.attribute(network, pictures, asked, batch_size=4, progress=lambda p: p.done < 8)
+@pytest.mark.parametrize("method", SMALL, ids=str)
+def test_can_be_cancelled_and_leaves_the_network_as_it_was(method, network, pictures):
+    with pytest.raises(cam.Cancelled, match=method.name):
+        cam.attribute(network, pictures, method, batch_size=4, progress=lambda p: p.done < 8)
     assert not any(child._forward_hooks for child in network.modules())
 
 

@@ -1,4 +1,4 @@
-"""LIME and Kernel SHAP: against captum for the same coalitions, Shapley's definition, by hand."""
+"""LIME and Kernel SHAP against captum, Shapley's definition, and by hand."""
 
 from itertools import permutations
 
@@ -35,10 +35,10 @@ def pictures(count: int = 2) -> torch.Tensor:
     return 3 * nn.functional.interpolate(coarse, (24, 30), mode="bicubic")
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest relative error of an image."""
     assert (expected.flatten(1).std(1) > 0).all(), "a flat map would agree with anything"
-    distances = (found - expected).flatten(1).norm(dim=1)
+    distances = (actual - expected).flatten(1).norm(dim=1)
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
@@ -46,8 +46,8 @@ def fed(coalitions: torch.Tensor):
     """What captum draws its coalitions by: here these, one after another."""
 
     def perturb(*_arguments, **_options):
-        for one in coalitions:
-            yield one[None].long()
+        for coalition in coalitions:
+            yield coalition[None].long()
 
     return perturb
 
@@ -57,7 +57,7 @@ def fed(coalitions: torch.Tensor):
 def test_it_is_captums_for_the_same_coalitions(name, baseline):
     network, batch, samples = small().double(), pictures().double(), 60
     method = cam.method(name, samples=samples, segments=12, seed=4, baseline=baseline)
-    found = cam.attribute(network, batch, method, targets=[2, 0], batch_size=7)[name]
+    attribution = cam.attribute(network, batch, method, targets=[2, 0], batch_size=7)[name]
     for image, target in enumerate([2, 0]):
         regions = find_superpixels(batch[image], 12)
         count = int(regions.max()) + 1
@@ -65,9 +65,9 @@ def test_it_is_captums_for_the_same_coalitions(name, baseline):
         if name == "lime":
             drawn = draw_lime_coalitions(samples, count, 4)
 
-            def similar(_one, _other, shown, **_options):
+            def similar(_original, _other, coalition, **_options):
                 distance = 1 - nn.functional.cosine_similarity(
-                    shown.double(), torch.ones_like(shown).double()
+                    coalition.double(), torch.ones_like(coalition).double()
                 )
                 return torch.exp(-(distance**2) / (2 * 0.25**2))
 
@@ -84,7 +84,7 @@ def test_it_is_captums_for_the_same_coalitions(name, baseline):
             feature_mask=regions[None, None],
             n_samples=len(drawn),
         )[:, 0]
-        assert error(found.raw[image : image + 1], expected.float()) <= 1e-4
+        assert error(attribution.raw[image : image + 1], expected.float()) <= 1e-4
 
 
 def test_kernel_shap_is_shapleys_definition():
@@ -94,29 +94,31 @@ def test_kernel_shap_is_shapleys_definition():
     count = int(regions.max()) + 1
     assert 4 <= count <= 7
 
-    def score(shown: frozenset) -> float:
-        kept = torch.isin(regions, torch.tensor(sorted(shown), dtype=torch.int64))
+    def score(coalition: frozenset) -> float:
+        visible = torch.isin(regions, torch.tensor(sorted(coalition), dtype=torch.int64))
         with torch.no_grad():
-            return float(network(batch * kept)[0, 3])
+            return float(network(batch * visible)[0, 3])
 
-    known = {}
+    scores = {}
     values = torch.zeros(count, dtype=torch.float64)
     orders = list(permutations(range(count)))
     for order in orders:
-        shown = frozenset()
+        coalition = frozenset()
         for region in order:
-            more = shown | {region}
-            for one in (shown, more):
-                known.setdefault(one, None)
-                if known[one] is None:
-                    known[one] = score(one)
-            values[region] += (known[more] - known[shown]) / len(orders)
-            shown = more
+            more = coalition | {region}
+            for members in (coalition, more):
+                scores.setdefault(members, None)
+                if scores[members] is None:
+                    scores[members] = score(members)
+            values[region] += (scores[more] - scores[coalition]) / len(orders)
+            coalition = more
     method = cam.method("kernelshap", samples=2**count, segments=8)
-    told: list[cam.Progress] = []
-    found = cam.attribute(network, batch, method, targets=3, progress=told.append)["kernelshap"]
-    assert error(found.raw, values[regions][None].float()) <= 1e-5
-    assert told[-1].done == told[-1].total == 2**count
+    reports: list[cam.Progress] = []
+    attribution = cam.attribute(network, batch, method, targets=3, progress=reports.append)[
+        "kernelshap"
+    ]
+    assert error(attribution.raw, values[regions][None].float()) <= 1e-5
+    assert reports[-1].done == reports[-1].total == 2**count
 
 
 def test_drawn_coalitions_come_near_the_exact_values():
@@ -125,22 +127,24 @@ def test_drawn_coalitions_come_near_the_exact_values():
     drawn = cam.method("kernelshap", samples=150, segments=16)
     expected = cam.attribute(network, batch, exact, targets=3)["kernelshap"]
     assert 8 <= int(find_superpixels(batch[0], 16).max()) + 1 <= 13
-    found = cam.attribute(network, batch, drawn, targets=3)["kernelshap"]
-    assert 0 < error(found.raw, expected.raw) <= 0.1
+    attribution = cam.attribute(network, batch, drawn, targets=3)["kernelshap"]
+    assert 0 < error(attribution.raw, expected.raw) <= 0.1
 
 
 @pytest.mark.parametrize("samples", [10, 300])
 def test_kernel_shap_adds_up(samples):
     network, batch = small(), pictures()
     method = cam.method("kernelshap", samples=samples, segments=20, baseline=0.2)
-    found = cam.attribute(network, batch, method, targets=1)["kernelshap"]
+    attribution = cam.attribute(network, batch, method, targets=1)["kernelshap"]
     with torch.no_grad():
         blank = network(torch.full_like(batch, 0.2))[:, 1]
     for image in range(2):
         regions = find_superpixels(batch[image], 20)
-        firsts = [(regions == one).nonzero()[0].tolist() for one in range(int(regions.max()) + 1)]
-        total = sum(found.raw[image, row, column] for row, column in firsts)
-        assert torch.isclose(total, found.scores[image] - blank[image], rtol=1e-3)
+        firsts = [
+            (regions == region).nonzero()[0].tolist() for region in range(int(regions.max()) + 1)
+        ]
+        total = sum(attribution.raw[image, row, column] for row, column in firsts)
+        assert torch.isclose(total, attribution.scores[image] - blank[image], rtol=1e-3)
 
 
 class Linear(nn.Module):
@@ -164,26 +168,26 @@ def test_a_linear_score_is_explained_exactly():
         cam.method("kernelshap", samples=80, segments=12),
         cam.method("lime", samples=200, segments=12, ridge=0),
     ]
-    found = cam.attribute(Linear(weight), batch, methods, targets=0)
+    attributions = cam.attribute(Linear(weight), batch, methods, targets=0)
     regions = find_superpixels(batch[0], 12)
     sums = torch.zeros(int(regions.max()) + 1).double()
     sums.index_add_(0, regions.flatten(), (batch[0].mean(0) * weight).flatten())
     for name in NAMES:
-        assert error(found[name].raw.double(), sums[regions][None]) <= 1e-5
+        assert error(attributions[name].raw.double(), sums[regions][None]) <= 1e-5
     ridge = cam.method("lime", samples=200, segments=12, ridge=1e9)
     assert cam.attribute(Linear(weight), batch, ridge, 0)["lime"].raw.abs().max() < 1e-3
 
 
 def test_coalitions_are_drawn_by_the_shapley_kernel():
-    shown, weights = draw_shap_coalitions(20000, 16, seed=0)
-    sizes = shown.sum(1)
+    coalitions, weights = draw_shap_coalitions(20000, 16, seed=0)
+    sizes = coalitions.sum(1)
     assert sizes.min() >= 1 and sizes.max() <= 15 and weights.eq(1).all()
     k = torch.arange(1, 16).double()
     expected = 1 / (k * (16 - k))
     counts = sizes.long().bincount(minlength=16)[1:] / 20000
     assert torch.allclose(counts.double(), expected / expected.sum(), atol=0.01)
-    assert torch.allclose(shown.mean(0), torch.full((16,), 0.5).double(), atol=1e-9)
-    assert torch.equal(shown[0::2], 1 - shown[1::2])
+    assert torch.allclose(coalitions.mean(0), torch.full((16,), 0.5).double(), atol=1e-9)
+    assert torch.equal(coalitions[0::2], 1 - coalitions[1::2])
 
 
 def test_superpixels_cover_the_picture_without_gaps(batch):
@@ -211,21 +215,23 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone(name):
     assert error(cam.attribute(network, batch, other, [2, 0])[name].raw, together.raw) > 1e-4
     batch[0, 0, 0, 0] = torch.nan
     with pytest.warns(cam.CamWarning, match="image 0 is NaN"):
-        found = cam.attribute(network, batch, method, targets=[2, 0])[name]
-    assert found.raw[0].isnan().all() and torch.equal(found.raw[1], together.raw[1])
+        attribution = cam.attribute(network, batch, method, targets=[2, 0])[name]
+    assert attribution.raw[0].isnan().all() and torch.equal(attribution.raw[1], together.raw[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cost_progress_precision_and_cancelling(name):
     network, batch = small().requires_grad_(False), pictures()
     method = cam.method(name, samples=11, segments=16)
-    told: list[cam.Progress] = []
-    found = cam.attribute(network, batch, method, 1, batch_size=4, progress=told.append)[name]
+    reports: list[cam.Progress] = []
+    attribution = cam.attribute(network, batch, method, 1, batch_size=4, progress=reports.append)[
+        name
+    ]
     each = 11 if name == "lime" else 13
-    assert (found.cost.forwards, found.cost.backwards) == (1 + 2 * -(-each // 4), 0)
-    assert told[-1].done == told[-1].total == 2 * each
+    assert (attribution.cost.forwards, attribution.cost.backwards) == (1 + 2 * -(-each // 4), 0)
+    assert reports[-1].done == reports[-1].total == 2 * each
     double = cam.attribute(network.double(), batch.double(), method, lambda y: y[1])[name]
-    assert error(found.raw, double.raw) <= 1e-3
+    assert error(attribution.raw, double.raw) <= 1e-3
     with pytest.raises(cam.Cancelled, match=name):
         cam.attribute(small(), batch, method, batch_size=2, progress=lambda p: p.done < 4)
 

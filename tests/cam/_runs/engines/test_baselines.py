@@ -30,12 +30,12 @@ def test_the_centre_is_measured_as_a_methods_map_is(tmp_path):
             bump = centre_heatmap(batch)
             targets = torch.tensor([item.target])
             truth.append(metric.measure(model, batch, bump, targets, masks).values)
-        found = run.values(metric.name)["centre"].to_numpy()
-        assert np.allclose(found, torch.cat(truth).numpy(), rtol=1e-4, atol=1e-6)
+        values = run.values(metric.name)["centre"].to_numpy()
+        assert np.allclose(values, torch.cat(truth).numpy(), rtol=1e-4, atol=1e-6)
     costs = run.costs().query("method == 'centre' and metric.isna()")
     assert costs[["images", "forwards", "backwards"]].values.tolist() == [[6, 0, 0]]
-    kept = run.image(5).heatmaps["centre"]
-    assert kept[28, 28] == kept.max()
+    stored = run.image(5).heatmaps["centre"]
+    assert stored[28, 28] == stored.max()
     assert set(run.comparisons("inside").loc[0, ["better", "worse"]]) == {"gradcam", "centre"}
 
 

@@ -1,4 +1,4 @@
-"""What a run will cost: passes counted by hand, and nothing left behind."""
+"""Estimate a run: passes counted by hand, and nothing left behind."""
 
 import pytest
 
@@ -13,14 +13,14 @@ def test_passes_are_those_counted_by_hand():
     """One forward and backward that both methods share, and two forwards for each map's drop."""
     model = network()
     data = cam.dataset("photo-grid", size=10)
-    found = estimate(make_plan(model, data, ["gradcam", "saliency"], [Inside(), Drop()]))
-    assert (found.images, found.looked_at) == (10, 10)
-    assert (found.forwards, found.backwards) == (1 + 2 * 2, 1)
+    costs = estimate(make_plan(model, data, ["gradcam", "saliency"], [Inside(), Drop()]))
+    assert (costs.images, costs.looked_at) == (10, 10)
+    assert (costs.forwards, costs.backwards) == (1 + 2 * 2, 1)
     assert not model.module._forward_hooks
     # A clock around all of it says at least what clocks around its parts say.
-    assert 0 < sum(share.seconds for share in found.shares) <= found.seconds
-    told = [(share.method, share.metric) for share in found.shares]
-    assert told == [
+    assert 0 < sum(share.seconds for share in costs.shares) <= costs.seconds
+    keys = [(share.method, share.metric) for share in costs.shares]
+    assert keys == [
         *((method, None) for method in ("gradcam", "saliency")),
         *((method, what) for method in ("gradcam", "saliency") for what in ("inside", "drop")),
     ]
@@ -36,17 +36,17 @@ def test_a_metrics_steps_are_passes():
         metrics,
         RunOptions(shard_size=3),
     )
-    found = estimate(plan)
-    assert (found.forwards, found.backwards, found.looked_at) == (1 + 1 + 4, 1, 3)
+    costs = estimate(plan)
+    assert (costs.forwards, costs.backwards, costs.looked_at) == (1 + 1 + 4, 1, 3)
 
 
 def test_bytes_are_those_of_the_store(tmp_path):
     data = cam.dataset("photo-grid", size=10)
     options = {"methods": ["gradcam", "saliency"], "metrics": [Drop()]}
-    found = estimate(make_plan(network(), data, **options))
+    costs = estimate(make_plan(network(), data, **options))
     run = cam.evaluate(network(), data, out=tmp_path / "run", **options)
     truth = sum(path.stat().st_size for path in run.path.rglob("*.parquet"))
-    assert found.stored * 10 == pytest.approx(truth, rel=0.02)
+    assert costs.stored * 10 == pytest.approx(truth, rel=0.02)
 
 
 def test_where_no_image_can_be_read_it_is_told():

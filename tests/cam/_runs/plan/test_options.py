@@ -1,4 +1,4 @@
-"""The options of a run: one record behind Python, command line and folder."""
+"""Check the options of a run in Python, command line and folder."""
 
 import dataclasses
 import inspect
@@ -38,8 +38,8 @@ def test_evaluate_takes_each_option_with_its_default():
 
 def test_the_command_line_takes_each_option_with_its_default():
     parsed = command.make_context("evaluate", ["photo-grid", "--out", "run"]).params
-    given = {name: parsed[name] or None if name == "layers" else parsed[name] for name in PROMISED}
-    assert given == PROMISED
+    values = {name: parsed[name] or None if name == "layers" else parsed[name] for name in PROMISED}
+    assert values == PROMISED
 
 
 @pytest.mark.parametrize(

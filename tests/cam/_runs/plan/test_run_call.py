@@ -1,4 +1,4 @@
-"""A run says how it was started, so it goes on from anywhere; a folder of runs; parts of a run."""
+"""Start runs again from their folder; list runs; take parts of them."""
 
 import shlex
 import subprocess
@@ -14,7 +14,7 @@ import cam
 from cam._cli.commands import main
 from cam._data.dataset import require_inside
 from cam._runs.plan.run_call import Call
-from cam._runs.results.run_states import runs, state_of
+from cam._runs.results.run_states import read_state, runs
 from tests.support.checkout import ROOT
 from tests.support.stand_in import Drop, Inside, network
 
@@ -22,9 +22,9 @@ ARGUMENTS = {"methods": ["gradcam", "saliency"], "metrics": ["grid_pointing_game
 
 
 def scores(run: cam.Run) -> bytes:
-    found = run.scores()
-    told = found[["item", "id", "method", "metric", "status", "reason"]].astype(str).to_csv()
-    return found["value"].to_numpy().tobytes() + told.encode()
+    table = run.scores()
+    text = table[["item", "id", "method", "metric", "status", "reason"]].astype(str).to_csv()
+    return table["value"].to_numpy().tobytes() + text.encode()
 
 
 def stop_after(images: int):
@@ -59,16 +59,16 @@ def stopped(tmp_path) -> Path:
 
 
 def test_a_stopped_run_is_resumed_from_its_folder_alone(stopped, whole):
-    assert (state_of(stopped).state, state_of(stopped).done) == ("stopped", 2)
+    assert (read_state(stopped).state, read_state(stopped).done) == ("stopped", 2)
     assert scores(cam.resume(stopped)) == scores(whole)
-    assert state_of(stopped).state == "finished"
+    assert read_state(stopped).state == "finished"
 
 
 def test_its_command_goes_on_with_it(stopped, whole):
     words = shlex.split(cam.Run.open(stopped).call.command(str(stopped)))
     assert words[:4] == ["python", "-m", "cam", "evaluate"]
-    found = CliRunner().invoke(main, words[3:])
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(main, words[3:])
+    assert result.exit_code == 0, result.output
     assert scores(cam.Run.open(stopped)) == scores(whole)
 
 
@@ -103,8 +103,10 @@ def test_parameters_and_files_come_back(tmp_path):
 
 
 def test_what_was_in_memory_is_asked_for_again(tmp_path):
-    own = {"methods": ["gradcam"], "metrics": [Inside(), Drop()]}
-    run = cam.evaluate(network(), cam.dataset("photo-grid", size=2), out=tmp_path / "run", **own)
+    choices = {"methods": ["gradcam"], "metrics": [Inside(), Drop()]}
+    run = cam.evaluate(
+        network(), cam.dataset("photo-grid", size=2), out=tmp_path / "run", **choices
+    )
     with pytest.raises(cam.RunError, match="does not say how it was started"):
         cam.resume(run.path)
 
@@ -138,22 +140,22 @@ def test_runs_of_a_folder_and_what_they_are_doing(stopped, whole):
     (folder / "other").mkdir()
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text('{"config": ')
-    found = {one.name: one for one in runs(folder)}
-    assert set(found) == {"stopped run", "broken"}
-    assert found["broken"].state == "damaged" and "is damaged" in found["broken"].problem
+    states = {state.name: state for state in runs(folder)}
+    assert set(states) == {"stopped run", "broken"}
+    assert states["broken"].state == "damaged" and "is damaged" in states["broken"].problem
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(stopped)], stdout=subprocess.PIPE, cwd=ROOT
     ) as holding:
         holding.stdout.readline()
-        state = state_of(stopped)
+        state = read_state(stopped)
         assert state.state == "running" and state.holder.startswith(f"process {holding.pid} on")
         assert state.images_per_second > 0 and state.seconds_left > 0
         with pytest.raises(cam.RunError, match=f"is being written by process {holding.pid}"):
             cam.resume(stopped)
         holding.kill()
-    assert state_of(stopped).state == "stopped"
+    assert read_state(stopped).state == "stopped"
     assert runs(folder / "nowhere") == []
-    assert state_of(whole.path).state == "finished"
+    assert read_state(whole.path).state == "finished"
 
 
 # Parts of a run
@@ -163,18 +165,18 @@ def test_some_images_only(whole):
     """Every number is that of the rows that pandas keeps."""
     items, every = whole.items(), whole.scores()
     part = whole.only({"class": "espresso"})
-    kept = items[items["label"] == "espresso"]["item"]
-    assert 0 < len(kept) < 6
-    expected = every[every["item"].isin(kept)]
+    espressos = items[items["label"] == "espresso"]["item"]
+    assert 0 < len(espressos) < 6
+    expected = every[every["item"].isin(espressos)]
     assert part.scores()["value"].tolist() == expected["value"].tolist()
     board = part.leaderboard().set_index(["method", "metric"])
     for keys, rows in expected.groupby(["method", "metric"], observed=True):
         assert board.loc[keys, "mean"] == pytest.approx(rows["value"].mean(), rel=1e-6)
-        assert board.loc[keys, "n"] == len(kept)
+        assert board.loc[keys, "n"] == len(espressos)
     confident = items["confidence"].between(0, 0.25, inclusive="left")
     two = whole.only({"correct": "wrong"}).only({"confidence": "0.00–0.25"})
     assert two.items()["item"].tolist() == items[confident & ~items["correct"]]["item"].tolist()
-    assert whole.ranks("sparseness")["n"] == 6 and part.ranks("sparseness")["n"] == len(kept)
+    assert whole.ranks("sparseness")["n"] == 6 and part.ranks("sparseness")["n"] == len(espressos)
     with pytest.raises(cam.RunError, match="cannot be taken apart by 'size'"):
         whole.only({"size": "1"})
 
@@ -182,9 +184,9 @@ def test_some_images_only(whole):
 @pytest.mark.parametrize("worst", [False, True], ids=["best first", "worst first"])
 def test_images_in_order(whole, worst):
     values = whole.values("grid_pointing_game")["saliency"].sort_values(ascending=worst)
-    found = whole.ordered("grid_pointing_game", "saliency", worst=worst, start=2, count=3)
-    assert found["item"].tolist() == values.index[2:5].tolist()
-    assert found["value"].tolist() == values.iloc[2:5].tolist()
+    rows = whole.ordered("grid_pointing_game", "saliency", worst=worst, start=2, count=3)
+    assert rows["item"].tolist() == values.index[2:5].tolist()
+    assert rows["value"].tolist() == values.iloc[2:5].tolist()
     with pytest.raises(cam.RunError, match="no method 'salience'; did you mean 'saliency'"):
         whole.ordered("grid_pointing_game", "salience")
 

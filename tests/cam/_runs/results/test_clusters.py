@@ -167,7 +167,7 @@ def test_eigenvalues_are_those_of_the_laplacian_by_definition(size):
     root = np.diag(joined.sum(1) ** -0.5)
     laplacian = np.eye(size) - root @ joined @ root
     truth = np.linalg.eigvalsh(laplacian)
-    values, vectors = module.spectrum(points, 5, 8)
+    values, vectors = module.compute_spectrum(points, 5, 8)
     assert np.allclose(values, truth[:9], atol=1e-12)
     assert (values < 1e-9).sum() == (3 if size == 300 else 1)
     assert np.allclose(laplacian @ vectors, vectors * values, atol=1e-10)
@@ -177,16 +177,16 @@ def test_eigenvalues_are_those_of_the_laplacian_by_definition(size):
 def test_groups_are_counted_and_what_passes_into_each_other_is_one():
     """Eigenvalues of a path are 1 - cos(πj / n), as 1 to 4 to 9: no gap. Apart, they are 0."""
     line = 1 - np.cos(np.pi * np.arange(9) / 200)
-    assert module.groups_of(line) == 1
-    assert module.groups_of(np.array([0, 0, 0, 0.1, 0.12, 0.2])) == 3
-    assert module.groups_of(np.array([0, 0.01, 0.06, 0.12, 0.2])) == 2
-    assert module.groups_of(np.array([-1e-17, 1e-18, 3e-16])) == 1
+    assert module.count_groups(line) == 1
+    assert module.count_groups(np.array([0, 0, 0, 0.1, 0.12, 0.2])) == 3
+    assert module.count_groups(np.array([0, 0.01, 0.06, 0.12, 0.2])) == 2
+    assert module.count_groups(np.array([-1e-17, 1e-18, 3e-16])) == 1
     for seed in range(5):
         random = np.random.default_rng(seed)
         square = random.uniform(size=(150, 2))
-        assert module.groups_of(module.spectrum(square, 5, 8)[0]) == 1
+        assert module.count_groups(module.compute_spectrum(square, 5, 8)[0]) == 1
         three = np.concatenate([square[:20] + 9, square[20:70] - 9, square[70:]])
-        assert module.groups_of(module.spectrum(three, 5, 8)[0]) == 3
+        assert module.count_groups(module.compute_spectrum(three, 5, 8)[0]) == 3
 
 
 def test_maps_of_zeros_are_left_out_and_counted(tmp_path):

@@ -13,7 +13,7 @@ import cam
 from cam._runs.results import statistics
 from cam._runs.results.run import Run
 from cam._runs.storage.store import Store
-from cam._runs.storage.tables import Rows, as_tables
+from cam._runs.storage.tables import Rows, make_tables
 
 METHODS = ("a", "b", "c")
 REQUIRED = inspect.Parameter.empty
@@ -38,7 +38,7 @@ def frame(**columns: list[float]) -> pandas.DataFrame:
 def test_moments_give_what_the_bootstrap_tends_to(draw):
     """100,000 resamples of 257 values: both ends within 1 % of the interval's width."""
     values = draw(np.random.default_rng(0), statistics.EXACT + 1)
-    low, high = statistics.interval(values)
+    low, high = statistics.estimate_interval(values)
     truth = stats.bootstrap(
         (values,), np.mean, n_resamples=100_000, method="BCa", batch=2_000, rng=1
     ).confidence_interval
@@ -49,17 +49,17 @@ def test_moments_give_what_the_bootstrap_tends_to(draw):
 
 def test_few_values_are_drawn_again_by_scipy():
     values = np.random.default_rng(0).exponential(1, 40)
-    low, high = statistics.interval(values)
+    low, high = statistics.estimate_interval(values)
     truth = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=1).confidence_interval
     assert (low, high) == pytest.approx((truth.low, truth.high), abs=0.03)
-    assert statistics.interval(values) == (low, high)
+    assert statistics.estimate_interval(values) == (low, high)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     """2,000 samples of 300 from an exponential: 95 %, give or take three standard errors."""
     random = np.random.default_rng(0)
     samples = random.exponential(1, (2_000, 300))
-    low, high = statistics.interval_from_moments(
+    low, high = statistics.estimate_interval_from_moments(
         300, samples.mean(1), samples.std(1, ddof=1), stats.skew(samples, axis=1)
     )
     covered = ((low <= 1) & (high >= 1)).mean()
@@ -68,12 +68,12 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
 
 @pytest.mark.parametrize("count", [2, 20, 1_000])
 def test_values_that_are_all_one_have_no_width(count):
-    assert statistics.interval(np.full(count, 0.3)) == pytest.approx((0.3, 0.3), abs=1e-15)
+    assert statistics.estimate_interval(np.full(count, 0.3)) == pytest.approx((0.3, 0.3), abs=1e-15)
 
 
 def test_one_value_has_no_interval():
-    assert np.isnan(statistics.interval(np.array([1.0]))).all()
-    assert np.isnan(statistics.interval(np.array([]))).all()
+    assert np.isnan(statistics.estimate_interval(np.array([1.0]))).all()
+    assert np.isnan(statistics.estimate_interval(np.array([]))).all()
 
 
 # Paired tests and ranks
@@ -86,7 +86,7 @@ def test_pairs_against_scipy_with_holms_correction_by_hand():
         a=base, b=base + random.normal(0.3, 0.5, 50), c=base + random.normal(0.05, 0.5, 50)
     )
     values.loc[3, "a"] = np.nan
-    table = statistics.paired(values).set_index(["better", "worse"])
+    table = statistics.compare_pairs(values).set_index(["better", "worse"])
     pairs = [("b", "a"), ("c", "a"), ("b", "c")]
     assert set(table.index) == set(pairs)
     raw = []
@@ -107,16 +107,16 @@ def test_pairs_against_scipy_with_holms_correction_by_hand():
 
 
 def test_where_lower_is_better_the_lower_one_is():
-    table = statistics.paired(frame(a=[1.0, 2, 3, 4], b=[2.0, 3, 4, 5]), -1)
+    table = statistics.compare_pairs(frame(a=[1.0, 2, 3, 4], b=[2.0, 3, 4, 5]), -1)
     (row,) = table.to_dict("records")
     assert (row["better"], row["worse"], row["difference"]) == ("a", "b", -1)
     assert (row["wins"], row["losses"]) == (4, 0)
 
 
 def test_no_difference_at_all():
-    (row,) = statistics.paired(frame(a=[1.0, 2], b=[1.0, 2])).to_dict("records")
+    (row,) = statistics.compare_pairs(frame(a=[1.0, 2], b=[1.0, 2])).to_dict("records")
     assert (row["difference"], row["p"], row["holm"]) == (0, 1, 1)
-    (row,) = statistics.paired(frame(a=[np.nan, 1], b=[1, np.nan])).to_dict("records")
+    (row,) = statistics.compare_pairs(frame(a=[np.nan, 1], b=[1, np.nan])).to_dict("records")
     assert (row["n"], np.isnan(row["holm"])) == (0, True)
 
 
@@ -132,7 +132,7 @@ def test_ranks_and_critical_difference_as_in_demsars_paper():
         C45mcf=[0.798, 0.569, 0.967, 0.657, 0.898, 0.931, 0.685, 0.625, 0.875, 1, 0.962, 0.669,
                 0.975, 0.970],
     )  # fmt: skip
-    found = statistics.friedman(values)
+    found = statistics.compare_ranks(values)
     truth = {"C45": 3.143, "C45m": 2.000, "C45cf": 2.893, "C45mcf": 1.964}
     assert found["ranks"] == pytest.approx(truth, abs=5e-4)
     assert found["n"] == 14
@@ -145,15 +145,15 @@ def test_ranks_and_critical_difference_as_in_demsars_paper():
 
 def test_ranks_turn_round_where_lower_is_better_and_rows_with_nan_are_left_out():
     values = frame(a=[1.0, 1, 1, np.nan], b=[2.0, 2, 2, 0], c=[3.0, 3, 3, 0])
-    found = statistics.friedman(values, -1)
+    found = statistics.compare_ranks(values, -1)
     assert found["ranks"] == {"a": 1, "b": 2, "c": 3}
     assert found["n"] == 3
-    assert statistics.friedman(values, 1)["ranks"] == {"a": 3, "b": 2, "c": 1}
+    assert statistics.compare_ranks(values, 1)["ranks"] == {"a": 3, "b": 2, "c": 1}
 
 
 def test_ranks_of_what_cannot_be_ranked():
-    assert np.isnan(statistics.friedman(frame(a=[np.nan], b=[1.0]))["critical_difference"])
-    same = statistics.friedman(frame(a=[1.0, 1], b=[1.0, 1], c=[1.0, 1]))
+    assert np.isnan(statistics.compare_ranks(frame(a=[np.nan], b=[1.0]))["critical_difference"])
+    same = statistics.compare_ranks(frame(a=[1.0, 1], b=[1.0, 1], c=[1.0, 1]))
     assert same["ranks"] == {"a": 2, "b": 2, "c": 2}
     assert np.isnan(same["p"])
 
@@ -168,7 +168,7 @@ def test_agreement_is_kendalls_tau_image_by_image():
         for name in ("one", "two")
     }
     scores["one"].iloc[4, 2] = np.nan
-    found = statistics.agreement(scores, {"one": 1, "two": -1})
+    found = statistics.measure_agreement(scores, {"one": 1, "two": -1})
     taus = [
         stats.kendalltau(scores["one"].loc[row], -scores["two"].loc[row]).statistic
         for row in range(20)
@@ -182,12 +182,12 @@ def test_agreement_is_kendalls_tau_image_by_image():
 
 def test_metrics_that_say_the_opposite_disagree():
     up = frame(a=[1.0, 2], b=[2.0, 3], c=[3.0, 4])
-    found = statistics.agreement({"up": up, "down": -up, "same": up * 9}, dict.fromkeys(
+    found = statistics.measure_agreement({"up": up, "down": -up, "same": up * 9}, dict.fromkeys(
         ("up", "down", "same"), 1))  # fmt: skip
     assert found.loc["up", "down"] == pytest.approx(-1)
     assert found.loc["up", "same"] == pytest.approx(1)
     flat = frame(a=[1.0], b=[1.0])
-    assert np.isnan(statistics.agreement({"flat": flat}, {"flat": 1}).loc["flat", "flat"])
+    assert np.isnan(statistics.measure_agreement({"flat": flat}, {"flat": 1}).loc["flat", "flat"])
 
 
 # The leaderboard of a run
@@ -220,7 +220,7 @@ def stored(path, values: np.ndarray, directions=(1,), shard: int = 16) -> Run:
                 for what, value in zip(whats, row, strict=True):
                     status = "nan" if np.isnan(value) else "ok"
                     rows.scores.append((item, way, what, float(value), status, None))
-        store.write((start, stop), as_tables(rows, ways, whats))
+        store.write((start, stop), make_tables(rows, ways, whats))
     return Run(store)
 
 
@@ -237,7 +237,7 @@ def test_the_leaderboard_is_numpys_of_the_scores(tmp_path, images):
         assert row.mean == pytest.approx(own.mean(), rel=1e-6)
         assert row.median == pytest.approx(np.median(own), rel=1e-6)
         assert (row.n, row.nan, row.failed, row.skipped) == (len(own), images - len(own), 0, 0)
-        assert (row.low, row.high) == pytest.approx(statistics.interval(own), rel=1e-5)
+        assert (row.low, row.high) == pytest.approx(statistics.estimate_interval(own), rel=1e-5)
     for metric, sign in (("k0", -1), ("k1", 1)):
         rows = board[board["metric"] == metric]
         assert rows["rank"].tolist() == stats.rankdata(sign * rows["mean"]).tolist()
@@ -321,7 +321,7 @@ def test_ten_million_scores_are_a_leaderboard_in_three_seconds_and_a_gigabyte(tm
     (small.path / "run.json").unlink()
     store = Store.create(small.path, config, {})
     schema = arrow.parquet.read_schema(store.files("scores")[0])
-    empty = as_tables(Rows(), [], [])
+    empty = make_tables(Rows(), [], [])
     store.clear()
     names = {one: [f"{one}{n}" for n in range(10)] for one in "mk"}
     for start in range(0, images, 4_000):

@@ -1,4 +1,4 @@
-"""The engine on Ray: the very scores of the local one, whatever dies in between."""
+"""Compare the engine on Ray with the local one, whatever dies."""
 
 import os
 import pickle
@@ -86,14 +86,14 @@ def local(tmp_path_factory) -> cam.Run:
 
 
 def test_the_files_are_those_of_the_local_engine(tmp_path, local):
-    told = []
-    run = evaluate(tmp_path / "run", progress=told.append)
+    reports = []
+    run = evaluate(tmp_path / "run", progress=reports.append)
     assert content(run) == content(local)
     assert len(content(run)) == 4
     assert run.scores().equals(local.scores())
     assert run.config == local.config
-    assert sorted(one.done for one in told) == [one.done for one in told]
-    assert (told[0].done, told[-1].done, told[-1].seconds_left) == (0, 10, 0)
+    assert sorted(progress.done for progress in reports) == [progress.done for progress in reports]
+    assert (reports[0].done, reports[-1].done, reports[-1].seconds_left) == (0, 10, 0)
     assert run.costs()["images"].tolist() == local.costs()["images"].tolist()
 
 
@@ -101,7 +101,7 @@ def test_the_files_are_those_of_the_local_engine(tmp_path, local):
 def test_one_engine_goes_on_with_the_others_run(tmp_path, local):
     for first, second in (("ray", "local"), ("local", "ray")):
         with pytest.raises(cam.Cancelled, match="of 10 images"):
-            evaluate(tmp_path / first, first, progress=lambda one: one.done == 0)
+            evaluate(tmp_path / first, first, progress=lambda progress: progress.done == 0)
         partial = cam.Run.open(tmp_path / first)
         assert 0 < partial.done < 10
         assert not list(partial.path.rglob(".writing-*"))
@@ -138,13 +138,13 @@ def test_a_shard_that_kills_each_worker_ends_the_run(tmp_path):
 class Records(Metric):
     """It tells a file which actor unpacks it, an actor being what measures."""
 
-    def __init__(self, seen: Path) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__("records")
-        object.__setattr__(self, "seen", seen)
+        object.__setattr__(self, "path", path)
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        with self.seen.open("a") as file:
+        with self.path.open("a") as file:
             file.write(f"{ray.get_runtime_context().get_actor_id()}\n")
 
     def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
@@ -158,20 +158,20 @@ def test_those_who_read_are_not_sent_what_measures(tmp_path):
     assert actor != "None"
 
 
-OWN = """
+MODULE = r"""
 @cam.register_method(
     "own_method", title="Own", family="gradient", reads=cam.sources.Pixels,
-    cost="none", citation="none", rules={"power": cam.parameters.number(above=0)})
+    cost="none", rules={"power": cam.parameters.number(above=0)})
 def own_method(pixels, *, power=1.0):
-    "The picture's red, raised."
+    "The picture's red, raised.\n\nReferences:\n    Made for a test."
     red = pixels.inputs[:, 0].abs().pow(power) * half()
     return cam.Maps(red, red / red.amax((1, 2), keepdim=True))
 
 @cam.register_metric(
     "own_metric", title="Own", family="complexity", definition="mean", direction=1,
-    range=(0, 1), baseline="none", citation="none")
+    range=(0, 1), baseline="none")
 def own_metric(subject):
-    "The mean."
+    "The mean.\n\nReferences:\n    Made for a test."
     return subject.heatmap.mean((1, 2)) * half()
 
 def half():
@@ -184,12 +184,12 @@ def registered(monkeypatch):
     """A method and a metric from the caller's own program, which no other process can import."""
     for registry in (METHODS, METRICS):
         monkeypatch.setattr(registry, "_entries", registry.all())
-    exec(OWN, {"__name__": "__main__", "cam": cam})
+    exec(MODULE, {"__name__": "__main__", "cam": cam})
 
 
 def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
     options = {"methods": [cam.method("own_method", power=2.0)], "metrics": ["own_metric"]}
-    truth, run = (evaluate(tmp_path / one, one, **options) for one in ("local", "ray"))
+    truth, run = (evaluate(tmp_path / engine, engine, **options) for engine in ("local", "ray"))
     assert truth.scores()["status"].tolist() == ["ok"] * 10
     assert content(run) == content(truth)
 
@@ -208,10 +208,10 @@ class Mortal(nn.Module):
 
     def __init__(self, loads: Path) -> None:
         super().__init__()
-        self.own, self.loads = network().module, loads
+        self.network, self.loads = network().module, loads
 
     def forward(self, batch):
-        return self.own(batch)
+        return self.network(batch)
 
     def __setstate__(self, state: dict) -> None:
         with state["loads"].open("a") as file:
@@ -222,9 +222,9 @@ class Mortal(nn.Module):
 @pytest.mark.slow
 def test_a_model_that_ends_each_process_that_loads_it_ends_the_run(tmp_path):
     model = cam.Model(Mortal(tmp_path / "loads"), layers="own.3", name="mortal")
-    with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died") as told:
+    with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died") as error:
         evaluate(tmp_path / "run", model=model)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert 4 <= len((tmp_path / "loads").read_text()) <= 8
 
 
@@ -249,7 +249,7 @@ def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path, monkeypatc
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ctrl_c_is_a_sentence_and_a_second_start_goes_on(tmp_path):
-    """The process alone is told, and then its whole group, as a terminal does."""
+    """The process alone gets the signal, and then its whole group, as a terminal does."""
     data = cam.dataset("photo-grid", size=24)
     metrics = ["sparseness", "insertion"]
     truth = cam.evaluate(
@@ -276,20 +276,20 @@ def test_ctrl_c_is_a_sentence_and_a_second_start_goes_on(tmp_path):
         with start() as process:
             while done() <= before + beyond and process.poll() is None:
                 time.sleep(0.01)
-            seen = done()
+            stored = done()
             send(process.pid, signal.SIGINT)
-            told, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=60)
         assert process.returncode == 1, errors
-        assert before < seen <= done() < 24
+        assert before < stored <= done() < 24
         sentence = f"Error: stopped after {done()} of 24 images; run the same command again"
         assert errors.splitlines()[-1].startswith(sentence)
-        assert "Traceback" not in errors and told == ""
+        assert "Traceback" not in errors and output == ""
         assert f"stopped with {done()} of 24 images done" in (out / "log.txt").read_text()
         assert not list(out.rglob(".writing-*"))
         with locked(out):
             pass
     with start() as process:
-        told, errors = process.communicate(timeout=200)
+        output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert content(cam.Run.open(out)) == content(truth)
 
@@ -298,9 +298,9 @@ def test_what_determines_the_scores_must_be_the_same_there(tmp_path, monkeypatch
     from cam._runs.plan import run_plan
 
     monkeypatch.setattr(run_plan, "versions", lambda: {"torch": "1.0"})
-    with pytest.raises(cam.RunError, match=r"the same scores as this process: versions\.") as told:
+    with pytest.raises(cam.RunError, match=r"the same scores as this process: versions\.") as error:
         evaluate(tmp_path / "run")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_what_cannot_be_sent_is_told(tmp_path):
@@ -316,7 +316,7 @@ def test_images_that_fail_are_told_as_by_the_local_engine(tmp_path):
     broken[0, 3, 3] = torch.nan
     items = [(torch.rand(3, 40, 40), 1), (broken, 1), (torch.rand(3, 60, 60), 5000)]
     options = {"data": items, "metrics": [Drop()], "layers": None}
-    truth, run = (evaluate(tmp_path / one, one, **options) for one in ("local", "ray"))
+    truth, run = (evaluate(tmp_path / engine, engine, **options) for engine in ("local", "ray"))
     assert content(run) == content(truth)
     assert run.problems().equals(truth.problems())
     log = (run.path / "log.txt").read_text()
@@ -328,7 +328,8 @@ def test_layers_given_as_modules(tmp_path):
     model = network()
     layers = model.module[1]
     truth, run = (
-        evaluate(tmp_path / one, one, model=model, layers=layers) for one in ("local", "ray")
+        evaluate(tmp_path / engine, engine, model=model, layers=layers)
+        for engine in ("local", "ray")
     )
     assert content(run) == content(truth)
 
@@ -338,9 +339,9 @@ def test_one_processor_is_left_for_reading(monkeypatch):
         monkeypatch.setattr(ray, "cluster_resources", lambda: there)
         monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": there}])
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        found = ray_engine._pool(shards, torch.device(device))
-        assert found.workers * found.processors < there["CPU"]
-        return found.workers, found.processors, found.gpus
+        pool = ray_engine._size_pool(shards, torch.device(device))
+        assert pool.workers * pool.processors < there["CPU"]
+        return pool.workers, pool.processors, pool.gpus
 
     assert pool(1, CPU=2.0) == (1, 1, 0)
     assert pool(2, CPU=2.0) == (1, 1, 0)
@@ -384,9 +385,9 @@ def test_the_callers_precision_of_sums_is_taken_along():
     before = matmul.fp32_precision, convolution.fp32_precision
     try:
         matmul.fp32_precision, convolution.fp32_precision = "tf32", "ieee"
-        settings = parcels.settings()
+        settings = parcels.read_settings()
         matmul.fp32_precision, convolution.fp32_precision = "ieee", "tf32"
-        parcels.adopt(settings, torch.get_num_threads())
+        parcels.adopt(settings)
         assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "ieee")
     finally:
         matmul.fp32_precision, convolution.fp32_precision = before
@@ -398,5 +399,6 @@ def test_workers_fit_on_the_machines(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 6.0})
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    pool = ray_engine._pool(100, torch.device("cpu"))
-    assert (pool.processors, pool.workers, pool.threads) == (2, 2, 3)
+    pool = ray_engine._size_pool(100, torch.device("cpu"))
+    assert (pool.processors, pool.workers) == (2, 2)
+    assert parcels.read_settings()["threads"] == 3, "as many as the caller has"

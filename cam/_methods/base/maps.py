@@ -1,0 +1,79 @@
+"""Make maps of weights, gradients or raw values; check a baseline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from cam import kernels
+from cam.errors import MethodError
+from cam.types import Maps
+
+
+def promote(tensor: Tensor) -> Tensor:
+    """Convert half precision, in which sums lose small terms, to float32."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def weigh_maps(weights: Tensor, activations: Tensor) -> Maps:
+    """Sum a layer's feature maps, each times its weight: Σ_c w_c A_c.
+
+    Args:
+        weights: (B, C).
+        activations: (B, C, h, w), floats of any dtype.
+
+    Returns:
+        Maps (B, h, w) float32, float64 for float64.
+    """
+    activations = promote(activations)
+    weights = weights.to(activations.dtype)
+    raw = torch.einsum("bc,bchw->bhw", weights, activations)
+    return Maps(
+        raw=raw,
+        normalised=kernels.normalise(raw),
+        terms=lambda: weights[..., None, None] * activations,
+    )
+
+
+def reduce_gradient(
+    gradient: Tensor,
+    factor: Tensor | None = None,
+    reduce: str = "sum",
+) -> Maps:
+    """Reduce a gradient by the pixels, times a factor, over its channels.
+
+    Args:
+        gradient: (B, C, H, W), floats of any dtype.
+        factor: Of the same shape; None: 1.
+        reduce: ``"sum"``, or ``"max"`` of absolute values.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; normalised are their absolute values.
+    """
+    normalised, raw = kernels.gradient_map(
+        gradient, factor, reduce=reduce, normalise=True, return_raw=True
+    )
+    return Maps(raw, normalised)
+
+
+def stretch(raw: Tensor) -> Maps:
+    """Stretch each raw map to [0, 1], without a ReLU.
+
+    There is no ε, which would swallow the map of a class with a probability of 1e-6.
+    """
+    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
+    return Maps(raw, (raw - low) / torch.where(high == low, 1, high - low))
+
+
+@contextmanager
+def refuse_baseline(method: str) -> Iterator[None]:
+    """Refuse a baseline that a kernel cannot broadcast to the picture.
+
+    Raises:
+        MethodError: It does not fit.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise MethodError(f"{method}'s baseline does not fit the picture: {error}") from None
