@@ -33,6 +33,7 @@ from ._metrics.base.metric_registry import Scores as Scores
 from ._metrics.base.metric_registry import metric as metric
 from ._metrics.base.metric_registry import metrics as metrics
 from ._metrics.base.metric_registry import register_metric as register_metric
+from ._metrics.base.subject import Subject as Subject
 from ._models.load import load_model as load_model
 from ._models.load import model_names as model_names
 from ._models.model import Model as Model

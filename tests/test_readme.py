@@ -55,7 +55,7 @@ def test_every_method_is_named_and_counted():
         re.findall(r"`(\w+)`", README[README.index("| family") : README.index("A method takes")])
     )
     assert named == set(cam.methods())
-    counts = {int(count) for count in re.findall(r"(\d+) (?:attribution )?methods\b", README)}
+    counts = {int(number) for number in re.findall(r"(\d+) (?:attribution )?methods\b", README)}
     assert counts == {len(cam.methods())}
 
 

@@ -166,6 +166,18 @@ def description_of(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
 
 
+def references_of(function: Callable[..., Any]) -> str:
+    """Read the section "References:" of a function's docstring as one line.
+
+    Raises:
+        ValueError: There is none.
+    """
+    _, heading, section = (inspect.getdoc(function) or "").partition("\nReferences:\n")
+    if not heading:
+        raise ValueError(f"the docstring of {function.__name__} has no section 'References:'")
+    return " ".join(section.split("\n\n", 1)[0].split())
+
+
 def possessive(name: str) -> str:
     """Write the genitive of a name."""
     return f"{name}'" if name.endswith("s") else f"{name}'s"

@@ -18,11 +18,9 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 CAM_PLANES = ((2048, 1, 1), (2048, 7, 7), (1024, 14, 14), (512, 28, 28), (64, 112, 112))
 SALIENCY_PLANES = ((3, 224, 224), (64, 56, 56))
 PICTURE = (3, 224, 224)
-WRITERS = {
-    "masks": "masked_batch_kernel",
-    "regions": "label_batch_kernel",
-    "ranks": "label_batch_kernel",
-}
+WRITERS = {"masks": "masked_batch_kernel"} | dict.fromkeys(
+    ("regions", "ranks"), "label_batch_kernel"
+)
 PERCENTILES = (100.0, 99.0)
 
 
@@ -38,14 +36,14 @@ class Example:
     options: tuple[Any, ...] = ()
 
     def launch(self) -> Launch:
-        """Plan it, on tensors without memory."""
+        """Plan the launch, on tensors without memory."""
         try:
             return PLANS[self.kernel](self)
         except ImportError as error:
             raise RuntimeError("Triton is not installed, so nothing can be compiled.") from error
 
     def tensor(self) -> Tensor:
-        """An argument of the launch."""
+        """Make an argument of the launch."""
         return torch.empty(
             (IMAGES, *self.shape),
             dtype=self.dtype,
@@ -55,7 +53,7 @@ class Example:
 
 
 def examples() -> Iterator[Example]:
-    """Every example, kernel by kernel."""
+    """Yield every example, kernel by kernel."""
     for dtype in DTYPES:
         for layout in LAYOUTS:
             for plane in CAM_PLANES:

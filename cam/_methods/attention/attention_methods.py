@@ -26,9 +26,6 @@ from cam.types import Maps
     family="attention",
     reads=Attention,
     cost="1 forward, and the backward through the classifier",
-    citation=(
-        "Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, equation 1"
-    ),
 )
 def attention_rollout(attention: Attention) -> Maps:
     """Which patches reach the classifier through all layers' attention; the same for any class.
@@ -41,6 +38,9 @@ def attention_rollout(attention: Attention) -> Maps:
 
     Raises:
         ModelError: The model has no attention over all of its tokens.
+
+    References:
+        Abnar and Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, equation 1
     """
     # From the last layer to the first a row is a product of a vector and a matrix.
     row = attention.read  # (B, N)
@@ -55,12 +55,6 @@ def attention_rollout(attention: Attention) -> Maps:
     family="attention",
     reads=AttentionGradients,
     cost="1 forward, and the backward down to the first attention",
-    citation=(
-        "Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal "
-        "and Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention), "
-        "their successor without relevance propagation of Transformer Interpretability Beyond "
-        "Attention Visualization, CVPR 2021"
-    ),
 )
 def transformer_attribution(attention: AttentionGradients) -> Maps:
     """Which patches reach the classifier through the attention that speaks for the class.
@@ -74,6 +68,12 @@ def transformer_attribution(attention: AttentionGradients) -> Maps:
 
     Raises:
         ModelError: The model has no attention over all of its tokens.
+
+    References:
+        Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and
+        Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention), their
+        successor without relevance propagation of Transformer Interpretability Beyond Attention
+        Visualization, CVPR 2021
     """
     read = attention.read  # (B, N)
     # Without I, beside which what is tiny would be lost.
@@ -91,10 +91,6 @@ def transformer_attribution(attention: AttentionGradients) -> Maps:
     family="attention",
     reads=TransformerBlocks,
     cost="1 forward, the backward through each block, and the classifier once for each block",
-    citation=(
-        "Bousselham et al., LeGrad: An Explainability Method for Vision Transformers via Feature "
-        "Formation Sensitivity, ICCV 2025, section 3.3; tokens pooled as in torchcam 0.5, LeGrad"
-    ),
 )
 def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None = None) -> Maps:
     """Which patches' attention would raise the class, layer by layer, were it to look there more.
@@ -116,6 +112,10 @@ def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None =
         MethodError: ``last`` is not a number of the model's blocks.
         ModelError: The model has no attention over all of its tokens, or its blocks do not return
             tokens.
+
+    References:
+        Bousselham et al., LeGrad: An Explainability Method for Vision Transformers via Feature
+        Formation Sensitivity, ICCV 2025, section 3.3; tokens pooled as in torchcam 0.5, LeGrad
     """
     attention, blocks = transformer.attention, transformer.blocks
     if len(blocks) < len(attention.weights):

@@ -19,6 +19,7 @@ from cam._registry.registry import (
     Registry,
     description_of,
     parameters_of,
+    references_of,
 )
 from cam.errors import MethodError
 from cam.parameters import Rule, boolean
@@ -118,7 +119,6 @@ def register_method(
     family: str,
     reads: type[S],
     cost: str,
-    citation: str,
     rules: Mapping[str, Rule] | None = None,
     agreement: Agreement | None = None,
     percentile: float | None = None,
@@ -130,9 +130,10 @@ def register_method(
     """Add a function to the methods.
 
     The function takes one of what it ``reads``, a class of :mod:`cam.sources`: once for each layer
-    where that is a layer's, else once for the batch. A second argument gets :class:`cam.Passes`, by
-    which it runs further passes. Its keyword-only arguments are the method's parameters, the first
-    paragraph of its docstring describes it, and it returns :class:`cam.Maps`.
+    where that is a layer's, else once for the batch. A second argument gets
+    :class:`cam.sources.Passes`, by which it runs further passes. Its keyword-only arguments are the
+    method's parameters, and it returns :class:`cam.Maps`. The first paragraph of its docstring
+    describes it, the section "References:" names paper and equation.
 
     Another package names the module that calls this in its entry points::
 
@@ -145,7 +146,6 @@ def register_method(
         family: "cam", "gradient", "attention" or "perturbation".
         reads: What it is called with.
         cost: Passes through the network for a batch, in words.
-        citation: Paper and equation.
         rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
         agreement: From all parameters to the sentence on what is wrong with them together, or None.
         percentile: Where the colours end when the map is shown; None: 99 for gradients, of which a
@@ -179,7 +179,7 @@ def register_method(
                 reads=reads,
                 passes=takes_passes(function),
                 cost=cost,
-                citation=citation,
+                citation=references_of(function),
                 parameters=MappingProxyType(parameters),
                 percentile=percentile or (99 if family == "gradient" else 100),
                 fusion=fusion,

@@ -18,10 +18,6 @@ _SUMS = ("maps", "masks")
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA "
-        "2020; the sum as in pytorch-grad-cam 1.5.7, FEM"
-    ),
 )
 def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
     """Where a layer's feature maps are unusually strong, whatever the class.
@@ -41,6 +37,10 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020;
+        the sum as in pytorch-grad-cam 1.5.7, FEM
     """
     activations = promote(layer.activations)
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
@@ -57,7 +57,6 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation="pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)",
 )
 def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     """Feature maps with weights drawn by chance: what a method must beat to have said anything.
@@ -74,6 +73,9 @@ def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)
     """
     generator = torch.Generator().manual_seed(seed)
     count, channels = layer.activations.shape[:2]

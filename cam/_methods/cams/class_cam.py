@@ -19,9 +19,6 @@ from cam.types import Maps
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2"
-    ),
 )
 def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the classifier weighs for the class.
@@ -39,6 +36,9 @@ def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
 
     Raises:
         MethodError: Between the layer and the logits is more than a mean and one linear layer.
+
+    References:
+        Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2
     """
     pixels = passes.pixels
     matrix = _find_classifier(passes.module, layer, pixels)

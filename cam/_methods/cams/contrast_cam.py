@@ -29,10 +29,6 @@ _WEIGHTINGS = ("equal", "probability")
     family="cam",
     reads=LayerActivations,
     cost="2 forwards, and 1 backward down to the layer",
-    citation=(
-        "Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual "
-        "Explanation, CVPR 2025; references as in torchcam 0.5, FinerCAM"
-    ),
 )
 def finercam(
     layer: LayerActivations,
@@ -65,6 +61,10 @@ def finercam(
 
     Raises:
         MethodError: A parameter is out of range, a target that is no class, or no other class.
+
+    References:
+        Zhang et al., Finer-CAM: Spotting the Difference Reveals Finer Details for Visual
+        Explanation, CVPR 2025; references as in torchcam 0.5, FinerCAM
     """
     pixels = passes.pixels
     passes.expect(len(pixels.inputs))
@@ -120,10 +120,6 @@ def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
     family="cam",
     reads=LayerGradients,
     cost="1 forward, and the backward down to the first layer",
-    citation=(
-        "How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam "
-        "1.5.7 and torchcam 0.5, RefineCAM"
-    ),
     fusion="product",
 )
 def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps:
@@ -143,6 +139,10 @@ def refinecam(layer: LayerGradients, *, base: str = "gradcam_plus_plus") -> Maps
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        How to Evaluate and Refine your CAM, 2026 (arXiv:2605.14641), as in pytorch-grad-cam 1.5.7
+        and torchcam 0.5, RefineCAM
     """
     maps = compute_rule(base, layer)
     return replace(maps, raw=maps.normalised)

@@ -25,7 +25,7 @@ RULES: dict[str, Rule] = {}
 """Name → formula."""
 
 
-def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], Rule]:
+def register_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
     """Register a rule of the fused kernel as a method."""
 
     def add(rule: Rule) -> Rule:
@@ -40,7 +40,6 @@ def register_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], R
             family="cam",
             reads=LayerGradients,
             cost="1 forward, and the backward down to the layer",
-            citation=citation,
             kernel_rules=(name,),
         )(method)
         return rule
@@ -61,15 +60,15 @@ def compute_rule(name: str, layer: LayerGradients) -> Maps:
 @register_rule(
     "gradcam",
     title="Grad-CAM",
-    citation=(
-        "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
-        "Localization, ICCV 2017, equations 1 and 2"
-    ),
 )
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Where a layer's feature maps raise the score, each map weighted by its mean gradient.
 
     w_c = mean over space of G_c; map = Σ_c w_c A_c.
+
+    References:
+        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+        Localization, ICCV 2017, equations 1 and 2
     """
     weights = gradients.mean((2, 3), keepdim=True)
     return weights * activations
@@ -78,15 +77,15 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "xgradcam",
     title="XGrad-CAM",
-    citation=(
-        "Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs, "
-        "BMVC 2020, equation 8"
-    ),
 )
 def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM whose weights count a gradient where the feature map is active.
 
     w_c = Σ_s A_cs G_cs / (Σ_s A_cs + 1e-7); map = Σ_c w_c A_c.
+
+    References:
+        Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs,
+        BMVC 2020, equation 8
     """
     sums = activations.sum((2, 3), keepdim=True)
     weights = (activations * gradients).sum((2, 3), keepdim=True) / (sums + 1e-7)
@@ -96,15 +95,15 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "gradcam_plus_plus",
     title="Grad-CAM++",
-    citation=(
-        "Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep "
-        "Convolutional Networks, WACV 2018, equations 10 and 19"
-    ),
 )
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM that does not favour large objects: only positive gradients count, few ones more.
 
     w_c = Σ_s α_cs max(G_cs, 0) with α = G² / (2 G² + G³ Σ_s A_cs); map = Σ_c w_c A_c.
+
+    References:
+        Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
+        Convolutional Networks, WACV 2018, equations 10 and 19
     """
     sums = activations.sum((2, 3), keepdim=True)
     # α max(G, 0) with G² taken out of the fraction, where it would underflow.
@@ -115,15 +114,15 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "layercam",
     title="LayerCAM",
-    citation=(
-        "Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, "
-        "IEEE Transactions on Image Processing 2021, equations 5 and 6"
-    ),
 )
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own positive gradient; good at early layers.
 
     map_s = Σ_c max(G_cs, 0) A_cs.
+
+    References:
+        Jiang et al., LayerCAM: Exploring Hierarchical Class Activation Maps for Localization, IEEE
+        Transactions on Image Processing 2021, equations 5 and 6
     """
     return gradients.clamp(min=0) * activations
 
@@ -131,15 +130,15 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "hirescam",
     title="HiResCAM",
-    citation=(
-        "Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of "
-        "convolutional neural networks, 2020, equation 3"
-    ),
 )
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own gradient: where the score comes from.
 
     map_s = Σ_c G_cs A_cs.
+
+    References:
+        Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of
+        convolutional neural networks, 2020, equation 3
     """
     return gradients * activations
 
@@ -147,11 +146,13 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "gradcam_elementwise",
     title="Grad-CAM, elementwise",
-    citation="pytorch-grad-cam 1.5.7, GradCAMElementWise (Gildenblat and contributors)",
 )
 def gradcam_elementwise(activations: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM that keeps only what speaks for the class, channel by channel.
 
     map_s = Σ_c max(G_cs A_cs, 0).
+
+    References:
+        pytorch-grad-cam 1.5.7, GradCAMElementWise (Gildenblat and contributors)
     """
     return (gradients * activations).clamp(min=0)

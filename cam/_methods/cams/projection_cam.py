@@ -32,10 +32,6 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, "
-        "IJCNN 2020, equation 3"
-    ),
     sums=False,
 )
 def eigencam(layer: LayerActivations) -> Maps:
@@ -43,6 +39,10 @@ def eigencam(layer: LayerActivations) -> Maps:
 
     map_s = Σ_c v_c (A_cs - mean_s A_cs) with v the first principal axis of the h·w vectors A_s;
     centred as in pytorch-grad-cam, which the paper's decomposition of A itself is not.
+
+    References:
+        Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, IJCNN 2020,
+        equation 3
     """
     return _project(layer.activations)
 
@@ -53,7 +53,6 @@ def eigencam(layer: LayerActivations) -> Maps:
     family="cam",
     reads=LayerGradients,
     cost="1 forward, and the backward down to the layer",
-    citation="pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)",
     sums=False,
 )
 def eigengradcam(layer: LayerGradients) -> Maps:
@@ -61,6 +60,9 @@ def eigengradcam(layer: LayerGradients) -> Maps:
 
     map_s = Σ_c v_c (E_cs - mean_s E_cs) with E = G·A and v the first principal axis of its h·w
     vectors.
+
+    References:
+        pytorch-grad-cam 1.5.7, EigenGradCAM (Gildenblat and contributors)
     """
     return _project(layer.activations * layer.gradients)
 
@@ -72,10 +74,6 @@ def eigengradcam(layer: LayerGradients) -> Maps:
     family="cam",
     reads=LayerActivations,
     cost="1 forward",
-    citation=(
-        "Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using "
-        "Kernel PCA, MMSP 2024; kernels as in scikit-learn, KernelPCA"
-    ),
     sums=False,
 )
 def kpcacam(
@@ -101,6 +99,10 @@ def kpcacam(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Karmani et al., KPCA-CAM: Visual Explainability of Deep Computer Vision Models using Kernel
+        PCA, MMSP 2024; kernels as in scikit-learn, KernelPCA
     """
     scale = 1 / layer.activations.shape[1] if gamma is None else gamma
     centred, finite = centre(layer.activations)

@@ -23,10 +23,6 @@ from cam.types import Maps
     family="cam",
     reads=LayerActivations,
     cost="1 forward, and one for each channel of the layer",
-    citation=(
-        "Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural "
-        "Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7"
-    ),
 )
 def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the score needs: each weighted by what it lets see.
@@ -45,6 +41,10 @@ def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
 
     Returns:
         Maps (B, h, w) float32.
+
+    References:
+        Wang et al., Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
+        Networks, CVPR Workshops 2020, equations 4 to 8; scores as in pytorch-grad-cam 1.5.7
     """
     activations, inputs = layer.activations, passes.pixels.inputs
     channels = activations.shape[1]
@@ -85,10 +85,6 @@ def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
     family="cam",
     reads=LayerActivations,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
-    citation=(
-        "Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via "
-        "Gradient-free Localization, WACV 2020, equations 2 and 3"
-    ),
 )
 def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where the feature maps are whose absence costs score, each weighted by how much.
@@ -109,6 +105,10 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
 
     Returns:
         Maps (B, h, w) float32.
+
+    References:
+        Desai and Ramaswamy, Ablation-CAM: Visual Explanations for Deep Convolutional Network via
+        Gradient-free Localization, WACV 2020, equations 2 and 3
     """
     activations, pixels = layer.activations, passes.pixels
     weights = torch.zeros(activations.shape[:2], device=activations.device)

@@ -19,10 +19,6 @@ from cam.types import Maps
     family="cam",
     reads=LayerActivations,
     cost="2 forwards, and 2 backwards down to the layer",
-    citation=(
-        "Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 "
-        "(arXiv:2501.06261); as in pytorch-grad-cam 1.5.7, ShapleyCAM"
-    ),
 )
 def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps raise the score, weighted by their share in the whole rise.
@@ -40,6 +36,10 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
 
     Raises:
         LayerError: The score does not depend on the layer.
+
+    References:
+        Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 (arXiv:2501.06261); as
+        in pytorch-grad-cam 1.5.7, ShapleyCAM
     """
     inputs = passes.pixels.inputs
     leaf = _LayerLeaf(layer)

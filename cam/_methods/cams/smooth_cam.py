@@ -21,10 +21,6 @@ from cam.types import Maps
     cost=(
         "1 forward, and a forward and a backward down to the layer for each sample: 10 by default"
     ),
-    citation=(
-        "Omeiza et al., Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for "
-        "Deep Convolutional Neural Network Models, 2019, equations 4 to 6"
-    ),
 )
 def smoothgradcam_plus_plus(
     layer: LayerActivations,
@@ -60,6 +56,10 @@ def smoothgradcam_plus_plus(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Omeiza et al., Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for
+        Deep Convolutional Neural Network Models, 2019, equations 4 to 6
     """
     pixels = passes.pixels
     passes.expect(len(pixels.inputs) * samples)

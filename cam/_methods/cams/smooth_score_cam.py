@@ -26,10 +26,6 @@ from cam.types import Maps
     family="cam",
     reads=LayerActivations,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
-    citation=(
-        "Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; "
-        "noise on the masks as in torchcam 0.5, SSCAM"
-    ),
 )
 def sscam(
     layer: LayerActivations,
@@ -60,6 +56,10 @@ def sscam(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Wang et al., SS-CAM: Smoothed Score-CAM for Sharper Visual Feature Localization, 2020; noise
+        on the masks as in torchcam 0.5, SSCAM
     """
     inputs = passes.pixels.inputs
     masks = _stretch(layer.activations)  # (B, C, h, w)
@@ -86,10 +86,6 @@ def sscam(
     family="cam",
     reads=LayerActivations,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
-    citation=(
-        "Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; "
-        "fractions as in torchcam 0.5, ISCAM"
-    ),
 )
 def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     """Score-CAM whose scores are means over growing fractions of the masked picture.
@@ -108,6 +104,10 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; fractions
+        as in torchcam 0.5, ISCAM
     """
     inputs = passes.pixels.inputs
     channels = layer.activations.shape[1]

@@ -39,11 +39,6 @@ _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
     family="gradient",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward of twice the pictures",
-    citation=(
-        "Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating "
-        "Activation Differences, ICML 2017, section 3.5.2 (rescale rule); products as in Lundberg "
-        "and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017"
-    ),
 )
 def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
     """How much each pixel adds to the score compared with a blank picture, in one backward pass.
@@ -66,6 +61,11 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating Activation
+        Differences, ICML 2017, section 3.5.2 (rescale rule); products as in Lundberg and Lee, A
+        Unified Approach to Interpreting Model Predictions, NeurIPS 2017
     """
     inputs = pixels.inputs
     passes.expect(2 * len(inputs))

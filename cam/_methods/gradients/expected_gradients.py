@@ -23,10 +23,6 @@ from cam.types import Maps
     family="gradient",
     reads=Pixels,
     cost="1 forward, and a forward and a backward for each sample: 50 by default",
-    citation=(
-        "Erion et al., Improving performance of deep learning models with axiomatic attribution "
-        "priors and expected gradients, Nature Machine Intelligence 2021, equation 3"
-    ),
 )
 def expected_gradients(
     pixels: Pixels,
@@ -65,6 +61,10 @@ def expected_gradients(
 
     Raises:
         MethodError: A parameter is out of range, or references that do not fit the pictures.
+
+    References:
+        Erion et al., Improving performance of deep learning models with axiomatic attribution
+        priors and expected gradients, Nature Machine Intelligence 2021, equation 3
     """
     inputs = pixels.inputs
     if references is not None:

@@ -26,10 +26,6 @@ _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
     family="gradient",
     reads=Pixels,
     cost="2 forwards and 1 backward",
-    citation=(
-        "Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, "
-        "NeurIPS 2019, equations 2 and 4; ψ as in pytorch-grad-cam 1.5.7"
-    ),
 )
 def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
     """Where pixels and biases give the score, which they make up together in a ReLU network.
@@ -53,6 +49,10 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
 
     Raises:
         ModelError: The score does not depend on the pixels.
+
+    References:
+        Srinivas and Fleuret, Full-Gradient Representation for Neural Network Visualization, NeurIPS
+        2019, equations 2 and 4; ψ as in pytorch-grad-cam 1.5.7
     """
     inputs = pixels.inputs
     passes.expect(len(inputs))

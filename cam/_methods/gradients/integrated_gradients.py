@@ -24,10 +24,6 @@ TOLERANCE = 0.01
     family="gradient",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step: 50 by default",
-    citation=(
-        "Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017, "
-        "equation 1; Gauss–Legendre quadrature as in captum 0.9, IntegratedGradients"
-    ),
 )
 def integrated_gradients(
     pixels: Pixels,
@@ -60,6 +56,10 @@ def integrated_gradients(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks, ICML 2017, equation 1;
+        Gauss–Legendre quadrature as in captum 0.9, IntegratedGradients
     """
     inputs = pixels.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)

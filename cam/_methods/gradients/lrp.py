@@ -55,11 +55,6 @@ _STABILIZER = 1e-6
     full=True,
     reads=Pixels,
     cost="3 forwards, and a backward with up to 4 passes through each layer",
-    citation=(
-        "Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise "
-        "Relevance Propagation, PLOS ONE 2015; composites of zennit 0.5 (Anders et al., Software "
-        "for Dataset-wide XAI, 2021)"
-    ),
 )
 def lrp(
     pixels: Pixels,
@@ -97,6 +92,11 @@ def lrp(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise
+        Relevance Propagation, PLOS ONE 2015; composites of zennit 0.5 (Anders et al., Software for
+        Dataset-wide XAI, 2021)
     """
     inputs, network = pixels.inputs, passes.module
     passes.expect(len(inputs))

@@ -48,7 +48,7 @@ _OTHERS = {
 }
 
 
-def register_relu_rule(name: str, *, title: str, citation: str) -> Callable[[Rule], Rule]:
+def register_relu_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
     """Register a rule for the backward pass of ReLUs as a method.
 
     Raises:
@@ -66,7 +66,6 @@ def register_relu_rule(name: str, *, title: str, citation: str) -> Callable[[Rul
             family="gradient",
             reads=Pixels,
             cost="2 forwards, and the backward down to the pixels",
-            citation=citation,
         )(method)
         return rule
 
@@ -76,10 +75,6 @@ def register_relu_rule(name: str, *, title: str, citation: str) -> Callable[[Rul
 @register_relu_rule(
     "guided_backprop",
     title="Guided backpropagation",
-    citation=(
-        "Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR Workshop "
-        "2015, section 3.4"
-    ),
 )
 def guided_backprop(sent: Tensor, _arrived: Tensor) -> Tensor:
     """Crisp edges of what excites the network: a gradient whose ReLUs let only what is positive by.
@@ -91,6 +86,10 @@ def guided_backprop(sent: Tensor, _arrived: Tensor) -> Tensor:
 
     ReLUs are functions, modules or in place alike; ReLU6 and a clamp at 0 count too. Other
     activations (GELU, SiLU, …) keep their gradient, which a warning reports.
+
+    References:
+        Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR Workshop 2015,
+        section 3.4
     """
     # The ReLU's own gradient is 0 where its input was not above 0.
     return sent.clamp(min=0)
@@ -99,11 +98,6 @@ def guided_backprop(sent: Tensor, _arrived: Tensor) -> Tensor:
 @register_relu_rule(
     "deconvnet",
     title="Deconvolutional network",
-    citation=(
-        "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
-        "section 2.1; as a rule for the gradient: Springenberg et al., Striving for Simplicity: "
-        "The All Convolutional Net, ICLR Workshop 2015, section 3.4"
-    ),
 )
 def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
     """What would excite the class, projected back through the network with ReLUs on the way.
@@ -113,6 +107,11 @@ def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
     pooling sends back to the positions of the maxima, as a gradient does.
 
     ReLUs are found as for guided backpropagation.
+
+    References:
+        Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section
+        2.1; as a rule for the gradient: Springenberg et al., Striving for Simplicity: The All
+        Convolutional Net, ICLR Workshop 2015, section 3.4
     """
     return arrived.clamp(min=0)
 
@@ -124,10 +123,6 @@ def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
     reads=LayerGradients,
     kernel_rules=("gradcam",),
     cost="2 forwards, and 2 backwards: down to the layer, and down to the pixels",
-    citation=(
-        "Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
-        "Localization, ICCV 2017, section 3.2"
-    ),
     percentile=99,
     sums=False,
 )
@@ -147,6 +142,10 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
 
     Raises:
         MethodError: The network has no ReLU.
+
+    References:
+        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+        Localization, ICCV 2017, section 3.2
     """
     gradient = _run_backward(passes, guided_backprop)
     gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]

@@ -28,15 +28,12 @@ Moment = Callable[[Moments], Tensor]
 """From the gradients of a picture's copies to a moment of them, (1, C, H, W)."""
 
 
-def register_moment(
-    name: str, *, title: str, citation: str, least: int = 1
-) -> Callable[[Moment], Moment]:
+def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Moment], Moment]:
     """Register a moment of noisy gradients as a method.
 
     Args:
         name: Of the method.
         title: The name that its paper gives it.
-        citation: The paper.
         least: Fewest samples.
     """
 
@@ -67,7 +64,6 @@ def register_moment(
             family="gradient",
             reads=Pixels,
             cost="1 forward, and a forward and a backward for each sample: 25 by default",
-            citation=citation,
         )(method)
         return moment
 
@@ -77,15 +73,15 @@ def register_moment(
 @register_moment(
     "smoothgrad",
     title="SmoothGrad",
-    citation=(
-        "Smilkov et al., SmoothGrad: removing noise by adding noise, ICML Workshop on "
-        "Visualization for Deep Learning 2017, section 2.2"
-    ),
 )
 def smoothgrad(moments: Moments) -> Tensor:
     """Saliency without its speckle: the gradient averaged over noisy copies of the picture.
 
     map = max_c |mean over k of G_kc|, min-max normalised for each image.
+
+    References:
+        Smilkov et al., SmoothGrad: removing noise by adding noise, ICML Workshop on Visualization
+        for Deep Learning 2017, section 2.2
     """
     return moments.mean
 
@@ -93,16 +89,16 @@ def smoothgrad(moments: Moments) -> Tensor:
 @register_moment(
     "vargrad",
     title="VarGrad",
-    citation=(
-        "Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to "
-        "Parameter Values, ICLR Workshop 2018"
-    ),
     least=2,
 )
 def vargrad(moments: Moments) -> Tensor:
     """Where the gradient changes most between noisy copies of the picture: its variance.
 
     map = max_c mean over k of (G_kc - mean over k of G_kc)², min-max normalised for each image.
+
+    References:
+        Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to
+        Parameter Values, ICLR Workshop 2018
     """
     return moments.variance
 
@@ -110,14 +106,14 @@ def vargrad(moments: Moments) -> Tensor:
 @register_moment(
     "squaregrad",
     title="SmoothGrad squared",
-    citation=(
-        "Hooker et al., A Benchmark for Interpretability Methods in Deep Neural Networks, "
-        "NeurIPS 2019, SmoothGrad-Squared"
-    ),
 )
 def squaregrad(moments: Moments) -> Tensor:
     """Where the gradient is large in noisy copies of the picture, whatever its sign in each.
 
     map = max_c mean over k of G_kc², min-max normalised for each image.
+
+    References:
+        Hooker et al., A Benchmark for Interpretability Methods in Deep Neural Networks, NeurIPS
+        2019, SmoothGrad-Squared
     """
     return moments.mean_square

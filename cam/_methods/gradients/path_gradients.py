@@ -31,10 +31,6 @@ _WIDEST = 10_000.0
     family="gradient",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
-    citation=(
-        "Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing "
-        "Noise, CVPR 2021, algorithm 1 (in its form that stays near the straight way)"
-    ),
 )
 def guided_integrated_gradients(
     pixels: Pixels,
@@ -71,6 +67,10 @@ def guided_integrated_gradients(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Kapishnikov et al., Guided Integrated Gradients: an Adaptive Path Method for Removing Noise,
+        CVPR 2021, algorithm 1 (in its form that stays near the straight way)
     """
     inputs = pixels.inputs
     count = len(inputs)
@@ -153,10 +153,6 @@ def _is_close(values: Tensor, expected: Tensor) -> Tensor:
     family="gradient",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
-    citation=(
-        "Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3; "
-        "steps as in PAIR's saliency 0.2.1, BlurIG"
-    ),
 )
 def blur_integrated_gradients(
     pixels: Pixels, passes: Passes, *, steps: int = 100, sigma: float = 50.0
@@ -182,6 +178,10 @@ def blur_integrated_gradients(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Xu, Venugopalan and Sundararajan, Attribution in Scale and Space, CVPR 2020, section 3;
+        steps as in PAIR's saliency 0.2.1, BlurIG
     """
     inputs = pixels.inputs
     # In double precision, because the quotient divides a small difference.

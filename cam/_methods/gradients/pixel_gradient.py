@@ -12,16 +12,16 @@ from cam.types import Maps
     family="gradient",
     reads=PixelGradients,
     cost="1 forward, and the backward down to the pixels",
-    citation=(
-        "Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks: Visualising Image "
-        "Classification Models and Saliency Maps, 2013, section 3"
-    ),
 )
 def saliency(pixels: PixelGradients) -> Maps:
     """Which pixels the score is most sensitive to: the largest |gradient| over the channels.
 
     With G the gradient of the raw score by the pixels, (B, 3, H, W): map = max_c |G_c|, min-max
     normalised for each image.
+
+    References:
+        Simonyan, Vedaldi and Zisserman, Deep Inside Convolutional Networks: Visualising Image
+        Classification Models and Saliency Maps, 2013, section 3
     """
     return reduce_gradient(pixels.gradients, reduce="max")
 
@@ -32,10 +32,6 @@ def saliency(pixels: PixelGradients) -> Maps:
     family="gradient",
     reads=PixelGradients,
     cost="1 forward, and the backward down to the pixels",
-    citation=(
-        "Shrikumar et al., Not Just a Black Box: Learning Important Features Through Propagating "
-        "Activation Differences, 2016"
-    ),
 )
 def input_x_gradient(pixels: PixelGradients) -> Maps:
     """What each pixel adds to the score, if the score were linear: its value times its gradient.
@@ -43,5 +39,9 @@ def input_x_gradient(pixels: PixelGradients) -> Maps:
     With x the picture after normalisation and G the gradient of the raw score by it, both
     (B, 3, H, W): map = Σ_c x_c G_c, signed. The other map shows |Σ_c x_c G_c|, min-max normalised
     for each image. A pixel of the mean colour, 0 after normalisation, gets nothing.
+
+    References:
+        Shrikumar et al., Not Just a Black Box: Learning Important Features Through Propagating
+        Activation Differences, 2016
     """
     return reduce_gradient(pixels.gradients, pixels.inputs)

@@ -29,10 +29,6 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     reads=Pixels,
     percentile=100,
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",
-    citation=(
-        "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1; "
-        "segments as in PAIR's saliency 0.2.1"
-    ),
 )
 def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) -> Maps:
     """Which regions of the picture matter most, each coloured by how densely it adds to the score.
@@ -57,6 +53,10 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, algorithm 1;
+        segments as in PAIR's saliency 0.2.1
     """
     inputs = pixels.inputs
     passes.expect(2 * len(inputs) * steps)

@@ -44,10 +44,6 @@ _BLUR = 20.0
     family="perturbation",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
-    citation=(
-        "Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and "
-        "Smooth Masks, ICCV 2019, section 3; profile of the masks as in the authors' TorchRay"
-    ),
 )
 def extremal_perturbation(
     pixels: Pixels,
@@ -86,6 +82,10 @@ def extremal_perturbation(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Fong, Patrick and Vedaldi, Understanding Deep Networks via Extremal Perturbations and Smooth
+        Masks, ICCV 2019, section 3; profile of the masks as in the authors' TorchRay
     """
     inputs = pixels.inputs
     count = len(inputs)

@@ -32,10 +32,6 @@ from cam.types import Maps
     family="perturbation",
     reads=Pixels,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
-    citation=(
-        "Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, "
-        "section 4.2; averaged over the windows as in captum 0.9, Occlusion"
-    ),
 )
 def occlusion(
     pixels: Pixels,
@@ -65,6 +61,10 @@ def occlusion(
 
     Raises:
         MethodError: A parameter is out of range, or does not fit the picture.
+
+    References:
+        Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section
+        4.2; averaged over the windows as in captum 0.9, Occlusion
     """
     inputs = pixels.inputs
     count, _, height, width = inputs.shape
@@ -116,10 +116,6 @@ def occlusion(
     family="perturbation",
     reads=Pixels,
     cost="1 forward, and one for each mask: 1000 by default",
-    citation=(
-        "Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box "
-        "Models, BMVC 2018, equation 6 and section 3.2"
-    ),
 )
 def rise(
     pixels: Pixels,
@@ -160,6 +156,10 @@ def rise(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box
+        Models, BMVC 2018, equation 6 and section 3.2
     """
     inputs = pixels.inputs
     count, _, height, width = inputs.shape

@@ -37,10 +37,6 @@ _RULES = {
     family="perturbation",
     reads=Pixels,
     cost="1 forward, and one for each sample: 500 by default",
-    citation=(
-        "Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any "
-        "Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2"
-    ),
 )
 def lime(
     pixels: Pixels,
@@ -78,6 +74,10 @@ def lime(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any
+        Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2
     """
     passes.expect(len(pixels.inputs) * samples)
     maps = []
@@ -99,11 +99,6 @@ def lime(
     family="perturbation",
     reads=Pixels,
     cost="3 forwards, and one for each sample: 500 by default",
-    citation=(
-        "Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017, "
-        "theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical "
-        "Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2"
-    ),
 )
 def kernelshap(
     pixels: Pixels,
@@ -138,6 +133,11 @@ def kernelshap(
 
     Raises:
         MethodError: A parameter is out of range.
+
+    References:
+        Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017,
+        theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical
+        Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2
     """
     divided = [find_superpixels(picture, segments) for picture in pixels.inputs]
     drawn = [draw_shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]

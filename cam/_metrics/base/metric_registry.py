@@ -21,6 +21,7 @@ from cam._registry.registry import (
     Registry,
     description_of,
     parameters_of,
+    references_of,
 )
 from cam.errors import MetricError
 from cam.parameters import Rule
@@ -180,7 +181,6 @@ def register_metric(
     direction: int,
     range: tuple[float, float],
     baseline: str,
-    citation: str,
     cost: str = "none",
     rules: Mapping[str, Rule] | None = None,
     agreement: Agreement | None = None,
@@ -189,10 +189,10 @@ def register_metric(
 ) -> Callable[[MetricFunction], MetricFunction]:
     """Add a function to the list of metrics.
 
-    The function takes a :class:`.Subject` and returns (B,) floats, NaN where the metric is not
-    defined. Its keyword-only arguments are the metric's parameters, and the first paragraph of its
-    docstring describes it. Other packages name the module that calls this in their entry points of
-    the group "cam.metrics".
+    The function takes a :class:`cam.Subject` and returns (B,) floats, NaN where the metric is not
+    defined. Its keyword-only arguments are the metric's parameters. The first paragraph of its
+    docstring describes it, the section "References:" names paper and equation. Other packages name
+    the module that calls this in their entry points of the group "cam.metrics".
 
     Args:
         name: As :func:`cam.metric` takes it.
@@ -202,7 +202,6 @@ def register_metric(
         direction: +1 where higher is better, -1 where lower is.
         range: The smallest and the largest value there can be.
         baseline: What takes the place of hidden pixels, or what a map of chance scores.
-        citation: Paper and equation.
         cost: Passes through the network for an image, in words; "none" where it runs no model.
         rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
         agreement: From all parameters to the sentence on what is wrong with them together, or None.
@@ -227,7 +226,7 @@ def register_metric(
                 direction=direction,
                 range=range,
                 baseline=baseline,
-                citation=citation,
+                citation=references_of(function),
                 parameters=parameters_of(function),
                 cost=cost,
                 needs_model=cost != "none",

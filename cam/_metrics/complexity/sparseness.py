@@ -15,16 +15,16 @@ from cam._metrics.base.subject import Subject
     direction=1,
     range=(0, 1),
     baseline="an even map scores 0, a single pixel 1 - 1/n; it grows with the resolution",
-    citation=(
-        "Chalasani et al., Concise Explanations of Neural Networks using Adversarial Training, "
-        "ICML 2020, section 5; Hurley and Rickard, Comparing Measures of Sparsity, 2009, table I"
-    ),
 )
 def sparseness(subject: Subject) -> Tensor:
     """How unevenly importance is spread over the pixels: the Gini index of the heatmap.
 
     Returns:
         (B,); NaN for a map of zeros, which has nothing to spread.
+
+    References:
+        Chalasani et al., Concise Explanations of Neural Networks using Adversarial Training, ICML
+        2020, section 5; Hurley and Rickard, Comparing Measures of Sparsity, 2009, table I
     """
     values = subject.heatmap.double().abs().flatten(1)
     total = values.sum(1)
@@ -44,16 +44,16 @@ def sparseness(subject: Subject) -> Tensor:
     direction=-1,
     range=(0, float("inf")),
     baseline="an even map scores ln n, the largest for n pixels; a single pixel 0",
-    citation=(
-        "Bhatt, Weller and Moura, Evaluating and Aggregating Feature-based Model Explanations, "
-        "IJCAI 2020, definition 6"
-    ),
 )
 def complexity(subject: Subject) -> Tensor:
     """Over how many pixels importance is spread: the entropy of the heatmap, in nats.
 
     Returns:
         (B,); NaN for a map of zeros, which has nothing to spread.
+
+    References:
+        Bhatt, Weller and Moura, Evaluating and Aggregating Feature-based Model Explanations, IJCAI
+        2020, definition 6
     """
     values = subject.heatmap.double().abs().flatten(1)
     subject.refuse(values.sum(1) == 0, "the map is zero everywhere")

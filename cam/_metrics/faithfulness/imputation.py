@@ -9,9 +9,9 @@ gradients with one multigrid V-cycle as preconditioner, in which a Jacobi sweep 
 leaves a third of what is rough. All systems of a batch run together, and one that is done rests,
 so that it ends at the same place in any batch.
 
-With 10, 50 and 90 % of 224 × 224 pixels removed and an error of a thousandth, SciPy's ``splu``
-takes 8 (smooth heatmaps) to 12 times (scattered ones) as long on one thread, and 2.4 to 3 times
-on two, where it solves two images at once; ``spsolve`` and ``cg`` take longer still (two cores,
+With 10, 50 and 90 % of 224 × 224 pixels removed and an error of a thousandth, the fastest of
+SciPy's ``spsolve``, ``splu`` and ``cg`` takes 8 to 14 times as long on one thread, and 2.4 to
+13 times on two, where it solves two images at once; at 10 % alone it may be as fast (two cores,
 measured by ``python -m benchmarks.road_solver``).
 """
 

@@ -17,10 +17,6 @@ from cam.parameters import SEED, boolean, integer, number, one_of
     direction=-1,
     range=(0, float("inf")),
     baseline="the picture less I: noise, or a square at 0, the mean colour of a normalised one",
-    citation=(
-        "Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, "
-        "definition 2.1 and section 2.2; β as in captum 0.9, infidelity(normalize=True)"
-    ),
     cost="65 forwards by default",
     rules={
         "change": one_of(("square", "noise")),
@@ -60,6 +56,10 @@ def infidelity(
 
     Returns:
         (B,).
+
+    References:
+        Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, definition
+        2.1 and section 2.2; β as in captum 0.9, infidelity(normalize=True)
     """
     inputs = subject.inputs
     height, width = inputs.shape[2:]

@@ -32,10 +32,6 @@ _register = partial(
     baseline=(
         "1 % of the pixels at random and the corners, and what their neighbours make of the rest"
     ),
-    citation=(
-        "Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2; "
-        "limits and skipped images as in PAIR saliency 0.2.1, compute_pic_metric"
-    ),
     cost="15 forwards by default",
 )
 
@@ -75,6 +71,10 @@ def sic(
     Returns:
         (B,); NaN for pictures that the authors skip: p below ``sure``, not above that of the
         blurred picture, or a blurred picture that is not smaller.
+
+    References:
+        Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2;
+        limits and skipped images as in PAIR saliency 0.2.1, compute_pic_metric
     """
     subject.refuse(subject.p < sure, f"the model's score of the picture is below {sure}")
     return _area(subject, shares, start, seed, subject.p)
@@ -103,6 +103,10 @@ def aic(
 
     Raises:
         MetricError: The target is no class.
+
+    References:
+        Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2;
+        limits and skipped images as in PAIR saliency 0.2.1, compute_pic_metric
     """
     captured = subject.passes.pixels
     if not subject.is_probability or not isinstance(captured.targets, Tensor):

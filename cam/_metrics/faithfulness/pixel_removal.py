@@ -17,10 +17,6 @@ Colour = float | Sequence[float] | Tensor | str
 _register = partial(register_metric, family="faithfulness", range=(0, 1))
 _register_curve = partial(
     _register,
-    citation=(
-        "Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box "
-        "Models, BMVC 2018, section 4.1 and algorithm 1"
-    ),
     cost="29 forwards by default",
     rules={"steps": integer(1), "baseline": colour()},
 )
@@ -28,10 +24,6 @@ _register_masked = partial(
     _register,
     baseline="the picture fades to 0, the mean colour of a normalised one, as A falls to 0",
     cost="2 forwards",
-)
-_CHATTOPADHYAY = (
-    "Chattopadhyay et al., Grad-CAM++: Generalized Gradient-Based Visual Explanations for "
-    "Deep Convolutional Networks, WACV 2018, section 4.1"
 )
 # Two runs of the same picture differ by less.
 ROUNDING = 1e-6
@@ -60,6 +52,10 @@ def deletion(subject: Subject, *, steps: int = 28, baseline: Colour = 0.0) -> Te
 
     Returns:
         (B,); in [0, 1] where p is a probability.
+
+    References:
+        Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box
+        Models, BMVC 2018, section 4.1 and algorithm 1
     """
     return integrate(trace_curve(subject, steps, baseline, insert=False))
 
@@ -83,6 +79,10 @@ def insertion(subject: Subject, *, steps: int = 28, baseline: Colour = "blur") -
 
     Returns:
         (B,); in [0, 1] where p is a probability.
+
+    References:
+        Petsiuk, Das and Saenko, RISE: Randomized Input Sampling for Explanation of Black-box
+        Models, BMVC 2018, section 4.1 and algorithm 1
     """
     return integrate(trace_curve(subject, steps, baseline, insert=True))
 
@@ -180,7 +180,6 @@ def _band(line: Tensor, side: int) -> Tensor:
     title="Average Drop",
     definition="relu(p - p′) / p, p′ = p(x ⊙ A)",
     direction=-1,
-    citation=_CHATTOPADHYAY,
 )
 def average_drop(subject: Subject) -> Tensor:
     """Which share of the class's probability is lost when only what the heatmap shows is seen.
@@ -190,6 +189,10 @@ def average_drop(subject: Subject) -> Tensor:
 
     Returns:
         (B,), a share and not per cent; NaN where p is not above 0.
+
+    References:
+        Chattopadhyay et al., Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep
+        Convolutional Networks, WACV 2018, section 4.1
     """
     return _drop(subject, _score_masked(subject))
 
@@ -199,7 +202,6 @@ def average_drop(subject: Subject) -> Tensor:
     title="Increase in Confidence",
     definition="1 if p′ > p and 0 if not, p′ = p(x ⊙ A)",
     direction=1,
-    citation=_CHATTOPADHYAY,
 )
 def increase(subject: Subject) -> Tensor:
     """Whether the model is surer when it sees only what the heatmap shows.
@@ -208,6 +210,10 @@ def increase(subject: Subject) -> Tensor:
 
     Returns:
         (B,), 0 or 1; its mean over many images is the paper's number.
+
+    References:
+        Chattopadhyay et al., Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep
+        Convolutional Networks, WACV 2018, section 4.1
     """
     alone = _score_masked(subject)
     return (alone > subject.p + ROUNDING).float().where(alone.isfinite(), torch.nan)
@@ -218,16 +224,16 @@ def increase(subject: Subject) -> Tensor:
     title="Average Gain",
     definition="relu(p′ - p) / (1 - p), p′ = p(x ⊙ A)",
     direction=1,
-    citation=(
-        "Zhang et al., Opti-CAM: Optimizing saliency maps for interpretability, CVIU 2024, "
-        "section 4.1"
-    ),
 )
 def average_gain(subject: Subject) -> Tensor:
     """How much surer, of what was left to gain, the model is with only what the heatmap shows.
 
     Returns:
         (B,); NaN where p is 1 or not a probability.
+
+    References:
+        Zhang et al., Opti-CAM: Optimizing saliency maps for interpretability, CVIU 2024, section
+        4.1
     """
     if not subject.is_probability:
         every = torch.ones_like(subject.p, dtype=torch.bool)
@@ -244,10 +250,6 @@ def average_gain(subject: Subject) -> Tensor:
         "+ 1)/2, complexity = mean A, drop = relu(p - p(x ⊙ A))/p"
     ),
     direction=1,
-    citation=(
-        "Poppi et al., Revisiting The Evaluation of Class Activation Mapping for "
-        "Explainability: A Novel Metric and Experimental Analysis, CVPR Workshops 2021, equation 6"
-    ),
     cost="2 forwards, and 1 explanation",
     needs_method=True,
 )
@@ -259,6 +261,10 @@ def adcc(subject: Subject) -> Tensor:
     Returns:
         (B,); NaN where a map is the same everywhere, and so correlates with nothing, or p is not
         above 0.
+
+    References:
+        Poppi et al., Revisiting The Evaluation of Class Activation Mapping for Explainability: A
+        Novel Metric and Experimental Analysis, CVPR Workshops 2021, equation 6
     """
     drop = _drop(subject, _score_masked(subject))
     owner = torch.arange(len(subject.inputs), device=subject.inputs.device)

@@ -16,10 +16,6 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Of a picture's largest value: far less than the noise that is added, and than a network sees.
 _TOLERANCE = 1e-3
 _BASELINE = "hidden pixels show the weighted mean of their neighbours, and noise"
-_CITATION = (
-    "Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML "
-    "2022, section 4"
-)
 _register = partial(
     register_metric,
     family="faithfulness",
@@ -34,7 +30,6 @@ _register = partial(
     direction=1,
     range=(-0.5, 0.5),
     baseline=_BASELINE + "; a map of chance scores 0",
-    citation=_CITATION + "; combined as in pytorch-grad-cam 1.5.7, ROADCombined",
     cost="19 forwards by default",
 )
 def road(
@@ -54,6 +49,10 @@ def road(
 
     Returns:
         (B,).
+
+    References:
+        Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
+        2022, section 4; combined as in pytorch-grad-cam 1.5.7, ROADCombined
     """
     scores = _score_removals(subject, shares, noise, seed, ("morf", "lerf"))
     most, least = scores.chunk(2, dim=1)
@@ -67,7 +66,6 @@ def road(
     direction=-1,
     range=(0, 1),
     baseline=_BASELINE,
-    citation=_CITATION,
     cost="10 forwards by default",
 )
 def road_morf(
@@ -77,6 +75,10 @@ def road_morf(
 
     Returns:
         (B,).
+
+    References:
+        Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
+        2022, section 4
     """
     return _score_removals(subject, shares, noise, seed, ("morf",)).mean(1)
 
@@ -88,7 +90,6 @@ def road_morf(
     direction=1,
     range=(0, 1),
     baseline=_BASELINE,
-    citation=_CITATION,
     cost="10 forwards by default",
 )
 def road_lerf(
@@ -98,6 +99,10 @@ def road_lerf(
 
     Returns:
         (B,).
+
+    References:
+        Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
+        2022, section 4
     """
     return _score_removals(subject, shares, noise, seed, ("lerf",)).mean(1)
 

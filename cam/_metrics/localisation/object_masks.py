@@ -43,10 +43,6 @@ def centre_heatmap(batch: Tensor) -> Tensor:
     title="Pointing game",
     definition="1 if a disc of 15 pixels around the largest A meets S, and 0 if not",
     baseline="a point in the centre: cam's centre_heatmap, 0.696 on Pascal VOC",
-    citation=(
-        "Zhang et al., Top-Down Neural Attention by Excitation Backprop, IJCV 2018 (ECCV 2016), "
-        "section 4.1; the disc as in TorchRay's PointingGame"
-    ),
     rules={"tolerance": integer(0)},
 )
 def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
@@ -62,6 +58,10 @@ def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
 
     Returns:
         (B,); NaN where the mask is empty.
+
+    References:
+        Zhang et al., Top-Down Neural Attention by Excitation Backprop, IJCV 2018 (ECCV 2016),
+        section 4.1; the disc as in TorchRay's PointingGame
     """
     _refuse_empty_masks(subject)
     flat = subject.heatmap.flatten(1)
@@ -75,16 +75,16 @@ def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
     title="Energy-based pointing game (relevance mass accuracy)",
     definition="Σ A⁺S / ΣA⁺, A⁺ = max(A, 0)",
     baseline="a map of chance, or an even one, scores |S| / HW",
-    citation=(
-        "Wang et al., Score-CAM, CVPR Workshops 2020, section 4.2; Arras, Osman and Samek, "
-        "CLEVR-XAI, Information Fusion 2022, relevance mass accuracy"
-    ),
 )
 def energy_pointing_game(subject: Subject) -> Tensor:
     """Which share of the heatmap lies on the object.
 
     Returns:
         (B,); 0 for a map of zeros, which finds nothing; NaN where the mask is empty.
+
+    References:
+        Wang et al., Score-CAM, CVPR Workshops 2020, section 4.2; Arras, Osman and Samek, CLEVR-XAI,
+        Information Fusion 2022, relevance mass accuracy
     """
     _refuse_empty_masks(subject)
     return _mass_inside(subject)
@@ -95,17 +95,17 @@ def energy_pointing_game(subject: Subject) -> Tensor:
     title="Grid pointing game",
     definition="ΣA⁺ in the target's cell / ΣA⁺, for a mosaic of n × n pictures; S is the cell",
     baseline="a map of chance, or an even one, scores 1/n²",
-    citation=(
-        "Böhle, Fritz and Schiele, Convolutional Dynamic Alignment Networks for Interpretable "
-        "Classifications, CVPR 2021, section 4.2; Rao, Böhle and Schiele, Towards Better "
-        "Understanding Attribution Methods, CVPR 2022, section 3.2"
-    ),
 )
 def grid_pointing_game(subject: Subject) -> Tensor:
     """Which share of the heatmap lies in the cell of a mosaic that shows the target's class.
 
     Returns:
         (B,); 0 for a map of zeros, as in the papers; NaN where the mask is empty.
+
+    References:
+        Böhle, Fritz and Schiele, Convolutional Dynamic Alignment Networks for Interpretable
+        Classifications, CVPR 2021, section 4.2; Rao, Böhle and Schiele, Towards Better
+        Understanding Attribution Methods, CVPR 2022, section 3.2
     """
     _refuse_empty_masks(subject)
     return _mass_inside(subject)
@@ -116,10 +116,6 @@ def grid_pointing_game(subject: Subject) -> Tensor:
     title="Relevance rank accuracy",
     definition="|top-|S| ∩ S| / |S|, top-k: the k most important pixels",
     baseline="a map of chance scores |S| / HW",
-    citation=(
-        "Arras, Osman and Samek, CLEVR-XAI: A benchmark dataset for the ground truth evaluation "
-        "of neural network explanations, Information Fusion 2022, section 3.3"
-    ),
 )
 def relevance_rank(subject: Subject) -> Tensor:
     """Of as many of the most important pixels as the object has, the share that lies on it.
@@ -128,6 +124,10 @@ def relevance_rank(subject: Subject) -> Tensor:
 
     Returns:
         (B,); NaN where the mask is empty.
+
+    References:
+        Arras, Osman and Samek, CLEVR-XAI: A benchmark dataset for the ground truth evaluation of
+        neural network explanations, Information Fusion 2022, section 3.3
     """
     _refuse_empty_masks(subject)
     size = subject.masks.flatten(1).sum(1)
@@ -139,10 +139,6 @@ def relevance_rank(subject: Subject) -> Tensor:
     title="Top-k intersection",
     definition="|top-k ∩ S| / k, top-k: the k most important pixels",
     baseline="a map of chance scores |S| / HW; no map can score more than |S| / k",
-    citation=(
-        "Theiner, Müller-Budack and Ewerth, Interpretable Semantic Photo Geolocation, WACV 2022, "
-        "section 3.3"
-    ),
     rules={"k": integer(1)},
 )
 def top_k_intersection(subject: Subject, *, k: int = 1000) -> Tensor:
@@ -156,6 +152,10 @@ def top_k_intersection(subject: Subject, *, k: int = 1000) -> Tensor:
 
     Returns:
         (B,), at most |S| / k; NaN where the mask is empty.
+
+    References:
+        Theiner, Müller-Budack and Ewerth, Interpretable Semantic Photo Geolocation, WACV 2022,
+        section 3.3
     """
     _refuse_empty_masks(subject)
     size = subject.masks.flatten(1).sum(1)

@@ -34,10 +34,6 @@ _register_similarity = partial(
     "randomisation",
     title="Model parameter randomisation",
     definition="mean over stages of the similarity of A(x) and A_k(x), the layers random down to k",
-    citation=(
-        "Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3, cascading "
-        "randomisation"
-    ),
     cost="1 forward and 8 explanations by default",
     rules=_RULES,
 )
@@ -62,6 +58,10 @@ def randomisation(
 
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
+
+    References:
+        Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3, cascading
+        randomisation
     """
     compare = SIMILAR[similarity]
 
@@ -79,10 +79,6 @@ def randomisation(
     "smooth_randomisation",
     title="Smooth model parameter randomisation (sMPRT)",
     definition="as randomisation, of means of A(x + σ(max x - min x) ε) over noisy pictures",
-    citation=(
-        "Hedström et al., Sanity Checks Revisited: An Exploration to Repair the Model Parameter "
-        "Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.1"
-    ),
     cost="1 forward and 90 explanations by default",
     rules=_RULES | {"samples": integer(1), "noise": number(above=0)},
 )
@@ -111,6 +107,10 @@ def smooth_randomisation(
 
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
+
+    References:
+        Hedström et al., Sanity Checks Revisited: An Exploration to Repair the Model Parameter
+        Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.1
     """
     pictures = NoisyPictures(subject.inputs, samples, seed, noise)
 
@@ -139,10 +139,6 @@ def smooth_randomisation(
     direction=1,
     range=(-1, float("inf")),
     baseline="a method that does not look at the parameters scores 0",
-    citation=(
-        "Hedström et al., Sanity Checks Revisited: An Exploration to Repair the Model Parameter "
-        "Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.2"
-    ),
     cost="1 forward and 1 explanation",
     rules={"bins": integer(2), "seed": SEED},
 )
@@ -159,6 +155,10 @@ def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0)
 
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
+
+    References:
+        Hedström et al., Sanity Checks Revisited: An Exploration to Repair the Model Parameter
+        Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.2
     """
     (network,) = randomise_in_stages(subject.network, 1, seed)
     before = _histogram_entropy(subject.heatmap, bins)

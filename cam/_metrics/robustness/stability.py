@@ -25,10 +25,6 @@ _register_stability = partial(_register, direction=1, range=(-1, 1))
     direction=-1,
     range=(0, float("inf")),
     baseline="a map that does not depend on the picture scores 0",
-    citation=(
-        "Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, "
-        "definition 3.1; by Monte Carlo and divided by the norm as in captum 0.9, sensitivity_max"
-    ),
     cost="1 forward and 10 explanations by default",
     rules={"radius": number(above=0), "samples": integer(1), "seed": SEED},
 )
@@ -47,6 +43,10 @@ def max_sensitivity(
 
     Returns:
         (B,); NaN for a map of zeros.
+
+    References:
+        Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, definition
+        3.1; by Monte Carlo and divided by the norm as in captum 0.9, sensitivity_max
     """
     inputs, reference = subject.inputs, subject.heatmap.double().flatten(1)
     length = reference.norm(dim=1)
@@ -68,11 +68,6 @@ def max_sensitivity(
     title="Stability under a flip",
     definition="Spearman of A(x) and the mirror image of A(mirror image of x)",
     baseline="a map of chance scores 0",
-    citation=(
-        "Equivariance as in Wang et al., Self-supervised Equivariant Attention Mechanism, CVPR "
-        "2020, section 3.2; rank correlation as in Ghorbani, Abid and Zou, Interpretation of "
-        "Neural Networks Is Fragile, AAAI 2019, section 2"
-    ),
     cost="1 forward and 1 explanation",
 )
 def stability_flip(subject: Subject) -> Tensor:
@@ -80,6 +75,11 @@ def stability_flip(subject: Subject) -> Tensor:
 
     Returns:
         (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
+
+    References:
+        Equivariance as in Wang et al., Self-supervised Equivariant Attention Mechanism, CVPR 2020,
+        section 3.2; rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural
+        Networks Is Fragile, AAAI 2019, section 2
     """
     return _average_agreement(
         subject,
@@ -94,11 +94,6 @@ def stability_flip(subject: Subject) -> Tensor:
     title="Stability under shifts",
     definition="mean Spearman of A(x) and A(shifted x) shifted back, where both are, 4 directions",
     baseline="a map of chance scores 0; what comes into view mirrors the edge",
-    citation=(
-        "Rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural Networks Is "
-        "Fragile, AAAI 2019, section 2; shifts as the constant ones of Kindermans et al., The "
-        "(Un)reliability of Saliency Methods, 2017, but of the picture's place"
-    ),
     cost="1 forward and 4 explanations",
     rules={"pixels": integer(1)},
 )
@@ -114,6 +109,11 @@ def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
 
     Raises:
         MetricError: The picture is too small.
+
+    References:
+        Rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural Networks Is Fragile,
+        AAAI 2019, section 2; shifts as the constant ones of Kindermans et al., The (Un)reliability
+        of Saliency Methods, 2017, but of the picture's place
     """
     height, width = subject.inputs.shape[2:]
     if 2 * pixels >= min(height, width):
@@ -151,10 +151,6 @@ def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
     title="Stability under noise",
     definition="mean Spearman of A(x) and A(x + σ(max x - min x) ε), ε standard normal",
     baseline="a map of chance scores 0",
-    citation=(
-        "Ghorbani, Abid and Zou, Interpretation of Neural Networks Is Fragile, AAAI 2019, "
-        "section 2, with random instead of adversarial noise"
-    ),
     cost="1 forward and 5 explanations by default",
     rules={"noise": number(above=0), "samples": integer(1), "seed": SEED},
 )
@@ -171,6 +167,10 @@ def stability_noise(
 
     Returns:
         (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
+
+    References:
+        Ghorbani, Abid and Zou, Interpretation of Neural Networks Is Fragile, AAAI 2019, section 2,
+        with random instead of adversarial noise
     """
     pictures = NoisyPictures(subject.inputs, samples, seed, noise)
     return _average_agreement(subject, samples, pictures)
@@ -184,12 +184,6 @@ def stability_noise(
         "colour's mean"
     ),
     baseline="a map of chance scores 0",
-    citation=(
-        "Rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural Networks Is "
-        "Fragile, AAAI 2019, section 2; brightness and contrast as in Hendrycks and Dietterich, "
-        "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR "
-        "2019, section 3, but smaller and without clipping"
-    ),
     cost="1 forward and 4 explanations",
     rules={"brightness": number(above=0), "contrast": number(above=0)},
 )
@@ -203,6 +197,12 @@ def stability_light(subject: Subject, *, brightness: float = 0.1, contrast: floa
 
     Returns:
         (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
+
+    References:
+        Rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural Networks Is Fragile,
+        AAAI 2019, section 2; brightness and contrast as in Hendrycks and Dietterich, Benchmarking
+        Neural Network Robustness to Common Corruptions and Perturbations, ICLR 2019, section 3, but
+        smaller and without clipping
     """
     inputs = subject.inputs
     brighter = brightness * picture_range(inputs)

@@ -18,7 +18,7 @@ def match_classes(model: Model, data: Dataset) -> dict[str, int]:
     Names as the model has them; WordNet's numbers, such as n02124075, as ImageNet's folders have;
     and, where there are as many labels as the model has classes, their order, as in torchvision's
     ImageFolder. Data that do not list their labels are looked at in a few places; what those have
-    is known by name or number, and :func:`class_of` finds the others by name.
+    is known by name or number, and :func:`find_class` finds the others by name.
 
     Raises:
         InputError: The model knows none of them, or the photo grid's numbers mean other classes.

@@ -16,7 +16,7 @@ from cam._media.rendering import overlay
 from cam._methods.base.method_registry import methods as known_methods
 from cam._output.explanation_files import replace_files
 from cam._runs.results.clusters import describe_clusters
-from cam._runs.results.report_charts import draw_intervals, draw_ranks
+from cam._runs.results.report_charts import draw_intervals, draw_ranks, load_template
 from cam._runs.results.run import Run
 from cam._runs.results.run_images import RunImage
 from cam.errors import RunError
@@ -57,20 +57,13 @@ def write_report(run: Run, path: str | Path) -> Path:
 
 def render_report(run: Run) -> str:
     """Return the report's HTML."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    template = load_template(
+        TEMPLATE, cell=_format_cell, number_class=_number_class, p_value=_format_p
     )
-    environment.filters |= {
-        "cell": _format_cell,
-        "number_class": _number_class,
-        "p_value": _format_p,
-    }
     board = run.leaderboard()
     explained = [entry["key"] for entry in run.config["methods"] if not entry.get("baseline")]
     several = len(run.metrics) > 1 and len(run.methods) > 1
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    text: str = template.render(
         title=f"{run.config['model']['name']} on {run.notes.get('data', 'data')}",
         summary=_summarise(run, board),
         overview=_rank_by_metrics(run, board),
@@ -87,6 +80,7 @@ def render_report(run: Run) -> str:
         refused=run.notes.get("refused") or [],
         configuration=json.dumps(run.store.facts, indent=2, ensure_ascii=False),
     )
+    return text
 
 
 def _summarise(run: Run, board: "pandas.DataFrame") -> str:

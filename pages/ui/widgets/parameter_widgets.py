@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -13,6 +12,7 @@ from cam._formatting import value_of
 from cam._metrics.base.metric_registry import MetricInfo
 from cam.pages.ui.widgets.links import check_number, choose_number
 from cam.pages.ui.widgets.prose import write_small
+from cam.parameters import Rule
 
 Parameters = tuple[tuple[str, Any], ...]
 """Names and values, of those that are not the defaults."""
@@ -79,16 +79,13 @@ def _choose_variant(info: Info, widgets: Mapping[str, Widget], prefix: str) -> P
 
 def _select_widgets(info: Info) -> dict[str, Widget]:
     """Select how each parameter is asked for; one that only a tensor can be is not."""
-    hints = get_type_hints(info.function)
     widgets = {
-        name: _select_widget(info, name, default, hints.get(name))
-        for name, default in info.parameters.items()
+        name: _select_widget(info.rules[name], default) for name, default in info.parameters.items()
     }
     return {name: widget for name, widget in widgets.items() if widget is not None}
 
 
-def _select_widget(info: Info, name: str, default: Any, hint: Any) -> Widget | None:
-    rule = info.rules[name]
+def _select_widget(rule: Rule, default: Any) -> Widget | None:
     if rule.choices:
         return partial(_choose_word, choices=rule.choices)
     if rule.mixed:
@@ -99,9 +96,8 @@ def _select_widget(info: Info, name: str, default: Any, hint: Any) -> Widget | N
         return partial(_choose_number, whole=isinstance(default, int))
     if isinstance(default, str | tuple):
         return _choose_text
-    types = set(get_args(hint)) - {NoneType}
-    if default is None and types and types <= {int, float}:
-        return partial(_choose_number, whole=types == {int})
+    if default is None and rule.least is not None:
+        return partial(_choose_number, whole=not rule.holds(rule.least + 0.5))
     return None
 
 

@@ -73,8 +73,8 @@ def test_a_peer_that_fails_is_told_and_left_out(small, batch, monkeypatch):
 
         return {"captum": call}
 
-    monkeypatch.setattr(peers, "gradcam_calls", failing)
-    monkeypatch.setattr(peers, "every_cam_call", lambda *_: None)
+    monkeypatch.setattr(peers, "prepare_gradcam", failing)
+    monkeypatch.setattr(peers, "prepare_every_cam", lambda *_: None)
     race = speed.race(small, batch, 1, 0)
     assert race.refused == {"captum": "RuntimeError: no such shape"}
     assert race.absent == ("grad-cam", "torchcam") and "captum" not in race.speeds

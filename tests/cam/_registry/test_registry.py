@@ -91,17 +91,25 @@ import cam
 
 @cam.register_method(
     "red", title="Red", family="gradient", reads=cam.sources.Pixels,
-    cost="none", citation="none", rules={"power": cam.parameters.integer(1)})
+    cost="none", rules={"power": cam.parameters.integer(1)})
 def red(pixels, *, power=1):
-    """The picture's red."""
+    """The picture's red.
+
+    References:
+        Made for a test.
+    """
     values = pixels.inputs[:, 0].abs() ** power
     return cam.Maps(values, values / values.amax((1, 2), keepdim=True))
 
 @cam.register_metric(
     "average", title="Average", family="complexity", definition="mean A", direction=1,
-    range=(0, 1), baseline="none", citation="none")
+    range=(0, 1), baseline="none")
 def average(subject):
-    """The mean."""
+    """The mean.
+
+    References:
+        Made for a test.
+    """
     return subject.heatmap.mean((1, 2))
 '''
 POINTS = """[cam.methods]
@@ -167,12 +175,24 @@ def test_another_package_adds_a_method_and_a_metric(tmp_path):
     assert explained
 
 
-def test_a_name_is_given_once_and_rules_are_complete():
+def test_a_name_is_given_once_and_rules_and_references_are_complete():
+    def mine(pixels, *, power=1):
+        """A method.
+
+        References:
+            Made for a test.
+        """
+
     info = cam.methods()["gradcam"]
     with pytest.raises(ValueError, match="'gradcam' is registered already"):
         METHODS.add(info)
     with pytest.raises(ValueError, match="rules of 'mine'"):
-        cam.register_method(
-            "mine", title="", family="gradient", reads=cam.sources.Pixels, cost="", citation=""
-        )(lambda pixels, *, power=1: None)
+        cam.register_method("mine", title="", family="gradient", reads=cam.sources.Pixels, cost="")(
+            mine
+        )
+    mine.__doc__ = "A method without a source."
+    with pytest.raises(ValueError, match="the docstring of mine has no section 'References:'"):
+        cam.register_method("mine", title="", family="gradient", reads=cam.sources.Pixels, cost="")(
+            mine
+        )
     assert "mine" not in cam.methods()

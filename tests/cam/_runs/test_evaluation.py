@@ -475,7 +475,7 @@ def test_a_folder_with_other_things_is_no_run(tmp_path):
         ({"engine": "cloud"}, "no engine 'cloud'"),
         ({"shard_size": 0}, "shard_size must be"),
         ({"heatmaps": -1}, "heatmaps must be"),
-        ({"targets": "best"}, "targets is 'best'"),
+        ({"targets": "best"}, "targets must be one of data, predicted, but is 'best'"),
         ({"layers": "nowhere"}, "nowhere"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

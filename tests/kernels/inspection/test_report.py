@@ -75,7 +75,7 @@ def test_layers_are_read_sixteen_bytes_at_a_time(layout, entries):
 
 
 def test_pictures_are_written_sixteen_bytes_at_a_time(entries):
-    for entry in named(entries, "masked_batch_kernel", "overlay_kernel"):
+    for entry in named(entries, "masked_batch_kernel", "label_batch_kernel", "overlay_kernel"):
         assert set(entry["stores"]) == {"128"}, entry
 
 

@@ -53,7 +53,7 @@ def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
 
 def test_after_cancel_the_methods_are_taken_as_they_are(folder, monkeypatch):
     go = threading.Event()
-    monkeypatch.setattr(method_trials, "why_not", lambda *_: go.wait(20) and None)
+    monkeypatch.setattr(method_trials, "explain_refusal", lambda *_: go.wait(20) and None)
     method_trials.get_trials.clear()
     app = page(**QUICK, start="true", model="timm/test_resnet", untrained="true")
     start = find(app.button, "Start the run")

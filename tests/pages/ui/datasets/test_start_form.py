@@ -174,13 +174,13 @@ def test_parameters_and_variants_come_into_the_run_and_into_the_code(folder, mon
     assert cam.resume(run.path).config == run.config
     # Results name the variants.
     app = page(run="run-1", metric="ROAD, combined (shares=(0.5,))")
-    assert "SmoothGrad (samples=3, noise=0.1)" in list(app.dataframe[0].value["Method"])
+    assert "SmoothGrad (samples=3, noise=0.1)" in list(app.dataframe[0].value["method"])
 
 
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ({"road.shares": "many"}, "Road's shares must be growing numbers"),
+        ({"road.shares": "many"}, "Road's shares must be one or more growing numbers"),
         ({"road.noise": "-1"}, "Road's noise must be"),
         ({"deletion.baseline": "green"}, "Deletion's baseline must be a number"),
     ],

@@ -158,20 +158,20 @@ def test_those_who_read_are_not_sent_what_measures(tmp_path):
     assert actor != "None"
 
 
-MODULE = """
+MODULE = r"""
 @cam.register_method(
     "own_method", title="Own", family="gradient", reads=cam.sources.Pixels,
-    cost="none", citation="none", rules={"power": cam.parameters.number(above=0)})
+    cost="none", rules={"power": cam.parameters.number(above=0)})
 def own_method(pixels, *, power=1.0):
-    "The picture's red, raised."
+    "The picture's red, raised.\n\nReferences:\n    Made for a test."
     red = pixels.inputs[:, 0].abs().pow(power) * half()
     return cam.Maps(red, red / red.amax((1, 2), keepdim=True))
 
 @cam.register_metric(
     "own_metric", title="Own", family="complexity", definition="mean", direction=1,
-    range=(0, 1), baseline="none", citation="none")
+    range=(0, 1), baseline="none")
 def own_metric(subject):
-    "The mean."
+    "The mean.\n\nReferences:\n    Made for a test."
     return subject.heatmap.mean((1, 2)) * half()
 
 def half():
@@ -400,4 +400,5 @@ def test_workers_fit_on_the_machines(monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     pool = ray_engine._size_pool(100, torch.device("cpu"))
-    assert (pool.processors, pool.workers, pool.threads) == (2, 2, 3)
+    assert (pool.processors, pool.workers) == (2, 2)
+    assert parcels.read_settings()["threads"] == 3, "as many as the caller has"
