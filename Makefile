@@ -23,6 +23,9 @@ QUICK_TESTS := tests/test_imports.py tests/test_package.py tests/cam/test_errors
 dashboard: .venv/installed
 	$(BIN)/streamlit run dashboard.py --server.port $(PORT)
 
+# Two threads of a process that spin while they wait take the cores from everybody else's.
+test test-slow fast: export OMP_WAIT_POLICY = PASSIVE
+
 test: check
 	$(BIN)/python -m pytest $(CORES) -m "not slow"
 

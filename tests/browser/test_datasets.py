@@ -91,6 +91,7 @@ def test_cancel_and_resume(page, server, folder):
     assert_no_error(page)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_the_page_is_closed(chromium, server, folder):
     context = chromium.new_context()
     second_page = context.new_page()

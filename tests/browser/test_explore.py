@@ -71,9 +71,9 @@ def test_the_picture_on_the_page_is_the_librarys(page, site, tmp_path, run_as_th
     page.goto(f"{site}/explore?sample=Coffee")
     picture = map_of(page, "Grad-CAM", "espresso")
     expect(picture).to_be_visible()
-    picture = tmp_path / "expected.png"
-    run_as_the_server("-c", OVERLAY_OF_COFFEE, str(picture))
-    expected = np.asarray(Image.open(picture)).astype(int)
+    file = tmp_path / "expected.png"
+    run_as_the_server("-c", OVERLAY_OF_COFFEE, str(file))
+    expected = np.asarray(Image.open(file)).astype(int)
     assert np.abs(pixels_of(page, picture) - expected).max() <= 1
 
 

@@ -31,6 +31,7 @@ def site(hub, serve, monkeypatch, tmp_path):
     return serve()
 
 
+@pytest.mark.slow
 def test_a_download_is_watched_cancelled_and_done(page, site):
     """By a cold link, whose class and layer are still there when the weights are."""
     page.goto(f"{site}/explore?model={NAME}&target=tabby&layer=layer3")

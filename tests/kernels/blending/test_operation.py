@@ -411,7 +411,7 @@ IMAGE, HEAT = torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 2, 2)
         (IMAGE, HEAT.expand(2, 2, 2), {}, "2 heatmaps and 1 images"),
         (IMAGE, HEAT[:, :0], {}, "at least one pixel"),
         (IMAGE, HEAT[:, :1].expand(1, 2**30 + 1, 2), {}, "1,073,741,824 pixels a side"),
-        (IMAGE, HEAT.to("meta"), {}, "but are on meta"),
+        (IMAGE, HEAT.to("meta"), {}, "on the device of the images, cpu, not on meta"),
         (IMAGE, HEAT, {"colormap": "turbo2"}, "Did you mean 'turbo'"),
         (IMAGE, HEAT, {"alpha": 1.5}, "between 0 and 1, but is 1.5"),
         (IMAGE, HEAT, {"alpha": float("nan")}, "between 0 and 1, but is nan"),

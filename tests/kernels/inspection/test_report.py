@@ -46,6 +46,7 @@ def named(entries, *kernels):
     return selected
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_compiles_every_kernel_for_ampere_and_hopper(entries):
     for target in ("sm_80", "sm_90"):
@@ -55,14 +56,17 @@ def test_compiles_every_kernel_for_ampere_and_hopper(entries):
         assert entry["stores"]
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_in_local_memory(entries):
     assert [entry for entry in entries if entry["spills"]] == []
 
 
+@pytest.mark.slow
 def test_at_least_half_of_a_core_is_occupied(entries):
     assert [entry for entry in entries if entry["occupancy"] < 0.5] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
 def test_layers_are_read_sixteen_bytes_at_a_time(layout, entries):
     """Contiguous ones too, 49 and 196 pixels a plane among them."""
@@ -74,11 +78,13 @@ def test_layers_are_read_sixteen_bytes_at_a_time(layout, entries):
             assert not {"8", "16"} & set(entry["loads"]), entry
 
 
+@pytest.mark.slow
 def test_pictures_are_written_sixteen_bytes_at_a_time(entries):
     for entry in named(entries, "masked_batch_kernel", "label_batch_kernel", "overlay_kernel"):
         assert set(entry["stores"]) == {"128"}, entry
 
 
+@pytest.mark.slow
 def test_moments_are_read_and_written_sixteen_bytes_at_a_time(entries):
     for entry in named(entries, "moments_kernel"):
         assert "128" in entry["loads"], entry
@@ -182,6 +188,7 @@ def test_prints_a_table(monkeypatch, capsys):
     assert rows[0].split()[-10:] == cells
 
 
+@pytest.mark.slow
 def test_the_floor_is_every_argument_and_result_once():
     """ResNet-50's layer4 in bf16, 64 images: 25.7 MB, and a map of 49 float32 each."""
     (entry,) = [

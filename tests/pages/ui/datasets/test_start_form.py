@@ -152,6 +152,7 @@ METRICS = [
 ]
 
 
+@pytest.mark.slow
 def test_parameters_and_variants_come_into_the_run_and_into_the_code(folder, monkeypatch):
     app = page(**VARIANTS)
     assert "same as one above" in text(app)

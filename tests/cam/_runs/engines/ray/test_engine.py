@@ -108,6 +108,7 @@ def test_one_engine_goes_on_with_the_others_run(tmp_path, local):
         assert content(evaluate(tmp_path / first, second)) == content(local)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_shard_only(tmp_path):
     lives = tmp_path / "lives"
     options = {"metrics": [Deadly(lives), Drop()], "methods": "gradcam"}
