@@ -222,7 +222,7 @@ class Mortal(nn.Module):
 
 @pytest.mark.slow
 def test_a_model_that_ends_each_process_that_loads_it_ends_the_run(tmp_path):
-    model = cam.Model(Mortal(tmp_path / "loads"), layers="own.3", name="mortal")
+    model = cam.Model(Mortal(tmp_path / "loads"), layers="network.3", name="mortal")
     with pytest.raises(cam.RunError, match="no worker measured a shard: each of 4 died") as error:
         evaluate(tmp_path / "run", model=model)
     assert "\n" not in str(error.value)
