@@ -65,10 +65,6 @@ def computing_in(precision: Precision, device: str) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def _no_labels(label: str) -> int:
-    raise LookupError(label)
-
-
 def pieces(module: nn.Module, layer: str, batch: Tensor, targets: Targets) -> Tensor:
     """The heatmaps of ``cam.attribute(…, "gradcam")`` without its wait for the GPU: (B, H, W).
 
@@ -76,7 +72,7 @@ def pieces(module: nn.Module, layer: str, batch: Tensor, targets: Targets) -> Te
     cannot hold. Everything before is here: capture, fused kernel, upsampling, normalisation.
     """
     layers = resolve_layers(module, layer)
-    captured = capture(module, batch, targets, _no_labels, [LayerGradients], layers)
+    captured = capture(module, batch, targets, reads=[LayerGradients], layers=layers)
     (source,) = captured.read(LayerGradients)
     coarse = kernels.fused_cam(source.activations, source.gradients, rules=("gradcam",))
     large = interpolate(coarse, size=batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]

@@ -203,7 +203,7 @@ def takes_passes(function: Callable[..., Maps]) -> bool:
 
 
 def methods() -> dict[str, MethodInfo]:
-    """Return every method: name → description, family, needs, cost, citation, parameters."""
+    """Return every method by its name: description, family, reads, cost, citation."""
     return METHODS.all()
 
 

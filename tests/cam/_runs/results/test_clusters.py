@@ -1,4 +1,4 @@
-"""Where a model looks: a planted watermark is found, and where there is none nothing is."""
+"""Find a planted watermark, and nothing where there is none."""
 
 import json
 
@@ -75,26 +75,26 @@ def shortcut(tmp_path_factory):
     return evaluated(tmp_path_factory.mktemp("shortcut"), watermark=18)
 
 
-def planted(found, data) -> np.ndarray:
-    return data.kinds[found.items["item"]] == "marked"
+def planted(clusters, data) -> np.ndarray:
+    return data.kinds[clusters.items["item"]] == "marked"
 
 
 def test_a_planted_watermark_is_a_cluster_of_its_own(shortcut):
     run, data = shortcut
-    found = run.clusters("gradcam", "thing")
-    assert found.total == len(found.items) == MARKED + PLAIN
-    assert adjusted_rand_score(planted(found, data), found.items["cluster"]) == 1
-    assert found.table["size"].tolist() == [PLAIN, MARKED]
+    clusters = run.clusters("gradcam", "thing")
+    assert clusters.total == len(clusters.items) == MARKED + PLAIN
+    assert adjusted_rand_score(planted(clusters, data), clusters.items["cluster"]) == 1
+    assert clusters.table["size"].tolist() == [PLAIN, MARKED]
     # The watermark's cluster looks at the watermark, the other at the middle.
-    row, column = found.table.loc[1, ["row", "column"]]
+    row, column = clusters.table.loc[1, ["row", "column"]]
     assert 44 <= row * SIZE <= 54
     assert 2 <= column * SIZE <= 12
-    assert 16 <= found.table.loc[0, "row"] * SIZE <= 42
-    assert found.table.loc[1, "apart"] > 0.4
-    assert all(data.kinds[item] == "marked" for item in found.table.loc[1, "representatives"])
+    assert 16 <= clusters.table.loc[0, "row"] * SIZE <= 42
+    assert clusters.table.loc[1, "apart"] > 0.4
+    assert all(data.kinds[item] == "marked" for item in clusters.table.loc[1, "representatives"])
     assert (
-        found.items.loc[found.items["cluster"] == 1, "item"]
-        .isin(found.table.loc[1, "representatives"])
+        clusters.items.loc[clusters.items["cluster"] == 1, "item"]
+        .isin(clusters.table.loc[1, "representatives"])
         .sum()
         == 5
     )
@@ -105,10 +105,10 @@ def test_a_planted_watermark_is_a_cluster_of_its_own(shortcut):
 )
 def test_without_the_shortcut_there_is_no_such_cluster(tmp_path, watermark, marked):
     run, data = evaluated(tmp_path, watermark, marked)
-    found = run.clusters("gradcam", "thing")
-    assert found.table["size"].tolist() == [MARKED + PLAIN]
-    assert (found.table["row"] * SIZE).between(16, 42).all()
-    assert np.isnan(found.table.loc[0, "apart"])
+    clusters = run.clusters("gradcam", "thing")
+    assert clusters.table["size"].tolist() == [MARKED + PLAIN]
+    assert (clusters.table["row"] * SIZE).between(16, 42).all()
+    assert np.isnan(clusters.table.loc[0, "apart"])
     # Nor is it found by those who insist: the two groups go by where the square is.
     forced = run.clusters("gradcam", "thing", count=2)
     assert len(forced.table) == 2
@@ -121,12 +121,12 @@ def test_class_averages_are_the_means_of_the_stored_maps(shortcut, monkeypatch):
     run, data = shortcut
     averages = run.class_averages("gradcam")
     assert averages.table.to_numpy().tolist() == [["thing", 80, 0], ["other", 20, 0]]
-    for place, label in enumerate(("thing", "other")):
-        own = [number for number, kind in enumerate(data.kinds) if (kind == "other") == place]
-        images = run.pictures(own).values()
-        truth = np.mean([one.heatmaps["gradcam"].astype(float) for one in images], axis=0)
-        assert np.allclose(averages.maps[place], truth, rtol=0, atol=1e-6)
-        assert averages.table.loc[place, "label"] == label
+    for row, label in enumerate(("thing", "other")):
+        members = [number for number, kind in enumerate(data.kinds) if (kind == "other") == row]
+        images = run.pictures(members).values()
+        truth = np.mean([entry.heatmaps["gradcam"].astype(float) for entry in images], axis=0)
+        assert np.allclose(averages.maps[row], truth, rtol=0, atol=1e-6)
+        assert averages.table.loc[row, "label"] == label
     # The mean of the class shows the shortcut that a third of its pictures have.
     assert averages.maps[0][46:52, 4:10].min() > 0.15
     assert averages.maps[1][46:52, 4:10].max() < 0.05
@@ -142,14 +142,14 @@ def test_class_averages_are_the_means_of_the_stored_maps(shortcut, monkeypatch):
 
 def test_the_same_seed_gives_the_same_clusters_and_a_sample_is_told(shortcut):
     run, data = shortcut
-    one, other = (run.clusters("gradcam", "thing", limit=50, seed=3) for _ in range(2))
-    assert one.items.equals(other.items)
-    assert one.table.equals(other.table)
-    assert one.eigenvalues.tobytes() == other.eigenvalues.tobytes()
-    assert (one.total, len(one.items)) == (80, 50)
-    assert adjusted_rand_score(planted(one, data), one.items["cluster"]) == 1
+    entry, other = (run.clusters("gradcam", "thing", limit=50, seed=3) for _ in range(2))
+    assert entry.items.equals(other.items)
+    assert entry.table.equals(other.table)
+    assert entry.eigenvalues.tobytes() == other.eigenvalues.tobytes()
+    assert (entry.total, len(entry.items)) == (80, 50)
+    assert adjusted_rand_score(planted(entry, data), entry.items["cluster"]) == 1
     another = run.clusters("gradcam", "thing", limit=50, seed=4)
-    assert another.items["item"].tolist() != one.items["item"].tolist()
+    assert another.items["item"].tolist() != entry.items["item"].tolist()
     every = run.clusters("gradcam")
     assert every.total == 100
     # What each map shows: the square, or the square and the watermark.
@@ -197,15 +197,15 @@ def test_maps_of_zeros_are_left_out_and_counted(tmp_path):
             return self.pictures[index], 1
 
     run = cam.evaluate(network(18), Half(), "gradcam", [Drop()], tmp_path / "run")
-    found = run.clusters("gradcam")
+    clusters = run.clusters("gradcam")
     averages = run.class_averages("gradcam")
     assert averages.table.to_numpy().tolist() == [["thing", 80, 20]]
-    assert (found.total, found.blank, len(found.items)) == (100, 20, 80)
-    assert (Half().kinds[found.items["item"]] != "other").all()
+    assert (clusters.total, clusters.blank, len(clusters.items)) == (100, 20, 80)
+    assert (Half().kinds[clusters.items["item"]] != "other").all()
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "sentence"),
     [
         (lambda run: run.clusters("gradcm"), "no method 'gradcm'; did you mean 'gradcam'"),
         (lambda run: run.class_averages("lrp"), "no method 'lrp'"),
@@ -215,8 +215,8 @@ def test_maps_of_zeros_are_left_out_and_counted(tmp_path):
         (lambda run: run.clusters("gradcam", side=True), "side must be a whole number"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_sentence(shortcut, call, told):
-    with pytest.raises(cam.RunError, match=told):
+def test_what_does_not_fit_is_told_in_a_sentence(shortcut, call, sentence):
+    with pytest.raises(cam.RunError, match=sentence):
         call(shortcut[0])
 
 
@@ -238,14 +238,14 @@ def test_the_command_and_the_report_show_the_watermark(shortcut, tmp_path):
     assert result.exit_code == 0, result.output
     assert "thing: gradcam of 80 images: 2 groups" in result.stdout
     assert "1  24 images (30%)" in result.stdout
-    told = json.loads(CliRunner().invoke(main, [*call, "--json"]).stdout)
-    parts = [one["cluster"] for one in told["items"]]
-    marked = data.kinds[[one["item"] for one in told["items"]]] == "marked"
+    listed = json.loads(CliRunner().invoke(main, [*call, "--json"]).stdout)
+    parts = [entry["cluster"] for entry in listed["items"]]
+    marked = data.kinds[[entry["item"] for entry in listed["items"]]] == "marked"
     assert adjusted_rand_score(marked, parts) == 1
-    assert told["clusters"][1]["size"] == MARKED
-    assert told["clusters"][1]["representatives"][0].startswith("item-")
-    assert told["clusters"][0]["apart"] == pytest.approx(0.48, abs=0.1)
-    assert told["clusters"][1]["apart"] == pytest.approx(told["clusters"][0]["apart"])
+    assert listed["clusters"][1]["size"] == MARKED
+    assert listed["clusters"][1]["representatives"][0].startswith("item-")
+    assert listed["clusters"][0]["apart"] == pytest.approx(0.48, abs=0.1)
+    assert listed["clusters"][1]["apart"] == pytest.approx(listed["clusters"][0]["apart"])
     wrong = CliRunner().invoke(main, [*call[:3], "lrp"])
     assert wrong.exit_code == 1
     assert "no method 'lrp'" in wrong.stderr

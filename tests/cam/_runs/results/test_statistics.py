@@ -102,8 +102,8 @@ def test_pairs_against_scipy_with_holms_correction_by_hand():
     # The smallest p times 3, the next times 2, the largest as it is, never falling.
     order = np.argsort(raw)
     holm = np.maximum.accumulate(np.array(raw)[order] * np.array([3, 2, 1])).clip(max=1)
-    for place, corrected in zip(order, holm, strict=True):
-        assert table.loc[pairs[place], "holm"] == pytest.approx(corrected)
+    for pair, corrected in zip(order, holm, strict=True):
+        assert table.loc[pairs[pair], "holm"] == pytest.approx(corrected)
 
 
 def test_where_lower_is_better_the_lower_one_is():
@@ -132,22 +132,22 @@ def test_ranks_and_critical_difference_as_in_demsars_paper():
         C45mcf=[0.798, 0.569, 0.967, 0.657, 0.898, 0.931, 0.685, 0.625, 0.875, 1, 0.962, 0.669,
                 0.975, 0.970],
     )  # fmt: skip
-    found = statistics.compare_ranks(values)
+    answer = statistics.compare_ranks(values)
     truth = {"C45": 3.143, "C45m": 2.000, "C45cf": 2.893, "C45mcf": 1.964}
-    assert found["ranks"] == pytest.approx(truth, abs=5e-4)
-    assert found["n"] == 14
+    assert answer["ranks"] == pytest.approx(truth, abs=5e-4)
+    assert answer["n"] == 14
     # 2.569 · √(4 · 5 / (6 · 14)): the paper's table 5a has q = 2.569 for four at 0.05.
-    assert found["critical_difference"] == pytest.approx(2.569 * np.sqrt(20 / 84), abs=2e-3)
-    assert found["p"] == pytest.approx(stats.friedmanchisquare(*values.to_numpy().T).pvalue)
+    assert answer["critical_difference"] == pytest.approx(2.569 * np.sqrt(20 / 84), abs=2e-3)
+    assert answer["p"] == pytest.approx(stats.friedmanchisquare(*values.to_numpy().T).pvalue)
     # 3.143 - 1.964 = 1.179 is less than 1.25.
-    assert found["nemenyi"].loc["C45", "C45mcf"] > 0.05
+    assert answer["nemenyi"].loc["C45", "C45mcf"] > 0.05
 
 
 def test_ranks_turn_round_where_lower_is_better_and_rows_with_nan_are_left_out():
     values = frame(a=[1.0, 1, 1, np.nan], b=[2.0, 2, 2, 0], c=[3.0, 3, 3, 0])
-    found = statistics.compare_ranks(values, -1)
-    assert found["ranks"] == {"a": 1, "b": 2, "c": 3}
-    assert found["n"] == 3
+    answer = statistics.compare_ranks(values, -1)
+    assert answer["ranks"] == {"a": 1, "b": 2, "c": 3}
+    assert answer["n"] == 3
     assert statistics.compare_ranks(values, 1)["ranks"] == {"a": 3, "b": 2, "c": 1}
 
 
@@ -168,24 +168,24 @@ def test_agreement_is_kendalls_tau_image_by_image():
         for name in ("one", "two")
     }
     scores["one"].iloc[4, 2] = np.nan
-    found = statistics.measure_agreement(scores, {"one": 1, "two": -1})
+    answer = statistics.measure_agreement(scores, {"one": 1, "two": -1})
     taus = [
         stats.kendalltau(scores["one"].loc[row], -scores["two"].loc[row]).statistic
         for row in range(20)
         if row != 4
     ]
-    assert found.loc["one", "two"] == pytest.approx(np.mean(taus))
-    assert found.loc["two", "one"] == found.loc["one", "two"]
-    assert found.loc["one", "one"] == pytest.approx(1)
-    assert found.attrs["n"].loc["one", "two"] == 19
+    assert answer.loc["one", "two"] == pytest.approx(np.mean(taus))
+    assert answer.loc["two", "one"] == answer.loc["one", "two"]
+    assert answer.loc["one", "one"] == pytest.approx(1)
+    assert answer.attrs["n"].loc["one", "two"] == 19
 
 
 def test_metrics_that_say_the_opposite_disagree():
     up = frame(a=[1.0, 2], b=[2.0, 3], c=[3.0, 4])
-    found = statistics.measure_agreement({"up": up, "down": -up, "same": up * 9}, dict.fromkeys(
+    answer = statistics.measure_agreement({"up": up, "down": -up, "same": up * 9}, dict.fromkeys(
         ("up", "down", "same"), 1))  # fmt: skip
-    assert found.loc["up", "down"] == pytest.approx(-1)
-    assert found.loc["up", "same"] == pytest.approx(1)
+    assert answer.loc["up", "down"] == pytest.approx(-1)
+    assert answer.loc["up", "same"] == pytest.approx(1)
     flat = frame(a=[1.0], b=[1.0])
     assert np.isnan(statistics.measure_agreement({"flat": flat}, {"flat": 1}).loc["flat", "flat"])
 
@@ -200,10 +200,10 @@ def stored(path, values: np.ndarray, directions=(1,), shard: int = 16) -> Run:
     config = {
         "data": {"items": images, "fingerprint": ""},
         "shard_size": shard,
-        "methods": [{"key": one, "name": one, "parameters": {}} for one in ways],
+        "methods": [{"key": name, "name": name, "parameters": {}} for name in ways],
         "metrics": [
-            {"key": one, "name": one, "parameters": {}, "direction": direction}
-            for one, direction in zip(whats, directions, strict=True)
+            {"key": name, "name": name, "parameters": {}, "direction": direction}
+            for name, direction in zip(whats, directions, strict=True)
         ],
     }
     store = Store.create(path, config, {})
@@ -232,12 +232,19 @@ def test_the_leaderboard_is_numpys_of_the_scores(tmp_path, images):
     board = run.leaderboard()
     assert len(board) == 6
     for row in board.itertuples():
-        own = values[:, int(row.method[1]), int(row.metric[1])].astype(np.float64)
-        own = own[~np.isnan(own)]
-        assert row.mean == pytest.approx(own.mean(), rel=1e-6)
-        assert row.median == pytest.approx(np.median(own), rel=1e-6)
-        assert (row.n, row.nan, row.failed, row.skipped) == (len(own), images - len(own), 0, 0)
-        assert (row.low, row.high) == pytest.approx(statistics.estimate_interval(own), rel=1e-5)
+        scores_of_row = values[:, int(row.method[1]), int(row.metric[1])].astype(np.float64)
+        scores_of_row = scores_of_row[~np.isnan(scores_of_row)]
+        assert row.mean == pytest.approx(scores_of_row.mean(), rel=1e-6)
+        assert row.median == pytest.approx(np.median(scores_of_row), rel=1e-6)
+        assert (row.n, row.nan, row.failed, row.skipped) == (
+            len(scores_of_row),
+            images - len(scores_of_row),
+            0,
+            0,
+        )
+        assert (row.low, row.high) == pytest.approx(
+            statistics.estimate_interval(scores_of_row), rel=1e-5
+        )
     for metric, sign in (("k0", -1), ("k1", 1)):
         rows = board[board["metric"] == metric]
         assert rows["rank"].tolist() == stats.rankdata(sign * rows["mean"]).tolist()
@@ -262,9 +269,9 @@ def test_the_leaderboard_apart(tmp_path):
         assert board.columns[0] == by
         assert set(board[by]) == set(parts)
         for row in board.itertuples(index=False):
-            own = values[parts[row[0]], int(row.method[1]), 0]
-            assert row.n == len(own)
-            assert row.mean == pytest.approx(own.mean(), rel=1e-5, abs=1e-7)
+            scores_of_row = values[parts[row[0]], int(row.method[1]), 0]
+            assert row.n == len(scores_of_row)
+            assert row.mean == pytest.approx(scores_of_row.mean(), rel=1e-5, abs=1e-7)
             assert row.low < row.mean < row.high
     with pytest.raises(cam.RunError, match="taken apart by 'clas'; did you mean 'class'"):
         run.leaderboard(by="clas")
@@ -323,7 +330,7 @@ def test_ten_million_scores_are_a_leaderboard_in_three_seconds_and_a_gigabyte(tm
     schema = arrow.parquet.read_schema(store.files("scores")[0])
     empty = make_tables(Rows(), [], [])
     store.clear()
-    names = {one: [f"{one}{n}" for n in range(10)] for one in "mk"}
+    names = {name: [f"{name}{n}" for n in range(10)] for name in "mk"}
     for start in range(0, images, 4_000):
         count = 4_000
         way = np.tile(np.repeat(np.arange(10, dtype=np.int16), 10), count)
