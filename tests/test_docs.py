@@ -221,3 +221,13 @@ def test_a_part_imports_only_from_parts_above_it_in_the_tree():
     assert len(arrows) > 60
     wrong = {(name, other) for name, other in arrows if order.index(other) > order.index(name)}
     assert wrong == set()
+
+
+def test_only_the_tables_of_the_benchmarks_are_left_out(monkeypatch, tmp_path, capsys):
+    for folder in ("cam/_runs/results", "benchmarks/results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "module.py").write_text(f"{'f' + 'ound'} = 1\n")
+    monkeypatch.setattr(check_words, "ROOT", tmp_path)
+    monkeypatch.setattr(check_words, "RESULTS", tmp_path / "benchmarks/results")
+    assert check_words.main(["cam", "benchmarks"]) == 1
+    assert capsys.readouterr().out.startswith("cam/_runs/results/module.py:1: the name 'found'")

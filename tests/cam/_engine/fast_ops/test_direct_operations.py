@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cam._engine.fast_ops import fast_forward
 from cam._engine.fast_ops.direct_operations import DirectOperations
+from cam._engine.forward import run_model
 
 
 def both(network, shape, dtype=torch.float32, steps=1):
@@ -105,3 +107,22 @@ def test_the_short_way_is_taken():
         assert "_MaxPool" in type(functional.max_pool2d(pixels, 2).grad_fn).__name__
         with torch.no_grad():
             assert functional.max_pool2d(pixels, 2).grad_fn is None
+
+
+def test_the_switch_runs_every_pass_plainly(monkeypatch):
+    """The mode is not entered at all; the values are torch's own either way."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    batch = torch.rand(2, 3, 8, 8)
+    entered = []
+    enter = DirectOperations.__enter__
+    monkeypatch.setattr(
+        DirectOperations, "__enter__", lambda self: entered.append(1) or enter(self)
+    )
+    with torch.no_grad():
+        truth = network(batch)
+        for enabled in (True, False):
+            entered.clear()
+            monkeypatch.setattr(fast_forward, "ENABLED", enabled)
+            assert torch.equal(run_model(network, batch), truth)
+            assert bool(entered) == enabled
