@@ -102,8 +102,8 @@ def open_csv(path: Path, delimiter: str = ",", groups: str | None = None) -> Fil
         raise DataError(f"the list {str(path)!r} cannot be read: {reason}") from None
     if without_group:
         raise DataError(
-            f"the column {group_column!r} of {str(path)!r} has no name in {len(without_group)} of {len(entries)} rows, "
-            f"such as row {without_group[0]}; give every row a group"
+            f"the column {group_column!r} of {str(path)!r} has no name in {len(without_group)} of "
+            f"{len(entries)} rows, such as row {without_group[0]}; give every row a group"
         )
     if group_column:
         require_several([entry.group for entry in entries])
