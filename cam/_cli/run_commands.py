@@ -143,7 +143,8 @@ def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
 
 def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
     """Print methods by each metric, the ranks under its variants, and the cost."""
-    stability = run.rank_stability()
+    groups = [column for column in board.columns if column in BY]
+    stability = run.rank_stability(None if groups else board)
     if as_json:
         print_json(
             {
@@ -160,7 +161,6 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
         return
     if run.done < run.total:
         click.echo(f"{run.done} of {run.total} images are done", err=True)
-    groups = [column for column in board.columns if column in BY]
     wide = max((len(name) for name in run.methods), default=0)
     for keys, rows in board.groupby([*groups, "metric"], sort=False, observed=True):
         better = "higher" if run.directions[str(keys[-1])] > 0 else "lower"
@@ -171,10 +171,10 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
             rank = "–" if math.isnan(row.rank) else f"{row.rank:g}"
             few = row.groups < FEWEST
             interval = row.interval if few else f"[{row.low:.4f}, {row.high:.4f}]"
-            groups = "" if row.groups == row.n else f" in {row.groups} groups"
+            several = "" if few or row.groups == row.n else f" in {row.groups} groups"
             click.echo(
                 f"  {rank:>4}  {row.method:{wide}}  {row.mean:.4f} {interval}"
-                f"  median {row.median:.4f}  (n = {row.n}{groups}{missing})"
+                f"  median {row.median:.4f}  (n = {row.n}{several}{missing})"
             )
     _print_stability(stability, run.methods)
     _print_costs(run, wide)

@@ -68,9 +68,9 @@ def render_report(run: Run) -> str:
     text: str = template.render(
         title=f"{run.config['model']['name']} on {run.notes.get('data', 'data')}",
         summary=_summarise(run, board),
-        overview=run.rank_overview().rename_axis("method").reset_index(),
+        overview=run.rank_overview(board).rename_axis("method").reset_index(),
         votes=describe_votes(run.config["metrics"]),
-        stability=run.rank_stability(),
+        stability=run.rank_stability(board),
         caution=run.notes.get("caution", ""),
         metrics=[_describe_metric(run, metric, board) for metric in run.metrics],
         agreement=run.agreement() if several else None,

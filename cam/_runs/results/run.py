@@ -114,22 +114,28 @@ class Run(RunTables):
         """
         return compare_ranks(self.values(metric), self.groups(), self.directions[metric])
 
-    def rank_overview(self) -> "pandas.DataFrame":
+    def rank_overview(self, board: "pandas.DataFrame | None" = None) -> "pandas.DataFrame":
         """Rank the methods by every metric, with the median over families of metrics.
+
+        Args:
+            board: A :meth:`leaderboard` that is there already; None: a new one.
 
         See :func:`cam._runs.statistics.rank_votes.sum_up_ranks`.
         """
-        return sum_up_ranks(self._ranks_by_mean(), self.config["metrics"])
+        return sum_up_ranks(self._ranks_by_mean(board), self.config["metrics"])
 
-    def rank_stability(self) -> "pandas.DataFrame":
+    def rank_stability(self, board: "pandas.DataFrame | None" = None) -> "pandas.DataFrame":
         """Trace the ranks over the baselines and other variants of each metric.
+
+        Args:
+            board: A :meth:`leaderboard` that is there already; None: a new one.
 
         See :func:`cam._runs.statistics.rank_votes.trace_ranks`.
         """
-        return trace_ranks(self._ranks_by_mean(), self.config["metrics"])
+        return trace_ranks(self._ranks_by_mean(board), self.config["metrics"])
 
-    def _ranks_by_mean(self) -> "pandas.DataFrame":
-        board = self.leaderboard()
+    def _ranks_by_mean(self, board: "pandas.DataFrame | None") -> "pandas.DataFrame":
+        board = self.leaderboard() if board is None else board
         ranks = board.pivot(index="method", columns="metric", values="rank")
         ranks.index, ranks.columns = ranks.index.astype(str), ranks.columns.astype(str)
         return ranks.reindex(index=self.methods, columns=self.metrics)
