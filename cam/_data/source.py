@@ -30,7 +30,7 @@ def dataset(source: object, *, groups: Groups | None = None, **options: Any) -> 
             Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.
         groups: Which items are no independent ones, such as those of one scene or patient: a name
             for each item, a function from an item's ``id`` to its name, or a column of the CSV.
-            None: each picture is a group of its own. Intervals and tests count groups, not items.
+            None: each picture is a group. Intervals and tests count groups, not items.
         options: Those of the kind of data set.
 
     Returns:

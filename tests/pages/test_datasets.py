@@ -137,14 +137,14 @@ def test_a_run_over_a_sample_has_intervals_tests_and_stability(sampled):
     row = truth.loc[("top_k_intersection(k=100)", "gradcam")]
     assert table.loc["Grad-CAM", ["low", "high"]].tolist() == pytest.approx([row.low, row.high])
     assert row.low < row["mean"] < row.high and (table["groups"] == 12).all()
-    shown = text(app)
-    assert "Friedman's test says that the methods" in shown and "Take care" not in shown
-    assert "12 groups of at most 12 images" in shown
-    assert "ranks by the same metric" in shown and "a vote each" in shown
+    words = text(app)
+    assert "Friedman's test says that the methods" in words and "Take care" not in words
+    assert "12 groups of at most 12 images" in words
+    assert "ranks by the same metric" in words and "a vote each" in words
     [stability] = [frame.value for frame in app.dataframe if "concordance" in frame.value]
     assert stability["variant"].tolist() == ["k=1000", "k=100"]
     for remark in cam.Run.open(sampled).rank_stability().attrs["remarks"]:
-        assert remark in shown
+        assert remark in words
 
 
 def test_a_run_without_any_value_says_why(folder):

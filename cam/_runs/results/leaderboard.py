@@ -46,9 +46,11 @@ def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
     for column, names in (("method", run.methods), ("metric", run.metrics)):
         table[column] = pandas.Categorical(table[column], names, ordered=True)
     table = table.sort_values(["part", "metric", "method"], ignore_index=True)
-    moments = (table[name].fillna(0).to_numpy() for name in ("mean", "deviation", "skew"))
-    ends = estimate_intervals(table["groups"].to_numpy(), *moments, table["whole"].to_numpy())
-    table["low"], table["high"] = ends
+    # Without a skewness there is one value, or all are alike.
+    mean, deviation, skewness = (table[name].fillna(0) for name in ("mean", "deviation", "skew"))
+    table["low"], table["high"] = estimate_intervals(
+        table["groups"], mean, deviation, skewness, table["whole"]
+    )
     table["interval"] = [
         name_interval(row.groups, row.whole) for row in table[["groups", "whole"]].itertuples()
     ]

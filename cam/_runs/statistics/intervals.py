@@ -131,9 +131,9 @@ def estimate_hit_rates(hits: Any, counts: Any) -> tuple[np.ndarray, np.ndarray]:
     """Estimate 95 % intervals of a rate of hits, which are binomial.
 
     The mid-P version of Clopper and Pearson's: at the lower end as many hits or more, what is seen
-    counting half, have the probability 2.5 %; the upper end likewise. Whatever the rate, it covers
-    it in at least 92 % of the samples, where Wilson's may do so in 84 %; Clopper and Pearson's own
-    interval covers rates of eight groups in 98.6 %, and is that much too wide.
+    counting half, have the probability 2.5 %, and as many or fewer have it at the upper end.
+    Whatever the rate, it is covered in at least 92 % of the samples, by Wilson's interval in 84 %;
+    Clopper and Pearson's own covers the rates of eight groups in 98.6 %, and is that much too wide.
 
     Args:
         hits: k, any shape.

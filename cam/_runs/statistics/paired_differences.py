@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Below this, after Holm's correction, a difference counts as more than noise.
 NOISE = 0.05
-# Of up to so many differences every way to flip their signs is gone through, of more only those of
-# the largest: 9 ms instead of 150.
+# Every way to flip the signs is gone through of up to 14 differences, and of more only those of the
+# 10 largest: 9 ms instead of 150.
 EXACT, LARGEST = 14, 10
 
 
@@ -185,6 +185,6 @@ def flip_signs(differences: np.ndarray) -> float:
 
 @cache
 def _list_signs(count: int) -> np.ndarray:
-    """List all ways to set so many signs, (2ⁿ, n)."""
+    """List all ways to set n signs, (2ⁿ, n)."""
     ways = np.arange(2**count)[:, None] >> np.arange(count) & 1
     return 2.0 * ways - 1

@@ -46,10 +46,10 @@ def test_the_classes_of_a_picture_are_of_one_group(tmp_path):
         "rocket.jpg#missile": "rocket.jpg",
     }
     voc = tmp_path / "voc" / "VOC2007" / "Annotations" / "chelsea.xml"
-    one = voc.read_text()
-    start, end = one.index("<object>"), one.index("</object>") + 9
-    other = one[start:end].replace("Egyptian cat", "dog")
-    voc.write_text(one[:end] + other + one[end:])
+    text = voc.read_text()
+    start, end = text.index("<object>"), text.index("</object>") + 9
+    other = text[start:end].replace("Egyptian cat", "dog")
+    voc.write_text(text[:end] + other + text[end:])
     data = cam.dataset(tmp_path / "voc")
     assert groups_of(data) == ["JPEGImages/chelsea.jpg"] * 2 + ["JPEGImages/coffee.jpg"]
 

@@ -18,7 +18,7 @@ from cam._runs.statistics.intervals import (
 
 COUNTS = (8, 16, 64)
 SAMPLES = 20_000
-# What 95 % may be off by, and three standard errors of a share of so many samples.
+# What 95 % may be off by, and three standard errors of a share of 20,000.
 LOWEST, HIGHEST = 0.93 - 3 * np.sqrt(0.05 / SAMPLES), 0.97 + 3 * np.sqrt(0.05 / SAMPLES)
 
 

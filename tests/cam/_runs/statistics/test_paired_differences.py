@@ -1,4 +1,4 @@
-"""Paired tests against SciPy, and against cases that were worked out by hand."""
+"""Paired tests against SciPy and cases worked out by hand."""
 
 from itertools import product
 
@@ -122,7 +122,7 @@ def test_ninety_small_losses_and_ten_large_gains_are_told_as_what_they_are(direc
     ).pvalue  # fmt: skip
     assert row["p"] == pytest.approx(truth, rel=0.1) and truth < 0.01
     assert row["verdict"] == "better" and min(row["low"] * direction, row["high"] * direction) > 0
-    # With gains half as large the mean alone is not more than noise, and the count is told still.
+    # With smaller gains the mean is not more than noise, and the count is reported still.
     values = frame(before=before, after=before + direction * np.where(change > 0, 0.11, change))
     (row,) = compare_pairs(values, alone(values), direction).to_dict("records")
     assert row["verdict"] == "noise"
