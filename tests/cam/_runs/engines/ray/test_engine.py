@@ -55,7 +55,8 @@ class Deadly(Metric):
         super().__init__("deadly", parameters={})
         object.__setattr__(self, "lives", lives)
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         left = self.lives.read_text() if self.lives.exists() else ""
         if left:
             self.lives.write_text(left[1:])
@@ -156,7 +157,8 @@ class Records(Metric):
         with self.path.open("a") as file:
             file.write(f"{ray.get_runtime_context().get_actor_id()}\n")
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
 
 
