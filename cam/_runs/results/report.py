@@ -68,6 +68,7 @@ def render_report(run: Run) -> str:
     text: str = template.render(
         title=f"{run.config['model']['name']} on {run.notes.get('data', 'data')}",
         summary=_summarise(run, board),
+        advice=run.advice(),
         overview=run.rank_overview(board).rename_axis("method").reset_index(),
         votes=describe_votes(run.config["metrics"]),
         stability=run.rank_stability(board),
@@ -103,6 +104,7 @@ def _summarise(run: Run, board: "pandas.DataFrame") -> str:
         f"{int(board['n'].sum()):,} values"
         f"{'; ' + ', '.join(missing) if missing else ', none missing'}. "
         + describe_sample(int(board["groups"].max()), int(board["n"].max()))
+        + f" {run.polarity}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cam._extras import require
 from cam._runs.plan.run_call import Call
+from cam._runs.results.advice import advise
 from cam._runs.results.clusters import average_by_class, find_clusters
 from cam._runs.results.leaderboard import rank_methods
 from cam._runs.results.run_images import RunImage, list_extremes, list_in_order, load_images
@@ -31,6 +32,7 @@ class Run(RunTables):
     """A run's folder, finished or not; nothing is written to it."""
 
     leaderboard = rank_methods
+    advice = advise
     extremes = list_extremes
     ordered = list_in_order
     pictures = load_images
@@ -147,11 +149,6 @@ class Run(RunTables):
         """
         values = {metric: self.values(metric) for metric in self.metrics}
         return measure_agreement(values, self.groups(), self.directions)
-
-    def groups(self) -> "pandas.Series":
-        """Read the group of each item, by its number: the unit of intervals and tests."""
-        table = self.query('SELECT item, "group" FROM items ORDER BY item')
-        return table.set_index("item")["group"]
 
     def items(self) -> "pandas.DataFrame":
         """Read one row an image, with its group and the model's prediction."""
