@@ -13,7 +13,7 @@ from cam._runs.results.clusters import average_by_class, find_clusters
 from cam._runs.results.leaderboard import rank_methods
 from cam._runs.results.run_images import RunImage, list_extremes, list_in_order, load_images
 from cam._runs.results.run_tables import BY, RunTables
-from cam._runs.statistics.agreement import measure_agreement
+from cam._runs.statistics.metric_agreement import measure_agreement
 from cam._runs.statistics.paired_differences import compare_pairs
 from cam._runs.statistics.rank_votes import sum_up_ranks, trace_ranks
 from cam._runs.statistics.ranks import compare_ranks
@@ -145,7 +145,7 @@ class Run(RunTables):
     def agreement(self) -> "pandas.DataFrame":
         """Measure Kendall's τ-b between the metrics.
 
-        See :func:`cam._runs.statistics.agreement.measure_agreement`.
+        See :func:`cam._runs.statistics.metric_agreement.measure_agreement`.
         """
         values = {metric: self.values(metric) for metric in self.metrics}
         return measure_agreement(values, self.groups(), self.directions)

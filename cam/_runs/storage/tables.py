@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Raised when a run folder's files change their meaning.
-FORMAT = 3
 # What became of a value: measured; undefined for this image; the method or metric failed on it; the
 # image could not be read.
 STATUSES = (OK, UNDEFINED, FAILED, SKIPPED) = ("ok", "nan", "failed", "skipped")
