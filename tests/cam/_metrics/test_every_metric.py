@@ -339,7 +339,7 @@ def test_refuses_parameters_when_it_is_made(make, sentence):
 
 
 MAPS, MASKS = torch.rand(3, 20, 16), torch.ones(3, 20, 16, dtype=torch.bool)
-GIVEN = attribution_of(MAPS)
+RESULT = attribution_of(MAPS)
 
 
 @pytest.mark.parametrize(
@@ -347,10 +347,10 @@ GIVEN = attribution_of(MAPS)
     [
         ("pointing_game", (MAPS,), {}, cam.MetricError, "give masks (B, H, W) of bool"),
         ("adcc", (MAPS,), {}, cam.MetricError, "give the method that made the map"),
-        ("adcc", (GIVEN,), {"method": 3}, cam.MetricError, "a cam.method(…), not int"),
+        ("adcc", (RESULT,), {"method": 3}, cam.MetricError, "a cam.method(…), not int"),
         ("adcc", (MAPS,), {"method": "gradcam"}, cam.MetricError, "cam.attribute's result itself"),
-        ("adcc", (GIVEN,), {"method": "grad"}, cam.MethodError, "there is no method 'grad'"),
-        ("adcc", (GIVEN,), {"method": "gradcam", "layers": "x"}, cam.LayerError, "no layer 'x'"),
+        ("adcc", (RESULT,), {"method": "grad"}, cam.MethodError, "there is no method 'grad'"),
+        ("adcc", (RESULT,), {"method": "gradcam", "layers": "x"}, cam.LayerError, "no layer 'x'"),
         ("deletion", (MAPS[:2],), {}, cam.InputError, "(3, 20, 16), but the shape is (2, 20, 16)"),
         (
             "deletion",
@@ -365,7 +365,13 @@ GIVEN = attribution_of(MAPS)
         ("deletion", (MAPS,), {"batch_size": 0}, cam.InputError, "batch_size must be a whole"),
         ("relevance_rank", (MAPS, 1, MASKS.float()), {}, cam.InputError, "masks must be bool"),
         ("relevance_rank", (MAPS, 1, MASKS[0]), {}, cam.InputError, "the shape is (20, 16)"),
-        ("stability_shift", (GIVEN,), {"method": "saliency"}, cam.MetricError, "8 pixels, too far"),
+        (
+            "stability_shift",
+            (RESULT,),
+            {"method": "saliency"},
+            cam.MetricError,
+            "8 pixels, too far",
+        ),
         ("infidelity", (MAPS,), {}, cam.MetricError, "must know what the map's numbers are"),
         ("aic", (MAPS, cam.targets.Logit(1)), {}, cam.MetricError, "so it must be a class"),
     ],
