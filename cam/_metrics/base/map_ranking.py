@@ -118,6 +118,13 @@ def is_constant(maps: Tensor) -> Tensor:
     return flat.amax(1) == flat.amin(1)
 
 
+def scale_to_1(maps: Tensor) -> Tensor:
+    """Divide each map (N, H, W) by its largest absolute value, in float64; zeros stay zeros."""
+    maps = maps.double()
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / torch.where(largest == 0, 1, largest)
+
+
 def is_dead(maps: Tensor, reference: Tensor) -> Tensor:
     """Tell which maps are the same everywhere but for rounding.
 

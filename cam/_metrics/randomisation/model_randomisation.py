@@ -195,24 +195,25 @@ def _compare_stages(
         maps = explain(network)
         similarities.append(SIMILAR[similarity](maps, trained))
         dead.append(is_dead(maps, trained))
-    return _average_alive(subject, torch.stack(similarities, 1), torch.stack(dead, 1))
+    return average_alive(subject, torch.stack(similarities, 1), torch.stack(dead, 1))
 
 
-def _average_alive(subject: Subject, similarities: Tensor, dead: Tensor) -> Tensor:
-    """Average over stages (B, stages) but those with a dead map."""
-    stages = dead.shape[1]
-    for count in range(1, stages + 1):
+def average_alive(
+    subject: Subject, similarities: Tensor, dead: Tensor, whose: str = "of the random networks"
+) -> Tensor:
+    """Average similarities (B, K) but those of dead maps, which say nothing of the method, (B,).
+
+    An image of which more than half are dead is refused; a remark tells of fewer.
+    """
+    for count in range(1, dead.shape[1] + 1):
         images = dead.sum(1) == count
-        sentence = (
-            f"{count} of {stages} maps of the random networks are the same everywhere: "
-            "a dead network says nothing of the method"
-        )
-        if 2 * count > stages:
-            subject.refuse(images, sentence)
+        sentence = f"{count} of {dead.shape[1]} maps {whose} are the same everywhere"
+        if 2 * count > dead.shape[1]:
+            subject.refuse(images, f"{sentence}, which says nothing of the method")
         else:
-            subject.remark(images, sentence + ", so they are left out")
+            subject.remark(images, f"{sentence} and left out")
     unsound = (similarities.isnan() & ~dead).any(1)
-    subject.refuse(unsound, "a map of a random network is not finite")
+    subject.refuse(unsound, f"a map {whose} is not finite")
     return similarities.masked_fill(dead, torch.nan).nanmean(1)
 
 
