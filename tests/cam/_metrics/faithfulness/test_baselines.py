@@ -124,7 +124,7 @@ def test_neighbours_cannot_fade(name):
 
 
 def test_aopc_and_srg_by_hand():
-    """The most important first p is 1, 0.5, 0.2, 0, 0; the least important first 1, 1, 0.8, 0.5, 0."""
+    """p is 1, 0.5, 0.2, 0, 0 with the most important first, 1, 1, 0.8, 0.5, 0 with the least."""
     options = {"steps": 4, "baseline": 0.0}
     values = {
         name: cam.metric(name, **options)(FOUR, WHITE, PERFECT, 0).item()
