@@ -17,11 +17,6 @@ Baseline = float | Sequence[float] | Tensor | str
 # Of a picture's largest value: far less than a network sees.
 TOLERANCE = 1e-3
 FIXED = ("mean", "black", "blur", "uniform")
-WORDS = (
-    '"mean", the mean colour of each picture, "black", "blur", the blurred picture of RISE\'s '
-    'authors, "uniform", noise between the smallest and the largest value of each channel, or '
-    '"neighbours", the weighted mean of what is in view around them, as in ROAD'
-)
 
 
 def baseline_rule(names: Sequence[str] = (*FIXED, "neighbours")) -> Rule:
@@ -55,10 +50,10 @@ class Filler:
         self._noise: Noise | None = None
         self.fixed: float | Sequence[float] | Tensor | None = None
         """What every hidden pixel shows, as kernels take it; None for neighbours and draws."""
-        if not isinstance(baseline, str):
-            like = self._inputs
-            is_tensor = isinstance(baseline, Tensor)
-            self.fixed = baseline.to(like.device, like.dtype) if is_tensor else baseline
+        if isinstance(baseline, Tensor):
+            self.fixed = baseline.to(self._inputs.device, self._inputs.dtype)
+        elif not isinstance(baseline, str):
+            self.fixed = baseline
         elif baseline == "neighbours":
             self._impute = Imputer(self._inputs.shape[1:], self._inputs.dtype, self._inputs.device)
         elif baseline == "mean":

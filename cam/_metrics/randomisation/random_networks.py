@@ -118,7 +118,8 @@ def draw_pictures(like: Tensor, colours: Colours = None) -> Tensor:
     if colours is not None and len(colours[0]) == channels:
         mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in colours)
         noise = (0.45 + 0.225 * noise - mean) / deviation
-    return noise.to(like.device, like.dtype)
+    pictures: Tensor = noise.to(like.device, like.dtype)
+    return pictures
 
 
 def _measure_spreads(network: nn.Module, pictures: Tensor) -> dict[str, float]:

@@ -125,7 +125,8 @@ def _measure_slopes(
     def measure(maps: Tensor, owner: Tensor, step: Tensor) -> Tensor:
         change = (scale_to_1(maps) - reference[owner]).flatten(1).norm(p=order, dim=1)
         moved = (write(owner, step) - inputs[owner]).double().flatten(1).norm(dim=1)
-        return change / moved
+        slope: Tensor = change / moved
+        return slope
 
     slopes = subject.explain_steps(steps, write, measure)
     subject.refuse(~slopes.isfinite().all(1), "a change leaves the picture as it was")

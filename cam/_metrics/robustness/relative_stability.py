@@ -97,7 +97,8 @@ def relative_output_stability(
 
     def change(_: Tensor, owner: Tensor, logits: Tensor, __: Tensor) -> Tensor:
         reference = subject.passes.pixels.logits.flatten(1)[owner]
-        return (reference - logits).double().norm(dim=1)
+        moved: Tensor = (reference - logits).double().norm(dim=1)
+        return moved
 
     return _measure(subject, noise, samples, seed, lambda x: _run(subject, x), change)
 
@@ -192,7 +193,9 @@ def _measure(
 def _relative_change(reference: Tensor, changed: Tensor) -> Tensor:
     """Compute the norm of changes divided by what was there, value by value, (n,) float64."""
     reference, changed = reference.double().flatten(1), changed.double().flatten(1)
-    return ((reference - changed) / reference.where(reference != 0, _SMALLEST)).norm(dim=1)
+    ratios = (reference - changed) / reference.where(reference != 0, _SMALLEST)
+    length: Tensor = ratios.norm(dim=1)
+    return length
 
 
 def _run(
