@@ -67,7 +67,7 @@ _RUN = click.Path(path_type=Path)
     "data_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Of the data: size=256 or seed=1 of photo-grid, split=val, truth=boxes, …",
+    help="Of the data: size=256 or seed=1 of photo-grid, split=val, groups=patient, …",
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), default="local", show_default=True)
 @click.option(

@@ -36,8 +36,8 @@ def deletion(subject: Subject, *, steps: int = 28, baseline: Baseline = 0.0) -> 
 
     The area under the curve of p over the share of hidden pixels, by the trapezoidal rule over n
     equal steps, the whole picture and the empty one included. All channels of a pixel go together;
-    pixels of equal importance go by rows and columns. 28 steps of a picture of 224 × 224 are the
-    224·8 pixels a step of the authors' program.
+    pixels of equal importance go in a fixed random order. 28 steps of a picture of 224 × 224 are
+    the 224·8 pixels a step of the authors' program.
 
     Args:
         subject: A batch with its heatmaps.

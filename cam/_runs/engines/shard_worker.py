@@ -76,7 +76,7 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = lambda doing, share: None
         if isinstance(item, str):
             name = plan.data.identifier(number)
             problems.append(f"{name} was skipped: {item}")
-            rows.items.append((number, name, *[None] * 8, item))
+            rows.items.append((number, name, *[None] * 9, item))
             for method, metric in product(plan.keys, plan.metrics):
                 rows.scores.append((number, method, metric, float("nan"), SKIPPED, item))
     # A transform may give several sizes, which do not fit in one batch.
@@ -232,7 +232,7 @@ class Group:
                     float(chances[target]),
                     None if truth is None else truth == top,
                 )
-            self.rows.items.append((number, item.id, item.path, *prediction, None))
+            self.rows.items.append((number, item.id, item.group, item.path, *prediction, None))
             if self.plan.options.heatmaps:
                 self.rows.pictures.append((number, self.read.pictures[number]))
 

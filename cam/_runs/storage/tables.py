@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+# Raised when a run folder's files change their meaning.
+FORMAT = 2
 # What became of a value: measured; undefined for this image; the method or metric failed on it; the
 # image could not be read.
 STATUSES = (OK, UNDEFINED, FAILED, SKIPPED) = ("ok", "nan", "failed", "skipped")
@@ -23,8 +25,9 @@ class Rows:
 # Table → columns and their types; "name" is an entry of a dictionary, stored once.
 COLUMNS = {
     "scores": "item int32, method name, metric name, value float, status name, reason string",
-    "items": "item int32, id string, path string, target int32, label string, predicted int32, "
-    "predicted_label string, confidence float, probability float, correct bool, reason string",
+    "items": "item int32, id string, group string, path string, target int32, label string, "
+    "predicted int32, predicted_label string, confidence float, probability float, correct bool, "
+    "reason string",
     "costs": "method name, metric name, images int32, forwards int64, backwards int64, "
     "seconds double, peak_bytes int64",
     "maps": "item int32, method name, side int16, heatmap binary",
