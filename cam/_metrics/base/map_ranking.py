@@ -128,6 +128,32 @@ def is_constant(maps: Tensor) -> Tensor:
     return flat.amax(1) == flat.amin(1)
 
 
+def scale_to_1(maps: Tensor) -> Tensor:
+    """Divide each map (N, H, W) by its largest absolute value, in float64; zeros stay zeros."""
+    maps = maps.double()
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / torch.where(largest == 0, 1, largest)
+
+
+def is_dead(maps: Tensor, reference: Tensor) -> Tensor:
+    """Tell which maps are the same everywhere but for rounding.
+
+    Such is a map whose values differ by less than a millionth of its largest absolute value, or of
+    the range of the map that it is compared with.
+
+    Args:
+        maps: (N, H, W).
+        reference: (N, H, W).
+
+    Returns:
+        (N,) bool; False for maps that are not finite.
+    """
+    low, high = maps.flatten(1).double().aminmax(dim=1)
+    least, most = reference.flatten(1).double().aminmax(dim=1)
+    scale = torch.maximum(torch.maximum(high.abs(), low.abs()), most - least)
+    return high - low <= 1e-6 * scale
+
+
 def structural_similarity(first: Tensor, second: Tensor, window: int = 7) -> Tensor:
     """Compute SSIM of each pair of maps with values in [0, 1].
 

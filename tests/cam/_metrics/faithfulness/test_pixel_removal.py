@@ -17,7 +17,7 @@ from cam._metrics.base.map_ranking import (
     spearman,
     structural_similarity,
 )
-from cam._metrics.faithfulness.pixel_removal import blur
+from cam._metrics.faithfulness.baselines import blur
 from tests.support.maps import attribution_of
 from tests.support.networks import Weighted
 
