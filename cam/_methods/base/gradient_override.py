@@ -5,10 +5,12 @@ sees all of them reaches what hooks on modules do not.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # By the names that torch gives to an operation as a function, as a method and in place.
@@ -68,6 +70,19 @@ class GradientOverrides(TorchFunctionMode, ABC):
             and len(tensor) % self._batch == 0
             for tensor in args[:count]
         )
+
+
+@contextmanager
+def freeze_parameters(network: nn.Module) -> Iterator[None]:
+    """Let no parameter require a gradient, so that what does is made of the input."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def is_in_place(
