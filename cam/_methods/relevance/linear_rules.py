@@ -283,8 +283,9 @@ def unit(amount: Tensor) -> Tensor:
 
 
 def stabilise(value: Tensor, epsilon: float) -> Tensor:
-    """Move values away from 0 by ε, to divide by them."""
-    return value + torch.where(value < 0, -epsilon, epsilon)
+    """Move values away from 0 by ε, to divide by them; what is 0 without an ε has no parts."""
+    moved = value + torch.where(value < 0, -epsilon, epsilon)
+    return torch.where(moved == 0, 1, moved)
 
 
 def nonzero(value: Tensor) -> Tensor:
