@@ -1,9 +1,11 @@
 """Define the small frozen records that travel between parts of the library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
+from torch.nn import functional
 
 TargetFunction = Callable[[Tensor], Tensor]
 """From one image's output, e.g. its (classes,) logits, to the scalar that is explained."""
@@ -65,6 +67,9 @@ class Attribution:
         heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device.
         raw: (B, h, w) float32 before ReLU, normalisation and upsampling, signed where the method
             is. With several layers: their maps, fused at the finest of their resolutions.
+        signed: (B, H, W) float32, the raw map at the input's resolution.
+        kind: What its numbers are: "contribution", "sensitivity" or "evidence", of
+            :data:`cam.polarity.KINDS`.
         targets: (B,) int64 class of each image, or the callables that were explained.
         scores: (B,) float32 raw score (logit) that was explained.
         logits: (B, classes) float32 output of the forward pass, detached.
@@ -82,9 +87,16 @@ class Attribution:
     logits: Tensor
     layers: tuple[str, ...]
     method: str
+    kind: str
     cost: Cost
     precision: str
     remarks: tuple[tuple[int, str], ...] = ()
+
+    @cached_property
+    def signed(self) -> Tensor:
+        """Upsample the raw map, once it is needed."""
+        size = self.heatmap.shape[-2:]
+        return self.raw if self.raw.shape[-2:] == size else resize(self.raw, size)
 
     def notes(self) -> list[tuple[int, str]]:
         """List what a reader of the maps should know, as (image, sentence).
@@ -111,3 +123,10 @@ class Attribution:
                 continue
             notes.append((image, sentence))
         return notes
+
+
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate maps (B, h, w) bilinearly between the centres of their cells."""
+    return functional.interpolate(
+        maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
+    )[:, 0]

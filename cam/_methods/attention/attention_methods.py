@@ -26,6 +26,7 @@ from cam.types import Maps
     "attention_rollout",
     title="Attention rollout",
     family="attention",
+    kind="evidence",
     reads=Attention,
     cost="1 forward, and the backward through the classifier",
 )
@@ -55,6 +56,7 @@ def attention_rollout(attention: Attention) -> Maps:
     "generic_attention",
     title="Generic attention explainability",
     family="attention",
+    kind="evidence",
     reads=AttentionGradients,
     cost="1 forward, and the backward down to the first attention",
 )
@@ -84,6 +86,7 @@ def generic_attention(attention: AttentionGradients) -> Maps:
     rules={"last": optional(integer(1))},
     title="LeGrad",
     family="attention",
+    kind="evidence",
     reads=TransformerBlocks,
     cost="1 forward, the backward through each block, and the classifier once for each block",
 )

@@ -30,6 +30,7 @@ _RULES = RelevanceRules(
     "transformer_attribution",
     title="Transformer attribution",
     family="attention",
+    kind="evidence",
     reads=AttentionGradients,
     full=True,
     cost="2 forwards, and 2 backwards down to the first attention, one of them by rules",

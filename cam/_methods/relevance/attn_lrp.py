@@ -21,6 +21,7 @@ from cam.types import Maps
     },
     title="AttnLRP",
     family="gradient",
+    kind="contribution",
     full=True,
     reads=Pixels,
     cost="2 forwards, and a backward with up to 6 passes through each layer",

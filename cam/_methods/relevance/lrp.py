@@ -53,6 +53,7 @@ def _disagreement(
     agreement=_disagreement,
     title="Layer-wise relevance propagation",
     family="gradient",
+    kind="contribution",
     full=True,
     reads=Pixels,
     cost="2 forwards, and a backward with up to 6 passes through each layer",

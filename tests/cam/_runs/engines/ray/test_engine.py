@@ -161,7 +161,7 @@ def test_those_who_read_are_not_sent_what_measures(tmp_path):
 
 MODULE = r"""
 @cam.register_method(
-    "own_method", title="Own", family="gradient", reads=cam.sources.Pixels,
+    "own_method", title="Own", family="gradient", kind="sensitivity", reads=cam.sources.Pixels,
     cost="none", rules={"power": cam.parameters.number(above=0)})
 def own_method(pixels, *, power=1.0):
     "The picture's red, raised.\n\nReferences:\n    Made for a test."
