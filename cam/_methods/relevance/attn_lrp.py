@@ -36,10 +36,40 @@ def attn_lrp(
     linear_gamma: float = 0.05,
     epsilon: float = 1e-6,
 ) -> Maps:
-    """How a transformer's score is shared out among the pixels, through attention as well. TODO
+    """How a transformer's score is shared out among the pixels, through its attention as well.
+
+    Layer-wise relevance propagation by rules made for attention. With R the relevance that arrives:
+    softmax s of x hands on x ⊙ (R - s Σ R); each product of two matrices of the network, q kᵀ and
+    attention times values, gives half to either factor; the deviation in a layer norm only scales;
+    activations pass on what they get; sums of branches share in proportion; patch embedding and
+    matrices have the γ-rule. With R the relevance of the pixels, (B, C, H, W): map = Σ_c R_c, which
+    adds up to the score. Where it does not by more than 5 %, the attribution's notes say so. The
+    other map shows |Σ_c R_c|, min-max normalised for each image.
+
+    In the paper biases, position embeddings, class tokens and what a softmax returns for equal
+    logits keep their relevance, which can be most of the score: that is ``bias="absorb"``. By
+    default it goes to what they are added to: a bias's to the inputs in proportion to the size of
+    their contributions, an embedding's to its token, a class token's to all patches.
+
+    Args:
+        passes: Where the pictures go once more.
+        attention: ``taylor``, or ``constant``: attention only weighs, and all relevance goes to
+            the values (CP-LRP), which the authors' code does for vision transformers.
+        bias: ``share`` or ``absorb``.
+        convolution_gamma: γ of convolutions; 0: the ε-rule.
+        linear_gamma: γ of matrices; 0: the ε-rule, as in the paper's language models.
+        epsilon: Added to each denominator, with its sign.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter is out of range.
 
     References:
-        Achtibat
+        Achtibat et al., AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers,
+        ICML 2024, propositions 3.1 to 3.4 and equations 8 and 9; ``constant``: Ali et al., XAI for
+        Transformers: Better Explanations through Conservative Propagation, ICML 2022
     """
     share = bias == "share"
     rules = RelevanceRules(
@@ -49,4 +79,4 @@ def attn_lrp(
         linear_constants=Constants(epsilon, linear_gamma, share=share),
         softmax=attention,
     )
-    return share_score(passes, rules, "; TODO")
+    return share_score(passes, rules)

@@ -134,10 +134,11 @@ def _epsilon(
     constants: Constants, layer: LinearLayer, x: Tensor, value: Tensor, relevance: Tensor
 ) -> Tensor:
     """c_ij = x_i W_ij."""
-    parts, spread = layer(x), 0.0
-    if constants.share and layer.bias is not None:
+    parts, bias = layer(x), layer.broadcast_bias
+    spread: Tensor | float = 0.0
+    if constants.share and bias is not None:
         sizes = layer(x.abs(), layer.weight.abs())
-        parts, spread = _with_bias(layer, parts, layer.broadcast_bias, sizes, x, relevance)
+        parts, spread = _with_bias(layer, parts, bias, sizes, x, relevance)
     return _gradient(parts, x, relevance / stabilise(value, constants.epsilon)) + spread
 
 
@@ -149,7 +150,8 @@ def _gamma(
         return _epsilon(constants, layer, x, value, relevance)
     outputs, positive = layer(x), layer.positive(x)
     negative = outputs - positive
-    is_above, bias, spread = value > 0, layer.broadcast_bias, 0.0
+    is_above, bias = value > 0, layer.broadcast_bias
+    spread: Tensor | float = 0.0
     parts = outputs + constants.gamma * torch.where(is_above, positive, negative)
     total = parts.detach()
     if bias is not None:
@@ -186,7 +188,10 @@ def _split(
 ) -> Tensor:
     """Share α R among positive contributions, and -β R among negative ones."""
     above, bias = layer.positive(x), layer.broadcast_bias
-    totals, spread = above.detach(), 0.0
+    totals = above.detach()
+    spread: Tensor | float = 0.0
+    # Contributions of one sign do not cancel out, so that only a bias makes an ε of use.
+    epsilon = 0.0 if constants.share else constants.epsilon
     shares = torch.full_like(totals, alpha), torch.full_like(totals, beta)
     no_above = totals == 0
     below = layer.negative(x) if beta or (constants.share and bool(no_above.any())) else None
@@ -198,14 +203,13 @@ def _split(
         shares[0][no_below], shares[1][no_below] = 1, 0
         shares[0][no_above], shares[1][no_above] = 0, -1
         spread = _spread(layer, x, torch.where(no_above & no_below, relevance, 0))
-    result = _gradient(above, x, shares[0] * relevance / stabilise(totals, constants.epsilon))
+    result = _gradient(above, x, shares[0] * relevance / stabilise(totals, epsilon))
     if below is None:
         return result
     totals = below.detach()
     if bias is not None and not constants.share:
         totals = totals + bias.clamp(max=0)
-    quotient = shares[1] * relevance / stabilise(totals, constants.epsilon)
-    return result - _gradient(below, x, quotient) + spread
+    return result - _gradient(below, x, shares[1] * relevance / stabilise(totals, epsilon)) + spread
 
 
 def _flat(
@@ -226,9 +230,9 @@ def _regardless(
     constants: Constants, layer: LinearLayer, x: Tensor, relevance: Tensor, weight: Tensor
 ) -> Tensor:
     """Share relevance whatever the inputs are."""
-    ones = torch.ones_like(x, requires_grad=True)
-    parts = layer(ones, weight)
-    arriving = _gradient(parts, ones, relevance / stabilise(parts.detach(), constants.epsilon))
+    even = torch.ones_like(x, requires_grad=True)
+    parts = layer(even, weight)
+    arriving = _gradient(parts, even, relevance / stabilise(parts.detach(), constants.epsilon))
     return arriving / nonzero(x.detach())
 
 

@@ -1,13 +1,12 @@
-"""Rules by which operations share their relevance, in whichever form a network calls them.
+"""Rules by which operations share their relevance, however a network calls them.
 
-What goes backwards is relevance divided by activation (see ``linear_rules``). Sums, means, poolings,
-concatenations and products with a constant therefore need no rule: activation times gradient is
-conserved by whatever is linear without a constant. Rules are for the rest.
+What goes backwards is relevance divided by activation (see ``linear_rules``). Sums, means,
+poolings, concatenations and products with a constant therefore need no rule: activation times
+gradient is conserved by whatever is linear without a constant. Rules are for the rest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,11 +17,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from cam._engine.attention.explicit_attention import attend
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
+    COMPOSED,
+    ELEMENTWISE,
+    MATRIX_PRODUCTS,
     PRODUCTS,
+    QUOTIENTS,
     SUMS,
     GradientOverrides,
     is_in_place,
     override_gradient,
+    run_body,
 )
 from cam._methods.relevance.linear_rules import (
     Constants,
@@ -32,25 +36,9 @@ from cam._methods.relevance.linear_rules import (
     unit,
 )
 
-_CONVOLUTIONS = frozenset(
-    f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)
-)
-_ELEMENTWISE = ACTIVATIONS | frozenset(
-    (
-        *("pow", "__pow__", "float_power", "exp2", "expm1", "log", "log1p", "log2", "log10"),
-        *("rsqrt", "reciprocal", "__rtruediv__", "__rdiv__", "sin", "cos", "atan", "logit"),
-        *("tanhshrink", "softshrink", "hardshrink", "rrelu", "special_expit"),
-    )
-)
+_CONVOLUTIONS = frozenset(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3))
 _DIFFERENCES = frozenset(("sub", "subtract", "__sub__", "__isub__", "rsub", "__rsub__"))
-_QUOTIENTS = frozenset(("div", "divide", "true_divide", "__truediv__", "__itruediv__"))
-_MATRIX_PRODUCTS = frozenset(
-    ("matmul", "__matmul__", "bmm", "mm", "einsum", "baddbmm", "tensordot", "inner", "dot", "mv")
-)
 _CONCATENATIONS = frozenset(("cat", "concat", "concatenate"))
-# Functions of torch.nn that are made of operations with rules.
-_COMPOSED = frozenset(("multi_head_attention_forward", "normalize", "local_response_norm"))
-_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
 @dataclass(frozen=True)
@@ -157,7 +145,7 @@ class RelevanceOverrides(GradientOverrides):
             shift = -mean * scale
             if arguments.get("bias") is not None:
                 shift = shift + arguments["bias"]
-        before = self._layers.get(x)
+        before = self._layers[x] if x in self._layers else None
         if before is not None and "transpose" not in before[0].function.__name__:
             # As part of the layer that it follows, whose weights it scales.
             layer, inputs, first = before
@@ -313,17 +301,8 @@ class RelevanceOverrides(GradientOverrides):
             return attend(lambda weights: weights, *args, **named)
 
     def _composed(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        # The function's own code, without the question whether a mode wants to see it.
-        unseen = {name: lambda *_: False for name in _CHECKS}
-        code = FunctionType(
-            function.__code__,
-            {**function.__globals__, **unseen},
-            function.__name__,
-            function.__defaults__,
-            function.__closure__,
-        )
         with self:
-            return code(*args, **named)
+            return run_body(function, *args, **named)
 
     def _sum(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if len(args) < 2 or named:
@@ -357,9 +336,7 @@ class RelevanceOverrides(GradientOverrides):
         shift = torch.where(shift.isfinite(), shift, 0)
         # Where all are 0 each keeps what its sum has.
         alone = x * (nonzero(result) / nonzero(x)).detach()
-        return override_gradient(
-            result, torch.where(size == 0, alone, result + shift * unit(size))
-        )
+        return override_gradient(result, torch.where(size == 0, alone, result + shift * unit(size)))
 
     def _concatenation(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         parts = args[0]
@@ -439,14 +416,14 @@ _GROUPS: tuple[tuple[frozenset[str], _Rule], ...] = (
     (frozenset({"group_norm"}), RelevanceOverrides._group_norm),
     (frozenset({"instance_norm"}), RelevanceOverrides._instance_norm),
     (frozenset({"rms_norm"}), RelevanceOverrides._rms_norm),
-    (_ELEMENTWISE, RelevanceOverrides._activation),
+    (ELEMENTWISE, RelevanceOverrides._activation),
     (frozenset({"glu"}), RelevanceOverrides._glu),
     (PRODUCTS, RelevanceOverrides._product),
-    (_QUOTIENTS, RelevanceOverrides._quotient),
-    (_MATRIX_PRODUCTS, RelevanceOverrides._matrix_product),
+    (QUOTIENTS, RelevanceOverrides._quotient),
+    (MATRIX_PRODUCTS, RelevanceOverrides._matrix_product),
     (frozenset({"softmax"}), RelevanceOverrides._softmax),
     (frozenset({"scaled_dot_product_attention"}), RelevanceOverrides._attention),
-    (_COMPOSED, RelevanceOverrides._composed),
+    (COMPOSED, RelevanceOverrides._composed),
     (SUMS, RelevanceOverrides._sum),
     (_DIFFERENCES, RelevanceOverrides._difference),
     (_CONCATENATIONS, RelevanceOverrides._concatenation),

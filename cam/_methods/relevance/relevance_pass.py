@@ -63,13 +63,12 @@ class _TimesInput(torch.autograd.Function):
         return gradients[0] * nonzero(pixels)
 
 
-def share_score(passes: Passes, rules: RelevanceRules, advice: str) -> Maps:
+def share_score(passes: Passes, rules: RelevanceRules) -> Maps:
     """Share each image's score out among its pixels.
 
     Args:
         passes: Where the pictures go once more.
         rules: Of each kind of operation.
-        advice: The end of a remark on relevance that is lost.
 
     Returns:
         Maps (B, H, W) of relevance, with remarks where it does not add up to the score.
@@ -83,10 +82,15 @@ def share_score(passes: Passes, rules: RelevanceRules, advice: str) -> Maps:
 
     with passes.through(RelevanceNetwork(passes.module, rules)):
         relevance = torch.cat(passes.graphs(inputs, use))
-    return _check_conservation(passes, reduce_gradient(relevance), advice)
+    reason = (
+        "an operation without a rule, or cancellation, is behind the rest"
+        if rules.constants.share
+        else "the rest stays with biases and other constants; bias='share' hands it on"
+    )
+    return _check_conservation(passes, reduce_gradient(relevance), reason)
 
 
-def _check_conservation(passes: Passes, maps: Maps, advice: str) -> Maps:
+def _check_conservation(passes: Passes, maps: Maps, reason: str) -> Maps:
     """Remark on maps that do not add up to the score."""
     with torch.enable_grad():
         logits = passes.pixels.logits.detach().clone().requires_grad_()
@@ -103,7 +107,7 @@ def _check_conservation(passes: Passes, maps: Maps, advice: str) -> Maps:
                 (
                     image,
                     f"the relevance adds up to {arrived:.3g} at the pixels, but the score is "
-                    f"{score:.3g}{advice}",
+                    f"{score:.3g}; {reason}",
                 )
             )
     return replace(maps, remarks=tuple(remarks))

@@ -1,4 +1,4 @@
-"""Transformer attribution against the rules of CVPR 2021, for relevance itself, layer by layer."""
+"""Transformer attribution against its paper's rules, written again layer by layer."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""AttnLRP against its paper's rules, written again for one transformer layer by layer."""
+"""AttnLRP against its paper's rules, written again layer by layer."""
 
 import pytest
 import timm
@@ -146,13 +146,9 @@ class Paper:
         outer = block.mlp[3](after)
         total = outer + middle
         through = relevance * outer / total
-        through = self.linear(
-            through, after, block.mlp[3].weight, block.mlp[3].bias, self.gamma
-        )
+        through = self.linear(through, after, block.mlp[3].weight, block.mlp[3].bias, self.gamma)
         # The activation passes on what it gets (equation 9).
-        through = self.linear(
-            through, inner, block.mlp[0].weight, block.mlp[0].bias, self.gamma
-        )
+        through = self.linear(through, inner, block.mlp[0].weight, block.mlp[0].bias, self.gamma)
         through = self.norm(through, middle, second.weight, second.bias, second.eps)
         relevance = relevance * middle / total + through
         through = self.attention(relevance * attended / middle, normed, block.self_attention)
@@ -207,9 +203,7 @@ def test_it_is_what_the_papers_rules_give(gamma, convolution_gamma, attention):
 
 
 @pytest.mark.parametrize("attention", ["taylor", "constant"])
-@pytest.mark.parametrize(
-    ("network", "side"), [(vit, 12), (swin, 32), (deit, 32), (timm_vit, 32)]
-)
+@pytest.mark.parametrize(("network", "side"), [(vit, 12), (swin, 32), (deit, 32), (timm_vit, 32)])
 def test_relevance_adds_up_to_the_score(network, side, attention):
     method = cam.method(NAME, attention=attention)
     attribution = cam.attribute(network(), pictures(2, side), method, targets=[1, 3])[NAME]
