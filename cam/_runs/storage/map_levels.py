@@ -1,4 +1,4 @@
-"""Store maps as bytes: values in [0, 1], or in [-1, 1] where they are signed."""
+"""Store maps as bytes, whether they are signed or not."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Advice on runs whose answer is known, because their scores were drawn so."""
+"""Advice on runs whose scores were drawn with a known answer."""
 
 import numpy as np
 import pytest
