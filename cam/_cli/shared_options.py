@@ -20,11 +20,19 @@ from cam.errors import CamError, LayerError, MethodError, MetricError, TargetErr
 T = TypeVar("T")
 Command = Callable[..., None]
 
+
+def several(name: str, default: tuple[str, ...] = (), **more: Any) -> Callable[[Command], Command]:
+    """Make an option that may be there several times."""
+    variable = f"{name.replace('-', '_')}s"
+    return click.option(f"--{name}", variable, multiple=True, default=default, **more)
+
+
 _MODEL_OPTIONS = (
-    click.option("--model", "-m", "name", default=BUNDLED, show_default=True, help="See `models`."),
+    click.option("--model", "-m", "name", default=BUNDLED, help="See `models`."),
     click.option(
         "--weights",
         default="DEFAULT",
+        show_default=False,
         help="A .safetensors or .pth file, or `none` for random weights.",
     ),
     click.option("--labels", help="A file of class names: one a line, or JSON."),
@@ -32,17 +40,14 @@ _MODEL_OPTIONS = (
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
-        show_default=True,
         help="auto takes a GPU where there is one.",
     ),
 )
 _OVERLAY_OPTIONS = (
-    click.option("--colormap", default="turbo", show_default=True),
-    click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True),
+    click.option("--colormap", default="turbo"),
+    click.option("--alpha", type=click.FloatRange(0, 1), default=0.5),
 )
-layer_option = click.option(
-    "--layer", "layers", multiple=True, help="Dotted name; several are averaged."
-)
+layer_option = several("layer", help="Dotted name; several are averaged.")
 _EXPLANATION_OPTIONS = (
     click.option("--target", help="A class index or label; by default each picture's top class."),
     layer_option,

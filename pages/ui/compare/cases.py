@@ -128,15 +128,16 @@ def _choose_two_models(subject: Subject) -> list[Case]:
     other = subject_form.look(subject.picture, second)
     if other is None:
         return []
+    cases: list[Case] = []
     with report_errors():
         match = match_class(subject.model, other, target)
         titles = title_methods()
-        return [
+        cases = [
             Case(f"{titles[method]}, {choice.title}", choice, method, index, None)
             for method in methods
             for choice, index in ((subject.choice, target), (second, match))
         ]
-    return []
+    return cases
 
 
 def match_class(model: cam.Model, other: Subject, target: int) -> int:

@@ -67,13 +67,14 @@ def choose_subject() -> Subject | None:
 
 def look(picture: Picture, choice: ModelChoice) -> Subject | None:
     """Let a model look at a picture; None, and a sentence or a download, where it cannot yet."""
+    subject = None
     with report_errors(advice="Choose another model or other weights in the sidebar."):
-        if not weight_downloads.ensure_weights(choice):
-            return None
-        model = resources.load_model(choice)
-        chances = resources.predict(choice, picture)
-        return Subject(picture, choice, model, chances, chances.argsort()[::-1].tolist())
-    return None
+        if weight_downloads.ensure_weights(choice):
+            model = resources.load_model(choice)
+            chances = resources.predict(choice, picture)
+            order = chances.argsort()[::-1].tolist()
+            subject = Subject(picture, choice, model, chances, order)
+    return subject
 
 
 def choose_picture() -> Picture | None:
@@ -90,11 +91,12 @@ def choose_picture() -> Picture | None:
     file = _choose_file()
     if current is not None:
         return current.picture
+    picture = None
     with report_errors():
-        if file is not None:
-            return allowed_files.open_picture(file)
-        return resources.open_sample(sample)
-    return None
+        picture = (
+            resources.open_sample(sample) if file is None else allowed_files.open_picture(file)
+        )
+    return picture
 
 
 def _take_sample() -> None:
@@ -148,10 +150,11 @@ def _choose_checkpoint() -> Weights | None:
     file = choose_optional(
         "Own weights", list(files), "checkpoint", "file of weights", help=about, **more
     )
+    weights = None
     if file is not None:
         with report_errors():
-            return Weights(path=allowed_files.require_checkpoint(files[file]))
-    return None
+            weights = Weights(path=allowed_files.require_checkpoint(files[file]))
+    return weights
 
 
 def choose_target(subject: Subject) -> int | None:
