@@ -64,10 +64,11 @@ def masked_batch(
     times. Stores are 16 bytes wide where 16 bytes of pixels divide H·W.
 
     Args:
-        image: (C, H, W) or (B, C, H, W), float32, float16, bfloat16 or float64. Any layout whose
-            rows follow one another is read in place; quickest is that of the output.
-        masks: (N, h, w) in [0, 1], of the image's dtypes or bool, in any layout, expanded too.
-            float64 masks of other images are rounded to float32.
+        image: (C, H, W) or (B, C, H, W), float32, float16, bfloat16 or float64. Contiguous and
+            channels-last are read in place; quickest is the layout of the output.
+        masks: (N, h, w) in [0, 1], of the image's dtypes or bool. Each is read in place if it lies
+            in one piece, also if they are expanded. float64 masks of other images are rounded to
+            float32.
         baseline: What a mask of 0 shows: None for 0, a number, one number a channel (a sequence,
             copied to the device by each call, or a tensor (C,)), or a tensor that broadcasts to
             (B, C, H, W), such as a blurred image.

@@ -77,10 +77,11 @@ def draw_scores(rows: Sequence[tuple[str, float, float, bool]]) -> str:
     return div("scores", *cells)
 
 
-def draw_histogram(values: np.ndarray, marked: float, label: str, alt: str, bins: int = 48) -> str:
+def draw_histogram(values: np.ndarray, marked: float, label: str, alt: str) -> str:
     """Draw how all values are spread, and where a marked one of them is."""
     low, high = float(values.min()), float(values.max())
     span_of_values = (high - low) or 1.0
+    bins = 48
     counts, _ = np.histogram(values, bins, (low, low + span_of_values))
     # The root: with a thousand classes, a bar of one would not be seen beside one of ninety.
     heights = 100 * np.sqrt(counts / counts.max())

@@ -28,12 +28,12 @@ def draw_picture(picture: Image.Image, alt: str, smooth: bool = True) -> str:
     return write_image(data_uri(picture), alt, "picture" if smooth else "pixels")
 
 
-def draw_value_grid(values: np.ndarray, end: float, alt: str, signed: bool = True) -> str:
+def draw_value_grid(values: np.ndarray, end: float, alt: str) -> str:
     """Draw a map with its values written into its cells, where there is room for them."""
     rows, columns = values.shape
     if max(rows, columns) > LEGIBLE:
-        return draw_tile(values, end, alt, signed)
-    inks = colour_values(values, end, signed).reshape(-1, 3).tolist()
+        return draw_tile(values, end, alt)
+    inks = colour_values(values, end, signed=True).reshape(-1, 3).tolist()
     cells = (
         div("", format_cell(float(value)), style=style_ground(ink))
         for ink, value in zip(inks, values.flat, strict=True)
