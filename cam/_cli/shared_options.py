@@ -15,7 +15,7 @@ from cam._engine.precision import PRECISIONS
 from cam._formatting import value_of
 from cam._models.load import BUNDLED
 from cam._models.model import Model
-from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, nearest
+from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, require_known
 
 T = TypeVar("T")
 Command = Callable[..., None]
@@ -104,10 +104,7 @@ def overlay_options(command: Command) -> Command:
 
     @wraps(command)
     def run(*, colormap: str, alpha: float, **options: Any) -> None:
-        if colormap not in kernels.COLORMAPS:
-            raise click.UsageError(
-                f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
-            )
+        require_known(colormap, kernels.COLORMAPS, "colour map", click.UsageError)
         command(overlaying={"colormap": colormap, "alpha": alpha}, **options)
 
     return _add(run, _OVERLAY_OPTIONS)
@@ -118,8 +115,7 @@ def _add(command: Command, options: tuple[Callable[[Command], Command], ...]) ->
 
 
 def _load(name: str, weights: str, labels: str | None, device: str) -> Model:
-    if name not in cam.model_names():
-        raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
+    require_known(name, cam.model_names(), "model", click.UsageError)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():

@@ -19,7 +19,7 @@ from cam._metrics.randomisation.model_randomisation import (
 )
 from cam._models.model import Model
 from cam._models.network import Network
-from cam.errors import CamWarning, MetricError, nearest
+from cam.errors import CamWarning, MetricError, require_known
 from cam.parameters import integer
 from cam.targets import Targets
 
@@ -76,8 +76,7 @@ def cascade(
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
     """
-    if similarity not in SIMILAR:
-        raise MetricError(f"there is no likeness {similarity!r}; {nearest(similarity, SIMILAR)}")
+    require_known(similarity, SIMILAR, "likeness", MetricError)
     if not integer(1).holds(stages):
         raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
     how = named(method) if isinstance(method, str) else method
