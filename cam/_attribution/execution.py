@@ -102,6 +102,7 @@ def _explain(
         logits=pixels.logits.float(),
         layers=shared.layers if info.layer else (),
         method=method.name,
+        kind=info.kind,
         cost=Cost(
             shared_cost.forwards + passes.forwards,
             info.reads.backward + passes.backwards,

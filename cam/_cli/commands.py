@@ -24,6 +24,7 @@ from cam._models.load import BUNDLED
 from cam._models.model import Model
 from cam._output.explanation_files import distinct_stems, npz_bytes, record, write_explanation
 from cam.errors import ImageError, LayerError
+from cam.polarity import DIVERGING
 
 BATCH = 8
 
@@ -110,7 +111,10 @@ def _write(
                 **overlaying,
                 "percentile": cam.methods()[attribution.method].percentile,
             }
-            picture = cam.overlay(crops[index], attribution.heatmap[index], **facts["overlay"])
+            values, signed = attribution.picture()
+            if signed:
+                facts["overlay"] |= {"colormap": DIVERGING, "signed": True}
+            picture = cam.overlay(crops[index], values[index], **facts["overlay"])
             arrays = npz_bytes(attribution, index)
             records.append(write_explanation(out, f"{stem}.{key}", picture, arrays, facts))
     return records
@@ -142,7 +146,7 @@ def list_methods(as_json: bool) -> None:
     """List the attribution methods."""
     infos = cam.methods()
     if as_json:
-        facts = ("title", "description", "family", "cost", "citation")
+        facts = ("title", "description", "family", "kind", "cost", "citation")
         shared.print_json({name: _facts_of(info, facts) for name, info in infos.items()})
         return
     for name, info in infos.items():

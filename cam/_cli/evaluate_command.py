@@ -19,6 +19,7 @@ from cam._runs.engines.run_progress import RunProgress
 from cam._runs.evaluation import ENGINES
 from cam._runs.plan.options import BASELINES, TARGETS, RunOptions
 from cam._runs.plan.run_plan import make_plan
+from cam.polarity import POLARITIES
 
 # Where the output is no terminal, a line is printed this often.
 QUIET_SECONDS = 10
@@ -55,6 +56,12 @@ _RUN = click.Path(path_type=Path)
 @click.option("--shard-size", type=click.IntRange(min=1), default=RunOptions.shard_size)
 @click.option("--batch-size", type=click.IntRange(min=1), default=RunOptions.batch_size)
 @click.option("--heatmaps", type=click.IntRange(min=0), default=RunOptions.heatmaps)
+@click.option(
+    "--polarity",
+    type=click.Choice(list(POLARITIES)),
+    default=RunOptions.polarity,
+    help="How metrics read signed maps: by sign, positive parts only, or absolute values.",
+)
 @click.option("--dry-run", is_flag=True, help="Do the first shard, keep nothing, print the cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the leaderboard as JSON.")
 def evaluate(

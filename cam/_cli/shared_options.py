@@ -16,6 +16,7 @@ from cam._formatting import value_of
 from cam._models.load import BUNDLED
 from cam._models.model import Model
 from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, require_known
+from cam.polarity import DIVERGING
 
 T = TypeVar("T")
 Command = Callable[..., None]
@@ -44,7 +45,11 @@ _MODEL_OPTIONS = (
     ),
 )
 _OVERLAY_OPTIONS = (
-    click.option("--colormap", default="turbo"),
+    click.option(
+        "--colormap",
+        default="turbo",
+        help=f"Of maps without a sign; contributions are drawn for and against in {DIVERGING}.",
+    ),
     click.option("--alpha", type=click.FloatRange(0, 1), default=0.5),
 )
 layer_option = several("layer", help="Dotted name; several are averaged.")

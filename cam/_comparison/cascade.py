@@ -12,6 +12,7 @@ from cam._comparison.progress_shares import Parts, Tell
 from cam._engine.layers import Layers, resolve_layers
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
+from cam._metrics.base.map_ranking import is_constant
 from cam._metrics.randomisation.model_randomisation import (
     SIMILAR,
     layers_in_stages,
@@ -21,6 +22,7 @@ from cam._models.model import Model
 from cam._models.network import Network
 from cam.errors import CamWarning, MetricError, require_known
 from cam.parameters import integer
+from cam.polarity import POLARITIES, polarise
 from cam.targets import Targets
 
 
@@ -33,6 +35,7 @@ class Cascade:
             network's end; the first one is "", the network itself.
         shares: One a stage: how many of the layers with parameters are random, from 0 to 1.
         heatmaps: (stages + 1, B, H, W) float32, on the CPU.
+        signed: The signed maps, of the same shape.
         likeness: (stages + 1, B) float64: how like the network's own map it is; 1 at first, NaN
             where that one is the same everywhere, and 0 where a later one is.
     """
@@ -40,6 +43,7 @@ class Cascade:
     depths: tuple[str, ...]
     shares: tuple[float, ...]
     heatmaps: Tensor
+    signed: Tensor
     likeness: Tensor
 
 
@@ -52,6 +56,7 @@ def cascade(
     *,
     stages: int = 8,
     similarity: str = "spearman",
+    polarity: str = "signed",
     seed: int = 0,
     tell: Tell | None = None,
 ) -> Cascade:
@@ -70,6 +75,7 @@ def cascade(
         layers: As for :func:`cam.attribute`.
         stages: In how many steps; no more than there are layers with parameters.
         similarity: "spearman", of the pixels' order, or "ssim", of the pictures the maps make.
+        polarity: How signed maps are read, of :data:`cam.polarity.POLARITIES`.
         seed: Of the random parameters.
         tell: Called with the share that is done and a note; an answer of False cancels.
 
@@ -77,6 +83,7 @@ def cascade(
         CamError: One of its subclasses, with one sentence on what was wrong.
     """
     require_known(similarity, SIMILAR, "likeness", MetricError)
+    require_known(polarity, POLARITIES, "polarity", MetricError)
     if not integer(1).holds(stages):
         raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
     how = named(method) if isinstance(method, str) else method
@@ -92,7 +99,7 @@ def cascade(
         warnings.simplefilter("ignore", CamWarning)
         parts.begin("the network itself")
         (trained,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
-        maps, networks = [trained.heatmap.float()], randomise_in_stages(network, stages, seed)
+        maps, networks = [trained], randomise_in_stages(network, stages, seed)
         for names in in_stages:
             parts.begin(f"random down to {names[-1]}")
             # Only the copy needs the model to itself, and it is made with the first stage.
@@ -101,14 +108,15 @@ def cascade(
             (random,) = attribute(
                 forgetful, batch, how, trained.targets, at, progress=parts.report
             ).values()
-            maps.append(random.heatmap.float())
-    flat = maps[0].flatten(1)
-    alike = torch.stack([SIMILAR[similarity](heatmap, maps[0]) for heatmap in maps])
-    alike = alike.masked_fill(flat.amax(1) == flat.amin(1), torch.nan)
+            maps.append(random)
+    importance = [polarise(each.signed, polarity, each.kind) for each in maps]
+    alike = torch.stack([SIMILAR[similarity](later, importance[0]) for later in importance])
+    alike = alike.masked_fill(is_constant(importance[0]), torch.nan)
     sizes = torch.tensor([0, *map(len, in_stages)]).cumsum(0)
     return Cascade(
         ("", *(names[-1] for names in in_stages)),
         tuple((sizes / sizes[-1]).tolist()),
-        torch.stack(maps).cpu(),
+        torch.stack([each.heatmap for each in maps]).cpu(),
+        torch.stack([each.signed for each in maps]).cpu(),
         alike.cpu(),
     )

@@ -12,6 +12,7 @@ from cam._metrics.faithfulness.pixel_removal import integrate, trace_curve
 from cam._models.model import Model
 from cam.errors import MetricError
 from cam.targets import Targets
+from cam.types import Attribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,11 @@ class Curves:
 def curves(
     model: Model | nn.Module,
     batch: Tensor,
-    heatmap: Tensor,
+    attribution: Attribution | Tensor,
     targets: Targets = None,
     *,
     steps: int = 28,
+    polarity: str = "signed",
     batch_size: int = 32,
     tell: Tell | None = None,
 ) -> Curves:
@@ -51,25 +53,36 @@ def curves(
     Args:
         model: A :class:`cam.Model` or any classifier; it comes back as it was.
         batch: (B, 3, H, W) floats on the model's device.
-        heatmap: (B, H, W) floats on the same device.
+        attribution: What :func:`cam.attribute` returned, or signed maps (B, H, W).
         targets: What was explained, as :func:`cam.attribute` takes it.
         steps: n.
+        polarity: How signed maps are read, of :data:`cam.polarity.POLARITIES`.
         batch_size: How many inputs go through the model at once.
         tell: Called with the share that is done and a note; an answer of False cancels.
 
     Raises:
-        CamError: One of its subclasses, with one sentence on what was wrong. A heatmap with values
+        CamError: One of its subclasses, with one sentence on what was wrong. A map with values
             that are not finite has no order, and is refused.
     """
-    if not bool(heatmap.isfinite().all()):
-        raise MetricError("the heatmap is not finite, so its pixels have no order")
+    maps = attribution.raw if isinstance(attribution, Attribution) else attribution
+    if not bool(maps.isfinite().all()):
+        raise MetricError("the map is not finite, so its pixels have no order")
     parts, traces = Parts(tell, 2), []
     for name in ("deletion", "insertion"):
         parts.begin(name, len(batch) * (1 + steps))
-        parameters = {**metric(name).info.parameters, **metric(name, steps=steps).parameters}
+        configured = metric(name, steps=steps, polarity=polarity)
+        parameters = {**configured.info.parameters, **configured.parameters}
+        parameters.pop("polarity")
         with (
             open_subject(
-                name, model, batch, heatmap, targets, batch_size=batch_size, progress=parts.report
+                name,
+                model,
+                batch,
+                attribution,
+                targets,
+                polarity=polarity,
+                batch_size=batch_size,
+                progress=parts.report,
             ) as subject,
             torch.no_grad(),
         ):

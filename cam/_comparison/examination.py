@@ -120,7 +120,7 @@ def examine(
             changed = measure.info.parameters.get("samples", FOUR)
             parts.begin(f"{how.info.title}, {question}", len(batch) * (1 + changed))
             stability[question] = measure(
-                model, batch, maps.heatmap, maps.targets, method=how, layers=at,
+                model, batch, maps, maps.targets, method=how, layers=at,
                 # As small as the passes allow, so that Cancel is heard.
                 batch_size=32 if batch.is_cuda else 4, progress=parts.report,
             ).cpu()  # fmt: skip

@@ -1,12 +1,11 @@
 """Make one heatmap of the picture's size from the maps of layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from cam.types import Maps
+from cam.types import Maps, resize
 
 # As pytorch-grad-cam.
 EPSILON = 1e-7
@@ -60,10 +59,3 @@ def _fuse_raw(maps: list[Maps], fusion: str) -> Tensor:
         return maps[0].raw
     finest = max((layer.raw.shape[-2:] for layer in maps), key=lambda size: size[0] * size[1])
     return _FUSED[fusion](torch.stack([resize(layer.raw, finest) for layer in maps]))
-
-
-def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate maps (B, h, w) bilinearly between the centres of their cells."""
-    return functional.interpolate(
-        maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
-    )[:, 0]

@@ -47,6 +47,7 @@ def evaluate(
     shard_size: int = RunOptions.shard_size,
     batch_size: int = RunOptions.batch_size,
     heatmaps: int = RunOptions.heatmaps,
+    polarity: str = RunOptions.polarity,
     progress: Report | None = None,
 ) -> Run:
     """Explain every item with every method, and measure every map.
@@ -76,6 +77,8 @@ def evaluate(
         batch_size: Inputs that a method or metric sends through the model at once.
         heatmaps: Side in pixels of the heatmaps that are kept for reports, about 2 kB each; 0 keeps
             none.
+        polarity: How all metrics read signed maps: "signed", "positive" or "absolute"
+            (:data:`cam.polarity.POLARITIES`), the same for every method.
         progress: Called with a :class:`.RunProgress` after each shard, and
             about once a second within one; an answer of False stops the run.
 
@@ -89,7 +92,9 @@ def evaluate(
         MissingExtraError: The extra "evaluate", or "ray" for that engine, is not installed.
         CamError: What is asked for does not exist or does not fit.
     """
-    options = RunOptions(baselines, targets, layers, precision, shard_size, batch_size, heatmaps)
+    options = RunOptions(
+        baselines, targets, layers, precision, shard_size, batch_size, heatmaps, polarity
+    )
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}; {nearest(engine, ENGINES)}")
     require("evaluate", "cam.evaluate")

@@ -24,6 +24,7 @@ from cam.types import Maps
     "attention_rollout",
     title="Attention rollout",
     family="attention",
+    kind="evidence",
     reads=Attention,
     cost="1 forward, and the backward through the classifier",
 )
@@ -53,6 +54,7 @@ def attention_rollout(attention: Attention) -> Maps:
     "transformer_attribution",
     title="Transformer attribution",
     family="attention",
+    kind="evidence",
     reads=AttentionGradients,
     cost="1 forward, and the backward down to the first attention",
 )
@@ -89,6 +91,7 @@ def transformer_attribution(attention: AttentionGradients) -> Maps:
     rules={"last": optional(integer(1))},
     title="LeGrad",
     family="attention",
+    kind="evidence",
     reads=TransformerBlocks,
     cost="1 forward, the backward through each block, and the classifier once for each block",
 )

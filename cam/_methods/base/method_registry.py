@@ -21,8 +21,9 @@ from cam._registry.registry import (
     parameters_of,
     references_of,
 )
-from cam.errors import MethodError
+from cam.errors import MethodError, nearest
 from cam.parameters import Rule, boolean
+from cam.polarity import KINDS
 from cam.types import Maps
 
 S = TypeVar("S", bound=Source)
@@ -41,6 +42,8 @@ class MethodInfo:
         family: ``cam`` (a layer's feature maps), ``gradient`` (the pixels' gradient),
             ``attention`` (a transformer's) or ``perturbation`` (what the score does when parts of
             the picture are hidden).
+        kind: What the numbers of its maps are: "contribution", "sensitivity" or "evidence", of
+            :data:`cam.polarity.KINDS`.
         reads: What it is called with: a class of :mod:`cam.sources`.
         passes: Whether it runs further passes, on inputs that it makes.
         cost: Passes through the network for a batch, in words.
@@ -64,6 +67,7 @@ class MethodInfo:
     title: str
     description: str
     family: str
+    kind: str
     reads: type[Source]
     passes: bool
     cost: str
@@ -117,6 +121,7 @@ def register_method(
     *,
     title: str,
     family: str,
+    kind: str,
     reads: type[S],
     cost: str,
     rules: Mapping[str, Rule] | None = None,
@@ -144,6 +149,7 @@ def register_method(
         name: As :func:`cam.attribute` takes it.
         title: The name that its paper gives it.
         family: "cam", "gradient", "attention" or "perturbation".
+        kind: "contribution", "sensitivity" or "evidence", of :data:`cam.polarity.KINDS`.
         reads: What it is called with.
         cost: Passes through the network for a batch, in words.
         rules: Parameter → what it must be, of :mod:`cam.parameters`; one for each parameter.
@@ -160,8 +166,11 @@ def register_method(
         A decorator, which returns the function as it is.
 
     Raises:
-        ValueError: The name is taken, or the rules are not those of the parameters.
+        ValueError: The name is taken, there is no such kind, or the rules are not those of the
+            parameters.
     """
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind {kind!r}; {nearest(kind, KINDS)}")
 
     def add(function: MethodFunction[S]) -> MethodFunction[S]:
         parameters, every = dict(parameters_of(function)), dict(rules or {})
@@ -176,6 +185,7 @@ def register_method(
                 title=title,
                 description=description_of(function),
                 family=family,
+                kind=kind,
                 reads=reads,
                 passes=takes_passes(function),
                 cost=cost,

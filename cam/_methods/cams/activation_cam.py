@@ -16,6 +16,7 @@ _SUMS = ("maps", "masks")
     rules={"sigmas": number(), "sum_of": one_of(_SUMS)},
     title="FEM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward",
 )
@@ -55,6 +56,7 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
     rules={"seed": SEED},
     title="Random CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward",
 )

@@ -17,6 +17,7 @@ from cam.types import Maps
     "cam",
     title="CAM",
     family="cam",
+    kind="contribution",
     reads=LayerActivations,
     cost="1 forward",
 )

@@ -27,6 +27,7 @@ _WEIGHTINGS = ("equal", "probability")
     },
     title="Finer-CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="2 forwards, and 1 backward down to the layer",
 )
@@ -118,6 +119,7 @@ def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
     rules={"base": one_of(kernels.RULES)},
     title="RefineCAM",
     family="cam",
+    kind="evidence",
     reads=LayerGradients,
     cost="1 forward, and the backward down to the first layer",
     fusion="product",

@@ -25,7 +25,7 @@ RULES: dict[str, Rule] = {}
 """Name → formula."""
 
 
-def register_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
+def register_rule(name: str, *, title: str, kind: str = "evidence") -> Callable[[Rule], Rule]:
     """Register a rule of the fused kernel as a method."""
 
     def add(rule: Rule) -> Rule:
@@ -38,6 +38,7 @@ def register_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
             name,
             title=title,
             family="cam",
+            kind=kind,
             reads=LayerGradients,
             cost="1 forward, and the backward down to the layer",
             kernel_rules=(name,),
@@ -77,6 +78,7 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "xgradcam",
     title="XGrad-CAM",
+    kind="contribution",
 )
 def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM whose weights count a gradient where the feature map is active.
@@ -130,6 +132,7 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 @register_rule(
     "hirescam",
     title="HiResCAM",
+    kind="contribution",
 )
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Each place of each feature map weighted by its own gradient: where the score comes from.

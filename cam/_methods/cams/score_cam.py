@@ -21,6 +21,7 @@ from cam.types import Maps
     "scorecam",
     title="Score-CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward, and one for each channel of the layer",
 )
@@ -83,6 +84,7 @@ def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
     "ablationcam",
     title="Ablation-CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
 )

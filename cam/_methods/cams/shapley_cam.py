@@ -17,6 +17,7 @@ from cam.types import Maps
     "shapleycam",
     title="Shapley CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="2 forwards, and 2 backwards down to the layer",
 )

@@ -17,6 +17,7 @@ from cam.types import Maps
     rules={"samples": integer(1), "noise": number(above=0), "seed": SEED},
     title="Smooth Grad-CAM++",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost=(
         "1 forward, and a forward and a backward down to the layer for each sample: 10 by default"

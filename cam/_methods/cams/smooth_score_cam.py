@@ -24,6 +24,7 @@ from cam.types import Maps
     rules={"samples": integer(1), "noise": number(0), "seed": SEED},
     title="SS-CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
 )
@@ -84,6 +85,7 @@ def sscam(
     rules={"steps": integer(1)},
     title="IS-CAM",
     family="cam",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
 )

@@ -37,6 +37,7 @@ _POOLS = frozenset(("max_pool2d", "_max_pool2d"))
     rules={"baseline": number()},
     title="DeepLIFT",
     family="gradient",
+    kind="contribution",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward of twice the pictures",
 )

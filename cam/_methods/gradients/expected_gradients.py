@@ -21,6 +21,7 @@ from cam.types import Maps
     },
     title="Expected gradients",
     family="gradient",
+    kind="contribution",
     reads=Pixels,
     cost="1 forward, and a forward and a backward for each sample: 50 by default",
 )

@@ -9,13 +9,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from cam import kernels
-from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam.errors import ModelError
-from cam.types import Maps
+from cam.types import Maps, resize
 
 _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
 
@@ -24,6 +23,7 @@ _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
     "fullgrad",
     title="FullGrad",
     family="gradient",
+    kind="evidence",
     reads=Pixels,
     cost="2 forwards and 1 backward",
 )

@@ -22,6 +22,7 @@ TOLERANCE = 0.01
     rules={"steps": integer(1), "baseline": number()},
     title="Integrated gradients",
     family="gradient",
+    kind="contribution",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step: 50 by default",
 )

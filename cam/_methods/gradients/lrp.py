@@ -52,6 +52,7 @@ _STABILIZER = 1e-6
     ),
     title="Layer-wise relevance propagation",
     family="gradient",
+    kind="contribution",
     full=True,
     reads=Pixels,
     cost="3 forwards, and a backward with up to 4 passes through each layer",

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from cam._engine.heatmaps import resize
 from cam._engine.method_sources import LayerGradients, Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.errors import CamWarning, MethodError
-from cam.types import Maps
+from cam.types import Maps, resize
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 """From the gradient that a ReLU would send back, and that which arrived, to what it sends back."""
@@ -64,6 +63,7 @@ def register_relu_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
             name,
             title=title,
             family="gradient",
+            kind="sensitivity",
             reads=Pixels,
             cost="2 forwards, and the backward down to the pixels",
         )(method)
@@ -120,6 +120,7 @@ def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
     "guided_gradcam",
     title="Guided Grad-CAM",
     family="cam",
+    kind="sensitivity",
     reads=LayerGradients,
     kernel_rules=("gradcam",),
     cost="2 forwards, and 2 backwards: down to the layer, and down to the pixels",

@@ -62,6 +62,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             rules={"samples": integer(least), "noise": number(above=0), "seed": SEED},
             title=title,
             family="gradient",
+            kind="sensitivity",
             reads=Pixels,
             cost="1 forward, and a forward and a backward for each sample: 25 by default",
         )(method)

@@ -29,6 +29,7 @@ _WIDEST = 10_000.0
     },
     title="Guided integrated gradients",
     family="gradient",
+    kind="contribution",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
 )
@@ -151,6 +152,7 @@ def _is_close(values: Tensor, expected: Tensor) -> Tensor:
     rules={"steps": integer(1), "sigma": number(above=0, most=_WIDEST)},
     title="Blur integrated gradients",
     family="gradient",
+    kind="contribution",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
 )

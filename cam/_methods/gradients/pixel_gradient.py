@@ -10,6 +10,7 @@ from cam.types import Maps
     "saliency",
     title="Saliency map",
     family="gradient",
+    kind="sensitivity",
     reads=PixelGradients,
     cost="1 forward, and the backward down to the pixels",
 )
@@ -30,6 +31,7 @@ def saliency(pixels: PixelGradients) -> Maps:
     "input_x_gradient",
     title="Input × gradient",
     family="gradient",
+    kind="contribution",
     reads=PixelGradients,
     cost="1 forward, and the backward down to the pixels",
 )

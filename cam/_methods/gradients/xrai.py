@@ -26,6 +26,7 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     rules={"steps": integer(1), "least": integer(1)},
     title="XRAI",
     family="gradient",
+    kind="evidence",
     reads=Pixels,
     percentile=100,
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",

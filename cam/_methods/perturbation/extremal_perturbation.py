@@ -8,14 +8,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam import kernels
-from cam._engine.heatmaps import resize
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.path_gradients import blur
 from cam.parameters import fractions, integer, number
-from cam.types import Maps
+from cam.types import Maps, resize
 
 # The smooth maximum's temperature.
 _TEMPERATURE = 1 / 20
@@ -42,6 +41,7 @@ _BLUR = 20.0
     ),
     title="Extremal perturbation",
     family="perturbation",
+    kind="evidence",
     reads=Pixels,
     cost="2 forwards, and a forward and a backward for each step and area: 3 × 100 by default",
 )

@@ -30,6 +30,7 @@ from cam.types import Maps
     ),
     title="Occlusion",
     family="perturbation",
+    kind="contribution",
     reads=Pixels,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
 )
@@ -114,6 +115,7 @@ def occlusion(
     },
     title="RISE",
     family="perturbation",
+    kind="evidence",
     reads=Pixels,
     cost="1 forward, and one for each mask: 1000 by default",
 )

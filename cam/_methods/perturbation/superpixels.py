@@ -35,6 +35,7 @@ _RULES = {
     rules=_RULES | {"width": number(above=0), "ridge": number(0)},
     title="LIME",
     family="perturbation",
+    kind="contribution",
     reads=Pixels,
     cost="1 forward, and one for each sample: 500 by default",
 )
@@ -53,8 +54,8 @@ def lime(
 
     Of z in {0, 1}^R, each superpixel in view or not with equal chance, and y(z) the explained
     score: w = argmin Σ_z exp(-d(z)² / 2 width²) (y(z) - b - w·z)² + ridge |w|², with d the cosine
-    distance of z from all ones. The first z is the whole picture. A pixel's value is the w of its
-    superpixel.
+    distance of z from all ones. The first z is the whole picture. The w of a superpixel is spread
+    evenly over its pixels.
 
     What is drawn depends on the seed and the number of superpixels alone, and images do not share
     batches, so an image has the same map in any batch.
@@ -63,7 +64,8 @@ def lime(
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
         samples: How many z.
-        segments: About how many superpixels (SLIC, by scikit-image).
+        segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
+            each of them.
         width: Of the kernel that makes those with most in view count most.
         ridge: Weight of the penalty, at least 0.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
@@ -88,7 +90,7 @@ def lime(
         similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
         values = _fit_ridge(coalitions, scores, weights, ridge)
-        maps.append(values[regions].where(finite, torch.nan))
+        maps.append(_spread(values, regions).where(finite, torch.nan))
     return _maps(maps)
 
 
@@ -97,6 +99,7 @@ def lime(
     rules=_RULES,
     title="Kernel SHAP",
     family="perturbation",
+    kind="contribution",
     reads=Pixels,
     cost="3 forwards, and one for each sample: 500 by default",
 )
@@ -115,7 +118,8 @@ def kernelshap(
     φ = argmin Σ_z (y(z) - y(0) - φ·z)² under Σ φ = y(1) - y(0), with z drawn so that k of R are in
     view with a probability in proportion to (R - 1) / (k (R - k)), each followed by its complement.
     Where there are no more than ``samples`` of z, all are taken, each with its weight, and φ is
-    exact. A pixel's value is the φ of its superpixel.
+    exact. The φ of a superpixel is spread evenly over its pixels, so that a map adds up to
+    y(1) - y(0).
 
     What is drawn depends on the seed and the number of superpixels alone, and images do not share
     batches, so an image has the same map in any batch.
@@ -124,7 +128,8 @@ def kernelshap(
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
         samples: How many z.
-        segments: About how many superpixels (SLIC, by scikit-image).
+        segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
+            each of them.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
         seed: Of the z.
 
@@ -150,7 +155,7 @@ def kernelshap(
             passes, image, regions, torch.cat([ends, coalitions]), baseline
         )
         values = fit_shapley_values(coalitions, scores[2:], weights, scores[0], scores[1])
-        maps.append(values[regions].where(finite, torch.nan))
+        maps.append(_spread(values, regions).where(finite, torch.nan))
     return _maps(maps)
 
 
@@ -166,6 +171,8 @@ def find_superpixels(picture: Tensor, segments: int) -> Tensor:
     Returns:
         (H, W) int64 from 0 on, without gaps, on the picture's device.
     """
+    if segments >= picture[0].numel():
+        return torch.arange(picture[0].numel(), device=picture.device).view(picture.shape[1:])
     # Imported here, because nothing else in the library needs it.
     from skimage.segmentation import slic
 
@@ -267,6 +274,11 @@ def _score_coalitions(
     scores = torch.cat(parts).double()
     finite = scores.isfinite().all()
     return scores.where(finite, 0), finite
+
+
+def _spread(values: Tensor, regions: Tensor) -> Tensor:
+    """Spread each region's value (R,) evenly over its pixels, (H, W)."""
+    return (values / regions.flatten().bincount())[regions]
 
 
 def _maps(maps: list[Tensor]) -> Maps:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cam._engine.layers import Layers
 from cam._engine.passes import Report
 from cam._methods.base.method_registry import Method
+from cam._methods.base.method_registry import method as named
 from cam._metrics.base.subject import open_subject
 from cam._models.model import Model
 from cam._registry.registry import (
@@ -25,7 +26,9 @@ from cam._registry.registry import (
 )
 from cam.errors import MetricError
 from cam.parameters import Rule
+from cam.polarity import POLARITY
 from cam.targets import Targets
+from cam.types import Attribution
 
 MetricFunction = Callable[..., Tensor]
 P = ParamSpec("P")
@@ -56,7 +59,8 @@ class MetricInfo:
             ``randomisation`` or ``information``.
         definition: The formula. p is the softmax probability of the target's class for the
             picture x (for a target that is a callable, and for a model with one output: the score
-            as it is), A the heatmap, S the mask.
+            as it is), a the map as the polarity reads it, A its positive part scaled to [0, 1],
+            S the mask.
         direction: +1 where higher is better, -1 where lower is.
         range: The smallest and the largest value there can be.
         baseline: What takes the place of hidden pixels, or what a map of chance scores.
@@ -118,7 +122,7 @@ class Metric(Configured[MetricInfo]):
         self,
         model: Model | nn.Module,
         batch: Tensor,
-        heatmap: Tensor,
+        attribution: Attribution | Tensor,
         targets: Targets = None,
         masks: Tensor | None = None,
         *,
@@ -127,15 +131,17 @@ class Metric(Configured[MetricInfo]):
         batch_size: int = 32,
         progress: Report | None = None,
     ) -> Scores:
-        """Measure how good a heatmap is, for each image of a batch.
+        """Measure how good a map is, for each image of a batch.
 
         Args:
             model: A :class:`cam.Model` or any classifier; it comes back as it was.
             batch: (B, 3, H, W) floats on the model's device.
-            heatmap: (B, H, W) floats on the same device, in [0, 1] as :func:`cam.attribute` gives.
+            attribution: What :func:`cam.attribute` returned, of which the signed map is measured,
+                or maps (B, H, W), floats on the same device.
             targets: What was explained, as :func:`cam.attribute` takes it.
             masks: (B, H, W) bool, where the object is; for metrics that need it.
-            method: How the heatmap was made; for metrics that explain again.
+            method: How the map was made; for metrics that explain again, and for those that ask
+                what the numbers of a tensor are.
             layers: The layers at which it was made; None: the model's preset.
             batch_size: How many inputs go through the model at once.
             progress: Called with a :class:`cam.Progress` after each of those batches; an answer of
@@ -151,22 +157,31 @@ class Metric(Configured[MetricInfo]):
         info = self.info
         if info.needs_masks and masks is None:
             raise MetricError(
-                f"{self.name} compares the heatmap with the truth; give masks (B, H, W) of bool"
+                f"{self.name} compares the map with the truth; give masks (B, H, W) of bool"
             )
         if info.needs_method and method is None:
             raise MetricError(
-                f"{self.name} explains again; give the method that made the heatmap, such as "
+                f"{self.name} explains again; give the method that made the map, such as "
                 "method='gradcam'"
             )
+        if info.needs_method and isinstance(attribution, Tensor):
+            raise MetricError(
+                f"{self.name} compares the map with those of later explanations, which are signed; "
+                "give cam.attribute's result itself instead of a tensor"
+            )
+        parameters = dict(self.parameters)
+        polarity = parameters.pop("polarity", info.parameters["polarity"])
+        explainer = named(method) if isinstance(method, str) else method
+        kind = explainer.info.kind if isinstance(explainer, Method) else None
         with (
             open_subject(
-                self.name, model, batch, heatmap, targets, masks,
-                method=method if info.needs_method else None, layers=layers,
-                batch_size=batch_size, progress=progress, runs=info.needs_model,
+                self.name, model, batch, attribution, targets, masks,
+                polarity=polarity, kind=kind, method=method if info.needs_method else None,
+                layers=layers, batch_size=batch_size, progress=progress, runs=info.needs_model,
             ) as view,
             torch.no_grad(),
         ):  # fmt: skip
-            values = info.function(view, **self.parameters).float()
+            values = info.function(view, **parameters).float()
             return Scores(*view.answer(values))
 
     __call__ = _values_of(measure)
@@ -190,9 +205,10 @@ def register_metric(
     """Add a function to the list of metrics.
 
     The function takes a :class:`cam.Subject` and returns (B,) floats, NaN where the metric is not
-    defined. Its keyword-only arguments are the metric's parameters. The first paragraph of its
-    docstring describes it, the section "References:" names paper and equation. Other packages name
-    the module that calls this in their entry points of the group "cam.metrics".
+    defined. Its keyword-only arguments are the metric's parameters; every metric has ``polarity``
+    too, by which the signed map is read. The first paragraph of its docstring describes it, the
+    section "References:" names paper and equation. Other packages name the module that calls this
+    in their entry points of the group "cam.metrics".
 
     Args:
         name: As :func:`cam.metric` takes it.
@@ -216,6 +232,7 @@ def register_metric(
     """
 
     def add(function: MetricFunction) -> MetricFunction:
+        parameters = {**parameters_of(function), "polarity": "signed"}
         METRICS.add(
             MetricInfo(
                 name=name,
@@ -227,13 +244,13 @@ def register_metric(
                 range=range,
                 baseline=baseline,
                 citation=references_of(function),
-                parameters=parameters_of(function),
+                parameters=MappingProxyType(parameters),
                 cost=cost,
                 needs_model=cost != "none",
                 needs_masks=needs_masks,
                 needs_method=needs_method,
                 function=function,
-                rules=MappingProxyType(dict(rules or {})),
+                rules=MappingProxyType({**(rules or {}), "polarity": POLARITY}),
                 agreement=agreement,
             )
         )

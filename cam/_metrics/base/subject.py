@@ -1,9 +1,10 @@
-"""Hand metrics a batch with its heatmaps, and the model for trials."""
+"""Hand metrics a batch with its maps, and the model for trials."""
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +22,24 @@ from cam._models.model import Model
 from cam._models.network import Network
 from cam._models.preprocessing import mean_and_std
 from cam.errors import CamWarning, InputError, MetricError
+from cam.polarity import as_heatmap, polarise
 from cam.targets import Targets, select_scores
+from cam.types import Attribution
 
 _NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
 @dataclass(eq=False)
 class Subject:
-    """A batch, its heatmaps, and the model as a metric may use it.
+    """A batch, its maps, and the model as a metric may use it.
 
     Attributes:
         inputs: (B, C, H, W).
-        heatmap: (B, H, W) float32.
+        importance: (B, H, W) float32, the signed maps as the metric's polarity reads them: pixels
+            are ordered by it.
+        heatmap: (B, H, W) float32 in [0, 1], its positive part, scaled.
+        polarity: One of :data:`cam.polarity.POLARITIES`.
+        kind: What the maps' numbers are, of :data:`cam.polarity.KINDS`; None if unknown.
         masks: (B, H, W) bool; given for every metric that needs them.
         p: (B,) float32, the target's probability for the whole picture. For a target that is a
             callable, and for a model with one output: its score as it is.
@@ -45,7 +52,9 @@ class Subject:
     """
 
     inputs: Tensor
-    heatmap: Tensor
+    importance: Tensor
+    polarity: str
+    kind: str | None
     masks: Tensor
     passes: Passes
     method: Method
@@ -62,7 +71,12 @@ class Subject:
     @property
     def pixels(self) -> int:
         """H·W."""
-        return self.heatmap[0].numel()
+        return self.importance[0].numel()
+
+    @cached_property
+    def heatmap(self) -> Tensor:
+        """Scale the positive part of the importance, once it is needed."""
+        return as_heatmap(self.importance, self.kind)
 
     def refuse(self, images: Tensor, reason: str) -> None:
         """Mark images as undefined; the first reason is kept.
@@ -115,7 +129,7 @@ class Subject:
         return torch.cat(values).view(-1, steps)
 
     def explain(self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None) -> Tensor:
-        """Explain other pictures, as the heatmaps at hand were made.
+        """Explain other pictures, as the maps at hand were made.
 
         Args:
             inputs: (N, C, H, W).
@@ -123,7 +137,7 @@ class Subject:
             module: Another network of the same structure.
 
         Returns:
-            (N, H, W) float32.
+            (N, H, W) float32, their importance.
         """
         targets = self.passes.pixels.targets
 
@@ -147,7 +161,7 @@ class Subject:
                 ).values()
             self.passes.forwards += attribution.cost.forwards
             self.passes.backwards += attribution.cost.backwards
-            return attribution.heatmap.float()
+            return polarise(attribution.signed, self.polarity, attribution.kind)
 
         return torch.cat(self.passes.over(run, len(inputs)))
 
@@ -158,12 +172,12 @@ class Subject:
         measure: Callable[[Tensor, Tensor, Tensor], Tensor],
         module: nn.Module | None = None,
     ) -> Tensor:
-        """Explain every image at every step, and measure the heatmaps.
+        """Explain every image at every step, and measure the maps.
 
         Args:
             steps: How many inputs are made from an image.
             write: From owners (n,) and steps (n,) to those inputs (n, C, H, W).
-            measure: From their heatmaps (n, H, W), owners and steps to (n,).
+            measure: From their importance (n, H, W), owners and steps to (n,).
             module: As for :meth:`explain`.
 
         Returns:
@@ -188,10 +202,12 @@ def open_subject(
     name: str,
     model: Model | nn.Module,
     batch: Tensor,
-    heatmap: Tensor,
+    attribution: Attribution | Tensor,
     targets: Targets = None,
     masks: Tensor | None = None,
     *,
+    polarity: str = "signed",
+    kind: str | None = None,
     method: Method | str | None = None,
     layers: Layers = None,
     batch_size: int = 32,
@@ -206,10 +222,12 @@ def open_subject(
     network = Network.of(model)
     module = network.module
     check_batch(module, batch)
-    _check_maps(batch, heatmap, masks)
+    signed = attribution.signed if isinstance(attribution, Attribution) else attribution
+    _check_maps(batch, signed, masks)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, but is {batch_size!r}")
     configured, names = _resolve_method(network, batch, method, layers)
+    kind = attribution.kind if isinstance(attribution, Attribution) else kind
     inputs = batch.detach()
     none = inputs.new_empty(0)
     passes = Passes(module, Capture(Pixels(inputs, none, none, ())), batch_size, progress)
@@ -217,7 +235,9 @@ def open_subject(
     precision = _NAMES.get(ambient) if torch.is_autocast_enabled(batch.device.type) else None
     view = Subject(
         inputs=inputs,
-        heatmap=heatmap.detach().float(),
+        importance=polarise(signed.detach().float(), polarity, kind),
+        polarity=polarity,
+        kind=kind,
         masks=masks if masks is not None else inputs.new_empty(0, dtype=torch.bool),
         passes=passes,
         method=configured,
@@ -225,7 +245,7 @@ def open_subject(
         colours=mean_and_std(model.transform) if isinstance(model, Model) else None,
         precision=precision,
     )
-    view.refuse(~view.heatmap.flatten(1).isfinite().all(1), "the heatmap is not finite")
+    view.refuse(~view.importance.flatten(1).isfinite().all(1), "the map is not finite")
     with ExitStack() as stack:
         stack.enter_context(network.lock)
         stack.enter_context(use_precision(precision, batch.device))
@@ -274,13 +294,16 @@ def _resolve_method(
     return configured, tuple(name for name, _ in resolve_layers(network.module, named_layers))
 
 
-def _check_maps(batch: Tensor, heatmap: object, masks: object) -> None:
+def _check_maps(batch: Tensor, attribution: object, masks: object) -> None:
     expected = (len(batch), *batch.shape[2:])
-    for name, value in (("heatmap", heatmap), ("masks", masks)):
+    for name, value in (("attribution", attribution), ("masks", masks)):
         if value is None and name == "masks":
             continue
         if not isinstance(value, Tensor):
-            raise InputError(f"{name} must be a tensor (B, H, W), not a {type(value).__name__}")
+            result = "cam.attribute's result or " if name == "attribution" else ""
+            raise InputError(
+                f"{name} must be {result}a tensor (B, H, W), not a {type(value).__name__}"
+            )
         if tuple(value.shape) != expected:
             raise InputError(
                 f"{name} must have the batch's images and size, {expected}, but the shape is "
@@ -290,7 +313,7 @@ def _check_maps(batch: Tensor, heatmap: object, masks: object) -> None:
             raise InputError(
                 f"{name} is on {value.device} and the batch on {batch.device}; move one of them"
             )
-        if name == "heatmap" and not value.is_floating_point():
-            raise InputError(f"heatmap must be floats in [0, 1], but is {value.dtype}")
+        if name == "attribution" and not value.is_floating_point():
+            raise InputError(f"attribution must be floats, but is {value.dtype}")
         if name == "masks" and value.dtype != torch.bool:
             raise InputError(f"masks must be bool, but are {value.dtype}")

@@ -1,4 +1,4 @@
-"""Infidelity: does a heatmap predict how changes move the score?"""
+"""Infidelity: does a map predict how changes move the score?"""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,7 @@ from torch import Tensor
 from cam._metrics.base.batch_noise import Noise
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
+from cam.errors import MetricError
 from cam.parameters import SEED, boolean, integer, number, one_of
 
 
@@ -13,7 +14,10 @@ from cam.parameters import SEED, boolean, integer, number, one_of
     "infidelity",
     title="Infidelity",
     family="faithfulness",
-    definition="E[(β Iᵀφ - (p(x) - p(x - I)))²], φ = A, β = 1 or the one that makes it smallest",
+    definition=(
+        "E[(β P - (y(x) - y(x - I)))²], y: the explained score, β = 1 or the one that makes it "
+        "smallest, P: Σ a over the hidden pixels; for a sensitivity Iᵀa"
+    ),
     direction=-1,
     range=(0, float("inf")),
     baseline="the picture less I: noise, or a square at 0, the mean colour of a normalised one",
@@ -37,30 +41,50 @@ def infidelity(
     normalise: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """How far the score's change, when the picture is changed, is from what the heatmap predicts.
+    """How far the score's change, when the picture is changed, is from what the map predicts.
 
-    I is what is taken from the picture: normal noise, or its own values inside a square at a random
-    place, all channels together. The heatmap holds for every channel, so Iᵀφ = Σ_s A_s Σ_c I_cs.
+    I is what is taken from the picture: its own values inside a square at a random position, all
+    channels together, or normal noise. What a signed map a predicts depends on what its numbers
+    are. A contribution contains the picture already, as evidence does: a hidden pixel takes its
+    whole value away, P = Σ a over the square. A sensitivity is what the score moves by a unit of
+    the pixel: P = Iᵀa = Σ_s a_s Σ_c I_cs.
 
-    A heatmap in [0, 1] has no scale that p could be compared with, so by default it is multiplied
-    with β = E[Iᵀφ · Δp] / E[(Iᵀφ)²], which leaves what no scale can repair.
+    y is the raw score that was explained, not its probability. Maps of evidence have no unit, so by
+    default the prediction is multiplied by β = E[P · Δy] / E[P²], which leaves what no scale can
+    repair.
 
     Args:
-        subject: A batch with its heatmaps.
-        change: "square" or "noise".
+        subject: A batch with its maps, and what their numbers are.
+        change: "square", or "noise", which asks for a sensitivity.
         samples: How many changes are tried.
-        size: The square's side as a share of the picture's smaller one.
+        size: The square's side as a share of the picture's smaller side.
         noise: The noise's standard deviation, after normalisation.
-        normalise: Whether β is the best one; otherwise 1.
-        seed: Of places and noise, which are the same for every picture.
+        normalise: Whether β is the best value; otherwise 1.
+        seed: Of positions and noise, which are the same for every picture.
 
     Returns:
-        (B,).
+        (B,); 0 for the exact contributions of a linear model.
+
+    Raises:
+        MetricError: It is not known what the map's numbers are, or they predict nothing for noise.
 
     References:
         Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, definition
-        2.1 and section 2.2; β as in captum 0.9, infidelity(normalize=True)
+        2.1 and section 2.2; β as in captum 0.9, infidelity(normalize=True), and what contains the
+        picture as its infidelity_perturb_func_decorator(multiply_by_inputs=True)
     """
+    if subject.kind is None:
+        raise MetricError(
+            "infidelity must know what the map's numbers are; give cam.attribute's result instead "
+            "of a tensor, or the method that made it, such as method='integrated_gradients'"
+        )
+    multiplied = subject.kind != "sensitivity"
+    if multiplied and change == "noise":
+        raise MetricError(
+            f"infidelity's change='noise' needs the sensitivity of each pixel, and this map is "
+            f"{'a contribution' if subject.kind == 'contribution' else 'evidence'}, which contains "
+            "the picture; take change='square'"
+        )
     inputs = subject.inputs
     height, width = inputs.shape[2:]
     draws = Noise(inputs, samples, seed)
@@ -74,27 +98,30 @@ def infidelity(
     columns = torch.arange(width, device=inputs.device)
     predictions = []
 
-    def square(owner: Tensor, step: Tensor) -> Tensor:
+    def square(step: Tensor) -> Tensor:
         top, left = tops[step], lefts[step]  # (n, 1)
         over_rows = (rows >= top) & (rows < top + side)  # (n, H)
         over_columns = (columns >= left) & (columns < left + side)
-        return inputs[owner] * (over_rows[:, :, None] & over_columns[:, None, :])[:, None]
-
-    def normal(owner: Tensor, step: Tensor) -> Tensor:
-        return draws.take(step) * noise
+        return over_rows[:, :, None] & over_columns[:, None, :]
 
     def write(owner: Tensor, step: Tensor) -> Tensor:
-        taken = (square if change == "square" else normal)(owner, step)
-        products = taken.sum(1, dtype=torch.float32) * subject.heatmap[owner]
+        if change == "noise":
+            removed = draws.take(step) * noise
+        else:
+            hidden = square(step)
+            removed = inputs[owner] * hidden[:, None]
+        factor = hidden if multiplied else removed.sum(1, dtype=torch.float32)
+        products = factor * subject.importance[owner]
         predictions.append(products.flatten(1).sum(1, dtype=torch.float64))
-        return inputs[owner] - taken
+        return inputs[owner] - removed
 
-    scores = subject.try_steps(samples, write).double()
-    change_of_score = subject.p.double()[:, None] - scores  # (B, samples)
+    with subject.passes.through(subject.network):
+        scores = subject.try_steps(samples, write).double()
+    change_of_score = subject.passes.pixels.scores.double()[:, None] - scores  # (B, samples)
     predicted = torch.cat(predictions).view(-1, samples)
     if normalise:
         square_mean = (predicted**2).mean(1, keepdim=True)
-        # A map of zeros predicts nothing, whatever it is multiplied with.
+        # A map of zeros predicts nothing, whatever it is multiplied by.
         best = (predicted * change_of_score).mean(1, keepdim=True) / square_mean
         predicted = predicted * torch.where(square_mean == 0, 0, best)
     return ((predicted - change_of_score) ** 2).mean(1)

@@ -134,7 +134,7 @@ def _area(
 ) -> Tensor:
     inputs = subject.inputs
     height, width = inputs.shape[2:]
-    order = ranks(subject.heatmap)
+    order = ranks(subject.importance)
     counts = torch.tensor(
         [0, *(round(share * subject.pixels) for share in shares)],
         device=inputs.device, dtype=torch.int32,

@@ -12,6 +12,7 @@ from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
 from cam.parameters import colour, integer
+from cam.polarity import as_heatmap
 
 Colour = float | Sequence[float] | Tensor | str
 _register = partial(register_metric, family="faithfulness", range=(0, 1))
@@ -110,7 +111,7 @@ def trace_curve(subject: Subject, steps: int, baseline: Colour, insert: bool) ->
     """
     if steps > subject.pixels:
         raise MetricError(f"the picture has {subject.pixels} pixels, too few for {steps} steps")
-    order = ranks(subject.heatmap)
+    order = ranks(subject.importance)
     hidden = resolve_baseline(subject.inputs, baseline)
     # The step at which nothing is hidden is the whole picture, whose score is known.
     first = int(not insert)
@@ -269,7 +270,7 @@ def adcc(subject: Subject) -> Tensor:
     drop = _drop(subject, _score_masked(subject))
     owner = torch.arange(len(subject.inputs), device=subject.inputs.device)
     subject.passes.expect(len(owner))
-    again = subject.explain(_mask(subject, owner), owner)
+    again = as_heatmap(subject.explain(_mask(subject, owner), owner), subject.kind)
     flat, other = subject.heatmap.flatten(1), again.flatten(1)
     subject.refuse(is_constant(subject.heatmap), "the map is the same everywhere")
     subject.refuse(is_constant(again), "the map of what it shows is the same everywhere")

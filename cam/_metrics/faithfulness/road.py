@@ -112,7 +112,7 @@ def _score_removals(
 ) -> Tensor:
     """Score each share of each order, (B, orders · shares)."""
     inputs = subject.inputs
-    order = ranks(subject.heatmap)
+    order = ranks(subject.importance)
     pixels = subject.pixels
     # One pixel at least is known, or nothing would say what the others are.
     counts = [min(round(share * pixels), pixels - 1) for share in shares]

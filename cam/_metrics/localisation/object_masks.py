@@ -167,7 +167,7 @@ def _refuse_empty_masks(subject: Subject) -> None:
 
 
 def _mass_inside(subject: Subject) -> Tensor:
-    mass = subject.heatmap.double().clamp(min=0)
+    mass = subject.heatmap.double()
     total = mass.sum((1, 2))
     inside = (mass * subject.masks).sum((1, 2))
     return torch.where(total == 0, 0, inside / total)
@@ -175,7 +175,7 @@ def _mass_inside(subject: Subject) -> Tensor:
 
 def _count_hits(subject: Subject, count: Tensor) -> Tensor:
     """Count the hits of the count (B,) most important pixels."""
-    first = ranks(subject.heatmap) < count.view(-1, 1, 1)
+    first = ranks(subject.importance) < count.view(-1, 1, 1)
     return (first & subject.masks).flatten(1).sum(1)
 
 

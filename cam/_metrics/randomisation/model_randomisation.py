@@ -15,10 +15,11 @@ from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
 from cam.parameters import SEED, integer, number, one_of
+from cam.polarity import as_heatmap
 
 SIMILAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "spearman": rank_agreement,
-    "ssim": structural_similarity,
+    "ssim": lambda maps, reference: structural_similarity(as_heatmap(maps), as_heatmap(reference)),
 }
 _RULES = {"stages": integer(1), "similarity": one_of(SIMILAR), "seed": SEED}
 _register = partial(register_metric, family="randomisation", needs_method=True)
@@ -66,7 +67,7 @@ def randomisation(
     compare = SIMILAR[similarity]
 
     def measure(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
-        return compare(maps, subject.heatmap[owner])
+        return compare(maps, subject.importance[owner])
 
     similarities = [
         _explain_again(subject, measure, network)
@@ -115,7 +116,7 @@ def smooth_randomisation(
     pictures = NoisyPictures(subject.inputs, samples, seed, noise)
 
     def smooth(network: nn.Module) -> Tensor:
-        total = torch.zeros_like(subject.heatmap, dtype=torch.float64)
+        total = torch.zeros_like(subject.importance, dtype=torch.float64)
 
         def add(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
             total.index_add_(0, owner, maps.double())
@@ -161,7 +162,7 @@ def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0)
         Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.2
     """
     (network,) = randomise_in_stages(subject.network, 1, seed)
-    before = _histogram_entropy(subject.heatmap, bins)
+    before = _histogram_entropy(subject.importance, bins)
     subject.refuse(before == 0, "the map is the same everywhere, so its entropy is 0")
     after = _explain_again(
         subject, lambda maps, _owner, _step: _histogram_entropy(maps, bins), network
@@ -177,7 +178,7 @@ def _explain_again(
 
 
 def _average(subject: Subject, similarities: Tensor) -> Tensor:
-    subject.refuse(is_constant(subject.heatmap), "the map is the same everywhere")
+    subject.refuse(is_constant(subject.importance), "the map is the same everywhere")
     subject.refuse(similarities.isnan().any(1), "a map of the random network is not finite")
     return similarities.mean(1)
 

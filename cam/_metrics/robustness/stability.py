@@ -48,7 +48,7 @@ def max_sensitivity(
         Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, definition
         3.1; by Monte Carlo and divided by the norm as in captum 0.9, sensitivity_max
     """
-    inputs, reference = subject.inputs, subject.heatmap.double().flatten(1)
+    inputs, reference = subject.inputs, subject.importance.double().flatten(1)
     length = reference.norm(dim=1)
     subject.refuse(length == 0, "the map is zero everywhere")
     noise = Noise(inputs, samples, seed)
@@ -85,7 +85,7 @@ def stability_flip(subject: Subject) -> Tensor:
         subject,
         1,
         lambda owner, _: subject.inputs[owner].flip(3),
-        lambda maps, owner, _: rank_agreement(maps.flip(2), subject.heatmap[owner]),
+        lambda maps, owner, _: rank_agreement(maps.flip(2), subject.importance[owner]),
     )
 
 
@@ -139,7 +139,7 @@ def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
             top, bottom = max(0, down), height + min(0, down)
             left, right_end = max(0, right), width + min(0, right)
             visible = shifted[top - down : bottom - down, left - right : right_end - right]
-            reference = subject.heatmap[image, top:bottom, left:right_end]
+            reference = subject.importance[image, top:bottom, left:right_end]
             values.append(rank_agreement(visible[None], reference[None]))
         return torch.cat(values)
 
@@ -223,10 +223,10 @@ def _average_agreement(
     if measure is None:
 
         def measure(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
-            return rank_agreement(maps, subject.heatmap[owner])
+            return rank_agreement(maps, subject.importance[owner])
 
     reason = "the map is the same everywhere: it has no order"
-    subject.refuse(is_constant(subject.heatmap), reason)
+    subject.refuse(is_constant(subject.importance), reason)
     agreement = subject.explain_steps(steps, write, measure)
     subject.refuse(agreement.isnan().any(1), "a map of a changed picture is not finite")
     return agreement.mean(1)

@@ -25,6 +25,8 @@ NOT_EXPLAINED = "no method explained the image"
 Beat = Callable[[str, float], None]
 """Called with what is being done and its share; it raises :class:`cam.Cancelled` to stop."""
 
+_TENSORS = ("heatmap", "raw", "targets", "scores", "logits")
+
 
 @dataclass(frozen=True, eq=False)
 class Explained:
@@ -151,7 +153,13 @@ def explain_baseline(
     for index, heatmap in enumerate(heatmaps[:, None]):
         if (attribution := first_map(explained, index)) is not None:
             maps[index] = replace(
-                attribution, heatmap=heatmap, raw=heatmap, layers=(), method=name, cost=cost
+                attribution,
+                heatmap=heatmap,
+                raw=heatmap,
+                layers=(),
+                method=name,
+                kind="evidence",
+                cost=cost,
             )
     reasons = {index: NOT_EXPLAINED for index in range(len(batch)) if index not in maps}
     _add_cost(rows, name, list(maps.values())[:1], len(maps), batch)
@@ -175,6 +183,13 @@ def _add_cost(rows: Rows, key: str, parts: list[Attribution], images: int, batch
 
 def _row(whole: Attribution, row: int) -> Attribution:
     """Select one image of an attribution, as a batch of one."""
-    tensors = ("heatmap", "raw", "targets", "scores", "logits")
     part = slice(row, row + 1)
-    return replace(whole, **{name: getattr(whole, name)[part] for name in tensors}, remarks=())
+    return replace(whole, **{name: getattr(whole, name)[part] for name in _TENSORS}, remarks=())
+
+
+def join_rows(rows: Sequence[Attribution]) -> Attribution:
+    """Join images of one method to a batch."""
+    whole: dict[str, Any] = {
+        name: torch.cat([getattr(row, name) for row in rows]) for name in _TENSORS
+    }
+    return replace(rows[0], **whole)

@@ -24,6 +24,7 @@ from cam._runs.engines.batch_explanation import (
     first_map,
     forget_peak,
     isolate_failures,
+    join_rows,
     peak_memory,
 )
 from cam._runs.engines.shard_reader import Read, crop_mask
@@ -179,7 +180,7 @@ class Group:
             scores = metric.measure(
                 plan.model,
                 batch if len(indices) == len(batch) else batch[list(indices)],
-                torch.cat([maps[index].heatmap for index in indices]),
+                join_rows([maps[index] for index in indices]),
                 torch.cat([_target_classes(maps[index]) for index in indices]),
                 torch.stack(present).to(batch.device) if metric.info.needs_masks else None,
                 method=plan.methods.get(key),

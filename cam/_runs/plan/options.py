@@ -10,6 +10,7 @@ from cam._engine.layers import Layers
 from cam._metrics.localisation.object_masks import centre_heatmap
 from cam.errors import InputError, nearest
 from cam.parameters import integer, one_of
+from cam.polarity import POLARITY
 
 TARGETS = ("data", "predicted")
 # Maps of a batch that know of no model, to be beaten: no methods, as they explain nothing.
@@ -19,6 +20,7 @@ RULES = {
     "shard_size": integer(1),
     "batch_size": integer(1),
     "heatmaps": integer(0),
+    "polarity": POLARITY,
 }
 
 
@@ -39,6 +41,8 @@ class RunOptions:
         shard_size: Items that are explained together and stored together.
         batch_size: Inputs that a method or metric sends through the model at once.
         heatmaps: Side of the stored heatmaps in pixels; 0 stores none.
+        polarity: How all metrics read signed maps, of :data:`cam.polarity.POLARITIES`; a metric's
+            own parameter goes before it.
 
     Raises:
         InputError: A number is out of range, or there is no such baseline or kind of targets.
@@ -51,6 +55,7 @@ class RunOptions:
     shard_size: int = 16
     batch_size: int = 32
     heatmaps: int = 56
+    polarity: str = "signed"
 
     def __post_init__(self) -> None:
         names = (self.baselines,) if isinstance(self.baselines, str) else self.baselines

@@ -21,6 +21,7 @@ from cam._output.explanation_files import versions
 from cam._runs.plan.label_classes import match_classes
 from cam._runs.plan.options import DEFAULTS, RunOptions
 from cam.errors import InputError
+from cam.types import Attribution
 
 # Raised when a run folder's files change their meaning.
 FORMAT = 1
@@ -39,7 +40,7 @@ class Metric(Protocol):
         self,
         model: Model,
         batch: Tensor,
-        heatmap: Tensor,
+        attribution: Attribution,
         targets: Tensor,
         masks: Tensor | None = None,
         *,
@@ -106,7 +107,10 @@ def make_plan(
     """
     model = model if isinstance(model, Model) else Model(model)
     named = _by_key(methods, method)
-    measured = _by_key(metrics, metric)
+    measured = {
+        key: _set_polarity(measure, options.polarity)
+        for key, measure in _by_key(metrics, metric).items()
+    }
     for key, measure in measured.items():
         if measure.info.needs_masks and not data.has_masks:
             raise InputError(
@@ -222,6 +226,14 @@ def _by_key(choice: Any, make: Callable[[str], Any]) -> dict[str, Any]:
         text if names.count(name) > 1 else name: measure
         for name, (text, measure) in zip(names, unique.items(), strict=True)
     }
+
+
+def _set_polarity(measure: Any, polarity: str) -> Any:
+    """Give a metric the run's polarity, unless it has one itself."""
+    parameters = getattr(measure, "parameters", None)
+    if polarity == RunOptions.polarity or parameters is None or "polarity" in parameters:
+        return measure
+    return replace(measure, parameters={**parameters, "polarity": polarity})
 
 
 def _name(measure: Any) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from cam.kernels.blending.colormaps import colormap_table
 from cam.pages.ui.charts.elements import div, span
 from cam.pages.ui.charts.numbers import format_value
+from cam.polarity import DIVERGING
 
 # From Okabe and Ito's palette, which readers with any colour vision tell apart.
 HIGHLIGHT, OTHERS = "#E69F00", "#56B4E9"
@@ -16,8 +17,6 @@ READ, WRITTEN = OTHERS, "#D55E00"
 # In the order in which they differ most; each line has its own dashes too.
 LINES = [HIGHLIGHT, OTHERS, "#009E73", "#CC79A7", WRITTEN, "#0072B2", "#999999", "#F0E442"]
 DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "1 4", "6 2 1 2 1 2"]
-# Red for and blue against: told apart with any colour vision, and white is nothing.
-SIGNED = "RdBu_r"
 PLAIN = "inferno"
 FOR, AGAINST = "#D6604D", "#4393C3"
 
@@ -33,7 +32,7 @@ def colour_values(values: np.ndarray, end: float, signed: bool) -> np.ndarray:
     share = values / (end or 1)
     share = (share + 1) / 2 if signed else share
     index = np.nan_to_num(share.clip(0, 1) * 255).round().astype(np.uint8)
-    table: np.ndarray = colormap_table(SIGNED if signed else PLAIN).numpy()
+    table: np.ndarray = colormap_table(DIVERGING if signed else PLAIN).numpy()
     inks: np.ndarray = table[index]
     return inks
 
@@ -67,7 +66,7 @@ def draw_legend(end: float, signed: bool = True, unit: str = "") -> str:
     """Draw the colours of tiles and the values at which they end."""
     last = format_value(end)
     low, high = (format_value(-end), f"+{last}") if signed and end else ("0", last)
-    return _draw_scale(SIGNED if signed else PLAIN, low, high, "legend", unit)
+    return _draw_scale(DIVERGING if signed else PLAIN, low, high, "legend", unit)
 
 
 def draw_keys(colours: Sequence[tuple[str, str]]) -> str:

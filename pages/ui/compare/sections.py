@@ -262,13 +262,13 @@ _EACH = (
 SECTIONS: dict[str, tuple[Callable[[View], None], str]] = {
     "Agreement": (
         show_agreement,
-        "maps = [attribution.heatmap[0] for attribution in attributions.values()]\n"
+        "maps = [attribution.picture()[0][0] for attribution in attributions.values()]\n"
         "{over_one_part}"
         "print(cam.agreement(maps, {likeness!r}))\n",
     ),
     "Deletion and insertion": (
         show_curves,
-        f"{_EACH}    curves = cam.curves(model, batch, attributions[title].heatmap, target)\n"
+        f"{_EACH}    curves = cam.curves(model, batch, attributions[title], target)\n"
         "    print(title, curves.areas, curves.deletion, curves.insertion)\n",
     ),
     "Four questions": (

@@ -266,15 +266,13 @@ def test_the_cascade_is_the_metric_stage_by_stage(bundled, batch):
     assert all(torch.equal(before[key], after[key]) for key in before), "only the copy forgets"
     attribution = cam.attribute(bundled, batch[:1], "gradcam")["gradcam"]
     metric = cam.metric("randomisation", stages=3)
-    expected = metric(
-        bundled, batch[:1], attribution.heatmap, attribution.targets, method="gradcam"
-    )
+    expected = metric(bundled, batch[:1], attribution, attribution.targets, method="gradcam")
     assert cascade.likeness[0].item() == pytest.approx(1)
     assert cascade.likeness[1:].mean().item() == pytest.approx(expected.item(), abs=1e-6)
     assert torch.allclose(cascade.heatmaps[0], attribution.heatmap, atol=1e-6)
     for stage in range(4):
         by_scipy = spearmanr(
-            cascade.heatmaps[stage].flatten(), attribution.heatmap.flatten()
+            cascade.signed[stage].flatten(), attribution.signed.flatten()
         ).statistic
         assert cascade.likeness[stage].item() == pytest.approx(by_scipy, abs=1e-5)
     assert cascade.depths[0] == "" and cascade.depths[-1] == "conv_stem"

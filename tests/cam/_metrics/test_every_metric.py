@@ -12,6 +12,7 @@ import cam
 from cam import kernels
 from cam._metrics.base.metric_registry import register_metric
 from tests.support.checkout import ROOT
+from tests.support.maps import attribution_of
 
 NAMES = list(cam.metrics())
 FEW = {
@@ -78,13 +79,14 @@ def masks() -> torch.Tensor:
     return boxes
 
 
-def heatmaps(network, pictures) -> torch.Tensor:
-    return cam.attribute(network, pictures, "layercam", layers="4")["layercam"].heatmap
+def explain(network, pictures) -> cam.Attribution:
+    return cam.attribute(network, pictures, "layercam", layers="4")["layercam"]
 
 
 def measured(name, network, pictures, masks, **options) -> cam.Scores:
     maps = options.pop("maps", None)
-    maps = heatmaps(network, pictures) if maps is None else maps
+    maps = explain(network, pictures) if maps is None else maps
+    maps = attribution_of(maps) if isinstance(maps, torch.Tensor) else maps
     options = {"method": "layercam", "layers": "4", **options}
     return cam.metric(name, **FEW.get(name, {})).measure(
         network, pictures, maps, None, masks, **options
@@ -130,14 +132,14 @@ def test_batches_of_1_3_and_64_and_images_alone_give_the_same(name, network, pic
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_of_nan_and_an_unsound_map_stay_alone(name, network, pictures, masks):
-    maps = heatmaps(network, pictures)
+    maps = explain(network, pictures)
     whole = measured(name, network, pictures, masks, maps=maps)
-    broken, unsound = pictures.clone(), maps.clone()
+    broken, unsound = pictures.clone(), maps.signed.clone()
     broken[0, 0, 3, 3] = torch.nan
     unsound[1, 2, 2] = torch.inf
-    scores = measured(name, network, broken, masks, maps=unsound)
+    scores = measured(name, network, broken, masks, maps=attribution_of(unsound))
     assert torch.allclose(scores.values[2], whole.values[2], rtol=1e-4, atol=1e-6, equal_nan=True)
-    assert scores.values[1].isnan() and scores.reasons[1] == "the heatmap is not finite"
+    assert scores.values[1].isnan() and scores.reasons[1] == "the map is not finite"
     if cam.metrics()[name].needs_model:
         assert scores.values[0].isnan() and scores.reasons[0] == "the picture is not finite"
 
@@ -226,7 +228,7 @@ def test_a_gpu_that_is_too_small_gets_smaller_batches(network, pictures, masks, 
             return self.network(x)
 
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    maps = heatmaps(network, pictures)
+    maps = explain(network, pictures)
     for name, layer in (("deletion", "4"), ("stability_noise", "network.4")):
         whole = measured(name, network, pictures, masks, maps=maps)
         scores = measured(name, Small(), pictures, masks, maps=maps, layers=layer)
@@ -235,10 +237,10 @@ def test_a_gpu_that_is_too_small_gets_smaller_batches(network, pictures, masks, 
 
 def test_a_callable_target_is_taken_as_it_is(network, pictures, masks):
     """The logit is the area under the logit, and not under the probability."""
-    maps = heatmaps(network, pictures)
+    maps = explain(network, pictures)
     metric = cam.metric("deletion", steps=4)
     actual = metric(network, pictures, maps, cam.targets.Logit(2))
-    order = kernels_order(maps)
+    order = kernels_order(maps.signed)
     with torch.no_grad():
         curve = []
         for count in (0, 80, 160, 240, 320):
@@ -262,7 +264,7 @@ def kernels_order(maps: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["deletion", "road", "infidelity", "stability_noise", "adcc"])
 def test_networks_of_other_dtypes(name, dtype, network, pictures, masks):
     whole = measured(name, network, pictures, masks)
-    maps = heatmaps(network, pictures)
+    maps = explain(network, pictures)
     scores = measured(name, copy.deepcopy(network).to(dtype), pictures.to(dtype), masks, maps=maps)
     assert scores.values.dtype == torch.float32
     tolerance = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}[dtype]
@@ -271,7 +273,7 @@ def test_networks_of_other_dtypes(name, dtype, network, pictures, masks):
 
 def test_frozen_models_and_callers_without_gradients(network, pictures, masks):
     whole = measured("adcc", network, pictures, masks)
-    maps = heatmaps(network, pictures)
+    maps = explain(network, pictures)
     network.requires_grad_(False)
     with torch.no_grad():
         assert same(measured("adcc", network, pictures, masks, maps=maps), whole)
@@ -281,7 +283,7 @@ def test_frozen_models_and_callers_without_gradients(network, pictures, masks):
 
 def test_the_callers_autocast_is_the_models_and_not_the_metrics(network, pictures, masks):
     whole = measured("adcc", network, pictures, masks)
-    maps, kinds = heatmaps(network, pictures), set()
+    maps, kinds = explain(network, pictures), set()
     network[4].register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
     with torch.autocast("cpu", torch.bfloat16):
         scores = measured("adcc", network, pictures, masks, maps=maps)
@@ -295,7 +297,7 @@ def test_the_callers_autocast_is_the_models_and_not_the_metrics(network, picture
 
 
 def test_a_call_is_the_values_of_measure(network, pictures, masks):
-    maps = heatmaps(network, pictures)
+    maps = explain(network, pictures)
     metric = cam.metric("average_drop")
     assert torch.equal(
         metric(network, pictures, maps), metric.measure(network, pictures, maps).values
@@ -303,7 +305,7 @@ def test_a_call_is_the_values_of_measure(network, pictures, masks):
 
 
 def test_labels_and_the_models_own_layers(bundled, batch):
-    maps = cam.attribute(bundled, batch[:1], "gradcam", targets="tiger cat")["gradcam"].heatmap
+    maps = cam.attribute(bundled, batch[:1], "gradcam", targets="tiger cat")["gradcam"]
     metric = cam.metric("deletion", steps=2)
     actual = metric(bundled, batch[:1], maps, "tiger cat")
     assert torch.equal(actual, metric(bundled, batch[:1], maps, 282))
@@ -316,7 +318,7 @@ def test_labels_and_the_models_own_layers(bundled, batch):
     ("make", "sentence"),
     [
         (lambda: cam.metric("deletoin"), "there is no metric 'deletoin'; did you mean 'deletion'?"),
-        (lambda: cam.metric("increase", steps=2), "increase has no parameters, so 'steps' cannot"),
+        (lambda: cam.metric("increase", steps=2), "no parameter 'steps'; known: polarity"),
         (lambda: cam.metric("deletion", step=2), "no parameter 'step'; did you mean 'steps'"),
         (lambda: cam.metric("deletion", steps=0), "steps must be a whole number of at least 1, bu"),
         (lambda: cam.metric("deletion", steps=True), "but is True"),
@@ -337,25 +339,34 @@ def test_refuses_parameters_when_it_is_made(make, sentence):
 
 
 MAPS, MASKS = torch.rand(3, 20, 16), torch.ones(3, 20, 16, dtype=torch.bool)
+GIVEN = attribution_of(MAPS)
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "options", "error", "sentence"),
     [
         ("pointing_game", (MAPS,), {}, cam.MetricError, "give masks (B, H, W) of bool"),
-        ("adcc", (MAPS,), {}, cam.MetricError, "give the method that made the heatmap"),
-        ("adcc", (MAPS,), {"method": 3}, cam.MetricError, "a cam.method(…), not int"),
-        ("adcc", (MAPS,), {"method": "grad"}, cam.MethodError, "there is no method 'grad'"),
-        ("adcc", (MAPS,), {"method": "gradcam", "layers": "x"}, cam.LayerError, "no layer 'x'"),
+        ("adcc", (MAPS,), {}, cam.MetricError, "give the method that made the map"),
+        ("adcc", (GIVEN,), {"method": 3}, cam.MetricError, "a cam.method(…), not int"),
+        ("adcc", (MAPS,), {"method": "gradcam"}, cam.MetricError, "cam.attribute's result itself"),
+        ("adcc", (GIVEN,), {"method": "grad"}, cam.MethodError, "there is no method 'grad'"),
+        ("adcc", (GIVEN,), {"method": "gradcam", "layers": "x"}, cam.LayerError, "no layer 'x'"),
         ("deletion", (MAPS[:2],), {}, cam.InputError, "(3, 20, 16), but the shape is (2, 20, 16)"),
-        ("deletion", (MAPS.numpy(),), {}, cam.InputError, "heatmap must be a tensor"),
-        ("deletion", (MAPS.int(),), {}, cam.InputError, "heatmap must be floats"),
+        (
+            "deletion",
+            (MAPS.numpy(),),
+            {},
+            cam.InputError,
+            "result or a tensor (B, H, W)",
+        ),
+        ("deletion", (MAPS.int(),), {}, cam.InputError, "attribution must be floats"),
         ("deletion", (MAPS, 9), {}, cam.TargetError, "target 9 is out of range"),
         ("deletion", (MAPS, "cat"), {}, cam.TargetError, "a bare module has no labels"),
         ("deletion", (MAPS,), {"batch_size": 0}, cam.InputError, "batch_size must be a whole"),
         ("relevance_rank", (MAPS, 1, MASKS.float()), {}, cam.InputError, "masks must be bool"),
         ("relevance_rank", (MAPS, 1, MASKS[0]), {}, cam.InputError, "the shape is (20, 16)"),
-        ("stability_shift", (MAPS,), {"method": "saliency"}, cam.MetricError, "8 pixels, too far"),
+        ("stability_shift", (GIVEN,), {"method": "saliency"}, cam.MetricError, "8 pixels, too far"),
+        ("infidelity", (MAPS,), {}, cam.MetricError, "must know what the map's numbers are"),
         ("aic", (MAPS, cam.targets.Logit(1)), {}, cam.MetricError, "so it must be a class"),
     ],
 )

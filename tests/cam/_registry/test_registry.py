@@ -90,7 +90,7 @@ PLUGIN = '''
 import cam
 
 @cam.register_method(
-    "red", title="Red", family="gradient", reads=cam.sources.Pixels,
+    "red", title="Red", family="gradient", kind="sensitivity", reads=cam.sources.Pixels,
     cost="none", rules={"power": cam.parameters.integer(1)})
 def red(pixels, *, power=1):
     """The picture's red.
@@ -187,12 +187,22 @@ def test_a_name_is_given_once_and_rules_and_references_are_complete():
     with pytest.raises(ValueError, match="'gradcam' is registered already"):
         METHODS.add(info)
     with pytest.raises(ValueError, match="rules of 'mine'"):
-        cam.register_method("mine", title="", family="gradient", reads=cam.sources.Pixels, cost="")(
-            mine
-        )
+        cam.register_method(
+            "mine",
+            title="",
+            family="gradient",
+            kind="sensitivity",
+            reads=cam.sources.Pixels,
+            cost="",
+        )(mine)
     mine.__doc__ = "A method without a source."
     with pytest.raises(ValueError, match="the docstring of mine has no section 'References:'"):
-        cam.register_method("mine", title="", family="gradient", reads=cam.sources.Pixels, cost="")(
-            mine
-        )
+        cam.register_method(
+            "mine",
+            title="",
+            family="gradient",
+            kind="sensitivity",
+            reads=cam.sources.Pixels,
+            cost="",
+        )(mine)
     assert "mine" not in cam.methods()

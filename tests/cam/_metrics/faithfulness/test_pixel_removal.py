@@ -18,6 +18,7 @@ from cam._metrics.base.map_ranking import (
     structural_similarity,
 )
 from cam._metrics.faithfulness.pixel_removal import blur
+from tests.support.maps import attribution_of
 from tests.support.networks import Weighted
 
 FOUR = Weighted([[0.5, 0.3], [0.2, 0.0]])
@@ -189,18 +190,18 @@ class Same(nn.Module):
 def test_adcc_by_hand():
     """EigenCAM of one channel that is the picture itself: the centred picture, cut at 0, scaled.
 
-    x = (1, 1, 0, 0.2) ⊙ A = (0.9, 0.1, 0.3, 0.5) is z = (0.9, 0.1, 0, 0.1), less its mean 0.275:
-    its map is (1, 0, 0, 0). p = 0.8 becomes 0.48.
+    Of evidence (0.9, 0.1, 0.3, 0.5) A = (1, 0, 0.25, 0.5). x = (1, 1, 0, 0.2) ⊙ A is
+    z = (1, 0, 0, 0.1), less its mean 0.275: its map is (1, 0, 0, 0). p = 0.8 becomes 0.5.
     """
     picture = torch.tensor([[[[1.0, 1], [0, 0.2]]]])
-    maps = order(0.9, 0.1, 0.3, 0.5)
+    maps = attribution_of(order(0.9, 0.1, 0.3, 0.5))
     actual = cam.metric("adcc")(Same(), picture, maps, 0, method="eigencam", layers="layer").item()
-    # Pearson of (1, 0, 0, 0) and A, whose mean is 0.45.
-    a = [0.45, -0.35, -0.15, 0.05]
+    # Pearson of (1, 0, 0, 0) and A, whose mean is 0.4375.
+    a = [0.5625, -0.4375, -0.1875, 0.0625]
     b = [0.75, -0.25, -0.25, -0.25]
     product = sum(x * y for x, y in zip(a, b, strict=True))
     correlation = product / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
-    parts = ((correlation + 1) / 2, 1 - 0.45, 1 - 0.32 / 0.8)
+    parts = ((correlation + 1) / 2, 1 - 0.4375, 1 - 0.3 / 0.8)
     assert actual == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-5)
 
 
@@ -209,17 +210,22 @@ def test_adcc_is_0_where_one_part_is_0_and_nan_where_nothing_correlates():
     metric, options = cam.metric("adcc"), {"method": "eigencam", "layers": "layer"}
     # The map of what (1, ½, ½, ½) shows of (0, 1, 1, 1) is (0, 1, 1, 1), its very opposite.
     opposite = torch.tensor([[[[0.0, 1], [1, 1]]]])
-    actual = metric(Same(), opposite, order(1, 0.5, 0.5, 0.5), 0, **options)
-    assert actual.item() == pytest.approx(0, abs=1e-6)
-    flat = metric.measure(Same(), picture, order(1, 1, 1, 1), 0, **options)
+    result = attribution_of(order(1, 0.5, 0.5, 0.5), "contribution")
+    assert metric(Same(), opposite, result, 0, **options).item() == pytest.approx(0, abs=1e-6)
+    flat = metric.measure(Same(), picture, attribution_of(order(1, 1, 1, 1)), 0, **options)
     assert flat.reasons == ("the map is the same everywhere",)
 
 
+def share_of_first(logits: torch.Tensor) -> torch.Tensor:
+    """The score that is linear in the picture."""
+    return logits.softmax(0)[0]
+
+
 def test_infidelity_of_the_exact_map_of_a_linear_score_is_0():
-    """With φ = w, Iᵀφ is the change itself; p is linear in the picture here."""
+    """With φ = w, Iᵀφ is the change itself; the score is linear in the picture here."""
     picture = torch.rand(1, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
     exact = torch.tensor([[[0.5, 0.3], [0.2, 0.0]]])
-    options = {"samples": 50, "size": 0.5}
+    options = {"samples": 50, "size": 0.5, "method": "saliency", "targets": share_of_first}
     assert value("infidelity", FOUR, picture, exact, normalise=False, **options) < 1e-10
     # β repairs the scale, and nothing else.
     assert value("infidelity", FOUR, picture, exact * 2, **options) < 1e-10
@@ -230,7 +236,8 @@ def test_infidelity_of_the_exact_map_of_a_linear_score_is_0():
 def test_infidelity_of_a_map_of_zeros_is_the_mean_square_change():
     """Of four squares of one pixel, each hides its own: the mean of (w x)²."""
     zeros = torch.zeros(1, 2, 2)
-    actual = value("infidelity", FOUR, WHITE, zeros, samples=4000, size=0.5, seed=1)
+    options = {"method": "saliency", "targets": share_of_first}
+    actual = value("infidelity", FOUR, WHITE, zeros, samples=4000, size=0.5, seed=1, **options)
     assert actual == pytest.approx((0.25 + 0.09 + 0.04) / 4, rel=0.05)
 
 
@@ -249,7 +256,8 @@ def test_infidelity_is_captums(change, normalise):
             return network(x)
 
     metric = cam.metric("infidelity", change=change, normalise=normalise, samples=9)
-    actual = metric(Keeping(), pictures, maps, torch.tensor([2, 0]), batch_size=64)
+    options = {"method": "saliency", "batch_size": 64}
+    actual = metric(Keeping(), pictures, maps, torch.tensor([2, 0]), **options)
     changed = batches[1].view(2, 9, 3, 10, 10)
     taken = pictures[:, None] - changed
     if change == "square":
@@ -259,7 +267,7 @@ def test_infidelity_is_captums(change, normalise):
     else:
         assert taken.std() == pytest.approx(0.2, rel=0.1)
     expected = captum_infidelity(
-        lambda x: network(x).softmax(1),
+        network,
         lambda x: (taken.flatten(0, 1), changed.flatten(0, 1)),
         pictures,
         maps[:, None].expand(-1, 3, -1, -1),

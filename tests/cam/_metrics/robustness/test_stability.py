@@ -19,6 +19,7 @@ import cam
 from cam._metrics.base.map_ranking import rank_agreement
 from cam._metrics.faithfulness.imputation import impute
 from cam._metrics.randomisation.model_randomisation import _histogram_entropy, randomise_in_stages
+from tests.support.maps import attribution_of
 from tests.support.networks import Weighted
 
 
@@ -52,7 +53,7 @@ OPTIONS = {"method": "layercam", "layers": "3"}
 
 
 def explain(network, pictures, targets=None) -> torch.Tensor:
-    return cam.attribute(network, pictures, "layercam", targets, layers="3")["layercam"].heatmap
+    return cam.attribute(network, pictures, "layercam", targets, layers="3")["layercam"].signed
 
 
 def recording(network) -> list:
@@ -67,7 +68,7 @@ def test_max_sensitivity_is_captums(network, pictures):
     spy = copy.deepcopy(network)
     batches = recording(spy)
     metric = cam.metric("max_sensitivity", radius=0.1, samples=4)
-    actual = metric(spy, pictures, maps, targets, batch_size=64, **OPTIONS)
+    actual = metric(spy, pictures, attribution_of(maps), targets, batch_size=64, **OPTIONS)
     tried = batches[1].view(2, 4, 3, 20, 16)
     change = tried - pictures[:, None]
     assert 0.099 < change.abs().max() <= 0.1 + 1e-6
@@ -87,13 +88,18 @@ def test_max_sensitivity_is_captums(network, pictures):
 def test_what_does_not_depend_on_the_picture_has_no_sensitivity(network, pictures):
     """RandomCAM would: the map here is the same whatever the picture, a Gaussian in the middle."""
     still = Still().eval()
-    maps = cam.attribute(still, pictures, "eigencam", 0, layers="layer")["eigencam"].heatmap
+    maps = cam.attribute(still, pictures, "eigencam", 0, layers="layer")["eigencam"].signed
     options = {"method": "eigencam", "layers": "layer"}
-    assert cam.metric("max_sensitivity")(still, pictures, maps, 0, **options).max() == 0
-    noise = cam.metric("stability_noise")(still, pictures, maps, 0, **options)
+    assert (
+        cam.metric("max_sensitivity")(still, pictures, attribution_of(maps), 0, **options).max()
+        == 0
+    )
+    noise = cam.metric("stability_noise")(still, pictures, attribution_of(maps), 0, **options)
     assert torch.allclose(noise, torch.ones(2))
     # But it does not go along with the picture.
-    shift = cam.metric("stability_shift", pixels=4)(still, pictures, maps, 0, **options)
+    shift = cam.metric("stability_shift", pixels=4)(
+        still, pictures, attribution_of(maps), 0, **options
+    )
     assert shift.max() < 0.9
 
 
@@ -127,13 +133,18 @@ class Pixel(nn.Module):
 def test_a_map_that_goes_along_is_stable(pictures):
     pixel, options = Pixel().eval(), {"method": "eigencam", "layers": "layer"}
     positive = pictures.sigmoid()
-    maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].heatmap
-    flip = cam.metric("stability_flip")(pixel, positive, maps, 0, **options)
+    maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].signed
+    flip = cam.metric("stability_flip")(pixel, positive, attribution_of(maps), 0, **options)
     assert torch.allclose(flip, torch.ones(2), atol=1e-6)
-    shift = cam.metric("stability_shift", pixels=3)(pixel, positive, maps, 0, **options)
+    shift = cam.metric("stability_shift", pixels=3)(
+        pixel, positive, attribution_of(maps), 0, **options
+    )
     # EigenCAM cuts at the mean of the picture, which the mirrored edge changes a little.
     assert shift.min() > 0.95
-    assert cam.metric("stability_flip")(pixel, positive, 1 - maps, 0, **options).max() < -0.8
+    assert (
+        cam.metric("stability_flip")(pixel, positive, attribution_of(1 - maps), 0, **options).max()
+        < -0.8
+    )
 
 
 def test_stability_by_its_definition(network, pictures):
@@ -144,11 +155,15 @@ def test_stability_by_its_definition(network, pictures):
         return stats.spearmanr(a.flatten().numpy(), b.flatten().numpy()).statistic
 
     flipped = explain(network, pictures.flip(3), targets).flip(2)
-    actual = cam.metric("stability_flip")(network, pictures, maps, targets, **OPTIONS)
+    actual = cam.metric("stability_flip")(
+        network, pictures, attribution_of(maps), targets, **OPTIONS
+    )
     for correlation_value, a, b in zip(actual.tolist(), flipped, maps, strict=True):
         assert correlation_value == pytest.approx(correlation(a, b), abs=1e-4)
     wide = nn.functional.pad(pictures, (3, 3, 3, 3), mode="reflect")
-    actual = cam.metric("stability_shift", pixels=3)(network, pictures, maps, targets, **OPTIONS)
+    actual = cam.metric("stability_shift", pixels=3)(
+        network, pictures, attribution_of(maps), targets, **OPTIONS
+    )
     left = explain(network, wide[:, :, 3:23, 0:16], targets)  # what was at x is at x + 3
     right = explain(network, wide[:, :, 3:23, 6:22], targets)
     up = explain(network, wide[:, :, 0:20, 3:19], targets)
@@ -168,7 +183,7 @@ def test_stability_under_noise_of_that_size(network, pictures):
     maps, spy = explain(network, pictures, [1, 3]), copy.deepcopy(network)
     batches = recording(spy)
     metric = cam.metric("stability_noise", noise=0.2, samples=3)
-    actual = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
+    actual = metric(spy, pictures, attribution_of(maps), [1, 3], batch_size=64, **OPTIONS)
     noisy = batches[1].view(2, 3, 3, 20, 16)
     for image in range(2):
         spread = pictures[image].max() - pictures[image].min()
@@ -186,7 +201,9 @@ def test_stability_under_noise_of_that_size(network, pictures):
     "name", ["stability_flip", "stability_noise", "randomisation", "efficient_randomisation"]
 )
 def test_a_heatmap_without_an_order_has_a_reason(name, network, pictures):
-    scores = cam.metric(name).measure(network, pictures, torch.zeros(2, 20, 16), **OPTIONS)
+    scores = cam.metric(name).measure(
+        network, pictures, attribution_of(torch.zeros(2, 20, 16)), **OPTIONS
+    )
     assert scores.values.isnan().all()
     assert all("the same everywhere" in reason for reason in scores.reasons)
 
@@ -247,7 +264,7 @@ def test_a_layer_that_cannot_be_drawn_anew_is_shuffled():
 
 def alike(similarity: str, a: np.ndarray, b: np.ndarray) -> float:
     if similarity == "ssim":
-        return structural_similarity(a, b, data_range=1)
+        return structural_similarity(a / a.max(), b / b.max(), data_range=1)
     return 0 if a.min() == a.max() else stats.spearmanr(a, b, axis=None).statistic
 
 
@@ -256,7 +273,7 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
     """The mean over the stages, without the network itself, whose similarity is 1."""
     maps = explain(network, pictures, [1, 3])
     metric = cam.metric("randomisation", stages=3, similarity=similarity)
-    actual = metric(network, pictures, maps, [1, 3], **OPTIONS)
+    actual = metric(network, pictures, attribution_of(maps), [1, 3], **OPTIONS)
     values = []
     for forgetful in randomise_in_stages(network, 3, 0):
         again = explain(forgetful, pictures, [1, 3])
@@ -270,12 +287,14 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
 
 def test_a_method_that_does_not_look_at_the_parameters_scores_1(pictures):
     pixel, positive = Pixel().eval(), pictures.sigmoid()
-    maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].heatmap
+    maps = cam.attribute(pixel, positive, "eigencam", 0, layers="layer")["eigencam"].signed
     options = {"method": "eigencam", "layers": "layer"}
     for name in ("randomisation", "smooth_randomisation"):
-        actual = cam.metric(name)(pixel, positive, maps, 0, **options)
+        actual = cam.metric(name)(pixel, positive, attribution_of(maps), 0, **options)
         assert torch.allclose(actual, torch.ones(2), atol=1e-6), name
-    actual = cam.metric("efficient_randomisation")(pixel, positive, maps, 0, **options)
+    actual = cam.metric("efficient_randomisation")(
+        pixel, positive, attribution_of(maps), 0, **options
+    )
     assert torch.equal(actual, torch.zeros(2))
 
 
@@ -286,7 +305,7 @@ def test_smooth_randomisation_compares_means_over_noisy_pictures(similarity, net
     metric = cam.metric(
         "smooth_randomisation", stages=3, samples=4, noise=0.2, similarity=similarity
     )
-    actual = metric(spy, pictures, maps, [1, 3], batch_size=64, **OPTIONS)
+    actual = metric(spy, pictures, attribution_of(maps), [1, 3], batch_size=64, **OPTIONS)
     noisy = batches[1].view(2, 4, 3, 20, 16)
     networks = [network]
     expected = []
@@ -302,7 +321,9 @@ def test_smooth_randomisation_compares_means_over_noisy_pictures(similarity, net
 
 def test_efficient_randomisation_by_its_definition(network, pictures):
     maps = explain(network, pictures, [1, 3])
-    actual = cam.metric("efficient_randomisation")(network, pictures, maps, [1, 3], **OPTIONS)
+    actual = cam.metric("efficient_randomisation")(
+        network, pictures, attribution_of(maps), [1, 3], **OPTIONS
+    )
     (forgetful,) = randomise_in_stages(network, 1, 0)
     after = explain(forgetful, pictures, [1, 3])
     for actual_value, a, b in zip(actual.tolist(), after, maps, strict=True):
@@ -326,13 +347,17 @@ def test_a_model_that_cannot_be_randomised(pictures):
             return x.mean((2, 3))
 
     with pytest.raises(cam.MetricError, match="no parameters that could be made random"):
-        cam.metric("randomisation")(Plain(), pictures, torch.rand(2, 20, 16), method="saliency")
+        cam.metric("randomisation")(
+            Plain(), pictures, attribution_of(torch.rand(2, 20, 16)), method="saliency"
+        )
 
 
 def test_a_trained_models_maps_depend_on_what_it_learned(bundled, batch):
     """A weak form of Adebayo's finding: a map is not kept when the last layers are gone."""
-    maps = cam.attribute(bundled, batch[:1], "saliency")["saliency"].heatmap
-    actual = cam.metric("randomisation", stages=2)(bundled, batch[:1], maps, method="saliency")
+    maps = cam.attribute(bundled, batch[:1], "saliency")["saliency"].signed
+    actual = cam.metric("randomisation", stages=2)(
+        bundled, batch[:1], attribution_of(maps), method="saliency"
+    )
     assert actual.item() < 0.8
 
 

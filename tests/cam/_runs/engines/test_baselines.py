@@ -8,6 +8,7 @@ from click.testing import CliRunner
 import cam
 from cam._cli.commands import main
 from cam._metrics.localisation.object_masks import centre_heatmap
+from tests.support.maps import attribution_of
 from tests.support.stand_in import Broken, Drop, Inside, network
 
 
@@ -27,7 +28,7 @@ def test_the_centre_is_measured_as_a_methods_map_is(tmp_path):
         for item in data:
             batch = model.prepare([item.image])
             masks = torch.from_numpy(item.mask[16:240, 16:240].copy())[None]
-            bump = centre_heatmap(batch)
+            bump = attribution_of(centre_heatmap(batch))
             targets = torch.tensor([item.target])
             truth.append(metric.measure(model, batch, bump, targets, masks).values)
         values = run.values(metric.name)["centre"].to_numpy()

@@ -55,7 +55,8 @@ class Deadly(Metric):
         super().__init__("deadly", parameters={})
         object.__setattr__(self, "lives", lives)
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         left = self.lives.read_text() if self.lives.exists() else ""
         if left:
             self.lives.write_text(left[1:])
@@ -148,7 +149,8 @@ class Records(Metric):
         with self.path.open("a") as file:
             file.write(f"{ray.get_runtime_context().get_actor_id()}\n")
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
 
 
@@ -161,7 +163,7 @@ def test_those_who_read_are_not_sent_what_measures(tmp_path):
 
 MODULE = r"""
 @cam.register_method(
-    "own_method", title="Own", family="gradient", reads=cam.sources.Pixels,
+    "own_method", title="Own", family="gradient", kind="sensitivity", reads=cam.sources.Pixels,
     cost="none", rules={"power": cam.parameters.number(above=0)})
 def own_method(pixels, *, power=1.0):
     "The picture's red, raised.\n\nReferences:\n    Made for a test."
