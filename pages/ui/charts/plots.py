@@ -155,9 +155,9 @@ def plot_ranks(ranks: dict[str, float], critical: float) -> str:
 
     rows = [(name, _draw_dot(scale(rank)), f"{rank:.2f}") for name, rank in ordered]
     groups = group_alike([rank for _, rank in ordered], critical)
-    for group in groups:
-        ends = (scale(ordered[index][1]) for index in group)
-        rows.append(("may be alike", _draw_stretch("alike", *ends, HIGHLIGHT), ""))
+    for first, last in groups:
+        low, high = scale(ordered[first][1]), scale(ordered[last][1])
+        rows.append(("may be alike", _draw_stretch("alike", low, high, HIGHLIGHT), ""))
     words = ", ".join(f"{name} {rank:.2f}" for name, rank in ordered)
     alikes = "; ".join(
         "may be alike: " + ", ".join(name for name, _ in ordered[first : last + 1])
@@ -179,9 +179,9 @@ def _draw_axis(
     label: str, rows: Sequence[tuple[str, str, str]], ticks: Sequence[float], scale: Scale
 ) -> str:
     """Draw rows of a name, marks and a figure over an axis with its numbers."""
-    places = {tick: f"left:{scale(tick):.2f}%" for tick in ticks}
-    lines = "".join(div("tick", style=place) for place in places.values())
-    numbers = (span("number", f"{tick:g}", style=place) for tick, place in places.items())
+    positions = {tick: f"left:{scale(tick):.2f}%" for tick in ticks}
+    lines = "".join(div("tick", style=position) for position in positions.values())
+    numbers = (span("number", f"{tick:g}", style=position) for tick, position in positions.items())
     drawn = (
         div("", span("", escape(name)), div("track", lines, marks), span("", figure))
         for name, marks, figure in rows
