@@ -128,16 +128,15 @@ def _choose_two_models(subject: Subject) -> list[Case]:
     other = subject_form.look(subject.picture, second)
     if other is None:
         return []
-    cases: list[Case] = []
     with report_errors():
         match = match_class(subject.model, other, target)
         titles = title_methods()
-        cases = [
+        return [
             Case(f"{titles[method]}, {choice.title}", choice, method, index, None)
             for method in methods
             for choice, index in ((subject.choice, target), (second, match))
         ]
-    return cases
+    return []
 
 
 def match_class(model: cam.Model, other: Subject, target: int) -> int:

@@ -170,14 +170,11 @@ def _draw_costs(draft: Draft) -> None:
 
 
 def _start(name: str, call: Call) -> None:
-    started = False
     with report_errors():
         path = allowed_roots.get_run_path(name)
         # Before it is: a second click may come in between, and finds that it is started.
         st.session_state[_STARTED] = name
         run_jobs.start(path, call)
-        started = True
-    if started:
         st.rerun()
     st.session_state.pop(_STARTED, None)
 

@@ -42,7 +42,6 @@ def measure(
     requests: set[Hashable] = st.session_state.setdefault("_measurements", set())
     job = get_measurement_jobs().find(key)
     if key in requests or (job is not None and not job.cancelled):
-        failed = True
         with report_errors():
             measured = jobs.wait_for(key, what, work, get_measurement_jobs(), draw)
             if measured is not None:
@@ -53,8 +52,6 @@ def measure(
                     more(result)
                 write_small(conditions)
                 _draw_button(f"{label} again", "refresh", f"again-{key}", key)
-            failed = False
-        if not failed:
             return
         requests.discard(key)
     _draw_button(label, "speed", f"measure-{key}", key, type="primary")

@@ -71,12 +71,11 @@ def show_linked() -> Picture | None:
     name, number = st.query_params.get(RUN, ""), st.query_params.get(ITEM, "")
     st.markdown(f"Image {number} of the run **{name}**")
     st.button("Choose another picture", icon=":material/close:", on_click=_leave)
-    picture = None
     with report_errors():
         if not number.isdigit():
             raise cam.RunError(f"the link asks for the image {number!r}, which is no number")
-        picture = _read_picture(cam.Run.open(allowed_roots.get_run_path(name)), int(number))
-    return picture
+        return _read_picture(cam.Run.open(allowed_roots.get_run_path(name)), int(number))
+    return None
 
 
 def is_linked() -> bool:

@@ -68,14 +68,13 @@ def choose_subject() -> Subject | None:
 
 def look(picture: Picture, choice: ModelChoice) -> Subject | None:
     """Let a model look at a picture; None, and a sentence or a download, where it cannot yet."""
-    subject = None
     with report_errors(advice="Choose another model or other weights in the sidebar."):
-        if weight_downloads.ensure_weights(choice):
-            model = resources.load_model(choice)
-            chances = resources.predict(choice, picture)
-            order = chances.argsort()[::-1].tolist()
-            subject = Subject(picture, choice, model, chances, order)
-    return subject
+        if not weight_downloads.ensure_weights(choice):
+            return None
+        model = resources.load_model(choice)
+        chances = resources.predict(choice, picture)
+        return Subject(picture, choice, model, chances, chances.argsort()[::-1].tolist())
+    return None
 
 
 def choose_picture() -> Picture | None:
@@ -94,12 +93,11 @@ def choose_picture() -> Picture | None:
     file = _choose_listed("or one of this server", files, "file", "picture", **more)
     if current is not None:
         return current.picture
-    picture = None
     with report_errors():
-        picture = (
-            resources.open_sample(sample) if file is None else allowed_files.open_picture(file)
-        )
-    return picture
+        if file is not None:
+            return allowed_files.open_picture(file)
+        return resources.open_sample(sample)
+    return None
 
 
 def _take_sample() -> None:
@@ -147,11 +145,10 @@ def _choose_checkpoint() -> Weights | None:
     more = {"on_change": controls.forget_target_and_layer, "placeholder": "The published ones"}
     files = allowed_files.list_checkpoints()
     path = _choose_listed("Own weights", files, "checkpoint", "file of weights", help=about, **more)
-    weights = None
     if path is not None:
         with report_errors():
-            weights = Weights(path=allowed_files.require_checkpoint(path))
-    return weights
+            return Weights(path=allowed_files.require_checkpoint(path))
+    return None
 
 
 def choose_target(subject: Subject) -> int | None:

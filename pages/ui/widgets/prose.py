@@ -1,9 +1,9 @@
 """Write sentences, headings, small print, pictures and errors."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
+from types import TracebackType
 
 import streamlit as st
 
@@ -47,17 +47,28 @@ def escape_markdown(name: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$:])", r"\\\1", name)
 
 
-@contextmanager
-def report_errors(title: str = "", advice: str = "") -> Iterator[None]:
+@dataclass(frozen=True)
+class report_errors:
     """Show the library's errors as one sentence where they arise, and go on behind the block.
 
-    Args:
+    Attributes:
         title: What did not work, before the sentence.
         advice: What the visitor can do, below it.
     """
-    try:
-        yield
-    except cam.CamError as error:
-        st.error(f"{title}: {as_sentence(error)}" if title else as_sentence(error))
-        if advice:
-            st.info(advice)
+
+    title: str = ""
+    advice: str = ""
+
+    def __enter__(self) -> None:
+        """Begin to look for errors."""
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> bool:
+        """Show an error of the library; others are not caught."""
+        if not isinstance(error, cam.CamError):
+            return False
+        st.error(f"{self.title}: {as_sentence(error)}" if self.title else as_sentence(error))
+        if self.advice:
+            st.info(self.advice)
+        return True
