@@ -42,7 +42,7 @@ _RUN = click.Path(path_type=Path)
 @shared.several(
     "data-option",
     metavar="KEY=VALUE",
-    help="Of the data: size=256 or seed=1 of photo-grid, split=val, truth=boxes, …",
+    help="Of the data: size=256 or seed=1 of photo-grid, split=val, groups=patient, …",
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), default="local")
 @click.option(

@@ -15,7 +15,7 @@ TOP = 0.05
 def top_overlap(first: Tensor, second: Tensor) -> Tensor:
     """Return the share of the top twentieth that two maps have common.
 
-    Chance gives 0.05. Pixels of the same value are ordered by rows and then columns.
+    Chance gives 0.05. Pixels of the same value go in a fixed random order.
 
     Args:
         first: (N, H, W).

@@ -127,7 +127,8 @@ def plot_intervals(
     names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
 ) -> str:
     """Plot a dot for each mean and a line for its interval, on one axis."""
-    lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
+    unknown = np.isnan(lows)
+    lows, highs = np.where(unknown, means, lows), np.where(unknown, means, highs)
     # Few: on a phone their numbers would stand in one another.
     ticks = choose_ticks(float(lows.min()), float(highs.max()), parts=3)
 
@@ -135,12 +136,13 @@ def plot_intervals(
         return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
 
     rows, words = [], []
-    columns = (column.tolist() for column in (means, lows, highs))
-    for name, mean, low, high in zip(names, *columns, strict=True):
+    columns = (column.tolist() for column in (means, lows, highs, unknown))
+    for name, mean, low, high, few in zip(names, *columns, strict=True):
         line = _draw_stretch("interval", scale(low), scale(high), OTHERS)
         value = format_value(mean)
         rows.append((name, line + _draw_dot(scale(mean)), value))
-        words.append(f"{name} {value}, from {format_value(low)} to {format_value(high)}")
+        interval = f"from {format_value(low)} to {format_value(high)}"
+        words.append(f"{name} {value}, {'no interval' if few else interval}")
     return _draw_axis(f"Means with 95 % intervals: {'; '.join(words)}", rows, ticks, scale)
 
 
