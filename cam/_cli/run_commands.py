@@ -238,8 +238,8 @@ def _print_costs(run: cam.Run, wide: int) -> None:
     type=click.IntRange(min=1),
     help="How many; by default chosen from the maps.",
 )
-@click.option("--limit", type=click.IntRange(min=10), default=2000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=10), default=2000)
+@click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option("--json", "as_json", is_flag=True)
 def clusters(run: Path, method: str, label: str | None, as_json: bool, **options: Any) -> None:
     """Find groups of RUN's images whose maps are alike.
