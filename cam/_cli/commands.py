@@ -19,6 +19,7 @@ from cam._cli.clip_command import clip
 from cam._cli.dashboard_command import dashboard
 from cam._cli.evaluate_command import evaluate
 from cam._cli.run_commands import COMMANDS
+from cam._cli.tune_command import tune
 from cam._media.images import Photo, read_image
 from cam._models.load import BUNDLED
 from cam._models.model import Model
@@ -35,7 +36,7 @@ def main() -> None:
     """Explain what a vision model sees."""
 
 
-for _command in (clip, dashboard, evaluate, *COMMANDS):
+for _command in (clip, dashboard, evaluate, tune, *COMMANDS):
     main.add_command(_command)
 
 
