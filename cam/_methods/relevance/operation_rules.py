@@ -5,7 +5,7 @@ poolings, concatenations and products with a constant therefore need no rule: ac
 gradient is conserved by whatever is linear without a constant. Rules are for the rest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +96,9 @@ class RelevanceOverrides(GradientOverrides):
         self._keep = keep or (lambda weights: weights)
         self._any_layer_ran = False
         # Output of a linear layer → the layer and its input, for a batch norm that follows.
-        self._layers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._layers: MutableMapping[Tensor, tuple[LinearLayer, Tensor, bool]] = (
+            WeakTensorKeyDictionary()
+        )
 
     def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, by its rule if it has one."""
@@ -153,7 +155,7 @@ class RelevanceOverrides(GradientOverrides):
             shift = -mean * scale
             if arguments.get("bias") is not None:
                 shift = shift + arguments["bias"]
-        before = self._layers[x] if x in self._layers else None
+        before = self._layers.get(x)
         if before is not None and "transpose" not in before[0].function.__name__:
             # As part of the layer that it follows, whose weights it scales.
             layer, inputs, first = before

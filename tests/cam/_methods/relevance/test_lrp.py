@@ -425,8 +425,11 @@ def test_other_precisions_frozen_models_callables_and_inference_mode():
         ({"high": float("inf")}, "high must be a finite number, but is inf"),
         ({"low": 1, "high": 1}, "low must be below its high"),
         ({"alpha": 2, "beta": 2}, "alpha must be its beta plus 1"),
-        ({"convolution": "flat"}, "convolution must be one of epsilon, gamma, z_plus, alpha_beta"),
-        ({"first": "zbox"}, "first must be one of .*box, or None, but is 'zbox'"),
+        (
+            {"convolution": "flat"},
+            "convolution must be one of composite, epsilon, gamma, z_plus, alpha_beta, but",
+        ),
+        ({"first": "zbox"}, "first must be one of composite, .*box, but is 'zbox'"),
         ({"bias": None}, "bias must be one of share, absorb, but is None"),
     ],
     ids=str,
