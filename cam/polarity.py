@@ -24,6 +24,9 @@ POLARITIES: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 """From signed maps to the importance of their pixels."""
 
+DIVERGING = "RdBu_r"
+"""The colour map of values for and against: red for, white at 0, blue against."""
+
 POLARITY = one_of(POLARITIES)
 """What a parameter ``polarity`` must be."""
 

@@ -7,6 +7,10 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn import functional
 
+# Beside the largest score, maps of the bundled networks reach 1e-3, and those of a network that
+# lets nothing through 1e-11.
+ROUNDING = 1e-8
+
 TargetFunction = Callable[[Tensor], Tensor]
 """From one image's output, e.g. its (classes,) logits, to the scalar that is explained."""
 
@@ -98,6 +102,27 @@ class Attribution:
         size = self.heatmap.shape[-2:]
         return self.raw if self.raw.shape[-2:] == size else resize(self.raw, size)
 
+    def picture(self, signed: bool | None = None) -> tuple[Tensor, bool]:
+        """Return the maps as :func:`cam.overlay` draws them.
+
+        Args:
+            signed: Whether values for and against the target, where there are both, are drawn in
+                the two colours of a diverging colour map such as "RdBu_r"; None: those of
+                contributions.
+
+        Returns:
+            (B, H, W) float32, and whether it is signed: then in [-1, 1] with 0 for what says
+            nothing, else the heatmap.
+        """
+        if signed is None:
+            signed = self.kind == "contribution"
+        else:
+            signed = signed and bool((self.raw < 0).any())
+        if not signed:
+            return self.heatmap, False
+        strongest = self.signed.abs().amax((1, 2), keepdim=True)
+        return self.signed / strongest.where(strongest != 0, 1), True
+
     def notes(self) -> list[tuple[int, str]]:
         """List what a reader of the maps should know, as (image, sentence).
 
@@ -117,12 +142,27 @@ class Attribution:
                     "the map is zero everywhere because all evidence at this layer speaks against "
                     "the target; look at .raw, another layer or another target"
                 )
+            elif self._is_rounding(image, max(high, -low)):
+                scores = float(self.logits[image].abs().max())
+                sentence = (
+                    f"the strongest value of the raw map is {max(high, -low):.1g}, which is "
+                    f"rounding beside scores of {scores:.2g}: nothing here moves the score, so the "
+                    "map's pattern means nothing"
+                )
             elif low == high:
                 sentence = "the map is the same everywhere, so it points at nothing"
             else:
                 continue
             notes.append((image, sentence))
         return notes
+
+    def _is_rounding(self, image: int, strongest: float) -> bool:
+        """Test whether a map that grows with the score is nothing beside the scores."""
+        # RISE's and the squares of gradients may rightly be small.
+        if self.kind != "contribution" and not self.layers:
+            return False
+        scores = float(self.logits[image].abs().max())
+        return strongest < ROUNDING * scores
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:

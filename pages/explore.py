@@ -13,7 +13,7 @@ from torch import Tensor
 import cam
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.bars import draw_probability
-from cam.pages.ui.charts.colours import SIGNED, draw_color_bar
+from cam.pages.ui.charts.colours import draw_color_bar
 from cam.pages.ui.charts.display import Display
 from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
 from cam.pages.ui.server import resources
@@ -31,6 +31,7 @@ from cam.pages.ui.widgets.prose import (
     write_small,
 )
 from cam.pages.ui.widgets.python_code import write_explaining
+from cam.polarity import DIVERGING
 from cam.types import Attribution
 
 TOP = 5
@@ -149,7 +150,7 @@ def show_legends(display: Display, maps: Maps) -> None:
     if False in kinds:
         st.html(draw_color_bar(display.colormap))
     if True in kinds:
-        st.html(draw_color_bar(SIGNED, ("against the class", "for it")))
+        st.html(draw_color_bar(DIVERGING, ("against the class", "for it")))
 
 
 def describe_cost(attribution: Attribution) -> str:
@@ -171,8 +172,8 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
             clicked = st.button(
                 escape_markdown(subject.titles[index]),
                 f"class-{index}",
-                on_click=_take_class,
-                args=(subject.titles[index],),
+                on_click=st.session_state.update,
+                kwargs={"target": subject.titles[index]},
                 type="secondary" if highlighted else "tertiary",
                 width=160,
             )
@@ -180,11 +181,6 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
         if clicked:
             # All of the page, and not only this part of it.
             st.rerun()
-
-
-def _take_class(title: str) -> None:
-    """Explain the class whose button was clicked."""
-    st.session_state["target"] = title
 
 
 def show_facts(subject: Subject, maps: Maps) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cam._methods.base.method_registry import methods
 from cam.errors import MetricError
 from cam.types import Attribution
 
@@ -14,7 +13,7 @@ def common_scale(maps: Sequence[Attribution]) -> list[Tensor]:
     """Scale heatmaps so that they keep their strength beside each other.
 
     A heatmap is stretched to [0, 1] whatever its map's values are. Here each is multiplied by its
-    raw map's highest value (for gradients at the pixels: the largest without its sign) times the
+    raw map's highest value (of contributions and sensitivities: without its sign) times the
     number of the map's places, and divided by the highest of all, image by image. That holds
     within one method and one model, between layers or classes. Evidence is so counted by area: a
     layer with more places spreads the same evidence over more of them.
@@ -23,7 +22,8 @@ def common_scale(maps: Sequence[Attribution]) -> list[Tensor]:
         maps: What one method made of the same batch, at several layers or for several classes.
 
     Returns:
-        One (B, H, W) float32 in [0, 1] for each; all zero where nothing speaks for the target.
+        One (B, H, W) float32 for each, in [0, 1] or, of contributions, in [-1, 1]; all zero where
+        nothing speaks for the target.
 
     Raises:
         MetricError: There is none, or they are of several methods, whose units differ.
@@ -33,14 +33,14 @@ def common_scale(maps: Sequence[Attribution]) -> list[Tensor]:
         raise MetricError(
             f"a common scale is of one method, and these are {', '.join(sorted(names)) or 'none'}"
         )
-    signless = methods()[names.pop()].family == "gradient"
     peaks = []
     for attribution in maps:
-        raw = attribution.raw.abs() if signless else attribution.raw.clamp(min=0)
+        evidence = attribution.kind == "evidence"
+        raw = attribution.raw.clamp(min=0) if evidence else attribution.raw.abs()
         peaks.append(raw.flatten(1).amax(1) * raw[0].numel())
     highest = torch.stack(peaks).amax(0)
     highest = highest.where(highest > 0, 1)
     return [
-        attribution.heatmap * (peak / highest)[:, None, None]
+        attribution.picture()[0] * (peak / highest)[:, None, None]
         for attribution, peak in zip(maps, peaks, strict=True)
     ]

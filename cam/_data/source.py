@@ -9,6 +9,7 @@ from typing import Any
 from cam._data.coco import open_coco
 from cam._data.dataset import DataOrigin, Dataset
 from cam._data.folder import open_csv, open_folder
+from cam._data.groups import Groups, Regrouped
 from cam._data.pet import holds_pet, open_pet
 from cam._data.photo_grid import PhotoGrid
 from cam._data.torch_dataset import Wrapped
@@ -18,7 +19,7 @@ from cam.errors import DataError, nearest
 PHOTO_GRID = "photo-grid"
 
 
-def dataset(source: object, **options: Any) -> Dataset:
+def dataset(source: object, *, groups: Groups | None = None, **options: Any) -> Dataset:
     """Open a data set.
 
     Args:
@@ -27,13 +28,17 @@ def dataset(source: object, **options: Any) -> Dataset:
             of a CSV with columns path and label (``delimiter``), of COCO's instances as JSON
             (``images``, ``truth``), of Pascal VOC's root (``split``, ``truth``) or of Oxford-IIIT
             Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.
+        groups: Which items are no independent ones, such as those of one scene or patient: a name
+            for each item, a function from an item's ``id`` to its name, or a column of the CSV.
+            None: each picture is a group. Intervals and tests count groups, not items.
         options: Those of the kind of data set.
 
     Returns:
         Items in a fixed order, read when they are asked for.
 
     Raises:
-        DataError: There is nothing there, it cannot be read, or an option does not exist.
+        DataError: There is nothing there, it cannot be read, an option does not exist, or the
+            groups leave items out or are a single one.
     """
     opener, arguments = _choose_opener(source)
     allowed = [
@@ -44,7 +49,16 @@ def dataset(source: object, **options: Any) -> Dataset:
     for name in options:
         if name not in allowed:
             raise DataError(f"there is no option {name!r} here; {nearest(name, allowed)}")
+    if isinstance(groups, str):
+        if "groups" not in allowed:
+            raise DataError(
+                f"groups={groups!r} names a column, and only a CSV has columns; give a list with a "
+                "group for each item, or a function of an item's id"
+            )
+        options["groups"] = groups
     items = opener(*arguments, **options)
+    if groups is not None and not isinstance(groups, str):
+        return Regrouped(items, groups)
     if arguments and isinstance(arguments[0], Path):
         plain = {
             name: str(Path(value).absolute()) if name == "images" and value is not None else value

@@ -33,6 +33,7 @@ from cam._media.video import Clip, kind_of, read_video, write_video
 from cam._methods.base.method_registry import Method, method
 from cam._models.model import Model
 from cam.errors import Cancelled, ImageError, InputError
+from cam.polarity import DIVERGING
 from cam.targets import Targets
 
 MAX_FRAMES = 240
@@ -263,7 +264,7 @@ class ExplainedClip:
     Attributes:
         frames: What the model sees of each, with the heatmap over it.
         durations: The clip's, in milliseconds.
-        heatmaps: (N, H, W) float32 in [0, 1], on the CPU.
+        heatmaps: (N, H, W) float32 in [0, 1], or in [-1, 1] of contributions, on the CPU.
         targets: Each frame's class.
         method: The method's name.
         seconds: The time of each step: "prepare" (to the model's input), "explain", "draw".
@@ -356,7 +357,8 @@ def explain_clip(
         (attribution,) = attribute(
             model, batch, configured, targets, layers, precision=precision
         ).values()
-        maps = attribution.heatmap.cpu()  # a GPU has done its work when it is there
+        values, signed = attribution.picture()
+        maps = values.cpu()  # a GPU has done its work when it is there
         done = time.perf_counter()
         if not isinstance(attribution.targets, Tensor):
             raise InputError("a clip is explained for classes, not for callables")
@@ -367,7 +369,8 @@ def explain_clip(
             latest = heatmap if smoothing else None
             heatmaps.append(heatmap)
             crop, percentile = model.crop(frame), configured.info.percentile
-            drawn.append(overlay(crop, heatmap, colormap, alpha, percentile))
+            colours = DIVERGING if signed else colormap
+            drawn.append(overlay(crop, heatmap, colours, alpha, percentile, signed=signed))
         seconds["prepare"] += prepared - began
         seconds["explain"] += done - prepared
         seconds["draw"] += time.perf_counter() - done

@@ -63,6 +63,7 @@ def record(
         "image": image,
         "model": model.name,
         "method": attribution.method,
+        "kind": attribution.kind,
         "citation": methods()[attribution.method].citation,
         "layers": list(attribution.layers),
         "precision": attribution.precision,

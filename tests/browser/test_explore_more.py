@@ -67,7 +67,7 @@ def test_a_slow_method_is_cancelled_while_the_page_stays_alive(page, site):
 
 
 EVERYTHING = (
-    "sample=Coffee&against=cup&signed=true&threshold=0.2&methods=Grad-CAM&methods=LayerCAM"
+    "sample=Coffee&against=cup&signs=for+and+against&threshold=0.2&methods=Grad-CAM&methods=LayerCAM"
     "&methods=Saliency+map&inspect=true&box_columns=20&box_columns=90&through=true&code=true"
 )
 

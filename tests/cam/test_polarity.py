@@ -1,4 +1,4 @@
-"""Signs: on a linear model every exact method gets the same, and nothing does better."""
+"""On a linear model every exact method scores the same, the best."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ from torch import nn
 
 import cam
 from cam.polarity import KINDS, as_heatmap, polarise
+from tests.support.maps import attribution_of
 
 SIDE = 6
 EXACT = {
@@ -165,3 +166,28 @@ def test_a_run_reads_all_methods_by_one_rule(tmp_path):
             out=tmp_path / "other",
             polarity="unsigned",
         )
+
+
+def test_a_map_of_pure_rounding_says_so():
+    """A layer behind weights of 1e-12 moves the score by nothing that float32 can tell."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    picture = torch.rand(1, 3, 12, 12)
+    assert not cam.attribute(network, picture, "gradcam", 0, layers="1")["gradcam"].notes()
+    network[4].weight.data *= 1e-12
+    for name, layers in (("gradcam", "1"), ("integrated_gradients", None)):
+        result = cam.attribute(network, picture, name, 0, layers=layers)[name]
+        assert any("is rounding beside scores of" in text for _, text in result.notes()), name
+
+
+def test_pictures_of_contributions_have_two_signs():
+    signed = torch.tensor([[[-3.0, -1], [0, 2]]])
+    values, two_signs = attribution_of(signed, "contribution").picture()
+    assert two_signs and torch.equal(values, signed / 3)
+    evidence = attribution_of(signed, "evidence")
+    assert evidence.picture() == (evidence.heatmap, False)
+    assert evidence.picture(signed=True)[1] and not attribution_of(signed.abs()).picture(True)[1]
+    zeros, two_signs = attribution_of(signed * 0, "contribution").picture()
+    assert two_signs and not zeros.any()

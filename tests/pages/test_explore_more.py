@@ -123,8 +123,10 @@ def test_what_is_shown_signed(subject):
     maps = explained(subject, GRADCAM, SALIENCY, target=subject.order[500])
     display = Display(signed=True)
     values, signed = display.select_values(maps[GRADCAM])
-    raw = maps[GRADCAM].raw[0]
-    assert signed and values.abs().max() == 1 and torch.equal(values.sign(), raw.sign())
+    large = torch.nn.functional.interpolate(
+        maps[GRADCAM].raw[:, None], size=(224, 224), mode="bilinear"
+    )
+    assert signed and values.abs().max() == 1 and torch.equal(values.sign(), large[0, 0].sign())
     assert display.select_values(maps[SALIENCY])[1] is False
 
 
@@ -161,7 +163,10 @@ def test_the_share_of_a_box_is_that_part_of_the_sum(subject, box):
     shares = value_inspector._measure_shares(subject, maps, box)
     left, right, top, bottom = box
     for method, attribution in maps.items():
-        heatmap = attribution.heatmap[0].double().numpy()
+        # What speaks against the class has no share.
+        heatmap = attribution.signed[0].double().clamp(min=0).numpy()
+        if attribution.kind == "evidence":
+            heatmap = heatmap - heatmap.min()
         inside = heatmap[top : bottom + 1, left : right + 1].sum() / heatmap.sum()
         assert shares[method] == pytest.approx(inside, rel=1e-5)
 

@@ -44,7 +44,8 @@ class Inside(Metric):
     def __init__(self, **parameters: int) -> None:
         super().__init__("inside", 1, True, parameters)
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         total = heatmap.sum((1, 2))
         values = torch.where(total > 0, (heatmap * masks).sum((1, 2)) / total, torch.nan)
         return Scores(
@@ -58,7 +59,8 @@ class Drop(Metric):
     def __init__(self, **parameters: int) -> None:
         super().__init__("drop", -1, False, parameters)
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         before = model.predict(batch).gather(1, targets[:, None])[:, 0]
         after = model.predict(batch * heatmap[:, None]).gather(1, targets[:, None])[:, 0]
         return Scores((before - after).clamp(min=0) / before, (None,) * len(batch))
@@ -71,7 +73,8 @@ class Broken(Metric):
         super().__init__("broken")
         object.__setattr__(self, "target", target)
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         if (targets == self.target).any():
             raise RuntimeError("it broke\nwith a long trace")
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))

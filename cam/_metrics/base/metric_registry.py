@@ -41,10 +41,13 @@ class Scores:
     Attributes:
         values: (B,) float32, NaN where the metric is not defined.
         reasons: One an image: why its value is NaN, and None where it is not.
+        remarks: One an image: what to know of its value, such as maps that were left out; None
+            where there is nothing.
     """
 
     values: Tensor
     reasons: tuple[str | None, ...]
+    remarks: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

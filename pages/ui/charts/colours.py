@@ -8,6 +8,7 @@ import numpy as np
 from cam.kernels.blending.colormaps import colormap_table
 from cam.pages.ui.charts.elements import div, span
 from cam.pages.ui.charts.numbers import format_value
+from cam.polarity import DIVERGING
 
 # From Okabe and Ito's palette, which readers with any colour vision tell apart.
 HIGHLIGHT, OTHERS = "#E69F00", "#56B4E9"
@@ -16,8 +17,6 @@ READ, WRITTEN = OTHERS, "#D55E00"
 # In the order in which they differ most; each line has its own dashes too.
 LINES = [HIGHLIGHT, OTHERS, "#009E73", "#CC79A7", WRITTEN, "#0072B2", "#999999", "#F0E442"]
 DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "1 4", "6 2 1 2 1 2"]
-# Red for and blue against: told apart with any colour vision, and white is nothing.
-SIGNED = "RdBu_r"
 PLAIN = "inferno"
 FOR, AGAINST = "#D6604D", "#4393C3"
 
@@ -33,7 +32,7 @@ def colour_values(values: np.ndarray, end: float, signed: bool) -> np.ndarray:
     share = values / (end or 1)
     share = (share + 1) / 2 if signed else share
     index = np.nan_to_num(share.clip(0, 1) * 255).round().astype(np.uint8)
-    table: np.ndarray = colormap_table(SIGNED if signed else PLAIN).numpy()
+    table: np.ndarray = colormap_table(DIVERGING if signed else PLAIN).numpy()
     inks: np.ndarray = table[index]
     return inks
 
@@ -51,33 +50,26 @@ def style_ground(ink: Sequence[int]) -> str:
     return f"background:rgb({red},{green},{blue});color:{text}"
 
 
-def _draw_scale(colormap: str, low: str, high: str, style: str, bar: str, unit: str = "") -> str:
+def _draw_scale(colormap: str, low: str, high: str, kind: str, unit: str = "") -> str:
     stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colormap_table(colormap)[::15].tolist())
-    gradient = div(f"flex:1;{bar};background:linear-gradient(to right, {stops})")
-    title = span("width:6.5rem", escape(unit)) if unit else ""
-    style = f"display:flex;align-items:center;{style}"
-    return div(style, title, span("", low), gradient, span("", high))
+    gradient = div(style=f"background:linear-gradient(to right, {stops})")
+    title = span("unit", escape(unit)) if unit else ""
+    return div(kind, title, span("", low), gradient, span("", high))
 
 
 def draw_color_bar(colormap: str, ends: tuple[str, str] = ("no evidence", "most evidence")) -> str:
     """Draw a legend from one end of the colours to the other."""
-    bar = "height:.75rem;border-radius:.375rem"
-    return _draw_scale(colormap, *ends, "gap:.75rem;font-size:.875rem", bar)
+    return _draw_scale(colormap, *ends, "color-bar")
 
 
 def draw_legend(end: float, signed: bool = True, unit: str = "") -> str:
     """Draw the colours of tiles and the values at which they end."""
     last = format_value(end)
     low, high = (format_value(-end), f"+{last}") if signed and end else ("0", last)
-    colormap, bar = SIGNED if signed else PLAIN, "height:.6rem;border-radius:.3rem"
-    return _draw_scale(colormap, low, high, "gap:.6rem;font-size:.8rem", bar, unit)
+    return _draw_scale(DIVERGING if signed else PLAIN, low, high, "legend", unit)
 
 
 def draw_keys(colours: Sequence[tuple[str, str]]) -> str:
     """Draw a square of each colour beside what it stands for."""
-    patch = "width:.9rem;height:.9rem;border-radius:.15rem;background:"
-    keys = (
-        span("display:inline-flex;align-items:center;gap:.4rem", span(patch + ink), escape(meaning))
-        for meaning, ink in colours
-    )
-    return div("display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.875rem", *keys)
+    keys = (span("", span(style=f"background:{ink}"), escape(meaning)) for meaning, ink in colours)
+    return div("keys", *keys)

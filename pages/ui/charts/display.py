@@ -6,7 +6,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 import cam
-from cam.pages.ui.charts.colours import SIGNED
+from cam.polarity import DIVERGING
 
 # Those whose lightness rises steadily come first: they are read right with any colour vision.
 COLORMAPS = ["inferno", "viridis", "magma", "plasma", "cividis", "turbo", "jet", "gray"]
@@ -20,23 +20,21 @@ class Display:
         alpha: Opacity, 0 to 1.
         colormap: One of :data:`COLORMAPS`.
         threshold: Where a map is below it, the picture is left as it is; 0 to 1.
-        signed: Whether maps that tell for from against are shown with both.
+        signed: Whether maps are shown for and against the class; None: those of contributions.
     """
 
     alpha: float = 0.5
     colormap: str = COLORMAPS[0]
     threshold: float = 0.0
-    signed: bool = False
+    signed: bool | None = None
 
     def select_values(self, attribution: cam.Attribution) -> tuple[Tensor, bool]:
-        """Select the first picture's map (h, w), and whether it is shown signed.
+        """Select the first picture's map (H, W), and whether it is shown signed.
 
         It is in [-1, 1] if it is, else in [0, 1].
         """
-        raw = attribution.raw[0]
-        if not self.signed or not bool((raw < 0).any()):
-            return attribution.heatmap[0], False
-        return raw / raw.abs().max(), True
+        values, signed = attribution.picture(self.signed)
+        return values[0], signed
 
     def overlay(self, picture: Image, attribution: cam.Attribution) -> Image:
         """Lay a map over what the model sees."""
@@ -44,7 +42,7 @@ class Display:
         return cam.overlay(
             picture,
             values,
-            SIGNED if signed else self.colormap,
+            DIVERGING if signed else self.colormap,
             self.alpha,
             cam.methods()[attribution.method].percentile,
             self.threshold,

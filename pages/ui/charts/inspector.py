@@ -10,8 +10,8 @@ from PIL.Image import Image
 
 from cam._output.explanation_files import data_uri
 from cam.kernels.blending.colormaps import colormap_table
-from cam.pages.ui.charts.colours import SIGNED
 from cam.pages.ui.charts.display import Display
+from cam.polarity import DIVERGING
 
 Box = tuple[int, int, int, int]
 """First and last column, first and last row."""
@@ -39,7 +39,7 @@ def draw_inspector(
         tall: Height of the figure on the page, in pixels.
     """
     height, width = heatmap.shape
-    table = colormap_table(SIGNED if signed else display.colormap).tolist()
+    table = colormap_table(DIVERGING if signed else display.colormap).tolist()
     scale = [[index / 255, f"rgb({r},{g},{b})"] for index, (r, g, b) in enumerate(table)]
     end = float(np.percentile(np.abs(heatmap), percentile)) or 1.0
     # Three digits are what the hover shows, and a third of the bytes.

@@ -114,9 +114,9 @@ def measure_curves(
     """Measure deletion and insertion of each case, the Gaussian in the middle before them."""
 
     def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Curves:
-        heatmap = centre_heatmap(batch) if case.method == CENTRE else explained[case].heatmap
+        maps = centre_heatmap(batch) if case.method == CENTRE else explained[case]
         return cam.curves(
-            model, batch, heatmap, case.target, steps=STEPS,
+            model, batch, maps, case.target, steps=STEPS,
             batch_size=32 if batch.is_cuda else 8, tell=tell,
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import Picture
 from cam.pages.ui.widgets.prose import as_sentence, show_png, write_notes
+from cam.polarity import DIVERGING
 
 MAPS_A_ROW = 4
 # What is compared here has one method and one model, and so one unit.
@@ -50,7 +51,9 @@ def show_maps(
     heatmaps = _scale_colours(mode, explained, maps, one_range)
     for cell, case, below, heatmap in zip(full_cells, explained, pictures, heatmaps, strict=True):
         with cell:
-            content = png_bytes(cam.overlay(below, heatmap, colormap, alpha))
+            signed = explained[case].picture()[1]
+            colours = DIVERGING if signed else colormap
+            content = png_bytes(cam.overlay(below, heatmap, colours, alpha, signed=signed))
             show_png(content, f"{case.title}: heatmap")
             st.markdown(f"**{case.title}**")
             write_notes(explained[case])
@@ -59,7 +62,7 @@ def show_maps(
 
 def _align(explained: dict[Case, cam.Attribution], picture: Picture) -> tuple[list[Image], Tensor]:
     """Return the picture for each case, and the heatmaps of that part of it."""
-    heatmaps = [attribution.heatmap[0].cpu() for attribution in explained.values()]
+    heatmaps = [attribution.picture()[0][0].cpu() for attribution in explained.values()]
     crops = [resources.crop(case.model, picture) for case in explained]
     if len({case.model for case in explained}) == 1:
         return crops, torch.stack(heatmaps)
@@ -87,7 +90,7 @@ def _scale_colours(
         drawn = [heatmaps[0].cpu() for heatmaps in scaled]
     values = [heatmap.nan_to_num().numpy() for heatmap in drawn]
     ends = [
-        float(np.percentile(value, cam.methods()[case.method].percentile))
+        float(np.percentile(np.abs(value), cam.methods()[case.method].percentile))
         for value, case in zip(values, explained, strict=True)
     ]
     if one_range:

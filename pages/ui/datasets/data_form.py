@@ -68,7 +68,8 @@ def choose_data() -> tuple[DataOrigin, Dataset] | None:
 def _choose_grid(allowed: bool) -> DataOrigin:
     write_small(
         "**The photo grid**: mosaics of four bundled photos. Each asks for the class of one of "
-        "its cells, so where the evidence should lie is known, and nothing is downloaded."
+        "its cells, so where the evidence should lie is known, and nothing is downloaded. It is a "
+        "smoke test: over four photos there are no intervals and no tests."
         + ("" if allowed else " The operator of a server can allow folders of pictures too.")
     )
     # Before the columns: a warning takes all the room.
@@ -164,7 +165,7 @@ def _draw_item(data: Dataset, index: int) -> None:
     where = ", the rest darkened" if item.mask is not None else ""
     show_png(png_bytes(darken_rest(item)), f"{name}: {label}{where}")
     caption = f"{escape(name)}<br><b>{escape(label)}</b>"
-    st.html(div("font-size:.875rem;overflow-wrap:anywhere", caption))
+    st.html(div("caption", caption))
 
 
 def darken_rest(item: Item) -> Image.Image:

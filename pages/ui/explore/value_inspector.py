@@ -33,11 +33,6 @@ def show_values(
     cells = controls.make_cells(len(maps), MAPS_A_ROW)
     for cell, (method, attribution) in zip(cells, maps.items(), strict=True):
         values, signed = display.select_values(attribution)
-        if signed:
-            # At the picture's size, where the pointer is.
-            values = torch.nn.functional.interpolate(
-                values[None, None], size=(height, width), mode="bilinear"
-            )[0, 0]
         with cell:
             st.markdown(f"**{method.info.title}**")
             key = f"inspector-{method.name}"
@@ -107,6 +102,6 @@ def _measure_shares(
     mask = torch.zeros(1, *batch.shape[2:], dtype=torch.bool, device=batch.device)
     mask[0, top : bottom + 1, left : right + 1] = True
     return {
-        method: float(measure(subject.model, batch, explained.heatmap, subject.top, masks=mask))
+        method: float(measure(subject.model, batch, explained, subject.top, masks=mask))
         for method, explained in maps.items()
     }

@@ -3,6 +3,9 @@
 import streamlit as st
 
 from cam.pages.ui.charts.display import COLORMAPS, Display
+from cam.pages.ui.widgets.links import choose
+
+SIGNS = {"of contributions": None, "for and against": True, "for only": False}
 
 
 def choose_alpha() -> float:
@@ -30,6 +33,9 @@ def choose_display() -> Display:
     with columns[2]:
         colormap = choose_colormap()
     with columns[3]:
-        about = "Red speaks for the class, blue against it, where a method tells them apart."
-        signed = st.toggle("For and against", key="signed", bind="query-params", help=about)
-    return Display(alpha, colormap, threshold, signed)
+        about = (
+            "Red speaks for the class, blue against it. By default maps of contributions are shown "
+            "so: their values are signed, in units of the score."
+        )
+        signs = choose("Signs", tuple(SIGNS), "signs", help=about)
+    return Display(alpha, colormap, threshold, SIGNS[signs])

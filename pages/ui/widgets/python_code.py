@@ -1,8 +1,8 @@
 """Write the library calls behind a page as Python."""
 
-from cam.pages.ui.charts.colours import SIGNED
 from cam.pages.ui.charts.display import Display
 from cam.pages.ui.server.resources import SEED, Choices, ModelChoice, Picture
+from cam.polarity import DIVERGING
 
 
 def write_explaining(choices: Choices, picture: Picture, top: int, display: Display) -> str:
@@ -24,14 +24,12 @@ def write_explaining(choices: Choices, picture: Picture, top: int, display: Disp
     look = f"{display.colormap!r}, {display.alpha}, percentile"
     look += f", {display.threshold}" if display.threshold else ""
     lines = f"    picture = cam.overlay(crop, explanation.heatmap[0], {look})\n"
-    if display.signed:
+    if display.signed is not False:
         lines = (
-            "    raw = explanation.raw[0]\n"
-            "    signed = bool((raw < 0).any())\n"
-            "    values = raw / raw.abs().max() if signed else explanation.heatmap[0]\n"
-            f"    colours = {SIGNED!r} if signed else {display.colormap!r}\n"
+            f"    values, signed = explanation.picture({display.signed or ''})\n"
+            f"    colours = {DIVERGING!r} if signed else {display.colormap!r}\n"
             f"    options = colours, {display.alpha}, percentile, {display.threshold}, signed\n"
-            "    picture = cam.overlay(crop, values, *options)\n"
+            "    picture = cam.overlay(crop, values[0], *options)\n"
         )
     return (
         f"{write_loading(choices.model, picture)}"

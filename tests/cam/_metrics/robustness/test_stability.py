@@ -18,7 +18,8 @@ from torch import nn
 import cam
 from cam._metrics.base.map_ranking import rank_agreement
 from cam._metrics.faithfulness.imputation import impute
-from cam._metrics.randomisation.model_randomisation import _histogram_entropy, randomise_in_stages
+from cam._metrics.randomisation.model_randomisation import _histogram_entropy
+from cam._metrics.randomisation.random_networks import randomise_in_stages
 from tests.support.maps import attribution_of
 from tests.support.networks import Weighted
 
@@ -50,6 +51,7 @@ def pictures() -> torch.Tensor:
 
 
 OPTIONS = {"method": "layercam", "layers": "3"}
+LIKE = torch.zeros(1, 3, 20, 16)
 
 
 def explain(network, pictures, targets=None) -> torch.Tensor:
@@ -223,7 +225,7 @@ def test_another_map_that_is_the_same_everywhere_agrees_in_nothing():
 def test_layers_are_forgotten_from_the_last_to_the_first_in_a_copy(network):
     before = copy.deepcopy(network.state_dict())
     changed = []
-    for forgetful in randomise_in_stages(network, 3, 0):
+    for forgetful in randomise_in_stages(network, LIKE, 3, 0):
         assert forgetful is not network
         state = forgetful.state_dict()
         changed.append({key for key in state if not torch.equal(state[key], before[key])})
@@ -234,16 +236,16 @@ def test_layers_are_forgotten_from_the_last_to_the_first_in_a_copy(network):
 
 
 def test_stages_are_equal_steps_and_no_more_than_layers(network):
-    assert len(list(randomise_in_stages(network, 50, 0))) == 3
-    (whole,) = randomise_in_stages(network, 1, 0)
+    assert len(list(randomise_in_stages(network, LIKE, 50, 0))) == 3
+    (whole,) = randomise_in_stages(network, LIKE, 1, 0)
     same = all(
         torch.equal(a, b) for a, b in zip(whole.parameters(), network.parameters(), strict=True)
     )
     assert not same
-    *_, last = randomise_in_stages(network, 3, 0)
+    *_, last = randomise_in_stages(network, LIKE, 3, 0)
     for a, b in zip(whole.parameters(), last.parameters(), strict=True):
         assert torch.equal(a, b), "all that is random is so in the same way"
-    (other,) = randomise_in_stages(network, 1, 1)
+    (other,) = randomise_in_stages(network, LIKE, 1, 1)
     assert not torch.equal(other[0].weight, whole[0].weight)
 
 
@@ -257,7 +259,7 @@ def test_a_layer_that_cannot_be_drawn_anew_is_shuffled():
             return x.mean((2, 3)) @ self.scale[:3, None].expand(3, 2)
 
     network = Shuffled()
-    (randomised,) = randomise_in_stages(network, 1, 0)
+    (randomised,) = randomise_in_stages(network, LIKE, 1, 0)
     assert not torch.equal(randomised.scale, network.scale)
     assert torch.equal(randomised.scale.sort().values, network.scale)
 
@@ -275,7 +277,7 @@ def test_randomisation_by_its_definition(similarity, network, pictures):
     metric = cam.metric("randomisation", stages=3, similarity=similarity)
     actual = metric(network, pictures, attribution_of(maps), [1, 3], **OPTIONS)
     values = []
-    for forgetful in randomise_in_stages(network, 3, 0):
+    for forgetful in randomise_in_stages(network, LIKE, 3, 0):
         again = explain(forgetful, pictures, [1, 3])
         row = []
         for a, b in zip(again.numpy(), maps.numpy(), strict=True):
@@ -312,7 +314,7 @@ def test_smooth_randomisation_compares_means_over_noisy_pictures(similarity, net
     for image in range(2):
         row = []
         trained = explain(networks[0], noisy[image], [1, 3][image]).double().mean(0)
-        for forgetful in randomise_in_stages(network, 3, 0):
+        for forgetful in randomise_in_stages(network, LIKE, 3, 0):
             again = explain(forgetful, noisy[image], [1, 3][image]).double().mean(0)
             row.append(alike(similarity, again.numpy(), trained.numpy()))
         expected.append(sum(row) / 3)
@@ -324,7 +326,7 @@ def test_efficient_randomisation_by_its_definition(network, pictures):
     actual = cam.metric("efficient_randomisation")(
         network, pictures, attribution_of(maps), [1, 3], **OPTIONS
     )
-    (forgetful,) = randomise_in_stages(network, 1, 0)
+    (forgetful,) = randomise_in_stages(network, LIKE, 1, 0)
     after = explain(forgetful, pictures, [1, 3])
     for actual_value, a, b in zip(actual.tolist(), after, maps, strict=True):
         entropies = [

@@ -55,7 +55,8 @@ class Deadly(Metric):
         super().__init__("deadly", parameters={})
         object.__setattr__(self, "lives", lives)
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         left = self.lives.read_text() if self.lives.exists() else ""
         if left:
             self.lives.write_text(left[1:])
@@ -95,6 +96,14 @@ def test_the_files_are_those_of_the_local_engine(tmp_path, local):
     assert sorted(progress.done for progress in reports) == [progress.done for progress in reports]
     assert (reports[0].done, reports[-1].done, reports[-1].seconds_left) == (0, 10, 0)
     assert run.costs()["images"].tolist() == local.costs()["images"].tolist()
+
+
+def test_groups_are_those_of_the_caller(tmp_path):
+    data = [(item.image, item.target, item.mask) for item in cam.dataset("photo-grid", size=8)]
+    grouped = cam.dataset(data, groups=lambda name: name[-1] in "0123")
+    run = evaluate(tmp_path / "run", data=grouped, metrics=[Drop()])
+    assert run.groups().tolist() == ["True"] * 4 + ["False"] * 4
+    assert set(run.leaderboard()["groups"]) == {2}
 
 
 @pytest.mark.slow
@@ -148,7 +157,8 @@ class Records(Metric):
         with self.path.open("a") as file:
             file.write(f"{ray.get_runtime_context().get_actor_id()}\n")
 
-    def measure(self, model, batch, heatmap, targets, masks=None, **_) -> Scores:
+    def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
+        heatmap = attribution.heatmap
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
 
 
