@@ -76,6 +76,23 @@ class RelevanceRules:
     normalised_sums: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A linear layer's call.
+
+    Attributes:
+        layer: The layer.
+        inputs: What it was called with.
+        first: Whether no other ran before.
+        version: Of its output, which a change in place raises.
+    """
+
+    layer: LinearLayer
+    inputs: Tensor
+    first: bool
+    version: int
+
+
 class RelevanceOverrides(GradientOverrides):
     """Gives operations the gradients by which relevance is activation times gradient.
 
@@ -95,10 +112,8 @@ class RelevanceOverrides(GradientOverrides):
         self._share = rules.constants.share
         self._keep = keep or (lambda weights: weights)
         self._any_layer_ran = False
-        # Output of a linear layer → the layer and its input, for a batch norm that follows.
-        self._layers: MutableMapping[Tensor, tuple[LinearLayer, Tensor, bool]] = (
-            WeakTensorKeyDictionary()
-        )
+        # Output of a linear layer → its call, for a batch norm that follows.
+        self._calls: MutableMapping[Tensor, _Call] = WeakTensorKeyDictionary()
 
     def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, by its rule if it has one."""
@@ -125,7 +140,7 @@ class RelevanceOverrides(GradientOverrides):
         with torch.no_grad():
             value = function(x, weight, bias, *args[3:], **named)
         result = self._apply(layer, x, value, first=not self._any_layer_ran)
-        self._layers[result] = (layer, x, not self._any_layer_ran)
+        self._calls[result] = _Call(layer, x, not self._any_layer_ran, result._version)
         self._any_layer_ran = True
         return result
 
@@ -155,11 +170,11 @@ class RelevanceOverrides(GradientOverrides):
             shift = -mean * scale
             if arguments.get("bias") is not None:
                 shift = shift + arguments["bias"]
-        before = self._layers.get(x)
-        if before is not None and "transpose" not in before[0].function.__name__:
+        call = self._calls.get(x)
+        # Not after an activation that changed the layer's output in place.
+        if call is not None and x._version == call.version and call.layer.outputs_first:
             # As part of the layer that it follows, whose weights it scales.
-            layer, inputs, first = before
-            return self._apply(layer.merge(scale, shift), inputs, value, first)
+            return self._apply(call.layer.merge(scale, shift), call.inputs, value, call.first)
         return self._affine(x, value, scale.reshape(-1, *[1] * (x.ndim - 2)))
 
     def _affine(self, x: Tensor, value: Tensor, scale: Tensor) -> Tensor:
