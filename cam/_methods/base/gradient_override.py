@@ -75,13 +75,20 @@ class GradientOverrides(TorchFunctionMode, ABC):
 
         Leaves, as parameters are, did not.
         """
-        return len(args) >= count and all(
-            isinstance(tensor, Tensor)
-            and tensor.requires_grad
-            and not tensor.is_leaf
-            and tensor.ndim > 0
-            and len(tensor) % self._batch == 0
-            for tensor in args[:count]
+        return (
+            len(args) >= count
+            and all(
+                isinstance(tensor, Tensor)
+                and tensor.requires_grad
+                and not tensor.is_leaf
+                and tensor.ndim > 0
+                and len(tensor) % self._batch == 0
+                # Not tokens that come before the pictures, a multiple of these by chance.
+                and (
+                    len(tensor) == self._batch or tensor.ndim != 3 or tensor.shape[1] != self._batch
+                )
+                for tensor in args[:count]
+            )
         )
 
 

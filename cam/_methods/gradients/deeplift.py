@@ -120,7 +120,7 @@ class _RescaleRule(GradientOverrides):
             with self:
                 return run_body(function, *args, **kwargs)
         if not self.takes_batch(args):
-            return self._run_second(function, name, args, kwargs)
+            return self._run_on_constant(function, name, args, kwargs)
         if name in ELEMENTWISE and not self.takes_batch(args[1:]):
             return _rescale_activation(function, *args, **kwargs)
         if name in PRODUCTS and len(args) == 2 and self.takes_batch(args, 2):
@@ -134,9 +134,9 @@ class _RescaleRule(GradientOverrides):
                 quotient = args[0] * args[1].reciprocal()
             return args[0].copy_(quotient) if is_in_place(function) else quotient
         if name in _POOLS:
-            return _rescale_max_pool(functional.max_pool2d, *args, **kwargs)
+            return _rescale_max_pool(functional.max_pool2d, name, args[:6], kwargs)
         if name in _ADAPTIVE_POOLS:
-            return _rescale_max_pool(functional.adaptive_max_pool2d, *args, **kwargs)
+            return _rescale_max_pool(functional.adaptive_max_pool2d, name, args[:2], kwargs)
         if name in ("amax", "max", "maximum"):
             return self._maximum(function, name, args, kwargs)
         if name in _COMPOSITIONS:
@@ -144,7 +144,7 @@ class _RescaleRule(GradientOverrides):
                 return _COMPOSITIONS[name](*args, **kwargs)
         return function(*args, **kwargs)
 
-    def _run_second(
+    def _run_on_constant(
         self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run an operation whose first argument is a constant."""
@@ -162,9 +162,9 @@ class _RescaleRule(GradientOverrides):
         x, axis = args[0], kwargs.get("dim", args[1] if len(args) > 1 else None)
         other = kwargs.get("other", axis)
         if isinstance(other, Tensor):
-            shape = torch.broadcast_shapes(x.shape, other.shape)
-            both = torch.stack([x.expand(shape), other.expand(shape)], -1)
-            return _rescale_maximum(both, both.detach().amax(-1))
+            value = function(*args, **kwargs)
+            both = torch.stack([part.expand(value.shape) for part in (x, other)], -1)
+            return _rescale_maximum(both, value)
         axes = [axis] if isinstance(axis, int) else list(axis or ())
         axes = [entry % x.ndim for entry in axes]
         if not axes or 0 in axes:
@@ -269,18 +269,18 @@ def _rescale_product(function: Callable[..., Tensor], a: Tensor, b: Tensor) -> T
 
 def _rescale_max_pool(
     function: Callable[..., tuple[Tensor, Tensor]],
-    x: Tensor,
-    *args: Any,
-    return_indices: bool = False,
-    **kwargs: Any,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Pool maxima, with the slopes of their places in each window."""
-    value, indices = function(x, *args[:5], return_indices=True, **kwargs)
-    shares, there = _maximum_shares(x.flatten(2), value.flatten(2), indices.flatten(2))
+    x = args[0]
+    value, indices = function(*args, **{**kwargs, "return_indices": True})
     flat, here = x.flatten(2), indices.flatten(2)
+    shares, there = _maximum_shares(flat, value.flatten(2), here)
     spread = flat.gather(2, here) * shares[0] + flat.gather(2, there) * shares[1]
     result = override_gradient(value, spread.view_as(value))
-    return (result, indices) if return_indices else result
+    return (result, indices) if name.endswith("with_indices") else result
 
 
 def _rescale_maximum(x: Tensor, value: Tensor) -> Tensor:

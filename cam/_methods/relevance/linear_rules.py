@@ -85,6 +85,11 @@ class LinearLayer:
             return None
         return self.bias.reshape(-1, *[1] * (self.weight.ndim - 2))
 
+    @property
+    def outputs_first(self) -> bool:
+        """Whether outputs are the weights' first axis, as they are not if it is transposed."""
+        return "transpose" not in self.function.__name__
+
     def merge(self, scale: Tensor, shift: Tensor) -> "LinearLayer":
         """Make the layer that returns scale · output + shift, both (outputs,)."""
         weight = self.weight * scale.reshape(-1, *[1] * (self.weight.ndim - 1))

@@ -9,7 +9,7 @@ from cam._methods.base.method_registry import register_method
 from cam._methods.relevance.linear_rules import FIRST_LAYER_RULES, LAYER_RULES, Constants
 from cam._methods.relevance.operation_rules import RelevanceRules
 from cam._methods.relevance.relevance_pass import BIASES, share_score
-from cam.parameters import number, one_of, optional
+from cam.parameters import number, one_of
 from cam.types import Maps
 
 # Composite → rule of convolutions, of matrices, and of the first layer.
@@ -22,6 +22,7 @@ COMPOSITES: Mapping[str, tuple[str, str, str | None]] = {
     "epsilon_gamma_box": ("gamma", "epsilon", "box"),
     "excitation_backprop": ("z_plus", "z_plus", None),
 }
+_AS_COMPOSITE = "composite"
 
 
 def _disagreement(low: float, high: float, alpha: float, beta: float, **_others: Any) -> str | None:
@@ -36,9 +37,9 @@ def _disagreement(low: float, high: float, alpha: float, beta: float, **_others:
     "lrp",
     rules={
         "composite": one_of(COMPOSITES),
-        "convolution": optional(one_of(LAYER_RULES)),
-        "linear": optional(one_of(LAYER_RULES)),
-        "first": optional(one_of(FIRST_LAYER_RULES)),
+        "convolution": one_of((_AS_COMPOSITE, *LAYER_RULES)),
+        "linear": one_of((_AS_COMPOSITE, *LAYER_RULES)),
+        "first": one_of((_AS_COMPOSITE, *FIRST_LAYER_RULES)),
         "bias": one_of(BIASES),
         "epsilon": number(0),
         "gamma": number(0),
@@ -60,9 +61,9 @@ def lrp(
     passes: Passes,
     *,
     composite: str = "epsilon_plus",
-    convolution: str | None = None,
-    linear: str | None = None,
-    first: str | None = None,
+    convolution: str = _AS_COMPOSITE,
+    linear: str = _AS_COMPOSITE,
+    first: str = _AS_COMPOSITE,
     bias: str = "share",
     epsilon: float = 1e-6,
     gamma: float = 0.25,
@@ -104,9 +105,9 @@ def lrp(
             ``epsilon_gamma_box`` (``gamma``, and ``box`` in the first layer),
             ``excitation_backprop`` (``z_plus`` everywhere) or ``epsilon`` (everywhere; it amplifies
             what cancels out, and is of use in networks of few layers).
-        convolution: Rule of convolutions; None: the composite's.
-        linear: Rule of matrices; None: the composite's.
-        first: Rule of the layer that runs first; None: the composite's.
+        convolution: Rule of convolutions; ``composite``: the composite's.
+        linear: Rule of matrices; ``composite``: the composite's.
+        first: Rule of the layer that runs first; ``composite``: the composite's.
         bias: ``share``, or ``absorb``: relevance of biases stays with them, as in zennit.
         epsilon: Added to each denominator, with its sign.
         gamma: γ.
@@ -126,9 +127,11 @@ def lrp(
         Relevance Propagation, PLOS ONE 2015, equations 56 to 60; Montavon et al., Layer-Wise
         Relevance Propagation: An Overview, 2019, sections 10.2 and 10.3; composites of zennit 0.5
     """
-    usual = COMPOSITES[composite]
-    constants = Constants(epsilon, gamma, alpha, beta, low, high, share=bias == "share")
+    of_convolutions, of_matrices, of_first = COMPOSITES[composite]
     rules = RelevanceRules(
-        convolution or usual[0], linear or usual[1], first or usual[2], constants
+        of_convolutions if convolution == _AS_COMPOSITE else convolution,
+        of_matrices if linear == _AS_COMPOSITE else linear,
+        of_first if first == _AS_COMPOSITE else first,
+        Constants(epsilon, gamma, alpha, beta, low, high, share=bias == "share"),
     )
     return share_score(passes, rules)

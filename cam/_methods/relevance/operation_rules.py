@@ -5,7 +5,7 @@ poolings, concatenations and products with a constant therefore need no rule: ac
 gradient is conserved by whatever is linear without a constant. Rules are for the rest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,14 @@ from cam._methods.relevance.linear_rules import (
     apply_rule,
     nonzero,
     unit,
+)
+from cam._methods.relevance.relevance_shares import (
+    NormalisedSum,
+    by_channel,
+    copying,
+    depends,
+    divide,
+    pass_elementwise,
 )
 
 _CONVOLUTIONS = frozenset(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3))
@@ -68,6 +76,23 @@ class RelevanceRules:
     normalised_sums: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A linear layer's call.
+
+    Attributes:
+        layer: The layer.
+        inputs: What it was called with.
+        first: Whether no other ran before.
+        version: Of its output, which a change in place raises.
+    """
+
+    layer: LinearLayer
+    inputs: Tensor
+    first: bool
+    version: int
+
+
 class RelevanceOverrides(GradientOverrides):
     """Gives operations the gradients by which relevance is activation times gradient.
 
@@ -87,8 +112,8 @@ class RelevanceOverrides(GradientOverrides):
         self._share = rules.constants.share
         self._keep = keep or (lambda weights: weights)
         self._any_layer_ran = False
-        # Output of a linear layer → the layer and its input, for a batch norm that follows.
-        self._layers: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        # Output of a linear layer → its call, for a batch norm that follows.
+        self._calls: MutableMapping[Tensor, _Call] = WeakTensorKeyDictionary()
 
     def run(self, function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation, by its rule if it has one."""
@@ -96,7 +121,7 @@ class RelevanceOverrides(GradientOverrides):
         if rule is None or not args:
             return function(*args, **kwargs)
         changes = is_in_place(function, args[1:] if name in ACTIVATIONS else (), kwargs)
-        plain = _copying(function) if changes else function
+        plain = copying(function) if changes else function
         result = rule(self, plain, args, kwargs)
         if result is None:
             return function(*args, **kwargs)
@@ -107,15 +132,15 @@ class RelevanceOverrides(GradientOverrides):
         x = args[0]
         weight = args[1] if len(args) > 1 else named.pop("weight", None)
         bias = args[2] if len(args) > 2 else named.pop("bias", None)
-        if not _depends(x) or not isinstance(weight, Tensor):
+        if not depends(x) or not isinstance(weight, Tensor):
             return None
-        if _depends(weight) or _depends(bias):
-            return _divide(function(*args, **named), 2) if bias is None else None
+        if depends(weight) or depends(bias):
+            return divide(function(*args, **named), 2) if bias is None else None
         layer = LinearLayer(function, weight, bias, args[3:], named)
         with torch.no_grad():
             value = function(x, weight, bias, *args[3:], **named)
         result = self._apply(layer, x, value, first=not self._any_layer_ran)
-        self._layers[result] = (layer, x, not self._any_layer_ran)
+        self._calls[result] = _Call(layer, x, not self._any_layer_ran, result._version)
         self._any_layer_ran = True
         return result
 
@@ -131,7 +156,7 @@ class RelevanceOverrides(GradientOverrides):
     def _batch_norm(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         arguments = dict(zip(_BATCH_NORM, args, strict=False)) | named
         x = arguments["input"]
-        if not _depends(x):
+        if not depends(x):
             return None
         with torch.no_grad():
             value = function(**arguments)
@@ -145,21 +170,21 @@ class RelevanceOverrides(GradientOverrides):
             shift = -mean * scale
             if arguments.get("bias") is not None:
                 shift = shift + arguments["bias"]
-        before = self._layers[x] if x in self._layers else None
-        if before is not None and "transpose" not in before[0].function.__name__:
+        call = self._calls.get(x)
+        # Not after an activation that changed the layer's output in place.
+        if call is not None and x._version == call.version and call.layer.outputs_first:
             # As part of the layer that it follows, whose weights it scales.
-            layer, inputs, first = before
-            return self._apply(layer.merge(scale, shift), inputs, value, first)
+            return self._apply(call.layer.merge(scale, shift), call.inputs, value, call.first)
         return self._affine(x, value, scale.reshape(-1, *[1] * (x.ndim - 2)))
 
     def _affine(self, x: Tensor, value: Tensor, scale: Tensor) -> Tensor:
         """Pass relevance on elementwise, or leave to a shift what is due to it."""
-        return _elementwise(x, value) if self._share else override_gradient(value, x * scale)
+        return pass_elementwise(x, value) if self._share else override_gradient(value, x * scale)
 
     def _layer_norm(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         arguments = dict(zip(_LAYER_NORM, args, strict=False)) | named
         x = arguments["input"]
-        if not _depends(x):
+        if not depends(x):
             return None
         with torch.no_grad():
             value = function(**arguments)
@@ -170,18 +195,18 @@ class RelevanceOverrides(GradientOverrides):
     def _group_norm(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         arguments = dict(zip(_GROUP_NORM, args, strict=False)) | named
         x, groups = arguments["input"], arguments["num_groups"]
-        if not _depends(x):
+        if not depends(x):
             return None
         with torch.no_grad():
             value = function(**arguments)
-        weight, bias = (_by_channel(arguments.get(name), x) for name in ("weight", "bias"))
+        weight, bias = (by_channel(arguments.get(name), x) for name in ("weight", "bias"))
         grouped = x.reshape(len(x), groups, -1)
         return self._normalise(x, grouped, (-1,), value, arguments.get("eps", 1e-5), weight, bias)
 
     def _instance_norm(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         arguments = dict(zip(_INSTANCE_NORM, args, strict=False)) | named
         x = arguments["input"]
-        if not _depends(x):
+        if not depends(x):
             return None
         if not arguments.get("use_input_stats", True):
             names = ("input", "running_mean", "running_var", "weight", "bias", "eps")
@@ -189,17 +214,17 @@ class RelevanceOverrides(GradientOverrides):
             return self._batch_norm(functional.batch_norm, (), same)
         with torch.no_grad():
             value = function(**arguments)
-        weight, bias = (_by_channel(arguments.get(name), x) for name in ("weight", "bias"))
+        weight, bias = (by_channel(arguments.get(name), x) for name in ("weight", "bias"))
         grouped = x.flatten(2)
         return self._normalise(x, grouped, (-1,), value, arguments.get("eps", 1e-5), weight, bias)
 
     def _rms_norm(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         # It has no constant, so that each element passes on what it gets.
-        if not _depends(args[0]):
+        if not depends(args[0]):
             return None
         with torch.no_grad():
             value = function(*args, **named)
-        return _elementwise(args[0], value)
+        return pass_elementwise(args[0], value)
 
     def _normalise(
         self,
@@ -213,7 +238,7 @@ class RelevanceOverrides(GradientOverrides):
     ) -> Tensor:
         """Override a norm of groups of x: the standard deviation is a constant."""
         if self._rules.norm == "pass":
-            return _elementwise(x, value)
+            return pass_elementwise(x, value)
         deviation = (grouped.detach().var(axes, correction=0, keepdim=True) + eps).sqrt()
         sloped = ((grouped - grouped.mean(axes, keepdim=True)) / deviation).reshape(x.shape)
         if weight is not None:
@@ -229,59 +254,59 @@ class RelevanceOverrides(GradientOverrides):
     def _activation(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         # By its position, an operand that is no tensor may come first.
         x = args[0]
-        if not _depends(x) or any(_depends(other) for other in args[1:]):
+        if not depends(x) or any(depends(other) for other in args[1:]):
             return None
         with torch.no_grad():
             value = function(x.clone(), *args[1:], **named)
-        return _elementwise(x, value)
+        return pass_elementwise(x, value)
 
     def _glu(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         x, axis = args[0], named.get("dim", args[1] if len(args) > 1 else -1)
-        if not _depends(x):
+        if not depends(x):
             return None
         first, second = x.chunk(2, axis)
         with self:
             return first * second.sigmoid()
 
     def _product(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if len(args) < 2 or not (_depends(args[0]) and _depends(args[1])):
+        if len(args) < 2 or not (depends(args[0]) and depends(args[1])):
             return None
         first, second = args[:2]
         value = first * second
         sizes = [factor.shape == value.shape for factor in (first, second)]
         if sizes[0] == sizes[1]:
-            return _divide(value, 2)
+            return divide(value, 2)
         # A tensor that is spread over a larger one gates it, and all is due to the larger one.
         return first * second.detach() if sizes[0] else first.detach() * second
 
     def _quotient(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if len(args) < 2 or not _depends(args[1]):
+        if len(args) < 2 or not depends(args[1]):
             return None
         first, second = args[:2]
-        if _depends(first):
+        if depends(first):
             # The denominator only scales.
             return function(first, second.detach(), **named)
         with torch.no_grad():
             value = function(first, second, **named)
-        return _elementwise(second, value) if second.shape == value.shape else None
+        return pass_elementwise(second, value) if second.shape == value.shape else None
 
     def _matrix_product(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         operands = args[1:] if isinstance(args[0], str) else args
         if len(operands) == 1 and isinstance(operands[0], Sequence):
             operands = tuple(operands[0])
-        dependent = sum(_depends(operand) for operand in operands)
-        return None if dependent < 2 else _divide(function(*args, **named), dependent)
+        dependent = sum(depends(operand) for operand in operands)
+        return None if dependent < 2 else divide(function(*args, **named), dependent)
 
     def _softmax(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         x = args[0]
-        if not _depends(x):
+        if not depends(x):
             return None
         weights = function(*args, **named)
         way = self._rules.softmax
         if way == "constant":
             return self._keep(weights.detach())
         if way == "pass":
-            return self._keep(_elementwise(x, weights.detach()))
+            return self._keep(pass_elementwise(x, weights.detach()))
         # Its gradient is the rule, s_i (x_i - Σ_k s_k x_k), with a masked logit of -∞ as 0.
         axis = named.get("dim", args[1] if len(args) > 1 else -1)
         if not self._share:
@@ -295,7 +320,7 @@ class RelevanceOverrides(GradientOverrides):
         return self._keep(override_gradient(s, sloped))
 
     def _attention(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if not any(_depends(value) for value in (*args, *named.values())):
+        if not any(depends(value) for value in (*args, *named.values())):
             return None
         with self:
             return attend(lambda weights: weights, *args, **named)
@@ -308,26 +333,26 @@ class RelevanceOverrides(GradientOverrides):
         if len(args) < 2 or named:
             return None
         first, second = args[:2]
-        if _depends(first) and _depends(second):
+        if depends(first) and depends(second):
             if not self._rules.normalised_sums or first.shape != second.shape:
                 return None
-            return _NormalisedSum.apply(first, second, self._batch)
+            return NormalisedSum.apply(first, second, self._batch)
         return self._shifted(function, first, second)
 
     def _difference(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if len(args) < 2 or named or (_depends(args[0]) and _depends(args[1])):
+        if len(args) < 2 or named or (depends(args[0]) and depends(args[1])):
             return None
         return self._shifted(function, *args[:2])
 
     def _shifted(self, function: Any, first: Any, second: Any) -> Any:
         """Add a constant, which has no relevance where biases share theirs."""
-        x, constant = (first, second) if _depends(first) else (second, first)
-        if not _depends(x) or not self._share:
+        x, constant = (first, second) if depends(first) else (second, first)
+        if not depends(x) or not self._share:
             return None
         result = function(first, second)
         if not self._any_layer_ran and result.shape == x.shape:
             # Before the first layer it is pixels that are changed, each for itself.
-            return _elementwise(x, result.detach())
+            return pass_elementwise(x, result.detach())
         # Else all channels of a position, as one of them alone may be 0.
         per_map = isinstance(constant, Tensor) and constant.shape[-2:] == (1, 1)
         size = x.abs().mean(-3 if per_map and x.ndim > 3 else -1, keepdim=True)
@@ -341,71 +366,15 @@ class RelevanceOverrides(GradientOverrides):
     def _concatenation(self, function: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         parts = args[0]
         axis = named.get("dim", named.get("axis", args[1] if len(args) > 1 else 0))
-        dependent = [part for part in parts if _depends(part)]
+        dependent = [part for part in parts if depends(part)]
         if not self._share or not dependent or len(dependent) == len(parts):
             return None
         # What is added as a constant, as a class token, has its relevance from all of the others.
         axes = {axis % dependent[0].ndim, *([2] if dependent[0].ndim == 3 else [])}
         size = sum(part.abs().sum(tuple(axes), keepdim=True) for part in dependent)
         share = unit(size)
-        spread = [part if _depends(part) else nonzero(part) * share for part in parts]
+        spread = [part if depends(part) else nonzero(part) * share for part in parts]
         return override_gradient(function(parts, *args[1:], **named), function(spread, axis))
-
-
-class _NormalisedSum(torch.autograd.Function):
-    """Adds two branches, and shares the relevance by the size of all that each contributes."""
-
-    @staticmethod
-    def forward(context: Any, first: Tensor, second: Tensor, batch: int) -> Tensor:
-        context.save_for_backward(first, second)
-        # Tokens may come first, and pictures second.
-        context.axis = 0 if len(first) % batch == 0 else 1
-        context.batch = batch
-        return first + second
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        (gradient,) = gradients
-
-        def total(branch: Tensor) -> Tensor:
-            relevance = (branch * gradient).movedim(context.axis, 0)
-            return relevance.reshape(context.batch, -1).sum(1)  # (B,)
-
-        totals = [total(branch) for branch in context.saved_tensors]
-        size = totals[0].abs() + totals[1].abs()
-        results = []
-        for part in totals:
-            factor = part.sign() * (totals[0] + totals[1]) / torch.where(size == 0, 1, size)
-            shape = [1] * gradient.ndim
-            shape[context.axis] = -1
-            repeats = gradient.shape[context.axis] // context.batch
-            results.append(gradient * factor.repeat_interleave(repeats).reshape(shape))
-        return results[0], results[1], None
-
-
-def _depends(value: object) -> bool:
-    """Test whether a value is made of the pixels."""
-    return isinstance(value, Tensor) and value.requires_grad
-
-
-def _copying(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a function that changes its first argument change a copy."""
-    return lambda first, *others, **named: function(first.clone(), *others, **named)
-
-
-def _elementwise(x: Tensor, value: Tensor) -> Tensor:
-    """Let each element of the input have the relevance of its output."""
-    return override_gradient(value, x * (nonzero(value) / nonzero(x)).detach())
-
-
-def _divide(value: Tensor, count: int) -> Tensor:
-    """Share relevance evenly among several operands."""
-    return override_gradient(value, value / count)
-
-
-def _by_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
-    """Shape (C,) as it fits (B, C, …)."""
-    return None if values is None else values.reshape(-1, *[1] * (x.ndim - 2))
 
 
 _Rule = Callable[[RelevanceOverrides, Any, tuple[Any, ...], dict[str, Any]], Any]

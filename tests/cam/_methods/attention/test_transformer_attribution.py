@@ -144,8 +144,12 @@ def test_tokens_may_come_before_pictures():
     second.load_state_dict(first.state_dict())
     maps = [cam.attribute(model, pictures(), NAME, 2)[NAME].raw for model in (first, second)]
     assert torch.allclose(maps[0], maps[1], rtol=1e-4)
-    alone = cam.attribute(first, pictures()[1:], NAME, 2)[NAME].raw
-    assert torch.allclose(alone[0], maps[0][1], rtol=1e-4)
+    # Nine tokens are three times three pictures.
+    batch = torch.cat([pictures(), pictures()[:1]])
+    together = cam.attribute(first, batch, NAME, 2)[NAME].raw
+    for image in range(3):
+        alone = cam.attribute(first, batch[image : image + 1], NAME, 2)[NAME].raw
+        assert torch.allclose(alone[0], together[image], rtol=1e-4)
 
 
 def test_swin_is_refused():

@@ -130,6 +130,29 @@ def test_a_residual_network_is_what_zennits_canonizer_makes_of_it(kind):
     assert error(attribution.raw.double(), expected) <= 1e-5
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_batch_norm_behind_an_activation_is_not_merged(inside):
+    """In place the activation returns the very tensor that the convolution did."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.ReLU(inside), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1)]
+    network = unevenly(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 4))).double()
+    batch = pictures(1).double()
+    raw = cam.attribute(network, batch, NAME, targets=1)[NAME].raw
+    with torch.no_grad():
+        hidden = network[0](batch).relu()
+        normed = network[2](hidden)
+        # Each channel's mean is a share of the logit, to which its bias goes in proportion.
+        parts = network[5].weight[1] * normed.mean((2, 3))
+        parts = parts + network[5].bias[1] * parts.abs() / parts.abs().sum()
+        relevance = parts[..., None, None] * normed / normed.sum((2, 3), keepdim=True)
+        columns = functional.unfold(batch, 3).mT[0, :, None]  # (positions, 1, 27)
+        products = (columns * network[0].weight.flatten(1)).clamp(min=0)
+        shares = products / products.sum(-1, keepdim=True)
+        shared = (shares * relevance[0].flatten(1).mT[..., None]).sum(1)
+        expected = functional.fold(shared.mT[None], batch.shape[2:], 3).sum(1)
+    assert error(raw.double(), expected) <= 1e-5
+
+
 class Hand(nn.Module):
     """Scores of pixels (a, b): a sum, a gated product and a mean."""
 
@@ -425,8 +448,11 @@ def test_other_precisions_frozen_models_callables_and_inference_mode():
         ({"high": float("inf")}, "high must be a finite number, but is inf"),
         ({"low": 1, "high": 1}, "low must be below its high"),
         ({"alpha": 2, "beta": 2}, "alpha must be its beta plus 1"),
-        ({"convolution": "flat"}, "convolution must be one of epsilon, gamma, z_plus, alpha_beta"),
-        ({"first": "zbox"}, "first must be one of .*box, or None, but is 'zbox'"),
+        (
+            {"convolution": "flat"},
+            "convolution must be one of composite, epsilon, gamma, z_plus, alpha_beta, but",
+        ),
+        ({"first": "zbox"}, "first must be one of composite, .*box, but is 'zbox'"),
         ({"bias": None}, "bias must be one of share, absorb, but is None"),
     ],
     ids=str,
