@@ -172,8 +172,8 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
             clicked = st.button(
                 escape_markdown(subject.titles[index]),
                 f"class-{index}",
-                on_click=_take_class,
-                args=(subject.titles[index],),
+                on_click=st.session_state.update,
+                kwargs={"target": subject.titles[index]},
                 type="secondary" if highlighted else "tertiary",
                 width=160,
             )
@@ -181,11 +181,6 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
         if clicked:
             # All of the page, and not only this part of it.
             st.rerun()
-
-
-def _take_class(title: str) -> None:
-    """Explain the class whose button was clicked."""
-    st.session_state["target"] = title
 
 
 def show_facts(subject: Subject, maps: Maps) -> None:

@@ -1,6 +1,7 @@
-"""Read runs: the commands leaderboard, report, clusters, diff and export."""
+"""Read runs: the commands leaderboard, advice, report, clusters, diff and export."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,20 @@ def leaderboard(run: Path, by: str | None, as_json: bool) -> None:
     """Print RUN's methods by each metric, the best first."""
     stored = cam.Run.open(run)
     print_board(stored, stored.leaderboard(by), as_json)
+
+
+@click.command(cls=LibraryCommand)
+@click.argument("run", type=_RUN)
+@click.option("--json", "as_json", is_flag=True)
+def advice(run: Path, as_json: bool) -> None:
+    """Say which method to use for RUN's model and data, how sure, and what would change it."""
+    advised = cam.Run.open(run).advice()
+    if as_json:
+        facts = asdict(advised)
+        sure = advised.confidence
+        print_json(facts | {"confidence": sure if math.isfinite(sure) else None})
+        return
+    click.echo(str(advised))
 
 
 @click.command(cls=LibraryCommand)
@@ -152,6 +167,7 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
                 "done": run.done,
                 "total": run.total,
                 "caution": run.notes.get("caution", ""),
+                "polarity": run.polarity,
                 "leaderboard": records(board),
                 "rank_stability": records(stability),
                 "remarks": stability.attrs["remarks"],
@@ -176,6 +192,8 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
                 f"  {rank:>4}  {row.method:{wide}}  {row.mean:.4f} {interval}"
                 f"  median {row.median:.4f}  (n = {row.n}{several}{missing})"
             )
+    if run.polarity:
+        click.echo(run.polarity)
     _print_stability(stability, run.methods)
     _print_costs(run, wide)
     if run.notes.get("caution"):
@@ -220,8 +238,8 @@ def _print_costs(run: cam.Run, wide: int) -> None:
     type=click.IntRange(min=1),
     help="How many; by default chosen from the maps.",
 )
-@click.option("--limit", type=click.IntRange(min=10), default=2000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=10), default=2000)
+@click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option("--json", "as_json", is_flag=True)
 def clusters(run: Path, method: str, label: str | None, as_json: bool, **options: Any) -> None:
     """Find groups of RUN's images whose maps are alike.
@@ -264,4 +282,4 @@ def clusters(run: Path, method: str, label: str | None, as_json: bool, **options
         )
 
 
-COMMANDS = (leaderboard, report, clusters, diff, export)
+COMMANDS = (leaderboard, advice, report, clusters, diff, export)

@@ -18,7 +18,7 @@ from cam._metrics.randomisation.random_networks import layers_in_stages, randomi
 from cam._models.model import Model
 from cam._models.network import Network
 from cam._models.preprocessing import mean_and_std
-from cam.errors import CamWarning, MetricError, nearest
+from cam.errors import CamWarning, MetricError, require_known
 from cam.parameters import integer
 from cam.polarity import POLARITIES, polarise
 from cam.targets import Targets
@@ -80,10 +80,8 @@ def cascade(
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
     """
-    if similarity not in SIMILAR:
-        raise MetricError(f"there is no likeness {similarity!r}; {nearest(similarity, SIMILAR)}")
-    if polarity not in POLARITIES:
-        raise MetricError(f"there is no polarity {polarity!r}; {nearest(polarity, POLARITIES)}")
+    require_known(similarity, SIMILAR, "likeness", MetricError)
+    require_known(polarity, POLARITIES, "polarity", MetricError)
     if not integer(1).holds(stages):
         raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
     how = named(method) if isinstance(method, str) else method

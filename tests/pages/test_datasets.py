@@ -43,7 +43,7 @@ def text(app: AppTest) -> str:
 def rows(app: AppTest) -> str:
     """The list of runs."""
     return "\n".join(
-        element.proto.body for element in app.get("html") if "<b style" in element.proto.body
+        element.proto.body for element in app.get("html") if 'class="cam-run"' in element.proto.body
     )
 
 

@@ -30,6 +30,7 @@ from cam._runs.engines.batch_explanation import (
 from cam._runs.engines.shard_reader import Read, crop_mask
 from cam._runs.plan.label_classes import find_class
 from cam._runs.plan.run_plan import Metric, Plan
+from cam._runs.storage.map_levels import encode_maps
 from cam._runs.storage.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, make_tables
 from cam.errors import TargetError
 from cam.types import Attribution
@@ -240,11 +241,10 @@ class Group:
         side = self.plan.options.heatmaps
         if not side or not maps:
             return
-        heatmaps = torch.cat([attribution.heatmap for attribution in maps.values()])[:, None]
-        small = functional.interpolate(heatmaps, size=(side, side), mode="area")[:, 0]
-        levels = (small.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        for index, level in zip(maps, levels, strict=True):
-            self.rows.maps.append((self.numbers[index], key, side, level.tobytes()))
+        values, signed = join_rows(list(maps.values())).picture()
+        small = functional.interpolate(values[:, None], size=(side, side), mode="area")[:, 0]
+        for index, level in zip(maps, encode_maps(small.cpu().numpy(), signed), strict=True):
+            self.rows.maps.append((self.numbers[index], key, side, signed, level.tobytes()))
 
     def _name(self, index: int) -> str:
         return self.plan.data.identifier(self.numbers[index])

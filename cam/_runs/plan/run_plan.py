@@ -20,10 +20,11 @@ from cam._models.model import Model
 from cam._output.explanation_files import versions
 from cam._runs.plan.label_classes import match_classes
 from cam._runs.plan.options import DEFAULTS, RunOptions
-from cam._runs.storage.tables import FORMAT
 from cam.errors import InputError
 from cam.types import Attribution
 
+# Raised when a run folder's files change their meaning.
+FORMAT = 3
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

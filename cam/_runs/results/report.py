@@ -22,6 +22,7 @@ from cam._runs.results.run_images import RunImage
 from cam._runs.statistics.intervals import describe_sample
 from cam._runs.statistics.rank_votes import describe_votes
 from cam.errors import RunError
+from cam.polarity import DIVERGING
 
 if TYPE_CHECKING:
     import pandas
@@ -68,6 +69,7 @@ def render_report(run: Run) -> str:
     text: str = template.render(
         title=f"{run.config['model']['name']} on {run.notes.get('data', 'data')}",
         summary=_summarise(run, board),
+        advice=run.advice(),
         overview=run.rank_overview(board).rename_axis("method").reset_index(),
         votes=describe_votes(run.config["metrics"]),
         stability=run.rank_stability(board),
@@ -103,6 +105,7 @@ def _summarise(run: Run, board: "pandas.DataFrame") -> str:
         f"{int(board['n'].sum()):,} values"
         f"{'; ' + ', '.join(missing) if missing else ', none missing'}. "
         + describe_sample(int(board["groups"].max()), int(board["n"].max()))
+        + f" {run.polarity}"
     )
 
 
@@ -209,7 +212,9 @@ def _overlay_map(image: RunImage, method: str) -> Image.Image | None:
         return None
     picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     info = known_methods().get(method.partition("(")[0])
-    return overlay(picture, image.heatmaps[method], percentile=info.percentile if info else 100)
+    signed = method in image.signed
+    colours, percentile = DIVERGING if signed else "turbo", info.percentile if info else 100
+    return overlay(picture, image.heatmaps[method], colours, percentile=percentile, signed=signed)
 
 
 def _list_costs(run: Run) -> "pandas.DataFrame":

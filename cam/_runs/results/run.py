@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from cam._extras import require
 from cam._runs.plan.run_call import Call
+from cam._runs.results.advice import advise
 from cam._runs.results.clusters import average_by_class, find_clusters
 from cam._runs.results.leaderboard import rank_methods
 from cam._runs.results.run_images import RunImage, list_extremes, list_in_order, load_images
 from cam._runs.results.run_tables import BY, RunTables
-from cam._runs.statistics.agreement import measure_agreement
+from cam._runs.statistics.metric_agreement import measure_agreement
 from cam._runs.statistics.paired_differences import compare_pairs
 from cam._runs.statistics.rank_votes import sum_up_ranks, trace_ranks
 from cam._runs.statistics.ranks import compare_ranks
@@ -31,6 +32,7 @@ class Run(RunTables):
     """A run's folder, finished or not; nothing is written to it."""
 
     leaderboard = rank_methods
+    advice = advise
     extremes = list_extremes
     ordered = list_in_order
     pictures = load_images
@@ -143,15 +145,10 @@ class Run(RunTables):
     def agreement(self) -> "pandas.DataFrame":
         """Measure Kendall's τ-b between the metrics.
 
-        See :func:`cam._runs.statistics.agreement.measure_agreement`.
+        See :func:`cam._runs.statistics.metric_agreement.measure_agreement`.
         """
         values = {metric: self.values(metric) for metric in self.metrics}
         return measure_agreement(values, self.groups(), self.directions)
-
-    def groups(self) -> "pandas.Series":
-        """Read the group of each item, by its number: the unit of intervals and tests."""
-        table = self.query('SELECT item, "group" FROM items ORDER BY item')
-        return table.set_index("item")["group"]
 
     def items(self) -> "pandas.DataFrame":
         """Read one row an image, with its group and the model's prediction."""

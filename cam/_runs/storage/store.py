@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from cam._runs.storage.tables import FORMAT
+from cam._runs.plan.run_plan import FORMAT
 from cam.errors import RunError
 
 TABLES = ("scores", "items", "costs", "maps", "pictures")

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Raised when a run folder's files change their meaning.
-FORMAT = 2
 # What became of a value: measured; undefined for this image; the method or metric failed on it; the
 # image could not be read.
 STATUSES = (OK, UNDEFINED, FAILED, SKIPPED) = ("ok", "nan", "failed", "skipped")
@@ -18,7 +16,7 @@ class Rows:
     scores: list[tuple[int, str, str, float, str, str | None]] = field(default_factory=list)
     items: list[tuple[Any, ...]] = field(default_factory=list)
     costs: list[tuple[Any, ...]] = field(default_factory=list)
-    maps: list[tuple[int, str, int, bytes]] = field(default_factory=list)
+    maps: list[tuple[int, str, int, bool, bytes]] = field(default_factory=list)
     pictures: list[tuple[int, bytes]] = field(default_factory=list)
 
 
@@ -30,7 +28,7 @@ COLUMNS = {
     "reason string",
     "costs": "method name, metric name, images int32, forwards int64, backwards int64, "
     "seconds double, peak_bytes int64",
-    "maps": "item int32, method name, side int16, heatmap binary",
+    "maps": "item int32, method name, side int16, signed bool, heatmap binary",
     "pictures": "item int32, jpeg binary",
 }
 

@@ -165,7 +165,7 @@ def _draw_item(data: Dataset, index: int) -> None:
     where = ", the rest darkened" if item.mask is not None else ""
     show_png(png_bytes(darken_rest(item)), f"{name}: {label}{where}")
     caption = f"{escape(name)}<br><b>{escape(label)}</b>"
-    st.html(div("font-size:.875rem;overflow-wrap:anywhere", caption))
+    st.html(div("caption", caption))
 
 
 def darken_rest(item: Item) -> Image.Image:

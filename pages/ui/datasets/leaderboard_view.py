@@ -14,7 +14,7 @@ from cam.pages.ui.charts.plots import plot_intervals, plot_ranks
 from cam.pages.ui.datasets import opened_run
 from cam.pages.ui.datasets.opened_run import query, show_table, title_method, title_metric
 from cam.pages.ui.widgets.controls import draw_lazily
-from cam.pages.ui.widgets.prose import write_heading, write_small
+from cam.pages.ui.widgets.prose import escape_markdown, write_heading, write_small
 
 COLUMNS = ["rank", "method", "mean", "low", "high", "interval", "median", "n", "groups"]
 COLUMNS += ["nan", "failed", "skipped"]
@@ -24,6 +24,7 @@ def show_results(run: cam.Run) -> None:
     """Show one metric's leaderboard, whether its order means anything, and all metrics."""
     if run.notes.get("caution"):
         st.warning(f"Take care: {run.notes['caution']}.")
+    _show_advice(run)
     metric = opened_run.choose_metric(run)
     opened_run.describe_metric(run, metric)
     board = query(run, "leaderboard")
@@ -32,7 +33,7 @@ def show_results(run: cam.Run) -> None:
         _show_problems(run)
         return
     rows = board[board["metric"] == metric].sort_values("rank")
-    _show_leaderboard(rows)
+    _show_leaderboard(run, rows)
     _show_missing(run)
     if len(run.methods) > 1:
         _show_ranks(run, metric)
@@ -43,11 +44,26 @@ def show_results(run: cam.Run) -> None:
         _show_agreement(run)
 
 
+def _show_advice(run: cam.Run) -> None:
+    """Show which method to use, how sure that is, and what would change it."""
+    if not query(run, "leaderboard")["n"].sum():
+        return
+    advice = query(run, "advice")
+    write_heading("Which method to use")
+    first, *others = advice.reasons
+    (st.info if advice.method is None else st.success)(first)
+    for sentence in others:
+        st.markdown(escape_markdown(sentence))
+    with st.expander("What would change it"):
+        for sentence in advice.changes:
+            st.markdown(f"- {escape_markdown(sentence)}")
+
+
 def _title_all(keys: Iterable[object]) -> list[str]:
     return [title_method(str(key)) for key in keys]
 
 
-def _show_leaderboard(rows: pandas.DataFrame) -> None:
+def _show_leaderboard(run: cam.Run, rows: pandas.DataFrame) -> None:
     defined = rows.dropna(subset=["mean"])
     if defined.empty:
         st.warning("No image has a value of this metric; below is why.")
@@ -55,7 +71,7 @@ def _show_leaderboard(rows: pandas.DataFrame) -> None:
         numbers = (defined[name].to_numpy() for name in ("mean", "low", "high"))
         st.html(plot_intervals(_title_all(defined["method"]), *numbers))
         sample = describe_sample(int(defined["groups"].max()), int(defined["n"].max()))
-        write_small(f"Means over the groups, and of the images in each. {sample}")
+        write_small(f"Means over the groups, and of the images in each. {sample} {run.polarity}")
     show_table(rows[COLUMNS].rename(columns={"n": "values", "nan": "undefined"}))
 
 

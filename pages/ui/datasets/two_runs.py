@@ -2,7 +2,7 @@
 
 import shlex
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas
@@ -88,8 +88,8 @@ def show_export(run: cam.Run, name: str) -> None:
     with st.container(horizontal=True):
         for label, ending, kind, make in (
             ("Report", "html", "text/html", lambda: render_report(run).encode()),
-            ("Scores as CSV", "csv", "text/csv", _make_export(run, "csv")),
-            ("Scores as Parquet", "parquet", PARQUET, _make_export(run, "parquet")),
+            ("Scores as CSV", "csv", "text/csv", partial(_export, run, "csv")),
+            ("Scores as Parquet", "parquet", PARQUET, partial(_export, run, "parquet")),
         ):
             offer_file(label, make, f"{name}.{ending}", kind, key=f"download-{ending}")
     st.markdown("The same from Python, and from the command line:")
@@ -113,9 +113,6 @@ def show_export(run: cam.Run, name: str) -> None:
         write_small(as_sentence(error))
 
 
-def _make_export(run: cam.Run, ending: str) -> Callable[[], bytes]:
-    def make() -> bytes:
-        with tempfile.TemporaryDirectory(prefix="cam-export-") as folder:
-            return run.export(Path(folder) / f"scores.{ending}").read_bytes()
-
-    return make
+def _export(run: cam.Run, ending: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="cam-export-") as folder:
+        return run.export(Path(folder) / f"scores.{ending}").read_bytes()

@@ -74,8 +74,7 @@ def show_linked() -> Picture | None:
     with report_errors():
         if not number.isdigit():
             raise cam.RunError(f"the link asks for the image {number!r}, which is no number")
-        run = cam.Run.open(allowed_roots.get_run_path(name))
-        return _read_picture(run, int(number))
+        return _read_picture(cam.Run.open(allowed_roots.get_run_path(name)), int(number))
     return None
 
 

@@ -1,6 +1,7 @@
 """Choose picture, model, class and layer, alike on every page."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -87,7 +88,9 @@ def choose_picture() -> Picture | None:
     sample = choose_pill("Sample photo", titles, "sample", "sample photo", **more) or first
     st.session_state[_SAMPLE] = sample
     own_picture.choose_picture()
-    file = _choose_file()
+    more = {"on_change": _take_file, "placeholder": "Type to search"}
+    files = allowed_files.list_pictures()
+    file = _choose_listed("or one of this server", files, "file", "picture", **more)
     if current is not None:
         return current.picture
     with report_errors():
@@ -114,13 +117,11 @@ def _take_file() -> None:
     controls.forget_target()
 
 
-def _choose_file() -> str | None:
-    """Choose a picture of the folders that the operator allowed, if there are any."""
-    files = allowed_files.list_pictures()
-    if not files:
-        return None
-    more = {"on_change": _take_file, "placeholder": "Type to search"}
-    file = choose_optional("or one of this server", list(files), "file", "picture", **more)
+def _choose_listed(
+    label: str, files: dict[str, str], key: str, what: str, **more: Any
+) -> str | None:
+    """Choose a file of the folders that the operator allowed, if there are any; gives its path."""
+    file = choose_optional(label, list(files), key, what, **more) if files else None
     return None if file is None else files[file]
 
 
@@ -140,17 +141,13 @@ def choose_model() -> ModelChoice:
 
 def _choose_checkpoint() -> Weights | None:
     """Choose a file of weights of the folders that the operator allowed, if there are any."""
-    files = allowed_files.list_checkpoints()
-    if not files:
-        return None
     about = "A state dict for the model above; another number of classes is taken from it."
     more = {"on_change": controls.forget_target_and_layer, "placeholder": "The published ones"}
-    file = choose_optional(
-        "Own weights", list(files), "checkpoint", "file of weights", help=about, **more
-    )
-    if file is not None:
+    files = allowed_files.list_checkpoints()
+    path = _choose_listed("Own weights", files, "checkpoint", "file of weights", help=about, **more)
+    if path is not None:
         with report_errors():
-            return Weights(path=allowed_files.require_checkpoint(files[file]))
+            return Weights(path=allowed_files.require_checkpoint(path))
     return None
 
 

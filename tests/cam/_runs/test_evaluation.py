@@ -54,9 +54,7 @@ def test_scores_are_what_the_metrics_say_of_the_maps(finished):
         for attribution in maps.values():
             for metric in (Inside(), Drop()):
                 truth.append(
-                    metric.measure(
-                        model, batch, attribution.heatmap, attribution.targets, masks
-                    ).values
+                    metric.measure(model, batch, attribution, attribution.targets, masks).values
                 )
     assert np.allclose(values, torch.cat(truth).numpy(), rtol=1e-4, atol=1e-6)
     assert scores["id"].tolist()[:5] == ["grid-00000"] * 4 + ["grid-00001"]
@@ -517,10 +515,10 @@ def test_the_librarys_own_metrics_by_name(tmp_path):
     batch = model.prepare([item.image for item in data])
     targets = [item.target for item in data]
     masks = torch.tensor(np.stack([item.mask[16:240, 16:240] for item in data]))
-    heatmap = cam.attribute(model, batch, "gradcam", targets=targets)["gradcam"].heatmap
+    result = cam.attribute(model, batch, "gradcam", targets=targets)["gradcam"]
     for measure in metrics:
         metric = cam.metric(measure) if isinstance(measure, str) else measure
-        truth = metric(model, batch, heatmap, targets, masks, method="gradcam")
+        truth = metric(model, batch, result, targets, masks, method="gradcam")
         values = run.values(metric.name)["gradcam"].to_numpy()
         assert np.allclose(values, truth.numpy(), rtol=1e-5, equal_nan=True)
     assert run.directions == {"grid_pointing_game": 1, "deletion": -1, "stability_flip": 1}

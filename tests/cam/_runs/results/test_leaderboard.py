@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 import cam
+from cam._runs.plan.run_plan import FORMAT
 from cam._runs.results.run import Run
 from cam._runs.statistics.intervals import estimate_interval
 from cam._runs.storage.store import Store
-from cam._runs.storage.tables import FORMAT, Rows, make_tables
+from cam._runs.storage.tables import Rows, make_tables
 
 REQUIRED = inspect.Parameter.empty
 

@@ -5,7 +5,7 @@ import pandas
 import pytest
 from scipy import stats
 
-from cam._runs.statistics.agreement import measure_agreement
+from cam._runs.statistics.metric_agreement import measure_agreement
 
 
 def frame(**columns: list[float]) -> pandas.DataFrame:
