@@ -14,7 +14,7 @@ from cam._metrics.base.map_ranking import scale_to_1
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam.errors import MetricError
-from cam.parameters import SEED, Rule, integer, number
+from cam.parameters import SEED, Rule, integer, number, optional
 
 # What divides where there is 0.
 _SMALLEST = 1e-6
@@ -111,11 +111,7 @@ def relative_output_stability(
         "= x + σ(max x - min x) ε with the class of x"
     ),
     rules=_RULES
-    | {
-        "layer": Rule(
-            "a layer's name, or None", lambda value: value is None or isinstance(value, str)
-        )
-    },
+    | {"layer": optional(Rule("a layer's name", lambda value: isinstance(value, str)))},
     cost="1 forward, 10 explanations and 11 forwards by default",
 )
 def relative_representation_stability(

@@ -12,7 +12,7 @@ from torch import nn
 
 import cam
 from tests.support.maps import attribution_of
-from tests.support.networks import Weighted
+from tests.support.networks import Pixel, Still, Weighted
 
 SIDE, PATCH = 24, (slice(8, 16), slice(8, 16))
 MASK = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -196,32 +196,6 @@ def test_monotonicity_passes_the_right_order_and_no_other():
     assert any_map.min() == 1
 
 
-class Still(nn.Module):
-    """A layer with one map, off the middle, whatever comes in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Identity()
-        self.weight = nn.Parameter(torch.ones(2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows, columns = torch.arange(SIDE)[:, None] - 6.0, torch.arange(SIDE) - 5.0
-        bump = torch.exp(-(rows**2 + columns**2) / 40)
-        return self.layer(bump.expand(len(x), 1, -1, -1) + 0 * x).mean((2, 3)) * self.weight
-
-
-class Bright(nn.Module):
-    """A layer that shows the picture itself: its map goes along with whatever moves."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Identity()
-        self.weight = nn.Parameter(torch.ones(2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x.mean(1, keepdim=True)).mean((2, 3)) * self.weight
-
-
 def compare(name: str, network: nn.Module, parameters: dict) -> tuple[float, torch.Tensor]:
     """Values of the method's own map, and of random ones in its place."""
     options = {"method": "eigencam", "layers": "layer"}
@@ -247,7 +221,7 @@ def test_a_map_that_stays_is_the_most_robust(name):
 
 @pytest.mark.parametrize("name", MOVING)
 def test_a_map_that_goes_along_is_the_most_stable(name):
-    best, others = compare(name, Bright().eval(), {})
+    best, others = compare(name, Pixel().eval(), {})
     # EigenCAM cuts at the picture's mean, which a mirrored edge changes a little.
     assert best > 0.9
     assert others.max() < 0.5
@@ -273,7 +247,7 @@ def test_what_ignores_the_network_fails_and_what_depends_on_it_passes(name):
     network = Classes().eval()
     result = cam.attribute(network, picture, "input_x_gradient", 1)["input_x_gradient"]
     good = cam.metric(name)(network, picture, result, 1, method="input_x_gradient").item()
-    ignoring, _ = compare(name, Bright().eval(), {})
+    ignoring, _ = compare(name, Pixel().eval(), {})
     if name == "efficient_randomisation":
         # Values near 0 but for a patch, and then all over: far more bins of the histogram.
         assert ignoring == 0 and good > 1
