@@ -240,9 +240,9 @@ class DistractorNetwork(TemplateNetwork):
 
 
 class XorNetwork(TemplateNetwork):
-    """One of two patterns, but not both: y = relu(a) + relu(b) - 2 relu(a + b - 1).
+    """One of two patterns, but not both: y = relu(a) + relu(b) - 4 relu(a + b - 3/2).
 
-    With one pattern its pixels share the score. With both there is none to share: what either
+    A pattern in full contrast has a or b = 1, away from the corners of y. With one pattern its pixels share the score. With both there is none to share: what either
     pattern adds alone it takes away beside the other, and each pixel's value is 0.
     """
 
@@ -254,8 +254,8 @@ class XorNetwork(TemplateNetwork):
         hidden, score = nn.Linear(2, 3), nn.Linear(3, 2)
         with torch.no_grad():
             hidden.weight.copy_(grid**2 * torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
-            hidden.bias.copy_(torch.tensor([0.0, 0.0, -1.0]))
-            y = SHARPNESS / 2 * torch.tensor([1.0, 1.0, -2.0])
+            hidden.bias.copy_(torch.tensor([0.0, 0.0, -1.5]))
+            y = SHARPNESS / 2 * torch.tensor([1.0, 1.0, -4.0])
             score.weight.copy_(torch.stack([y, -y]))
             score.bias.copy_(SHARPNESS / 4 * torch.tensor([-1.0, 1.0]))
         self.head = nn.Sequential(hidden, nn.ReLU(), score)
@@ -270,7 +270,8 @@ class XorNetwork(TemplateNetwork):
         alone = presence.amin(1) == 0
         alike = (presence[:, 0] - presence[:, 1]).abs() <= EQUAL
         clear &= (active.sum((2, 3)) <= 1).all(1) & (alone | alike)
-        score = SHARPNESS / 2 * (presence.sum(1) - 2 * (presence.sum(1) - 1).clamp(min=0))
+        both = presence.sum(1)
+        score = SHARPNESS / 2 * (both - 4 * (both - 1.5).clamp(min=0))
         # Both patterns together leave rounding.
         score = score.where(score.abs() > EQUAL, 0) * torch.where(targets == 0, 1, -1)
         patterns = active.sum((1, 2, 3)).clamp(min=1)
