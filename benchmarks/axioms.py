@@ -128,9 +128,7 @@ def measure(method: cam.Method, names: tuple[str, ...] | None = None) -> Row:
         if names is None or name in names:
             figure = _try(partial(axiom.measure, method))
             axioms[name] = (
-                None
-                if figure is None
-                else {"figure": _round(figure), "holds": axiom.holds(figure)}
+                None if figure is None else {"figure": _round(figure), "holds": axiom.holds(figure)}
             )
     agreement = {}
     if names is None:

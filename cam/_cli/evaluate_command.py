@@ -67,7 +67,7 @@ _RUN = click.Path(path_type=Path)
     "data_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Of the data: size=256 or seed=1 of photo-grid, split=val, truth=boxes, …",
+    help="Of the data: size=256 or seed=1 of photo-grid, network=patch of known, split=val, truth=boxes, …",
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), default="local", show_default=True)
 @click.option(
@@ -112,8 +112,9 @@ def evaluate(
 ) -> None:
     """Compare methods over DATA and write a run, or go on with one.
 
-    DATA is `photo-grid` (mosaics of the sample photos) or the path of a folder of pictures, a CSV
-    of paths and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
+    DATA is `photo-grid` (mosaics of the sample photos), `known` (generated pictures for a model
+    known/…, whose exact attribution is known) or the path of a folder of pictures, a CSV of paths
+    and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
     picture that cannot be read is named, and the others are done.
     """
     configured = [parse_call(text, cam.method) for text in methods]

@@ -25,9 +25,9 @@ def dataset(source: object, **options: Any) -> Dataset:
 
     Args:
         source: ``"photo-grid"`` (options ``size``, ``n``, ``seed``), mosaics of the sample photos
-            that need no download; ``"known"`` (options ``network``, ``size``, ``seed``), pictures for
-            a network of ``cam.load_model("known/…")`` whose exact attribution is known; the path of
-            a folder of pictures (its folders are the classes),
+            that need no download; ``"known"`` (options ``network``, ``size``, ``seed``), pictures
+            for a network of ``cam.load_model("known/…")``, whose exact attribution is known; the
+            path of a folder of pictures (its folders are the classes),
             of a CSV with columns path and label (``delimiter``), of COCO's instances as JSON
             (``images``, ``truth``), of Pascal VOC's root (``split``, ``truth``) or of Oxford-IIIT
             Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.

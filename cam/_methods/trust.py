@@ -100,8 +100,7 @@ def find_trust(method: str) -> Trust | None:
     if facts is None:
         return None
     axioms = {
-        name: None if value is None else Finding(**value)
-        for name, value in facts["axioms"].items()
+        name: None if value is None else Finding(**value) for name, value in facts["axioms"].items()
     }
     return Trust(axioms, facts["agreement"])
 

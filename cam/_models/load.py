@@ -20,6 +20,8 @@ from cam._truth.known_networks import NETWORKS, SIDE, KnownNetwork, make_known_n
 from cam.errors import CheckpointError, ModelError, nearest
 
 BUNDLED = "efficientnet_lite0"
+# What the names of networks built by hand begin with.
+KNOWN = "known/"
 Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
 Labels = str | os.PathLike[str] | Sequence[str] | None
 
@@ -94,7 +96,7 @@ def model_names() -> tuple[str, ...]:
         BUNDLED,
         *(f"torchvision/{name}" for name in _torchvision_names()),
         *(f"timm/{name}" for name in _timm_names()),
-        *(f"known/{name}" for name in NETWORKS),
+        *(f"{KNOWN}{name}" for name in NETWORKS),
     )
 
 

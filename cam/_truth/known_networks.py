@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -279,7 +279,7 @@ class XorNetwork(TemplateNetwork):
         return self._spread(shares.masked_fill(~clear[:, None, None], torch.nan))
 
 
-NETWORKS: Mapping[str, Callable[[], KnownNetwork]] = {
+NETWORKS: Mapping[str, type[KnownNetwork]] = {
     "linear": LinearNetwork,
     "additive": AdditiveNetwork,
     "patch": PatchNetwork,
