@@ -11,6 +11,7 @@ import streamlit as st
 from torch import Tensor
 
 import cam
+from cam._methods.trust import find_trust
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.bars import draw_probability
 from cam.pages.ui.charts.colours import draw_color_bar
@@ -121,6 +122,8 @@ def show_maps(subject: Subject, choices: Choices, maps: Maps, display: Display) 
             show_png(content, f"{info.title} heatmap for {label}")
             st.markdown(f"**{info.title}** for {escape_markdown(label)}")
             write_small(controls.describe_method(info))
+            if trust := find_trust(info.name):
+                write_small(trust.sentence)
             write_small(describe_cost(attribution))
             write_notes(attribution)
             downloads.offer_map(subject, content, attribution)

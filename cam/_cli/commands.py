@@ -21,6 +21,7 @@ from cam._cli.evaluate_command import evaluate
 from cam._cli.run_commands import COMMANDS
 from cam._cli.tune_command import tune
 from cam._media.images import Photo, read_image
+from cam._methods.trust import find_trust
 from cam._models.load import BUNDLED
 from cam._models.model import Model
 from cam._output.explanation_files import distinct_stems, npz_bytes, record, write_explanation
@@ -153,6 +154,8 @@ def list_methods(as_json: bool) -> None:
     for name, info in infos.items():
         click.echo(f"{name}: {info.title}\n    {info.description}\n    Cost: {info.cost}.")
         click.echo(f"    Source: {info.citation}.")
+        if trust := find_trust(name):
+            click.echo(f"    {trust.sentence}")
 
 
 @main.command("metrics")

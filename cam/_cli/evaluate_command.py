@@ -42,7 +42,7 @@ _RUN = click.Path(path_type=Path)
 @shared.several(
     "data-option",
     metavar="KEY=VALUE",
-    help="Of the data: size=256 or seed=1 of photo-grid, split=val, groups=patient, …",
+    help="Of the data: size=256 of photo-grid, network=patch of known, split=val, groups=patient, …",
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), default="local")
 @click.option(
@@ -79,8 +79,9 @@ def evaluate(
 ) -> None:
     """Compare methods over DATA and write a run, or go on with one.
 
-    DATA is `photo-grid` (mosaics of the sample photos) or the path of a folder of pictures, a CSV
-    of paths and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
+    DATA is `photo-grid` (mosaics of the sample photos), `known` (generated pictures for a model
+    known/…, whose exact attribution is known) or the path of a folder of pictures, a CSV of paths
+    and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
     picture that cannot be read is named, and the others are done.
     """
     configured = [shared.parse_call(text, cam.method) for text in methods]

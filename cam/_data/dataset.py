@@ -54,7 +54,7 @@ class DataOrigin:
     """The arguments of :func:`cam.dataset` that open a data set again.
 
     Attributes:
-        source: "photo-grid", or an absolute path.
+        source: "photo-grid", "known", or an absolute path.
         options: Those that were given.
         limit: Of :meth:`Dataset.limit`; None: all items.
     """

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,15 @@ from cam._data.coco import open_coco
 from cam._data.dataset import DataOrigin, Dataset
 from cam._data.folder import open_csv, open_folder
 from cam._data.groups import Groups, Regrouped
+from cam._data.known_pictures import KnownPictures
 from cam._data.pet import holds_pet, open_pet
 from cam._data.photo_grid import PhotoGrid
 from cam._data.torch_dataset import Wrapped
 from cam._data.voc import find_voc_root, open_voc
 from cam.errors import DataError, nearest
 
-PHOTO_GRID = "photo-grid"
+GENERATED: Mapping[str, Callable[..., Dataset]] = {"photo-grid": PhotoGrid, "known": KnownPictures}
+"""Data sets that need no file, by name."""
 
 
 def dataset(source: object, *, groups: Groups | None = None, **options: Any) -> Dataset:
@@ -24,7 +26,9 @@ def dataset(source: object, *, groups: Groups | None = None, **options: Any) -> 
 
     Args:
         source: ``"photo-grid"`` (options ``size``, ``n``, ``seed``), mosaics of the sample photos
-            that need no download; the path of a folder of pictures (its folders are the classes),
+            that need no download; ``"known"`` (options ``network``, ``size``, ``seed``), pictures
+            for a network of ``cam.load_model("known/…")``, whose exact attribution is known; the
+            path of a folder of pictures (its folders are the classes),
             of a CSV with columns path and label (``delimiter``), of COCO's instances as JSON
             (``images``, ``truth``), of Pascal VOC's root (``split``, ``truth``) or of Oxford-IIIT
             Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.
@@ -71,8 +75,8 @@ def dataset(source: object, *, groups: Groups | None = None, **options: Any) -> 
 def _choose_opener(source: object) -> tuple[Callable[..., Dataset], tuple[object, ...]]:
     if isinstance(source, Dataset):
         return lambda: source, ()
-    if source == PHOTO_GRID:
-        return PhotoGrid, ()
+    if isinstance(source, str) and source in GENERATED:
+        return GENERATED[source], ()
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         try:
@@ -82,7 +86,7 @@ def _choose_opener(source: object) -> tuple[Callable[..., Dataset], tuple[object
     if hasattr(source, "__getitem__"):
         return Wrapped, (source,)
     raise DataError(
-        "a data set is 'photo-grid', a path or a torch.utils.data.Dataset, not "
+        "a data set is 'photo-grid', 'known', a path or a torch.utils.data.Dataset, not "
         f"{type(source).__name__}"
     )
 
@@ -101,7 +105,8 @@ def find_opener(path: Path) -> Callable[..., Dataset]:
         return open_pet if holds_pet(path) else open_folder
     if not path.exists():
         raise DataError(
-            f"there is no data set {str(path)!r}; give 'photo-grid', a folder, a CSV or COCO's JSON"
+            f"there is no data set {str(path)!r}; give 'photo-grid', 'known', a folder, a CSV or "
+            "COCO's JSON"
         )
     openers: dict[str, Callable[..., Dataset]] = {".csv": open_csv, ".json": open_coco}
     if path.suffix.lower() not in openers:

@@ -59,7 +59,7 @@ class MetricInfo:
         title: The name that its paper gives it.
         description: One sentence on what it measures.
         family: ``faithfulness``, ``localisation``, ``robustness``, ``complexity``,
-            ``randomisation`` or ``information``.
+            ``randomisation``, ``information`` or ``truth``.
         definition: The formula. p is the softmax probability of the target's class for the
             picture x (for a target that is a callable, and for a model with one output: the score
             as it is), a the map as the polarity reads it, A its positive part scaled to [0, 1],

@@ -9,7 +9,7 @@ from PIL.Image import Image
 
 import cam
 from cam._media.images import SAMPLES
-from cam._models.load import BUNDLED
+from cam._models.load import BUNDLED, KNOWN
 from cam.pages.ui.server import resources, weight_downloads
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture, Weights
 from cam.pages.ui.subject import allowed_files, own_picture, own_weights, run_pictures
@@ -127,12 +127,15 @@ def _choose_listed(
 
 def choose_model() -> ModelChoice:
     """Choose a model by search, and its weights."""
-    about = "The first one is bundled; every other one downloads its weights once."
+    about = (
+        "The first one is bundled, those of known/ are built by hand; every other one downloads "
+        "its weights once."
+    )
     forget = controls.forget_target_and_layer
     name = choose("Model", resources.list_models(), "model", on_change=forget, help=about)
     weights = run_pictures.choose_weights(name) or _choose_checkpoint()
     weights = weights or own_weights.choose_weights()
-    if weights is None and name != BUNDLED:
+    if weights is None and name != BUNDLED and not name.startswith(KNOWN):
         about = "Nothing is downloaded. The network has learned nothing, and its maps show that."
         random = st.checkbox("Random weights", key="untrained", bind="query-params", help=about)
         weights = RANDOM if random else None
