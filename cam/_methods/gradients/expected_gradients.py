@@ -5,6 +5,7 @@ from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.draws import STEADY, Draws, Sum, mean_of, tell_errors
 from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
@@ -17,20 +18,25 @@ from cam.types import Maps
     rules={
         "samples": integer(1),
         "references": optional(tensor("a tensor of pictures (R, C, H, W)")),
+        "steady": STEADY,
         "seed": SEED,
     },
     title="Expected gradients",
     family="gradient",
     kind="contribution",
     reads=Pixels,
-    cost="1 forward, and a forward and a backward for each sample: 50 by default",
+    cost=(
+        "1 forward, and a forward and a backward for each sample: by default until another seed's "
+        "map is expected to correlate by 0.92, at most 1000"
+    ),
 )
 def expected_gradients(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 50,
+    samples: int = 1000,
     references: Tensor | None = None,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """How much each pixel adds to the score compared with other pictures, not with a blank one.
@@ -53,8 +59,10 @@ def expected_gradients(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the path go.
-        samples: Pairs of x' and α.
+        samples: Pairs of x' and α, at most.
         references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the samples, no more are drawn; 1: all are.
         seed: Of what is drawn.
 
     Returns:
@@ -71,12 +79,13 @@ def expected_gradients(
     if references is not None:
         _check(references, inputs)
     pictures = promote(inputs)
-    total = torch.zeros_like(pictures)
+    estimates = []
     which, shares = draw_samples(samples, 0 if references is None else len(references), seed)
     which, shares = which.to(inputs.device), shares.to(pictures)
-    passes.expect(len(inputs) * samples)
     for image, picture in enumerate(pictures):
-        for part in passes.chunks(samples):
+        passes.expect((len(inputs) - image) * samples)
+        draws = Draws(samples, Sum, mean_of)
+        for part in draws.batches(passes, steady):
             if references is None:
                 others = draw_clouds(picture, which[part].tolist(), seed)
             else:
@@ -84,8 +93,13 @@ def expected_gradients(
             differences = picture - others  # (n, C, H, W)
             between = others + shares[part, None, None, None] * differences
             _, gradients = passes.gradients(between.to(inputs.dtype), image)
-            total[image] += (differences * gradients).sum(0) / samples
-    return reduce_gradient(total)
+            added = (differences * gradients).sum(1)  # (n, H, W)
+            for group, rows in draws.cut(part):
+                group.add(added[rows].sum(0), len(rows))
+        estimates.append(draws.estimate())
+    passes.expect(0)
+    raw = torch.stack([estimate.raw for estimate in estimates])
+    return tell_errors(reduce_gradient(raw[:, None]), estimates, "samples")
 
 
 def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:

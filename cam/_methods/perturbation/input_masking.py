@@ -5,6 +5,7 @@ are made batch by batch, and no more than one batch of them exists at a time.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from cam import kernels
 from cam._engine.forward import Probabilities
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.draws import STEADY, Draws, Sum, mean_of, tell_errors
 from cam._methods.base.maps import refuse_baseline, stretch
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
@@ -111,6 +113,7 @@ def occlusion(
         "masks": integer(1),
         "cells": integer(1),
         "probability": number(above=0, most=1),
+        "steady": STEADY,
         "seed": SEED,
     },
     title="RISE",
@@ -126,6 +129,7 @@ def rise(
     masks: int = 1000,
     cells: int = 7,
     probability: float = 0.5,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """Which pixels are in view when the model, shown the picture in random parts, is sure.
@@ -148,9 +152,11 @@ def rise(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
-        masks: How many; the error falls with the root of it.
+        masks: How many at most; the error falls with the root of it.
         cells: Cells along each side of a mask.
         probability: That a cell is open; above 0 and at most 1.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the masks, no more are drawn; 1: all are.
         seed: Of the masks.
 
     Returns:
@@ -168,20 +174,26 @@ def rise(
     grids, shifts, size = draw_grids(masks, cells, probability, seed, (height, width))
     grids, shifts = grids.to(inputs.device), shifts.to(inputs.device)
     white = torch.ones(1, 1, height, width, device=inputs.device)
-    total = torch.zeros(count, height, width, device=inputs.device)
-    passes.expect(count * masks)
     network = passes.module
     if isinstance(pixels.targets, Tensor) and pixels.logits.shape[1] > 1:
         network = Probabilities(network)
+    estimates = []
     with passes.through(network):
-        for part in passes.chunks(masks):
-            shift = shifts[part]
-            weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
-            for image in range(count):
-                masked = kernels.masked_batch(inputs[image], grids[part], size=size, shifts=shift)
+        for image, picture in enumerate(inputs):
+            passes.expect((count - image) * masks)
+            draws = Draws(masks, Sum, mean_of)
+            for part in draws.batches(passes, steady):
+                shift = shifts[part]
+                weights = kernels.masked_batch(white, grids[part], size=size, shifts=shift)[:, 0]
+                masked = kernels.masked_batch(picture, grids[part], size=size, shifts=shift)
                 scores = passes.scores(masked, image).float()  # (n,)
-                total[image] += torch.tensordot(scores, weights, 1)
-    return stretch(total / (masks * probability))
+                for group, rows in draws.cut(part):
+                    group.add(torch.tensordot(scores[rows], weights[rows], 1), len(rows))
+            estimates.append(draws.estimate())
+    passes.expect(0)
+    raw = torch.stack([estimate.raw for estimate in estimates]) / probability
+    maps = tell_errors(stretch(raw), estimates, "masks")
+    return replace(maps, error=maps.error / probability)
 
 
 def draw_grids(

@@ -6,8 +6,10 @@ makes one picture at a time, draws from torch's global generator, and fits by sc
 the library does not need otherwise. No more than a batch of pictures exists at once.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.draws import STEADY, Draws, Estimate, tell_errors
 from cam._methods.base.maps import refuse_baseline
 from cam._methods.base.method_registry import register_method
 from cam.parameters import SEED, colour, integer, number
@@ -26,6 +29,7 @@ _RULES = {
     "samples": integer(2),
     "segments": integer(1),
     "baseline": colour(blur=False),
+    "steady": STEADY,
     "seed": SEED,
 }
 
@@ -48,6 +52,7 @@ def lime(
     width: float = 0.25,
     ridge: float = 1.0,
     baseline: Baseline = 0.0,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """How much each superpixel adds to the score, by a linear model fitted around the picture.
@@ -63,12 +68,14 @@ def lime(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
-        samples: How many z.
+        samples: How many z at most.
         segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
             each of them.
         width: Of the kernel that makes those with most in view count most.
         ridge: Weight of the penalty, at least 0.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the z, no more are drawn; 1: all are.
         seed: Of the z.
 
     Returns:
@@ -81,17 +88,19 @@ def lime(
         Ribeiro, Singh and Guestrin, “Why Should I Trust You?”: Explaining the Predictions of Any
         Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2
     """
-    passes.expect(len(pixels.inputs) * samples)
-    maps = []
+    estimates = []
     for image, picture in enumerate(pixels.inputs):
+        passes.expect((len(pixels.inputs) - image) * samples)
         regions = find_superpixels(picture, segments)
         coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
-        scores, finite = _score_coalitions(passes, image, regions, coalitions, baseline)
         similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
-        values = _fit_ridge(coalitions, scores, weights, ridge)
-        maps.append(_spread(values, regions).where(finite, torch.nan))
-    return _maps(maps)
+        game = _Game(passes, image, regions, baseline)
+        estimates.append(
+            _fit_until_steady(game, coalitions, weights, partial(_fit_ridge, ridge=ridge), steady)
+        )
+    passes.expect(0)
+    return _maps(estimates)
 
 
 @register_method(
@@ -110,6 +119,7 @@ def kernelshap(
     samples: int = 500,
     segments: int = 50,
     baseline: Baseline = 0.0,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """Each superpixel's Shapley value: its fair share of what the picture scores above a blank one.
@@ -127,10 +137,12 @@ def kernelshap(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
-        samples: How many z.
+        samples: How many z at most.
         segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
             each of them.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the z, no more are drawn; 1: all are.
         seed: Of the z.
 
     Returns:
@@ -144,19 +156,23 @@ def kernelshap(
         theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical
         Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2
     """
+    estimates = []
     divided = [find_superpixels(picture, segments) for picture in pixels.inputs]
     drawn = [draw_shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
-    passes.expect(sum(len(weights) + 2 for _, weights in drawn))
-    maps = []
     for image, regions in enumerate(divided):
+        passes.expect(sum(len(weights) + 2 for _, weights in drawn[image:]))
         coalitions, weights = (tensor.to(regions.device) for tensor in drawn[image])
-        ends = coalitions.new_tensor([[0.0], [1.0]]).expand(2, coalitions.shape[1])
-        scores, finite = _score_coalitions(
-            passes, image, regions, torch.cat([ends, coalitions]), baseline
-        )
-        values = fit_shapley_values(coalitions, scores[2:], weights, scores[0], scores[1])
-        maps.append(_spread(values, regions).where(finite, torch.nan))
-    return _maps(maps)
+        count = coalitions.shape[1]
+        game = _Game(passes, image, regions, baseline)
+        blank, whole = game.play(coalitions.new_tensor([[0.0], [1.0]]).expand(2, count))
+        fit = partial(fit_shapley_values, blank=blank, whole=whole)
+        if count < 2 or len(weights) == 2**count - 2:
+            raw = game.spread(fit(coalitions, game.play(coalitions), weights))
+            estimates.append(Estimate(raw, torch.zeros_like(raw), 1.0, len(weights)))
+        else:
+            estimates.append(_fit_until_steady(game, coalitions, weights, fit, steady, least=count))
+    passes.expect(0)
+    return _maps(estimates)
 
 
 def find_superpixels(picture: Tensor, segments: int) -> Tensor:
@@ -258,29 +274,77 @@ def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Te
     return solution
 
 
-def _score_coalitions(
-    passes: Passes, image: int, regions: Tensor, coalitions: Tensor, baseline: Baseline
-) -> tuple[Tensor, Tensor]:
-    """Score the picture with each coalition in view, (n,) float64.
+class _Game:
+    """Scores a picture with some of its superpixels in view.
 
-    Also returns whether all scores are finite. If not, they are 0: no values explain them, and
-    solvers refuse them.
+    Args:
+        passes: Where the pictures go.
+        image: Which picture of the batch.
+        regions: (H, W) int64, its superpixels.
+        baseline: What a hidden pixel shows.
     """
-    picture, parts = passes.pixels.inputs[image], []
-    for part in passes.chunks(len(coalitions)):
-        with refuse_baseline(passes.method):
-            masked = kernels.region_batch(picture, regions, coalitions[part].bool(), baseline)
-        parts.append(passes.scores(masked, image))
-    scores = torch.cat(parts).double()
-    finite = scores.isfinite().all()
-    return scores.where(finite, 0), finite
+
+    def __init__(self, passes: Passes, image: int, regions: Tensor, baseline: Baseline) -> None:
+        self.passes = passes
+        self._image, self._regions, self._baseline = image, regions, baseline
+        self._areas = regions.flatten().bincount()
+        self._finite = True
+
+    def play(self, coalitions: Tensor) -> Tensor:
+        """Score coalitions (n, R), as (n,) float64; what is not finite counts as 0.
+
+        No values explain such scores, and solvers refuse them: all maps become NaN.
+        """
+        picture, parts = self.passes.pixels.inputs[self._image], []
+        for part in self.passes.chunks(len(coalitions)):
+            with refuse_baseline(self.passes.method):
+                masked = kernels.region_batch(
+                    picture, self._regions, coalitions[part].bool(), self._baseline
+                )
+            parts.append(self.passes.scores(masked, self._image))
+        scores = torch.cat(parts).double() if parts else coalitions.new_zeros(0)
+        finite = scores.isfinite()
+        self._finite = self._finite and bool(finite.all())
+        return scores.where(finite, 0)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Spread each region's value (R,) evenly over its pixels, (H, W)."""
+        spread = (values / self._areas)[self._regions]
+        return spread if self._finite else torch.full_like(spread, torch.nan)
 
 
-def _spread(values: Tensor, regions: Tensor) -> Tensor:
-    """Spread each region's value (R,) evenly over its pixels, (H, W)."""
-    return (values / regions.flatten().bincount())[regions]
+def _fit_until_steady(
+    game: _Game,
+    coalitions: Tensor,
+    weights: Tensor,
+    fit: Callable[[Tensor, Tensor, Tensor], Tensor],
+    steady: float,
+    least: int = 1,
+) -> Estimate:
+    """Play coalitions (n, R) in turn until chance no longer decides the values.
+
+    Args:
+        game: Scores them.
+        coalitions: Pairs of complements stay together.
+        weights: (n,).
+        fit: From coalitions (m, R), scores (m,) and weights (m,) to values (R,).
+        steady: As for :meth:`Draws.batches`.
+        least: The fewest coalitions that determine the values.
+    """
+    scores = coalitions.new_zeros(len(coalitions))
+
+    def show(groups: Sequence[list[int]]) -> Tensor:
+        rows = sorted(itertools.chain.from_iterable(groups))
+        return game.spread(fit(coalitions[rows], scores[rows], weights[rows]))
+
+    draws = Draws(len(coalitions), list[int], show, block=2, least=least)
+    for part in draws.batches(game.passes, steady):
+        scores[part] = game.play(coalitions[part])
+        for group, rows in draws.cut(part):
+            group.extend(part.start + row for row in rows)
+    return draws.estimate()
 
 
-def _maps(maps: list[Tensor]) -> Maps:
-    raw = torch.stack(maps).float()
-    return Maps(raw=raw, normalised=kernels.normalise(raw))
+def _maps(estimates: list[Estimate]) -> Maps:
+    raw = torch.stack([estimate.raw for estimate in estimates]).float()
+    return tell_errors(Maps(raw, kernels.normalise(raw)), estimates, "samples")
