@@ -103,7 +103,7 @@ class Draws(Generic[T]):
         When it ends does not depend on the size of batches.
 
         Args:
-            passes: Whose batches they are.
+            passes: Whose batches they are; all draws were announced before.
             steady: At which expected correlation with another seed's map it ends; 1: never before
                 all are drawn.
         """
@@ -116,7 +116,8 @@ class Draws(Generic[T]):
             # A map that is the same everywhere or not a number, with which nothing correlates,
             # does not change by more draws.
             if self.count < self._most and not self._foretell_agreement() < steady:
-                break
+                passes.spare(self._most - self.count)
+                return
             stop = min(int(self.count * _GROWTH) // 2 * 2, self._most)
 
     def cut(self, part: slice) -> Iterator[tuple[T, list[int]]]:

@@ -87,13 +87,13 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             steady: float = 0.92,
             seed: int = 0,
         ) -> Maps:
+            passes.expect(len(pixels.inputs) * samples)
             gathered, estimates = [], []
 
             def show(groups: Sequence[Moments]) -> Tensor:
                 return reduce_gradient(moment(PooledMoments(groups)), reduce="max").raw[0]
 
             for image, picture in enumerate(pixels.inputs):
-                passes.expect((len(pixels.inputs) - image) * samples)
                 draws, start = Draws(samples, Moments, show), 0
                 for copies in draw_copies(picture, draws.batches(passes, steady), noise, seed):
                     part = slice(start, start + len(copies))
@@ -103,7 +103,6 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
                     start = part.stop
                 gathered.append(moment(PooledMoments(draws.groups)))
                 estimates.append(draws.estimate())
-            passes.expect(0)
             maps = reduce_gradient(torch.cat(gathered), reduce="max")
             return tell_errors(maps, estimates, "samples")
 

@@ -18,6 +18,7 @@ SMALLER: dict[str, dict] = {
     "guided_integrated_gradients": {"steps": 6},
     "blur_integrated_gradients": {"steps": 4, "sigma": 4.0},
     "expected_gradients": {"samples": 3},
+    "gradientshap": {"samples": 3},
     "smoothgrad": {"samples": 3},
     "vargrad": {"samples": 3},
     "squaregrad": {"samples": 3},
