@@ -5,7 +5,7 @@ from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.draws import STEADY, Draws, Sum, mean_of, tell_errors
+from cam._methods.base.draws import GROUPS, STEADY, Draws, Sum, mean_of, tell_errors
 from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
@@ -170,7 +170,9 @@ def _expect(
 
 
 def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw the pairs of reference and α.
+    """Draw the pairs of reference and α, evenly for all and for each group of the draws.
+
+    So the groups differ by as much as chance leaves to a map, and its error is not exaggerated.
 
     Args:
         samples: How many, N.
@@ -181,9 +183,15 @@ def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tens
         Numbers of references (N,) int64, and α (N,) float64, both on the CPU.
     """
     generator = torch.Generator().manual_seed(seed)
-    strata = torch.randperm(samples, generator=generator)
-    shares = torch.rand(samples, generator=generator, dtype=torch.float64)
-    shares = (strata + shares) / samples
-    rounds = -(-samples // references)
-    orders = [torch.randperm(references, generator=generator) for _ in range(rounds)]
-    return torch.cat(orders)[:samples], shares
+    groups = min(GROUPS, samples)
+    rounds = -(-samples // groups)
+    group = torch.arange(groups)[:, None]
+    # Block b of the strata has one for each group, and each group takes the blocks in its order.
+    blocks = torch.rand(groups, rounds, generator=generator).argsort(1)
+    within = torch.rand(rounds, groups, generator=generator).argsort(1)
+    strata = blocks * groups + within[blocks, group]  # (groups, rounds)
+    shares = strata + torch.rand(strata.shape, generator=generator, dtype=torch.float64)
+    order = torch.randperm(references, generator=generator)
+    which = order[(group * rounds + torch.arange(rounds)) % references]
+    # Draw n belongs to group n modulo their number.
+    return which.T.flatten()[:samples], shares.T.flatten()[:samples] / (rounds * groups)

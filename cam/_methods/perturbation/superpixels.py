@@ -18,12 +18,10 @@ from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.draws import STEADY, Draws, Estimate, tell_errors
-from cam._methods.base.maps import refuse_baseline
 from cam._methods.base.method_registry import register_method
+from cam._methods.perturbation.region_game import Baseline, RegionGame, find_superpixels
 from cam.parameters import SEED, colour, integer, number
 from cam.types import Maps
-
-Baseline = float | Sequence[float]
 
 _RULES = {
     "samples": integer(2),
@@ -98,7 +96,7 @@ def lime(
         coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
         similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
-        game = _Game(passes, image, regions, baseline)
+        game = RegionGame(passes, image, regions, baseline)
         estimates.append(
             _fit_until_steady(game, coalitions, weights, partial(_fit_ridge, ridge=ridge), steady)
         )
@@ -172,7 +170,7 @@ def kernelshap(
     for image, regions in enumerate(divided):
         coalitions, weights = (tensor.to(regions.device) for tensor in drawn[image])
         count = coalitions.shape[1]
-        game = _Game(passes, image, regions, baseline)
+        game = RegionGame(passes, image, regions, baseline)
         blank, whole = game.play(coalitions.new_tensor([[0.0], [1.0]]).expand(2, count))
         fit = partial(fit_shapley_values, blank=blank, whole=whole)
         if count < 2 or len(weights) == 2**count - 2:
@@ -181,34 +179,6 @@ def kernelshap(
         else:
             estimates.append(_fit_until_steady(game, coalitions, weights, fit, steady, least=count))
     return _maps(estimates)
-
-
-def find_superpixels(picture: Tensor, segments: int) -> Tensor:
-    """Find regions of near and similar pixels by SLIC, of scikit-image.
-
-    Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods, 2012.
-
-    Args:
-        picture: (C, H, W) as the model takes it; its range is stretched to [0, 1].
-        segments: About how many.
-
-    Returns:
-        (H, W) int64 from 0 on, without gaps, on the picture's device.
-    """
-    if segments >= picture[0].numel():
-        return torch.arange(picture[0].numel(), device=picture.device).view(picture.shape[1:])
-    # Imported here, because nothing else in the library needs it.
-    from skimage.segmentation import slic
-
-    values = picture.detach().float().nan_to_num(0, 0, 0)
-    low, high = values.min(), values.max()
-    values = (values - low) / (high - low).clamp(min=1e-12)
-    labels = slic(
-        values.movedim(0, -1).cpu().numpy(), n_segments=segments, start_label=0, channel_axis=-1
-    )
-    _, numbers = torch.unique(torch.from_numpy(labels), return_inverse=True)
-    regions: Tensor = numbers.to(picture.device)
-    return regions
 
 
 def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
@@ -286,47 +256,8 @@ def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Te
     return solution
 
 
-class _Game:
-    """Scores a picture with some of its superpixels in view.
-
-    Args:
-        passes: Where the pictures go.
-        image: Which picture of the batch.
-        regions: (H, W) int64, its superpixels.
-        baseline: What a hidden pixel shows.
-    """
-
-    def __init__(self, passes: Passes, image: int, regions: Tensor, baseline: Baseline) -> None:
-        self.passes = passes
-        self._image, self._regions, self._baseline = image, regions, baseline
-        self._areas = regions.flatten().bincount()
-        self._finite = True
-
-    def play(self, coalitions: Tensor) -> Tensor:
-        """Score coalitions (n, R), as (n,) float64; what is not finite counts as 0.
-
-        No values explain such scores, and solvers refuse them: all maps become NaN.
-        """
-        picture, parts = self.passes.pixels.inputs[self._image], []
-        for part in self.passes.chunks(len(coalitions)):
-            with refuse_baseline(self.passes.method):
-                masked = kernels.region_batch(
-                    picture, self._regions, coalitions[part].bool(), self._baseline
-                )
-            parts.append(self.passes.scores(masked, self._image))
-        scores = torch.cat(parts).double() if parts else coalitions.new_zeros(0)
-        finite = scores.isfinite()
-        self._finite = self._finite and bool(finite.all())
-        return scores.where(finite, 0)
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Spread each region's value (R,) evenly over its pixels, (H, W)."""
-        spread = (values / self._areas)[self._regions]
-        return spread if self._finite else torch.full_like(spread, torch.nan)
-
-
 def _fit_until_steady(
-    game: _Game,
+    game: RegionGame,
     coalitions: Tensor,
     weights: Tensor,
     fit: Callable[[Tensor, Tensor, Tensor], Tensor],

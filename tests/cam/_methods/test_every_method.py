@@ -30,6 +30,10 @@ SMALLER: dict[str, dict] = {
     "rise": {"masks": 12},
     "lime": {"samples": 30, "segments": 8},
     "kernelshap": {"samples": 30, "segments": 8},
+    "partitionshap": {"segments": 8},
+    "sobol": {"designs": 4, "cells": 3},
+    "hsic": {"samples": 20, "cells": 3},
+    "idgi": {"steps": 4},
 }
 NAMES = list(cam.methods())
 # XRAI cuts each picture into segments at many scales, which takes seconds; its passes are those of

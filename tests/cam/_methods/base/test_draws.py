@@ -16,7 +16,7 @@ DRAWN = {
     "gradientshap": {"samples": 40, "steady": 1},
     "rise": {"masks": 60, "cells": 4, "steady": 1},
     "lime": {"samples": 120, "segments": 12, "steady": 1},
-    "kernelshap": {"samples": 120, "segments": 16, "steady": 1},
+    "kernelshap": {"samples": 120, "segments": 30, "steady": 1},
     "smoothgradcam_plus_plus": {"samples": 20},
     "sscam": {"samples": 20},
 }

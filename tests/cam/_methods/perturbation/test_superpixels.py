@@ -9,10 +9,10 @@ from captum.attr import KernelShap, Lime
 from torch import nn
 
 import cam
+from cam._methods.perturbation.region_game import find_superpixels
 from cam._methods.perturbation.superpixels import (
     draw_lime_coalitions,
     draw_shap_coalitions,
-    find_superpixels,
 )
 
 NAMES = ["lime", "kernelshap"]
