@@ -379,7 +379,7 @@ def test_fullgrad_sees_what_a_norm_with_its_activation_adds():
 # What all of them promise.
 
 ALL = {
-    "shapleycam": {},
+    "shapleycam": {"utility": "score"},
     "finercam": {},
     "refinecam": {},
     "smoothgradcam_plus_plus": {"samples": 3},

@@ -242,7 +242,7 @@ def test_takes_other_precisions(name, dtype):
         ),
         ("kpcacam", {"gamma": 0}, "gamma must be a number above 0, or None, but is 0"),
         ("fem", {"sigmas": "two"}, "sigmas must be a finite number"),
-        ("fem", {"sum_of": "all"}, "sum_of must be one of maps, masks, but is 'all'"),
+        ("fem", {"sum_of": "all"}, "sum_of must be one of masks, maps, but is 'all'"),
         (
             "randomcam",
             {"seed": -1},
