@@ -66,8 +66,8 @@ AXIOMS: Mapping[str, Axiom] = {
         "symmetric",
         "Pixels that can be exchanged without changing any score get the same.",
         "Shapley 1953; Sundararajan, Taly and Yan, ICML 2017, section 4",
-        "range of the values of two equal patterns of known/patch on an empty picture (of a layer's "
-        "map: of their two cells), as a share of the map's largest",
+        "range of the values of two equal patterns of known/patch on an empty picture (of a "
+        "layer's map: of their two cells), as a share of the map's largest",
         1e-3,
         checks.symmetry,
     ),
