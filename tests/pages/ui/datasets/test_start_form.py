@@ -246,6 +246,23 @@ def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
     assert sorted(metrics()) == ["grid_pointing_game", "sparseness"]
 
 
+def test_known_answers_ask_for_their_network_and_offer_what_compares_with_them(folder):
+    app = page(**QUICK, data="Known answers", start="true", network="XOR: one pattern, but not both")
+    assert "whose exact attribution is computed" in text(app)
+    metrics = find(app.multiselect, "Metrics")
+    assert "Correlation with the exact attribution" in metrics.options
+    grid = page(**QUICK, start="true")
+    assert "Correlation with the exact attribution" not in find(grid.multiselect, "Metrics").options
+    assert "the exact attribution of these data is not known: Correlation" in text(grid)
+    app = click(app, "Start the run")
+    [sentence] = list_values(app.error)
+    assert "made for cam.load_model('known/xor') and mean nothing to efficientnet_lite0" in sentence
+    call = {"model": "known/xor", "data": "Known answers", "size": "2"}
+    run = started(folder, **QUICK, **call, network="XOR: one pattern, but not both", start="true")
+    assert run.call.data.source == "known" and run.call.data.options["network"] == "xor"
+    assert run.call.model.name == "known/xor"
+
+
 def test_the_grids_classes_are_not_those_of_another_model(folder):
     app = page(**QUICK, start="true", model="timm/resnet18.fb_swsl_ig1b_ft_in1k", untrained="true")
     assert not list_values(finish(app).error)
