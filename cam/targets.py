@@ -67,6 +67,21 @@ class LogProbability(ClassTarget):
 
 
 @dataclass(frozen=True, eq=False)
+class ReST(ClassTarget):
+    """The logit and the logarithm of the probability: "residual softmax target-class".
+
+    The logit alone says nothing of the other classes, the probability fades where it is near 1
+    (Cai 2025, "CAMs as Shapley Value-based Explainers").
+    """
+
+    target: Class
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Compute y_A + log softmax(y)_A."""
+        return _entry(output + output.log_softmax(0), self.target)
+
+
+@dataclass(frozen=True, eq=False)
 class Contrast(ClassTarget):
     """Why one class and not another (Prabhushankar et al. 2020, "Contrastive Explanations").
 

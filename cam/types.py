@@ -55,12 +55,15 @@ class Maps:
         remarks: What a reader of the maps should know, as (image, sentence).
         terms: Makes the (B, C, h, w) whose sum over the channels is raw; None where the map is no
             such sum.
+        error: (B, h, w) standard error of raw, of a method that draws; NaN where the draws are too
+            few to tell, None for a method that draws nothing.
     """
 
     raw: Tensor
     normalised: Tensor
     remarks: tuple[tuple[int, str], ...] = ()
     terms: Callable[[], Tensor] | None = field(default=None, repr=False)
+    error: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,9 @@ class Attribution:
         cost: Passes and seconds that it took.
         precision: In which the network computed: "fp32", "tf32", "fp16", "bf16" or "fp64".
         remarks: What the method says a reader should know; part of :meth:`notes`.
+        error: (B, h, w) float32 standard error of the raw map, of a method that draws: how far
+            another seed's map may be from it. NaN where the draws are too few to tell. None for a
+            method that draws nothing, and where maps of several layers or pictures are fused.
     """
 
     heatmap: Tensor
@@ -95,6 +101,7 @@ class Attribution:
     cost: Cost
     precision: str
     remarks: tuple[tuple[int, str], ...] = ()
+    error: Tensor | None = None
 
     @cached_property
     def signed(self) -> Tensor:

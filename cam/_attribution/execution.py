@@ -76,6 +76,7 @@ def _explain(
     pixels = captured.pixels
     size = (pixels.inputs.shape[-2], pixels.inputs.shape[-1])
     remarks: dict[tuple[int, str], None] = {}
+    errors: list[Tensor | None] = []
 
     def explain() -> tuple[Tensor, Tensor]:
         further = (passes,) if info.passes else ()
@@ -85,15 +86,18 @@ def _explain(
         ]
         if passes.captured is captured:
             remarks.update(dict.fromkeys(remark for each in maps for remark in each.remarks))
+            errors.extend(each.error for each in maps)
         coarse = info.layer or info.attention
         return heatmap_and_raw(maps, size if coarse else None, info.fusion or fusion)
 
     with passes.of(method.name):
         if method.parameters.get("aug_smooth"):
             heatmap, raw = over_views(passes, info.reads, info.kernel_rules, explain)
+            errors.clear()  # that of one picture, and not of the mean over its variants
         else:
             heatmap, raw = explain()
     unsound = pixels.unsound[:, None, None]
+    error = errors[0] if len(errors) == 1 else None
     return Attribution(
         heatmap=heatmap.float().masked_fill(unsound, torch.nan),
         raw=raw.float().masked_fill(unsound, torch.nan),
@@ -110,6 +114,7 @@ def _explain(
         ),
         precision=name_precision(passes.module, shared.precision, pixels.inputs.device),
         remarks=tuple(remarks),
+        error=None if error is None else error.float().masked_fill(unsound, torch.nan),
     )
 
 

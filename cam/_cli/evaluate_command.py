@@ -42,7 +42,7 @@ _RUN = click.Path(path_type=Path)
 @shared.several(
     "data-option",
     metavar="KEY=VALUE",
-    help="Of the data: size=256 of photo-grid, network=patch of known, split=val, groups=patient, …",
+    help="Of the data: size=256 of photo-grid, network=patch of known, groups=patient, …",
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), default="local")
 @click.option(

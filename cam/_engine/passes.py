@@ -85,6 +85,11 @@ class Passes:
         self._total = self._done + total
         self.tell()
 
+    def spare(self, inputs: int) -> None:
+        """Announce that so many of the inputs are not sent after all."""
+        self._total -= inputs
+        self.tell()
+
     def chunks(self, total: int) -> Iterator[slice]:
         """Cut 0 … total into batches that memory allows."""
         start = 0

@@ -242,8 +242,9 @@ class DistractorNetwork(TemplateNetwork):
 class XorNetwork(TemplateNetwork):
     """One of two patterns, but not both: y = relu(a) + relu(b) - 4 relu(a + b - 3/2).
 
-    A pattern in full contrast has a or b = 1, away from the corners of y. With one pattern its pixels share the score. With both there is none to share: what either
-    pattern adds alone it takes away beside the other, and each pixel's value is 0.
+    A pattern in full contrast has a or b = 1, away from the corners of y. With one pattern its
+    pixels share the score. With both there is none to share: what either pattern adds alone it
+    takes away beside the other, and each pixel's value is 0.
     """
 
     name, labels = "xor", ("one pattern", "none or both")

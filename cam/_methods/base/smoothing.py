@@ -59,7 +59,7 @@ def by_principal_component(maps: Maps, fused: bool) -> Maps:
     raw = first_component(maps.terms())
     positive = normalise(raw)
     # Where layers are multiplied, a map that is negative means nothing.
-    return replace(maps, raw=positive if fused else raw, normalised=positive)
+    return replace(maps, raw=positive if fused else raw, normalised=positive, error=None)
 
 
 def over_views(

@@ -11,7 +11,7 @@ from cam._methods.base.method_registry import register_method
 from cam.parameters import SEED, number, one_of
 from cam.types import Maps
 
-_SUMS = ("maps", "masks")
+_SUMS = ("masks", "maps")
 
 
 @register_method(
@@ -23,18 +23,18 @@ _SUMS = ("maps", "masks")
     reads=LayerActivations,
     cost="1 forward",
 )
-def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -> Maps:
+def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") -> Maps:
     """Where a layer's feature maps are unusually strong, whatever the class.
 
     With μ_c and σ_c the mean and standard deviation of A_c over space, and the mask
-    M_c = [A_c > μ_c + k σ_c]: map = Σ_c mean_s(M_c) A_c, or, with ``sum_of="masks"``,
-    map = Σ_c μ_c M_c. The latter is the paper's and xplique's; pytorch-grad-cam adds the maps, each
+    M_c = [A_c > μ_c + k σ_c]: map = Σ_c μ_c M_c, as the paper's and xplique's. With
+    ``sum_of="maps"`` it is pytorch-grad-cam's, map = Σ_c mean_s(M_c) A_c: the maps themselves, each
     weighted by how large a part of it is strong.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
         sigmas: k.
-        sum_of: ``"maps"`` or ``"masks"``.
+        sum_of: ``"masks"`` or ``"maps"``.
 
     Returns:
         Maps (B, h, w) float32, float64 for float64.
@@ -44,7 +44,7 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "maps") -
 
     References:
         Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020;
-        the sum as in pytorch-grad-cam 1.5.7, FEM
+        the sum of maps as in pytorch-grad-cam 1.5.7, FEM
     """
     activations = promote(layer.activations)
     deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from cam._engine.forward import run_model
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._engine.token_layout import main_output, replace_main_output
 from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.errors import LayerError
+from cam.parameters import one_of
 from cam.types import Maps
 
 
@@ -19,18 +21,24 @@ from cam.types import Maps
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    rules={"utility": one_of(("rest", "score"))},
     cost="2 forwards, and 2 backwards down to the layer",
 )
-def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
-    """Where a layer's feature maps raise the score, weighted by their share in the whole rise.
+def shapleycam(layer: LayerActivations, passes: Passes, *, utility: str = "rest") -> Maps:
+    """Where a layer's feature maps raise a class, weighted by their share in the whole rise.
 
-    The Shapley value of a feature map, by a Taylor series of the score y to its second order: with
-    G = ∂y/∂A and H the Hessian of y by A, w_c = mean_s (G - ½ H A)_cs; map = Σ_c w_c A_c. Where
-    the network behind the layer is piecewise linear, H is 0 and the map is Grad-CAM's.
+    The Shapley value of a feature map, by a Taylor series of the utility u to its second order:
+    with G = ∂u/∂A and H the Hessian of u by A, w_c = mean_s (G - ½ H A)_cs; map = Σ_c w_c A_c.
+
+    u is the paper's ReST, y + log softmax(y), where the target is a class of several; a target
+    that is a callable is taken as it is. With ``utility="score"`` u is the score that is explained:
+    where the network behind the layer is piecewise linear, as a linear head or ReLUs are, its H is
+    0 and the map is Grad-CAM's.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
         passes: Where the pictures go once more, for the product H A.
+        utility: "rest" or "score".
 
     Returns:
         Maps (B, h, w) float32, float64 for float64.
@@ -40,7 +48,7 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
 
     References:
         Cai, CAMs as Shapley Value-based Explainers, The Visual Computer 2025 (arXiv:2501.06261); as
-        in pytorch-grad-cam 1.5.7, ShapleyCAM
+        in pytorch-grad-cam 1.5.7, ShapleyCAM with ClassifierOutputReST
     """
     inputs = passes.pixels.inputs
     leaf = _LayerLeaf(layer)
@@ -68,11 +76,31 @@ def shapleycam(layer: LayerActivations, passes: Passes) -> Maps:
         return promote(layer.layout.maps(whole)).mean((2, 3))
 
     passes.expect(len(inputs))
-    module = passes.module.get_submodule(layer.name)
+    module, network = passes.module.get_submodule(layer.name), passes.module
+    targets, logits = passes.pixels.targets, passes.pixels.logits
+    if utility == "rest" and isinstance(targets, Tensor) and logits.shape[1] > 1:
+        network = _Rest(network)
     # The fast kernels of attention have no second derivative.
-    with module.register_forward_hook(leaf.keep), sdpa_kernel(SDPBackend.MATH):
+    with (
+        module.register_forward_hook(leaf.keep),
+        sdpa_kernel(SDPBackend.MATH),
+        passes.through(network),
+    ):
         weights = passes.graphs(inputs, weigh)
     return weigh_maps(torch.cat(weights), layer.activations)
+
+
+class _Rest(nn.Module):
+    """A classifier that returns each class's utility ReST instead of its logit."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return y + log softmax(y), (N, classes)."""
+        logits = run_model(self.network, pixels)
+        return logits + logits.log_softmax(1)
 
 
 class _LayerLeaf:

@@ -1,10 +1,13 @@
 """Smooth Grad-CAM++: Grad-CAM++ averaged over noisy copies of the picture."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import LayerActivations, LayerGradients
 from cam._engine.passes import Passes
+from cam._methods.base.draws import Draws, Sum, mean_of, tell_errors
 from cam._methods.base.maps import weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_copies
@@ -64,14 +67,25 @@ def smoothgradcam_plus_plus(
     """
     pixels = passes.pixels
     passes.expect(len(pixels.inputs) * samples)
-    weights = []
+    weights, estimates = [], []
     for image, picture in enumerate(pixels.inputs):
-        powers = torch.zeros(3, *layer.activations.shape[1:], device=picture.device).double()
-        for copies in draw_copies(picture, passes.chunks(samples), noise, seed):
-            for gradients in _gradients(layer, passes, copies, image):
-                powers += torch.stack([(gradients**power).sum(0) for power in (1, 2, 3)])
-        weights.append(_weights(powers / samples, layer.activations[image].double()))
-    return weigh_maps(torch.stack(weights), layer.activations)
+        activations = layer.activations[image].double()
+
+        def show(groups: Sequence[Sum], maps: Tensor = activations) -> Tensor:
+            return torch.tensordot(_weights(mean_of(groups), maps), maps, 1)
+
+        draws, start = Draws(samples, Sum, show), 0
+        for copies in draw_copies(picture, draws.batches(passes), noise, seed):
+            part = slice(start, start + len(copies))
+            gradients = torch.cat(_gradients(layer, passes, copies, image))
+            for group, rows in draws.cut(part):
+                powers = [(gradients[rows] ** power).sum(0) for power in (1, 2, 3)]
+                group.add(torch.stack(powers), len(rows))
+            start = part.stop
+        weights.append(_weights(mean_of(draws.groups), activations))
+        estimates.append(draws.estimate())
+    maps = weigh_maps(torch.stack(weights), layer.activations)
+    return tell_errors(maps, estimates, "samples")
 
 
 def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: int) -> list[Tensor]:

@@ -1,9 +1,11 @@
-"""Score-CAMs averaged over noisy masks, or over fractions of the picture.
+"""Score-CAMs averaged over noisy masks, or over multiples of the picture.
 
 M_c is the map A_c brought to [0, 1] by its own minimum and maximum, (A_c - min) / (max - min +
 1e-8), and then to the picture's size by bilinear interpolation between the centres of its cells,
 as in torchcam.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +13,8 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
-from cam._methods.base.maps import weigh_maps
+from cam._methods.base.draws import Draws, Sum, mean_of, tell_errors
+from cam._methods.base.maps import promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
 from cam._methods.cams.score_cam import find_distinct_masks
@@ -66,18 +69,30 @@ def sscam(
     masks = _stretch(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
     passes.expect(len(inputs) * samples * channels)
-    weights = []
+    weights, estimates = [], []
     for image, picture in enumerate(inputs):
         generator = torch.Generator(picture.device).manual_seed(seed)
-        total = torch.zeros(channels, device=picture.device)
+        scores = []
         for part in passes.chunks(samples * channels):
             number = torch.arange(part.start, part.stop, device=picture.device) % channels
             drawn = draw_noise(picture[0], len(number), generator)  # (n, H, W)
             masked = kernels.masked_batch(picture, masks[image, number])
             masked += noise * drawn[:, None] * picture
-            total.index_add_(0, number, passes.scores(masked, image).float())
-        weights.append((total / samples).softmax(0))
-    return weigh_maps(torch.stack(weights), layer.activations)
+            scores.append(passes.scores(masked, image).float())
+        by_sample = torch.cat(scores).view(samples, channels)
+        activations = promote(layer.activations[image])
+
+        def show(groups: Sequence[Sum], maps: Tensor = activations) -> Tensor:
+            return torch.tensordot(mean_of(groups).softmax(0).to(maps.dtype), maps, 1)
+
+        draws = Draws(samples, Sum, show)
+        for part in draws.batches(passes):
+            for group, rows in draws.cut(part):
+                group.add(by_sample[part][rows].sum(0), len(rows))
+        weights.append(by_sample.mean(0).softmax(0))
+        estimates.append(draws.estimate())
+    maps = weigh_maps(torch.stack(weights), layer.activations)
+    return tell_errors(maps, estimates, "samples")
 
 
 @register_method(
@@ -90,11 +105,11 @@ def sscam(
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
 )
 def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
-    """Score-CAM whose scores are means over growing fractions of the masked picture.
+    """Score-CAM whose scores are means over growing multiples of the masked picture.
 
     w = softmax over c of mean_i y(f_i x ⊙ M_c), f_i = Σ_{j=1..i} j / n for i = 1 … n, with n the
-    steps and y the explained score; map = Σ_c w_c A_c. The fractions are torchcam's, and go beyond
-    1: they add up the steps j / n, as the paper's integral does.
+    steps and y the explained score; map = Σ_c w_c A_c. The factors are torchcam's, and go beyond 1,
+    up to (n + 1) / 2: they add up the steps j / n, as the paper's sum does.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
@@ -108,7 +123,7 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
         MethodError: A parameter is out of range.
 
     References:
-        Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; fractions
+        Naidu et al., IS-CAM: Integrated Score-CAM for axiomatic-based explanations, 2020; factors
         as in torchcam 0.5, ISCAM
     """
     inputs = passes.pixels.inputs

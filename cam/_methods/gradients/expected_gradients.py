@@ -1,36 +1,51 @@
-"""Expected gradients: integrated gradients from many baselines at once."""
+"""Expected gradients and GradientSHAP: integrated gradients from many pictures."""
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.draws import GROUPS, STEADY, Draws, Sum, mean_of, tell_errors
 from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
-from cam.errors import MethodError
-from cam.parameters import SEED, integer, optional, tensor
+from cam._methods.base.noisy_copies import draw_noise
+from cam._methods.gradients.background import (
+    REFERENCES,
+    check_references,
+    take_background,
+    tell_stand_ins,
+)
+from cam.parameters import SEED, integer, number
 from cam.types import Maps
+
+_COST = (
+    "1 forward, and a forward and a backward for each sample: by default until another seed's "
+    "map is expected to correlate by 0.92, at most 1000"
+)
+_RULES = {
+    "samples": integer(1),
+    "references": REFERENCES,
+    "steady": STEADY,
+    "seed": SEED,
+}
 
 
 @register_method(
     "expected_gradients",
-    rules={
-        "samples": integer(1),
-        "references": optional(tensor("a tensor of pictures (R, C, H, W)")),
-        "seed": SEED,
-    },
+    rules=_RULES,
     title="Expected gradients",
     family="gradient",
     kind="contribution",
     reads=Pixels,
-    cost="1 forward, and a forward and a backward for each sample: 50 by default",
+    cost=_COST,
 )
 def expected_gradients(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 50,
+    samples: int = 1000,
     references: Tensor | None = None,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """How much each pixel adds to the score compared with other pictures, not with a blank one.
@@ -39,11 +54,8 @@ def expected_gradients(
     map = Σ_c a_c. The raw map adds up to y(x) - E y(x'), but for the error of the samples. The
     other map shows |Σ_c a_c|, min-max normalised for each image.
 
-    The paper takes x' from the training pictures, and ``references`` is for them. Without them x'
-    is the picture itself with the phases of its spectrum at random: clouds with the same colours,
-    contrasts and grain, in which nothing can be recognised. Other images of the batch would make a
-    map depend on its neighbours, and a photo from the library would have to be normalised as the
-    model requires, which a method does not know.
+    The paper takes x' from the training pictures, and ``references`` is for them. Without them
+    the bundled photos stand in, in the colours of the picture, and the attribution's notes say so.
 
     Each α comes from a separate stratum and each reference is taken equally often, give or take
     once, which lowers the error and changes no expectation. What is drawn depends on the seed and
@@ -53,8 +65,10 @@ def expected_gradients(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures on the path go.
-        samples: Pairs of x' and α.
+        samples: Pairs of x' and α, at most.
         references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the samples, no more are drawn; 1: all are.
         seed: Of what is drawn.
 
     Returns:
@@ -67,91 +81,117 @@ def expected_gradients(
         Erion et al., Improving performance of deep learning models with axiomatic attribution
         priors and expected gradients, Nature Machine Intelligence 2021, equation 3
     """
-    inputs = pixels.inputs
-    if references is not None:
-        _check(references, inputs)
-    pictures = promote(inputs)
-    total = torch.zeros_like(pictures)
-    which, shares = draw_samples(samples, 0 if references is None else len(references), seed)
-    which, shares = which.to(inputs.device), shares.to(pictures)
+    return _expect(passes, samples, references, 0.0, steady, seed)
+
+
+@register_method(
+    "gradientshap",
+    rules=_RULES | {"noise": number(0)},
+    title="GradientSHAP",
+    family="gradient",
+    kind="contribution",
+    reads=Pixels,
+    cost=_COST,
+)
+def gradientshap(
+    pixels: Pixels,
+    passes: Passes,
+    *,
+    samples: int = 1000,
+    references: Tensor | None = None,
+    noise: float = 0.09,
+    steady: float = 0.92,
+    seed: int = 0,
+) -> Maps:
+    """How much each pixel adds to the score above other pictures', averaged over noisy copies.
+
+    a = E (x + σ ε - x') ⊙ ∂y/∂x (x' + α (x + σ ε - x')) over references x', α uniform in [0, 1]
+    and ε standard normal; map = Σ_c a_c, with σ the given share of the picture's range of values.
+    It approximates Shapley values of the pixels where the score is nearly linear between x' and x.
+    Without noise it is expected gradients.
+
+    Args:
+        pixels: Its inputs (B, C, H, W), floats of any dtype.
+        passes: Where the pictures on the path go.
+        samples: Triples of x', α and ε, at most.
+        references: (R, C, H, W) pictures as the model takes them, on its device; None: the bundled
+            photos stand in, as for ``expected_gradients``.
+        noise: Standard deviation of the noise, as a share of the picture's range of values.
+        steady: As for ``expected_gradients``.
+        seed: Of what is drawn.
+
+    Returns:
+        Maps (B, H, W) float32, float64 for float64; the raw one is signed.
+
+    Raises:
+        MethodError: A parameter is out of range, or references that do not fit the pictures.
+
+    References:
+        Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017; as
+        GradientExplainer of the authors' shap and GradientShap of captum 0.9
+    """
+    return _expect(passes, samples, references, noise, steady, seed)
+
+
+def _expect(
+    passes: Passes,
+    samples: int,
+    references: Tensor | None,
+    noise: float,
+    steady: float,
+    seed: int,
+) -> Maps:
+    """Average (x - x') ⊙ gradient over samples; see the methods above."""
+    inputs = passes.pixels.inputs
+    check_references(references, inputs, passes.method)
+    estimates = []
     passes.expect(len(inputs) * samples)
-    for image, picture in enumerate(pictures):
-        for part in passes.chunks(samples):
-            if references is None:
-                others = draw_clouds(picture, which[part].tolist(), seed)
-            else:
-                others = references[which[part]].to(picture)
-            differences = picture - others  # (n, C, H, W)
-            between = others + shares[part, None, None, None] * differences
+    for image, picture in enumerate(promote(inputs)):
+        others = take_background(references, picture)
+        which, shares = draw_samples(samples, len(others), seed)
+        which, shares = which.to(inputs.device), shares.to(picture)
+        generator = torch.Generator(inputs.device).manual_seed(seed)
+        scale = noise * (picture.max() - picture.min())
+        draws = Draws(samples, Sum, mean_of)
+        for part in draws.batches(passes, steady):
+            starts = others[which[part]]
+            differences = picture - starts  # (n, C, H, W)
+            if noise:
+                differences += scale * draw_noise(picture, len(starts), generator)
+            between = starts + shares[part, None, None, None] * differences
             _, gradients = passes.gradients(between.to(inputs.dtype), image)
-            total[image] += (differences * gradients).sum(0) / samples
-    return reduce_gradient(total)
+            added = (differences * gradients).sum(1)  # (n, H, W)
+            for group, rows in draws.cut(part):
+                group.add(added[rows].sum(0), len(rows))
+        estimates.append(draws.estimate())
+    raw = torch.stack([estimate.raw for estimate in estimates])
+    maps = tell_errors(reduce_gradient(raw[:, None]), estimates, "samples")
+    return tell_stand_ins(maps, references, passes.method)
 
 
 def draw_samples(samples: int, references: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw the pairs of reference and α.
+    """Draw the pairs of reference and α, evenly for all and for each group of the draws.
+
+    So the groups differ by as much as chance leaves to a map, and its error is not exaggerated.
 
     Args:
         samples: How many, N.
-        references: Pictures to choose from; 0: each sample has another one.
+        references: Pictures to choose from.
         seed: Of a separate generator; the state of torch's is left alone.
 
     Returns:
         Numbers of references (N,) int64, and α (N,) float64, both on the CPU.
     """
     generator = torch.Generator().manual_seed(seed)
-    strata = torch.randperm(samples, generator=generator)
-    shares = torch.rand(samples, generator=generator, dtype=torch.float64)
-    shares = (strata + shares) / samples
-    if not references:
-        return torch.arange(samples), shares
-    rounds = -(-samples // references)
-    orders = [torch.randperm(references, generator=generator) for _ in range(rounds)]
-    return torch.cat(orders)[:samples], shares
-
-
-def draw_clouds(picture: Tensor, numbers: list[int], seed: int) -> Tensor:
-    """Draw pictures with a picture's spectral amplitudes and random phases.
-
-    The phases move by the same in all channels, so that the colours of a grain stay together. No
-    value leaves the range of its channel.
-
-    Args:
-        picture: (C, H, W) float32 or float64.
-        numbers: Of the clouds; each has other phases.
-        seed: Of the phases, together with the number.
-
-    Returns:
-        (n, C, H, W) of the picture's dtype.
-    """
-    height, width = picture.shape[1:]
-    spectrum = torch.fft.rfft2(picture)  # (C, H, W // 2 + 1)
-    low = picture.amin((1, 2), keepdim=True)
-    high = picture.amax((1, 2), keepdim=True)
-    pictures = []
-    for number in numbers:
-        generator = torch.Generator().manual_seed((seed + 1) * 0x9E3779B1 % 2**62 + number)
-        # The spectrum of real noise has the symmetry that keeps the cloud real.
-        noise = torch.randn(height, width, generator=generator, dtype=torch.float64)
-        phases = torch.fft.rfft2(noise)
-        phases = phases / phases.abs()
-        phases[0, 0] = 1  # the mean colour
-        turned = spectrum * phases.to(picture.device, spectrum.dtype)
-        pictures.append(torch.fft.irfft2(turned, s=(height, width)))
-    return torch.stack(pictures).clamp(low, high)
-
-
-def _check(references: Tensor, inputs: Tensor) -> None:
-    shape = tuple(inputs.shape[1:])
-    if tuple(references.shape[1:]) != shape or not len(references):
-        raise MethodError(
-            f"expected_gradients' references must have the shape (R, {', '.join(map(str, shape))}) "
-            f"with R of at least 1, but have {tuple(references.shape)}"
-        )
-    if references.device != inputs.device or not references.is_floating_point():
-        raise MethodError(
-            f"expected_gradients' references must be floats on {inputs.device}, but are "
-            f"{references.dtype} on {references.device}"
-        )
-    if not bool(references.isfinite().all()):
-        raise MethodError("expected_gradients' references must be finite, but hold NaN or infinity")
+    groups = min(GROUPS, samples)
+    rounds = -(-samples // groups)
+    group = torch.arange(groups)[:, None]
+    # Block b of the strata has one for each group, and each group takes the blocks in its order.
+    blocks = torch.rand(groups, rounds, generator=generator).argsort(1)
+    within = torch.rand(rounds, groups, generator=generator).argsort(1)
+    strata = blocks * groups + within[blocks, group]  # (groups, rounds)
+    shares = strata + torch.rand(strata.shape, generator=generator, dtype=torch.float64)
+    order = torch.randperm(references, generator=generator)
+    which = order[(group * rounds + torch.arange(rounds)) % references]
+    # Draw n belongs to group n modulo their number.
+    return which.T.flatten()[:samples], shares.T.flatten()[:samples] / (rounds * groups)

@@ -131,6 +131,11 @@ def check_completeness(
         The maps with the remarks.
     """
     expected = passes.pixels.scores.double() - passes.scores(starts).double()
+    return check_sums(maps, expected, kind, advice)
+
+
+def check_sums(maps: Maps, expected: Tensor, kind: str, advice: str) -> Maps:
+    """Remark on maps (B, H, W) that do not add up to what is expected, (B,)."""
     sums = maps.raw.double().sum((1, 2))
     remarks = []
     for image, (added, above) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):
@@ -144,4 +149,4 @@ def check_completeness(
                     f"{kind}{share}{advice}",
                 )
             )
-    return replace(maps, remarks=tuple(remarks))
+    return replace(maps, remarks=(*maps.remarks, *remarks))

@@ -3,20 +3,22 @@
 Noisy copy k of a picture x is x_k = x + σ ε_k, with ε_k standard normal and σ the given share of
 the picture's range of values, max x - min x. Neither the copies nor their gradients are kept: the
 moments of the gradients G_k are gathered batch by batch. Each function here returns the moment that
-a method shows.
+a method shows; the error of the map follows from the moments of groups of copies.
 
 ε depends on the seed, the shape of a picture and the kind of device alone. So all pictures of a
 batch get the same ε, copies of different pictures never share a batch of the network, and a picture
 has the same map in any batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.draws import STEADY, Draws, tell_errors
 from cam._methods.base.maps import reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_copies
@@ -24,7 +26,45 @@ from cam.kernels.moments.operation import Moments
 from cam.parameters import SEED, integer, number
 from cam.types import Maps
 
-Moment = Callable[[Moments], Tensor]
+
+@dataclass(frozen=True)
+class PooledMoments:
+    """The moments of several groups of samples together.
+
+    Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances, 1979.
+
+    Attributes:
+        groups: Each with at least one sample.
+    """
+
+    groups: Sequence[Moments]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, (B, C, H, W)."""
+        return self._average([group.mean for group in self.groups])
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance, (B, C, H, W)."""
+        mean = self.mean
+        return self._average(
+            [group.variance + (group.mean - mean).square() for group in self.groups]
+        )
+
+    @property
+    def mean_square(self) -> Tensor:
+        """The mean of the squares, (B, C, H, W)."""
+        return self._average([group.mean_square for group in self.groups])
+
+    def _average(self, values: Sequence[Tensor]) -> Tensor:
+        counts = [group.count for group in self.groups]
+        weighted = zip(counts, values, strict=True)
+        return torch.stack([count * value for count, value in weighted]).sum(0) / sum(counts)
+
+
+Moment = Callable[[PooledMoments], Tensor]
 """From the gradients of a picture's copies to a moment of them, (1, C, H, W)."""
 
 
@@ -42,29 +82,47 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             pixels: Pixels,
             passes: Passes,
             *,
-            samples: int = 25,
+            samples: int = 1000,
             noise: float = 0.15,
+            steady: float = 0.92,
             seed: int = 0,
         ) -> Maps:
             passes.expect(len(pixels.inputs) * samples)
-            gathered = []
+            gathered, estimates = [], []
+
+            def show(groups: Sequence[Moments]) -> Tensor:
+                return reduce_gradient(moment(PooledMoments(groups)), reduce="max").raw[0]
+
             for image, picture in enumerate(pixels.inputs):
-                moments = Moments()
-                for copies in draw_copies(picture, passes.chunks(samples), noise, seed):
+                draws, start = Draws(samples, Moments, show), 0
+                for copies in draw_copies(picture, draws.batches(passes, steady), noise, seed):
+                    part = slice(start, start + len(copies))
                     _, gradients = passes.gradients(copies, image)
-                    moments.add(gradients[:, None])
-                gathered.append(moment(moments))
-            return reduce_gradient(torch.cat(gathered), reduce="max")
+                    for moments, rows in draws.cut(part):
+                        moments.add(gradients[rows, None])
+                    start = part.stop
+                gathered.append(moment(PooledMoments(draws.groups)))
+                estimates.append(draws.estimate())
+            maps = reduce_gradient(torch.cat(gathered), reduce="max")
+            return tell_errors(maps, estimates, "samples")
 
         method.__doc__ = moment.__doc__
         register_method(
             name,
-            rules={"samples": integer(least), "noise": number(above=0), "seed": SEED},
+            rules={
+                "samples": integer(least),
+                "noise": number(above=0),
+                "steady": STEADY,
+                "seed": SEED,
+            },
             title=title,
             family="gradient",
             kind="sensitivity",
             reads=Pixels,
-            cost="1 forward, and a forward and a backward for each sample: 25 by default",
+            cost=(
+                "1 forward, and a forward and a backward for each sample: by default until another "
+                "seed's map is expected to correlate by 0.92, at most 1000"
+            ),
         )(method)
         return moment
 
@@ -75,7 +133,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
     "smoothgrad",
     title="SmoothGrad",
 )
-def smoothgrad(moments: Moments) -> Tensor:
+def smoothgrad(moments: PooledMoments) -> Tensor:
     """Saliency without its speckle: the gradient averaged over noisy copies of the picture.
 
     map = max_c |mean over k of G_kc|, min-max normalised for each image.
@@ -92,7 +150,7 @@ def smoothgrad(moments: Moments) -> Tensor:
     title="VarGrad",
     least=2,
 )
-def vargrad(moments: Moments) -> Tensor:
+def vargrad(moments: PooledMoments) -> Tensor:
     """Where the gradient changes most between noisy copies of the picture: its variance.
 
     map = max_c mean over k of (G_kc - mean over k of G_kc)², min-max normalised for each image.
@@ -108,7 +166,7 @@ def vargrad(moments: Moments) -> Tensor:
     "squaregrad",
     title="SmoothGrad squared",
 )
-def squaregrad(moments: Moments) -> Tensor:
+def squaregrad(moments: PooledMoments) -> Tensor:
     """Where the gradient is large in noisy copies of the picture, whatever its sign in each.
 
     map = max_c mean over k of G_kc², min-max normalised for each image.

@@ -78,7 +78,7 @@ def guided_integrated_gradients(
     passes.expect(count * (steps + 1))
     totals = []
     for part in passes.chunks(count):
-        path = _GuidedPath(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
+        path = GuidedPath(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
         owner = torch.arange(part.start, part.stop, device=inputs.device)
         for step in range(steps):
             pictures = path.at.view_as(inputs[part]).to(inputs.dtype)
@@ -89,7 +89,7 @@ def guided_integrated_gradients(
     return _reduce(passes, torch.cat(totals), starts, "a blank picture")
 
 
-class _GuidedPath:
+class GuidedPath:
     """Positions of pictures on their guided paths, as vectors of N values in float64.
 
     Attributes:

@@ -6,8 +6,10 @@ makes one picture at a time, draws from torch's global generator, and fits by sc
 the library does not need otherwise. No more than a batch of pictures exists at once.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,17 +17,17 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.maps import refuse_baseline
+from cam._methods.base.draws import STEADY, Draws, Estimate, tell_errors
 from cam._methods.base.method_registry import register_method
+from cam._methods.perturbation.region_game import Baseline, RegionGame, find_superpixels
 from cam.parameters import SEED, colour, integer, number
 from cam.types import Maps
-
-Baseline = float | Sequence[float]
 
 _RULES = {
     "samples": integer(2),
     "segments": integer(1),
     "baseline": colour(blur=False),
+    "steady": STEADY,
     "seed": SEED,
 }
 
@@ -37,17 +39,21 @@ _RULES = {
     family="perturbation",
     kind="contribution",
     reads=Pixels,
-    cost="1 forward, and one for each sample: 500 by default",
+    cost=(
+        "1 forward, and one for each sample: by default until another seed's map is expected to "
+        "correlate by 0.92, at most 3000"
+    ),
 )
 def lime(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 500,
+    samples: int = 3000,
     segments: int = 50,
     width: float = 0.25,
     ridge: float = 1.0,
     baseline: Baseline = 0.0,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """How much each superpixel adds to the score, by a linear model fitted around the picture.
@@ -63,12 +69,14 @@ def lime(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
-        samples: How many z.
+        samples: How many z at most.
         segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
             each of them.
         width: Of the kernel that makes those with most in view count most.
         ridge: Weight of the penalty, at least 0.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the z, no more are drawn; 1: all are.
         seed: Of the z.
 
     Returns:
@@ -82,16 +90,17 @@ def lime(
         Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2
     """
     passes.expect(len(pixels.inputs) * samples)
-    maps = []
+    estimates = []
     for image, picture in enumerate(pixels.inputs):
         regions = find_superpixels(picture, segments)
         coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
-        scores, finite = _score_coalitions(passes, image, regions, coalitions, baseline)
         similar = torch.nn.functional.cosine_similarity(coalitions, torch.ones_like(coalitions))
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
-        values = _fit_ridge(coalitions, scores, weights, ridge)
-        maps.append(_spread(values, regions).where(finite, torch.nan))
-    return _maps(maps)
+        game = RegionGame(passes, image, regions, baseline)
+        estimates.append(
+            _fit_until_steady(game, coalitions, weights, partial(_fit_ridge, ridge=ridge), steady)
+        )
+    return _maps(estimates)
 
 
 @register_method(
@@ -101,22 +110,28 @@ def lime(
     family="perturbation",
     kind="contribution",
     reads=Pixels,
-    cost="3 forwards, and one for each sample: 500 by default",
+    cost=(
+        "3 forwards, and one for each sample: by default until another seed's map is expected to "
+        "correlate by 0.92, at most 3000"
+    ),
 )
 def kernelshap(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 500,
-    segments: int = 50,
+    samples: int = 3000,
+    segments: int = 25,
     baseline: Baseline = 0.0,
+    steady: float = 0.92,
     seed: int = 0,
 ) -> Maps:
     """Each superpixel's Shapley value: its fair share of what the picture scores above a blank one.
 
     Of z in {0, 1}^R and y(z) the explained score with the superpixels of z in view:
-    φ = argmin Σ_z (y(z) - y(0) - φ·z)² under Σ φ = y(1) - y(0), with z drawn so that k of R are in
-    view with a probability in proportion to (R - 1) / (k (R - k)), each followed by its complement.
+    φ = argmin Σ_z π(z) (y(z) - y(0) - φ·z)² under Σ φ = y(1) - y(0). Of the z each number k of
+    regions in view has the same share, with the weight π = (R - 1) / (k (R - k)), and each is
+    followed by its complement. Drawn in proportion to π, as in the first paper, they need about
+    twice as many for the same error.
     Where there are no more than ``samples`` of z, all are taken, each with its weight, and φ is
     exact. The φ of a superpixel is spread evenly over its pixels, so that a map adds up to
     y(1) - y(0).
@@ -127,10 +142,12 @@ def kernelshap(
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
         passes: Where the pictures go.
-        samples: How many z.
+        samples: How many z at most.
         segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
             each of them.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
+        steady: At which expected correlation with another seed's map, from that of two halves of
+            the z, no more are drawn; 1: all are.
         seed: Of the z.
 
     Returns:
@@ -142,49 +159,26 @@ def kernelshap(
     References:
         Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017,
         theorem 2; pairs of complements as in Covert and Lee, Improving KernelSHAP: Practical
-        Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2
+        Shapley Value Estimation via Linear Regression, AISTATS 2021, section 4.2; sizes as in Musco
+        and Witter, Provably Accurate Shapley Value Estimation via Leverage Score Sampling, ICLR
+        2025, algorithm 1
     """
+    estimates = []
     divided = [find_superpixels(picture, segments) for picture in pixels.inputs]
     drawn = [draw_shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
     passes.expect(sum(len(weights) + 2 for _, weights in drawn))
-    maps = []
     for image, regions in enumerate(divided):
         coalitions, weights = (tensor.to(regions.device) for tensor in drawn[image])
-        ends = coalitions.new_tensor([[0.0], [1.0]]).expand(2, coalitions.shape[1])
-        scores, finite = _score_coalitions(
-            passes, image, regions, torch.cat([ends, coalitions]), baseline
-        )
-        values = fit_shapley_values(coalitions, scores[2:], weights, scores[0], scores[1])
-        maps.append(_spread(values, regions).where(finite, torch.nan))
-    return _maps(maps)
-
-
-def find_superpixels(picture: Tensor, segments: int) -> Tensor:
-    """Find regions of near and similar pixels by SLIC, of scikit-image.
-
-    Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods, 2012.
-
-    Args:
-        picture: (C, H, W) as the model takes it; its range is stretched to [0, 1].
-        segments: About how many.
-
-    Returns:
-        (H, W) int64 from 0 on, without gaps, on the picture's device.
-    """
-    if segments >= picture[0].numel():
-        return torch.arange(picture[0].numel(), device=picture.device).view(picture.shape[1:])
-    # Imported here, because nothing else in the library needs it.
-    from skimage.segmentation import slic
-
-    values = picture.detach().float().nan_to_num(0, 0, 0)
-    low, high = values.min(), values.max()
-    values = (values - low) / (high - low).clamp(min=1e-12)
-    labels = slic(
-        values.movedim(0, -1).cpu().numpy(), n_segments=segments, start_label=0, channel_axis=-1
-    )
-    _, numbers = torch.unique(torch.from_numpy(labels), return_inverse=True)
-    regions: Tensor = numbers.to(picture.device)
-    return regions
+        count = coalitions.shape[1]
+        game = RegionGame(passes, image, regions, baseline)
+        blank, whole = game.play(coalitions.new_tensor([[0.0], [1.0]]).expand(2, count))
+        fit = partial(fit_shapley_values, blank=blank, whole=whole)
+        if count < 2 or len(weights) == 2**count - 2:
+            raw = game.spread(fit(coalitions, game.play(coalitions), weights))
+            estimates.append(Estimate(raw, torch.zeros_like(raw), 1.0, len(weights)))
+        else:
+            estimates.append(_fit_until_steady(game, coalitions, weights, fit, steady, least=count))
+    return _maps(estimates)
 
 
 def draw_lime_coalitions(samples: int, regions: int, seed: int) -> Tensor:
@@ -200,7 +194,8 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
 
     Returns:
         (n, regions) float64 of 0 and 1, and (n,) float64. All 2^R - 2 sets with their Shapley
-        kernel if they are no more than the samples; else as many as those, drawn by it.
+        kernel if they are no more than the samples; else as many as those, of all sizes alike,
+        with a size's weight in the kernel.
     """
     if regions == 1:
         return torch.zeros(0, 1, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
@@ -214,11 +209,14 @@ def draw_shap_coalitions(samples: int, regions: int, seed: int) -> tuple[Tensor,
         return coalitions.double(), by_size[count - 1] / sets
     generator = torch.Generator().manual_seed(seed)
     pairs = -(-samples // 2)
-    drawn = torch.multinomial(by_size, pairs, replacement=True, generator=generator) + 1
+    # Each size equally often, give or take one, in random order so that any part is a fair draw.
+    order = torch.randperm(pairs, generator=generator)
+    drawn = (order * (regions - 1) + int(pairs * torch.rand((), generator=generator))) // pairs
+    drawn = drawn.clamp(max=regions - 2) + 1  # (pairs,)
     ranks = torch.rand(pairs, regions, generator=generator).argsort(1).argsort(1)
     half = (ranks < drawn[:, None]).double()
     coalitions = torch.stack([half, 1 - half], 1).flatten(0, 1)[:samples]
-    return coalitions, torch.ones(samples, dtype=torch.float64)
+    return coalitions, by_size[drawn - 1].repeat_interleave(2)[:samples]
 
 
 def fit_shapley_values(
@@ -258,29 +256,38 @@ def _solve(left: Tensor, right: Tensor, weights: Tensor, ridge: float = 0) -> Te
     return solution
 
 
-def _score_coalitions(
-    passes: Passes, image: int, regions: Tensor, coalitions: Tensor, baseline: Baseline
-) -> tuple[Tensor, Tensor]:
-    """Score the picture with each coalition in view, (n,) float64.
+def _fit_until_steady(
+    game: RegionGame,
+    coalitions: Tensor,
+    weights: Tensor,
+    fit: Callable[[Tensor, Tensor, Tensor], Tensor],
+    steady: float,
+    least: int = 1,
+) -> Estimate:
+    """Play coalitions (n, R) in turn until chance no longer decides the values.
 
-    Also returns whether all scores are finite. If not, they are 0: no values explain them, and
-    solvers refuse them.
+    Args:
+        game: Scores them.
+        coalitions: Pairs of complements stay together.
+        weights: (n,).
+        fit: From coalitions (m, R), scores (m,) and weights (m,) to values (R,).
+        steady: As for :meth:`Draws.batches`.
+        least: The fewest coalitions that determine the values.
     """
-    picture, parts = passes.pixels.inputs[image], []
-    for part in passes.chunks(len(coalitions)):
-        with refuse_baseline(passes.method):
-            masked = kernels.region_batch(picture, regions, coalitions[part].bool(), baseline)
-        parts.append(passes.scores(masked, image))
-    scores = torch.cat(parts).double()
-    finite = scores.isfinite().all()
-    return scores.where(finite, 0), finite
+    scores = coalitions.new_zeros(len(coalitions))
+
+    def show(groups: Sequence[list[int]]) -> Tensor:
+        rows = sorted(itertools.chain.from_iterable(groups))
+        return game.spread(fit(coalitions[rows], scores[rows], weights[rows]))
+
+    draws = Draws(len(coalitions), list[int], show, block=2, least=least)
+    for part in draws.batches(game.passes, steady):
+        scores[part] = game.play(coalitions[part])
+        for group, rows in draws.cut(part):
+            group.extend(part.start + row for row in rows)
+    return draws.estimate()
 
 
-def _spread(values: Tensor, regions: Tensor) -> Tensor:
-    """Spread each region's value (R,) evenly over its pixels, (H, W)."""
-    return (values / regions.flatten().bincount())[regions]
-
-
-def _maps(maps: list[Tensor]) -> Maps:
-    raw = torch.stack(maps).float()
-    return Maps(raw=raw, normalised=kernels.normalise(raw))
+def _maps(estimates: list[Estimate]) -> Maps:
+    raw = torch.stack([estimate.raw for estimate in estimates]).float()
+    return tell_errors(Maps(raw, kernels.normalise(raw)), estimates, "samples")

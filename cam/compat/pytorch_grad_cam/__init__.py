@@ -6,7 +6,7 @@ swallows no exception, and an image whose map is NaN is named in a warning.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -52,9 +52,11 @@ class BaseCAM:
 
     Attributes:
         batch_size: How many inputs a method with extra passes sends through at once.
+        parameters: Of the method, where the peer's variant is not its default.
     """
 
     method: str
+    parameters: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -101,9 +103,8 @@ class BaseCAM:
         self, input_tensor: Tensor, targets: Sequence[TargetFunction] | None, **parameters: Any
     ) -> np.ndarray:
         # What is off is left out: not every method can be smoothed.
-        configured = method(
-            self.method, **{key: value for key, value in parameters.items() if value is not False}
-        )
+        switched_on = {key: value for key, value in parameters.items() if value is not False}
+        configured = method(self.method, **self.parameters, **switched_on)
         (attribution,) = attribute(
             self.model,
             input_tensor.to(device_of(self.model)),
@@ -337,6 +338,7 @@ class ShapleyCAM(BaseCAM):
     """ShapleyCAM."""
 
     method = "shapleycam"
+    parameters: ClassVar[dict[str, Any]] = {"utility": "score"}
 
 
 class KPCA_CAM(BaseCAM):
@@ -349,6 +351,7 @@ class FEM(BaseCAM):
     """Feature explanation method."""
 
     method = "fem"
+    parameters: ClassVar[dict[str, Any]] = {"sum_of": "maps"}
 
 
 class RandomCAM(BaseCAM):

@@ -1,7 +1,7 @@
 """Check which folders the operator allows for data and runs.
 
-``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only generated
-pictures are offered. ``CAM_RUNS`` is the folder of runs, by default ``runs`` where the server was started.
+``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only generated pictures are
+offered. ``CAM_RUNS`` is the folder of runs, by default ``runs`` where the server was started.
 """
 
 import os

@@ -18,6 +18,7 @@ SMALLER: dict[str, dict] = {
     "guided_integrated_gradients": {"steps": 6},
     "blur_integrated_gradients": {"steps": 4, "sigma": 4.0},
     "expected_gradients": {"samples": 3},
+    "gradientshap": {"samples": 3},
     "smoothgrad": {"samples": 3},
     "vargrad": {"samples": 3},
     "squaregrad": {"samples": 3},
@@ -29,6 +30,10 @@ SMALLER: dict[str, dict] = {
     "rise": {"masks": 12},
     "lime": {"samples": 30, "segments": 8},
     "kernelshap": {"samples": 30, "segments": 8},
+    "partitionshap": {"segments": 8},
+    "sobol": {"designs": 4, "cells": 3},
+    "hsic": {"samples": 20, "cells": 3},
+    "idgi": {"steps": 4},
 }
 NAMES = list(cam.methods())
 # XRAI cuts each picture into segments at many scales, which takes seconds; its passes are those of

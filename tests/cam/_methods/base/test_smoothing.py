@@ -72,12 +72,15 @@ def test_is_grad_cams(name, eigen, augmented):
     network = Curved()
     if name == "scorecam":
         network[-1].weight.data *= 5  # scores that differ enough between channels
-    actual = ours(network, name, eigen_smooth=eigen, aug_smooth=augmented)
+    options = {"utility": "score"} if name == "shapleycam" else {}
+    actual = ours(network, name, eigen_smooth=eigen, aug_smooth=augmented, **options)
     expected = theirs(name, network, eigen_smooth=eigen, aug_smooth=augmented)
     assert expected.std() > 0.01
     assert near(actual.heatmap, expected)
     if eigen or augmented:
-        assert not near(actual.heatmap, ours(network, name).heatmap, 1e-2), "it changes nothing"
+        assert not near(actual.heatmap, ours(network, name, **options).heatmap, 1e-2), (
+            "it changes nothing"
+        )
 
 
 def test_several_layers_are_grad_cams():

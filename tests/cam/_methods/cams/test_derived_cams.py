@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_grad_cam import FinerCAM, FullGrad, GradCAM, LayerCAM, RefineCAM, ShapleyCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputReST, ClassifierOutputTarget
 from timm.layers import BatchNormAct2d
 from torch import nn
 from torchcam import methods as torchcam
@@ -54,7 +54,7 @@ def ranged(raw) -> torch.Tensor:
 
 def test_shapleycam_is_grad_cams():
     network = Curved()
-    actual = ours(network, "shapleycam")
+    actual = ours(network, "shapleycam", utility="score")
     assert near(actual.heatmap, theirs(ShapleyCAM, network))
     assert not near(actual.heatmap, theirs(GradCAM, network), 1e-3), "the Hessian changes nothing"
     assert (actual.cost.forwards, actual.cost.backwards) == (2, 2)
@@ -79,13 +79,26 @@ def test_shapleycam_is_the_formula_in_float64():
         )
         weights = (gradient - (above - below) / (2 * step) / 2).mean((1, 2))
         expected = torch.einsum("c,chw->hw", weights, leaf).float()
-        assert near(ours(network.float(), "shapleycam").raw[image], expected)
+        assert near(ours(network.float(), "shapleycam", utility="score").raw[image], expected)
         network.double()
 
 
 def test_shapleycam_is_gradcam_where_all_behind_the_layer_is_linear():
     network = Pooled()
-    assert near(ours(network, "shapleycam", "2").raw, ours(network, "gradcam", "2").raw)
+    assert near(
+        ours(network, "shapleycam", "2", utility="score").raw, ours(network, "gradcam", "2").raw
+    )
+
+
+def test_shapleycam_explains_the_papers_utility_by_default():
+    """As grad-cam's program with its target ReST, and with ours."""
+    network = Pooled()
+    targets = [ClassifierOutputReST(index) for index in TARGETS]
+    actual = ours(network, "shapleycam", "2")
+    assert near(actual.heatmap, theirs(ShapleyCAM, network, ["2"], targets))
+    rest = [cam.targets.ReST(index) for index in TARGETS]
+    assert near(actual.raw, ours(network, "shapleycam", "2", rest).raw)
+    assert not near(actual.raw, ours(network, "gradcam", "2").raw, 1e-3)
 
 
 # Finer-CAM.
@@ -366,7 +379,7 @@ def test_fullgrad_sees_what_a_norm_with_its_activation_adds():
 # What all of them promise.
 
 ALL = {
-    "shapleycam": {},
+    "shapleycam": {"utility": "score"},
     "finercam": {},
     "refinecam": {},
     "smoothgradcam_plus_plus": {"samples": 3},

@@ -97,7 +97,7 @@ def test_kpcacam_shows_the_direction_in_which_the_channels_grow(kernel):
 @pytest.mark.parametrize("sigmas", [2, 1, 0.5])
 def test_fem_is_grad_cams(sigmas):
     network = Pooled()
-    actual = ours(network, "fem", sigmas=sigmas)
+    actual = ours(network, "fem", sigmas=sigmas, sum_of="maps")
     heatmap, raw = theirs(FEM, network, k=sigmas)
     assert raw.std() > 0
     assert near(actual.raw, raw) and near(actual.heatmap, heatmap)
@@ -109,7 +109,7 @@ def test_fem_of_masks_is_the_papers():
     for image, maps in enumerate(activations(network).numpy()):
         for map_ in maps:
             expected[image] += torch.from_numpy(map_.mean() * (map_ > map_.mean() + map_.std()))
-    assert near(ours(network, "fem", sigmas=1, sum_of="masks").raw, expected)
+    assert near(ours(network, "fem", sigmas=1).raw, expected)
 
 
 # CAM.
@@ -265,7 +265,7 @@ def test_takes_other_precisions(name, dtype):
         ),
         ("kpcacam", {"gamma": 0}, "gamma must be a number above 0, or None, but is 0"),
         ("fem", {"sigmas": "two"}, "sigmas must be a finite number"),
-        ("fem", {"sum_of": "all"}, "sum_of must be one of maps, masks, but is 'all'"),
+        ("fem", {"sum_of": "all"}, "sum_of must be one of masks, maps, but is 'all'"),
         (
             "randomcam",
             {"seed": -1},

@@ -4,11 +4,12 @@ import pytest
 import timm
 import torch
 import torchvision
-from captum.attr import DeepLift
+from captum.attr import DeepLift, DeepLiftShap
 from torch import nn
 from torch.nn import functional
 
 import cam
+from cam._methods.gradients.background import take_background
 
 NAME = "deeplift"
 pytestmark = pytest.mark.filterwarnings("ignore:Setting forward, backward hooks:UserWarning")
@@ -320,3 +321,36 @@ def test_other_precisions_frozen_models_callables_and_inference_mode():
 def test_a_wrong_baseline_is_named():
     with pytest.raises(cam.MethodError, match=r"^deeplift's baseline must be a finite number"):
         cam.attribute(Network(), pictures(1), cam.method(NAME, baseline=None))
+
+
+# DeepSHAP.
+
+
+def test_deepshap_is_captums_and_the_mean_of_deeplifts():
+    batch, references = pictures(2).double(), pictures(4).double().flip(3)
+    ours = cam.attribute(
+        Network().double(), batch, cam.method("deepshap", references=references), [3, 1]
+    )["deepshap"]
+    peer = DeepLiftShap(Network().double())
+    expected = peer.attribute(batch, references, target=[3, 1]).detach().sum(1)
+    assert error(ours.raw.double(), expected) <= 1e-6
+    assert not any("no references" in sentence for _, sentence in ours.notes())
+
+
+def test_deepshap_adds_up_and_says_that_photos_stand_in():
+    network, batch = Network(), pictures(2)
+    maps = cam.attribute(network, batch, "deepshap", targets=1)["deepshap"]
+    assert sum("had no references" in sentence for _, sentence in maps.notes()) == 2
+    for image in range(2):
+        others = take_background(None, batch[image])
+        with torch.no_grad():
+            rise = network(batch[image : image + 1])[0, 1] - network(others)[:, 1].mean()
+        assert torch.isclose(maps.raw[image].sum(), rise, rtol=1e-3)
+    alone = cam.attribute(network, batch[:1], "deepshap", targets=1, batch_size=2)["deepshap"]
+    assert torch.allclose(alone.raw[0], maps.raw[0], rtol=1e-4, atol=1e-6)
+
+
+def test_deepshap_refuses_a_background_of_another_size():
+    method = cam.method("deepshap", references=torch.zeros(2, 3, 9, 9))
+    with pytest.raises(cam.MethodError, match=r"^deepshap's references must have the shape \(R, 3"):
+        cam.attribute(Network(), pictures(1), method)

@@ -1,4 +1,4 @@
-"""Expected gradients against captum with the same draws, and by hand."""
+"""Expected gradients and GradientSHAP against captum with the same draws, and by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from captum.attr import GradientShap
 from torch import nn
 
 import cam
-from cam._methods.gradients.expected_gradients import draw_clouds, draw_samples
+from cam._methods.gradients.background import take_background
+from cam._methods.gradients.expected_gradients import draw_samples
 
 NAME = "expected_gradients"
 
@@ -36,22 +37,32 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return float((distances / expected.flatten(1).norm(dim=1)).max())
 
 
-@pytest.mark.parametrize("with_references", [True, False], ids=["references", "clouds"])
-def test_it_is_captums_for_the_same_draws(with_references, monkeypatch):
+@pytest.mark.parametrize("name", ["expected_gradients", "gradientshap"])
+@pytest.mark.parametrize("with_references", [True, False], ids=["references", "stand-ins"])
+def test_it_is_captums_for_the_same_draws(with_references, name, monkeypatch):
     network, batch, samples = small().double(), pictures(2).double(), 7
     references = pictures(3, seed=9).double() if with_references else None
-    method = cam.method(NAME, samples=samples, references=references, seed=3)
-    attribution = cam.attribute(network, batch, method, targets=[2, 0], batch_size=4)[NAME]
-    which, shares = draw_samples(samples, 3 if with_references else 0, 3)
+    noise = {"noise": 0.05} if name == "gradientshap" else {}
+    method = cam.method(name, samples=samples, references=references, seed=3, **noise)
+    attribution = cam.attribute(network, batch, method, targets=[2, 0], batch_size=4)[name]
     for image, target in enumerate([2, 0]):
-        others = (
-            references if with_references else draw_clouds(batch[image], list(range(samples)), 3)
+        others = take_background(references, batch[image])
+        which, shares = draw_samples(samples, len(others), 3)
+        monkeypatch.setattr(np.random, "choice", lambda *a, w=which, **k: w.numpy())
+        monkeypatch.setattr(np.random, "uniform", lambda *a, s=shares, **k: s.numpy())
+        picture, generator = batch[image], torch.Generator().manual_seed(3)
+        drawn = [torch.randn(picture.shape, generator=generator) for _ in range(samples)]
+        # Captum draws the noise of all copies from torch's global generator.
+        monkeypatch.setattr(
+            torch, "normal", lambda mean, std, d=drawn, **k: mean + std * torch.stack(d)
         )
-        monkeypatch.setattr(np.random, "choice", lambda *a, **k: which.numpy())
-        monkeypatch.setattr(np.random, "uniform", lambda *a, **k: shares.numpy())
         peer = GradientShap(network)
         expected = peer.attribute(
-            batch[image : image + 1], others, n_samples=samples, stdevs=0.0, target=target
+            batch[image : image + 1],
+            others,
+            n_samples=samples,
+            stdevs=float(noise.get("noise", 0) * (picture.max() - picture.min())),
+            target=target,
         )
         monkeypatch.undo()
         assert error(attribution.raw[image : image + 1].double(), expected.sum(1)) <= 1e-6
@@ -69,19 +80,15 @@ def test_a_linear_score_by_hand():
     )
 
 
-@pytest.mark.parametrize("with_references", [True, False], ids=["references", "clouds"])
-def test_the_map_adds_up_to_what_the_score_is_above_the_references(with_references):
-    network, batch, samples = small(nn.Tanh).double(), 3 * pictures(2).double(), 1500
-    references = pictures(5, seed=9).double() if with_references else None
-    batch[..., 2:7, 3:8] += 6  # what no cloud has
-    method = cam.method(NAME, samples=samples, references=references)
+def test_the_map_adds_up_to_what_the_score_is_above_the_references():
+    network, batch = small(nn.Tanh).double(), 3 * pictures(2).double()
+    references = pictures(5, seed=9).double()
+    batch[..., 2:7, 3:8] += 6
+    method = cam.method(NAME, samples=1500, references=references, steady=1)
     attribution = cam.attribute(network, batch, method, targets=2)[NAME]
     for image in range(2):
-        others = (
-            references if with_references else draw_clouds(batch[image], list(range(samples)), 0)
-        )
         with torch.no_grad():
-            expected = network(batch[image : image + 1])[0, 2] - network(others)[:, 2].mean()
+            expected = network(batch[image : image + 1])[0, 2] - network(references)[:, 2].mean()
         assert abs(expected) > 0.015
         assert abs(attribution.raw[image].sum() - expected) <= 0.04 * abs(expected)
 
@@ -96,20 +103,19 @@ def test_what_is_drawn_is_spread_evenly():
     assert torch.equal(again[1], shares) and not torch.equal(other[1], shares)
 
 
-def test_clouds_have_the_pictures_spectrum_and_nothing_of_its_shape(batch):
+def test_photos_stand_in_for_references_and_the_notes_say_so(batch):
     photo = batch[0].double()
-    drawn = draw_clouds(photo, [0, 1], seed=0)
-    # But for what leaves the range of the picture's values.
-    assert torch.allclose(drawn.mean((2, 3)), photo.mean((1, 2)).expand(2, 3), atol=0.03)
-    amplitude = torch.fft.rfft2(photo).abs()
-    for cloud in drawn:
-        assert (torch.fft.rfft2(cloud).abs() - amplitude).norm() <= 0.1 * amplitude.norm()
-        centred = photo.mean((1, 2), keepdim=True)
-        together = torch.stack([(cloud - centred).flatten(), (photo - centred).flatten()])
-        assert torch.corrcoef(together)[0, 1].abs() < 0.35
-    assert not torch.allclose(drawn[0], drawn[1], atol=0.1)
-    assert drawn.amax() <= photo.amax() and drawn.amin() >= photo.amin()
-    assert not torch.equal(draw_clouds(photo, [0], seed=1)[0], drawn[0])
+    others = take_background(None, photo)
+    assert len(others) == len(cam.samples()) - 1, "the explained photo is not compared with itself"
+    assert torch.allclose(others.mean((2, 3)), photo.mean((1, 2)).expand(3, 3), atol=1e-5)
+    assert torch.allclose(others.std((2, 3)), photo.std((1, 2)).expand(3, 3), atol=1e-5)
+    assert take_background(None, torch.rand(1, 8, 9)).shape == (4, 1, 8, 9)
+    method = cam.method(NAME, samples=3)
+    maps = cam.attribute(small(), pictures(2), method, targets=1)[NAME]
+    assert sum("had no references" in sentence for _, sentence in maps.notes()) == 2
+    method = cam.method(NAME, samples=3, references=pictures(2, seed=1))
+    maps = cam.attribute(small(), pictures(2), method, targets=1)[NAME]
+    assert not any("had no references" in sentence for _, sentence in maps.notes())
 
 
 def test_an_image_has_the_same_bits_alone_and_in_a_batch_and_nan_stays_alone():

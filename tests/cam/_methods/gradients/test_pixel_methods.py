@@ -141,7 +141,7 @@ def test_more_samples_bring_the_mean_nearer_to_the_expectation():
     expected = (3 * weight * (picture**2 + sigma**2)).abs().amax(1)
     few, many = (
         error(
-            cam.attribute(Cubic(), picture, cam.method("smoothgrad", samples=n), 0)[
+            cam.attribute(Cubic(), picture, cam.method("smoothgrad", samples=n, steady=1), 0)[
                 "smoothgrad"
             ].raw,
             expected,

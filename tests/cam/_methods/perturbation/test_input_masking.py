@@ -111,19 +111,22 @@ def test_rises_masks_are_the_papers(shape):
 
 
 def papers_rise(network, picture, target, draws, probability, softmax=True) -> torch.Tensor:
-    """The authors' construction, plainly and in float64: Σ score·mask / N / p."""
+    """The authors' construction in float64, Σ score·mask / N / p, of scores less their mean."""
     grids, shifts, size = draws
     height, width = picture.shape[1:]
     network = network.double()
-    total = torch.zeros(height, width, dtype=torch.float64)
+    scores, masks = [], []
     for grid, (row, column) in zip(grids, shifts.tolist(), strict=True):
         large = resize(grid.double().numpy(), size, order=1, mode="edge", anti_aliasing=False)
         mask = torch.from_numpy(large[row : row + height, column : column + width].copy())
         with torch.no_grad():
             logits = network((picture.double() * mask)[None])[0]
-        total += (logits.softmax(0) if softmax else logits)[target] * mask
+        scores.append((logits.softmax(0) if softmax else logits)[target])
+        masks.append(mask)
     network.float()
-    return total / len(grids) / probability
+    mean = torch.stack(scores).mean()
+    total = sum((score - mean) * mask for score, mask in zip(scores, masks, strict=True))
+    return total / (len(grids) - 1) / probability + mean
 
 
 @pytest.mark.parametrize(("cells", "probability"), [(7, 0.5), (3, 0.2), (1, 1.0)])
