@@ -1,4 +1,4 @@
-"""Measure how far a method keeps an axiom, on networks where that is decided."""
+"""Measure how far a method keeps each axiom."""
 
 import copy
 import warnings
@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import cam
-from cam._truth.known_networks import CELL, SIDE, KnownNetwork, stripes
+from cam._truth.known_networks import CELL, KnownNetwork, PatchNetwork, stripes
 from cam.polarity import as_heatmap
 
 # Of the random networks' pictures.
 SMALL = 32
 # The last feature maps before pooling, of the random convolutional network.
 LAYER = "6"
-TARGET = 1
+TARGET = 0
+# Cells a side of the picture with two equal patterns.
+GRID = 4
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,19 @@ def pictures() -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def known(name: str, count: int = 2) -> tuple[KnownNetwork, Tensor, Tensor]:
-    """Return a network with known answers in float64, pictures and their classes."""
+def open_known(name: str) -> tuple[KnownNetwork, Tensor, int]:
+    """Return a network with known answers, its first picture (1, 3, H, W), and the class."""
     model = cam.load_model(f"known/{name}")
-    items = list(cam.dataset("known", network=name, size=count))
-    batch = model.prepare([item.image for item in items])
-    network = model.module
-    assert isinstance(network, KnownNetwork)
-    return network, batch, torch.tensor([item.target for item in items])
+    item = cam.dataset("known", network=name, size=1)[0]
+    assert isinstance(model.module, KnownNetwork) and isinstance(item.target, int)
+    return model.module, model.prepare([item.image]), item.target
+
+
+@lru_cache(maxsize=8)
+def explain_known(method: cam.Method, name: str) -> cam.Attribution:
+    """Explain that picture once for all who ask."""
+    network, batch, target = open_known(name)
+    return explain(method, network, batch, target, network.layer)
 
 
 def score(network: nn.Module, batch: Tensor, target: int = TARGET) -> Tensor:
@@ -200,8 +207,8 @@ def dummy(method: cam.Method) -> float | None:
     """Look inside of a square that the network ignores, a cell away from its edge."""
     if method.info.attention:
         return None
-    network, batch, targets = known("distractor")
-    attribution = explain(method, network, batch, targets.tolist(), "units")
+    _, batch, _ = open_known("distractor")
+    attribution = explain_known(method, "distractor")
     signed = attribution.signed.double()
     values = as_heatmap(signed, attribution.kind) if attribution.kind == "evidence" else signed
     # The square is yellow: red is bright. Eroded by a cell, the middle one of three remains.
@@ -215,12 +222,12 @@ def symmetry(method: cam.Method) -> float | None:
     """Compare the values of two patterns, each pixel of which does the same."""
     if method.info.attention:
         return None
-    network, _, _ = known("patch")
-    batch = torch.zeros(1, 3, SIDE, SIDE)
-    cells = ((2, 2), (5, 4))
+    batch = torch.zeros(1, 3, GRID * CELL, GRID * CELL)
+    cells = ((0, 1), (2, 2))
     for cell in cells:
         _crop(batch[0], *cell)[...] = stripes(CELL)
-    attribution = explain(method, network, batch, 0, "units")
+    network = PatchNetwork(GRID * CELL, CELL).eval()
+    attribution = explain(method, network, batch, 0, network.layer)
     # A layer's cells are those of the patterns; upsampled, they would run into each other.
     values = (attribution.raw if method.info.layer else attribution.signed)[0].double()
     inside = torch.cat([_crop(values, *cell).flatten() for cell in cells])
@@ -230,7 +237,7 @@ def symmetry(method: cam.Method) -> float | None:
 
 def _crop(maps: Tensor, row: int, column: int) -> Tensor:
     """Return a cell of maps (…, h, w) of any resolution, as a view."""
-    size = maps.shape[-1] * CELL // SIDE
+    size = maps.shape[-1] // GRID
     return maps[..., row * size : (row + 1) * size, column * size : (column + 1) * size]
 
 
@@ -328,14 +335,12 @@ def batch(method: cam.Method) -> float | None:
 
 
 def agreement(method: cam.Method, name: str) -> float | None:
-    """Correlate with the exact attribution of a network, the mean over its pictures."""
+    """Correlate with the exact attribution of a network."""
     if method.info.attention:
         return None
-    network, batch, targets = known(name)
-    layer = network.layer
-    attribution = explain(method, network, batch, targets.tolist(), layer)
-    values = cam.metric("truth_correlation")(network, batch, attribution, targets)
-    return float(values.mean())
+    network, batch, target = open_known(name)
+    attribution = explain_known(method, name)
+    return float(cam.metric("truth_correlation")(network, batch, attribution, target))
 
 
 def _miss(maps: Tensor, expected: Tensor) -> float:

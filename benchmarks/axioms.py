@@ -8,6 +8,7 @@ the CPU and is deterministic. ``--only NAME`` tries one method and writes nothin
 
 import argparse
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -57,7 +58,7 @@ AXIOMS: Mapping[str, Axiom] = {
         "Pixels that the network ignores, whatever the others show, get nothing.",
         "Shapley 1953; Sundararajan, Taly and Yan, ICML 2017, section 2.1",
         "the largest value in the middle of the bright square of known/distractor, as a share of "
-        "the map's largest",
+        "the map's largest (evidence: above the map's lowest)",
         1e-3,
         checks.dummy,
     ),
@@ -65,8 +66,8 @@ AXIOMS: Mapping[str, Axiom] = {
         "symmetric",
         "Pixels that can be exchanged without changing any score get the same.",
         "Shapley 1953; Sundararajan, Taly and Yan, ICML 2017, section 4",
-        "range of the values of two equal patterns in known/patch (of a layer's map: of their two "
-        "cells), as a share of the map's largest",
+        "range of the values of two equal patterns of known/patch on an empty picture (of a layer's "
+        "map: of their two cells), as a share of the map's largest",
         1e-3,
         checks.symmetry,
     ),
@@ -141,9 +142,11 @@ def measure(method: cam.Method, names: tuple[str, ...] | None = None) -> Row:
 def _try(measuring: Callable[[], float | None]) -> float | None:
     """Measure; what a method refuses does not apply to it."""
     try:
-        return measuring()
+        figure = measuring()
     except cam.CamError:
         return None
+    assert figure is None or math.isfinite(figure), measuring
+    return figure
 
 
 def _round(figure: float) -> float:

@@ -21,7 +21,7 @@ from cam.errors import CheckpointError, ModelError, nearest
 
 BUNDLED = "efficientnet_lite0"
 # What the names of networks built by hand begin with.
-KNOWN = "known/"
+HANDMADE = "known/"
 Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
 Labels = str | os.PathLike[str] | Sequence[str] | None
 
@@ -96,7 +96,7 @@ def model_names() -> tuple[str, ...]:
         BUNDLED,
         *(f"torchvision/{name}" for name in _torchvision_names()),
         *(f"timm/{name}" for name in _timm_names()),
-        *(f"{KNOWN}{name}" for name in NETWORKS),
+        *(f"{HANDMADE}{name}" for name in NETWORKS),
     )
 
 

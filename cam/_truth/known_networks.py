@@ -320,7 +320,7 @@ def _both_stripes(cell: int) -> Tensor:
 
 
 def _wave(side: int, down: float, across: float, phase: float) -> Tensor:
-    """Draw a plane wave of so many periods down and across, (side, side) in [-1, 1]."""
+    """Draw a plane wave of a number of periods down and across, (side, side) in [-1, 1]."""
     at = (torch.arange(side) + 0.5) / side
     return torch.cos(2 * math.pi * (down * at[:, None] + across * at + phase))
 

@@ -20,7 +20,7 @@ from cam.pages.ui.widgets.controls import SAMPLE_TITLES, draw_lazily
 from cam.pages.ui.widgets.links import check_number, choose, choose_number
 from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
-GRID, KNOWN, FILES = "Photo grid", "Known answers", "Folder or list"
+GRID, ANSWERS, FILES = "Photo grid", "Known answers", "Folder or list"
 # Label, lowest and highest, key, and what stands there at first.
 GRID_NUMBERS = (
     ("Images", 1, 5000, "size", 16),
@@ -58,7 +58,7 @@ def choose_data() -> tuple[DataOrigin, Dataset] | None:
         DataError: They lie outside of the allowed folders, or cannot be opened.
     """
     allowed = bool(allowed_roots.read_data_roots())
-    kinds = (GRID, KNOWN, FILES) if allowed else (GRID, KNOWN)
+    kinds = (GRID, ANSWERS, FILES) if allowed else (GRID, ANSWERS)
     kind = choose("Data", kinds, "data", "data", segments=True)
     if kind == FILES:
         origin = _choose_own()

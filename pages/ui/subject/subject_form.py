@@ -9,7 +9,7 @@ from PIL.Image import Image
 
 import cam
 from cam._media.images import SAMPLES
-from cam._models.load import BUNDLED, KNOWN
+from cam._models.load import BUNDLED, HANDMADE
 from cam.pages.ui.server import resources, weight_downloads
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture, Weights
 from cam.pages.ui.subject import allowed_files, own_picture, own_weights, run_pictures
@@ -135,7 +135,7 @@ def choose_model() -> ModelChoice:
     name = choose("Model", resources.list_models(), "model", on_change=forget, help=about)
     weights = run_pictures.choose_weights(name) or _choose_checkpoint()
     weights = weights or own_weights.choose_weights()
-    if weights is None and name != BUNDLED and not name.startswith(KNOWN):
+    if weights is None and name != BUNDLED and not name.startswith(HANDMADE):
         about = "Nothing is downloaded. The network has learned nothing, and its maps show that."
         random = st.checkbox("Random weights", key="untrained", bind="query-params", help=about)
         weights = RANDOM if random else None

@@ -1,4 +1,4 @@
-"""Pictures for networks with known answers: the same each time, and only for their network."""
+"""Generated pictures stay the same, and go with their network alone."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the pages say of a method is what was measured of it."""
+"""Pages say of a method what was measured of it."""
 
 import json
 

@@ -67,11 +67,11 @@ def draw(name: str) -> list[Tensor]:
         picture[:2, :2, :2] = 0.9
         picture[2, 2:, 2:] = 38 / 127 * HORIZONTAL
         return [picture, noise * 0.1]
-    one, both = noise.clone(), noise.clone()
-    one[:, :2, 2:] = HORIZONTAL
+    alone, both = noise.clone(), noise.clone()
+    alone[:, :2, 2:] = HORIZONTAL
     both[:, :2, 2:] = HORIZONTAL
     both[:, 2:, :2] = HORIZONTAL.T * (1 if name == "xor" else 0.85)
-    return [one, both, noise]
+    return [alone, both, noise]
 
 
 @pytest.mark.parametrize("target", [0, 1])
