@@ -14,7 +14,7 @@ import cam
 from cam._methods.trust import find_trust
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.bars import draw_probability
-from cam.pages.ui.charts.colours import draw_color_bar
+from cam.pages.ui.charts.colours import draw_color_bars
 from cam.pages.ui.charts.display import Display
 from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
 from cam.pages.ui.server import resources
@@ -32,7 +32,6 @@ from cam.pages.ui.widgets.prose import (
     write_small,
 )
 from cam.pages.ui.widgets.python_code import write_explaining
-from cam.polarity import DIVERGING
 from cam.types import Attribution
 
 TOP = 5
@@ -149,11 +148,8 @@ def select_class(subject: Subject, choices: Choices) -> int:
 
 def show_legends(display: Display, maps: Maps) -> None:
     """Show what the colours mean, of both kinds of map if both are there."""
-    kinds = {display.select_values(attribution)[1] for attribution in maps.values()}
-    if False in kinds:
-        st.html(draw_color_bar(display.colormap))
-    if True in kinds:
-        st.html(draw_color_bar(DIVERGING, ("against the class", "for it")))
+    signs = [display.select_values(attribution)[1] for attribution in maps.values()]
+    st.html(draw_color_bars(display.colormap, signs))
 
 
 def describe_cost(attribution: Attribution) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cam._methods.perturbation.superpixels import find_superpixels
+from cam._methods.perturbation.region_game import find_superpixels
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam._metrics.faithfulness.baselines import Baseline, baseline_rule

@@ -391,7 +391,7 @@ RESULT = attribution_of(MAPS)
         ),
         ("deletion", (MAPS.int(),), {}, cam.InputError, "attribution must be floats"),
         ("deletion", (MAPS, 9), {}, cam.TargetError, "target 9 is out of range"),
-        ("deletion", (MAPS, "cat"), {}, cam.TargetError, "a bare module has no labels"),
+        ("deletion", (MAPS, "cat"), {}, cam.TargetError, "means nothing without a model"),
         ("deletion", (MAPS,), {"batch_size": 0}, cam.InputError, "batch_size must be a whole"),
         ("relevance_rank", (MAPS, 1, MASKS.float()), {}, cam.InputError, "masks must be bool"),
         ("relevance_rank", (MAPS, 1, MASKS[0]), {}, cam.InputError, "the shape is (20, 16)"),

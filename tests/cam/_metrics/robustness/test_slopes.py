@@ -53,7 +53,7 @@ def test_a_picture_that_no_shift_changes_and_too_many_shifts():
 
 
 def test_pictures_that_get_another_class_do_not_count():
-    """The first picture keeps its class under this noise at times, the second is on the edge."""
+    """A network whose top class any noise changes."""
 
     class Coin(nn.Module):
         """Its top class is decided by the last digits of the brightness: any noise changes it."""
