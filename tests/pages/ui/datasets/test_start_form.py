@@ -247,7 +247,9 @@ def test_metrics_are_chosen_again_as_the_data_change_back(folder, root):
 
 
 def test_known_answers_ask_for_their_network_and_offer_what_compares_with_them(folder):
-    app = page(**QUICK, data="Known answers", start="true", network="XOR: one pattern, but not both")
+    app = page(
+        **QUICK, data="Known answers", start="true", network="XOR: one pattern, but not both"
+    )
     assert "whose exact attribution is computed" in text(app)
     metrics = find(app.multiselect, "Metrics")
     assert "Correlation with the exact attribution" in metrics.options
