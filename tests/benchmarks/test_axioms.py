@@ -1,4 +1,4 @@
-"""The bench of axioms measures what it says, and its document is its result."""
+"""The bench of axioms measures what it says, and writes that."""
 
 import json
 import warnings
