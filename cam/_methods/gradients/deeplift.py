@@ -16,6 +16,12 @@ from torch.nn import functional
 from cam._engine.forward import run_model
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
+from cam._methods.base.background import (
+    REFERENCES,
+    check_references,
+    take_background,
+    tell_stand_ins,
+)
 from cam._methods.base.gradient_override import (
     ACTIVATIONS,
     PRODUCTS,
@@ -25,12 +31,6 @@ from cam._methods.base.gradient_override import (
 )
 from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
-from cam._methods.gradients.background import (
-    REFERENCES,
-    check_references,
-    take_background,
-    tell_stand_ins,
-)
 from cam._methods.gradients.integrated_gradients import check_completeness, check_sums
 from cam.parameters import number
 from cam.types import Maps

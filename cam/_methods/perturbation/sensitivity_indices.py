@@ -80,8 +80,8 @@ def sobol(
     for image, picture in enumerate(promote(inputs)):
         parts = []
         for part in passes.chunks(len(masks)):
-            shown = masks[part][:, grid].to(picture)[:, None]  # (n, 1, H, W)
-            mixed = baseline + shown * (picture - baseline)
+            opacity = masks[part][:, grid].to(picture)[:, None]  # (n, 1, H, W)
+            mixed = baseline + opacity * (picture - baseline)
             parts.append(passes.scores(mixed.to(inputs.dtype), image).double())
         scores = torch.cat(parts).view(designs, count + 2)
 
