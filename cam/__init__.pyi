@@ -39,9 +39,12 @@ from ._models.load import model_names as model_names
 from ._models.model import Model as Model
 from ._runs.evaluation import evaluate as evaluate
 from ._runs.evaluation import resume as resume
+from ._runs.results.advice import Advice as Advice
 from ._runs.results.run import Run as Run
 from ._runs.results.run_states import RunState as RunState
 from ._runs.results.run_states import runs as runs
+from ._runs.tuning import Tuning as Tuning
+from ._runs.tuning import tune as tune
 from .errors import CamError as CamError
 from .errors import CamWarning as CamWarning
 from .errors import Cancelled as Cancelled

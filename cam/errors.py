@@ -1,6 +1,6 @@
 """Errors, whose messages say what was wrong and what would be right."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 
 
@@ -83,3 +83,15 @@ def nearest(name: str, candidates: Iterable[str], how_many: int = 3) -> str:
         return "there is none to choose from"
     listed = ", ".join(names[:12])
     return f"known: {listed}{', …' if len(names) > 12 else ''}"
+
+
+def require_known(
+    name: str, names: Collection[str], kind: str, error: Callable[[str], Exception] = InputError
+) -> None:
+    """Refuse a name that is not among those that there are.
+
+    Raises:
+        error: Of the caller's kind; the message has the nearest names.
+    """
+    if name not in names:
+        raise error(f"there is no {kind} {name!r}; {nearest(name, names)}")

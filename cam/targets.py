@@ -280,7 +280,9 @@ def _entry(output: Tensor, target: Class) -> Tensor:
 
 def refuse_label(label: str) -> int:
     """Refuse a label where no model gives its index."""
-    raise TargetError(f"the label {label!r} means nothing without a model; use an index")
+    raise TargetError(
+        f"the label {label!r} means nothing without a model that has labels; use an index"
+    )
 
 
 def select_scores(

@@ -6,7 +6,7 @@ router.require()
 
 import streamlit as st
 
-from cam.pages.ui.charts.colours import draw_color_bar
+from cam.pages.ui.charts.colours import draw_color_bars
 from cam.pages.ui.compare.cases import MODES, Case, choose_cases, write_cases
 from cam.pages.ui.compare.map_row import describe_range, show_maps
 from cam.pages.ui.compare.sections import SECTIONS, View
@@ -46,7 +46,8 @@ def main() -> None:
         about = describe_range(mode, True)
         one_range = st.toggle("One range for all", key="one_range", bind="query-params", help=about)
     explained, maps = show_maps(mode, cases, subject.picture, alpha, colormap, one_range)
-    st.html(draw_color_bar(colormap))
+    signs = [attribution.picture()[1] for attribution in explained.values()]
+    st.html(draw_color_bars(colormap, signs))
     write_small(describe_range(mode, one_range))
     section = choose("Measure", list(SECTIONS), "measure", "measurement", segments=True)
     st.header(section, anchor=False)

@@ -6,9 +6,8 @@ router.require()
 
 import streamlit as st
 
-from cam.pages.ui.datasets import run_jobs
+from cam.pages.ui.datasets import image_browser, run_jobs
 from cam.pages.ui.datasets.cluster_maps import show_where
-from cam.pages.ui.datasets.image_browser import show_images
 from cam.pages.ui.datasets.leaderboard_view import show_results
 from cam.pages.ui.datasets.opened_run import choose_parts, open_run
 from cam.pages.ui.datasets.run_list import pop_opened, show_runs
@@ -59,7 +58,8 @@ def show_run(names: list[str]) -> None:
     if pop_opened():
         scroll_here()
     st.header("Results", anchor=False)
-    name = choose("Run", names, "run", on_change=forget_item)
+    # Another run has other images.
+    name = choose("Run", names, "run", on_change=image_browser.leave_image)
     with report_errors():
         run = open_run(name)
         if run.done < run.total:
@@ -69,18 +69,13 @@ def show_run(names: list[str]) -> None:
         if view == BOARD:
             show_results(part)
         elif view == IMAGES:
-            show_images(part, name)
+            image_browser.show_images(part, name)
         elif view == WHERE:
             show_where(part)
         elif view == AGAINST:
             show_comparison(part, name, names)
         else:
             show_export(part, name)
-
-
-def forget_item() -> None:
-    """Forget the image: another run has other ones."""
-    st.query_params.pop("item", None)
 
 
 main()

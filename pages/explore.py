@@ -11,9 +11,10 @@ import streamlit as st
 from torch import Tensor
 
 import cam
+from cam._methods.trust import find_trust
 from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.bars import draw_probability
-from cam.pages.ui.charts.colours import draw_color_bar
+from cam.pages.ui.charts.colours import draw_color_bars
 from cam.pages.ui.charts.display import Display
 from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
 from cam.pages.ui.server import resources
@@ -31,7 +32,6 @@ from cam.pages.ui.widgets.prose import (
     write_small,
 )
 from cam.pages.ui.widgets.python_code import write_explaining
-from cam.polarity import DIVERGING
 from cam.types import Attribution
 
 TOP = 5
@@ -121,6 +121,8 @@ def show_maps(subject: Subject, choices: Choices, maps: Maps, display: Display) 
             show_png(content, f"{info.title} heatmap for {label}")
             st.markdown(f"**{info.title}** for {escape_markdown(label)}")
             write_small(controls.describe_method(info))
+            if trust := find_trust(info.name):
+                write_small(trust.sentence)
             write_small(describe_cost(attribution))
             write_notes(attribution)
             downloads.offer_map(subject, content, attribution)
@@ -146,11 +148,8 @@ def select_class(subject: Subject, choices: Choices) -> int:
 
 def show_legends(display: Display, maps: Maps) -> None:
     """Show what the colours mean, of both kinds of map if both are there."""
-    kinds = {display.select_values(attribution)[1] for attribution in maps.values()}
-    if False in kinds:
-        st.html(draw_color_bar(display.colormap))
-    if True in kinds:
-        st.html(draw_color_bar(DIVERGING, ("against the class", "for it")))
+    signs = [display.select_values(attribution)[1] for attribution in maps.values()]
+    st.html(draw_color_bars(display.colormap, signs))
 
 
 def describe_cost(attribution: Attribution) -> str:
@@ -172,8 +171,8 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
             clicked = st.button(
                 escape_markdown(subject.titles[index]),
                 f"class-{index}",
-                on_click=_take_class,
-                args=(subject.titles[index],),
+                on_click=st.session_state.update,
+                kwargs={"target": subject.titles[index]},
                 type="secondary" if highlighted else "tertiary",
                 width=160,
             )
@@ -181,11 +180,6 @@ def show_predictions(subject: Subject, choices: Choices) -> None:
         if clicked:
             # All of the page, and not only this part of it.
             st.rerun()
-
-
-def _take_class(title: str) -> None:
-    """Explain the class whose button was clicked."""
-    st.session_state["target"] = title
 
 
 def show_facts(subject: Subject, maps: Maps) -> None:

@@ -148,7 +148,12 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
             f"cam/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / folder).rglob("*.py")
         }
     assert modules == expected
-    assert {"cam/py.typed", "cam/__init__.pyi", "cam/_engine/fidelity.json"} <= set(names)
+    assert {
+        "cam/py.typed",
+        "cam/__init__.pyi",
+        "cam/_engine/fidelity.json",
+        "cam/_methods/trust.json",
+    } <= set(names)
     assert {name.partition("/")[0] for name in names} == {"cam", modules_info(names)}
 
 

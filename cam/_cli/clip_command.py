@@ -9,15 +9,7 @@ from typing import Any
 import click
 
 import cam
-from cam._cli.shared_options import (
-    LibraryCommand,
-    explanation_options,
-    model_options,
-    overlay_options,
-    parse_call,
-    print_json,
-    print_notes,
-)
+from cam._cli import shared_options as shared
 from cam._extras import require
 from cam._models.model import Model
 from cam._output.clip import FORMATS, explain_clip, read_clip
@@ -26,32 +18,29 @@ from cam._output.explanation_files import replace_files
 _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
 
 
-@click.command(cls=LibraryCommand)
+@click.command(cls=shared.LibraryCommand)
 @click.argument("frames", nargs=-1, required=True)
-@model_options
-@click.option("--method", default="gradcam", show_default=True)
-@explanation_options
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@shared.model_options
+@click.option("--method", default="gradcam")
+@shared.explanation_options
+@click.option("--batch-size", type=click.IntRange(1), default=8)
 @click.option(
     "--smoothing",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
-    show_default=True,
     help="How much of a frame's heatmap is that of the frames before it.",
 )
 @click.option(
     "--fps",
     type=click.FloatRange(0, min_open=True),
     default=8.0,
-    show_default=True,
     help="For several pictures, which carry no times.",
 )
-@overlay_options
+@shared.overlay_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("explained.mp4"),
-    show_default=True,
     help=f"A file that ends with {', '.join(_ENDINGS)}.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
@@ -78,9 +67,9 @@ def clip(
         raise click.UsageError(f"--out is {str(out)!r}, but must end with {', '.join(_ENDINGS)}")
     if kind == "MP4":
         require("video", "writing MP4")
-    configured = parse_call(method, cam.method)
+    configured = shared.parse_call(method, cam.method)
     film = read_clip(frames[0] if len(frames) == 1 else list(frames), frames_per_second=fps)
-    print_notes(film.notes, film.name)
+    shared.print_notes(film.notes, film.name)
     model = load()
     with click.progressbar(length=1000, label="Explaining", file=sys.stderr) as bar:
         explained = explain_clip(
@@ -95,7 +84,7 @@ def clip(
     _write(out, explained.encoded(kind))
     count, seconds = len(explained.frames), sum(explained.seconds.values())
     if as_json:
-        print_json(
+        shared.print_json(
             {
                 "file": str(out),
                 "frames": count,

@@ -14,20 +14,14 @@ from typing import Any
 import click
 
 import cam
+from cam._cli import shared_options as shared
 from cam._cli.clip_command import clip
 from cam._cli.dashboard_command import dashboard
 from cam._cli.evaluate_command import evaluate
 from cam._cli.run_commands import COMMANDS
-from cam._cli.shared_options import (
-    LibraryCommand,
-    explanation_options,
-    model_options,
-    overlay_options,
-    parse_call,
-    print_json,
-    print_notes,
-)
+from cam._cli.tune_command import tune
 from cam._media.images import Photo, read_image
+from cam._methods.trust import find_trust
 from cam._models.load import BUNDLED
 from cam._models.model import Model
 from cam._output.explanation_files import distinct_stems, npz_bytes, record, write_explanation
@@ -37,27 +31,23 @@ from cam.polarity import DIVERGING
 BATCH = 8
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(cam.__version__, prog_name="cam")
 def main() -> None:
     """Explain what a vision model sees."""
 
 
-for _command in (clip, dashboard, evaluate, *COMMANDS):
+for _command in (clip, dashboard, evaluate, tune, *COMMANDS):
     main.add_command(_command)
 
 
-@main.command(cls=LibraryCommand)
+@main.command(cls=shared.LibraryCommand)
 @click.argument("images", nargs=-1, required=True)
-@model_options
-@click.option(
-    "--method", "methods", multiple=True, default=("gradcam", "saliency"), show_default=True
-)
-@explanation_options
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("explanations"), show_default=True
-)
-@overlay_options
+@shared.model_options
+@shared.several("method", ("gradcam", "saliency"))
+@shared.explanation_options
+@click.option("--out", type=click.Path(path_type=Path), default=Path("explanations"))
+@shared.overlay_options
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
 def explain(
     images: tuple[str, ...],
@@ -75,7 +65,7 @@ def explain(
     """
     # Pillow warns of large, cut and odd files; each is refused or noted in our own words.
     warnings.filterwarnings("ignore", module="PIL")
-    configured = [parse_call(text, cam.method) for text in methods]
+    configured = [shared.parse_call(text, cam.method) for text in methods]
     model = load()
     failed = 0
     records = []
@@ -93,7 +83,7 @@ def explain(
             maps = cam.attribute(model, batch, configured, **explaining)
             records += _write(model, photos, maps, out, overlaying)
     if as_json:
-        print_json(records)
+        shared.print_json(records)
     else:
         for facts in records:
             label, probability = facts["target"]["label"], facts["target"]["probability"]
@@ -112,13 +102,13 @@ def _write(
 ) -> list[dict[str, Any]]:
     """Write the files of one batch and return their records."""
     for photo in photos.values():
-        print_notes(photo.notes, photo.name)
+        shared.print_notes(photo.notes, photo.name)
     crops = [model.crop(photo) for photo in photos.values()]
     records = []
     for index, (stem, photo) in enumerate(photos.items()):
         for key, attribution in maps.items():
             facts = record(model, attribution, index, photo.name, photo.notes)
-            print_notes(facts["notes"][len(photo.notes) :], f"{photo.name}, {key}")
+            shared.print_notes(facts["notes"][len(photo.notes) :], f"{photo.name}, {key}")
             facts["overlay"] = {
                 **overlaying,
                 "percentile": cam.methods()[attribution.method].percentile,
@@ -139,7 +129,7 @@ def models(pattern: str, as_json: bool) -> None:
     """List the models that load by name, those with PATTERN in their name."""
     matches = [name for name in cam.model_names() if pattern.lower() in name.lower()]
     if as_json:
-        print_json(matches)
+        shared.print_json(matches)
         return
     for name in matches:
         click.echo(f"{name}{'   (bundled, needs no network)' if name == BUNDLED else ''}")
@@ -159,11 +149,13 @@ def list_methods(as_json: bool) -> None:
     infos = cam.methods()
     if as_json:
         facts = ("title", "description", "family", "kind", "cost", "citation")
-        print_json({name: _facts_of(info, facts) for name, info in infos.items()})
+        shared.print_json({name: _facts_of(info, facts) for name, info in infos.items()})
         return
     for name, info in infos.items():
         click.echo(f"{name}: {info.title}\n    {info.description}\n    Cost: {info.cost}.")
         click.echo(f"    Source: {info.citation}.")
+        if trust := find_trust(name):
+            click.echo(f"    {trust.sentence}")
 
 
 @main.command("metrics")
@@ -176,7 +168,7 @@ def list_metrics(as_json: bool) -> None:
             *("title", "description", "family", "definition", "direction", "range", "baseline"),
             *("citation", "cost", "needs_masks", "needs_method"),
         )
-        print_json(
+        shared.print_json(
             {
                 # JSON knows no infinity.
                 name: _facts_of(info, facts)
@@ -191,8 +183,8 @@ def list_metrics(as_json: bool) -> None:
         click.echo(f"    Source: {info.citation}.")
 
 
-@main.command("layers", cls=LibraryCommand)
-@model_options
+@main.command("layers", cls=shared.LibraryCommand)
+@shared.model_options
 @click.option("--json", "as_json", is_flag=True)
 def list_layers(load: Callable[[], Model], as_json: bool) -> None:
     """List a model's layers that have feature maps, in the order in which they run."""
@@ -203,7 +195,7 @@ def list_layers(load: Callable[[], Model], as_json: bool) -> None:
     except LayerError:
         preset = ()
     if as_json:
-        print_json([asdict(layer) | {"preset": layer.name in preset} for layer in layers])
+        shared.print_json([asdict(layer) | {"preset": layer.name in preset} for layer in layers])
         return
     width = max((len(layer.name) for layer in layers), default=0)
     for layer in layers:

@@ -12,7 +12,7 @@ from cam._extras import require
 
 
 @click.command(cls=LibraryCommand)
-@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8501)
 def dashboard(port: int) -> None:
     """Serve the pages on this machine until Ctrl+C.
 

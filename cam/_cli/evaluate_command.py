@@ -10,15 +10,8 @@ from typing import Any
 import click
 
 import cam
+from cam._cli import shared_options as shared
 from cam._cli.run_commands import print_board
-from cam._cli.shared_options import (
-    LibraryCommand,
-    layer_option,
-    model_options,
-    parse_call,
-    parse_options,
-    print_json,
-)
 from cam._formatting import duration, size
 from cam._models.model import Model
 from cam._runs.engines.estimate import Estimate, estimate
@@ -34,65 +27,39 @@ QUIET_SECONDS = 10
 _RUN = click.Path(path_type=Path)
 
 
-@click.command(cls=LibraryCommand)
+@click.command(cls=shared.LibraryCommand)
 @click.argument("data")
-@model_options
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    default=("gradcam", "saliency"),
-    show_default=True,
-    help="A name, or 'name(steps=64)'.",
-)
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    default=("deletion", "insertion"),
-    show_default=True,
-    help="A name, or 'name(steps=28)'.",
-)
-@click.option(
-    "--baseline",
-    "baselines",
-    multiple=True,
+@shared.model_options
+@shared.several("method", ("gradcam", "saliency"), help="A name, or 'name(steps=64)'.")
+@shared.several("metric", ("deletion", "insertion"), help="A name, or 'name(steps=28)'.")
+@shared.several(
+    "baseline",
     type=click.Choice(list(BASELINES)),
     help="Measure a map that knows of no model beside the methods: a Gaussian in the centre.",
 )
 @click.option("--out", type=_RUN, required=True, help="The run's folder; run again to resume.")
 @click.option("--limit", type=click.IntRange(min=1), help="The largest number of images.")
-@click.option(
-    "--data-option",
-    "data_options",
-    multiple=True,
+@shared.several(
+    "data-option",
     metavar="KEY=VALUE",
-    help="Of the data: size=256 or seed=1 of photo-grid, split=val, truth=boxes, …",
+    help="Of the data: size=256 of photo-grid, network=patch of known, groups=patient, …",
 )
-@click.option("--engine", type=click.Choice(list(ENGINES)), default="local", show_default=True)
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="local")
 @click.option(
     "--targets",
     type=click.Choice(TARGETS),
     default=RunOptions.targets,
-    show_default=True,
     help="Explain the data's class where it is known, or always what the model predicts.",
 )
-@layer_option
+@shared.layer_option
 @click.option("--precision", help="fp32, tf32, fp16, bf16 or auto; by default as torch is set.")
-@click.option(
-    "--shard-size", type=click.IntRange(min=1), default=RunOptions.shard_size, show_default=True
-)
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=RunOptions.batch_size, show_default=True
-)
-@click.option(
-    "--heatmaps", type=click.IntRange(min=0), default=RunOptions.heatmaps, show_default=True
-)
+@click.option("--shard-size", type=click.IntRange(min=1), default=RunOptions.shard_size)
+@click.option("--batch-size", type=click.IntRange(min=1), default=RunOptions.batch_size)
+@click.option("--heatmaps", type=click.IntRange(min=0), default=RunOptions.heatmaps)
 @click.option(
     "--polarity",
     type=click.Choice(list(POLARITIES)),
     default=RunOptions.polarity,
-    show_default=True,
     help="How metrics read signed maps: by sign, positive parts only, or absolute values.",
 )
 @click.option("--dry-run", is_flag=True, help="Do the first shard, keep nothing, print the cost.")
@@ -112,13 +79,14 @@ def evaluate(
 ) -> None:
     """Compare methods over DATA and write a run, or go on with one.
 
-    DATA is `photo-grid` (mosaics of the sample photos) or the path of a folder of pictures, a CSV
-    of paths and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
+    DATA is `photo-grid` (mosaics of the sample photos), `known` (generated pictures for a model
+    known/…, whose exact attribution is known) or the path of a folder of pictures, a CSV of paths
+    and labels, COCO's instances as JSON, or the root of Pascal VOC or Oxford-IIIT Pet. A
     picture that cannot be read is named, and the others are done.
     """
-    configured = [parse_call(text, cam.method) for text in methods]
-    measures = [parse_call(text, cam.metric) for text in metrics]
-    items = cam.dataset(data, **parse_options(data_options))
+    configured = [shared.parse_call(text, cam.method) for text in methods]
+    measures = [shared.parse_call(text, cam.metric) for text in metrics]
+    items = cam.dataset(data, **shared.parse_options(data_options))
     for what, why in items.refused:
         click.echo(f"Note: {what}: {why}", err=True)
     model = load()
@@ -160,7 +128,7 @@ def _describe_stop(out: Path) -> str:
 
 def _print_estimate(costs: Estimate, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(costs))
+        shared.print_json(asdict(costs))
         return
     total = costs.images
     for what, each in (("forwards", costs.forwards), ("backwards", costs.backwards)):

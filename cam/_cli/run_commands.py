@@ -1,6 +1,7 @@
-"""Read runs: the commands leaderboard, report, clusters, diff and export."""
+"""Read runs: the commands leaderboard, advice, report, clusters, diff and export."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report import write_report
 from cam._runs.results.run_comparison import compare
 from cam._runs.results.run_tables import BY
+from cam._runs.statistics.intervals import FEWEST, describe_lack
 
 if TYPE_CHECKING:
     import pandas
@@ -27,6 +29,20 @@ def leaderboard(run: Path, by: str | None, as_json: bool) -> None:
     """Print RUN's methods by each metric, the best first."""
     stored = cam.Run.open(run)
     print_board(stored, stored.leaderboard(by), as_json)
+
+
+@click.command(cls=LibraryCommand)
+@click.argument("run", type=_RUN)
+@click.option("--json", "as_json", is_flag=True)
+def advice(run: Path, as_json: bool) -> None:
+    """Say which method to use for RUN's model and data, how sure, and what would change it."""
+    advised = cam.Run.open(run).advice()
+    if as_json:
+        facts = asdict(advised)
+        sure = advised.confidence
+        print_json(facts | {"confidence": sure if math.isfinite(sure) else None})
+        return
+    click.echo(str(advised))
 
 
 @click.command(cls=LibraryCommand)
@@ -62,11 +78,16 @@ def diff(before: Path, after: Path, limits: tuple[str, ...], as_json: bool) -> N
     first, second = cam.Run.open(before), cam.Run.open(after)
     allowed = _parse_limits(limits, first.metrics)
     table = compare(first, second)
-    worse = []
+    worse, unsure = [], []
     for metric, delta in allowed:
         rows = table[table["metric"] == metric]
         if rows.empty:
             raise click.UsageError(f"{str(after)!r} has no metric {metric!r} to compare")
+        unsure += [
+            f"{metric} of {row.method}: {describe_lack(row.groups)}"
+            for row in rows[rows["n"] > 0].itertuples()
+            if row.groups < FEWEST
+        ]
         loss = -rows["difference"] * first.directions[metric]
         worse += [
             f"{row.method} is worse by {metric}: {row.before:.4g} → {row.after:.4g}, more than "
@@ -88,11 +109,23 @@ def diff(before: Path, after: Path, limits: tuple[str, ...], as_json: bool) -> N
         for row in table.itertuples():
             click.echo(
                 f"{row.metric}  {row.method}  {row.before:.4f} → {row.after:.4f}  "
-                f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]  p = {row.holm:.2g}  "
-                f"{row.verdict}  (n = {row.n})"
+                f"{row.difference:+.4f} {_write_test(row)}  (n = {row.n})"
+                + (f"  {row.remark}" if row.remark else "")
             )
+    if unsure:
+        raise click.ClickException(
+            f"--fail-if-worse cannot tell worse from noise here, as {FEWEST} independent groups "
+            f"are needed: {'; '.join(unsure)}"
+        )
     if worse:
         raise click.ClickException("; ".join(worse))
+
+
+def _write_test(row: Any) -> str:
+    """Write the interval, p and verdict of a difference, or that there are too few groups."""
+    if row.groups < FEWEST:
+        return str(row.verdict)
+    return f"[{row.low:+.4f}, {row.high:+.4f}]  p = {row.holm:.2g}  {row.verdict}"
 
 
 def _parse_limits(texts: tuple[str, ...], metrics: list[str]) -> list[tuple[str, float]]:
@@ -124,21 +157,26 @@ def records(table: "pandas.DataFrame") -> list[dict[str, Any]]:
 
 
 def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
-    """Print methods by each metric, with their cost."""
+    """Print methods by each metric, the ranks under its variants, and the cost."""
+    groups = [column for column in board.columns if column in BY]
+    stability = run.rank_stability(None if groups else board)
     if as_json:
         print_json(
             {
                 "run": str(run.path),
                 "done": run.done,
                 "total": run.total,
+                "caution": run.notes.get("caution", ""),
+                "polarity": run.polarity,
                 "leaderboard": records(board),
+                "rank_stability": records(stability),
+                "remarks": stability.attrs["remarks"],
                 "costs": records(run.costs()),
             }
         )
         return
     if run.done < run.total:
         click.echo(f"{run.done} of {run.total} images are done", err=True)
-    groups = [column for column in board.columns if column in BY]
     wide = max((len(name) for name in run.methods), default=0)
     for keys, rows in board.groupby([*groups, "metric"], sort=False, observed=True):
         better = "higher" if run.directions[str(keys[-1])] > 0 else "lower"
@@ -147,11 +185,31 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
             counts = {"undefined": row.nan, "failed": row.failed, "skipped": row.skipped}
             missing = "".join(f", {count} {what}" for what, count in counts.items() if count)
             rank = "–" if math.isnan(row.rank) else f"{row.rank:g}"
+            few = row.groups < FEWEST
+            interval = row.interval if few else f"[{row.low:.4f}, {row.high:.4f}]"
+            several = "" if few or row.groups == row.n else f" in {row.groups} groups"
             click.echo(
-                f"  {rank:>4}  {row.method:{wide}}  {row.mean:.4f} [{row.low:.4f}, {row.high:.4f}]"
-                f"  median {row.median:.4f}  (n = {row.n}{missing})"
+                f"  {rank:>4}  {row.method:{wide}}  {row.mean:.4f} {interval}"
+                f"  median {row.median:.4f}  (n = {row.n}{several}{missing})"
             )
+    if run.polarity:
+        click.echo(run.polarity)
+    _print_stability(stability, run.methods)
     _print_costs(run, wide)
+    if run.notes.get("caution"):
+        click.echo(f"Note: {run.notes['caution']}", err=True)
+
+
+def _print_stability(stability: "pandas.DataFrame", methods: list[str]) -> None:
+    """Print the ranks under the variants of each metric, where there are any."""
+    for metric, rows in stability.groupby("metric", sort=False):
+        concordance = rows["concordance"].iloc[0]
+        click.echo(f"ranks by the variants of {metric} (Kendall's W = {concordance:.2f})")
+        for row in rows.to_dict("records"):
+            ranks = ", ".join(f"{method} {row[method]:g}" for method in methods)
+            click.echo(f"  {row['variant']}: {ranks}")
+    for remark in stability.attrs["remarks"]:
+        click.echo(f"  {remark}")
 
 
 def _print_costs(run: cam.Run, wide: int) -> None:
@@ -180,8 +238,8 @@ def _print_costs(run: cam.Run, wide: int) -> None:
     type=click.IntRange(min=1),
     help="How many; by default chosen from the maps.",
 )
-@click.option("--limit", type=click.IntRange(min=10), default=2000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--limit", type=click.IntRange(min=10), default=2000)
+@click.option("--seed", type=click.IntRange(min=0), default=0)
 @click.option("--json", "as_json", is_flag=True)
 def clusters(run: Path, method: str, label: str | None, as_json: bool, **options: Any) -> None:
     """Find groups of RUN's images whose maps are alike.
@@ -224,4 +282,4 @@ def clusters(run: Path, method: str, label: str | None, as_json: bool, **options
         )
 
 
-COMMANDS = (leaderboard, report, clusters, diff, export)
+COMMANDS = (leaderboard, advice, report, clusters, diff, export)

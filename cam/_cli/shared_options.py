@@ -15,17 +15,25 @@ from cam._engine.precision import PRECISIONS
 from cam._formatting import value_of
 from cam._models.load import BUNDLED
 from cam._models.model import Model
-from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, nearest
+from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, require_known
 from cam.polarity import DIVERGING
 
 T = TypeVar("T")
 Command = Callable[..., None]
 
+
+def several(name: str, default: tuple[str, ...] = (), **more: Any) -> Callable[[Command], Command]:
+    """Make an option that may be there several times."""
+    variable = f"{name.replace('-', '_')}s"
+    return click.option(f"--{name}", variable, multiple=True, default=default, **more)
+
+
 _MODEL_OPTIONS = (
-    click.option("--model", "-m", "name", default=BUNDLED, show_default=True, help="See `models`."),
+    click.option("--model", "-m", "name", default=BUNDLED, help="See `models`."),
     click.option(
         "--weights",
         default="DEFAULT",
+        show_default=False,
         help="A .safetensors or .pth file, or `none` for random weights.",
     ),
     click.option("--labels", help="A file of class names: one a line, or JSON."),
@@ -33,7 +41,6 @@ _MODEL_OPTIONS = (
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
-        show_default=True,
         help="auto takes a GPU where there is one.",
     ),
 )
@@ -41,14 +48,11 @@ _OVERLAY_OPTIONS = (
     click.option(
         "--colormap",
         default="turbo",
-        show_default=True,
         help=f"Of maps without a sign; contributions are drawn for and against in {DIVERGING}.",
     ),
-    click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, show_default=True),
+    click.option("--alpha", type=click.FloatRange(0, 1), default=0.5),
 )
-layer_option = click.option(
-    "--layer", "layers", multiple=True, help="Dotted name; several are averaged."
-)
+layer_option = several("layer", help="Dotted name; several are averaged.")
 _EXPLANATION_OPTIONS = (
     click.option("--target", help="A class index or label; by default each picture's top class."),
     layer_option,
@@ -105,10 +109,7 @@ def overlay_options(command: Command) -> Command:
 
     @wraps(command)
     def run(*, colormap: str, alpha: float, **options: Any) -> None:
-        if colormap not in kernels.COLORMAPS:
-            raise click.UsageError(
-                f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
-            )
+        require_known(colormap, kernels.COLORMAPS, "colour map", click.UsageError)
         command(overlaying={"colormap": colormap, "alpha": alpha}, **options)
 
     return _add(run, _OVERLAY_OPTIONS)
@@ -119,8 +120,7 @@ def _add(command: Command, options: tuple[Callable[[Command], Command], ...]) ->
 
 
 def _load(name: str, weights: str, labels: str | None, device: str) -> Model:
-    if name not in cam.model_names():
-        raise click.UsageError(f"there is no model {name!r}; {nearest(name, cam.model_names())}")
+    require_known(name, cam.model_names(), "model", click.UsageError)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cam._metrics.base.map_ranking import pearson, ranks, spearman, structural_similarity
-from cam.errors import MetricError, nearest
+from cam.errors import MetricError, require_known
 
 TOP = 0.05
 
@@ -15,7 +15,7 @@ TOP = 0.05
 def top_overlap(first: Tensor, second: Tensor) -> Tensor:
     """Return the share of the top twentieth that two maps have common.
 
-    Chance gives 0.05. Pixels of the same value are ordered by rows and then columns.
+    Chance gives 0.05. Pixels of the same value go in a fixed random order.
 
     Args:
         first: (N, H, W).
@@ -55,8 +55,7 @@ def agreement(maps: Tensor | Sequence[Tensor], measure: str = "spearman") -> Ten
     Raises:
         MetricError: There is no such measure, or the maps are of different sizes.
     """
-    if measure not in MEASURES:
-        raise MetricError(f"there is no measure {measure!r}; {nearest(measure, MEASURES)}")
+    require_known(measure, MEASURES, "measure", MetricError)
     stacked = stack(maps)
     count = len(stacked)
     rows, columns = torch.triu_indices(count, count)

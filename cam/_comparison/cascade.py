@@ -12,15 +12,13 @@ from cam._comparison.progress_shares import Parts, Tell
 from cam._engine.layers import Layers, resolve_layers
 from cam._methods.base.method_registry import Method
 from cam._methods.base.method_registry import method as named
-from cam._metrics.base.map_ranking import is_constant
-from cam._metrics.randomisation.model_randomisation import (
-    SIMILAR,
-    layers_in_stages,
-    randomise_in_stages,
-)
+from cam._metrics.base.map_ranking import is_constant, is_dead
+from cam._metrics.randomisation.model_randomisation import SIMILAR
+from cam._metrics.randomisation.random_networks import layers_in_stages, randomise_in_stages
 from cam._models.model import Model
 from cam._models.network import Network
-from cam.errors import CamWarning, MetricError, nearest
+from cam._models.preprocessing import mean_and_std
+from cam.errors import CamWarning, MetricError, require_known
 from cam.parameters import integer
 from cam.polarity import POLARITIES, polarise
 from cam.targets import Targets
@@ -37,7 +35,7 @@ class Cascade:
         heatmaps: (stages + 1, B, H, W) float32, on the CPU.
         signed: The signed maps, of the same shape.
         likeness: (stages + 1, B) float64: how like the network's own map it is; 1 at first, NaN
-            where that one is the same everywhere, and 0 where a later one is.
+            where that one is the same everywhere, or a later one, whose network is dead.
     """
 
     depths: tuple[str, ...]
@@ -82,10 +80,8 @@ def cascade(
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
     """
-    if similarity not in SIMILAR:
-        raise MetricError(f"there is no likeness {similarity!r}; {nearest(similarity, SIMILAR)}")
-    if polarity not in POLARITIES:
-        raise MetricError(f"there is no polarity {polarity!r}; {nearest(polarity, POLARITIES)}")
+    require_known(similarity, SIMILAR, "likeness", MetricError)
+    require_known(polarity, POLARITIES, "polarity", MetricError)
     if not integer(1).holds(stages):
         raise MetricError(f"stages must be a whole number of at least 1, but is {stages!r}")
     how = named(method) if isinstance(method, str) else method
@@ -101,7 +97,9 @@ def cascade(
         warnings.simplefilter("ignore", CamWarning)
         parts.begin("the network itself")
         (trained,) = attribute(model, batch, how, targets, at, progress=parts.report).values()
-        maps, networks = [trained], randomise_in_stages(network, stages, seed)
+        colours = mean_and_std(model.transform) if isinstance(model, Model) else None
+        networks = randomise_in_stages(network, batch, stages, seed, colours=colours)
+        maps = [trained]
         for names in in_stages:
             parts.begin(f"random down to {names[-1]}")
             # Only the copy needs the model to itself, and it is made with the first stage.
@@ -113,7 +111,8 @@ def cascade(
             maps.append(random)
     importance = [polarise(each.signed, polarity, each.kind) for each in maps]
     alike = torch.stack([SIMILAR[similarity](later, importance[0]) for later in importance])
-    alike = alike.masked_fill(is_constant(importance[0]), torch.nan)
+    dead = torch.stack([is_dead(later, importance[0]) for later in importance])
+    alike = alike.masked_fill(dead | is_constant(importance[0]), torch.nan)
     sizes = torch.tensor([0, *map(len, in_stages)]).cumsum(0)
     return Cascade(
         ("", *(names[-1] for names in in_stages)),

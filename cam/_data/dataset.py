@@ -33,6 +33,8 @@ class Item:
         mask: (H, W) bool at the image's size, where the class is; None where unknown.
         boxes: The boxes of that class; empty where unknown.
         path: The file it came from.
+        group: What it shares with items that say no more than one of them does: the photo, the
+            scene, the patient. "": nothing, and then it is its ``id``.
     """
 
     id: str
@@ -41,6 +43,10 @@ class Item:
     mask: np.ndarray | None = None
     boxes: tuple[Box, ...] = ()
     path: str | None = None
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", self.group or self.id)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class DataOrigin:
     """The arguments of :func:`cam.dataset` that open a data set again.
 
     Attributes:
-        source: "photo-grid", or an absolute path.
+        source: "photo-grid", "known", or an absolute path.
         options: Those that were given.
         limit: Of :meth:`Dataset.limit`; None: all items.
     """
@@ -68,6 +74,7 @@ class Dataset(ABC):
         examples: Some of the names that it does not list.
         has_masks: Whether its items know where their class is.
         refused: (name, reason) of what was found but cannot be an item at all.
+        caution: What its results do not allow to conclude, in one sentence; "" where nothing is.
         origin: What opens it again; None for data in memory.
     """
 
@@ -76,6 +83,7 @@ class Dataset(ABC):
     examples: tuple[str, ...] = ()
     has_masks: bool = False
     refused: tuple[tuple[str, str], ...] = ()
+    caution: str = ""
     origin: DataOrigin | None = None
 
     @abstractmethod
@@ -128,6 +136,7 @@ class Part(Dataset):
         self.whole, self.indices = whole, list(indices)
         self.name, self.labels, self.examples = whole.name, whole.labels, whole.examples
         self.has_masks, self.refused = whole.has_masks, whole.refused
+        self.caution = whole.caution
 
     def __len__(self) -> int:
         """Count the items."""
@@ -167,12 +176,17 @@ class Truth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item that has not been read: its picture's path relative to the root, and its truth."""
+    """An item that has not been read: its picture's path relative to the root, and its truth.
+
+    Its group is its picture unless another is given: two classes of one picture, or two rows of a
+    list that name it, are no two pictures.
+    """
 
     id: str
     path: str
     target: int | str | None = None
     truth: Truth | None = None
+    group: str = ""
 
 
 class Files(Dataset):
@@ -226,11 +240,12 @@ class Files(Dataset):
         image = read_image(path, entry.path).image
         mask = entry.truth.mask(image.size) if entry.truth is not None else None
         boxes = entry.truth.boxes if entry.truth is not None else ()
-        return Item(entry.id, image, entry.target, mask, boxes, str(path))
+        group = entry.group or entry.path
+        return Item(entry.id, image, entry.target, mask, boxes, str(path), group)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of every entry's name, size in bytes, class and truth.
+        """Of every entry's name, size in bytes, class, truth and group.
 
         Not of the bytes: a million pictures would be read twice. Nor of their times, which a copy
         changes. A picture that is exchanged for one of the very same size is not noticed.
@@ -238,7 +253,8 @@ class Files(Dataset):
         facts = []
         for entry in self._entries:
             truth = entry.truth.facts() if entry.truth is not None else None
-            facts.append((entry.id, _file_size(self.root / entry.path), entry.target, truth))
+            size = _file_size(self.root / entry.path)
+            facts.append((entry.id, size, entry.target, truth, entry.group))
         return digest(facts)
 
 

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from cam._data.dataset import Entry, Files, FileTruth, Truth
-from cam.errors import DataError
+from cam._data.groups import require_several
+from cam.errors import DataError, nearest
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 PATH_COLUMNS = ("path", "image", "file", "filename")
 LABEL_COLUMNS = ("label", "class", "target")
-MASK_COLUMN = "mask"
+MASK_COLUMN, GROUP_COLUMN = "mask", "group"
 DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -42,15 +43,21 @@ def open_folder(root: Path) -> Files:
     return Files(str(root), root, entries, refused)
 
 
-def open_csv(path: Path, delimiter: str = ",") -> Files:
-    """Open a CSV of paths relative to its folder, labels and masks.
+def open_csv(path: Path, delimiter: str = ",", groups: str | None = None) -> Files:
+    """Open a CSV of paths relative to its folder, labels, masks and groups.
 
     The first row names the columns: ``path`` (or ``image``, ``file``, ``filename``), ``label``
-    (or ``class``, ``target``; a whole number is an index of the model's output) and ``mask``, a
-    picture that is not black where the class is. Only the first is required.
+    (or ``class``, ``target``; a whole number is an index of the model's output), ``mask``, a
+    picture that is not black where the class is, and ``group``. Only the first is required.
+
+    Args:
+        path: The list.
+        delimiter: Between its columns.
+        groups: The column of the groups. None: ``group`` where it is there, else each picture is
+            its own.
 
     Raises:
-        DataError: The list cannot be read, or names no column of paths.
+        DataError: The list cannot be read, names no column of paths, or leaves groups out.
     """
     if not isinstance(delimiter, str) or len(delimiter) != 1:
         raise DataError(f"a delimiter is one character, not {delimiter!r}")
@@ -67,6 +74,12 @@ def open_csv(path: Path, delimiter: str = ",") -> Files:
                 )
             label_column = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
             mask_column = columns.get(MASK_COLUMN)
+            group_column = columns.get((groups or GROUP_COLUMN).strip().lower())
+            if groups is not None and group_column is None:
+                raise DataError(
+                    f"{str(path)!r} has no column {groups!r} of groups; {nearest(groups, columns)}"
+                )
+            without_group = []
             entries = []
             refused = []
             counts: dict[str, int] = {}
@@ -79,11 +92,21 @@ def open_csv(path: Path, delimiter: str = ",") -> Files:
                 unique = name if counts[name] == 1 else f"{name}#{counts[name]}"
                 label = (row[label_column] or "").strip() if label_column else ""
                 mask = (row[mask_column] or "").strip() if mask_column else ""
+                group = (row[group_column] or "").strip() if group_column else ""
+                if group_column and not group:
+                    without_group.append(number)
                 truth: Truth | None = FileTruth(str(root / mask)) if mask else None
-                entries.append(Entry(unique, name, parse_label(label), truth))
+                entries.append(Entry(unique, name, parse_label(label), truth, group))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"the list {str(path)!r} cannot be read: {reason}") from None
+    if without_group:
+        raise DataError(
+            f"the column {group_column!r} of {str(path)!r} has no name in {len(without_group)} of "
+            f"{len(entries)} rows, such as row {without_group[0]}; give every row a group"
+        )
+    if group_column:
+        require_several([entry.group for entry in entries])
     return Files(str(path), root, entries, refused)
 
 

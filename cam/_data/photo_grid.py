@@ -51,6 +51,9 @@ class Cell:
 class PhotoGrid(Dataset):
     """n × n mosaics of crops of the sample photos, turned round and in another light.
 
+    However many they are, they show four photos: all are of one group, over which there is no
+    interval and no test. They try out a method or a metric, and say nothing of other pictures.
+
     The class asked for stands in one cell, never in two. All cells have the same size after the
     usual transform (short side to 256, centre 224); outside of that the outer cells go on as in a
     mirror, so that also a model that sees more sees nothing but cells.
@@ -65,6 +68,10 @@ class PhotoGrid(Dataset):
     """
 
     has_masks = True
+    caution = (
+        "the mosaics are recombinations of the same four photos: a smoke test, and no sample of "
+        "pictures, so there are no intervals and no tests over them"
+    )
 
     def __init__(self, size: int = 64, n: int = 2, seed: int = 0) -> None:
         parameters = {"size": size, "n": n, "seed": seed}
@@ -123,6 +130,7 @@ class PhotoGrid(Dataset):
             CLASSES[photos[at]],
             np.pad(mask, around, mode="edge"),
             (self._locate(at),),
+            group="+".join(CLASSES),
         )
 
     def _make_generator(self, index: int) -> np.random.Generator:

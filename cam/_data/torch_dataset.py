@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cam._data.dataset import Dataset, Item, digest
+from cam._data.groups import name_group
 from cam._media.images import read_image
 from cam.errors import CamError, DataError
 
@@ -24,7 +25,8 @@ class Wrapped(Dataset):
     A picture is a PIL image, a uint8 array (H, W, 3), or a tensor: uint8 (3, H, W) is a picture,
     float (3, H, W) a model's finished input. A class is a label, or a whole number: a place in the
     source's ``classes`` where it lists them, as torchvision's data sets do, else the model's index.
-    A mask is (H, W) at the picture's size. A mapping has them as ``image``, ``target``, ``mask``.
+    A mask is (H, W) at the picture's size. A mapping has them as ``image``, ``target``, ``mask``,
+    and may have a ``group``.
 
     Args:
         source: It must have ``__len__`` and ``__getitem__``.
@@ -76,13 +78,20 @@ class Wrapped(Dataset):
         if isinstance(content, Item):
             return content
         parts: list[Any] = [content]
+        group = ""
         if isinstance(content, Mapping):
+            if "group" in content:
+                group = name_group(content["group"])
+                if not group:
+                    raise DataError("its group is missing; give every item a group, or none")
             parts = [content.get(name) for name in ("image", "target", "mask")]
         elif isinstance(content, tuple | list):
             parts = list(content)
         picture, target, mask = [*parts, None, None][:3]
         image = _convert_image(picture)
-        return Item(self.identifier(index), image, self._label(target), _convert_mask(mask, image))
+        label = self._label(target)
+        mask = _convert_mask(mask, image)
+        return Item(self.identifier(index), image, label, mask, group=group)
 
     def _label(self, target: Any) -> int | str | None:
         """Replace a class by its name, where the source names its classes."""

@@ -157,7 +157,7 @@ def capture(
         layout = recorder.layouts[name]
         activations = layout.maps(values.detach())
         if not by_layers:
-            others.append(LayerActivations(name, activations, layout))
+            others.append(LayerActivations(name, activations, layout, inputs=inputs))
         elif slope is None:
             raise LayerError(
                 f"the target's score does not depend on layer {name!r}; choose one on the way to it"
@@ -165,7 +165,7 @@ def capture(
         else:
             gradient = layout.maps(slope)
             maps = rule_maps(activations, gradient, rules)
-            others.append(LayerGradients(name, activations, layout, gradient, maps))
+            others.append(LayerGradients(name, activations, layout, gradient, maps, inputs=inputs))
     explained = Pixels(inputs, output.detach(), scores.detach(), classes)
     if by_pixels:
         if pixel_gradient is None:

@@ -72,11 +72,13 @@ class LayerActivations(Source):
         name: Dotted name of the layer.
         activations: (B, C, h, w), detached.
         layout: How the layer itself returns them: tokens and (B, h, w, C) are read as maps here.
+        inputs: (B, C, H, W), the batch that it saw.
     """
 
     name: str
     activations: Tensor
     layout: Layout
+    inputs: Tensor = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)

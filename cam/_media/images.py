@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base as ExifTag
 
-from cam.errors import CamWarning, ImageError, nearest
+from cam.errors import CamWarning, ImageError, require_known
 
 # Pillow opens MPO (a JPEG with more than one picture) as JPEG; there is no opener by that name.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -304,6 +304,5 @@ def sample(name: str) -> Image.Image:
     Raises:
         ImageError: There is no sample of that name.
     """
-    if name not in SAMPLES:
-        raise ImageError(f"there is no sample photo {name!r}; {nearest(name, SAMPLES)}")
+    require_known(name, SAMPLES, "sample photo", ImageError)
     return Image.fromarray(_sample_array(name))

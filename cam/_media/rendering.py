@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from cam import kernels
-from cam.errors import InputError, nearest
+from cam.errors import InputError, require_known
 
 
 @overload
@@ -71,10 +71,7 @@ def overlay(
         raise InputError(f"a heatmap is a tensor or an array, not {_kind(heatmap)}")
     if not isinstance(colormap, str):
         raise InputError(f"a colour map is named, not given as {_kind(colormap)}")
-    if colormap not in kernels.COLORMAPS:
-        raise InputError(
-            f"there is no colour map {colormap!r}; {nearest(colormap, kernels.COLORMAPS)}"
-        )
+    require_known(colormap, kernels.COLORMAPS, "colour map")
     heatmap = torch.from_numpy(heatmap.copy()) if isinstance(heatmap, np.ndarray) else heatmap
     if isinstance(image, Image.Image):
         pixels = torch.from_numpy(np.array(image.convert("RGB")))[None].to(heatmap.device)

@@ -16,9 +16,12 @@ from cam._models.download import Published, Report, no_weights
 from cam._models.labels import read_labels
 from cam._models.model import Model, ModelOrigin
 from cam._models.preprocessing import Transform, standard_transform
+from cam._truth.known_networks import NETWORKS, SIDE, KnownNetwork, make_known_network
 from cam.errors import CheckpointError, ModelError, nearest
 
 BUNDLED = "efficientnet_lite0"
+# What the names of networks built by hand begin with.
+HANDMADE = "known/"
 Weights = Literal["DEFAULT"] | str | os.PathLike[str] | None
 Labels = str | os.PathLike[str] | Sequence[str] | None
 
@@ -35,7 +38,8 @@ def load_model(
 
     Args:
         name: ``efficientnet_lite0`` (bundled, needs no network), ``torchvision/NAME`` or
-            ``timm/NAME``, where timm's name may carry its tag of weights.
+            ``timm/NAME``, where timm's name may carry its tag of weights, or ``known/NAME``, a
+            network built by hand for ``cam.dataset("known")``, whose exact attribution is known.
         weights: ``"DEFAULT"``: the weights published under that name, downloaded once. ``None``:
             random ones. A path: a ``.safetensors`` or ``.pth`` state dict for that architecture,
             of any number of classes.
@@ -63,14 +67,16 @@ def load_model(
     names = _read_names(labels)
     if weights == "DEFAULT" and (source := published(name)) is not None:
         source.fetch(progress)
-    load = {"torchvision": _load_torchvision, "timm": _load_timm}.get(family, _load_bundled)
-    module, transform = load(architecture, weights)
+    loaders = {"torchvision": _load_torchvision, "timm": _load_timm, "known": _load_known}
+    module, transform = loaders.get(family, _load_bundled)(architecture, weights)
     if names is None:
         names = _infer_labels(module)
     elif len(names) != (classes := _count_classes(module)):
         source_name = f"{Path(labels).name} names" if _is_path(labels) else "labels names"
         raise ModelError(f"{source_name} {len(names)} classes, but the model has {classes}")
-    model = Model(module, transform, names, "bn2" if name == BUNDLED else None, name)
+    # A blank picture tells nothing of a network that is silent without its patterns.
+    layer = module.layer if isinstance(module, KnownNetwork) else None
+    model = Model(module, transform, names, "bn2" if name == BUNDLED else layer, name)
     model.origin = ModelOrigin(
         name,
         weights if weights is None or weights == "DEFAULT" else str(Path(weights).absolute()),
@@ -90,6 +96,7 @@ def model_names() -> tuple[str, ...]:
         BUNDLED,
         *(f"torchvision/{name}" for name in _torchvision_names()),
         *(f"timm/{name}" for name in _timm_names()),
+        *(f"{HANDMADE}{name}" for name in NETWORKS),
     )
 
 
@@ -98,6 +105,8 @@ def _split_name(name: str) -> tuple[str, str]:
     family, _, architecture = name.partition("/")
     if name == BUNDLED:
         return "", "tf_efficientnet_lite0"
+    if family == "known" and architecture in NETWORKS:
+        return family, architecture
     names = {"torchvision": _torchvision_names, "timm": _timm_names}.get(family)
     if names is None or architecture not in names():
         raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
@@ -105,7 +114,7 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 def published(name: str) -> Published | None:
-    """Return where published weights come from; None for the bundled model.
+    """Return where published weights come from; None for models that need no download.
 
     Raises:
         ModelError: No such model, or nobody published weights for it.
@@ -245,8 +254,21 @@ def _load_timm(name: str, weights: Weights) -> tuple[nn.Module, Transform]:
     return module, transform
 
 
+def _load_known(name: str, weights: Weights) -> tuple[nn.Module, Transform]:
+    if weights != "DEFAULT":
+        raise ModelError(
+            f"known/{name} is built by hand, and its answers follow from its weights; leave "
+            "weights='DEFAULT'"
+        )
+    # 127 becomes 0, as 0 and 254 become -1 and 1.
+    grey = (127 / 255,) * 3
+    return make_known_network(name), standard_transform(SIDE, SIDE, mean=grey, std=grey)
+
+
 def _infer_labels(module: nn.Module) -> tuple[str, ...] | None:
-    """Return ImageNet's names, or a relative's, where the output has that size."""
+    """Return the network's names, or ImageNet's or a relative's of that number of classes."""
+    if isinstance(module, KnownNetwork):
+        return module.labels
     if _count_classes(module) == len(imagenet_labels()):
         return imagenet_labels()
     from timm.data import ImageNetInfo, infer_imagenet_subset

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import original_module
 from cam._models.model import Model
-from cam.errors import ModelError, TargetError
+from cam.errors import ModelError
+from cam.targets import refuse_label
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +47,6 @@ class Network:
         return Network(
             module,
             nullcontext(),
-            _refuse_label,
+            refuse_label,
             lambda batch: find_default_layers(module, lambda: batch[:1]),
         )
-
-
-def _refuse_label(label: str) -> int:
-    raise TargetError(
-        f"a bare module has no labels, so {label!r} means nothing to it; use an index"
-    )

@@ -195,7 +195,6 @@ def by_batch_size(
     image: Tensor,
     sizes: Sequence[int] = (1, 2, 4, 8, 16),
     rounds: int = 5,
-    warm_up: int = 1,
     report: Report | None = None,
 ) -> dict[int, dict[str, Speed]]:
     """Measure plain inference and Grad-CAM over the size of the batch.
@@ -205,7 +204,6 @@ def by_batch_size(
         image: (1, 3, H, W), which is repeated.
         sizes: The batches' sizes.
         rounds: How often each runs.
-        warm_up: Rounds before those.
         report: As for :func:`race`, with what this function returns.
 
     Returns:
@@ -239,7 +237,7 @@ def by_batch_size(
             speeds.setdefault(size, {})[name] = Speed(size, int(name == OURS), timing)
         return speeds
 
-    return _measure(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, 1, report, result)
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,6 @@ def together(
     batch: Tensor,
     methods: Sequence[str] = EVERY_GRADIENT_METHOD,
     rounds: int = 5,
-    warm_up: int = 1,
     report: Report | None = None,
 ) -> Together:
     """Measure several methods in one call, beside one call each.
@@ -282,7 +279,6 @@ def together(
         batch: (B, 3, H, W).
         methods: Their names, each once; 1, 2, 4, … and all of them are put in one call.
         rounds: How often each call runs.
-        warm_up: Rounds before those.
         report: As for :func:`race`, with what this function returns.
 
     Raises:
@@ -305,7 +301,7 @@ def together(
             {count: timing for count, timing in timings.items() if isinstance(count, int)},
         )
 
-    return _measure(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, 1, report, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +332,6 @@ def by_precision(
     methods: Sequence[str] = ("gradcam", "saliency"),
     precisions: Sequence[str] | None = None,
     rounds: int = 5,
-    warm_up: int = 1,
     report: Report | None = None,
 ) -> list[Fidelity]:
     """Measure each precision's speed, and its maps' distance from fp32.
@@ -349,7 +344,6 @@ def by_precision(
         methods: Their names.
         precisions: Out of what the device has; None: all of that. "fp32" is always among them.
         rounds: How often each runs.
-        warm_up: Rounds before those.
         report: As for :func:`race`, with what this function returns.
 
     Raises:
@@ -385,4 +379,4 @@ def by_precision(
             for (name, precision), timing in timings.items()
         ]
 
-    return _measure(work, rounds, warm_up, report, result)
+    return _measure(work, rounds, 1, report, result)

@@ -187,6 +187,7 @@ def _describe_origin(plan: Plan) -> dict[str, Any]:
     call = Call.of_plan(plan)
     return {
         "data": plan.data.name,
+        "caution": plan.data.caution,
         "call": call and call.facts(),
         "refused": [list(entry) for entry in plan.data.refused],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -54,9 +54,8 @@ class _Attribution:
             )
         module = _as_module(self.forward_func, inputs)
         # Captum's callers give inputs that require a gradient; these are not theirs.
-        return module, capture(
-            module, inputs, _convert_target(target, inputs), _refuse, reads, layers
-        )
+        explained = _convert_target(target, inputs)
+        return module, capture(module, inputs, explained, reads=reads, layers=layers)
 
 
 class Saliency(_Attribution):
@@ -246,10 +245,6 @@ def _take_only_number(output: Tensor) -> Tensor:
             "number of it is explained"
         )
     return output.reshape(())
-
-
-def _refuse(label: str) -> int:
-    raise TargetError(f"a target is an index here, not the label {label!r}")
 
 
 def _expand_baselines(baselines: Tensor | float | None, inputs: Tensor) -> Tensor:

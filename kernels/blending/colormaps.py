@@ -6,7 +6,7 @@ the bytes that matplotlib itself paints with:
 `python -m tests.support.make_colormaps`; a test compares it with matplotlib.
 """
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,20 +14,9 @@ from torch import Tensor
 
 from ..launch.argument_checks import unknown_name
 
-COLORMAPS = (
-    "viridis",
-    "magma",
-    "inferno",
-    "plasma",
-    "cividis",
-    "turbo",
-    "jet",
-    "gray",
-    "coolwarm",
-    "RdBu_r",
-    "seismic",
-)
 FILE = Path(__file__).with_name("colormaps.txt")
+_LINES = dict(line.split() for line in FILE.read_text(encoding="ascii").splitlines())
+COLORMAPS = tuple(_LINES)
 
 
 def colormap_table(name: str) -> Tensor:
@@ -44,13 +33,9 @@ def colormap_table(name: str) -> Tensor:
     """
     if name not in COLORMAPS:
         raise ValueError(unknown_name("colour map", name, COLORMAPS))
-    return _tables()[name]
+    return _table(name)
 
 
-@lru_cache(maxsize=1)
-def _tables() -> dict[str, Tensor]:
-    lines = (line.split() for line in FILE.read_text(encoding="ascii").splitlines())
-    return {
-        name: torch.tensor(list(bytes.fromhex(digits)), dtype=torch.uint8).view(256, 3)
-        for name, digits in lines
-    }
+@cache
+def _table(name: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(_LINES[name])), dtype=torch.uint8).view(256, 3)

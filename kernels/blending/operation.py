@@ -112,30 +112,27 @@ def _(colormap: str, like: Tensor) -> Tensor:
 
 
 def _check(images: Tensor, heatmaps: Tensor, colormap: str) -> None:
-    if images.dim() != 4 or images.shape[-1] != 3 or images.dtype != torch.uint8:
-        raise ValueError(
-            f"images must be uint8 of shape (B, H, W, 3), but are {images.dtype} of shape "
-            f"{tuple(images.shape)}."
-        )
-    if heatmaps.dim() != 3 or not heatmaps.is_floating_point():
-        raise ValueError(
-            "heatmaps must be floating point of shape (B, h, w), but are "
-            f"{heatmaps.dtype} of shape {tuple(heatmaps.shape)}."
-        )
+    colours = images.dim() == 4 and images.shape[-1] == 3 and images.dtype == torch.uint8
+    maps = heatmaps.dim() == 3 and heatmaps.is_floating_point()
+    for tensor, name, kind, fits in (
+        (images, "images", "uint8 of shape (B, H, W, 3)", colours),
+        (heatmaps, "heatmaps", "floating point of shape (B, h, w)", maps),
+    ):
+        if not fits:
+            raise ValueError(
+                f"{name} must be {kind}, but are {tensor.dtype} of shape {tuple(tensor.shape)}."
+            )
     if heatmaps.shape[0] != images.shape[0]:
         raise ValueError(
             f"there must be one heatmap an image, but there are {heatmaps.shape[0]} heatmaps "
             f"and {images.shape[0]} images."
         )
-    if 0 in images.shape or 0 in heatmaps.shape:
+    sizes = (*images.shape[:3], *heatmaps.shape)
+    if 0 in sizes or max(sizes) > LONGEST_SIDE:
+        most = f"may have {LONGEST_SIDE:,} pixels a side"
         raise ValueError(
-            "images and heatmaps must hold at least one pixel, but have shapes "
-            f"{tuple(images.shape)} and {tuple(heatmaps.shape)}."
-        )
-    if max(*images.shape[1:3], *heatmaps.shape[1:]) > LONGEST_SIDE:
-        raise ValueError(
-            f"images and heatmaps may have {LONGEST_SIDE:,} pixels a side, but have shapes "
-            f"{tuple(images.shape)} and {tuple(heatmaps.shape)}."
+            f"images and heatmaps {'must hold at least one pixel' if 0 in sizes else most}, but "
+            f"have shapes {tuple(images.shape)} and {tuple(heatmaps.shape)}."
         )
     check_device(heatmaps, "heatmaps", images, "images")
     if colormap not in COLORMAPS:
@@ -143,9 +140,8 @@ def _check(images: Tensor, heatmaps: Tensor, colormap: str) -> None:
 
 
 def _check_options(alpha: float, threshold: float, signed: object) -> None:
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must lie between 0 and 1, but is {alpha}.")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must lie between 0 and 1, but is {threshold}.")
+    for name, value in (("alpha", alpha), ("threshold", threshold)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie between 0 and 1, but is {value}.")
     if not isinstance(signed, bool):
         raise ValueError(f"signed must be True or False, but is {signed!r}.")

@@ -6,7 +6,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import check_alike, check_content, unknown_name
+from ..launch.argument_checks import check_alike, check_content, check_shape, unknown_name
 from ..launch.dispatch import backend
 from ..launch.operators import operator, skips_operator
 from . import reference
@@ -93,7 +93,9 @@ def fused_cam(
     Raises:
         ValueError: A shape, dtype, device or rule that does not fit; the message says which.
     """
-    _check_tensors(activations, gradients)
+    check_shape(activations, "activations", "(B, C, h, w)", activations.dim() == 4)
+    check_alike(gradients, "gradients", activations, "activations")
+    check_content(activations, "activations")
     numbers = [NUMBERS[name] for name in check_rules(rules)]
     wanted_parts = normalise, return_signed or not normalise, return_weights
     with torch.no_grad():
@@ -134,15 +136,6 @@ def _fused_cam(
     else:
         results = reference.fused_cam(activations, gradients, numbers, maps, signed, weights)
     return [result for result in results if result is not None]
-
-
-def _check_tensors(activations: Tensor, gradients: Tensor) -> None:
-    if activations.dim() != 4:
-        raise ValueError(
-            f"activations must be (B, C, h, w), but have shape {tuple(activations.shape)}."
-        )
-    check_alike(gradients, "gradients", activations, "activations")
-    check_content(activations, "activations")
 
 
 def check_rules(rules: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from ..launch.tiles import count_bad, highest, is_last, load_tile, lowest, to_unit
+from ..launch.tiles import count_bad, highest, is_last, load_tile, lowest, to_unit, widen
 from .rule_equations import part_of, rule_at, weights_of
 
 
@@ -38,9 +38,7 @@ def _load(planes, first, channels, pixels, PACKED: tl.constexpr, TILE: tl.conste
         b_tile = _load_packed(p_first, channels - first, pixels, BLOCK_C, BLOCK_S)
     else:
         b_channel = first + tl.arange(0, BLOCK_C)
-        b_pixel = tl.arange(0, BLOCK_S)
-        if TILE[4]:
-            b_pixel = b_pixel.to(tl.int64)
+        b_pixel = widen(tl.arange(0, BLOCK_S), TILE[4])
         b_tile = load_tile(planes, b_channel, b_pixel, channels, pixels)
     return b_tile
 
@@ -100,9 +98,7 @@ def plane_cam_kernel(
     # The loops are kept as loops, with nothing moved out of them: interleaved, the rules' sums
     # take twice the registers, and half as many programs fit on a core.
     for tile in tl.range(0, TILES, disable_licm=True):
-        first = (part * TILES + tile) * BLOCK_C
-        if TILE[4]:
-            first = first.to(tl.int64)
+        first = widen((part * TILES + tile) * BLOCK_C, TILE[4])
         b_gradient = _load(gradients, first, channels, pixels, PACKED[1], TILE)
         b_activation = _load(activations, first, channels, pixels, PACKED[0], TILE)
         for k in tl.range(0, K, disable_licm=True):

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from ..launch.tiles import count_bad, highest, is_last, load_tile, lowest, to_unit
+from ..launch.tiles import count_bad, highest, is_last, load_tile, lowest, to_unit, widen
 from .rule_equations import (
     ELEMENTWISE,
     GRADCAM,
@@ -202,10 +202,8 @@ def walk_cam_kernel(
     image = (tl.program_id(0) // n_parts).to(tl.int64)
     part = (tl.program_id(0) % n_parts).to(tl.int64)
     b_channel = (tl.program_id(0) % n_parts) * BLOCK_C + tl.arange(0, BLOCK_C)  # (BLOCK_C,)
-    b_pixel = tl.arange(0, BLOCK_S)  # (BLOCK_S,)
-    if TILE[4]:
-        b_channel = b_channel.to(tl.int64)
-        b_pixel = b_pixel.to(tl.int64)
+    b_channel = widen(b_channel, TILE[4])
+    b_pixel = widen(tl.arange(0, BLOCK_S), TILE[4])  # (BLOCK_S,)
     p_activations += image * activations_stride_b
     p_gradients += image * gradients_stride_b
     activations = (p_activations, activations_stride_c, activations_stride_s)

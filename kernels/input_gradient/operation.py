@@ -5,7 +5,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import check_alike, check_content, unknown_name
+from ..launch.argument_checks import check_alike, check_content, check_shape, unknown_name
 from ..launch.dispatch import backend
 from ..launch.operators import operator
 from . import reference
@@ -130,8 +130,7 @@ def _gradient_map(
 
 
 def _check(gradient: Tensor, inputs: Tensor | None, reduce: str) -> None:
-    if gradient.dim() != 4:
-        raise ValueError(f"gradient must be (B, C, H, W), but has shape {tuple(gradient.shape)}.")
+    check_shape(gradient, "gradient", "(B, C, H, W)", gradient.dim() == 4)
     check_content(gradient, "gradient")
     if inputs is not None:
         check_alike(inputs, "inputs", gradient, "gradient")

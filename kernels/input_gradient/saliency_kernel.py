@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from ..launch.tiles import is_last, load_tile
+from ..launch.tiles import is_last, load_tile, widen
 from .percentile_kernel import (
     BLOCK_P,
     EXPONENTS,
@@ -56,10 +56,8 @@ def _load(image, first, start, channels, pixels, INTERLEAVED: tl.constexpr, TILE
     BLOCK_S: tl.constexpr = TILE[1]
     if INTERLEAVED:  # then a tile holds all channels
         return _load_interleaved(image[0], start, channels, pixels, BLOCK_C, BLOCK_S)
-    b_channel, b_pixel = first + tl.arange(0, BLOCK_C), start + tl.arange(0, BLOCK_S)
-    if TILE[2]:
-        b_channel = b_channel.to(tl.int64)
-        b_pixel = b_pixel.to(tl.int64)
+    b_channel = widen(first + tl.arange(0, BLOCK_C), TILE[2])
+    b_pixel = widen(start + tl.arange(0, BLOCK_S), TILE[2])
     return load_tile(image, b_channel, b_pixel, channels, pixels)
 
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,11 +133,9 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
 
 def _nvidia_widths(instruction: str, code: str) -> dict[str, int]:
     """Count by width; instructions without one move 32 bits."""
-    widths: Counter[int] = Counter()
-    for modifiers in re.findall(rf"\b{instruction}\b((?:\.\w+)*)", code):
-        width = re.search(r"\.[US]?(8|16|64|128)\b", modifiers)
-        widths[int(width.group(1)) if width else 32] += 1
-    return _sorted(widths)
+    every = re.findall(rf"\b{instruction}\b((?:\.\w+)*)", code)
+    widths = (re.search(r"\.[US]?(8|16|64|128)\b", modifiers) for modifiers in every)
+    return _count(int(width.group(1)) if width else 32 for width in widths)
 
 
 AMD_BITS = {
@@ -161,16 +160,13 @@ def _read_amd(assembly: str, shared: int) -> Code:
 
 
 def _amd_widths(verb: str, assembly: str) -> dict[str, int]:
-    widths: Counter[int] = Counter()
-    for kind in re.findall(
-        rf"\b(?:global|buffer)_{verb}_(?:d16_hi_|d16_)?(\w+?)(?:_d16\w*)?\s", assembly
-    ):
-        widths[AMD_BITS[kind]] += 1
-    return _sorted(widths)
+    pattern = rf"\b(?:global|buffer)_{verb}_(?:d16_hi_|d16_)?(\w+?)(?:_d16\w*)?\s"
+    return _count(AMD_BITS[kind] for kind in re.findall(pattern, assembly))
 
 
-def _sorted(widths: "Counter[int]") -> dict[str, int]:
-    return {str(width): widths[width] for width in sorted(widths, reverse=True)}
+def _count(widths: Iterable[int]) -> dict[str, int]:
+    """Count by width, the widest first."""
+    return {str(width): count for width, count in sorted(Counter(widths).items(), reverse=True)}
 
 
 def _search(pattern: str, text: str) -> str:

@@ -25,8 +25,8 @@ BANDWIDTH = 3350.0  # GB/s: an H100 SXM's memory by its data sheet
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One kernel in one launch shape on one target."""
+class Entry(Code):
+    """One kernel in one launch shape on one target, and what the compiler made of it."""
 
     kernel: str
     target: str
@@ -34,11 +34,6 @@ class Entry:
     dtype: str
     layout: str
     threads: int  # a program
-    registers: int  # a thread
-    shared: int  # bytes a program
-    spills: int  # local loads and stores in the machine code
-    loads: dict[str, int]  # instructions by the bits that a thread loads from global memory
-    stores: dict[str, int]
     occupancy: float  # share of a core's threads that can be there at once
     megabytes: float  # that a call of 64 images moves, scratch included
     floor: float  # µs for its arguments and results, once each, at the bandwidth

@@ -15,10 +15,9 @@ from torch.utils._pytree import tree_leaves
 from ..class_activation.operation import check_rules
 from ..class_activation.rules import NUMBERS
 from ..launch.argument_checks import dtype_names
+from ..launch.dispatch import TRITON_DTYPES
 from ..launch.normalisation import EPSILON, working_dtype
-
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+from .examples import LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def cam_traffic(
     """
     if len(shape) != 4 or min(shape) < 1:
         raise ValueError(f"shape must be (B, C, h, w), each at least 1, but is {tuple(shape)}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {dtype_names(DTYPES)}, but is {dtype}.")
+    if dtype not in TRITON_DTYPES:
+        raise ValueError(f"dtype must be one of {dtype_names(TRITON_DTYPES)}, but is {dtype}.")
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}, but must be one of {', '.join(LAYOUTS)}.")
     names = check_rules(rules)

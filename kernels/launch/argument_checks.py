@@ -15,6 +15,13 @@ def dtype_names(dtypes: Sequence[torch.dtype], last: str = ", ") -> str:
     return f"{', '.join(first)}{last}{final}"
 
 
+def check_shape(tensor: Tensor, name: str, shape: str, fits: bool) -> None:
+    """Refuse a tensor that does not fit a shape, which is described in words."""
+    if not fits:
+        verb = "have" if name.endswith("s") else "has"
+        raise ValueError(f"{name} must be {shape}, but {verb} shape {tuple(tensor.shape)}.")
+
+
 def check_content(tensor: Tensor, name: str) -> None:
     """Refuse a tensor that is empty or of an unsupported dtype.
 
@@ -48,17 +55,13 @@ def check_device(tensor: Tensor, name: str, model: Tensor, model_name: str) -> N
 def check_alike(tensor: Tensor, name: str, model: Tensor, model_name: str) -> None:
     """Refuse a tensor whose shape, dtype or device differs from another's."""
     for quality in ("shape", "dtype"):
-        actual, right = getattr(tensor, quality), getattr(model, quality)
-        if actual != right:
+        pair = getattr(model, quality), getattr(tensor, quality)
+        if pair[0] != pair[1]:
+            right, actual = map(tuple, pair) if quality == "shape" else pair
             raise ValueError(
-                f"{name} must have the {quality} of the {model_name}, {_plain(right)}, "
-                f"not {_plain(actual)}."
+                f"{name} must have the {quality} of the {model_name}, {right}, not {actual}."
             )
     check_device(tensor, name, model, model_name)
-
-
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, torch.Size) else value
 
 
 def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:

@@ -20,6 +20,12 @@ def load_tile(planes, b_channel, b_pixel, channels, pixels):
 
 
 @triton.jit
+def widen(b_index, INT64: tl.constexpr):
+    """Give an index 64 bits where 32 would not do."""
+    return b_index.to(tl.int64) if INT64 else b_index
+
+
+@triton.jit
 def is_last(p_counter, n_programs):
     """Count this program in; true for the last program of an image.
 

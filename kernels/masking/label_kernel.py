@@ -10,23 +10,17 @@ from .pixel_writing import owner_of, program_pixels, write_pixels
 @triton.jit
 def label_batch_kernel(
     p_out,  # (N, C, S), or (N, S, C) where it is channels-last
-    p_image,  # (B, C, S) by strides
-    p_baseline,  # (B, C, S) by strides, some of them 0; or None: baseline_value everywhere
+    p_image,  # (B, C, S), or (B, S, C)
+    p_baseline,  # (B or 1, C, S), (B or 1, S, C) or (B or 1, C); or None: baseline_value everywhere
     p_values,  # (N, R) weights of regions, or (N,) counts of ranks
     p_labels,  # (K, S): regions or ranks
-    p_owner,  # (N,): which image; or None: n, whose stride may be 0
+    p_owner,  # (N,): which image; or None: n, or the only one
     p_label_owner,  # (N,): which labels; or None: n, or the only ones
     baseline_value,
     images,  # B
     maps,  # K
     regions,  # R
     runs,  # S / RUN
-    image_stride_b,
-    image_stride_c,
-    image_stride_s,
-    baseline_stride_b,
-    baseline_stride_c,
-    baseline_stride_s,
     KIND: tl.constexpr,  # "regions", "deletion" or "insertion"
     LAYOUT: tl.constexpr,  # see `write_pixels`
     TILE: tl.constexpr,  # see `program_pixels`; 64 bits also for offsets in a row of weights
@@ -44,7 +38,7 @@ def label_batch_kernel(
     number, labelled = owner_of(p_label_owner, output, maps)
     exists &= labelled
     m_read = b_run < tl.where(exists, runs, 0)
-    p_label = p_labels + tl.where(maps > 1, number, 0) * (runs * RUN) + (b_run * RUN + b_step)
+    p_label = p_labels + number * (runs * RUN) + (b_run * RUN + b_step)
     b_label = tl.load(p_label, mask=m_read, other=0)
     if KIND == "regions":
         m_region = m_read & (b_label >= 0) & (b_label < regions)
@@ -56,7 +50,5 @@ def label_batch_kernel(
         b_weight = ((b_label >= count) != (KIND == "insertion")).to(tl.float32)
     write_pixels(
         b_weight, exists, output, block, image, p_out,
-        (p_image, image_stride_b, image_stride_c, image_stride_s),
-        (p_baseline, baseline_stride_b, baseline_stride_c, baseline_stride_s),
-        baseline_value, runs, LAYOUT, TILE,
+        p_image, p_baseline, baseline_value, runs, LAYOUT, TILE,
     )  # fmt: skip

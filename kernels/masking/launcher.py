@@ -7,11 +7,11 @@ import torch
 import triton
 from torch import Tensor
 
-from ..launch.launcher_parts import INT32_LIMIT, Launch, Planes, planes
+from ..launch.launcher_parts import INT32_LIMIT, Launch
 from .label_kernel import label_batch_kernel
 from .mask_kernel import masked_batch_kernel
 from .reference import Picture, Weights
-from .upsampling_kernel import LOADS, mask_arguments, plan_ranges, reach
+from .upsampling_kernel import LOADS, mask_arguments, plan_ranges
 
 STORE_BYTES = 16  # the widest store there is
 NUM_WARPS = 4
@@ -48,11 +48,15 @@ def plan(
     # With one channel both layouts are the same memory; the simpler half of the kernel fills it.
     last = channels_last and channels > 1
 
-    image = planes(picture.image)
-    baseline = None if picture.baseline is None else planes(picture.baseline)
-    one_colour = baseline is not None and baseline.stride_s == 0
-    strided = [part for part in (image, baseline) if part is not None]
-    scattered = not last and any(part.stride_s not in (0, 1) for part in strided)
+    image, image_order = _lay_out(picture.image)
+    baseline, order = None, ""
+    if picture.baseline is not None and picture.baseline.stride()[2:] == (0, 0):
+        baseline, order = picture.baseline[:, :, 0, 0].contiguous(), "colour"
+    elif picture.baseline is not None:
+        baseline, order = _lay_out(picture.baseline)
+    scattered = not last and "last" in (image_order, order)
+    if weights.labels is None and not weights.values[0].is_contiguous():
+        weights = weights._replace(values=weights.values.contiguous())
     ranges = [plan_ranges(weights)] if weights.stretch else []
     if weights.labels is None:
         kernel, arguments = masked_batch_kernel, mask_arguments(weights)
@@ -72,26 +76,20 @@ def plan(
         "baseline_value": picture.value,
         "images": images,
         "runs": pixels // run,
-        **_plane_arguments("image", image),
-        **_plane_arguments("baseline", baseline),
+        "p_image": image,
+        "p_baseline": baseline,
         "LAYOUT": (
             channels,
             last,
-            last and _is_flat(image),
-            last and baseline is not None and _is_flat(baseline),
-            one_colour,
+            image_order == "last",
+            order,
+            baseline is None or len(baseline) == 1,
         ),
-        "TILE": (
-            run,
-            block,
-            channels * pixels >= INT32_LIMIT
-            or reach(weights.values) >= INT32_LIMIT
-            or any(part.needs_int64 for part in strided),
-        ),
+        "TILE": (run, block, max(channels * pixels, weights.values[0].numel()) >= INT32_LIMIT),
     }
     elements = {
         "p_image": channels * pixels,
-        "p_baseline": channels * (n_blocks if one_colour and not last else pixels),
+        "p_baseline": channels * (n_blocks if order == "colour" and not last else pixels),
         "p_masks": LOADS.get(arguments["KIND"], 0) * pixels,
         "p_values": n_blocks if weights.kind == "ranks" else pixels,
         "p_labels": pixels,
@@ -130,17 +128,7 @@ def _label_arguments(weights: Weights, labels: Tensor) -> dict[str, Any]:
     }
 
 
-def _plane_arguments(name: str, part: Planes | None) -> dict[str, Any]:
-    """List tensor and strides as arguments.
-
-    What there is only one of serves all outputs.
-    """
-    if part is None:
-        return {f"p_{name}": None} | {f"{name}_stride_{axis}": 0 for axis in "bcs"}
-    only = {f"{name}_stride_b": 0} if len(part.tensor) == 1 else {}
-    return part.arguments(name) | only
-
-
-def _is_flat(part: Planes) -> bool:
-    """Check whether an image's memory has the channels-last order."""
-    return part.stride_c == 1 and part.stride_s == part.tensor.shape[1]
+def _lay_out(tensor: Tensor) -> tuple[Tensor, str]:
+    """Give images one of the layouts that the kernels read, and name it by its channels."""
+    last = not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+    return (tensor, "last") if last else (tensor.contiguous(), "planes")

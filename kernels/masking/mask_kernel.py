@@ -11,10 +11,10 @@ from .upsampling_kernel import PART, mask_at, whole_range
 @triton.jit
 def masked_batch_kernel(
     p_out,  # (N, C, S), or (N, S, C) where it is channels-last
-    p_image,  # (B, C, S) by strides
-    p_baseline,  # (B, C, S) by strides, some of them 0; or None: baseline_value everywhere
-    p_masks,  # (N, h, w) by strides
-    p_owner,  # (N,): which image; or None: n, whose stride may be 0
+    p_image,  # (B, C, S), or (B, S, C)
+    p_baseline,  # (B or 1, C, S), (B or 1, S, C) or (B or 1, C); or None: baseline_value everywhere
+    p_masks,  # (N, h, w), whose stride of N may be 0
+    p_owner,  # (N,): which image; or None: n, or the only one
     p_shifts,  # (N, 2): row and column of the window in the upsampled mask; or None
     p_ranges,  # (N, 2, n_parts) float32, or None: masks are taken as they are
     baseline_value,
@@ -28,15 +28,7 @@ def masked_batch_kernel(
     height,  # of the images
     width,
     runs,  # height·width / RUN
-    image_stride_b,
-    image_stride_c,
-    image_stride_s,
-    baseline_stride_b,
-    baseline_stride_c,
-    baseline_stride_s,
     mask_stride_n,
-    mask_stride_h,
-    mask_stride_w,
     KIND: tl.constexpr,  # "cells" or "pixels"
     ALIGN_CORNERS: tl.constexpr,
     ALONG_ROW: tl.constexpr,  # no run passes the end of a row
@@ -73,8 +65,8 @@ def masked_batch_kernel(
         n_parts = tl.cdiv(size_h * size_w, PART)
         low, span = whole_range(p_ranges + mask * 2 * n_parts, n_parts)
     b_weight = mask_at(
-        p_mask, b_row, b_column, m_read, (rows, mask_stride_h, scale_h),
-        (columns, mask_stride_w, scale_w), KIND, ALIGN_CORNERS, TILE[2],
+        p_mask, b_row, b_column, m_read, rows, columns, scale_h, scale_w, KIND, ALIGN_CORNERS,
+        TILE[2],
     )  # fmt: skip
     if p_ranges is not None:
         # Times the reciprocal, then what that left over: as exact as div_rn, which takes ten
@@ -86,7 +78,5 @@ def masked_batch_kernel(
         b_weight = tl.fma(tl.fma(-b_weight, span, b_above), inverse, b_weight)
     write_pixels(
         b_weight, exists, mask, block, image, p_out,
-        (p_image, image_stride_b, image_stride_c, image_stride_s),
-        (p_baseline, baseline_stride_b, baseline_stride_c, baseline_stride_s),
-        baseline_value, runs, LAYOUT, TILE,
+        p_image, p_baseline, baseline_value, runs, LAYOUT, TILE,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import DTYPES, check_content, check_device, dtype_names
+from ..launch.argument_checks import DTYPES, check_content, check_device, check_shape, dtype_names
 from ..launch.dispatch import backend
 from ..launch.normalisation import working_dtype
 from ..launch.operators import operator
@@ -64,10 +64,11 @@ def masked_batch(
     times. Stores are 16 bytes wide where 16 bytes of pixels divide H·W.
 
     Args:
-        image: (C, H, W) or (B, C, H, W), float32, float16, bfloat16 or float64. Any layout whose
-            rows follow one another is read in place; quickest is that of the output.
-        masks: (N, h, w) in [0, 1], of the image's dtypes or bool, in any layout, expanded too.
-            float64 masks of other images are rounded to float32.
+        image: (C, H, W) or (B, C, H, W), float32, float16, bfloat16 or float64. Contiguous and
+            channels-last are read in place; quickest is the layout of the output.
+        masks: (N, h, w) in [0, 1], of the image's dtypes or bool. Each is read in place if it lies
+            in one piece, also if they are expanded. float64 masks of other images are rounded to
+            float32.
         baseline: What a mask of 0 shows: None for 0, a number, one number a channel (a sequence,
             copied to the device by each call, or a tensor (C,)), or a tensor that broadcasts to
             (B, C, H, W), such as a blurred image.
@@ -286,10 +287,7 @@ def _rounded(tensor: Tensor, image: Tensor) -> Tensor:
 
 
 def _four_dimensions(image: Tensor) -> Tensor:
-    if image.dim() not in (3, 4):
-        raise ValueError(
-            f"image must be (C, H, W) or (B, C, H, W), but has shape {tuple(image.shape)}."
-        )
+    check_shape(image, "image", "(C, H, W) or (B, C, H, W)", image.dim() in (3, 4))
     check_content(image, "image")
     return image if image.dim() == 4 else image.unsqueeze(0)
 
@@ -300,11 +298,9 @@ def _with_labels(image: Tensor, weights: Weights, labels: Tensor, owner: Tensor 
     Without an owner there is only one map, or map n for output n.
     """
     kind, label_owner, count = weights.kind, weights.label_owner, len(weights.values)
-    if labels.dim() not in (2, 3) or labels.shape[-2:] != image.shape[2:] or len(labels) == 0:
-        raise ValueError(
-            f"{kind} must be (H, W) or (K, H, W) for an image of {tuple(image.shape[2:])}, "
-            f"but have shape {tuple(labels.shape)}."
-        )
+    fits = labels.dim() in (2, 3) and labels.shape[-2:] == image.shape[2:] and len(labels) > 0
+    shape = f"(H, W) or (K, H, W) for an image of {tuple(image.shape[2:])}"
+    check_shape(labels, kind, shape, fits)
     _check_type(image, labels, kind, INTEGERS)
     maps = labels if labels.dim() == 3 else labels.unsqueeze(0)
     name = f"{kind.removesuffix('s')}_owner"
@@ -338,11 +334,9 @@ def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
         size in (1, right)
         for size, right in zip(levels.shape[::-1], image.shape[::-1], strict=False)
     )
-    if not fits or (baseline.dim() == 1 and len(baseline) != image.shape[1]):
-        raise ValueError(
-            f"baseline must be one number a channel or broadcast to the image's shape, "
-            f"{tuple(image.shape)}, but has shape {tuple(baseline.shape)}."
-        )
+    fits &= baseline.dim() != 1 or len(baseline) == image.shape[1]
+    shape = f"one number a channel or broadcast to the image's shape, {tuple(image.shape)}"
+    check_shape(baseline, "baseline", shape, fits)
     levels = levels.expand(levels.shape[0] if levels.dim() == 4 else 1, *image.shape[1:])
     return _rounded(levels, image), 0.0
 
@@ -350,20 +344,14 @@ def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
 def _check_values(
     image: Tensor, values: Tensor, name: str, shape: str, dtypes: Sequence[torch.dtype]
 ) -> None:
-    if values.dim() != len(shape.split()) or values.numel() == 0:
-        raise ValueError(
-            f"{name} must be {shape} with at least one element, "
-            f"but have shape {tuple(values.shape)}."
-        )
+    fits = values.dim() == len(shape.split()) and values.numel() > 0
+    check_shape(values, name, f"{shape} with at least one element", fits)
     _check_type(image, values, name, dtypes)
 
 
 def _check_integers(image: Tensor, values: Tensor, name: str, shape: Sequence[int]) -> Tensor:
     """Check a list of integers, and let its elements follow one another."""
-    if tuple(values.shape) != tuple(shape):
-        raise ValueError(
-            f"{name} must be {tuple(shape)} integers, but have shape {tuple(values.shape)}."
-        )
+    check_shape(values, name, f"{tuple(shape)} integers", tuple(values.shape) == tuple(shape))
     _check_type(image, values, name, INTEGERS)
     return values.contiguous()
 

@@ -4,6 +4,8 @@
 import triton
 import triton.language as tl
 
+from ..launch.tiles import widen
+
 
 @triton.jit
 def program_pixels(runs, TILE: tl.constexpr):
@@ -19,15 +21,13 @@ def program_pixels(runs, TILE: tl.constexpr):
     block = tl.program_id(0) % n_blocks
     b_run = block * GROUPS + tl.arange(0, GROUPS)[:, None]  # (GROUPS, 1)
     b_step = tl.arange(0, RUN)[None, :]  # (1, RUN)
-    if TILE[2]:
-        b_run = b_run.to(tl.int64)
-    return output, block, b_run, b_step
+    return output, block, widen(b_run, TILE[2]), b_step
 
 
 @triton.jit
 def owner_of(p_owner, output, count):
-    """Find which image or label map an output takes, if any."""
-    owner = output
+    """Find which of several images or label maps an output takes, if any."""
+    owner = tl.where(count > 1, output, 0)
     exists = owner >= 0
     if p_owner is not None:
         owner = tl.load(p_owner + output).to(tl.int64)
@@ -43,8 +43,8 @@ def write_pixels(
     block,
     image_number,
     p_out,
-    image,  # pointer and strides: see `masked_batch_kernel`
-    baseline,
+    p_image,  # see `masked_batch_kernel`
+    p_baseline,
     baseline_value,
     runs,
     LAYOUT: tl.constexpr,
@@ -56,25 +56,23 @@ def write_pixels(
 
     m·image + (1 - m)·baseline is exact at both ends, and m·image exactly where there is no
     baseline; baseline + m·(image - baseline) is not. LAYOUT says how many channels there are,
-    whether the batch is channels-last, whether the memory of the image and of the baseline has the
-    order of that batch, and whether the baseline is the same for all pixels.
+    whether the batch and the image are channels-last, the same of the baseline or that it is one
+    "colour" for all pixels, and whether it is one for all images.
     """
     CHANNELS: tl.constexpr = LAYOUT[0]
     CHANNELS_LAST: tl.constexpr = LAYOUT[1]
-    IMAGE_FLAT: tl.constexpr = LAYOUT[2]
-    BASELINE_FLAT: tl.constexpr = LAYOUT[3]
-    ONE_COLOUR: tl.constexpr = LAYOUT[4]
+    IMAGE_LAST: tl.constexpr = LAYOUT[2]
+    BASELINE: tl.constexpr = LAYOUT[3]
     RUN: tl.constexpr = TILE[0]
     BLOCK: tl.constexpr = TILE[1]
     INT64: tl.constexpr = TILE[2]
     GROUPS: tl.constexpr = BLOCK // RUN
-    p_image, image_stride_b, image_stride_c, image_stride_s = image
-    p_baseline, baseline_stride_b, baseline_stride_c, baseline_stride_s = baseline
+    pixels = runs * RUN
     b_weight = tl.where(exists, b_weight, float("nan"))
-    p_image += image_number * image_stride_b
-    p_out += output * CHANNELS * (runs * RUN)
-    if p_baseline is not None:
-        p_baseline += image_number * baseline_stride_b
+    p_image += image_number * CHANNELS * pixels
+    p_out += output * CHANNELS * pixels
+    if not LAYOUT[4]:
+        p_baseline += image_number * CHANNELS * (1 if BASELINE == "colour" else pixels)
     b_group = tl.arange(0, GROUPS)[:, None]  # (GROUPS, 1)
     b_step = tl.arange(0, RUN)[None, :]  # (1, RUN)
     if CHANNELS_LAST:
@@ -88,23 +86,18 @@ def write_pixels(
             b_channel = b_element - b_near * CHANNELS
             b_lap_weight = tl.gather(b_of_pixel, tl.reshape(b_near, (BLOCK,)), 0)
             b_lap_weight = tl.reshape(b_lap_weight, (GROUPS, RUN))
-            if INT64:
-                b_lap_run = b_lap_run.to(tl.int64)
-                b_near = b_near.to(tl.int64)
-                b_channel = b_channel.to(tl.int64)
-            b_lap_run += block * (GROUPS * CHANNELS)
-            b_near += block * BLOCK
+            b_channel = widen(b_channel, INT64)
+            b_lap_run = widen(b_lap_run, INT64) + block * (GROUPS * CHANNELS)
+            b_near = widen(b_near, INT64) + block * BLOCK
             b_element = b_lap_run * RUN + b_step
             m_lap_read = b_lap_run < tl.where(exists, runs * CHANNELS, 0)
-            b_offset = b_element
-            if not IMAGE_FLAT:
-                b_offset = b_channel * image_stride_c + b_near * image_stride_s
+            b_place = b_channel * pixels + b_near
+            b_offset = b_element if IMAGE_LAST else b_place
             b_image = tl.load(p_image + b_offset, mask=m_lap_read, other=0.0).to(tl.float32)
             b_rest = (1.0 - b_lap_weight) * baseline_value
             if p_baseline is not None:
-                b_offset = b_element
-                if not BASELINE_FLAT:
-                    b_offset = b_channel * baseline_stride_c + b_near * baseline_stride_s
+                b_offset = b_element if BASELINE == "last" else b_place
+                b_offset = b_channel if BASELINE == "colour" else b_offset
                 b_level = tl.load(p_baseline + b_offset, mask=m_lap_read, other=0.0)
                 b_rest = (1.0 - b_lap_weight) * b_level.to(tl.float32)
             tl.store(
@@ -113,23 +106,21 @@ def write_pixels(
                 mask=b_lap_run < runs * CHANNELS,
             )
     else:
-        b_run = block * GROUPS + b_group
-        if INT64:
-            b_run = b_run.to(tl.int64)
+        b_run = widen(block * GROUPS + b_group, INT64)
         b_pixel = b_run * RUN + b_step  # (GROUPS, RUN)
         m_read = b_run < tl.where(exists, runs, 0)
         b_rest = (1.0 - b_weight) * baseline_value
         for channel in range(CHANNELS):
             far = tl.cast(channel, tl.int64)
-            p_tile = p_image + far * image_stride_c + b_pixel * image_stride_s
-            b_image = tl.load(p_tile, mask=m_read, other=0.0).to(tl.float32)
+            b_place = far * pixels + b_pixel
+            b_last = b_pixel * CHANNELS + channel
+            b_offset = b_last if IMAGE_LAST else b_place
+            b_image = tl.load(p_image + b_offset, mask=m_read, other=0.0).to(tl.float32)
             if p_baseline is not None:
-                p_level = p_baseline + far * baseline_stride_c
-                if ONE_COLOUR:
-                    b_level = tl.load(p_level, mask=exists, other=0.0)
+                if BASELINE == "colour":
+                    b_level = tl.load(p_baseline + channel, mask=exists, other=0.0)
                 else:
-                    p_level += b_pixel * baseline_stride_s
-                    b_level = tl.load(p_level, mask=m_read, other=0.0)
+                    b_offset = b_last if BASELINE == "last" else b_place
+                    b_level = tl.load(p_baseline + b_offset, mask=m_read, other=0.0)
                 b_rest = (1.0 - b_weight) * b_level.to(tl.float32)
-            p_tile = p_out + far * (runs * RUN) + b_pixel
-            tl.store(p_tile, tl.fma(b_weight, b_image, b_rest), mask=b_run < runs)
+            tl.store(p_out + b_place, tl.fma(b_weight, b_image, b_rest), mask=b_run < runs)

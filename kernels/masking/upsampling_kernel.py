@@ -6,9 +6,9 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from ..launch.launcher_parts import INT32_LIMIT, Launch
+from ..launch.tiles import widen
 from .reference import Weights
 
 PART = tl.constexpr(8192)  # pixels of an upsampled mask whose range one program finds
@@ -36,34 +36,20 @@ def between(b_at, scale, cells, ALIGN_CORNERS: tl.constexpr):
 
 @triton.jit
 def mask_at(
-    p_mask, b_row, b_column, m_pixel, down, across, KIND: tl.constexpr,
+    p_mask, b_row, b_column, m_pixel, rows, columns, scale_h, scale_w, KIND: tl.constexpr,
     ALIGN_CORNERS: tl.constexpr, INT64: tl.constexpr,
 ):  # fmt: skip
     """Evaluate a mask at positions of its upsampled self.
 
     It is bilinear, or taken as it is ("pixels").
-
-    Down the rows and across the columns there are a number of cells, a stride and a scale.
     """
-    rows, stride_h, scale_h = down
-    columns, stride_w, scale_w = across
     if KIND == "pixels":
-        if INT64:
-            b_row = b_row.to(tl.int64)
-            b_column = b_column.to(tl.int64)
-        p_value = p_mask + b_row * stride_h + b_column * stride_w
+        p_value = p_mask + widen(b_row, INT64) * columns + b_column
         return tl.load(p_value, mask=m_pixel, other=0).to(tl.float32)
     b_top, b_bottom, b_down = between(b_row, scale_h, rows, ALIGN_CORNERS)
     b_left, b_right, b_along = between(b_column, scale_w, columns, ALIGN_CORNERS)
-    if INT64:
-        b_top = b_top.to(tl.int64)
-        b_bottom = b_bottom.to(tl.int64)
-        b_left = b_left.to(tl.int64)
-        b_right = b_right.to(tl.int64)
-    p_top = p_mask + b_top * stride_h
-    p_bottom = p_mask + b_bottom * stride_h
-    b_left *= stride_w
-    b_right *= stride_w
+    p_top = p_mask + widen(b_top, INT64) * columns
+    p_bottom = p_mask + widen(b_bottom, INT64) * columns
     b_00 = tl.load(p_top + b_left, mask=m_pixel, other=0).to(tl.float32)
     b_01 = tl.load(p_top + b_right, mask=m_pixel, other=0).to(tl.float32)
     b_10 = tl.load(p_bottom + b_left, mask=m_pixel, other=0).to(tl.float32)
@@ -75,7 +61,7 @@ def mask_at(
 
 @triton.jit
 def mask_range_kernel(
-    p_masks,  # (N, h, w) by strides
+    p_masks,  # (N, h, w), whose stride of N may be 0
     p_ranges,  # (N, 2, n_parts) float32: lowest and highest of each part, or NaN for the lowest
     rows,
     columns,
@@ -84,8 +70,6 @@ def mask_range_kernel(
     scale_h,
     scale_w,
     mask_stride_n,
-    mask_stride_h,
-    mask_stride_w,
     KIND: tl.constexpr,  # "cells" or "pixels"
     ALIGN_CORNERS: tl.constexpr,
     INT64: tl.constexpr,  # offsets inside a mask pass 31 bits
@@ -105,8 +89,8 @@ def mask_range_kernel(
         b_pixel = part * PART + first + tl.arange(0, BLOCK)
         m_pixel = b_pixel < size_pixels
         b_value = mask_at(
-            p_mask, b_pixel // size_w, b_pixel % size_w, m_pixel, (rows, mask_stride_h, scale_h),
-            (columns, mask_stride_w, scale_w), KIND, ALIGN_CORNERS, INT64,
+            p_mask, b_pixel // size_w, b_pixel % size_w, m_pixel, rows, columns, scale_h, scale_w,
+            KIND, ALIGN_CORNERS, INT64,
         )  # fmt: skip
         b_lower = tl.minimum(b_low, b_value, propagate_nan=tl.PropagateNan.ALL)
         b_higher = tl.maximum(b_high, b_value, propagate_nan=tl.PropagateNan.ALL)
@@ -143,7 +127,7 @@ def plan_ranges(weights: Weights) -> Launch:
     """Choose the launch that finds the range of each upsampled mask.
 
     Args:
-        weights: Of the kind "masks", N of them.
+        weights: Of the kind "masks", N of them, each in one piece.
 
     Returns:
         The launch, not yet run; its argument `p_ranges`, (N, 2, parts), is what it will fill.
@@ -159,12 +143,10 @@ def plan_ranges(weights: Weights) -> Launch:
             "p_ranges": torch.empty((count, 2, n_parts), device=masks.device),
             **arguments,
             "size_pixels": pixels,
-            "INT64": reach(masks) >= INT32_LIMIT,
+            "INT64": masks[0].numel() >= INT32_LIMIT,
         },
         num_warps=NUM_WARPS,
-        reads={
-            "p_masks": count * LOADS[arguments["KIND"]] * pixels * masks.element_size(),
-        },
+        reads={"p_masks": count * LOADS[arguments["KIND"]] * pixels * masks.element_size()},
         writes={"p_ranges": count * 2 * n_parts * 4},
         scratch=("p_ranges",),
     )
@@ -186,14 +168,6 @@ def mask_arguments(weights: Weights) -> dict[str, Any]:
         "scale_h": scale[0],
         "scale_w": scale[1],
         "mask_stride_n": values.stride(0),
-        "mask_stride_h": values.stride(1),
-        "mask_stride_w": values.stride(2),
         "KIND": "pixels" if (rows, columns) == weights.size else "cells",
         "ALIGN_CORNERS": weights.align_corners,
     }
-
-
-def reach(tensor: Tensor) -> int:
-    """Find the largest offset inside one element of the first dimension."""
-    sizes = zip(tensor.shape[1:], tensor.stride()[1:], strict=True)
-    return sum((size - 1) * stride for size, stride in sizes)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..launch.argument_checks import check_content
+from ..launch.argument_checks import check_content, check_shape
 from ..launch.dispatch import backend
 from ..launch.normalisation import working_dtype
 from ..launch.operators import operator
@@ -78,8 +78,7 @@ class Moments:
         Raises:
             ValueError: No samples were added.
         """
-        self._need("mean")
-        return self._shaped(self._mean)
+        return self._shaped("mean", self._mean)
 
     @property
     def mean_square(self) -> Tensor:
@@ -90,9 +89,8 @@ class Moments:
         Raises:
             ValueError: No samples were added.
         """
-        self._need("mean_square")
-        spread = self._deviations / self._count
-        return self._shaped(spread.addcmul_(self._mean, self._mean))
+        square = (self._deviations / self._count).addcmul_(self._mean, self._mean)
+        return self._shaped("mean_square", square)
 
     @property
     def variance(self) -> Tensor:
@@ -101,8 +99,7 @@ class Moments:
         Raises:
             ValueError: No samples were added.
         """
-        self._need("variance")
-        return self._shaped(self._deviations / self._count)
+        return self._shaped("variance", self._deviations / self._count)
 
     def _begin(self, samples: Tensor) -> None:
         strides = samples.stride()[1:]
@@ -114,38 +111,27 @@ class Moments:
         self._mean = torch.empty(size, dtype=dtype, device=samples.device)
         self._deviations = torch.empty(size, dtype=dtype, device=samples.device)
 
-    def _shaped(self, line: Tensor) -> Tensor:
+    def _shaped(self, what: str, line: Tensor) -> Tensor:
         """View elements in the order of memory as (B, C, H, W)."""
+        if self._count == 0:
+            raise ValueError(f"{what} needs at least one sample, but none was added.")
         as_it_lies = line.view([self._shape[dim] for dim in self._order])
         return as_it_lies.permute([self._order.index(dim) for dim in range(4)])
 
-    def _need(self, what: str) -> None:
-        if self._count == 0:
-            raise ValueError(f"{what} needs at least one sample, but none was added.")
-
     def _check(self, samples: Tensor) -> None:
-        if samples.dim() != 5:
-            raise ValueError(
-                "samples must be (N, B, C, H, W), N samples of each of B images, "
-                f"but have shape {tuple(samples.shape)}."
-            )
+        shape = "(N, B, C, H, W), N samples of each of B images"
+        check_shape(samples, "samples", shape, samples.dim() == 5)
         check_content(samples, "samples")
         if self._count == 0:
             return
-        if samples.shape[1:] != self._shape:
-            raise ValueError(
-                f"samples must be (N, {', '.join(map(str, self._shape))}), as those added before, "
-                f"but have shape {tuple(samples.shape)}."
-            )
-        if samples.dtype != self._dtype:
-            raise ValueError(
-                f"samples must be {self._dtype}, as those added before, but are {samples.dtype}."
-            )
-        if samples.device != self._mean.device:
-            raise ValueError(
-                f"samples must be on {self._mean.device}, as those added before, "
-                f"but are on {samples.device}."
-            )
+        shape = f"(N, {', '.join(map(str, self._shape))}), as those added before"
+        check_shape(samples, "samples", shape, samples.shape[1:] == self._shape)
+        devices = f"on {self._mean.device}", f"on {samples.device}"
+        for right, actual in ((self._dtype, samples.dtype), devices):
+            if actual != right:
+                raise ValueError(
+                    f"samples must be {right}, as those added before, but are {actual}."
+                )
 
 
 @operator("update_moments", mutates_args=("mean", "deviations"))

@@ -1,4 +1,4 @@
-"""Signs: on a linear model every exact method gets the same, and nothing does better."""
+"""On a linear model every exact method scores the same, the best."""
 
 import dataclasses
 

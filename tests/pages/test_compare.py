@@ -5,6 +5,7 @@ from html import unescape
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 import cam
@@ -248,14 +249,17 @@ def test_the_code_is_the_call(compare, measure, capsys):
 
 def test_a_label_is_text_and_never_markup():
     from cam.pages.ui.charts import plots, tables
+    from cam.pages.ui.compare.cases import Case
+    from cam.pages.ui.compare.sections import _draw_curves
 
     label = '<img src=x onerror="alert(1)">'
+    curves = cam.Curves(torch.linspace(0, 1, 2), torch.ones(1, 2), torch.ones(1, 2))
     line = plots.Line(label, [0, 1], [0, 1], "#000")
     for drawing in (
         plots.plot_lines([line], (0, 1), label, label, label),
         tables.draw_matrix([label], np.ones((1, 1)), label),
         tables.draw_table(["", "a"], [[label, label]], label),
-        plots.draw_title(label),
+        _draw_curves(Case(label, None, "gradcam", 0, None), curves, curves),
     ):
         assert "<img src=x" not in drawing and "&lt;img src=x onerror=" in drawing
 

@@ -43,7 +43,7 @@ def text(app: AppTest) -> str:
 def rows(app: AppTest) -> str:
     """The list of runs."""
     return "\n".join(
-        element.proto.body for element in app.get("html") if "<b style" in element.proto.body
+        element.proto.body for element in app.get("html") if 'class="cam-run"' in element.proto.body
     )
 
 
@@ -83,6 +83,24 @@ def copied(folder, made) -> Path:
     return folder / "made"
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> Path:
+    """Twelve pictures in memory, each of which counts as one."""
+    items = [(item.image, item.target, item.mask) for item in cam.dataset("photo-grid", size=12)]
+    metrics = [cam.metric("top_k_intersection", k=k) for k in (1000, 100)]
+    model = cam.load_model("efficientnet_lite0")
+    out = tmp_path_factory.mktemp("measured") / "sampled"
+    methods = ["gradcam", "saliency"]
+    cam.evaluate(model, items, methods, [*metrics, "sparseness"], out, baselines="centre")
+    return out
+
+
+@pytest.fixture
+def sampled(folder, measured) -> Path:
+    shutil.copytree(measured, folder / "sampled")
+    return folder / "sampled"
+
+
 def ended(path: Path) -> None:
     assert run_jobs.get_runner().started[path].done.wait(100)
 
@@ -106,7 +124,27 @@ def test_the_leaderboard_has_the_means_of_the_scores(copied):
     assert table.loc["centre (a baseline)", "mean"] == pytest.approx(mean["centre"], rel=1e-6)
     assert (table[["undefined", "failed", "skipped"]] == 0).all().all()
     assert (table["values"] == 12).all() and sorted(table["rank"]) == [1, 2, 3]
-    assert "Friedman's test says that the methods differ" in text(app)
+    # The mosaics are recombinations of four photos: means, and nothing that needs a sample.
+    assert (table["interval"] == "too few (1 group)").all() and table["low"].isna().all()
+    assert "Ranks are not tested: too few (1 group), and 8 are needed." in text(app)
+    assert "Take care: the mosaics are recombinations of the same four photos" in text(app)
+
+
+def test_a_run_over_a_sample_has_intervals_tests_and_stability(sampled):
+    app = page(run="sampled", metric="Top-k intersection (k=100)")
+    table = app.dataframe[0].value.set_index("method")
+    truth = cam.Run.open(sampled).leaderboard().set_index(["metric", "method"])
+    row = truth.loc[("top_k_intersection(k=100)", "gradcam")]
+    assert table.loc["Grad-CAM", ["low", "high"]].tolist() == pytest.approx([row.low, row.high])
+    assert row.low < row["mean"] < row.high and (table["groups"] == 12).all()
+    words = text(app)
+    assert "Friedman's test says that the methods" in words and "Take care" not in words
+    assert "12 groups of at most 12 images" in words
+    assert "ranks by the same metric" in words and "a vote each" in words
+    [stability] = [frame.value for frame in app.dataframe if "concordance" in frame.value]
+    assert stability["variant"].tolist() == ["k=1000", "k=100"]
+    for remark in cam.Run.open(sampled).rank_stability().attrs["remarks"]:
+        assert remark in words
 
 
 def test_a_run_without_any_value_says_why(folder):
@@ -167,7 +205,8 @@ def test_a_run_against_another(copied, folder):
     shutil.copytree(copied, folder / "twin")
     app = page(view="Against another run", run="made")
     table = app.dataframe[0].value
-    assert (table["verdict"] == "noise").all() and (table["difference"] == 0).all()
+    assert (table["verdict"] == "too few (1 group)").all() and (table["difference"] == 0).all()
+    assert "6 of too few groups to tell (below 8)" in text(app)
     assert "12 images are in both" in text(app)
     assert "nothing of what determines them" in text(app)
 

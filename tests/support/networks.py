@@ -54,6 +54,51 @@ class Curved(nn.Sequential):
         self.eval()
 
 
+class Layered(nn.Sequential):
+    """Two convolutions, a mean and a linear layer in a row: ``"3"`` is what is pooled."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(6, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
+        self.eval()
+
+
+class Still(nn.Module):
+    """A layer with one map, a Gaussian off the middle, whatever comes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        rows, columns = torch.arange(height)[:, None] - 6.0, torch.arange(width) - 5.0
+        bump = torch.exp(-(rows**2 + columns**2) / 40)
+        maps = self.layer(bump.expand(len(x), 1, -1, -1) + 0 * x[:, :1])
+        return maps.mean((2, 3)) * self.weight
+
+
+class Pixel(nn.Module):
+    """A layer that shows the picture's brightness: its map goes along with whatever moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return self.layer(x.sum(1, keepdim=True)).mean((2, 3)) * self.weight
+
+
 def pictures() -> torch.Tensor:
     return torch.randn(2, 3, 20, 14, generator=torch.Generator().manual_seed(1))
 

@@ -6,6 +6,8 @@ A token's map is read in the rows of those tokens that the classifier reads: the
 where it takes the mean of all patches, the mean of their rows.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -51,14 +53,14 @@ def attention_rollout(attention: Attention) -> Maps:
 
 
 @register_method(
-    "transformer_attribution",
-    title="Transformer attribution",
+    "generic_attention",
+    title="Generic attention explainability",
     family="attention",
     kind="evidence",
     reads=AttentionGradients,
     cost="1 forward, and the backward down to the first attention",
 )
-def transformer_attribution(attention: AttentionGradients) -> Maps:
+def generic_attention(attention: AttentionGradients) -> Maps:
     """Which patches reach the classifier through the attention that speaks for the class.
 
     R_0 = I, R_l = R_{l-1} + mean over heads of max(G_l ⊙ A_l, 0) R_{l-1}; map = the row of R - I
@@ -73,17 +75,10 @@ def transformer_attribution(attention: AttentionGradients) -> Maps:
 
     References:
         Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal and
-        Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention), their
-        successor without relevance propagation of Transformer Interpretability Beyond Attention
-        Visualization, CVPR 2021
+        Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 (for self-attention)
     """
-    read = attention.read  # (B, N)
-    # Without I, beside which what is tiny would be lost.
-    row = torch.zeros_like(read)
     pairs = zip(attention.weights, attention.gradients, strict=True)
-    for weights, gradient in reversed(list(pairs)):
-        row = row + _times(read + row, (gradient * weights).clamp(min=0).mean(1))
-    return _maps(attention, row)
+    return roll_out(attention, [weights * gradient for weights, gradient in pairs])
 
 
 @register_method(
@@ -124,7 +119,7 @@ def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None =
     if len(blocks) < len(attention.weights):
         raise ModelError(
             f"{type(passes.module).__name__} has attention in blocks that do not return tokens "
-            "(B, N, C), where LeGrad would read them; use 'transformer_attribution'"
+            "(B, N, C), where LeGrad would read them; use 'generic_attention'"
         )
     last = len(blocks) if last is None else last
     if last > len(blocks):
@@ -173,6 +168,24 @@ class _Classifier(nn.Module):
 
         with self._layer[0].register_forward_hook(replace):
             return run_model(self.network, self._picture)
+
+
+def roll_out(attention: Attention, layers: Sequence[Tensor]) -> Maps:
+    """Multiply I + the mean over heads of what is positive, from the last layer to the first.
+
+    Args:
+        attention: What the classifier reads, and where the patches are.
+        layers: (B, heads, N, N) of each layer in the order of the forward pass.
+
+    Returns:
+        Maps of the product minus I, in the row that the classifier reads.
+    """
+    read = attention.read  # (B, N)
+    # Without I, beside which what is tiny would be lost.
+    row = torch.zeros_like(read)
+    for matrices in reversed(layers):
+        row = row + _times(read + row, matrices.clamp(min=0).mean(1))
+    return _maps(attention, row)
 
 
 def _batch_first(block: Block) -> Tensor:

@@ -5,10 +5,13 @@ sees all of them reaches what hooks on modules do not.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # By the names that torch gives to an operation as a function, as a method and in place.
@@ -20,8 +23,20 @@ ACTIVATIONS = frozenset(
         *("tanh", "softplus", "softsign"),
     )
 )
+ELEMENTWISE = ACTIVATIONS | frozenset(
+    (
+        *("pow", "__pow__", "float_power", "exp2", "expm1", "log", "log1p", "log2", "log10"),
+        *("rsqrt", "reciprocal", "__rtruediv__", "__rdiv__", "sin", "cos", "atan", "logit"),
+        *("tanhshrink", "softshrink", "hardshrink", "rrelu"),
+    )
+)
 PRODUCTS = frozenset(("mul", "multiply", "__mul__", "__rmul__", "__imul__"))
 SUMS = frozenset(("add", "__add__", "__radd__", "__iadd__"))
+QUOTIENTS = frozenset(("div", "divide", "true_divide", "__truediv__", "__itruediv__"))
+MATRIX_PRODUCTS = frozenset(("matmul", "__matmul__", "bmm", "mm", "einsum", "tensordot", "inner"))
+# Functions of torch.nn that are made of these.
+COMPOSED = frozenset(("multi_head_attention_forward", "normalize", "local_response_norm"))
+_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
 class GradientOverrides(TorchFunctionMode, ABC):
@@ -60,14 +75,34 @@ class GradientOverrides(TorchFunctionMode, ABC):
 
         Leaves, as parameters are, did not.
         """
-        return len(args) >= count and all(
-            isinstance(tensor, Tensor)
-            and tensor.requires_grad
-            and not tensor.is_leaf
-            and tensor.ndim > 0
-            and len(tensor) % self._batch == 0
-            for tensor in args[:count]
+        return (
+            len(args) >= count
+            and all(
+                isinstance(tensor, Tensor)
+                and tensor.requires_grad
+                and not tensor.is_leaf
+                and tensor.ndim > 0
+                and len(tensor) % self._batch == 0
+                # Not tokens that come before the pictures, a multiple of these by chance.
+                and (
+                    len(tensor) == self._batch or tensor.ndim != 3 or tensor.shape[1] != self._batch
+                )
+                for tensor in args[:count]
+            )
         )
+
+
+@contextmanager
+def freeze_parameters(network: nn.Module) -> Iterator[None]:
+    """Let no parameter require a gradient, so that what does is made of the input."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def is_in_place(
@@ -81,6 +116,22 @@ def is_in_place(
         return True
     # Of activations written in Python a flag is the last argument of those that have one.
     return bool((kwargs or {}).get("inplace", bool(args) and args[-1] is True))
+
+
+def run_body(function: Any, *args: Any, **named: Any) -> Any:
+    """Run a function of torch.nn as the operations that it is made of, which a mode sees.
+
+    It would else ask first whether a mode wants to see the function itself, without an end.
+    """
+    unseen = {name: lambda *_: False for name in _CHECKS}
+    body = FunctionType(
+        function.__code__,
+        {**function.__globals__, **unseen},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return body(*args, **named)
 
 
 def override_gradient(value: Tensor, sloped: Tensor) -> Tensor:

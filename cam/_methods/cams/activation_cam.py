@@ -1,6 +1,9 @@
 """CAMs without class or gradient: FEM and random weights."""
 
+import hashlib
+
 import torch
+from torch import Tensor
 
 from cam._engine.method_sources import LayerActivations
 from cam._methods.base.maps import promote, weigh_maps
@@ -63,12 +66,13 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") 
 def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     """Feature maps with weights drawn by chance: what a method must beat to have said anything.
 
-    map = Σ_c w_c A_c with w_c uniform between -1 and 1, the same for each picture and on each
-    device.
+    map = Σ_c w_c A_c with w_c uniform between -1 and 1, drawn for each picture: one draw for all
+    of them would be one map's luck, and no chance to compare with. A picture has the same weights
+    in any batch, on each device and at every call, as its pixels are part of the seed.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        seed: Of the weights.
+        seed: Of the weights, beside the pixels.
 
     Returns:
         Maps (B, h, w) float32, float64 for float64.
@@ -79,7 +83,18 @@ def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     References:
         pytorch-grad-cam 1.5.7, RandomCAM (Gildenblat and contributors)
     """
-    generator = torch.Generator().manual_seed(seed)
-    count, channels = layer.activations.shape[:2]
-    weights = torch.rand(channels, generator=generator) * 2 - 1
-    return weigh_maps(weights.to(layer.activations.device).expand(count, -1), layer.activations)
+    channels = layer.activations.shape[1]
+    drawn = [
+        torch.rand(channels, generator=torch.Generator().manual_seed(_mix(seed, picture)))
+        for picture in layer.inputs.cpu()
+    ]
+    weights = torch.stack(drawn).to(layer.activations.device) * 2 - 1  # (B, C)
+    return weigh_maps(weights, layer.activations)
+
+
+def _mix(seed: int, picture: Tensor) -> int:
+    """Mix a seed with a picture's values (C, H, W) to another seed."""
+    # The same picture in another precision has the same draw.
+    rounded = picture.to(torch.bfloat16).contiguous().reshape(-1)
+    values = rounded.view(torch.uint8).numpy().tobytes()
+    return int.from_bytes(hashlib.sha256(f"{seed} ".encode() + values).digest()[:7])

@@ -6,7 +6,7 @@ map is the sum, then ReLU and min-max for each image. In a call one kernel compu
 rules, and the tests compare it with the functions here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -20,6 +20,9 @@ from cam.types import Maps
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 """From activations and gradients (B, C, h, w) to the terms (B, C, h, w) of a map."""
+
+# The share of a map that may come from channels beside a pole without a remark.
+POLE_SHARE = 0.1
 
 RULES: dict[str, Rule] = {}
 """Name → formula."""
@@ -54,8 +57,47 @@ def compute_rule(name: str, layer: LayerGradients) -> Maps:
     if name not in maps:  # the base of another CAM
         maps = rule_maps(layer.activations, layer.gradients, (name,))
     return replace(
-        maps[name], terms=lambda: RULES[name](promote(layer.activations), promote(layer.gradients))
+        maps[name],
+        terms=lambda: RULES[name](promote(layer.activations), promote(layer.gradients)),
+        remarks=tuple(_warn_of_poles(name, layer)) if name in _POLES else (),
     )
+
+
+def _warn_of_poles(name: str, layer: LayerGradients) -> Iterator[tuple[int, str]]:
+    """Remark on maps to which channels beside a rule's pole give a tenth or more."""
+    activations = promote(layer.activations)
+    if not activations.numel() or float(activations.amin()) >= 0:
+        return
+    gradients = promote(layer.gradients)
+    near = _POLES[name](activations, gradients)  # (B, C)
+    if not near.any():
+        return
+    strengths = RULES[name](activations, gradients).abs().sum((2, 3))  # (B, C)
+    shares = (strengths * near).sum(1) / strengths.sum(1)
+    for image, share in enumerate(shares.tolist()):
+        if share >= POLE_SHARE:
+            yield (
+                image,
+                f"{share:.0%} of the map comes from channels in which {name} divides by about 0, "
+                "since this layer's activations are negative too; use gradcam or hirescam, or a "
+                "layer after a ReLU",
+            )
+
+
+def _near_pole_of_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Find channels where 2 + G ΣA comes below half of its 2 for some positive gradient."""
+    return gradients.amax((2, 3)).clamp(min=0) * activations.sum((2, 3)) < -1
+
+
+def _near_pole_of_xgradcam(activations: Tensor, _gradients: Tensor) -> Tensor:
+    """Find channels whose ΣA is below a hundredth of Σ|A|."""
+    return activations.sum((2, 3)).abs() < activations.abs().sum((2, 3)) / 100
+
+
+_POLES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "gradcam_plus_plus": _near_pole_of_plus_plus,
+    "xgradcam": _near_pole_of_xgradcam,
+}
 
 
 @register_rule(

@@ -1,5 +1,7 @@
 """Order pixels by importance, and correlate maps."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -8,8 +10,9 @@ from torch.nn import functional
 def ranks(heatmap: Tensor) -> Tensor:
     """Rank pixels by importance, 0 for the most important.
 
-    Pixels of the same value are ordered by rows and then columns, so that the order is the same
-    everywhere, and each rank there is once.
+    Pixels of the same value go in a random order, the same for every map and everywhere, so that
+    each rank there is once: by rows, the pixels that a map says nothing about would be taken from
+    the top of the picture.
 
     Args:
         heatmap: (B, H, W).
@@ -18,9 +21,16 @@ def ranks(heatmap: Tensor) -> Tensor:
         (B, H, W) int32.
     """
     flat = heatmap.flatten(1)
-    order = flat.argsort(dim=1, descending=True, stable=True)
+    shuffle = _shuffle(flat.shape[1]).to(flat.device)
+    order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
     rank = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device).expand_as(order)
     return torch.empty_like(rank).scatter_(1, order, rank).view(heatmap.shape)
+
+
+@lru_cache(maxsize=8)
+def _shuffle(pixels: int) -> Tensor:
+    """Draw the order in which pixels of the same value go."""
+    return torch.randperm(pixels, generator=torch.Generator().manual_seed(0))
 
 
 def mean_ranks(values: Tensor) -> Tensor:
@@ -116,6 +126,32 @@ def is_constant(maps: Tensor) -> Tensor:
     """Tell which maps (N, H, W) are the same everywhere, (N,) bool."""
     flat = maps.flatten(1)
     return flat.amax(1) == flat.amin(1)
+
+
+def scale_to_1(maps: Tensor) -> Tensor:
+    """Divide each map (N, H, W) by its largest absolute value, in float64; zeros stay zeros."""
+    maps = maps.double()
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / torch.where(largest == 0, 1, largest)
+
+
+def is_dead(maps: Tensor, reference: Tensor) -> Tensor:
+    """Tell which maps are the same everywhere but for rounding.
+
+    Such is a map whose values differ by less than a millionth of its largest absolute value, or of
+    the range of the map that it is compared with.
+
+    Args:
+        maps: (N, H, W).
+        reference: (N, H, W).
+
+    Returns:
+        (N,) bool; False for maps that are not finite.
+    """
+    low, high = maps.flatten(1).double().aminmax(dim=1)
+    least, most = reference.flatten(1).double().aminmax(dim=1)
+    scale = torch.maximum(torch.maximum(high.abs(), low.abs()), most - least)
+    return high - low <= 1e-6 * scale
 
 
 def structural_similarity(first: Tensor, second: Tensor, window: int = 7) -> Tensor:

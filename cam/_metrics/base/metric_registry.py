@@ -41,10 +41,13 @@ class Scores:
     Attributes:
         values: (B,) float32, NaN where the metric is not defined.
         reasons: One an image: why its value is NaN, and None where it is not.
+        remarks: One an image: what to know of its value, such as maps that were left out; None
+            where there is nothing.
     """
 
     values: Tensor
     reasons: tuple[str | None, ...]
+    remarks: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class MetricInfo:
         title: The name that its paper gives it.
         description: One sentence on what it measures.
         family: ``faithfulness``, ``localisation``, ``robustness``, ``complexity``,
-            ``randomisation`` or ``information``.
+            ``randomisation``, ``information`` or ``truth``.
         definition: The formula. p is the softmax probability of the target's class for the
             picture x (for a target that is a callable, and for a model with one output: the score
             as it is), a the map as the polarity reads it, A its positive part scaled to [0, 1],

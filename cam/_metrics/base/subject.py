@@ -64,9 +64,11 @@ class Subject:
     p: Tensor = field(init=False)
     is_probability: bool = field(init=False)
     _reasons: list[str | None] = field(init=False)
+    _remarks: list[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._reasons = [None] * len(self.inputs)
+        self._remarks = [None] * len(self.inputs)
 
     @property
     def pixels(self) -> int:
@@ -88,11 +90,23 @@ class Subject:
         for image in images.nonzero()[:, 0].tolist():
             self._reasons[image] = self._reasons[image] or reason
 
-    def answer(self, values: Tensor) -> tuple[Tensor, tuple[str | None, ...]]:
-        """Return values (B,), NaN where an image was refused, and the reasons."""
+    def remark(self, images: Tensor, sentence: str) -> None:
+        """Say what a person should know of images' values; the first remark is kept.
+
+        Args:
+            images: (B,) bool.
+            sentence: A clause for a person.
+        """
+        for image in images.nonzero()[:, 0].tolist():
+            self._remarks[image] = self._remarks[image] or sentence
+
+    def answer(
+        self, values: Tensor
+    ) -> tuple[Tensor, tuple[str | None, ...], tuple[str | None, ...]]:
+        """Return values (B,), NaN where an image was refused, reasons and remarks."""
         self.refuse(~values.isfinite(), "the value is not finite")
         refused = torch.tensor([bool(reason) for reason in self._reasons], device=values.device)
-        return values.masked_fill(refused, torch.nan), tuple(self._reasons)
+        return values.masked_fill(refused, torch.nan), tuple(self._reasons), tuple(self._remarks)
 
     def scores(self, inputs: Tensor, owner: Tensor) -> Tensor:
         """Score inputs made from the pictures, as :attr:`p` scores these.
@@ -128,21 +142,27 @@ class Subject:
             values.append(measure(number // steps, number % steps))
         return torch.cat(values).view(-1, steps)
 
-    def explain(self, inputs: Tensor, owner: Tensor, module: nn.Module | None = None) -> Tensor:
+    def explain(
+        self,
+        inputs: Tensor,
+        owner: Tensor,
+        module: nn.Module | None = None,
+        classes: Tensor | None = None,
+    ) -> Tensor:
         """Explain other pictures, as the maps at hand were made.
 
         Args:
             inputs: (N, C, H, W).
             owner: (N,) int64; the target of that image of the batch is explained.
             module: Another network of the same structure.
+            classes: (N,) int64, other targets.
 
         Returns:
             (N, H, W) float32, their importance.
         """
-        targets = self.passes.pixels.targets
 
         def run(part: slice) -> Tensor:
-            images = owner[part]
+            targets = self.passes.targets_of(inputs[part], owner[part])
             with warnings.catch_warnings():
                 # A map of NaN becomes a value of NaN with a reason.
                 warnings.simplefilter("ignore", CamWarning)
@@ -150,9 +170,7 @@ class Subject:
                     self.network if module is None else module,
                     inputs[part],
                     self.method,
-                    targets[images]
-                    if isinstance(targets, Tensor)
-                    else [targets[index] for index in images.tolist()],
+                    targets if classes is None else classes[part],
                     self.layers,
                     batch_size=self.passes.batch_size,
                     # One explanation may take minutes: it can be cancelled while it runs.

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
+from cam.parameters import number
 
 
 @register_metric(
@@ -60,6 +61,39 @@ def complexity(subject: Subject) -> Tensor:
     share = values / values.amax(1, keepdim=True)
     share = share / share.sum(1, keepdim=True)
     return -torch.xlogy(share, share).sum(1)
+
+
+@register_metric(
+    "effective_complexity",
+    title="Effective complexity",
+    family="complexity",
+    definition="the share of pixels with |a| > ε max |a|",
+    direction=-1,
+    range=(0, 1),
+    baseline="an even map scores 1, a single pixel 1/n",
+    rules={"epsilon": number(0, 1)},
+)
+def effective_complexity(subject: Subject, *, epsilon: float = 0.01) -> Tensor:
+    """Which share of the pixels matters more than a little.
+
+    Quantus 0.6 and LATEC count the pixels; the share does not grow with the picture. The paper asks
+    for how many the model needs to be as sure as it is, which :func:`cam.metric` "insertion" asks.
+
+    Args:
+        subject: A batch with its heatmaps.
+        epsilon: ε, what counts as a little, as a share of the largest.
+
+    Returns:
+        (B,); NaN for a map of zeros.
+
+    References:
+        Nguyen and Rodríguez Martínez, On quantitative aspects of model interpretability, 2020,
+        section 3, as in Quantus 0.6, EffectiveComplexity, with maps divided by their largest value
+    """
+    values = _strengths(subject)
+    largest = values.amax(1, keepdim=True)
+    subject.refuse(largest[:, 0] == 0, "the map is zero everywhere")
+    return (values > epsilon * largest).double().mean(1)
 
 
 def _strengths(subject: Subject) -> Tensor:

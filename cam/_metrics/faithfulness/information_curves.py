@@ -108,16 +108,32 @@ def aic(
         Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2;
         limits and skipped images as in PAIR saliency 0.2.1, compute_pic_metric
     """
-    captured = subject.passes.pixels
-    if not subject.is_probability or not isinstance(captured.targets, Tensor):
-        raise MetricError("aic asks whether the target is the top class, so it must be a class")
-    right = (captured.logits.argmax(1) == captured.targets).float()
-    subject.refuse(right == 0, "the target is not the model's top class")
-    with subject.passes.through(_Decision(subject.network)):
+    right = require_top_class(subject)
+    with subject.passes.through(Decision(subject.network)):
         return _area(subject, shares, start, seed, right)
 
 
-class _Decision(nn.Module):
+def require_top_class(subject: Subject) -> Tensor:
+    """Refuse images whose target is not the model's top class.
+
+    Returns:
+        (B,) float32, 1 where it is and 0 where not.
+
+    Raises:
+        MetricError: The target is no class.
+    """
+    captured = subject.passes.pixels
+    if not subject.is_probability or not isinstance(captured.targets, Tensor):
+        raise MetricError(
+            f"{subject.passes.method} asks whether the target is the top class, so it must be a "
+            "class"
+        )
+    right = (captured.logits.argmax(1) == captured.targets).float()
+    subject.refuse(right == 0, "the target is not the model's top class")
+    return right
+
+
+class Decision(nn.Module):
     """A classifier that says 1 for its top class and 0 for all others."""
 
     def __init__(self, network: nn.Module) -> None:

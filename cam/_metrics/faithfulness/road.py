@@ -38,8 +38,8 @@ def road(
     """How much more the most important pixels are missed than the least important ones.
 
     Removed pixels become the weighted mean of their neighbours, which are partly removed
-    themselves (:class:`.imputation.Imputer`), and get normal noise on top. Pixels of
-    equal importance are removed by rows and columns, so that the given share is removed exactly.
+    themselves (:class:`.imputation.Imputer`), and get normal noise on top. Pixels of equal
+    importance are removed in a fixed random order, so that the given share is removed exactly.
 
     Args:
         subject: A batch with its heatmaps.

@@ -120,7 +120,7 @@ def grid_pointing_game(subject: Subject) -> Tensor:
 def relevance_rank(subject: Subject) -> Tensor:
     """Of as many of the most important pixels as the object has, the share that lies on it.
 
-    Pixels of equal importance go by rows and columns.
+    Pixels of equal importance go in a fixed random order.
 
     Returns:
         (B,); NaN where the mask is empty.
@@ -144,7 +144,7 @@ def relevance_rank(subject: Subject) -> Tensor:
 def top_k_intersection(subject: Subject, *, k: int = 1000) -> Tensor:
     """The share of the k most important pixels that lies on the object.
 
-    Pixels of equal importance go by rows and columns. An object of fewer pixels cannot reach 1.
+    Pixels of equal importance go in a fixed random order. An object of fewer pixels cannot reach 1.
 
     Args:
         subject: A batch with its heatmaps and masks.

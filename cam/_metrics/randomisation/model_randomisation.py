@@ -1,27 +1,29 @@
 """Measure whether a heatmap depends on what the network has learned."""
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from cam._engine.evaluation_mode import device_of
 from cam._metrics.base.batch_noise import NoisyPictures
-from cam._metrics.base.map_ranking import is_constant, rank_agreement, structural_similarity
+from cam._metrics.base.map_ranking import is_constant, is_dead, spearman, structural_similarity
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
-from cam.errors import MetricError
+from cam._metrics.randomisation.random_networks import ORDERS, randomise_in_stages
 from cam.parameters import SEED, integer, number, one_of
 from cam.polarity import as_heatmap
 
 SIMILAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "spearman": rank_agreement,
+    "spearman": spearman,
     "ssim": lambda maps, reference: structural_similarity(as_heatmap(maps), as_heatmap(reference)),
 }
-_RULES = {"stages": integer(1), "similarity": one_of(SIMILAR), "seed": SEED}
+_RULES = {
+    "stages": integer(1),
+    "order": one_of(ORDERS),
+    "similarity": one_of(SIMILAR),
+    "seed": SEED,
+}
 _register = partial(register_metric, family="randomisation", needs_method=True)
 _register_similarity = partial(
     _register,
@@ -34,46 +36,52 @@ _register_similarity = partial(
 @_register_similarity(
     "randomisation",
     title="Model parameter randomisation",
-    definition="mean over stages of the similarity of A(x) and A_k(x), the layers random down to k",
+    definition="mean over stages of the similarity of A(x) and A_k(x), k of the stages random",
     cost="1 forward and 8 explanations by default",
     rules=_RULES,
 )
 def randomisation(
-    subject: Subject, *, stages: int = 8, similarity: str = "spearman", seed: int = 0
+    subject: Subject,
+    *,
+    stages: int = 8,
+    order: str = "top_down",
+    similarity: str = "spearman",
+    seed: int = 0,
 ) -> Tensor:
-    """How alike the heatmap stays while the network forgets, from the last layer to the first.
+    """How alike the heatmap stays while the network forgets, layer by layer.
 
-    All layers with parameters are drawn anew in a copy of the network, the last first, until all
-    are random; in between, at equal steps, the picture is explained again. The comparison with the
-    network itself, which is 1 for every method, is not part of the mean.
+    All layers with parameters are drawn anew in copies of the network, in equal steps, the last
+    first, and the picture is explained again after each. The comparison with the network itself,
+    which is 1 for every method, is not part of the mean. The random networks are kept alive
+    (:func:`.random_networks.randomise_in_stages`). A map of theirs that is dead, the same
+    everywhere, says nothing of the method and is left out, which a remark tells.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
         stages: How often it is explained again; no more than there are layers.
+        order: "top_down", from the last layer to the first, "bottom_up", from the first to the
+            last, or "independent", the layers of a stage alone, all others trained.
         similarity: "spearman", of the pixels' order, or "ssim", of the pictures the maps make.
         seed: Of the parameters.
 
     Returns:
-        (B,); NaN where the heatmap is the same everywhere, which has no order; a map of a random
-        network that is so counts as 0.
+        (B,); NaN where the heatmap is the same everywhere, which has no order, or more than half of
+        the maps of random networks are.
 
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
 
     References:
-        Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3, cascading
-        randomisation
+        Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 3, cascading and
+        independent randomisation
     """
-    compare = SIMILAR[similarity]
-
-    def measure(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
-        return compare(maps, subject.importance[owner])
-
-    similarities = [
-        _explain_again(subject, measure, network)
-        for network in randomise_in_stages(subject.network, stages, seed)
-    ]
-    return _average(subject, torch.stack(similarities, 1))
+    return _compare_stages(
+        subject,
+        lambda network: _explain_mean(subject, network),
+        subject.importance,
+        (stages, seed, order),
+        similarity,
+    )
 
 
 @_register_similarity(
@@ -87,6 +95,7 @@ def smooth_randomisation(
     subject: Subject,
     *,
     stages: int = 8,
+    order: str = "top_down",
     similarity: str = "spearman",
     samples: int = 10,
     noise: float = 0.1,
@@ -94,17 +103,21 @@ def smooth_randomisation(
 ) -> Tensor:
     """As randomisation, without the noise of gradients that makes any two maps look different.
 
+    The authors' program (Quantus 0.6) goes bottom up by default and takes 50 noisy pictures:
+    ``order="bottom_up", samples=50``; here the order is that of :func:`randomisation`, and 10
+    pictures make it affordable.
+
     Args:
         subject: A batch with its heatmaps, and how they were made.
         stages: As for :func:`randomisation`.
+        order: As for :func:`randomisation`.
         similarity: As for :func:`randomisation`.
         samples: Noisy copies of each picture, whose heatmaps are averaged.
         noise: σ, as a share of the picture's own range.
         seed: Of parameters and noise.
 
     Returns:
-        (B,); NaN where the heatmap is the same everywhere, which has no order; a map of a random
-        network that is so counts as 0.
+        (B,); NaN as for :func:`randomisation`.
 
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
@@ -116,21 +129,10 @@ def smooth_randomisation(
     pictures = NoisyPictures(subject.inputs, samples, seed, noise)
 
     def smooth(network: nn.Module) -> Tensor:
-        total = torch.zeros_like(subject.importance, dtype=torch.float64)
-
-        def add(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
-            total.index_add_(0, owner, maps.double())
-            return owner
-
-        subject.explain_steps(samples, pictures, add, network)
-        return total / samples
+        return _explain_mean(subject, network, pictures, samples)
 
     trained = smooth(subject.network)
-    similarities = [
-        SIMILAR[similarity](smooth(network), trained)
-        for network in randomise_in_stages(subject.network, stages, seed)
-    ]
-    return _average(subject, torch.stack(similarities, 1))
+    return _compare_stages(subject, smooth, trained, (stages, seed, order), similarity)
 
 
 @_register(
@@ -146,13 +148,18 @@ def smooth_randomisation(
 def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0) -> Tensor:
     """How much more complex the heatmap becomes when all that was learned is gone.
 
+    All layers are random at once, so that no order matters; the authors' program (Quantus 0.6)
+    goes bottom up by default and takes the last network, which is the same. The random network is
+    kept alive (:func:`.random_networks.randomise_in_stages`).
+
     Args:
         subject: A batch with its heatmaps, and how they were made.
         bins: Of the histogram, between a map's smallest and largest value.
         seed: Of the parameters.
 
     Returns:
-        (B,); NaN where the map has one value only, or two without any between.
+        (B,); NaN where the map has one value only, or two without any between, or that of the
+        random network is the same everywhere.
 
     Raises:
         MetricError: The network has no parameters, or cannot be copied.
@@ -161,26 +168,70 @@ def efficient_randomisation(subject: Subject, *, bins: int = 100, seed: int = 0)
         Hedström et al., Sanity Checks Revisited: An Exploration to Repair the Model Parameter
         Randomisation Test, XAI in Action workshop at NeurIPS 2023 (2024), section 4.2
     """
-    (network,) = randomise_in_stages(subject.network, 1, seed)
     before = _histogram_entropy(subject.importance, bins)
     subject.refuse(before == 0, "the map is the same everywhere, so its entropy is 0")
-    after = _explain_again(
-        subject, lambda maps, _owner, _step: _histogram_entropy(maps, bins), network
+    (network,) = randomise_in_stages(
+        subject.network, subject.inputs, 1, seed, colours=subject.colours
     )
-    return (after - before) / before
+    maps = _explain_mean(subject, network)
+    dead = is_dead(maps, subject.importance)
+    subject.refuse(dead, "the map of the random network is the same everywhere: it is dead")
+    return (_histogram_entropy(maps, bins) - before) / before
 
 
-def _explain_again(
-    subject: Subject, measure: Callable[[Tensor, Tensor, Tensor], Tensor], network: nn.Module
+def _compare_stages(
+    subject: Subject,
+    explain: Callable[[nn.Module], Tensor],
+    trained: Tensor,
+    stages: tuple[int, int, str],
+    similarity: str,
 ) -> Tensor:
-    """Explain the pictures in another network and measure the maps, (B,)."""
-    return subject.explain_steps(1, lambda owner, _: subject.inputs[owner], measure, network)[:, 0]
-
-
-def _average(subject: Subject, similarities: Tensor) -> Tensor:
+    """Average over random networks how like the trained one's map theirs are, (B,)."""
     subject.refuse(is_constant(subject.importance), "the map is the same everywhere")
-    subject.refuse(similarities.isnan().any(1), "a map of the random network is not finite")
-    return similarities.mean(1)
+    similarities, dead = [], []
+    for network in randomise_in_stages(
+        subject.network, subject.inputs, *stages, colours=subject.colours
+    ):
+        maps = explain(network)
+        similarities.append(SIMILAR[similarity](maps, trained))
+        dead.append(is_dead(maps, trained))
+    return average_alive(subject, torch.stack(similarities, 1), torch.stack(dead, 1))
+
+
+def average_alive(
+    subject: Subject, similarities: Tensor, dead: Tensor, whose: str = "of the random networks"
+) -> Tensor:
+    """Average similarities (B, K) but those of dead maps, which say nothing of the method, (B,).
+
+    An image of which more than half are dead is refused; a remark tells of fewer.
+    """
+    for count in range(1, dead.shape[1] + 1):
+        images = dead.sum(1) == count
+        sentence = f"{count} of {dead.shape[1]} maps {whose} are the same everywhere"
+        if 2 * count > dead.shape[1]:
+            subject.refuse(images, f"{sentence}, which says nothing of the method")
+        else:
+            subject.remark(images, f"{sentence} and left out")
+    unsound = (similarities.isnan() & ~dead).any(1)
+    subject.refuse(unsound, f"a map {whose} is not finite")
+    return similarities.masked_fill(dead, torch.nan).nanmean(1)
+
+
+def _explain_mean(
+    subject: Subject,
+    network: nn.Module,
+    write: Callable[[Tensor, Tensor], Tensor] | None = None,
+    samples: int = 1,
+) -> Tensor:
+    """Explain each picture, or variants of it, in a network: the mean map, (B, H, W) float64."""
+    total = torch.zeros_like(subject.importance, dtype=torch.float64)
+
+    def add(maps: Tensor, owner: Tensor, _: Tensor) -> Tensor:
+        total.index_add_(0, owner, maps.double())
+        return owner
+
+    subject.explain_steps(samples, write or (lambda owner, _: subject.inputs[owner]), add, network)
+    return total / samples
 
 
 def _histogram_entropy(maps: Tensor, bins: int) -> Tensor:
@@ -193,55 +244,3 @@ def _histogram_entropy(maps: Tensor, bins: int) -> Tensor:
     counts.scatter_add_(1, bin_index, torch.ones_like(scaled))
     share = counts / flat.shape[1]
     return -torch.xlogy(share, share).sum(1).where(flat.isfinite().all(1), torch.nan)
-
-
-def layers_in_stages(network: nn.Module, stages: int) -> list[list[str]]:
-    """List each stage's layers, the last of the network first.
-
-    Raises:
-        MetricError: The network has no parameters.
-    """
-    names = [
-        name
-        for name, child in network.named_modules()
-        if next(child.parameters(recurse=False), None) is not None
-    ][::-1]
-    if not names:
-        raise MetricError("the model has no parameters that could be made random")
-    stages = min(stages, len(names))
-    ends = [round(len(names) * stage / stages) for stage in range(stages + 1)]
-    return [names[start:end] for start, end in pairwise(ends)]
-
-
-def randomise_in_stages(network: nn.Module, stages: int, seed: int) -> Iterator[nn.Module]:
-    """Yield a copy of a network after each stage of randomisation."""
-    in_stages = layers_in_stages(network, stages)
-    try:
-        randomised = copy.deepcopy(network)
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise MetricError(f"the model cannot be copied to be randomised: {reason}") from error
-    seeds = torch.Generator().manual_seed(seed)
-    for names in in_stages:
-        for name in names:
-            layer_seed = int(torch.randint(2**62, (), generator=seeds))
-            _make_random(randomised.get_submodule(name), layer_seed)
-        yield randomised
-
-
-def _make_random(layer: nn.Module, seed: int) -> None:
-    """Initialise a layer's direct parameters again, or else shuffle them."""
-    device = device_of(layer)
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), torch.no_grad():
-        torch.default_generator.manual_seed(seed)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
-            return
-        for parameter in layer.parameters(recurse=False):
-            order = torch.randperm(parameter.numel()).to(device)
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))

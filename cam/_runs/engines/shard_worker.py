@@ -30,6 +30,7 @@ from cam._runs.engines.batch_explanation import (
 from cam._runs.engines.shard_reader import Read, crop_mask
 from cam._runs.plan.label_classes import find_class
 from cam._runs.plan.run_plan import Metric, Plan
+from cam._runs.storage.map_levels import encode_maps
 from cam._runs.storage.tables import FAILED, OK, SKIPPED, UNDEFINED, Rows, make_tables
 from cam.errors import TargetError
 from cam.types import Attribution
@@ -76,7 +77,7 @@ def measure_shard(plan: Plan, read: Read, beat: Beat = lambda doing, share: None
         if isinstance(item, str):
             name = plan.data.identifier(number)
             problems.append(f"{name} was skipped: {item}")
-            rows.items.append((number, name, *[None] * 8, item))
+            rows.items.append((number, name, *[None] * 9, item))
             for method, metric in product(plan.keys, plan.metrics):
                 rows.scores.append((number, method, metric, float("nan"), SKIPPED, item))
     # A transform may give several sizes, which do not fit in one batch.
@@ -232,7 +233,7 @@ class Group:
                     float(chances[target]),
                     None if truth is None else truth == top,
                 )
-            self.rows.items.append((number, item.id, item.path, *prediction, None))
+            self.rows.items.append((number, item.id, item.group, item.path, *prediction, None))
             if self.plan.options.heatmaps:
                 self.rows.pictures.append((number, self.read.pictures[number]))
 
@@ -240,11 +241,10 @@ class Group:
         side = self.plan.options.heatmaps
         if not side or not maps:
             return
-        heatmaps = torch.cat([attribution.heatmap for attribution in maps.values()])[:, None]
-        small = functional.interpolate(heatmaps, size=(side, side), mode="area")[:, 0]
-        levels = (small.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        for index, level in zip(maps, levels, strict=True):
-            self.rows.maps.append((self.numbers[index], key, side, level.tobytes()))
+        values, signed = join_rows(list(maps.values())).picture()
+        small = functional.interpolate(values[:, None], size=(side, side), mode="area")[:, 0]
+        for index, level in zip(maps, encode_maps(small.cpu().numpy(), signed), strict=True):
+            self.rows.maps.append((self.numbers[index], key, side, signed, level.tobytes()))
 
     def _name(self, index: int) -> str:
         return self.plan.data.identifier(self.numbers[index])

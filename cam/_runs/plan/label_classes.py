@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from PIL import Image
 
 from cam._data.dataset import Dataset
+from cam._data.known_pictures import KnownPictures
 from cam._data.photo_grid import PhotoGrid
 from cam._models.model import Model
+from cam._truth.known_networks import KnownNetwork
 from cam.errors import InputError, TargetError, nearest
 
 IMAGENET = 1000
@@ -21,8 +23,10 @@ def match_classes(model: Model, data: Dataset) -> dict[str, int]:
     is known by name or number, and :func:`find_class` finds the others by name.
 
     Raises:
-        InputError: The model knows none of them, or the photo grid's numbers mean other classes.
+        InputError: The model knows none of them, or generated pictures are not for this model.
     """
+    if isinstance(data, KnownPictures):
+        _require_known_network(model, data)
     labels = data.labels or data.examples
     if isinstance(data, PhotoGrid) and (outputs := _count_outputs(model)) != IMAGENET:
         raise InputError(
@@ -53,6 +57,21 @@ def match_classes(model: Model, data: Dataset) -> dict[str, int]:
         f"the model knows none of the data's {count}; with targets='predicted' what it predicts is "
         f"explained, or {why}"
     )
+
+
+def _require_known_network(model: Model, data: KnownPictures) -> None:
+    """Refuse pictures that were made for another network.
+
+    Raises:
+        InputError: They were.
+    """
+    module = model.module
+    if not isinstance(module, KnownNetwork) or module.name != data.network:
+        raise InputError(
+            f"these pictures are made for cam.load_model('known/{data.network}') and mean nothing "
+            f"to {model.name}; with targets='predicted' what it predicts is explained, or use that "
+            "model"
+        )
 
 
 def find_class(model: Model, matches: Mapping[str, int], label: str) -> int:

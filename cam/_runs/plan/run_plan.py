@@ -24,7 +24,7 @@ from cam.errors import InputError
 from cam.types import Attribution
 
 # Raised when a run folder's files change their meaning.
-FORMAT = 1
+FORMAT = 3
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -147,6 +147,7 @@ def make_plan(
                 "parameters": _to_json(_collect_parameters(measure)),
                 "direction": int(measure.info.direction),
                 "needs_masks": bool(measure.info.needs_masks),
+                "family": str(getattr(measure.info, "family", _name(measure))),
             }
             for key, measure in measured.items()
         ],

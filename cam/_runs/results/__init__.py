@@ -1,1 +1,1 @@
-"""Read a run: scores, statistics, leaderboard, report."""
+"""Read a run: scores, leaderboard, comparisons, report."""

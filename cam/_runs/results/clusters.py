@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from cam._runs.results.run_tables import RunTables
+from cam._runs.storage.map_levels import decode_evidence
 from cam.errors import RunError, nearest
 from cam.parameters import integer, optional
 
@@ -102,12 +103,13 @@ def average_by_class(run: RunTables, method: str) -> ClassAverages:
     counts: dict[str, list[int]] = {}
     for start in range(0, run.total, MAPS_AT_ONCE):
         stored = run.query(
-            "SELECT coalesce(label, 'unknown') AS label, heatmap FROM maps JOIN items USING (item) "
+            "SELECT coalesce(label, 'unknown') AS label, signed, heatmap "
+            "FROM maps JOIN items USING (item) "
             "WHERE method = ? AND item >= ? AND item < ? ORDER BY item",
             [method, start, start + MAPS_AT_ONCE],
         )
         for label, rows in stored.groupby("label", observed=True):
-            maps = _decode_maps(rows["heatmap"], side)
+            maps = _decode_maps(rows, side)
             warm = maps.any((1, 2))
             total = sums.setdefault(str(label), np.zeros((side, side)))
             total += maps.sum(0, dtype=np.float64) / 255
@@ -372,17 +374,19 @@ def _read(run: RunTables, method: str, numbers: list[int], side: int) -> np.ndar
     parts = [np.zeros((0, side, side), np.uint8)]
     for start in range(0, len(numbers), MAPS_AT_ONCE):
         stored = run.query(
-            "SELECT heatmap FROM maps WHERE method = ? AND item IN (SELECT unnest(?)) "
+            "SELECT signed, heatmap FROM maps WHERE method = ? AND item IN (SELECT unnest(?)) "
             "ORDER BY item",
             [method, numbers[start : start + MAPS_AT_ONCE]],
         )
-        parts.append(_decode_maps(stored["heatmap"], side))
+        parts.append(_decode_maps(stored, side))
     return np.concatenate(parts)
 
 
-def _decode_maps(column: "pandas.Series", side: int) -> np.ndarray:
-    flat = np.frombuffer(b"".join(map(bytes, column)), np.uint8)
-    return flat.reshape(-1, side, side)
+def _decode_maps(rows: "pandas.DataFrame", side: int) -> np.ndarray:
+    """Decode what speaks for the class, (n, side, side) uint8."""
+    # All maps of a method have signs, or none.
+    signed = bool(rows["signed"].any())
+    return decode_evidence(b"".join(map(bytes, rows["heatmap"])), signed).reshape(-1, side, side)
 
 
 def _require_side(run: RunTables, method: str) -> int:

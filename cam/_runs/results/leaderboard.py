@@ -2,18 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cam._runs.results import statistics
 from cam._runs.results.run_tables import BY, RunTables
+from cam._runs.statistics.intervals import estimate_intervals, name_interval
 from cam.errors import RunError, nearest
 
 if TYPE_CHECKING:
     import pandas
-
-# Groups of few images that are drawn again, at 3 to 10 ms each; where there are more, as with a
-# thousand classes, their intervals come from moments as well.
-DRAWN = 500
 
 
 def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
@@ -25,29 +19,26 @@ def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
             that class, with a right or wrong prediction, with so much confidence in it.
 
     Returns:
-        Columns ``method``, ``metric``, ``mean``, ``low`` and ``high`` (95 % interval of the
-        mean), ``median``, ``n`` (values it stands on), ``nan`` (undefined), ``failed``,
-        ``skipped`` (pictures that could not be read) and ``rank`` (1 is the best mean of that
-        metric); with ``by`` a column of that name before them.
+        Columns ``method``, ``metric``, ``mean`` (over groups, each the mean of its images), ``low``
+        and ``high`` (its 95 % interval) and ``interval`` (how that was found, or "too few (3
+        groups)": there is none below 8), ``median`` of the groups, ``n`` (values it stands on),
+        ``groups`` (of which they are), ``nan`` (undefined), ``failed``, ``skipped`` (pictures that
+        could not be read) and ``rank`` (1 is the best mean of that metric); with ``by`` a column of
+        that name before them.
     """
     import pandas
 
     if by is not None and by not in BY:
         raise RunError(f"a leaderboard cannot be taken apart by {by!r}; {nearest(by, BY)}")
-    group = f"{BY[by]} AS part" if by else "'' AS part"
-    joined = "scores s JOIN items i USING (item)" if by else "scores s"
     table = run.query(
         f"""
-        SELECT {group}, metric, method,
-               avg(value::DOUBLE) FILTER (status = 'ok') AS mean,
-               stddev_samp(value::DOUBLE) FILTER (status = 'ok') AS deviation,
-               skewness(value::DOUBLE) FILTER (status = 'ok') AS skew,
-               median(value) FILTER (status = 'ok') AS median,
-               count(*) FILTER (status = 'ok') AS n,
-               count(*) FILTER (status = 'nan') AS nan,
-               count(*) FILTER (status = 'failed') AS failed,
-               count(*) FILTER (status = 'skipped') AS skipped
-        FROM {joined} GROUP BY ALL
+        SELECT part, metric, method, avg(value) AS mean, stddev_samp(value) AS deviation,
+               skewness(value) AS skew, median(value) AS median,
+               sum(n)::BIGINT AS n, count(value) AS groups,
+               count(*) FILTER (value IN (0, 1)) = count(value) AS whole,
+               sum(nan)::BIGINT AS nan, sum(failed)::BIGINT AS failed,
+               sum(skipped)::BIGINT AS skipped
+        FROM ({_select_group_means(run, by)}) GROUP BY ALL
         """
     )
     # In the order of the call. The names are cast here and not in the query: of ten million
@@ -55,36 +46,41 @@ def rank_methods(run: RunTables, by: str | None = None) -> "pandas.DataFrame":
     for column, names in (("method", run.methods), ("metric", run.metrics)):
         table[column] = pandas.Categorical(table[column], names, ordered=True)
     table = table.sort_values(["part", "metric", "method"], ignore_index=True)
-    low, high = statistics.estimate_interval_from_moments(
-        table["n"].clip(lower=1), table["mean"], table["deviation"].fillna(0), table["skew"]
+    # Without a skewness there is one value, or all are alike.
+    mean, deviation, skewness = (table[name].fillna(0) for name in ("mean", "deviation", "skew"))
+    table["low"], table["high"] = estimate_intervals(
+        table["groups"], mean, deviation, skewness, table["whole"]
     )
-    table["low"], table["high"] = low, high
-    # One value, or all alike: no skewness, and an interval only where there is more than one.
-    flat = table["skew"].isna() & (table["n"] > 1)
-    table.loc[flat, ["low", "high"]] = table.loc[flat, ["mean", "mean"]].to_numpy()
-    few = table["n"].between(2, statistics.EXACT)
-    if 0 < few.sum() <= DRAWN:
-        _draw_again(run, table, few, group, joined)
+    table["interval"] = [
+        name_interval(row.groups, row.whole) for row in table[["groups", "whole"]].itertuples()
+    ]
     signed = table["mean"] * -table["metric"].astype(str).map(run.directions)
     table["rank"] = signed.groupby([table["part"], table["metric"]], observed=True).rank()
-    columns = ["mean", "low", "high", "median", "n", "nan", "failed", "skipped", "rank"]
+    columns = ["mean", "low", "high", "interval", "median", "n", "groups"]
+    columns += ["nan", "failed", "skipped", "rank"]
     board = table[["part", "method", "metric", *columns]]
     return board.rename(columns={"part": by}) if by else board.drop(columns="part")
 
 
-def _draw_again(
-    run: RunTables, table: "pandas.DataFrame", few: "pandas.Series", group: str, joined: str
-) -> None:
-    """Bootstrap the groups that are small, in place."""
-    indices = {(row.part, row.metric, row.method): row.Index for row in table[few].itertuples()}
-    values = run.query(
-        f"""
-        WITH named AS (SELECT {group}, metric, method, item, value, status FROM {joined})
-        SELECT part, metric, method, list(value::DOUBLE ORDER BY item) AS drawn
-        FROM named WHERE status = 'ok' GROUP BY ALL
-        HAVING count(*) BETWEEN 2 AND {statistics.EXACT}
+def _select_group_means(run: RunTables, by: str | None) -> str:
+    """Write the query of a row a group, method and metric.
+
+    Where each image is its own group, that is a row an image, and nothing is joined.
+    """
+    part = f"{BY[by]} AS part" if by else "'' AS part"
+    groups = run.query('SELECT count("group") - count(DISTINCT "group") AS shared FROM items')
+    if not groups["shared"].any():
+        joined = "scores s JOIN items i USING (item)" if by else "scores s"
+        return f"""
+        SELECT {part}, metric, method, CASE WHEN status = 'ok' THEN value::DOUBLE END AS value,
+               (status = 'ok')::INT AS n, (status = 'nan')::INT AS nan,
+               (status = 'failed')::INT AS failed, (status = 'skipped')::INT AS skipped
+        FROM {joined}
         """
-    )
-    for row in values.itertuples():
-        index = indices[(row.part, row.metric, row.method)]
-        table.loc[index, ["low", "high"]] = statistics.estimate_interval(np.asarray(row.drawn))
+    return f"""
+    SELECT {part}, metric, method, avg(value::DOUBLE) FILTER (status = 'ok') AS value,
+           count(*) FILTER (status = 'ok') AS n, count(*) FILTER (status = 'nan') AS nan,
+           count(*) FILTER (status = 'failed') AS failed,
+           count(*) FILTER (status = 'skipped') AS skipped
+    FROM scores s JOIN items i USING (item) GROUP BY part, metric, method, i."group"
+    """

@@ -19,7 +19,10 @@ from cam._runs.results.clusters import describe_clusters
 from cam._runs.results.report_charts import draw_intervals, draw_ranks, load_template
 from cam._runs.results.run import Run
 from cam._runs.results.run_images import RunImage
+from cam._runs.statistics.intervals import describe_sample
+from cam._runs.statistics.rank_votes import describe_votes
 from cam.errors import RunError
+from cam.polarity import DIVERGING
 
 if TYPE_CHECKING:
     import pandas
@@ -66,7 +69,11 @@ def render_report(run: Run) -> str:
     text: str = template.render(
         title=f"{run.config['model']['name']} on {run.notes.get('data', 'data')}",
         summary=_summarise(run, board),
-        overview=_rank_by_metrics(run, board),
+        advice=run.advice(),
+        overview=run.rank_overview(board).rename_axis("method").reset_index(),
+        votes=describe_votes(run.config["metrics"]),
+        stability=run.rank_stability(board),
+        caution=run.notes.get("caution", ""),
         metrics=[_describe_metric(run, metric, board) for metric in run.metrics],
         agreement=run.agreement() if several else None,
         extremes=_choose_extremes(run) if run.config.get("heatmaps") else None,
@@ -97,24 +104,17 @@ def _summarise(run: Run, board: "pandas.DataFrame") -> str:
         f"{state} {run.total:,} images, {len(run.methods)} methods, {len(run.metrics)} metrics; "
         f"{int(board['n'].sum()):,} values"
         f"{'; ' + ', '.join(missing) if missing else ', none missing'}. "
-        "Intervals hold the mean with 95 % confidence: bootstrapped, images being the sample."
+        + describe_sample(int(board["groups"].max()), int(board["n"].max()))
+        + f" {run.polarity}"
     )
-
-
-def _rank_by_metrics(run: Run, board: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Rank methods by each metric, with the median: how LATEC sums up metrics."""
-    ranks = board.pivot(index="method", columns="metric", values="rank").reindex(
-        index=run.methods, columns=run.metrics
-    )
-    ranks.insert(0, "median rank", ranks.median(axis=1))
-    return ranks.sort_values("median rank", kind="stable").reset_index()
 
 
 def _describe_metric(run: Run, metric: str, board: "pandas.DataFrame") -> dict[str, Any]:
     from markupsafe import Markup
 
     rows = board[board["metric"] == metric].sort_values("rank")
-    columns = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed", "skipped"]
+    columns = ["rank", "method", "mean", "low", "high", "interval", "median", "n", "groups"]
+    columns += ["nan", "failed", "skipped"]
     facts: dict[str, Any] = {
         "name": metric,
         "better": "higher" if run.directions[metric] > 0 else "lower",
@@ -212,7 +212,9 @@ def _overlay_map(image: RunImage, method: str) -> Image.Image | None:
         return None
     picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     info = known_methods().get(method.partition("(")[0])
-    return overlay(picture, image.heatmaps[method], percentile=info.percentile if info else 100)
+    signed = method in image.signed
+    colours, percentile = DIVERGING if signed else "turbo", info.percentile if info else 100
+    return overlay(picture, image.heatmaps[method], colours, percentile=percentile, signed=signed)
 
 
 def _list_costs(run: Run) -> "pandas.DataFrame":

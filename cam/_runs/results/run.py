@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from cam._extras import require
 from cam._runs.plan.run_call import Call
-from cam._runs.results import statistics
+from cam._runs.results.advice import advise
 from cam._runs.results.clusters import average_by_class, find_clusters
 from cam._runs.results.leaderboard import rank_methods
 from cam._runs.results.run_images import RunImage, list_extremes, list_in_order, load_images
 from cam._runs.results.run_tables import BY, RunTables
+from cam._runs.statistics.metric_agreement import measure_agreement
+from cam._runs.statistics.paired_differences import compare_pairs
+from cam._runs.statistics.rank_votes import sum_up_ranks, trace_ranks
+from cam._runs.statistics.ranks import compare_ranks
 from cam._runs.storage.store import Store
 from cam.errors import RunError, nearest
 
@@ -28,6 +32,7 @@ class Run(RunTables):
     """A run's folder, finished or not; nothing is written to it."""
 
     leaderboard = rank_methods
+    advice = advise
     extremes = list_extremes
     ordered = list_in_order
     pictures = load_images
@@ -100,27 +105,53 @@ class Run(RunTables):
     def comparisons(self, metric: str) -> "pandas.DataFrame":
         """Compare each pair of methods by one metric.
 
-        See :func:`cam._runs.results.statistics.compare_pairs`.
+        See :func:`cam._runs.statistics.paired_differences.compare_pairs`.
         """
-        return statistics.compare_pairs(self.values(metric), self.directions[metric])
+        return compare_pairs(self.values(metric), self.groups(), self.directions[metric])
 
     def ranks(self, metric: str) -> dict[str, Any]:
         """Average the methods' ranks by one metric.
 
-        See :func:`cam._runs.results.statistics.compare_ranks`.
+        See :func:`cam._runs.statistics.ranks.compare_ranks`.
         """
-        return statistics.compare_ranks(self.values(metric), self.directions[metric])
+        return compare_ranks(self.values(metric), self.groups(), self.directions[metric])
+
+    def rank_overview(self, board: "pandas.DataFrame | None" = None) -> "pandas.DataFrame":
+        """Rank the methods by every metric, with the median over families of metrics.
+
+        Args:
+            board: A :meth:`leaderboard` that is there already; None: a new one.
+
+        See :func:`cam._runs.statistics.rank_votes.sum_up_ranks`.
+        """
+        return sum_up_ranks(self._ranks_by_mean(board), self.config["metrics"])
+
+    def rank_stability(self, board: "pandas.DataFrame | None" = None) -> "pandas.DataFrame":
+        """Trace the ranks over the baselines and other variants of each metric.
+
+        Args:
+            board: A :meth:`leaderboard` that is there already; None: a new one.
+
+        See :func:`cam._runs.statistics.rank_votes.trace_ranks`.
+        """
+        return trace_ranks(self._ranks_by_mean(board), self.config["metrics"])
+
+    def _ranks_by_mean(self, board: "pandas.DataFrame | None") -> "pandas.DataFrame":
+        board = self.leaderboard() if board is None else board
+        ranks = board.pivot(index="method", columns="metric", values="rank")
+        ranks.index, ranks.columns = ranks.index.astype(str), ranks.columns.astype(str)
+        return ranks.reindex(index=self.methods, columns=self.metrics)
 
     def agreement(self) -> "pandas.DataFrame":
         """Measure Kendall's τ-b between the metrics.
 
-        See :func:`cam._runs.results.statistics.measure_agreement`.
+        See :func:`cam._runs.statistics.metric_agreement.measure_agreement`.
         """
         values = {metric: self.values(metric) for metric in self.metrics}
-        return statistics.measure_agreement(values, self.directions)
+        return measure_agreement(values, self.groups(), self.directions)
 
     def items(self) -> "pandas.DataFrame":
-        """Read one row an image, with the model's prediction."""
+        """Read one row an image, with its group and the model's prediction."""
         return self.query("SELECT * FROM items")
 
     def image(self, number: int) -> RunImage:

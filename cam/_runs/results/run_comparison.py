@@ -6,27 +6,25 @@ import numpy as np
 
 from cam._runs.plan.run_plan import list_differences
 from cam._runs.results.run import Run
-from cam._runs.results.statistics import correct_for_many, describe_differences
+from cam._runs.statistics.group_means import average_groups, number_groups
+from cam._runs.statistics.paired_differences import describe_differences, judge
 from cam.errors import RunError
 
 if TYPE_CHECKING:
     import pandas
 
-# Below this, after Holm's correction, a change counts as more than noise.
-NOISE = 0.05
-
 
 def compare(before: Run, after: Run) -> "pandas.DataFrame":
     """Compare two runs image by image, with tests against noise.
 
-    Images are matched by their ids, methods and metrics by their keys.
+    Images are matched by their ids, methods and metrics by their keys, groups are those of
+    ``before``.
 
     Returns:
-        One row a method and metric that both runs have: ``n`` images with both values, the means
-        ``before`` and ``after`` on them, their ``difference`` with its 95 % interval ``low``,
-        ``high``, ``improved`` and ``worsened`` images, ``p`` of Wilcoxon's signed-rank test,
-        ``holm`` corrected for all rows, and ``verdict``: "better", "worse", or "noise" where
-        ``holm`` is not below 0.05. ``attrs`` has ``configuration`` (what differs between the runs)
+        One row a method and metric that both runs have: the means ``before`` and ``after`` over
+        the groups, of the images that have both values, and the columns of
+        :func:`cam._runs.statistics.paired_differences.judge`, with the groups that ``improved`` and
+        ``worsened``. ``attrs`` has ``configuration`` (what differs between the runs)
         and ``images`` (how many are in both, or in one; how many are predicted differently).
 
     Raises:
@@ -44,6 +42,7 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
     if not methods or not metrics:
         what = "metric" if methods else "method"
         raise RunError(f"{str(before.path)!r} and {str(after.path)!r} have no {what} in common")
+    codes = number_groups(old.loc[common, "group"])
     rows = []
     for metric in metrics:
         direction = before.directions[metric]
@@ -51,20 +50,14 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
         second = after.values(metric).reindex(new.loc[common, "item"])
         for method in methods:
             was, now = first[method].to_numpy(np.float64), second[method].to_numpy(np.float64)
-            both = ~np.isnan(was) & ~np.isnan(now)
-            was, now = was[both], now[both]
+            change = now - was
             means = {
-                "before": was.mean() if len(was) else np.nan,
-                "after": now.mean() if len(now) else np.nan,
+                name: _average(np.where(np.isnan(change), np.nan, values), codes)
+                for name, values in (("before", was), ("after", now))
             }
-            facts = describe_differences(now - was, direction, "improved", "worsened")
+            facts = describe_differences(change, codes, direction, "improved", "worsened")
             rows.append({"method": method, "metric": metric, **means, **facts})
-    columns = ["method", "metric", "n", "before", "after", "difference", "low", "high"]
-    table = correct_for_many(rows, [*columns, "improved", "worsened", "p"])
-    signed = table["difference"] * table["metric"].map(before.directions)
-    table["verdict"] = np.where(
-        ~(table["holm"] < NOISE), "noise", np.where(signed > 0, "better", "worse")
-    )
+    table = judge(rows, ["method", "metric", "before", "after"], "improved", "worsened")
     first_class = old.loc[common, "predicted"].astype("Int64")
     second_class = new.loc[common, "predicted"].astype("Int64")
     images: dict[str, Any] = {
@@ -76,3 +69,8 @@ def compare(before: Run, after: Run) -> "pandas.DataFrame":
     table.attrs["configuration"] = list(list_differences(before.config, after.config))
     table.attrs["images"] = images
     return table
+
+
+def _average(values: np.ndarray, codes: np.ndarray) -> float:
+    means, _ = average_groups(values, codes)
+    return float(means.mean()) if len(means) else np.nan

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from cam._runs.results.run_tables import RunTables
+from cam._runs.storage.map_levels import decode_map
 
 if TYPE_CHECKING:
     import pandas
@@ -20,13 +21,16 @@ class RunImage:
     Attributes:
         facts: Number, id, path, target, label, prediction, confidence, and why it was skipped.
         scores: A DataFrame of method, metric, value, status, reason.
-        heatmaps: Method → (side, side) float32 in [0, 1]; empty where none were kept.
+        heatmaps: Method → (side, side) float32 in [0, 1], or in [-1, 1] of contributions; empty
+            where none were kept.
+        signed: The methods whose maps are in [-1, 1].
         picture: What the model saw, small; None where none was kept.
     """
 
     facts: dict[str, Any]
     scores: "pandas.DataFrame"
     heatmaps: dict[str, np.ndarray]
+    signed: frozenset[str]
     picture: Image.Image | None
 
 
@@ -43,7 +47,11 @@ def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
         images[number] = RunImage(
             _to_mapping(facts[facts["item"] == number]),
             of_item.iloc[:0],
-            {row.method: _decode_heatmap(row.heatmap, row.side) for row in of_item.itertuples()},
+            {
+                row.method: decode_map(row.heatmap, row.side, row.signed)
+                for row in of_item.itertuples()
+            },
+            frozenset(of_item.loc[of_item["signed"], "method"]),
             Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
         )
     return images
@@ -120,8 +128,3 @@ def _to_mapping(row: "pandas.DataFrame") -> dict[str, Any]:
         key: None if pandas.isna(value) else value
         for key, value in row.astype(object).iloc[0].items()
     }
-
-
-def _decode_heatmap(levels: bytes, side: int) -> np.ndarray:
-    flat = np.frombuffer(levels, np.uint8).astype(np.float32)
-    return np.asarray(flat.reshape(side, side) / 255)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cam._runs.storage.store import TABLES, Store
 from cam._runs.storage.tables import STATUSES
 from cam.errors import RunError, nearest
+from cam.polarity import POLARITY_WORDS
 
 if TYPE_CHECKING:
     import pandas
@@ -70,6 +71,26 @@ class RunTables:
         keys = self.methods if kind == "method" else self.metrics
         if key not in keys:
             raise RunError(f"the run has no {kind} {key!r}; {nearest(key, keys)}")
+
+    @property
+    def polarity(self) -> str:
+        """Say in a sentence how the metrics read signed maps."""
+        read: dict[str, list[str]] = {}
+        for facts in self.config["metrics"]:
+            if polarity := facts["parameters"].get("polarity"):
+                read.setdefault(polarity, []).append(facts["key"])
+        if len(read) == 1:
+            (polarity,) = read
+            return f"Polarity {polarity}, the same for all methods: {POLARITY_WORDS[polarity]}."
+        return " ".join(
+            f"{', '.join(keys)}: polarity {polarity}, {POLARITY_WORDS[polarity]}."
+            for polarity, keys in read.items()
+        )
+
+    def groups(self) -> "pandas.Series":
+        """Read the group of each item, by its number: the unit of intervals and tests."""
+        table = self.query('SELECT item, "group" FROM items ORDER BY item')
+        return table.set_index("item")["group"]
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> "pandas.DataFrame":
         """Query the tables by DuckDB; ``methods`` and ``metrics`` are enumerations.

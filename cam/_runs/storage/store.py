@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from cam._runs.plan.run_plan import FORMAT
 from cam.errors import RunError
 
 TABLES = ("scores", "items", "costs", "maps", "pictures")
@@ -59,11 +60,16 @@ class Store:
         """Open a folder that a run was started in.
 
         Raises:
-            RunError: It is none, or was written by a later version.
+            RunError: It is none, or was written by another version.
         """
         folder = Path(path)
         try:
             facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            if facts["config"]["format"] != FORMAT:
+                raise RunError(
+                    f"the run {str(folder)!r} was written by another version of cam, whose tables "
+                    "have other columns; evaluate again into a new folder"
+                )
             return cls(folder, facts)
         except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"there is no run in {str(folder)!r}: it has no run.json") from None

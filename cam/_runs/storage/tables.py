@@ -16,18 +16,19 @@ class Rows:
     scores: list[tuple[int, str, str, float, str, str | None]] = field(default_factory=list)
     items: list[tuple[Any, ...]] = field(default_factory=list)
     costs: list[tuple[Any, ...]] = field(default_factory=list)
-    maps: list[tuple[int, str, int, bytes]] = field(default_factory=list)
+    maps: list[tuple[int, str, int, bool, bytes]] = field(default_factory=list)
     pictures: list[tuple[int, bytes]] = field(default_factory=list)
 
 
 # Table → columns and their types; "name" is an entry of a dictionary, stored once.
 COLUMNS = {
     "scores": "item int32, method name, metric name, value float, status name, reason string",
-    "items": "item int32, id string, path string, target int32, label string, predicted int32, "
-    "predicted_label string, confidence float, probability float, correct bool, reason string",
+    "items": "item int32, id string, group string, path string, target int32, label string, "
+    "predicted int32, predicted_label string, confidence float, probability float, correct bool, "
+    "reason string",
     "costs": "method name, metric name, images int32, forwards int64, backwards int64, "
     "seconds double, peak_bytes int64",
-    "maps": "item int32, method name, side int16, heatmap binary",
+    "maps": "item int32, method name, side int16, signed bool, heatmap binary",
     "pictures": "item int32, jpeg binary",
 }
 

@@ -1,6 +1,6 @@
 """Colour values, and draw what the colours stand for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -50,33 +50,40 @@ def style_ground(ink: Sequence[int]) -> str:
     return f"background:rgb({red},{green},{blue});color:{text}"
 
 
-def _draw_scale(colormap: str, low: str, high: str, style: str, bar: str, unit: str = "") -> str:
+def _draw_scale(colormap: str, low: str, high: str, kind: str, unit: str = "") -> str:
     stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colormap_table(colormap)[::15].tolist())
-    gradient = div(f"flex:1;{bar};background:linear-gradient(to right, {stops})")
-    title = span("width:6.5rem", escape(unit)) if unit else ""
-    style = f"display:flex;align-items:center;{style}"
-    return div(style, title, span("", low), gradient, span("", high))
+    gradient = div(style=f"background:linear-gradient(to right, {stops})")
+    title = span("unit", escape(unit)) if unit else ""
+    return div(kind, title, span("", low), gradient, span("", high))
 
 
 def draw_color_bar(colormap: str, ends: tuple[str, str] = ("no evidence", "most evidence")) -> str:
     """Draw a legend from one end of the colours to the other."""
-    bar = "height:.75rem;border-radius:.375rem"
-    return _draw_scale(colormap, *ends, "gap:.75rem;font-size:.875rem", bar)
+    return _draw_scale(colormap, *ends, "color-bar")
+
+
+def draw_color_bars(colormap: str, signs: Iterable[bool]) -> str:
+    """Draw the legends of maps, of which those with signs have two colours.
+
+    Args:
+        colormap: Of maps without signs.
+        signs: Whether each map is signed.
+    """
+    kinds = set(signs)
+    bars = [draw_color_bar(colormap)] if False in kinds else []
+    if True in kinds:
+        bars.append(draw_color_bar(DIVERGING, ("against the class", "for it")))
+    return "".join(bars)
 
 
 def draw_legend(end: float, signed: bool = True, unit: str = "") -> str:
     """Draw the colours of tiles and the values at which they end."""
     last = format_value(end)
     low, high = (format_value(-end), f"+{last}") if signed and end else ("0", last)
-    colormap, bar = DIVERGING if signed else PLAIN, "height:.6rem;border-radius:.3rem"
-    return _draw_scale(colormap, low, high, "gap:.6rem;font-size:.8rem", bar, unit)
+    return _draw_scale(DIVERGING if signed else PLAIN, low, high, "legend", unit)
 
 
 def draw_keys(colours: Sequence[tuple[str, str]]) -> str:
     """Draw a square of each colour beside what it stands for."""
-    patch = "width:.9rem;height:.9rem;border-radius:.15rem;background:"
-    keys = (
-        span("display:inline-flex;align-items:center;gap:.4rem", span(patch + ink), escape(meaning))
-        for meaning, ink in colours
-    )
-    return div("display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.875rem", *keys)
+    keys = (span("", span(style=f"background:{ink}"), escape(meaning)) for meaning, ink in colours)
+    return div("keys", *keys)

@@ -13,17 +13,11 @@ import numpy as np
 
 from cam._runs.results.report_charts import choose_ticks, group_alike
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
-from cam.pages.ui.charts.elements import div, span, spread, write_image
+from cam.pages.ui.charts.elements import div, span, write_image
 from cam.pages.ui.charts.numbers import format_cell, format_value
 
 # Visible on light and on dark.
 _GRID = "#808080"
-_ROW = (
-    "display:grid;grid-template-columns:minmax(6rem,30%) 1fr 3.5rem;gap:.75rem;"
-    "align-items:center;min-height:1.75rem"
-)
-_TRACK = "position:relative;height:1.5rem;margin:0 .5rem;"
-
 Scale = Callable[[float], float]
 """From a value to where it lies on the axis, in percent."""
 
@@ -71,22 +65,11 @@ def plot_lines(
     step = 0.25 if ends[1] - ends[0] <= 1 else 0.5
     ticks = [float(value) for value in np.arange(ends[0], ends[1] + step / 2, step)]
     numbers = (span("", format_cell(value)) for value in reversed(ticks))
-    upright = ";flex-direction:column;text-align:right;line-height:1;margin:-.4rem 0"
-    picture = write_image(
-        _draw_strokes(lines, ends, ticks, marked), alt, "width:100%;height:10rem;display:block"
-    )
-    axis = spread(span("", "0%"), span("", escape(across)), span("", "100%"))
-    grid = "display:grid;grid-template-columns:auto 1fr;gap:.15rem .4rem"
-    plot = div(grid, spread(*numbers, style=upright), picture, span(), axis)
-    keys = (span("white-space:nowrap", _draw_key(line), escape(line.name)) for line in lines)
-    legend = div("display:flex;flex-wrap:wrap;gap:.1rem 1rem;padding-top:.3rem", *keys)
-    title = div("padding-bottom:.5rem", escape(down))
-    return div("font-size:.8rem;max-width:36rem", title, plot, legend)
-
-
-def draw_title(line: str) -> str:
-    """Draw what stands over a chart."""
-    return div("font-weight:600;font-size:.9rem", escape(line))
+    picture = write_image(_draw_strokes(lines, ends, ticks, marked), alt, "strokes")
+    axis = div("spread", span("", "0%"), span("", escape(across)), span("", "100%"))
+    plot = div("plot", div("spread upright", *numbers), picture, span(), axis)
+    keys = (span("", _draw_key(line), escape(line.name)) for line in lines)
+    return div("lines", div("", escape(down)), plot, div("", *keys))
 
 
 def _draw_strokes(
@@ -114,8 +97,7 @@ def _draw_strokes(
 
 def _draw_key(line: Line) -> str:
     stroke = _stroke([(0, 5), (32, 5)], line.colour, 2.5, line.dashes)
-    style = "width:2rem;height:.6rem;display:inline"
-    return f"{write_image(_encode_svg(32, 10, stroke), '', style)} "
+    return f"{write_image(_encode_svg(32, 10, stroke), '', 'key')} "
 
 
 def _stroke(
@@ -145,7 +127,8 @@ def plot_intervals(
     names: Sequence[str], means: np.ndarray, lows: np.ndarray, highs: np.ndarray
 ) -> str:
     """Plot a dot for each mean and a line for its interval, on one axis."""
-    lows, highs = np.where(np.isnan(lows), means, lows), np.where(np.isnan(highs), means, highs)
+    unknown = np.isnan(lows)
+    lows, highs = np.where(unknown, means, lows), np.where(unknown, means, highs)
     # Few: on a phone their numbers would stand in one another.
     ticks = choose_ticks(float(lows.min()), float(highs.max()), parts=3)
 
@@ -153,12 +136,13 @@ def plot_intervals(
         return float(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]))
 
     rows, words = [], []
-    columns = (column.tolist() for column in (means, lows, highs))
-    for name, mean, low, high in zip(names, *columns, strict=True):
-        line = _mark(".65rem", ".2rem", scale(low), scale(high), OTHERS)
+    columns = (column.tolist() for column in (means, lows, highs, unknown))
+    for name, mean, low, high, few in zip(names, *columns, strict=True):
+        line = _draw_stretch("interval", scale(low), scale(high), OTHERS)
         value = format_value(mean)
-        rows.append(_draw_row(name, line + _draw_dot(scale(mean)), value, ticks, scale))
-        words.append(f"{name} {value}, from {format_value(low)} to {format_value(high)}")
+        rows.append((name, line + _draw_dot(scale(mean)), value))
+        interval = f"from {format_value(low)} to {format_value(high)}"
+        words.append(f"{name} {value}, {'no interval' if few else interval}")
     return _draw_axis(f"Means with 95 % intervals: {'; '.join(words)}", rows, ticks, scale)
 
 
@@ -171,21 +155,11 @@ def plot_ranks(ranks: dict[str, float], critical: float) -> str:
     def scale(rank: float) -> float:
         return 100 * (rank - 1) / (top - 1)
 
-    rows = [
-        _draw_row(name, _draw_dot(scale(rank)), f"{rank:.2f}", ticks, scale)
-        for name, rank in ordered
-    ]
+    rows = [(name, _draw_dot(scale(rank)), f"{rank:.2f}") for name, rank in ordered]
     groups = group_alike([rank for _, rank in ordered], critical)
     for first, last in groups:
-        bar = _mark(
-            ".6rem",
-            ".3rem",
-            scale(ordered[first][1]),
-            scale(ordered[last][1]),
-            HIGHLIGHT,
-            rounded=True,
-        )
-        rows.append(_draw_row("may be alike", bar, "", ticks, scale))
+        low, high = scale(ordered[first][1]), scale(ordered[last][1])
+        rows.append(("may be alike", _draw_stretch("alike", low, high, HIGHLIGHT), ""))
     words = ", ".join(f"{name} {rank:.2f}" for name, rank in ordered)
     alikes = "; ".join(
         "may be alike: " + ", ".join(name for name, _ in ordered[first : last + 1])
@@ -195,39 +169,24 @@ def plot_ranks(ranks: dict[str, float], critical: float) -> str:
     return _draw_axis(label, rows, ticks, scale)
 
 
-def _mark(
-    top: str, height: str, low: float, high: float, colour: str, rounded: bool = False
-) -> str:
-    """Draw a stretch of a row; a round one reaches over its ends, as the dots do."""
-    left, width, radius = f"{low:.2f}%", f"{high - low:.2f}%", ""
-    if rounded:
-        left, width = f"calc({left} - .3rem)", f"calc({width} + .6rem)"
-        radius = "border-radius:.15rem;"
-    where = f"position:absolute;top:{top};height:{height};{radius}left:{left};width:{width}"
-    return div(f"{where};background:{colour}")
+def _draw_stretch(kind: str, low: float, high: float, colour: str) -> str:
+    return div(kind, style=f"left:{low:.2f}%;width:{high - low:.2f}%;background:{colour}")
 
 
 def _draw_dot(percent: float) -> str:
-    return div(
-        "position:absolute;top:.375rem;width:.75rem;height:.75rem;border-radius:50%;"
-        f"left:calc({percent:.2f}% - .375rem);background:{OTHERS}"
+    return div("dot", style=f"left:{percent:.2f}%;background:{OTHERS}")
+
+
+def _draw_axis(
+    label: str, rows: Sequence[tuple[str, str, str]], ticks: Sequence[float], scale: Scale
+) -> str:
+    """Draw rows of a name, marks and a figure over an axis with its numbers."""
+    positions = {tick: f"left:{scale(tick):.2f}%" for tick in ticks}
+    lines = "".join(div("tick", style=position) for position in positions.values())
+    numbers = (span("number", f"{tick:g}", style=position) for tick, position in positions.items())
+    drawn = (
+        div("", span("", escape(name)), div("track", lines, marks), span("", figure))
+        for name, marks, figure in rows
     )
-
-
-def _draw_row(name: str, marks: str, figure: str, ticks: Sequence[float], scale: Scale) -> str:
-    upright = "position:absolute;top:-.25rem;bottom:-.25rem;width:1px;"
-    lines = (
-        div(f"{upright}left:{scale(tick):.2f}%;background:rgba(128,128,128,.25)") for tick in ticks
-    )
-    title = span("text-align:right;overflow-wrap:anywhere", escape(name))
-    return div(_ROW, title, div(_TRACK, *lines, marks), span("", figure))
-
-
-def _draw_axis(label: str, rows: Sequence[str], ticks: Sequence[float], scale: Scale) -> str:
-    """Draw the rows over an axis with its numbers."""
-    numbers = (
-        span(f"position:absolute;left:{scale(tick):.2f}%;transform:translateX(-50%)", f"{tick:g}")
-        for tick in ticks
-    )
-    axis = div(_ROW, span(), div(f"{_TRACK}font-size:.75rem", *numbers), span())
-    return div("font-size:.875rem;line-height:1.2", *rows, axis, role="img", aria_label=label)
+    axis = div("", span(), div("track", *numbers), span())
+    return div("axis", *drawn, axis, role="img", aria_label=label)

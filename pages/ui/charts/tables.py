@@ -6,10 +6,8 @@ from html import escape
 import numpy as np
 
 from cam.pages.ui.charts.colours import colour_values, style_ground
-from cam.pages.ui.charts.elements import div, element
+from cam.pages.ui.charts.elements import bold, div, element
 from cam.pages.ui.charts.numbers import format_cell
-
-_CELL = "padding:.35rem .6rem;border-bottom:1px solid rgba(128,128,128,.35);text-align:"
 
 
 def draw_matrix(names: Sequence[str], values: np.ndarray, caption: str) -> str:
@@ -21,21 +19,21 @@ def draw_matrix(names: Sequence[str], values: np.ndarray, caption: str) -> str:
         caption: What the numbers are.
     """
     heads = [
-        element("th", f"{_CELL}center", str(number), scope="col", aria_label=name)
+        element("th", "cell", str(number), scope="col", aria_label=name)
         for number, name in enumerate(names, start=1)
     ]
     inks = colour_values(values, 1, signed=True).tolist()
     rows = []
     for row, name in enumerate(names):
-        title = f"{element('b', '', str(row + 1))} {escape(name)}"
-        cells = [element("th", f"{_CELL}left;font-weight:400", title, scope="row")]
+        title = f"{bold('', str(row + 1))} {escape(name)}"
+        cells = [element("th", "name", title, scope="row")]
         for ink, value in zip(inks[row], values[row], strict=True):
             finite = bool(np.isfinite(value))
             ground = style_ground(ink) if finite else ""
             text = format_cell(float(value)) if finite else "–"
-            cells.append(element("td", f"{_CELL}center;min-width:3.2rem;{ground}", text))
+            cells.append(element("td", "cell", text, style=ground))
         rows.append(cells)
-    return _draw_sliding(caption, "", [element("td"), *heads], rows)
+    return _draw_sliding(caption, "sliding", [element("td"), *heads], rows)
 
 
 def draw_table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -46,29 +44,27 @@ def draw_table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str
         rows: The cells; a row of two is a name and one sentence across all other columns.
         caption: What the table is.
     """
-    sides = ["left", "left", *["right"] * (len(heads) - 2)]
     head = [
-        element("th", f"{_CELL}{side};vertical-align:bottom", escape(text), scope="col")
-        for side, text in zip(sides, heads, strict=True)
+        element("th", "left" * (column < 2), escape(text), scope="col")
+        for column, text in enumerate(heads)
     ]
     body = []
     for name, *cells in rows:
         across = {"colspan": str(len(heads) - 1)} if len(cells) == 1 else {}
-        body.append([element("th", f"{_CELL}left", escape(name), scope="row")])
+        body.append([element("th", "left", escape(name), scope="row")])
         body[-1] += [
-            element("td", f"{_CELL}{'right' if column else 'left'}", escape(cell), **across)
+            element("td", "left" * (column == 0), escape(cell), **across)
             for column, cell in enumerate(cells)
         ]
-    return _draw_sliding(caption, ";width:100%;min-width:40rem", head, body)
+    return _draw_sliding(caption, "sliding wide", head, body)
 
 
 def _draw_sliding(
-    caption: str, style: str, head: Sequence[str], rows: Sequence[Sequence[str]]
+    caption: str, names: str, head: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> str:
     """Draw a table that moves sideways where it is wider than the page."""
-    title = element("caption", "text-align:left;padding-bottom:.4rem", escape(caption))
+    title = element("caption", "", escape(caption))
     heads = element("thead", "", element("tr", "", *head))
     body = element("tbody", "", *(element("tr", "", *row) for row in rows))
-    style = f"border-collapse:collapse;font-size:.875rem{style}"
-    table = element("table", style, title, heads, body)
-    return div("overflow-x:auto", table, tabindex="0", role="region", aria_label=caption)
+    table = element("table", "", title, heads, body)
+    return div(names, table, tabindex="0", role="region", aria_label=caption)

@@ -25,48 +25,38 @@ def draw_tile(values: np.ndarray, end: float, alt: str, signed: bool = True) -> 
 
 def draw_picture(picture: Image.Image, alt: str, smooth: bool = True) -> str:
     """Draw a picture as wide as there is room."""
-    rendering = "auto" if smooth else "pixelated"
-    style = f"width:100%;display:block;border-radius:.25rem;image-rendering:{rendering}"
-    return write_image(data_uri(picture), alt, style)
+    return write_image(data_uri(picture), alt, "picture" if smooth else "pixels")
 
 
-def draw_value_grid(values: np.ndarray, end: float, alt: str, signed: bool = True) -> str:
+def draw_value_grid(values: np.ndarray, end: float, alt: str) -> str:
     """Draw a map with its values written into its cells, where there is room for them."""
     rows, columns = values.shape
     if max(rows, columns) > LEGIBLE:
-        return draw_tile(values, end, alt, signed)
-    inks = colour_values(values, end, signed).reshape(-1, 3).tolist()
-    centred = "aspect-ratio:1;display:flex;align-items:center;justify-content:center;"
+        return draw_tile(values, end, alt)
+    inks = colour_values(values, end, signed=True).reshape(-1, 3).tolist()
     cells = (
-        div(centred + style_ground(ink), format_cell(float(value)))
+        div("", format_cell(float(value)), style=style_ground(ink))
         for ink, value in zip(inks, values.flat, strict=True)
     )
-    style = "display:grid;overflow:hidden;border-radius:.25rem;font-size:.75rem;"
-    style += f"grid-template-columns:repeat({columns},1fr)"
-    return div(style, *cells, role="img", aria_label=alt)
+    style = f"grid-template-columns:repeat({columns},1fr)"
+    return div("values", *cells, style=style, role="img", aria_label=alt)
 
 
 def arrange(drawings: Iterable[tuple[str, str]], least: int = 130) -> str:
     """Arrange drawings with a line under each, as many in a row as there is room for.
 
     Args:
-        drawings: (drawing, line) as HTML.
+        drawings: (drawing, caption) as HTML.
         least: Width in pixels below which a drawing moves to the next row.
     """
     figures = (
-        element("figure", "margin:0", drawing, element("figcaption", "padding-top:.25rem", line))
+        element("figure", "", drawing, element("figcaption", "", line))
         for drawing, line in drawings
     )
-    style = "display:grid;gap:.75rem;font-size:.875rem;line-height:1.35;"
-    style += f"grid-template-columns:repeat(auto-fill,minmax({least}px,1fr))"
-    return div(style, *figures)
+    style = f"grid-template-columns:repeat(auto-fill,minmax({least}px,1fr))"
+    return div("tiles", *figures, style=style)
 
 
 def draw_product(factor: str, left: str, right: str) -> str:
     """Draw one drawing times a number, which gives another."""
-    return div(
-        "display:flex;align-items:center;gap:.25rem",
-        div("flex:1", left),
-        span("width:5.1rem;text-align:center", f"× {factor} ="),
-        div("flex:1", right),
-    )
+    return div("product", div("", left), span("", f"× {factor} ="), div("", right))

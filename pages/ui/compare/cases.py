@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 import cam
-from cam._models.load import BUNDLED
+from cam._models.load import BUNDLED, HANDMADE
 from cam.pages.ui.server import resources
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture
 from cam.pages.ui.subject import subject_form
@@ -113,7 +113,8 @@ def _choose_two_models(subject: Subject) -> list[Case]:
         "help": "It downloads its weights once, unless it is the bundled one.",
     }
     name = choose_optional("Second model", resources.list_models(), "second", "model", **more)
-    random = name != BUNDLED and st.checkbox(
+    fixed = name == BUNDLED or (name or "").startswith(HANDMADE)
+    random = not fixed and st.checkbox(
         "Random weights of the second", key="second_untrained", bind="query-params"
     )
     methods = _choose_several_methods(["gradcam", "saliency"])

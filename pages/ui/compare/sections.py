@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from html import escape
 from itertools import cycle
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from cam._output.explanation_files import png_bytes
 from cam.pages.ui.charts.colours import DASHES, HIGHLIGHT, LINES, OTHERS
 from cam.pages.ui.charts.elements import div
 from cam.pages.ui.charts.numbers import format_or_dash
-from cam.pages.ui.charts.plots import Line, draw_title, plot_lines
+from cam.pages.ui.charts.plots import Line, plot_lines
 from cam.pages.ui.charts.tables import draw_matrix, draw_table
 from cam.pages.ui.compare import case_results
 from cam.pages.ui.compare.case_results import Forgetting
@@ -133,9 +134,7 @@ def show_curves(view: View) -> None:
         elif (reference := references.get(case_results.make_centre(case))) is not None:
             charts.append(_draw_curves(case, curves, reference))
     if charts:
-        style = "display:grid;gap:1.5rem 2rem;grid-template-columns:"
-        style += "repeat(auto-fill,minmax(min(17rem,100%),1fr))"
-        st.html(div(style, *charts))
+        st.html(div("charts", *charts))
 
 
 def _draw_curves(case: Case, curves: cam.Curves, reference: cam.Curves) -> str:
@@ -157,7 +156,7 @@ def _draw_curves(case: Case, curves: cam.Curves, reference: cam.Curves) -> str:
         f"under insertion {insertion}, the centre's {centre_insertion}"
     )
     chart = plot_lines(lines, (0, 1), "share of the pixels", "probability of the class", alt)
-    return div("", draw_title(case.title), chart)
+    return div("", div("title", escape(case.title)), chart)
 
 
 def show_questions(view: View) -> None:

@@ -1,6 +1,7 @@
 """Choose the data of a run and their options."""
 
 import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -9,21 +10,31 @@ from PIL import Image
 
 import cam
 from cam._data.dataset import DataOrigin, Dataset, Item
+from cam._data.known_pictures import KnownPictures
 from cam._data.photo_grid import CLASSES, PhotoGrid
 from cam._output.explanation_files import png_bytes
+from cam._truth.known_networks import NETWORKS
 from cam.pages.ui.charts.elements import div
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.widgets.controls import SAMPLE_TITLES, draw_lazily
 from cam.pages.ui.widgets.links import check_number, choose, choose_number
 from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
-GRID, FILES = "Photo grid", "Folder or list"
+GRID, ANSWERS, FILES = "Photo grid", "Known answers", "Folder or list"
 # Label, lowest and highest, key, and what stands there at first.
 GRID_NUMBERS = (
     ("Images", 1, 5000, "size", 16),
     ("Cells a side", 2, 7, "cells", 2),
     ("Seed", 0, 10**9, "seed", 0),
 )
+KNOWN_NUMBERS = (GRID_NUMBERS[0], GRID_NUMBERS[2])
+KNOWN_TITLES = {
+    "linear": "Linear: a weight for each pixel",
+    "additive": "Additive: a curve for each pixel",
+    "patch": "Patch: one pattern for, one against",
+    "xor": "XOR: one pattern, but not both",
+    "distractor": "Distractor: faint stripes beside a bright square",
+}
 LIMIT, MOST = 64, 1_000_000
 # How many items are shown before a run is started.
 LOOKED_AT = 4
@@ -47,10 +58,12 @@ def choose_data() -> tuple[DataOrigin, Dataset] | None:
         DataError: They lie outside of the allowed folders, or cannot be opened.
     """
     allowed = bool(allowed_roots.read_data_roots())
-    kind = GRID
-    if allowed:
-        kind = choose("Data", (GRID, FILES), "data", "data", segments=True)
-    origin = _choose_grid(allowed) if kind == GRID else _choose_own()
+    kinds = (GRID, ANSWERS, FILES) if allowed else (GRID, ANSWERS)
+    kind = choose("Data", kinds, "data", "data", segments=True)
+    if kind == FILES:
+        origin = _choose_own()
+    else:
+        origin = _choose_grid(allowed) if kind == GRID else _choose_known()
     if origin is None:
         return None
     data = _open_data(json.dumps([origin.source, origin.options]))
@@ -68,20 +81,37 @@ def choose_data() -> tuple[DataOrigin, Dataset] | None:
 def _choose_grid(allowed: bool) -> DataOrigin:
     write_small(
         "**The photo grid**: mosaics of four bundled photos. Each asks for the class of one of "
-        "its cells, so where the evidence should lie is known, and nothing is downloaded."
+        "its cells, so where the evidence should lie is known, and nothing is downloaded. It is a "
+        "smoke test: over four photos there are no intervals and no tests."
         + ("" if allowed else " The operator of a server can allow folders of pictures too.")
     )
+    size, side, seed = _choose_numbers(GRID_NUMBERS)
+    return DataOrigin("photo-grid", {"size": size, "n": side, "seed": seed})
+
+
+def _choose_known() -> DataOrigin:
+    write_small(
+        "**Known answers**: generated pictures for a network built by hand, whose exact "
+        "attribution is computed for each pixel, signs included. Choose the network as the model "
+        "too: known/patch for the patch."
+    )
+    titles = {name: KNOWN_TITLES[name] for name in NETWORKS}
+    network = choose("Network", titles, "network", "network")
+    size, seed = _choose_numbers(KNOWN_NUMBERS)
+    return DataOrigin("known", {"network": network, "size": size, "seed": seed})
+
+
+def _choose_numbers(numbers: Sequence[tuple[str, int, int, str, int]]) -> list[int]:
     # Before the columns: a warning takes all the room.
-    for label, low, high, key, _ in GRID_NUMBERS:
+    for label, low, high, key, _ in numbers:
         check_number(key, label, low, high)
     values = []
     for column, (label, low, high, key, value) in zip(
-        st.columns(len(GRID_NUMBERS)), GRID_NUMBERS, strict=True
+        st.columns(len(numbers)), numbers, strict=True
     ):
         with column:
             values.append(st.number_input(label, low, high, value, key=key, bind="query-params"))
-    size, side, seed = values
-    return DataOrigin("photo-grid", {"size": size, "n": side, "seed": seed})
+    return values
 
 
 def _choose_own() -> DataOrigin | None:
@@ -159,12 +189,19 @@ def _draw_item(data: Dataset, index: int) -> None:
     # A number is the model's own, which is not known here.
     label = "no class" if item.target is None else str(item.target)
     if isinstance(item.target, int):
-        labels = GRID_LABELS if isinstance(data, PhotoGrid) else {}
-        label = labels.get(item.target, f"class {label}")
+        label = _name_class(data, item.target)
     where = ", the rest darkened" if item.mask is not None else ""
     show_png(png_bytes(darken_rest(item)), f"{name}: {label}{where}")
     caption = f"{escape(name)}<br><b>{escape(label)}</b>"
-    st.html(div("font-size:.875rem;overflow-wrap:anywhere", caption))
+    st.html(div("caption", caption))
+
+
+def _name_class(data: Dataset, target: int) -> str:
+    """Name a class of generated pictures; a model's own is not known here."""
+    if isinstance(data, KnownPictures):
+        return NETWORKS[data.network].labels[target]
+    labels = GRID_LABELS if isinstance(data, PhotoGrid) else {}
+    return labels.get(target, f"class {target}")
 
 
 def darken_rest(item: Item) -> Image.Image:

@@ -29,7 +29,7 @@ def show_images(run: cam.Run, name: str) -> None:
     """Show a grid sorted by a metric, or the image that the address names."""
     number = st.query_params.get("item")
     if number is not None:
-        st.button("Back to all images", icon=":material/arrow_back:", on_click=_leave)
+        st.button("Back to all images", icon=":material/arrow_back:", on_click=leave_image)
         if number.isdigit():
             with report_errors():
                 _show_image(run, name, int(number))
@@ -63,17 +63,20 @@ def show_images(run: cam.Run, name: str) -> None:
 
 def _draw_cell(image: Any, row: Any, method: str) -> None:
     show_overlay(image, method, f"{title_method(method)} of {row.id}")
-    st.button(row.id, key=f"look {row.item}", on_click=_look, args=(row.item,), width="stretch")
+    st.button(
+        row.id,
+        key=f"look {row.item}",
+        on_click=st.query_params.update,
+        kwargs={"item": str(row.item)},
+        width="stretch",
+    )
     label, predicted = row.label, row.predicted_label
     words = "as predicted" if label == predicted else f"predicted {predicted}"
     write_small(f"**{format_value(row.value)}** · {label}, {words}")
 
 
-def _look(item: int) -> None:
-    st.query_params["item"] = str(item)
-
-
-def _leave() -> None:
+def leave_image() -> None:
+    """Forget the image that the address names."""
     st.query_params.pop("item", None)
 
 

@@ -7,17 +7,24 @@ import pandas
 import streamlit as st
 
 import cam
+from cam._runs.statistics.intervals import describe_sample
+from cam._runs.statistics.paired_differences import NOISE
+from cam._runs.statistics.rank_votes import MEDIAN, describe_votes
 from cam.pages.ui.charts.plots import plot_intervals, plot_ranks
 from cam.pages.ui.datasets import opened_run
 from cam.pages.ui.datasets.opened_run import query, show_table, title_method, title_metric
 from cam.pages.ui.widgets.controls import draw_lazily
-from cam.pages.ui.widgets.prose import write_heading, write_small
+from cam.pages.ui.widgets.prose import escape_markdown, write_heading, write_small
 
-COLUMNS = ["rank", "method", "mean", "low", "high", "median", "n", "nan", "failed", "skipped"]
+COLUMNS = ["rank", "method", "mean", "low", "high", "interval", "median", "n", "groups"]
+COLUMNS += ["nan", "failed", "skipped"]
 
 
 def show_results(run: cam.Run) -> None:
     """Show one metric's leaderboard, whether its order means anything, and all metrics."""
+    if run.notes.get("caution"):
+        st.warning(f"Take care: {run.notes['caution']}.")
+    _show_advice(run)
     metric = opened_run.choose_metric(run)
     opened_run.describe_metric(run, metric)
     board = query(run, "leaderboard")
@@ -26,31 +33,45 @@ def show_results(run: cam.Run) -> None:
         _show_problems(run)
         return
     rows = board[board["metric"] == metric].sort_values("rank")
-    _show_leaderboard(rows)
+    _show_leaderboard(run, rows)
     _show_missing(run)
     if len(run.methods) > 1:
         _show_ranks(run, metric)
         draw_lazily("Every pair of methods, tested", "balance", "pairs", _show_pairs, run, metric)
     if len(run.metrics) > 1 and len(run.methods) > 1:
-        _show_overview(run, board)
+        _show_overview(run)
+        _show_stability(run)
         _show_agreement(run)
+
+
+def _show_advice(run: cam.Run) -> None:
+    """Show which method to use, how sure that is, and what would change it."""
+    if not query(run, "leaderboard")["n"].sum():
+        return
+    advice = query(run, "advice")
+    write_heading("Which method to use")
+    first, *others = advice.reasons
+    (st.info if advice.method is None else st.success)(first)
+    for sentence in others:
+        st.markdown(escape_markdown(sentence))
+    with st.expander("What would change it"):
+        for sentence in advice.changes:
+            st.markdown(f"- {escape_markdown(sentence)}")
 
 
 def _title_all(keys: Iterable[object]) -> list[str]:
     return [title_method(str(key)) for key in keys]
 
 
-def _show_leaderboard(rows: pandas.DataFrame) -> None:
+def _show_leaderboard(run: cam.Run, rows: pandas.DataFrame) -> None:
     defined = rows.dropna(subset=["mean"])
     if defined.empty:
         st.warning("No image has a value of this metric; below is why.")
     else:
         numbers = (defined[name].to_numpy() for name in ("mean", "low", "high"))
         st.html(plot_intervals(_title_all(defined["method"]), *numbers))
-        write_small(
-            "Means over the images, with the interval that holds the mean with 95 % confidence "
-            "(bootstrapped, images being the sample)."
-        )
+        sample = describe_sample(int(defined["groups"].max()), int(defined["n"].max()))
+        write_small(f"Means over the groups, and of the images in each. {sample} {run.polarity}")
     show_table(rows[COLUMNS].rename(columns={"n": "values", "nan": "undefined"}))
 
 
@@ -76,7 +97,7 @@ def _show_ranks(run: cam.Run, metric: str) -> None:
     write_heading("Is the order more than chance?")
     result = query(run, "ranks", metric)
     if result["nemenyi"] is None:
-        st.info("Too few images have a value of every method for ranks.")
+        st.info(result["note"])
         return
     ranks = {title_method(key): rank for key, rank in result["ranks"].items()}
     st.html(plot_ranks(ranks, result["critical_difference"]))
@@ -86,9 +107,10 @@ def _show_ranks(run: cam.Run, metric: str) -> None:
         test = f"χ² = {result['statistic']:.3g}, p {format_p(result['p'])}"
         sure = f"Friedman's test says that the methods {verdict} ({test}). "
     write_small(
-        f"{sure}On each of {result['n']:,} images the methods are ranked, 1 the best; these are "
-        "the averages. Methods joined by a bar differ by less than the critical difference "
-        f"{result['critical_difference']:.3g} (Nemenyi): their order may be chance."
+        f"{sure}In each of {result['groups']:,} groups of {result['n']:,} images the methods are "
+        "ranked, 1 the best; these are the averages. Methods joined by a bar differ by less than "
+        f"the critical difference {result['critical_difference']:.3g} (Nemenyi): their order may "
+        f"be chance. {result['note']}"
     )
 
 
@@ -97,24 +119,37 @@ def format_p(value: float) -> str:
     return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
 
 
-def _show_overview(run: cam.Run, board: pandas.DataFrame) -> None:
+def _show_overview(run: cam.Run) -> None:
     write_heading("Ranks by every metric")
-    ranks = board.pivot(index="method", columns="metric", values="rank").reindex(
-        index=run.methods, columns=run.metrics
-    )
-    ranks.columns = [title_metric(str(key)) for key in ranks.columns]
-    ranks.insert(0, "Median", ranks.median(axis=1))
+    ranks = query(run, "rank_overview").rename(columns={MEDIAN: "Median"})
+    ranks = ranks.rename(columns={key: title_metric(key) for key in run.metrics})
     ranks.insert(0, "Method", _title_all(ranks.index))
-    st.dataframe(ranks.sort_values("Median", kind="stable"), hide_index=True, width="stretch")
-    write_small("1 is the best mean. Where metrics disagree, a single winner says little.")
+    st.dataframe(ranks, hide_index=True, width="stretch")
+    write_small(describe_votes(run.config["metrics"]))
+
+
+def _show_stability(run: cam.Run) -> None:
+    table = query(run, "rank_stability")
+    if table.empty:
+        return
+    write_heading("Do the ranks hold under other baselines?")
+    titles = {key: title_method(key) for key in run.methods}
+    show_table(pandas.DataFrame(table.rename(columns=titles).to_dict("list")))
+    write_small(
+        "Each method's rank by the same metric with other baselines or parameters. Concordance is "
+        "Kendall's W of them: 1 where the order is the same, 0 where it is another each time."
+    )
+    for remark in table.attrs["remarks"]:
+        st.warning(remark)
 
 
 def _show_pairs(run: cam.Run, metric: str) -> None:
     table = query(run, "comparisons", metric).sort_values("holm")
     show_table(table)
     write_small(
-        "On the same images: Wilcoxon's signed-rank test. Read the corrected p (Holm, for "
-        f"{len(table)} pairs); below 0.05 the difference is more than noise."
+        "The mean difference over groups, on the same images, and the p of that mean when the "
+        "differences' signs are flipped. Read the corrected p (Holm, for "
+        f"{len(table)} pairs); below {NOISE} the difference is more than noise."
     )
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 import cam
 from cam._data.dataset import Dataset
+from cam._data.known_pictures import KnownPictures
 from cam._data.photo_grid import PhotoGrid
 from cam._metrics.base.metric_registry import MetricInfo
 from cam._runs.plan.run_call import Named
@@ -110,6 +111,8 @@ def describe_misfit(info: MetricInfo, data: Dataset | None) -> str | None:
         return "these data do not say where a class is"
     if info.name == ON_GRID and not isinstance(data, PhotoGrid):
         return "these data are no mosaics (the energy-based pointing game is the same share)"
+    if info.family == "truth" and not isinstance(data, KnownPictures):
+        return "the exact attribution of these data is not known"
     return None
 
 

@@ -17,6 +17,7 @@ from cam.pages.ui.server.resources import share
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.parameter_widgets import Info
 from cam.pages.ui.widgets.prose import show_png, write_small
+from cam.polarity import DIVERGING
 
 # The side at which pictures of a run are drawn; they are kept at 160.
 SIDE = 224
@@ -116,7 +117,10 @@ def show_overlay(image: RunImage, method: str, alt: str) -> bool:
     picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     info = cam.methods().get(method.partition("(")[0])
     percentile = 100.0 if info is None else info.percentile
-    overlay = cam.overlay(picture, image.heatmaps[method], "inferno", ALPHA, percentile)
+    signed = method in image.signed
+    colours = DIVERGING if signed else "inferno"
+    heatmap = image.heatmaps[method]
+    overlay = cam.overlay(picture, heatmap, colours, ALPHA, percentile, signed=signed)
     show_png(png_bytes(overlay), alt)
     return True
 

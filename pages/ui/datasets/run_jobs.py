@@ -5,6 +5,7 @@ cancels it cancels it for all, and a server that is killed leaves a folder to go
 """
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,10 +160,8 @@ def _observe(state: RunState, job: jobs.Job | None) -> tuple[str, str | None]:
 
 def find_free_name() -> str:
     """Find a name that no run has, and none that waits."""
-    number = 1
-    while exists(allowed_roots.get_runs_folder() / f"run-{number}"):
-        number += 1
-    return f"run-{number}"
+    names = (f"run-{number}" for number in count(1))
+    return next(name for name in names if not exists(allowed_roots.get_runs_folder() / name))
 
 
 def exists(path: Path) -> bool:

@@ -117,10 +117,8 @@ def _describe(state: RunState, doing: str) -> str:
         parts += [f"{speed:.2g} images/s"] if speed else []
         parts += [f"{duration(left)} left"] if left is not None else []
         parts.append(_describe_work(state, progress) if mine else f"written by {state.holder}")
-    name = bold("overflow-wrap:anywhere", escape(state.name))
-    facts = span("font-size:.875rem", escape(" · ".join(parts)))
-    style = "display:flex;flex-wrap:wrap;gap:.1rem .8rem;align-items:baseline"
-    line = div(style, name, span("", WORDS[doing]), facts)
+    facts = span("", escape(" · ".join(parts)))
+    line = div("run", bold("", escape(state.name)), span("", WORDS[doing]), facts)
     colour = OTHERS if doing == run_jobs.FINISHED else HIGHLIGHT
     share = done / total if total else 0
-    return line + draw_meter(share, colour, ".4rem", ground="rgba(128,128,128,.25)")
+    return line + draw_meter(share, colour, "thin")

@@ -2,7 +2,7 @@
 
 import shlex
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas
@@ -10,7 +10,9 @@ import streamlit as st
 
 import cam
 from cam._runs.results.report import render_report
-from cam._runs.results.run_comparison import NOISE, compare
+from cam._runs.results.run_comparison import compare
+from cam._runs.statistics.intervals import FEWEST
+from cam._runs.statistics.paired_differences import NOISE
 from cam.pages.ui.datasets.opened_run import open_run, show_table
 from cam.pages.ui.server.resources import share
 from cam.pages.ui.widgets.controls import offer_file
@@ -44,8 +46,9 @@ def _show_changes(other: cam.Run, run: cam.Run) -> None:
             "The two runs are not over the same data. Images are matched by their names, so trust "
             "this only where the same name is the same picture."
         )
-    counts = table["verdict"].value_counts()
+    counts = table["verdict"].where(table["groups"] >= FEWEST, "few").value_counts()
     words = {"better": "better", "worse": "worse", "noise": "within noise"}
+    words["few"] = f"of too few groups to tell (below {FEWEST})"
     verdicts = ", ".join(
         f"{counts[verdict]} {word}" for verdict, word in words.items() if verdict in counts
     )
@@ -56,8 +59,10 @@ def _show_changes(other: cam.Run, run: cam.Run) -> None:
     )
     show_table(table[["verdict", *table.columns.drop("verdict")]])
     write_small(
-        "Better or worse is said where p of Wilcoxon's signed-rank test, corrected for all rows "
-        f"(Holm), is below {NOISE}; from … to holds the mean difference with 95 % confidence."
+        "Better or worse is said of the mean difference over groups, where its p when the "
+        f"differences' signs are flipped, corrected for all rows (Holm), is below {NOISE}; from … "
+        "to holds the mean difference with 95 % confidence. A remark stands where most groups say "
+        "the opposite of the mean."
     )
     st.markdown(
         "**What differs between the runs:** "
@@ -83,8 +88,8 @@ def show_export(run: cam.Run, name: str) -> None:
     with st.container(horizontal=True):
         for label, ending, kind, make in (
             ("Report", "html", "text/html", lambda: render_report(run).encode()),
-            ("Scores as CSV", "csv", "text/csv", _make_export(run, "csv")),
-            ("Scores as Parquet", "parquet", PARQUET, _make_export(run, "parquet")),
+            ("Scores as CSV", "csv", "text/csv", partial(_export, run, "csv")),
+            ("Scores as Parquet", "parquet", PARQUET, partial(_export, run, "parquet")),
         ):
             offer_file(label, make, f"{name}.{ending}", kind, key=f"download-{ending}")
     st.markdown("The same from Python, and from the command line:")
@@ -108,9 +113,6 @@ def show_export(run: cam.Run, name: str) -> None:
         write_small(as_sentence(error))
 
 
-def _make_export(run: cam.Run, ending: str) -> Callable[[], bytes]:
-    def make() -> bytes:
-        with tempfile.TemporaryDirectory(prefix="cam-export-") as folder:
-            return run.export(Path(folder) / f"scores.{ending}").read_bytes()
-
-    return make
+def _export(run: cam.Run, ending: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="cam-export-") as folder:
+        return run.export(Path(folder) / f"scores.{ending}").read_bytes()

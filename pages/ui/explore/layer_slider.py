@@ -56,13 +56,9 @@ def _draw_layer(
         if st.button(
             "Explain at this layer",
             icon=":material/layers:",
-            on_click=_take_layer,
-            args=(name,),
+            on_click=st.session_state.update,
+            kwargs={"layer": name},
             disabled=name == choices.layer,
         ):
             # All of the page, and not only the part of it that this is in.
             st.rerun()
-
-
-def _take_layer(name: str) -> None:
-    st.session_state["layer"] = name

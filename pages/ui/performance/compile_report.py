@@ -112,10 +112,7 @@ def _draw_report(entries: list[Entry]) -> None:
         _draw_card(kernel, list(launches))
         for kernel, launches in groupby(ordered, lambda entry: entry.kernel)
     ]
-    style = "display:grid;gap:1rem;font-size:.875rem;"
-    st.html(
-        div(f"{style}grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr))", *cards)
-    )
+    st.html(div("cards", *cards))
 
 
 def _draw_card(kernel: str, launches: list[Entry]) -> str:
@@ -136,15 +133,13 @@ def _draw_card(kernel: str, launches: list[Entry]) -> str:
         _draw_line("Occupancy", f"{_describe_occupancy(launches)} %", least),
     )
     code = f"<code>{escape(kernel)}</code>, {count} launch{'es' * (count > 1)}"
-    title = div("font-weight:650", escape(TITLES[kernel]))
-    style = "border:1px solid #8888;border-radius:.5rem;padding:.75rem 1rem"
-    return element("section", style, title, div("margin-bottom:.5rem", code), *lines)
+    return element("section", "", div("", escape(TITLES[kernel])), div("", code), *lines)
 
 
 def _draw_line(name: str, value: str, share: float | None = None) -> str:
     """Draw a figure, and how much of the most it is as a thin bar."""
-    meter = "" if share is None else draw_meter(share, HIGHLIGHT, ".35rem", ground="#8884")
-    return div("margin-top:.35rem", draw_figure(name, value), meter)
+    meter = "" if share is None else draw_meter(share, HIGHLIGHT, "thin")
+    return div("fact", draw_figure(name, value), meter)
 
 
 def _find_widest(widths: dict[str, int]) -> int:

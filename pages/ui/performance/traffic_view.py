@@ -8,8 +8,8 @@ import torch
 import cam
 from cam import kernels
 from cam._formatting import size
-from cam.kernels.inspection.traffic import NORMALISE, WIDEN, Step, Traffic, cam_traffic
-from cam.pages.ui.charts.bars import Lane, Launch, draw_figures, draw_lanes
+from cam.kernels.inspection.traffic import NORMALISE, WIDEN, Traffic, cam_traffic
+from cam.pages.ui.charts.bars import Lane, describe_step, draw_figures, draw_lanes
 from cam.pages.ui.charts.colours import READ, WRITTEN, draw_keys
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.controls import draw_lazily
@@ -69,8 +69,8 @@ def _draw_launches(traffic: Traffic) -> None:
     lanes = [
         Lane(
             f"{number}. {step.name} ({_title_stage(step.stage)})",
-            _describe_step(step),
-            [_make_launch(step)],
+            describe_step(step),
+            [step],
         )
         for number, step in enumerate(traffic.plain, start=1)
     ]
@@ -85,7 +85,7 @@ def _draw_traffic(traffic: Traffic) -> None:
     for stage, steps in groupby(traffic.plain, lambda step: step.stage):
         several = list(steps)
         figure = f"{size(sum(step.bytes for step in several))}, {len(several)} launches"
-        stages.append(Lane(_title_stage(stage), figure, list(map(_make_launch, several))))
+        stages.append(Lane(_title_stage(stage), figure, several))
     longest = max(lane.bytes for lane in stages)
     keys = draw_keys([("read from memory", READ), ("written to memory", WRITTEN)])
     if traffic.fused is None:
@@ -103,7 +103,7 @@ def _draw_traffic(traffic: Traffic) -> None:
         st.html(draw_figures(figures))
         st.html(keys)
         st.markdown("**Fused kernel: all of it in 1 launch**")
-        lane = Lane(fused, _describe_step(traffic.fused), [_make_launch(traffic.fused)])
+        lane = Lane(fused, describe_step(traffic.fused), [traffic.fused])
         st.html(draw_lanes([lane], f"The fused kernel moves {moved}", longest))
     st.markdown(f"**Plain torch: {whole} in {count} launches**")
     st.html(draw_lanes(stages, f"Plain torch moves {whole} in {count} launches", longest))
@@ -114,11 +114,3 @@ def _draw_traffic(traffic: Traffic) -> None:
 
 def _title_stage(stage: str) -> str:
     return STAGES.get(stage) or cam.methods()[stage].title
-
-
-def _make_launch(step: Step) -> Launch:
-    return Launch(step.reads, step.writes, f"{step.name}: {_describe_step(step)}")
-
-
-def _describe_step(step: Step) -> str:
-    return f"{size(step.reads)} read, {size(step.writes)} written"

@@ -1,6 +1,6 @@
 """Check which folders the operator allows for data and runs.
 
-``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only the photo grid is
+``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only generated pictures are
 offered. ``CAM_RUNS`` is the folder of runs, by default ``runs`` where the server was started.
 """
 
@@ -12,6 +12,7 @@ import cam
 from cam._data import data_kinds
 from cam._data.data_kinds import DataKind
 from cam._data.dataset import DataOrigin, Dataset, Files, require_inside
+from cam._data.source import GENERATED
 
 # Names that are the same on every file system, and never a path.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
@@ -100,12 +101,12 @@ def open_data(origin: DataOrigin) -> Dataset:
     Raises:
         DataError: It lies outside of the allowed folders, or cannot be opened.
     """
-    if origin.source == "photo-grid":
+    if origin.source in GENERATED:
         return cam.dataset(origin.source, **origin.options)
     roots = read_data_roots()
     if not roots:
         raise cam.DataError(
-            "this server's operator allows no folders of data; only the photo grid can be used"
+            "this server's operator allows no folders of data; only generated pictures can be used"
         )
     source = require_inside(origin.source, roots)
     if origin.options.get("images") is not None:

@@ -40,6 +40,7 @@ def run() -> None:
     page = st.navigation(pages)
     # Each tab of a browser says which page it shows.
     st.set_page_config(f"{page.title} · CAM", ":material/visibility:", layout="wide")
+    st.html(PAGES / "ui" / "charts" / "charts.css")
     if st.context.theme.type == "dark":
         st.html(_DARK_INK)
     st.session_state[_FLAG] = True

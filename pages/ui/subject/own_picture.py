@@ -1,6 +1,7 @@
 """Keep a visitor's picture across pages until they choose another."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -66,13 +67,8 @@ def choose_picture() -> None:
         "who opens it sees the sample photo.",
     )
     # The camera is only asked for once its box is open.
-    controls.draw_lazily(
-        "or the camera", "photo_camera", "camera_box", _draw_camera, shot, bound=False
-    )
-
-
-def _draw_camera(key: str) -> None:
-    st.camera_input("Camera", key=key, on_change=_take, args=(key, "taken"))
+    draw = partial(st.camera_input, key=shot, on_change=_take, args=(shot, "taken"))
+    controls.draw_lazily("or the camera", "photo_camera", "camera_box", draw, "Camera", bound=False)
 
 
 def _take(key: str, how: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import cam
 from cam._data.dataset import Dataset
+from cam._data.source import GENERATED
 from cam._media.images import Photo
 from cam.pages.ui.server import allowed_roots, resources, weight_downloads
 from cam.pages.ui.server.resources import ModelChoice, Picture, Weights, share
@@ -32,7 +33,7 @@ def make_link(run: cam.Run, name: str, number: int, facts: dict[str, Any]) -> di
     """
     call = run.call
     choice = ModelChoice(call.model.name, run_checkpoints.require_weights(call.model))
-    if call.data.source != "photo-grid":
+    if call.data.source not in GENERATED:
         allowed_roots.open_data(call.data)
     query = {RUN: name, ITEM: str(number), "model": choice.name}
     if choice.weights.random:
@@ -74,8 +75,7 @@ def show_linked() -> Picture | None:
     with report_errors():
         if not number.isdigit():
             raise cam.RunError(f"the link asks for the image {number!r}, which is no number")
-        run = cam.Run.open(allowed_roots.get_run_path(name))
-        return _read_picture(run, int(number))
+        return _read_picture(cam.Run.open(allowed_roots.get_run_path(name)), int(number))
     return None
 
 

@@ -1,6 +1,7 @@
 """Choose picture, model, class and layer, alike on every page."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -8,7 +9,7 @@ from PIL.Image import Image
 
 import cam
 from cam._media.images import SAMPLES
-from cam._models.load import BUNDLED
+from cam._models.load import BUNDLED, HANDMADE
 from cam.pages.ui.server import resources, weight_downloads
 from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture, Weights
 from cam.pages.ui.subject import allowed_files, own_picture, own_weights, run_pictures
@@ -87,7 +88,9 @@ def choose_picture() -> Picture | None:
     sample = choose_pill("Sample photo", titles, "sample", "sample photo", **more) or first
     st.session_state[_SAMPLE] = sample
     own_picture.choose_picture()
-    file = _choose_file()
+    more = {"on_change": _take_file, "placeholder": "Type to search"}
+    files = allowed_files.list_pictures()
+    file = _choose_listed("or one of this server", files, "file", "picture", **more)
     if current is not None:
         return current.picture
     with report_errors():
@@ -114,24 +117,25 @@ def _take_file() -> None:
     controls.forget_target()
 
 
-def _choose_file() -> str | None:
-    """Choose a picture of the folders that the operator allowed, if there are any."""
-    files = allowed_files.list_pictures()
-    if not files:
-        return None
-    more = {"on_change": _take_file, "placeholder": "Type to search"}
-    file = choose_optional("or one of this server", list(files), "file", "picture", **more)
+def _choose_listed(
+    label: str, files: dict[str, str], key: str, what: str, **more: Any
+) -> str | None:
+    """Choose a file of the folders that the operator allowed, if there are any; gives its path."""
+    file = choose_optional(label, list(files), key, what, **more) if files else None
     return None if file is None else files[file]
 
 
 def choose_model() -> ModelChoice:
     """Choose a model by search, and its weights."""
-    about = "The first one is bundled; every other one downloads its weights once."
+    about = (
+        "The first one is bundled, those of known/ are built by hand; every other one downloads "
+        "its weights once."
+    )
     forget = controls.forget_target_and_layer
     name = choose("Model", resources.list_models(), "model", on_change=forget, help=about)
     weights = run_pictures.choose_weights(name) or _choose_checkpoint()
     weights = weights or own_weights.choose_weights()
-    if weights is None and name != BUNDLED:
+    if weights is None and name != BUNDLED and not name.startswith(HANDMADE):
         about = "Nothing is downloaded. The network has learned nothing, and its maps show that."
         random = st.checkbox("Random weights", key="untrained", bind="query-params", help=about)
         weights = RANDOM if random else None
@@ -140,17 +144,13 @@ def choose_model() -> ModelChoice:
 
 def _choose_checkpoint() -> Weights | None:
     """Choose a file of weights of the folders that the operator allowed, if there are any."""
-    files = allowed_files.list_checkpoints()
-    if not files:
-        return None
     about = "A state dict for the model above; another number of classes is taken from it."
     more = {"on_change": controls.forget_target_and_layer, "placeholder": "The published ones"}
-    file = choose_optional(
-        "Own weights", list(files), "checkpoint", "file of weights", help=about, **more
-    )
-    if file is not None:
+    files = allowed_files.list_checkpoints()
+    path = _choose_listed("Own weights", files, "checkpoint", "file of weights", help=about, **more)
+    if path is not None:
         with report_errors():
-            return Weights(path=allowed_files.require_checkpoint(files[file]))
+            return Weights(path=allowed_files.require_checkpoint(path))
     return None
 
 

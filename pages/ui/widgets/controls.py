@@ -28,19 +28,21 @@ def name_file(picture: Picture) -> str:
 def forget_target() -> None:
     """Go back to the top class: another picture has other classes."""
     st.session_state["target"] = None
-    # On the pages that have these.
-    if "against" in st.session_state:
-        st.session_state["against"] = None
-    if "classes" in st.session_state:
-        st.session_state["classes"] = []
+    _reset(against=None, classes=[])
 
 
 def forget_target_and_layer() -> None:
     """Go back to the presets: another model has other layers, and maybe other classes."""
     forget_target()
     st.session_state["layer"] = None
-    if "layers" in st.session_state:
-        st.session_state["layers"] = []
+    _reset(layers=[])
+
+
+def _reset(**presets: Any) -> None:
+    """Bring widgets back to their presets on the pages that have them."""
+    st.session_state.update(
+        {key: value for key, value in presets.items() if key in st.session_state}
+    )
 
 
 # Not Streamlit's cache, which would hash a thousand strings at each call.

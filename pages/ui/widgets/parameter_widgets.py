@@ -91,7 +91,7 @@ def _select_widget(rule: Rule, default: Any) -> Widget | None:
     if rule.mixed:
         return partial(_choose_text, about=f"It must be {rule.words}.")
     if isinstance(default, bool):
-        return _choose_switch
+        return lambda label, on, key: st.toggle(label, on, key=key, bind="query-params")
     if isinstance(default, int | float):
         return partial(_choose_number, whole=isinstance(default, int))
     if isinstance(default, str | tuple):
@@ -99,10 +99,6 @@ def _select_widget(rule: Rule, default: Any) -> Widget | None:
     if default is None and rule.least is not None:
         return partial(_choose_number, whole=not rule.holds(rule.least + 0.5))
     return None
-
-
-def _choose_switch(label: str, default: bool, key: str) -> bool:
-    return st.toggle(label, default, key=key, bind="query-params")
 
 
 def _choose_word(label: str, default: str, key: str, choices: tuple[str, ...]) -> str:

@@ -172,7 +172,7 @@ def test_the_strongest_channels():
         ),
         ({"layer": "5"}, cam.LayerError, "neither feature maps"),
         ({"targets": 6}, cam.TargetError, "target 6 is out of range"),
-        ({"targets": "cat"}, cam.TargetError, "a bare module has no labels"),
+        ({"targets": "cat"}, cam.TargetError, "means nothing without a model"),
         ({"model": 3}, cam.ModelError, "not int"),
         ({"batch": torch.zeros(3)}, cam.InputError, "must be floats (B, C, H, W)"),
     ],

@@ -240,7 +240,7 @@ def test_first_component_is_that_of_a_decomposition(shape):
 def test_eigencams_by_hand():
     """Channel 1 alone varies, so its axis is the first, and the map is that channel, centred."""
     a = torch.tensor([[[[2.0, 2.0], [2.0, 2.0]], [[0.0, 1.0], [5.0, 0.0]]]])
-    layer = LayerGradients("some", a, Layout("maps", (2, 2)), torch.full_like(a, -1.0))
+    layer = LayerGradients("some", a, Layout("maps", (2, 2)), torch.full_like(a, -1.0), inputs=a)
     eigencam = cam.methods()["eigencam"].function
     assert torch.allclose(eigencam(layer).raw, a[:, 1] - 1.5, atol=1e-6)
     positive = torch.tensor([[[0.0, 0.0], [3.5, 0.0]]])

@@ -59,7 +59,9 @@ def test_a_run_and_its_leaderboard(run):
     assert lines[3] == "drop (lower is better)"
     best = board[board["metric"] == "inside"].sort_values("rank").iloc[0]
     assert lines[1].split()[:3] == ["1", best["method"], f"{best['mean']:.4f}"]
-    assert lines[1].endswith("(n = 6)")
+    # The mosaics are four photos, and there is no interval over them.
+    assert "too few (1 group)" in lines[1] and lines[1].endswith("(n = 6)")
+    assert "the same four photos" in result.stderr
     assert lines[6].startswith("cost")
     # The grid's six mosaics are one shard, whose pass both methods share.
     assert [line.split()[1:6] for line in lines[7:]] == [
@@ -196,10 +198,22 @@ def test_metrics_says_what_each_is():
 # diff
 
 
+def listed(count: int) -> tuple[str, ...]:
+    """Arguments for a list of pictures, each of which counts as one."""
+    rows = ["path,label,mask,patient"]
+    for number, item in enumerate(cam.dataset("photo-grid", size=count)):
+        item.image.save(f"{item.id}.png")
+        Image.fromarray(item.mask).save(f"{item.id}-mask.png")
+        rows.append(f"{item.id}.png,{item.target},{item.id}-mask.png,{number % 3}")
+    Path("list.csv").write_text("\n".join(rows))
+    return ("list.csv", "--metric", "inside", "--metric", "drop")
+
+
 def two_runs(run, monkeypatch) -> None:
-    run("evaluate", *SMALL, "--out", "before")
+    data = listed(8)
+    run("evaluate", *data, "--out", "before")
     monkeypatch.setattr(cam, "load_model", lambda *_, **__: network(1))
-    run("evaluate", *SMALL, "--out", "after")
+    run("evaluate", *data, "--out", "after")
 
 
 def test_diff_says_what_changed(run, monkeypatch):
@@ -235,7 +249,7 @@ def test_noise_fails_nothing(run, monkeypatch):
 
 def test_diff_fails_where_it_is_worse_by_more_than_noise(run, monkeypatch):
     """The later version's maps miss by a fifth, give or take as much again."""
-    command = ("evaluate", *SMALL, "--data-option", "size=14")
+    command = ("evaluate", *listed(14))
     run(*command, "--out", "before")
     real, random = Inside.measure, np.random.default_rng(0)
 
@@ -279,6 +293,38 @@ def test_runs_with_nothing_in_common(run):
     assert "there is no run" in errors(run("diff", "before", "nowhere"))[0]
 
 
+def test_a_gate_over_too_few_groups_is_no_gate(run, monkeypatch):
+    """Fourteen images of three patients cannot show that anything is worse, so it says so."""
+    command = ("evaluate", *listed(14), "--data-option", "groups=patient")
+    run(*command, "--out", "before")
+    monkeypatch.setattr(cam, "load_model", lambda *_, **__: network(1))
+    run(*command, "--out", "after")
+    changes = json.loads(run("diff", "before", "after", "--json").stdout)["changes"]
+    assert {row["verdict"] for row in changes} == {"too few (3 groups)"}
+    assert {row["low"] for row in changes} == {None}
+    assert "too few (3 groups)" in run("diff", "before", "after").stdout
+    result = run("diff", "before", "after", "--fail-if-worse", "inside:0.5")
+    assert result.exit_code == FAILED
+    (sentence,) = errors(result)
+    assert "8 independent groups are needed: inside of gradcam: too few (3 groups)" in sentence
+    board = json.loads(run("leaderboard", "before", "--json").stdout)
+    assert {row["interval"] for row in board["leaderboard"]} == {"too few (3 groups)"}
+    assert {row["groups"] for row in board["leaderboard"]} == {3}
+
+
+def test_ranks_under_other_baselines_are_one_table(run):
+    variants = ("--metric", "drop(steps=3)", "--metric", "drop(steps=9)", "--metric", "inside")
+    result = run("evaluate", *listed(9)[:1], *variants, "--out", "r")
+    assert "ranks by the variants of drop (Kendall's W = 1.00)" in result.stdout
+    board = cam.Run.open("r").leaderboard()
+    ranks = board[board["metric"] == "drop(steps=9)"].set_index("method")["rank"]
+    assert f"steps=9: gradcam {ranks['gradcam']:g}, saliency {ranks['saliency']:g}" in result.stdout
+    printed = json.loads(run("leaderboard", "r", "--json").stdout)["rank_stability"]
+    assert [row["variant"] for row in printed] == ["steps=3", "steps=9"]
+    run("report", "r", "--out", "report.html")
+    assert "Do the ranks hold under other baselines?" in page("report.html").text
+
+
 # report
 
 
@@ -306,7 +352,7 @@ def page(path: str) -> Page:
 
 
 def test_a_report_is_one_page_that_fetches_nothing(run):
-    run("evaluate", *SMALL, "--out", "r")
+    run("evaluate", *listed(8), "--out", "r")
     result = run("report", "r", "--out", "report.html")
     assert (result.exit_code, errors(result)) == (DONE, [])
     report = page("report.html")
@@ -318,13 +364,26 @@ def test_a_report_is_one_page_that_fetches_nothing(run):
         encoded = base64.b64decode(source.partition(",")[2])
         assert Image.open(io.BytesIO(encoded)).size == (144, 144)
     for phrase in ("Leaderboard", "Agreement between metrics", "Best and worst images", "Cost",
-                 "What is missing", "Configuration", "Wilcoxon", cam.__version__):  # fmt: skip
+                 "What is missing", "Configuration", "sign-flip", cam.__version__):  # fmt: skip
         assert phrase in report.text
     for row in cam.Run.open("r").leaderboard().itertuples():
         assert f"{row.mean:.4g}" in report.text
     # Intervals and ranks for each metric; no page has more than what it was made of.
     assert report.tags.count("svg") == 4
+    assert "Take care" not in report.text
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", Path("report.html").read_text())
+
+
+def test_a_report_over_four_photos_has_no_intervals(run):
+    run("evaluate", *SMALL, "--out", "r")
+    run("report", "r", "--out", "report.html")
+    report = page("report.html")
+    assert "Take care: the mosaics are recombinations of the same four photos" in report.text
+    assert "No intervals and no tests: 8 images of 1 group are too few" in report.text
+    assert report.text.count("Ranks are not tested: too few (1 group)") == 2
+    assert "too few (1 group)" in report.text
+    # The means are drawn still, and no ranks.
+    assert report.tags.count("svg") == 2
 
 
 def test_a_report_shows_the_best_image_under_its_own_heatmap(run):

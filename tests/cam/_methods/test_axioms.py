@@ -31,6 +31,7 @@ FLIPS = [
     "blur_integrated_gradients",
     "deeplift",
     "lrp",
+    "attn_lrp",
     "guided_backprop",
     "guided_gradcam",
 ]

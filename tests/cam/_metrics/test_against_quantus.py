@@ -26,6 +26,7 @@ def network(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers).eval()
 
 
+HIDING = {"features_in_step": 8, "perturb_baseline": 0.0, **QUIET}
 GREY, COLOUR = network(1), network(3)
 PICTURES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 MAPS = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -59,10 +60,20 @@ def ours(name, masks=MASKS, maps=MAPS, **parameters) -> torch.Tensor:
         ("relevance_rank", lambda: quantus.RelevanceRankAccuracy(**QUIET), {}),
         ("top_k_intersection", lambda: quantus.TopKIntersection(k=7, **QUIET), {"k": 7}),
         ("pointing_game", lambda: quantus.PointingGame(**QUIET), {"tolerance": 0}),
+        (
+            "faithfulness_estimate",
+            lambda: quantus.FaithfulnessEstimate(**HIDING),
+            {"steps": 8, "baseline": 0.0},
+        ),
+        (
+            "monotonicity_correlation",
+            lambda: quantus.MonotonicityCorrelation(nr_samples=1, **HIDING),
+            {"steps": 8, "samples": 1, "baseline": 0.0},
+        ),
     ],
 )
 def test_agrees(name, metric, parameters):
-    expected = torch.tensor(np.asarray(theirs(metric()), dtype=np.float32))
+    expected = torch.tensor(np.asarray(theirs(metric(), softmax=True), dtype=np.float32))
     assert torch.allclose(ours(name, **parameters), expected, atol=1e-5)
 
 
@@ -138,3 +149,111 @@ def test_a_map_is_not_scaled_by_its_neighbours():
     drop = cam.metric("average_drop")
     together = drop(GREY, PICTURES[:2], both, CLASSES[:2])
     assert torch.allclose(together[:1], drop(GREY, PICTURES[:1], both[:1], CLASSES[:1]), atol=1e-6)
+
+
+def test_effective_complexity_is_their_count_as_a_share():
+    scaled = MAPS / MAPS.amax((1, 2), keepdim=True)
+    counts = theirs(quantus.EffectiveComplexity(eps=0.3, **QUIET), maps=scaled)
+    expected = torch.tensor(counts).float() / 64
+    assert torch.allclose(ours("effective_complexity", epsilon=0.3), expected)
+    assert expected.min() > 0.2 and expected.max() < 0.9
+
+
+@pytest.mark.parametrize("order", ["morf", "lerf"])
+def test_region_perturbation_is_the_mean_of_their_falls_and_of_none(order):
+    metric = quantus.RegionPerturbation(
+        patch_size=2, regions_evaluation=5, order=order, perturb_baseline=0.0, **QUIET
+    )
+    falls = np.asarray(theirs(metric, softmax=True))  # (3, 5), without the whole picture
+    assert falls.shape == (3, 5)
+    actual = ours("region_perturbation", size=2, regions=5, order=order, baseline=0.0)
+    assert np.allclose(actual.numpy(), falls.sum(1) / 6, atol=1e-5)
+
+
+def test_their_monotonicity_never_shows_the_picture():
+    """They hide pixels of a blank picture: every map passes, ours compares what comes into view."""
+    for maps in (MAPS, 1 - MAPS, 1 / MAPS):
+        assert all(theirs(quantus.Monotonicity(**HIDING), maps=maps, softmax=True))
+    assert ours("monotonicity", steps=8).min() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("relative_input_stability", quantus.RelativeInputStability),
+        ("relative_output_stability", quantus.RelativeOutputStability),
+        ("relative_representation_stability", quantus.RelativeRepresentationStability),
+    ],
+)
+def test_relative_stability_is_their_objective_of_the_same_pictures(name, metric):
+    """Their noise is drawn elsewhere, so the objective is theirs, and the largest is taken here."""
+    model = nn.Sequential(*GREY)
+    pictures = PICTURES + 2
+    result = cam.attribute(model, pictures, "input_x_gradient", CLASSES)["input_x_gradient"]
+    batches: list[torch.Tensor] = []
+    handle = model[0].register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
+    actual = cam.metric(name, samples=3, noise=0.02)(
+        model, pictures, result, CLASSES, method="input_x_gradient", batch_size=64
+    )
+    handle.remove()
+    tried = next(batch for batch in batches if len(batch) == 9).detach().view(3, 3, 1, 8, 8)
+
+    def run(x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            return model(x).numpy(), model[:3](x).numpy()
+
+    objective = getattr(metric(**QUIET), f"{name}_objective")
+    values = []
+    for step in range(3):
+        changed = tried[:, step]
+        maps = [
+            cam.attribute(model, x, "input_x_gradient", CLASSES)["input_x_gradient"].signed
+            for x in (pictures, changed)
+        ]
+        explained = [each[:, None].double().numpy() for each in maps]
+        (logits, inside), (new_logits, new_inside) = run(pictures), run(changed)
+        same = logits.argmax(1) == new_logits.argmax(1)
+        below = {
+            "relative_input_stability": (
+                pictures.double().numpy().copy(),
+                changed.double().numpy().copy(),
+            ),
+            "relative_output_stability": (logits, new_logits),
+            "relative_representation_stability": (inside.copy(), new_inside.copy()),
+        }[name]
+        values.append(np.where(same, objective(*below, *explained), -1))
+    expected = np.stack(values).max(0)
+    assert (expected > 0).all()
+    assert np.allclose(actual.numpy(), expected, rtol=1e-3)
+
+
+def test_local_lipschitz_is_their_constant_of_the_same_pictures():
+    model = nn.Sequential(*GREY)
+    result = cam.attribute(model, PICTURES, "saliency", CLASSES)["saliency"]
+    batches: list[torch.Tensor] = []
+    handle = model[0].register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
+    actual = cam.metric("local_lipschitz", samples=4, noise=0.2)(
+        model, PICTURES, result, CLASSES, method="saliency", batch_size=64
+    )
+    handle.remove()
+    tried = next(batch for batch in batches if len(batch) == 12).detach().view(3, 4, 1, 8, 8)
+    scale = quantus.normalise_func.normalise_by_max
+    values = []
+    for step in range(4):
+        again = cam.attribute(model, tried[:, step], "saliency", CLASSES)["saliency"].signed
+        # One map at a time, as theirs are scaled by the largest of a batch.
+        a, b = (
+            np.concatenate([scale(each[None].numpy()) for each in maps]).reshape(3, -1)
+            for maps in (result.signed, again)
+        )
+        values.append(
+            quantus.similarity_func.lipschitz_constant(
+                a,
+                b,
+                PICTURES.numpy().reshape(3, -1),
+                tried[:, step].numpy().reshape(3, -1),
+                norm_numerator=quantus.similarity_func.distance_euclidean,
+                norm_denominator=quantus.similarity_func.distance_euclidean,
+            )
+        )
+    assert np.allclose(actual.numpy(), np.stack(values).max(0), rtol=1e-4)

@@ -54,9 +54,7 @@ def test_scores_are_what_the_metrics_say_of_the_maps(finished):
         for attribution in maps.values():
             for metric in (Inside(), Drop()):
                 truth.append(
-                    metric.measure(
-                        model, batch, attribution.heatmap, attribution.targets, masks
-                    ).values
+                    metric.measure(model, batch, attribution, attribution.targets, masks).values
                 )
     assert np.allclose(values, torch.cat(truth).numpy(), rtol=1e-4, atol=1e-6)
     assert scores["id"].tolist()[:5] == ["grid-00000"] * 4 + ["grid-00001"]
@@ -506,7 +504,7 @@ def test_the_photo_grid_tells_a_method_from_chance(tmp_path, bundled):
     )
     (row,) = run.comparisons("inside").to_dict("records")
     assert (row["better"], row["worse"]) == ("gradcam", "randomcam")
-    assert row["holm"] < 0.01
+    assert row["wins"] == 1 and row["verdict"] == "too few (1 group)"
 
 
 def test_the_librarys_own_metrics_by_name(tmp_path):
@@ -517,14 +515,51 @@ def test_the_librarys_own_metrics_by_name(tmp_path):
     batch = model.prepare([item.image for item in data])
     targets = [item.target for item in data]
     masks = torch.tensor(np.stack([item.mask[16:240, 16:240] for item in data]))
-    heatmap = cam.attribute(model, batch, "gradcam", targets=targets)["gradcam"].heatmap
+    result = cam.attribute(model, batch, "gradcam", targets=targets)["gradcam"]
     for measure in metrics:
         metric = cam.metric(measure) if isinstance(measure, str) else measure
-        truth = metric(model, batch, heatmap, targets, masks, method="gradcam")
+        truth = metric(model, batch, result, targets, masks, method="gradcam")
         values = run.values(metric.name)["gradcam"].to_numpy()
         assert np.allclose(values, truth.numpy(), rtol=1e-5, equal_nan=True)
     assert run.directions == {"grid_pointing_game": 1, "deletion": -1, "stability_flip": 1}
     assert run.config["metrics"][1]["parameters"]["steps"] == 4
+
+
+# Groups
+
+
+def test_groups_are_stored_and_outlive_a_stop(tmp_path):
+    """Two mosaics a patient, in shards of four; one picture cannot be read."""
+
+    def name_patient(item: str) -> str:
+        return f"patient {int(item[5:]) // 2}"
+
+    items = [(item.image, item.target, item.mask) for item in cam.dataset("photo-grid", size=18)]
+    items[5] = ("nothing.png", 3, None)
+    data = cam.dataset(items, groups=name_patient)
+    with pytest.raises(cam.Cancelled):
+        evaluate(tmp_path / "run", data, progress=lambda progress: progress.done < 8)
+    run = evaluate(tmp_path / "run", data)
+    truth = [None if number == 5 else f"patient {number // 2}" for number in range(18)]
+    groups = run.items()["group"].tolist()
+    assert [group if isinstance(group, str) else None for group in groups] == truth
+    assert run.groups()[3] == "patient 1"
+    # By hand: the mean of nine patients' means, of which the third has one image.
+    values = run.values("inside")["gradcam"].to_numpy(np.float64)
+    means = [np.nanmean(values[2 * number : 2 * number + 2]) for number in range(9)]
+    row = run.leaderboard().set_index(["metric", "method"]).loc[("inside", "gradcam")]
+    assert row["mean"] == pytest.approx(np.mean(means)) and (row["n"], row["groups"]) == (17, 9)
+    assert run.ranks("inside")["groups"] == 9
+    assert run.notes["caution"] == ""
+    with pytest.raises(cam.RunError, match=r"data\.fingerprint: "):
+        evaluate(tmp_path / "run", cam.dataset(items))
+
+
+def test_the_photo_grid_says_what_it_is(finished):
+    assert finished.groups().nunique() == 1
+    assert "the same four photos" in finished.notes["caution"]
+    board = finished.leaderboard()
+    assert (board["interval"] == "too few (1 group)").all() and board["low"].isna().all()
 
 
 # What fails stays alone

@@ -13,6 +13,7 @@ from cam import kernels
 from cam.kernels.blending import reference as reference_overlay
 from cam.kernels.blending.colormaps import FILE, colormap_table
 from tests.support.kernel_layers import DEVICE, DTYPES, MARGIN, lay_out
+from tests.support.make_colormaps import NAMES
 
 DIVERGING = ("coolwarm", "RdBu_r", "seismic")
 
@@ -66,7 +67,7 @@ def assert_true(blended, image, sampled, colormap, alpha, threshold=0, signed=Fa
 
 def test_the_tables_are_matplotlibs():
     lines = dict(line.split(" ") for line in FILE.read_text().splitlines())
-    assert tuple(lines) == kernels.COLORMAPS
+    assert tuple(lines) == kernels.COLORMAPS == NAMES
     for name in kernels.COLORMAPS:
         table = matplotlib.colormaps[name](np.arange(256), bytes=True)[:, :3]
         assert lines[name] == table.tobytes().hex()

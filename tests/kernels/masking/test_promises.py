@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cam.kernels.launch.launcher_parts import Launch
 from cam.kernels.masking import launcher as triton_masks
 from cam.kernels.masking import reference as reference_masks
+from cam.kernels.masking import upsampling_kernel
 from cam.kernels.masking.operation import masked_batch, ranked_batch, region_batch
 from cam.kernels.masking.reference import Picture, Weights
 from tests.support import memory_traffic
@@ -217,6 +218,30 @@ def test_reaches_past_two_to_the_31_elements(channels_last, on_triton):
         )
     near = region_batch(image, regions, weights, **options)
     assert torch.equal(region_batch(image, regions, far(weights, 1, 2**28 + 1), **options), near)
+
+
+@LAST
+def test_indices_of_64_bits_reach_the_same_pixels(channels_last, on_triton, monkeypatch):
+    """Images of more than 2³¹ elements are too large for a test; their indices are not."""
+    image, blur, cells, whole = (
+        random(2, *size) for size in ((3, 5, 8), (3, 5, 8), (3, 3), (5, 8))
+    )
+    regions, weights = torch.randint(9, (5, 8), device=DEVICE), random(2, 9)
+    options = {"channels_last": channels_last}
+
+    def write():
+        return (
+            masked_batch(image, cells, blur, stretch=True, **options),
+            masked_batch(image, whole, **options),
+            region_batch(image, regions, weights, blur, **options),
+            ranked_batch(image, regions, torch.tensor([2, 5], device=DEVICE), **options),
+        )
+
+    near = write()
+    monkeypatch.setattr(triton_masks, "INT32_LIMIT", 0)
+    monkeypatch.setattr(upsampling_kernel, "INT32_LIMIT", 0)
+    for wide, narrow in zip(write(), near, strict=True):
+        assert torch.equal(wide, narrow)
 
 
 @pytest.mark.parametrize("kind", ["masks", "regions", "ranks"])

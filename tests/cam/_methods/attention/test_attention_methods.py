@@ -13,7 +13,7 @@ from torch.nn import functional
 import cam
 from cam._engine.attention.attention_capture import record_attention
 
-NAMES = ["attention_rollout", "transformer_attribution", "legrad"]
+NAMES = ["attention_rollout", "generic_attention", "legrad"]
 KINDS = ["fused", "explicit", "folded", "multihead", "multihead, separate"]
 
 
@@ -143,7 +143,7 @@ def truth(network: Tiny, picture: torch.Tensor, target: int) -> dict[str, torch.
     rows = [0] if network.pool == "token" else list(range(extra, count))
     maps = {
         "attention_rollout": rolled[rows].mean(0),
-        "transformer_attribution": relevance[rows].mean(0),
+        "generic_attention": relevance[rows].mean(0),
         "legrad": torch.stack(layers).mean(0),
     }
     network.float()
@@ -215,7 +215,7 @@ def test_all_share_one_forward_and_one_backward(pictures):
         name: (attribution.cost.forwards, attribution.cost.backwards)
         for name, attribution in attributions.items()
     }
-    assert costs["attention_rollout"] == costs["transformer_attribution"] == (1, 1)
+    assert costs["attention_rollout"] == costs["generic_attention"] == (1, 1)
     assert costs["legrad"] == (2, 3)
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+import cam
 from cam import kernels
 from cam._methods.cams.gradient_cam import RULES
 
@@ -31,3 +33,34 @@ def test_tiny_gradients_do_not_underflow():
     expected = RULES["gradcam_plus_plus"](activations.double(), gradients.double())
     single = RULES["gradcam_plus_plus"](activations, gradients)
     assert torch.allclose(single.double() * 1e30, expected * 1e30, rtol=1e-5)
+
+
+class Layered(nn.Module):
+    """A layer whose activations are the picture, and a score that is linear in them."""
+
+    def __init__(self, gradients: torch.Tensor) -> None:
+        super().__init__()
+        self.layer, self.gradients = nn.Identity(), gradients
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.layer(x) * self.gradients).sum((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize("name", ["gradcam_plus_plus", "xgradcam"])
+def test_a_map_of_channels_beside_a_pole_says_so(name):
+    """Channel 0 sums to about 0 in XGrad-CAM, and 2 + G ΣA is -1 in Grad-CAM++."""
+    activations = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    gradients = torch.ones(1, 2, 4, 4)
+    sound = Layered(gradients).eval()
+    assert not cam.attribute(sound, activations, name, 0, layers="layer")[name].remarks
+    activations[0, 0] = torch.tensor([1.0, -1.0]).repeat(8).view(4, 4)
+    activations[0, 0, 0, 0] += 1e-3
+    gradients[0, 0, :2] = 2
+    if name == "gradcam_plus_plus":
+        activations[0, 0] = -3 / 16
+        gradients[0, 0] = 1
+    remarks = cam.attribute(Layered(gradients).eval(), activations, name, 0, layers="layer")[
+        name
+    ].remarks
+    assert len(remarks) == 1 and remarks[0][0] == 0
+    assert f"{name} divides by about 0" in remarks[0][1]

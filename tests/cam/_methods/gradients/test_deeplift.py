@@ -1,7 +1,9 @@
 """DeepLIFT against captum, by hand, and complete on networks of all kinds."""
 
 import pytest
+import timm
 import torch
+import torchvision
 from captum.attr import DeepLift, DeepLiftShap
 from torch import nn
 from torch.nn import functional
@@ -188,10 +190,89 @@ def test_by_hand(pixels, baseline, target, expected):
     assert torch.allclose(attribution.raw, torch.tensor([[expected]]).float())
 
 
+class Quotients(nn.Module):
+    """Scores of pixels (a, b): a / b, a³, 1 / b, the maximum, and a softmax's first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = (x * 1).flatten(1).unbind(1)
+        pair = torch.stack([a, b], 1)
+        shares = [pair.softmax(1)[:, 0], functional.log_softmax(pair, 1)[:, 1].exp()]
+        return torch.stack([a / b, a**3, 1 / b, pair.amax(1), pair.max(1)[0], *shares], 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        # From (1, 1) to (3, 2): (1/2 + 1)/2 · (3 - 1), and (3 + 1)/2 · (1/2 - 1).
+        (0, [1.5, -1]),
+        (1, [26, 0]),
+        (2, [0, -0.5]),
+        # The maxima are both a.
+        (3, [2, 0]),
+        (4, [2, 0]),
+        # e^a S⁻¹, with S = e^a + e^b, divided by e³: (1, e⁻¹) and (e⁻², e⁻²).
+        (5, None),
+        (6, None),
+    ],
+)
+def test_quotients_by_hand(target, expected):
+    if expected is None:
+        e = torch.tensor(1.0).double().exp()
+        inverse, blank_inverse = 1 / (1 + 1 / e), e**2 / 2
+        half, slope = (inverse + blank_inverse) / 2, (inverse - blank_inverse)
+        change = torch.stack([1 - e**-2, 1 / e - e**-2])
+        # S falls off by what both add to it.
+        weight = slope * (1 + e**-2) / 2 / change.sum()
+        expected = (weight * change + torch.tensor([half * change[0], 0])).tolist()
+        if target == 6:
+            expected = [-part for part in expected]
+    picture = torch.tensor([3.0, 2]).reshape(1, 1, 1, 2).double()
+    method = cam.method(NAME, baseline=1)
+    attribution = cam.attribute(Quotients().eval(), picture, method, targets=target)[NAME]
+    if target == 6:
+        # Its logarithm is another way: only the sum is the same.
+        assert float(attribution.raw.sum()) == pytest.approx(sum(expected), rel=1e-5)
+        return
+    assert torch.allclose(attribution.raw, torch.tensor([[expected]]).float())
+
+
+def test_a_global_maximum_goes_to_its_place():
+    class Largest(Network):
+        def forward(self, x):
+            x = functional.adaptive_max_pool2d(self.first(x).relu(), 1).flatten(1)
+            return self.head(torch.cat([x, x.amax(1, True), x.amin(1, True) * 0], 1))
+
+    batch = pictures().double()
+    attribution = cam.attribute(Largest().double(), batch, NAME, targets=[0, 3, 1])[NAME]
+    network = Largest().double()
+    expected = (network(batch) - network(torch.zeros_like(batch)))[[0, 1, 2], [0, 3, 1]]
+    assert torch.allclose(attribution.raw.sum((1, 2)).double(), expected, rtol=1e-4)
+    # A window of 3 × 3 for each of the 6 maxima, for picture and blank one.
+    assert (attribution.raw != 0).flatten(1).sum(1).max() <= 2 * 6 * 9
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "timm", "windows"])
+def test_it_adds_up_through_attention(kind):
+    torch.manual_seed(0)
+    if kind == "torchvision":
+        network = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4)
+        nn.init.normal_(network.heads.head.weight)
+    elif kind == "timm":
+        network = timm.create_model("test_vit", img_size=32, patch_size=8, depth=2, num_classes=4)
+    else:
+        network = torchvision.models.SwinTransformer([2, 2], 8, [2, 2], [2, 4], [4, 4])
+    network = network.eval().double()
+    batch = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5)).double()
+    attribution = cam.attribute(network, batch, NAME, targets=[3, 1])[NAME]
+    expected = (network(batch) - network(torch.zeros_like(batch)))[[0, 1], [3, 1]]
+    assert torch.allclose(attribution.raw.sum((1, 2)).double(), expected, rtol=1e-4)
+    assert attribution.remarks == ()
+
+
 def test_a_network_that_it_cannot_follow_is_told_in_the_notes():
     class Normed(Network):
         def forward(self, x):
-            return 3 * super().forward(functional.layer_norm(x, x.shape[1:]))
+            return 3 * super().forward(x / (1 + x.flatten(1).var(1)[:, None, None, None]))
 
     attribution = cam.attribute(Normed(), 0.1 + pictures(), cam.method(NAME, baseline=0.5), 0)[NAME]
     assert len(attribution.remarks) == 3 and attribution.remarks[0][1].endswith("off)")

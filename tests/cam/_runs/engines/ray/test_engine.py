@@ -98,6 +98,14 @@ def test_the_files_are_those_of_the_local_engine(tmp_path, local):
     assert run.costs()["images"].tolist() == local.costs()["images"].tolist()
 
 
+def test_groups_are_those_of_the_caller(tmp_path):
+    data = [(item.image, item.target, item.mask) for item in cam.dataset("photo-grid", size=8)]
+    grouped = cam.dataset(data, groups=lambda name: name[-1] in "0123")
+    run = evaluate(tmp_path / "run", data=grouped, metrics=[Drop()])
+    assert run.groups().tolist() == ["True"] * 4 + ["False"] * 4
+    assert set(run.leaderboard()["groups"]) == {2}
+
+
 @pytest.mark.slow
 def test_one_engine_goes_on_with_the_others_run(tmp_path, local):
     for first, second in (("ray", "local"), ("local", "ray")):

@@ -1,6 +1,7 @@
 """Layer-wise relevance propagation against zennit, by hand, on odd networks."""
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -11,9 +12,11 @@ from zennit.composites import COMPOSITES
 from zennit.torchvision import ResNetCanonizer
 
 import cam
-from cam._methods.gradients.lrp import COMPOSITES as NAMES
+from cam._methods.relevance.lrp import COMPOSITES as OURS
 
 NAME = "lrp"
+EPSILON = 1e-9
+NAMES = tuple(name for name in OURS if name in COMPOSITES)
 
 
 def unevenly(network: nn.Module) -> nn.Module:
@@ -22,6 +25,8 @@ def unevenly(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             shape = module.weight.shape
+            # Zennit leaves it in the batch norms that it has merged.
+            module.eps = 1e-12
             module.weight.data = 0.5 + torch.rand(shape, generator=generator)
             module.bias.data = 0.3 * torch.randn(shape, generator=generator)
             module.running_mean = 0.3 * torch.randn(shape, generator=generator)
@@ -74,21 +79,27 @@ def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def zennits(name, network, batch, targets, canonizer) -> torch.Tensor:
-    options = {}
+    # Zennit adds its stabilizer also where it averages.
+    options = {"stabilizer": EPSILON, "epsilon": EPSILON}
+    if name == "excitation_backprop":
+        del options["epsilon"]
     if name == "epsilon_gamma_box":
-        options = {"low": torch.full_like(batch[:1], -3), "high": torch.full_like(batch[:1], 3)}
+        options |= {"low": torch.full_like(batch[:1], -3), "high": torch.full_like(batch[:1], 3)}
     composite = COMPOSITES[name](canonizers=[canonizer], **options)
     one_hot = functional.one_hot(torch.tensor(targets), network(batch).shape[1])
     with Gradient(network, composite, attr_output=lambda output: output * one_hot) as peer:
         return peer(batch)[1].sum(1)
 
 
+def as_zennit(name: str) -> cam.Method:
+    return cam.method(NAME, composite=name, bias="absorb", epsilon=EPSILON)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_zennits(name):
     network, batch, targets = chain().double(), pictures().double(), [0, 3, 1]
     expected = zennits(name, network, batch, targets, SequentialMergeBatchNorm())
-    method = cam.method(NAME, composite=name)
-    attribution = cam.attribute(network, batch, method, targets, batch_size=2)[NAME]
+    attribution = cam.attribute(network, batch, as_zennit(name), targets, batch_size=2)[NAME]
     assert error(attribution.raw.double(), expected) <= 1e-5
     magnitude = expected.abs()
     low, high = magnitude.amin((1, 2), keepdim=True), magnitude.amax((1, 2), keepdim=True)
@@ -105,8 +116,8 @@ def test_functions_and_the_order_of_modules_do_not_matter(name):
         other.__dict__["_modules"] = dict(reversed(other._modules.items()))
     else:
         other = Functions(network)
-    attribution = cam.attribute(other, batch, cam.method(NAME, composite=name), [0, 3, 1])[NAME]
-    assert error(attribution.raw.double(), expected) <= 1e-4
+    attribution = cam.attribute(other, batch, as_zennit(name), [0, 3, 1])[NAME]
+    assert error(attribution.raw.double(), expected) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "resnet50"])
@@ -115,8 +126,31 @@ def test_a_residual_network_is_what_zennits_canonizer_makes_of_it(kind):
     network = unevenly(torchvision.models.get_model(kind, weights=None)).double()
     batch = pictures(1, 44).double()
     expected = zennits("epsilon_plus", network, batch, [7], ResNetCanonizer())
-    attribution = cam.attribute(network, batch, NAME, targets=7)[NAME]
-    assert error(attribution.raw.double(), expected) <= 1e-4
+    attribution = cam.attribute(network, batch, as_zennit("epsilon_plus"), targets=7)[NAME]
+    assert error(attribution.raw.double(), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_batch_norm_behind_an_activation_is_not_merged(inside):
+    """In place the activation returns the very tensor that the convolution did."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.ReLU(inside), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1)]
+    network = unevenly(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 4))).double()
+    batch = pictures(1).double()
+    raw = cam.attribute(network, batch, NAME, targets=1)[NAME].raw
+    with torch.no_grad():
+        hidden = network[0](batch).relu()
+        normed = network[2](hidden)
+        # Each channel's mean is a share of the logit, to which its bias goes in proportion.
+        parts = network[5].weight[1] * normed.mean((2, 3))
+        parts = parts + network[5].bias[1] * parts.abs() / parts.abs().sum()
+        relevance = parts[..., None, None] * normed / normed.sum((2, 3), keepdim=True)
+        columns = functional.unfold(batch, 3).mT[0, :, None]  # (positions, 1, 27)
+        products = (columns * network[0].weight.flatten(1)).clamp(min=0)
+        shares = products / products.sum(-1, keepdim=True)
+        shared = (shares * relevance[0].flatten(1).mT[..., None]).sum(1)
+        expected = functional.fold(shared.mT[None], batch.shape[2:], 3).sum(1)
+    assert error(raw.double(), expected) <= 1e-5
 
 
 class Hand(nn.Module):
@@ -139,8 +173,8 @@ class Hand(nn.Module):
     [
         # Of a + b each gets what it is.
         (0, [3.0, -1]),
-        # Of a (a, b) the pair, which is larger than its gate, gets all: a² + a b = 6 for each.
-        (1, [6.0, 6]),
+        # Of a (a, b) the pair, which is larger than its gate, gets all, each its part: a², a b.
+        (1, [9.0, -3]),
         # Of a mean each gets its share.
         (2, [1.5, -0.5]),
     ],
@@ -152,18 +186,170 @@ def test_by_hand(target, expected):
     assert torch.allclose(attribution.raw, torch.tensor([[expected]]).float(), atol=1e-4)
 
 
-def test_relevance_is_conserved_without_biases():
-    """Up to what a batch norm's shift takes, so there is none."""
+class Scaled(nn.Module):
+    """A network whose features meet a constant factor that says nothing."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 6, 3, bias=False)
+        self.head = nn.Linear(6, 4, bias=False)
+        self.scale = nn.Parameter(torch.rand(6, 1, 1) / 10)
+        self.change = change
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.change(self.first(x).relu(), self.scale)
+        return self.head(self.second(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, _scale: x * 2,
+        lambda x, _scale: 2 * x,
+        lambda x, _scale: x / 2,
+        lambda x, _scale: x.div_(4),
+        lambda x, scale: x * scale,
+        lambda x, scale: scale.abs() * x,
+        lambda x, scale: x * nn.functional.softplus(scale),
+        lambda x, scale: (x * 2 + x.mul(scale)) / 3,
+    ],
+    ids=["x*2", "2*x", "x/2", "in place", "x*g", "g*x", "of a parameter", "several"],
+)
+def test_a_constant_factor_takes_nothing(change):
+    """As a layer scale; the first three alone gave 2, 2 and a half times the score."""
+    batch = pictures(1).double()
+    attribution = cam.attribute(Scaled(change).double(), batch, NAME, targets=1)[NAME]
+    assert torch.allclose(attribution.raw.sum((1, 2)), attribution.scores, rtol=1e-3)
+
+
+def test_two_and_a_half_make_no_difference():
+    batch = pictures(2).double()
+    plain, scaled = Scaled(lambda x, _: x), Scaled(lambda x, _: x * 2 / 2)
+    maps = [
+        cam.attribute(network.double(), batch, NAME, 2)[NAME].raw for network in (plain, scaled)
+    ]
+    assert torch.allclose(*maps, rtol=1e-4, atol=1e-9)
+
+
+def convnext() -> nn.Module:
+    network = torchvision.models.convnext_tiny(num_classes=7)
+    for block in network.modules():
+        if hasattr(block, "layer_scale"):
+            block.layer_scale.data.uniform_(0.2, 0.8)
+    return network
+
+
+def other_norms() -> nn.Module:
+    norms = [nn.GroupNorm(2, 6), nn.InstanceNorm2d(6, affine=True), nn.LayerNorm([6, 34, 38])]
+    for norm in norms:
+        norm.weight.data.uniform_(0.5, 1.5)
+        norm.bias.data.normal_()
+    layers = [layer for norm in norms for layer in (nn.Conv2d(6, 6, 3), norm, nn.SiLU())]
+    last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 7)]
+    return nn.Sequential(nn.Conv2d(3, 6, 1), *layers, *last)
+
+
+NETWORKS = {
+    "ResNet-18": lambda: torchvision.models.resnet18(num_classes=7),
+    "DenseNet": lambda: torchvision.models.densenet121(num_classes=7),
+    "ConvNeXt-T with layer scales": convnext,
+    "gates": lambda: timm.create_model("test_efficientnet", num_classes=7),
+    "constants": lambda: timm.create_model("test_nfnet", num_classes=7),
+    "other norms": other_norms,
+    "GoogLeNet": lambda: torchvision.models.googlenet(
+        num_classes=7, init_weights=False, transform_input=True, aux_logits=False
+    ),
+}
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_gamma_box"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_sum_is_the_score(kind, composite):
     torch.manual_seed(0)
-    network = torchvision.models.resnet18(norm_layer=lambda _: nn.Identity())
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data *= 0.8
-    network.fc.bias.data.zero_()
-    network = network.eval().double()
-    batch = pictures(2, 44).double()
-    attribution = cam.attribute(network, batch, NAME, targets=[3, 9])[NAME]
-    assert torch.allclose(attribution.raw.sum((1, 2)), attribution.scores, rtol=0.01)
+    network = unevenly(NETWORKS[kind]()).double()
+    method = cam.method(NAME, composite=composite)
+    attribution = cam.attribute(network, pictures(2, 40).double(), method, targets=[3, 5])[NAME]
+    assert torch.allclose(attribution.raw.sum((1, 2)), attribution.scores, rtol=0.02)
+    assert attribution.remarks == ()
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"])
+def test_the_bundled_models_score_arrives_at_the_pixels(bundled, batch, composite):
+    """Of the cat's 9.27, 0.009 % did: merged batch norms' biases kept the rest."""
+    method = cam.method(NAME, composite=composite)
+    attribution = cam.attribute(bundled, batch[:1], method)[NAME]
+    assert attribution.scores.item() == pytest.approx(9.27, abs=0.01)
+    assert attribution.raw.sum().item() == pytest.approx(attribution.scores.item(), rel=0.05)
+    assert attribution.remarks == ()
+
+
+def test_what_biases_absorb_is_remarked(bundled, batch):
+    method = cam.method(NAME, bias="absorb")
+    ((image, sentence),) = cam.attribute(bundled, batch[:1], method)[NAME].notes()
+    assert image == 0
+    assert "adds up to 0.000853 at the pixels, but the score is 9.27" in sentence
+    assert "bias='share'" in sentence
+
+
+class Matrix(nn.Module):
+    """A layer on four pixels, some of them 0, and its output."""
+
+    def __init__(self, weight: list[list[float]], bias: list[float]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, len(bias))
+        self.layer.weight.data = torch.tensor(weight)
+        self.layer.bias.data = torch.tensor(bias)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # Contributions 2, -1, 3, 0 and a bias of 2: an output of 6.
+        ({"linear": "epsilon", "bias": "absorb"}, [2, -1, 3, 0]),
+        # The bias goes to 2, 1, 3 of 6.
+        ({"linear": "epsilon"}, [2 + 4 / 6, -1 + 2 / 6, 3 + 1, 0]),
+        ({"linear": "z_plus"}, [6 * 2 / 5, 0, 6 * 3 / 5, 0]),
+        ({"linear": "z_plus", "bias": "absorb"}, [6 * 2 / 7, 0, 6 * 3 / 7, 0]),
+        ({"linear": "alpha_beta", "alpha": 3, "beta": 2}, [18 * 2 / 5, -12, 18 * 3 / 5, 0]),
+        # Positive ones twice: 4, -1, 6 and a bias of 4.
+        ({"linear": "gamma", "gamma": 1, "bias": "absorb"}, [6 * c / 13 for c in (4, -1, 6, 0)]),
+        (
+            {"linear": "gamma", "gamma": 1},
+            [6 / 13 * c for c in (4 + 8 / 6, -1 + 4 / 6, 6 + 2, 0)],
+        ),
+        ({"first": "flat"}, [1.5] * 4),
+        ({"first": "w_square"}, [6 * c / 31 for c in (4, 1, 1, 25)]),
+        # x W - low W⁺ - high W⁻ for pixels from -1 to 4: 4, 3, 4 and 5.
+        ({"first": "box", "low": -1, "high": 4}, [6 * c / 16 for c in (4, 3, 4, 5)]),
+    ],
+    ids=str,
+)
+def test_rules_by_hand(options, expected):
+    network = Matrix([[2.0, -1, 1, 5], [0, 0, 0, 0]], [2.0, 0]).double()
+    picture = torch.tensor([1.0, 1, 3, 0]).reshape(1, 1, 2, 2).double()
+    method = cam.method(NAME, epsilon=0, **options)
+    attribution = cam.attribute(network, picture, method, targets=0)[NAME]
+    assert torch.allclose(attribution.raw.flatten(), torch.tensor(expected).float(), atol=1e-5)
+
+
+def test_what_a_bias_alone_brought_about_is_shared_evenly():
+    network = Matrix([[0.0, 0, 0, 5]], [2.0]).double()
+    picture = torch.tensor([1.0, 1, 3, 0]).reshape(1, 1, 2, 2).double()
+    raw = cam.attribute(network, picture, NAME, targets=0)[NAME].raw
+    assert torch.allclose(raw, torch.full_like(raw, 0.5))
+
+
+def test_where_all_contributions_are_negative_they_take_all():
+    network = Matrix([[-1.0, -2, -1, 0]], [1.0]).double()
+    picture = torch.tensor([1.0, 1, 3, 0]).reshape(1, 1, 2, 2).double()
+    raw = cam.attribute(network, picture, cam.method(NAME, linear="z_plus"), targets=0)[NAME].raw
+    assert torch.allclose(raw.flatten(), torch.tensor([-5 / 6, -10 / 6, -15 / 6, 0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,7 +358,7 @@ def test_the_model_comes_back_also_after_an_exception(name):
     before = {key: value.clone() for key, value in network.state_dict().items()}
     pointers = [parameter.data_ptr() for parameter in network.parameters()]
     saliency = cam.attribute(network, batch, "saliency", targets=1)["saliency"]
-    method = cam.method(NAME, composite=name)
+    method = cam.method(NAME, composite=name, bias="absorb")
     cam.attribute(network, batch, method, targets=1)
     with pytest.raises(cam.Cancelled):
         cam.attribute(network, batch, method, batch_size=1, progress=lambda p: p.done < 1)
@@ -242,7 +428,7 @@ def test_an_image_has_its_map_alone_and_in_a_batch_and_nan_stays_alone():
 def test_other_precisions_frozen_models_callables_and_inference_mode():
     network, batch = chain().requires_grad_(False), pictures(2)
     single = cam.attribute(network, batch, NAME, targets=1)[NAME]
-    assert (single.cost.forwards, single.cost.backwards) == (3, 1)
+    assert (single.cost.forwards, single.cost.backwards) == (2, 1)
     with torch.inference_mode():
         again = cam.attribute(network, batch, NAME, lambda y: y[1])[NAME]
     assert torch.equal(again.raw, single.raw)
@@ -261,6 +447,13 @@ def test_other_precisions_frozen_models_callables_and_inference_mode():
         ({"low": "dark"}, "low must be a finite number, but is 'dark'"),
         ({"high": float("inf")}, "high must be a finite number, but is inf"),
         ({"low": 1, "high": 1}, "low must be below its high"),
+        ({"alpha": 2, "beta": 2}, "alpha must be its beta plus 1"),
+        (
+            {"convolution": "flat"},
+            "convolution must be one of composite, epsilon, gamma, z_plus, alpha_beta, but",
+        ),
+        ({"first": "zbox"}, "first must be one of composite, .*box, but is 'zbox'"),
+        ({"bias": None}, "bias must be one of share, absorb, but is None"),
     ],
     ids=str,
 )

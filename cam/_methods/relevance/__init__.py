@@ -1,0 +1,1 @@
+"""Methods that share the score out among the pixels, layer by layer."""

@@ -1,0 +1,1 @@
+"""Compare maps with the exact attributions of networks that have them."""

@@ -1,0 +1,1 @@
+"""Tell a difference from noise: intervals, tests, ranks over groups."""
