@@ -187,7 +187,8 @@ def rise(
     def show(groups: Sequence[Sum]) -> Tensor:
         both, open_, score = mean_of(groups)
         drawn = sum(group.count for group in groups)
-        return (both - open_ * score) * (drawn / max(drawn - 1, 1)) / probability + score
+        covariance: Tensor = (both - open_ * score) * (drawn / max(drawn - 1, 1))
+        return covariance / probability + score
 
     estimates = []
     with passes.through(network):
