@@ -70,11 +70,11 @@ def test_the_best_parameter_is_chosen_and_reported_on_the_other_half(levels):
 
 def test_the_halves_share_no_group_and_few_groups_get_no_verdict(levels):
     groups = [f"patient {number // 4}" for number in range(24)]
-    seen = []
+    batches = []
 
     class Watching(Level):
         def measure(self, model, batch, attribution, targets, masks=None, **_) -> Scores:
-            seen.append([float(picture.sum()) for picture in batch])
+            batches.append([float(picture.sum()) for picture in batch])
             return super().measure(model, batch, attribution, targets, masks)
 
     data = pictures(24, groups)
@@ -83,8 +83,8 @@ def test_the_halves_share_no_group_and_few_groups_get_no_verdict(levels):
     assert tuning.report["verdict"].tolist() == ["too few (3 groups)"]
     of_picture = {float(item.image.sum()): item.group for item in data}
     # The report measures the winner and the method as it was given, on the same pictures.
-    reported = {of_picture[total] for batch in seen[-2:] for total in batch}
-    searched = {of_picture[total] for batch in seen[:-2] for total in batch}
+    reported = {of_picture[total] for batch in batches[-2:] for total in batch}
+    searched = {of_picture[total] for batch in batches[:-2] for total in batch}
     assert len(reported) == len(searched) == 3 and not reported & searched
 
 
