@@ -187,8 +187,9 @@ def rise(
     def show(groups: Sequence[Sum]) -> Tensor:
         both, open_, score = mean_of(groups)
         drawn = sum(group.count for group in groups)
-        covariance: Tensor = (both - open_ * score) * (drawn / max(drawn - 1, 1))
-        return covariance / probability + score
+        unbiased = drawn / max(drawn - 1, 1)
+        map_: Tensor = (both - open_ * score) * unbiased / probability + score
+        return map_
 
     estimates = []
     with passes.through(network):
