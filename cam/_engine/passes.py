@@ -86,7 +86,7 @@ class Passes:
         self.tell()
 
     def spare(self, inputs: int) -> None:
-        """Announce that so many of the inputs are not sent after all."""
+        """Announce that a number of the inputs is not sent after all."""
         self._total -= inputs
         self.tell()
 

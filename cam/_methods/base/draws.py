@@ -115,7 +115,7 @@ class Draws(Generic[T]):
             self.count = stop
             # A map that is the same everywhere or not a number, with which nothing correlates,
             # does not change by more draws.
-            if self.count < self._most and not self._foretell_agreement() < steady:
+            if self.count < self._most and not self._predict_agreement() < steady:
                 passes.spare(self._most - self.count)
                 return
             stop = min(int(self.count * _GROWTH) // 2 * 2, self._most)
@@ -149,8 +149,8 @@ class Draws(Generic[T]):
             error = torch.stack(without).var(0, correction=0).mul(count - 1).sqrt()
         return Estimate(raw, error, self._correlate_halves(), self.count)
 
-    def _foretell_agreement(self) -> float:
-        """Foretell the correlation with another seed's map (Spearman 1910 and Brown 1910)."""
+    def _predict_agreement(self) -> float:
+        """Predict the correlation with another seed's map (Spearman 1910 and Brown 1910)."""
         halves = self._correlate_halves()
         return 2 * halves / (1 + halves) if halves > -1 else -1.0
 

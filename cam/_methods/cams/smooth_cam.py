@@ -72,7 +72,8 @@ def smoothgradcam_plus_plus(
         activations = layer.activations[image].double()
 
         def show(groups: Sequence[Sum], maps: Tensor = activations) -> Tensor:
-            return torch.tensordot(_weights(mean_of(groups), maps), maps, 1)
+            summed: Tensor = torch.tensordot(_weights(mean_of(groups), maps), maps, 1)
+            return summed
 
         draws, start = Draws(samples, Sum, show), 0
         for copies in draw_copies(picture, draws.batches(passes), noise, seed):

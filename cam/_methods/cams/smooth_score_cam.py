@@ -83,7 +83,9 @@ def sscam(
         activations = promote(layer.activations[image])
 
         def show(groups: Sequence[Sum], maps: Tensor = activations) -> Tensor:
-            return torch.tensordot(mean_of(groups).softmax(0).to(maps.dtype), maps, 1)
+            weight = mean_of(groups).softmax(0).to(maps.dtype)
+            summed: Tensor = torch.tensordot(weight, maps, 1)
+            return summed
 
         draws = Draws(samples, Sum, show)
         for part in draws.batches(passes):

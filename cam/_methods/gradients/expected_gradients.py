@@ -5,22 +5,22 @@ from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.draws import GROUPS, STEADY, Draws, Sum, mean_of, tell_errors
-from cam._methods.base.maps import promote, reduce_gradient
-from cam._methods.base.method_registry import register_method
-from cam._methods.base.noisy_copies import draw_noise
-from cam._methods.gradients.background import (
+from cam._methods.base.background import (
     REFERENCES,
     check_references,
     take_background,
     tell_stand_ins,
 )
+from cam._methods.base.draws import GROUPS, STEADY, Draws, Sum, mean_of, tell_errors
+from cam._methods.base.maps import promote, reduce_gradient
+from cam._methods.base.method_registry import register_method
+from cam._methods.base.noisy_copies import draw_noise
 from cam.parameters import SEED, integer, number
 from cam.types import Maps
 
 _COST = (
     "1 forward, and a forward and a backward for each sample: by default until another seed's "
-    "map is expected to correlate by 0.92, at most 1000"
+    "map is expected to correlate by 0.95, at most 1000"
 )
 _RULES = {
     "samples": integer(1),
@@ -45,7 +45,7 @@ def expected_gradients(
     *,
     samples: int = 1000,
     references: Tensor | None = None,
-    steady: float = 0.92,
+    steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
     """How much each pixel adds to the score compared with other pictures, not with a blank one.
@@ -100,7 +100,7 @@ def gradientshap(
     samples: int = 1000,
     references: Tensor | None = None,
     noise: float = 0.09,
-    steady: float = 0.92,
+    steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
     """How much each pixel adds to the score above other pictures', averaged over noisy copies.

@@ -84,7 +84,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             *,
             samples: int = 1000,
             noise: float = 0.15,
-            steady: float = 0.92,
+            steady: float = 0.95,
             seed: int = 0,
         ) -> Maps:
             passes.expect(len(pixels.inputs) * samples)
@@ -121,7 +121,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             reads=Pixels,
             cost=(
                 "1 forward, and a forward and a backward for each sample: by default until another "
-                "seed's map is expected to correlate by 0.92, at most 1000"
+                "seed's map is expected to correlate by 0.95, at most 1000"
             ),
         )(method)
         return moment

@@ -121,7 +121,7 @@ def occlusion(
     reads=Pixels,
     cost=(
         "1 forward, and one for each mask: by default until another seed's map is expected to "
-        "correlate by 0.92, at most 4000"
+        "correlate by 0.95, at most 4000"
     ),
 )
 def rise(
@@ -131,7 +131,7 @@ def rise(
     masks: int = 4000,
     cells: int = 7,
     probability: float = 0.5,
-    steady: float = 0.92,
+    steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
     """Which pixels are in view when the model, shown the picture in random parts, is sure.
@@ -187,7 +187,9 @@ def rise(
     def show(groups: Sequence[Sum]) -> Tensor:
         both, open_, score = mean_of(groups)
         drawn = sum(group.count for group in groups)
-        return (both - open_ * score) * (drawn / max(drawn - 1, 1)) / probability + score
+        unbiased = drawn / max(drawn - 1, 1)
+        map_: Tensor = (both - open_ * score) * unbiased / probability + score
+        return map_
 
     estimates = []
     with passes.through(network):

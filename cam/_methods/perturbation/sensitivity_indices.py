@@ -80,8 +80,8 @@ def sobol(
     for image, picture in enumerate(promote(inputs)):
         parts = []
         for part in passes.chunks(len(masks)):
-            shown = masks[part][:, grid].to(picture)[:, None]  # (n, 1, H, W)
-            mixed = baseline + shown * (picture - baseline)
+            opacity = masks[part][:, grid].to(picture)[:, None]  # (n, 1, H, W)
+            mixed = baseline + opacity * (picture - baseline)
             parts.append(passes.scores(mixed.to(inputs.dtype), image).double())
         scores = torch.cat(parts).view(designs, count + 2)
 
@@ -178,7 +178,9 @@ def hsic(
 
 def draw_sobol_masks(designs: int, count: int, seed: int) -> Tensor:
     """Draw A_n, B_n and the A_n^(i) of each design, (designs, count + 2, count) float64."""
-    engine = torch.quasirandom.SobolEngine(2 * count, scramble=True, seed=seed)
+    engine = torch.quasirandom.SobolEngine(  # type: ignore[no-untyped-call]
+        2 * count, scramble=True, seed=seed
+    )
     drawn = engine.draw(designs, dtype=torch.float64)
     first, second = drawn[:, :count], drawn[:, count:]
     changed = first[:, None].repeat(1, count, 1)  # (N, d, d)

@@ -41,19 +41,19 @@ _RULES = {
     reads=Pixels,
     cost=(
         "1 forward, and one for each sample: by default until another seed's map is expected to "
-        "correlate by 0.92, at most 3000"
+        "correlate by 0.95, at most 4000"
     ),
 )
 def lime(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 3000,
+    samples: int = 4000,
     segments: int = 50,
     width: float = 0.25,
     ridge: float = 1.0,
     baseline: Baseline = 0.0,
-    steady: float = 0.92,
+    steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
     """How much each superpixel adds to the score, by a linear model fitted around the picture.
@@ -112,17 +112,17 @@ def lime(
     reads=Pixels,
     cost=(
         "3 forwards, and one for each sample: by default until another seed's map is expected to "
-        "correlate by 0.92, at most 3000"
+        "correlate by 0.95, at most 4000"
     ),
 )
 def kernelshap(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 3000,
+    samples: int = 4000,
     segments: int = 25,
     baseline: Baseline = 0.0,
-    steady: float = 0.92,
+    steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
     """Each superpixel's Shapley value: its fair share of what the picture scores above a blank one.

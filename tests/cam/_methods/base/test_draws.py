@@ -1,4 +1,4 @@
-"""Standard errors of maps that are drawn, against seeds, by hand, and on the photos."""
+"""Standard errors of drawn maps: against seeds, by hand, on photos."""
 
 import pytest
 import torch

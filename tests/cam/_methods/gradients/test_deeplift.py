@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import cam
-from cam._methods.gradients.background import take_background
+from cam._methods.base.background import take_background
 
 NAME = "deeplift"
 pytestmark = pytest.mark.filterwarnings("ignore:Setting forward, backward hooks:UserWarning")

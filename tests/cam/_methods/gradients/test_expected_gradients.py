@@ -1,4 +1,4 @@
-"""Expected gradients and GradientSHAP against captum with the same draws, and by hand."""
+"""Expected gradients and GradientSHAP against captum, and by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from captum.attr import GradientShap
 from torch import nn
 
 import cam
-from cam._methods.gradients.background import take_background
+from cam._methods.base.background import take_background
 from cam._methods.gradients.expected_gradients import draw_samples
 
 NAME = "expected_gradients"

@@ -1,4 +1,4 @@
-"""IDGI by hand, against a plain loop, and against its promise to add up."""
+"""IDGI by hand, against a plain loop, and adding up."""
 
 from itertools import pairwise
 

@@ -75,6 +75,34 @@ def test_the_mask_has_the_area_and_is_nearly_binary(area):
     assert ((mask > 0.1) & (mask < 0.9)).float().mean() < 0.2
 
 
+@pytest.mark.parametrize("area", [0.05, 0.1, 0.2, 0.4])
+def test_the_area_is_where_the_mask_is_above_one_half(area):
+    """Also where the evidence has no edge that a mask could end at."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 5, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+    coarse = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+    batch = nn.functional.interpolate(coarse, 112, mode="bicubic")
+    attribution = cam.attribute(network, batch, cam.method(NAME, areas=[area]), targets=1)[NAME]
+    shares = (attribution.raw > 0.5).flatten(1).double().mean(1)
+    assert torch.allclose(shares, torch.tensor(area).double(), rtol=0.1)
+    assert attribution.notes() == []
+
+
+def test_a_mask_of_another_area_is_remarked_on():
+    """A blob of this smoothness cannot be that small."""
+    method = cam.method(NAME, areas=[0.001], steps=5, smoothness=40)
+    (note,) = cam.attribute(Reads(SINGLE), pictures(1), method, targets=0)[NAME].notes()
+    assert note[1].startswith("the mask of area 0.001 covers 0.0")
+
+
 def test_against_the_class_the_mask_flees_from_the_evidence():
     mask = cam.attribute(Reads(SINGLE), pictures(1), sought([0.125]), targets=1)[NAME].raw
     assert mask[0][truth(SINGLE)].mean() < 0.1
