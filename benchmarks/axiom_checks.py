@@ -77,7 +77,7 @@ def random_network() -> nn.Sequential:
     """
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    network = nn.Sequential(
+    network: Any = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
         nn.BatchNorm2d(8),
         nn.ReLU(),
@@ -97,7 +97,8 @@ def random_network() -> nn.Sequential:
             norm.bias.normal_(0, 0.3)
         network[9].weight.mul_(4)
     torch.set_rng_state(state)
-    return network.double().eval()
+    finished: nn.Sequential = network.double().eval()
+    return finished
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +135,8 @@ def open_known(name: str) -> tuple[KnownNetwork, Tensor, int]:
     model = cam.load_model(f"known/{name}")
     item = cam.dataset("known", network=name, size=1)[0]
     assert isinstance(model.module, KnownNetwork) and isinstance(item.target, int)
-    return model.module, model.prepare([item.image]), item.target
+    picture: Any = item.image
+    return model.module, model.prepare([picture]), item.target
 
 
 @lru_cache(maxsize=8)
@@ -264,7 +266,7 @@ def rescaled_networks() -> list[tuple[nn.Module, str]]:
     doubled = nn.Sequential(*parts[:3], Factor(2.0), Factor(0.5), *parts[3:])
     factors = torch.linspace(0.25, 4, 8, dtype=torch.float64)
     scaled = nn.Sequential(*parts[:3], Factor(factors), Factor(1 / factors), *parts[3:])
-    moved = copy.deepcopy(plain)
+    moved: Any = copy.deepcopy(plain)
     channels = torch.linspace(0.25, 4, 12, dtype=torch.float64)
     with torch.no_grad():
         moved[5].weight.mul_(channels)
@@ -281,7 +283,7 @@ def scale(method: cam.Method) -> float | None:
     """Compare the maps of networks that compute the same with other factors inside."""
     batch = pictures()[:1]
     if method.info.attention:
-        written = copy.deepcopy(random_transformer())
+        written: Any = copy.deepcopy(random_transformer())
         with torch.no_grad():
             for block in written.blocks:
                 width = block.attn.proj.in_features

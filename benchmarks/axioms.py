@@ -210,8 +210,9 @@ def insert(document: str, parts: Mapping[str, str]) -> str:
     for name, text in parts.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         between = re.compile(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.DOTALL)
-        document, count = between.subn(lambda _, text=text: f"\n{text}\n\n", document)
-        assert count == 1, name
+        assert len(between.findall(document)) == 1, name
+        # A backslash of the text is no group's number.
+        document = between.sub(f"\n{text}\n\n".replace("\\", r"\\"), document)
     return document
 
 

@@ -173,8 +173,10 @@ class TemplateNetwork(KnownNetwork):
     @torch.no_grad()
     def exact(self, batch: Tensor, targets: Tensor) -> Tensor:
         """Share each pattern's answer among its pixels; see :meth:`KnownNetwork.exact`."""
-        weights = self.head.weight.double()[targets]  # (B, K)
-        read = self.head.weight.any(0)  # (K,)
+        table = self.head.weight
+        assert isinstance(table, Tensor)
+        weights = table.double()[targets]  # (B, K)
+        read = table.any(0)  # (K,)
         answers, clear = self._answers(batch, read)
         cells = answers.shape[-2] * answers.shape[-1]
         values = (weights[:, :, None, None] / cells * answers * read[:, None, None]).sum(1)
