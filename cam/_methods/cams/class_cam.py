@@ -17,7 +17,7 @@ from cam.types import Maps
     "cam",
     title="CAM",
     family="cam",
-    kind="contribution",
+    kind="evidence",
     reads=LayerActivations,
     cost="1 forward",
 )
