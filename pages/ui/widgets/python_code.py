@@ -24,7 +24,8 @@ def write_explaining(choices: Choices, picture: Picture, top: int, display: Disp
     look = f"{display.colormap!r}, {display.alpha}, percentile"
     look += f", {display.threshold}" if display.threshold else ""
     lines = f"    picture = cam.overlay(crop, explanation.heatmap[0], {look})\n"
-    if display.signed is not False:
+    signs = any(method.info.kind == "contribution" for method in choices.methods)
+    if signs if display.signed is None else display.signed:
         lines = (
             f"    values, signed = explanation.picture({display.signed or ''})\n"
             f"    colours = {DIVERGING!r} if signed else {display.colormap!r}\n"

@@ -20,6 +20,7 @@ PROMISED = {
     "shard_size": 16,
     "batch_size": 32,
     "heatmaps": 56,
+    "polarity": "signed",
 }
 
 
@@ -47,11 +48,12 @@ def test_the_command_line_takes_each_option_with_its_default():
     [
         ({"shard_size": 0}, "shard_size must be a whole number of at least 1, but is 0"),
         ({"batch_size": 2.0}, "batch_size must be a whole number of at least 1, but is 2.0"),
+        ({"polarity": "unsigned"}, "polarity must be one of signed, positive, absolute, but is"),
         ({"heatmaps": True}, "heatmaps must be a whole number of at least 0, but is True"),
         ({"targets": "top"}, "targets must be one of data, predicted, but is 'top'"),
         ({"baselines": ["center"]}, "there is no baseline 'center'; did you mean 'centre'"),
     ],
-    ids=["shard_size", "batch_size", "heatmaps", "targets", "baselines"],
+    ids=["shard_size", "batch_size", "polarity", "heatmaps", "targets", "baselines"],
 )
 def test_wrong_values_are_refused(wrong, message):
     with pytest.raises(cam.InputError, match=message):
