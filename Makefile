@@ -15,7 +15,7 @@ CORES := -n auto --dist loadfile
 QUICK_TESTS := tests/test_imports.py tests/test_package.py tests/cam/test_errors.py \
 	tests/cam/test_targets.py tests/cam/_data tests/cam/_attribution/test_hand_worked_maps.py \
 	tests/cam/_attribution/test_bad_calls.py tests/cam/_engine/test_capture.py \
-	tests/cam/_metrics/faithfulness/test_road.py tests/cam/_runs/results/test_statistics.py \
+	tests/cam/_metrics/faithfulness/test_road.py tests/cam/_runs/statistics \
 	tests/kernels/launch/test_dispatch.py
 
 .PHONY: dashboard test test-slow fast check benchmark gpu-check clean
