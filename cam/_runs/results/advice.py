@@ -211,7 +211,8 @@ def _describe(
     won = tests[(tests["verdict"] == "better") & ~tests["other"].isin(CHANCE)]
     lost = tests[tests["verdict"] == "worse"]
     reasons = [
-        f"Use {best}{at}: it has the best median rank over {_count_families(facts)} on "
+        f"{'Use' if shares[best] >= CLEAR else 'Not settled, but first is'} {best}{at}: it has the "
+        f"best median rank over {_count_families(facts)} on "
         f"{groups:,} independent groups.",
         f"It is the best in {shares[best]:.0%} of {RESAMPLES:,} resamples of the groups"
         + (

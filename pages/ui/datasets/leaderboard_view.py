@@ -51,7 +51,7 @@ def _show_advice(run: cam.Run) -> None:
     advice = query(run, "advice")
     write_heading("Which method to use")
     first, *others = advice.reasons
-    (st.info if advice.method is None else st.success)(first)
+    (st.success if first.startswith("Use ") else st.info)(first)
     for sentence in others:
         st.markdown(escape_markdown(sentence))
     with st.expander("What would change it"):
