@@ -92,21 +92,19 @@ def fractions(growing: bool = True) -> Rule:
     return Rule(f"one or more {'growing ' if growing else ''}numbers above 0 and below 1", holds)
 
 
-def colour(blur: bool = True) -> Rule:
+def colour() -> Rule:
     """Require a fill for hidden pixels."""
     plain = number()
 
     def holds(value: object) -> bool:
-        if isinstance(value, str):
-            return blur and value == "blur"
         if isinstance(value, Tensor):
             return bool(value.is_floating_point() and torch.isfinite(value).all())
+        if isinstance(value, str):
+            return False
         several = value if isinstance(value, Sequence) else [value]
         return len(several) > 0 and all(plain.holds(channel) for channel in several)
 
-    words = "a number, one a channel, a tensor of a picture's shape"
-    words = f"{words}, or 'blur'" if blur else words.replace(", a tensor", " or a tensor")
-    return Rule(words, holds, mixed=True)
+    return Rule("a number, one a channel or a tensor of a picture's shape", holds, mixed=True)
 
 
 def boolean() -> Rule:

@@ -23,7 +23,7 @@ from cam.types import Maps
 
 @register_method(
     "occlusion",
-    rules={"window": integer(1), "stride": integer(1), "baseline": colour(blur=False)},
+    rules={"window": integer(1), "stride": integer(1), "baseline": colour()},
     agreement=lambda window, stride, **_: (
         f"stride is {stride}, but must be at most its window, {window}, or pixels would be left out"
         if stride > window

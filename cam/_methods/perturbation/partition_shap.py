@@ -38,7 +38,7 @@ class Node:
 
 @register_method(
     "partitionshap",
-    rules={"segments": integer(1, _MOST), "baseline": colour(blur=False)},
+    rules={"segments": integer(1, _MOST), "baseline": colour()},
     title="Partition SHAP",
     family="perturbation",
     kind="contribution",

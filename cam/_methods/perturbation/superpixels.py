@@ -26,7 +26,7 @@ from cam.types import Maps
 _RULES = {
     "samples": integer(2),
     "segments": integer(1),
-    "baseline": colour(blur=False),
+    "baseline": colour(),
     "steady": STEADY,
     "seed": SEED,
 }

@@ -21,7 +21,7 @@ FIXED = ("mean", "black", "blur", "uniform")
 
 def baseline_rule(names: Sequence[str] = (*FIXED, "neighbours")) -> Rule:
     """Require a colour, a picture or one of the names for it."""
-    plain = colour(blur=False)
+    plain = colour()
 
     def holds(value: object) -> bool:
         return value in names if isinstance(value, str) else plain.holds(value)

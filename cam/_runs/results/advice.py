@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cam._methods.base.method_registry import methods as known_methods
 from cam._runs.results.run_tables import RunTables
 from cam._runs.statistics.group_means import average_rows, number_groups
 from cam._runs.statistics.intervals import FEWEST
 from cam._runs.statistics.paired_differences import describe_differences, judge
-from cam._runs.statistics.rank_votes import trace_ranks
+from cam._runs.statistics.rank_votes import trace_ranks, vote_by_family
 
 if TYPE_CHECKING:
     import pandas
@@ -67,9 +68,10 @@ def advise(run: RunTables) -> Advice:
     tables = {metric: table for metric, table in tables.items() if not table.empty}
     every = sorted(set().union(*(table.index for table in tables.values())))
     tables = {metric: table.reindex(every) for metric, table in tables.items()}
-    candidates = [method for method in run.methods if _name(run, method) not in CHANCE]
     candidates = [
-        method for method in candidates if all(method in table for table in tables.values())
+        method
+        for method in run.methods
+        if _name(run, method) not in CHANCE and all(method in table for table in tables.values())
     ]
     groups = len(every)
     if groups < FEWEST:
@@ -86,7 +88,9 @@ def advise(run: RunTables) -> Advice:
         )
     facts = [facts for facts in run.config["metrics"] if facts["key"] in tables]
     shares = _resample(tables, candidates, facts, run.directions)
-    best = candidates[int(_vote(_mean_ranks(tables, candidates, run.directions), facts).argmin())]
+    best = candidates[
+        int(vote_by_family(_mean_ranks(tables, candidates, run.directions), facts).argmin())
+    ]
     tests = _test_against(run, best, tables)
     beaten = set(tests[tests["verdict"] == "better"]["other"])
     chance = [method for method in run.methods if _name(run, method) in CHANCE]
@@ -141,20 +145,6 @@ def _mean_ranks(
     return ranks
 
 
-def _vote(ranks: Mapping[str, np.ndarray], facts: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Sum up ranks as the run's overview does: a family of metrics is one vote."""
-    families: dict[str, dict[str, list[np.ndarray]]] = {}
-    for metric in facts:
-        by_name = families.setdefault(metric["family"], {})
-        by_name.setdefault(metric["name"], []).append(ranks[metric["key"]])
-    votes = [
-        np.mean([np.mean(variants, axis=0) for variants in by_name.values()], axis=0)
-        for by_name in families.values()
-    ]
-    median: np.ndarray = np.median(votes, axis=0)
-    return median
-
-
 def _resample(
     tables: Mapping[str, "pandas.DataFrame"],
     methods: Sequence[str],
@@ -167,7 +157,7 @@ def _resample(
     wins = np.zeros(len(methods))
     for _ in range(RESAMPLES):
         draw = generator.integers(groups, size=groups)
-        votes = _vote(_mean_ranks(tables, methods, directions, draw), facts)
+        votes = vote_by_family(_mean_ranks(tables, methods, directions, draw), facts)
         first = votes == votes.min()
         wins += first / first.sum()
     return dict(zip(methods, wins / RESAMPLES, strict=True))
@@ -237,6 +227,13 @@ def _describe(
         f"By {row.metric} {row.other} is better ({abs(row.difference):.3g}, p = {row.holm:.2g})."
         for row in lost.itertuples()
     ]
+    left_out = [
+        method
+        for method in run.methods
+        if _name(run, method) not in CHANCE and method not in shares
+    ]
+    if left_out:
+        changes.append(f"{', '.join(left_out)} did not count: some metric has no value of it.")
     changes += _drop_families(run, best, list(shares), tables, facts)
     ranks = _mean_ranks(tables, list(shares), run.directions)
     changes += trace_ranks(_as_table(ranks, list(shares)), facts).attrs["remarks"]
@@ -253,9 +250,7 @@ def _describe(
 
 def _reads_layer(name: str) -> bool:
     """Test whether a method explains at a layer; one that is not registered here may not."""
-    from cam._methods.base.method_registry import methods
-
-    info = methods().get(name)
+    info = known_methods().get(name)
     return info is not None and info.layer
 
 
@@ -279,7 +274,7 @@ def _drop_families(
         return []
     winners: dict[str, list[str]] = {}
     for family in families:
-        votes = _vote(ranks, [metric for metric in facts if metric["family"] == family])
+        votes = vote_by_family(ranks, [metric for metric in facts if metric["family"] == family])
         first = methods[int(votes.argmin())]
         if first != best and votes[methods.index(best)] > votes.min():
             winners.setdefault(first, []).append(family)

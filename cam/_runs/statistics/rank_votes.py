@@ -1,5 +1,6 @@
 """Sum up the ranks of many metrics: a family is one vote."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,34 @@ def sum_up_ranks(ranks: "pandas.DataFrame", metrics: Sequence[Facts]) -> "pandas
     Returns:
         ``ranks`` with a column ``median rank`` before the others.
     """
-    names = {facts["key"]: facts["name"] for facts in metrics}
-    families = {facts["name"]: facts["family"] for facts in metrics}
-    by_name = ranks.T.groupby(names, sort=False).mean()
-    by_family = by_name.groupby(families, sort=False).mean()
     table = ranks.copy()
-    table.insert(0, MEDIAN, by_family.median())
+    table.insert(0, MEDIAN, vote_by_family({key: ranks[key].to_numpy() for key in ranks}, metrics))
     return table.sort_values(MEDIAN, kind="stable")
+
+
+def vote_by_family(ranks: Mapping[str, np.ndarray], metrics: Sequence[Facts]) -> np.ndarray:
+    """Average ranks by variants, then within families; return the families' median.
+
+    Args:
+        ranks: Metric → (methods,) ranks, NaN where a method has no value.
+        metrics: Of those metrics.
+
+    Returns:
+        (methods,); NaN where a method has no rank.
+    """
+    families: dict[str, dict[str, list[np.ndarray]]] = {}
+    for facts in metrics:
+        by_name = families.setdefault(facts["family"], {})
+        by_name.setdefault(facts["name"], []).append(ranks[facts["key"]])
+    with warnings.catch_warnings():
+        # Of a method without any rank the mean is NaN, as it should be.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        votes = [
+            np.nanmean([np.nanmean(variants, axis=0) for variants in by_name.values()], axis=0)
+            for by_name in families.values()
+        ]
+        median: np.ndarray = np.nanmedian(votes, axis=0)
+    return median
 
 
 def describe_votes(metrics: Sequence[Facts]) -> str:

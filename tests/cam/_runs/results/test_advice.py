@@ -74,3 +74,11 @@ def test_a_method_must_beat_a_map_that_knows_nothing(tmp_path):
     better = stored(tmp_path / "b", scores([[0.9], [0.45], [0.5]], 30, 0.2))
     better.config["methods"][2]["name"] = "randomcam"
     assert better.advice().method == "m0"
+
+
+def test_a_method_that_a_metric_leaves_out_is_named(tmp_path):
+    values = scores([[0.8, 0.8], [0.5, 0.5], [0.9, 0.9]], 20, 0.05)
+    values[:, 2, 1] = np.nan
+    advice = stored(tmp_path / "r", values, (1, 1)).advice()
+    assert advice.method == "m0"
+    assert "m2 did not count: some metric has no value of it." in advice.changes
