@@ -4,6 +4,7 @@
 # make fast         every check and the quick tests, in under two minutes: for between two edits;
 #                   TESTS="tests/cam/_metrics" runs those tests in their place
 # make check        lint, format, types, words
+# make lock         the tested versions with hashes, and their licences, after a change of bounds
 # make docs         the API reference, from the docstrings, into build/reference
 # make gpu-check    on a GPU: the kernels' tests and every figure, in under ten minutes
 PYTHON ?= python3
@@ -18,10 +19,10 @@ QUICK_TESTS := tests/test_imports.py tests/test_package.py tests/cam/test_errors
 	tests/cam/_metrics/faithfulness/test_road.py tests/cam/_runs/statistics \
 	tests/kernels/launch/test_dispatch.py
 
-.PHONY: dashboard test test-slow fast check benchmark gpu-check clean
+.PHONY: dashboard test test-slow fast check benchmark gpu-check lock clean
 
 dashboard: .venv/installed
-	$(BIN)/streamlit run dashboard.py --server.port $(PORT)
+	$(BIN)/python -m cam.pages.ui.server.serve dashboard.py --server.port $(PORT)
 
 # Two threads of a process that spin while they wait take the cores from everybody else's.
 test test-slow fast: export OMP_WAIT_POLICY = PASSIVE
@@ -44,6 +45,9 @@ check: .venv/installed-dev
 
 benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.methods
+
+lock: .venv/installed
+	$(BIN)/python tools/write_lock.py
 
 gpu-check: .venv/installed-dev
 	$(BIN)/python -m benchmarks.gpu

@@ -52,12 +52,12 @@ class Figure:
 
 def at_most(work: str, mine: Timing, other: Timing, goal: float) -> Figure:
     """Divide our time by another's."""
-    return Figure(work, mine.over(other), goal, False, _medians(mine, other))
+    return Figure(work, mine.over(other).median, goal, False, _medians(mine, other))
 
 
 def faster(work: str, mine: Timing, other: Timing, goal: float) -> Figure:
     """Divide another's time by ours."""
-    return Figure(work, other.over(mine), goal, True, _medians(mine, other))
+    return Figure(work, other.over(mine).median, goal, True, _medians(mine, other))
 
 
 def _medians(mine: Timing, other: Timing) -> str:

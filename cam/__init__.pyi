@@ -3,7 +3,9 @@ from . import sources as sources
 from . import targets as targets
 from ._attribution.anatomy import Anatomy as Anatomy
 from ._attribution.anatomy import anatomy as anatomy
+from ._attribution.attention_heads import attention_heads as attention_heads
 from ._attribution.attribution import attribute as attribute
+from ._attribution.principal_colours import principal_colours as principal_colours
 from ._comparison.agreement import agreement as agreement
 from ._comparison.cascade import Cascade as Cascade
 from ._comparison.cascade import cascade as cascade
@@ -34,12 +36,16 @@ from ._metrics.base.metric_registry import metric as metric
 from ._metrics.base.metric_registry import metrics as metrics
 from ._metrics.base.metric_registry import register_metric as register_metric
 from ._metrics.base.subject import Subject as Subject
+from ._models.black_box import black_box as black_box
 from ._models.load import load_model as load_model
 from ._models.load import model_names as model_names
 from ._models.model import Model as Model
+from ._output.viewer.widget import widget as widget
+from ._performance.kept_memory import keep_memory as keep_memory
 from ._runs.evaluation import evaluate as evaluate
 from ._runs.evaluation import resume as resume
 from ._runs.results.advice import Advice as Advice
+from ._runs.results.example import example_run as example_run
 from ._runs.results.run import Run as Run
 from ._runs.results.run_states import RunState as RunState
 from ._runs.results.run_states import runs as runs
@@ -57,8 +63,10 @@ from .errors import MethodError as MethodError
 from .errors import MetricError as MetricError
 from .errors import MissingExtraError as MissingExtraError
 from .errors import ModelError as ModelError
+from .errors import NoGradientError as NoGradientError
 from .errors import RunError as RunError
 from .errors import TargetError as TargetError
+from .pages.ui.server.launch import serve as serve
 from .types import Attribution as Attribution
 from .types import Cost as Cost
 from .types import Maps as Maps

@@ -11,6 +11,10 @@ PACKAGES = {
     "evaluate": ("pandas", "pyarrow", "duckdb", "statsmodels", "scikit_posthocs", "matplotlib"),
     "ray": ("ray",),
     "video": ("av",),
+    "hf": ("transformers", "sentencepiece"),
+    "open-clip": ("open_clip",),
+    "notebook": ("anywidget",),
+    "onnx": ("onnxruntime",),
 }
 
 

@@ -20,6 +20,10 @@ class CheckpointError(ModelError):
     """A weights file that is unsafe, damaged, or made for another model."""
 
 
+class NoGradientError(ModelError):
+    """No gradient comes back from the score to the pixels."""
+
+
 class LayerError(CamError):
     """A layer that does not exist, was not used, or has no feature maps."""
 

@@ -104,7 +104,7 @@ def colour() -> Rule:
         several = value if isinstance(value, Sequence) else [value]
         return len(several) > 0 and all(plain.holds(channel) for channel in several)
 
-    return Rule("a number, one a channel or a tensor of a picture's shape", holds, mixed=True)
+    return Rule("a number, one a channel or a tensor of an image's shape", holds, mixed=True)
 
 
 def boolean() -> Rule:

@@ -1,36 +1,27 @@
 """Define targets: the scalar of each image's output that is explained."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cam._detection.candidates import are_candidates
+from cam._targets.class_target import Class, ClassTarget, refuse_label
+from cam._targets.detection_targets import AllDetections as AllDetections
+from cam._targets.detection_targets import Box as Box
+from cam._targets.detection_targets import Missed as Missed
+from cam._targets.detection_targets import Region as Region
 from cam.errors import TargetError
 from cam.types import TargetFunction
 
-Class = int | str
 Target = int | str | TargetFunction
+# What is asked of a model that returns one number an image.
+RAISE, LOWER = "raise", "lower"
+# What is asked of a detector: all that it detects.
+ALL = "all"
 Targets = Target | Sequence[Target] | Tensor | np.ndarray | None
-
-
-@dataclass(frozen=True, eq=False)
-class ClassTarget(ABC):
-    """A scalar made of one image's logits (classes,) and of classes, by index or label.
-
-    Each is called on the output for one image, after the model has resolved its labels.
-    """
-
-    def resolve(self, class_index: Callable[[str], int]) -> "ClassTarget":
-        """Replace labels by indices."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{key: _resolve(value, class_index) for key, value in values.items()})
-
-    @abstractmethod
-    def __call__(self, output: Tensor) -> Tensor:
-        """Return the scalar, part of the output's graph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +120,11 @@ class Several(ClassTarget):
 
 @dataclass(frozen=True, eq=False)
 class Binary:
-    """A head with a single logit: for the positive class it, for the negative one minus it."""
+    """A single number an image: for the positive class it, for the negative one minus it.
+
+    Of a regression that is what raises the value, and what lowers it: "raise" and "lower" as
+    targets of :func:`cam.attribute`.
+    """
 
     positive: bool = True
 
@@ -178,67 +173,6 @@ class Segment(ClassTarget):
 
 
 @dataclass(frozen=True, eq=False)
-class Box(ClassTarget):
-    """A detection, for torchvision's Faster R-CNN, RetinaNet and their like.
-
-    Of the detections with this label it is the one whose box overlaps most. Where none overlaps
-    enough, as when a method has hidden the object, the score is 0, and the map of a picture in
-    which there is none to begin with is zero everywhere.
-
-    Attributes:
-        box: x0, y0, x1, y1 in pixels of the input.
-        label: Its label; None: any.
-        overlap: The least intersection over union that counts as the same detection.
-    """
-
-    box: Sequence[float] | Tensor | np.ndarray
-    label: Class | None = None
-    overlap: float = 0.5
-
-    def __post_init__(self) -> None:
-        box = self.box.tolist() if isinstance(self.box, Tensor | np.ndarray) else self.box
-        numbers = [float(side) for side in box]
-        if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
-            raise TargetError(
-                f"a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, but was given as {numbers}"
-            )
-        if not 0 < self.overlap <= 1:
-            raise TargetError(f"a box's overlap must lie above 0 and up to 1, not {self.overlap}")
-        object.__setattr__(self, "box", tuple(numbers))
-
-    def __call__(self, output: Tensor) -> Tensor:
-        """Return the matching detection's score, of (D, 6): boxes, scores, labels."""
-        if output.ndim != 2 or output.shape[1] != 6:
-            raise TargetError(
-                "a box is asked of a model that detects objects, not of an output of shape "
-                f"{tuple(output.shape)} an image"
-            )
-        boxes, scores, labels = output[:, :4].detach(), output[:, 4], output[:, 5].detach()
-        overlaps = box_overlaps(boxes, boxes.new_tensor(self.box))  # (D,)
-        if isinstance(self.label, str):
-            refuse_label(self.label)
-        if self.label is not None:
-            overlaps = overlaps.where(labels == float(self.label), 0)
-        if not len(overlaps) or float(overlaps.max()) < self.overlap:
-            # Part of the graph still, so that a gradient of it is zero and not missing.
-            return (scores * 0).sum()
-        return scores[overlaps.argmax()]
-
-
-def box_overlaps(boxes: Tensor, box: Tensor) -> Tensor:
-    """Compute the intersection over union (D,) of boxes with one.
-
-    Args:
-        boxes: (D, 4), x0, y0, x1, y1 each.
-        box: (4,).
-    """
-    inside = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
-    common = inside.clamp(min=0).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return common / (areas + (box[2:] - box[:2]).prod() - common)
-
-
-@dataclass(frozen=True, eq=False)
 class Similarity:
     """How near an image's embedding is to another one: for models that return embeddings.
 
@@ -263,14 +197,6 @@ class Similarity:
         return output @ other
 
 
-def _resolve(value: object, class_index: Callable[[str], int]) -> object:
-    if isinstance(value, str):
-        return class_index(value)
-    if isinstance(value, tuple | list):
-        return tuple(_resolve(part, class_index) for part in value)
-    return value
-
-
 def _entry(output: Tensor, target: Class) -> Tensor:
     """Select a class of an image's output, which may have further axes."""
     if not output.ndim:
@@ -278,34 +204,37 @@ def _entry(output: Tensor, target: Class) -> Tensor:
     return output[_class(target, len(output), refuse_label)]
 
 
-def refuse_label(label: str) -> int:
-    """Refuse a label where no model gives its index."""
-    raise TargetError(
-        f"the label {label!r} means nothing without a model that has labels; use an index"
-    )
-
-
 def select_scores(
-    logits: Tensor, targets: Targets, class_index: Callable[[str], int] = refuse_label
+    logits: Tensor,
+    targets: Targets,
+    class_index: Callable[[str], int] = refuse_label,
+    owner: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | tuple[TargetFunction, ...]]:
     """Select the score of each image that is explained.
 
     Args:
         logits: (B, classes) raw output of the model; for callables it may have any shape (B, …).
-        targets: None for each image's top class; one class for all; one for each image, as a
-            sequence, an integer tensor or array (B,); or callables from one image's output to a
-            scalar, such as the targets of this module. A class is an index or a label.
+        targets: None for each image's top class, or for its value where the output is one number
+            an image; one class for all; one for each image, as a sequence, an integer tensor or
+            array (B,); or callables from one image's output to a scalar, such as the targets of
+            this module. A class is an index or a label; of one number an image "raise" and "lower"
+            ask what raises and what lowers it; of a detector "all" asks for all detections.
         class_index: From a label to its index; by default there are no labels.
+        owner: (N,) int64, which image each of N targets is of; None: each image has one.
 
     Returns:
-        The scores (B,), part of the autograd graph, and their targets: (B,) int64 classes or the
-        callables.
+        The scores (B,) or (N,), part of the autograd graph, and their targets: int64 classes as
+        many, or the callables.
 
     Raises:
         TargetError: Out of range, of the wrong number or kind, or not a scalar.
     """
-    batch = len(logits)
+    batch = len(logits) if owner is None else len(owner)
+    single = logits[0].numel() == 1
     if targets is None:
+        if single:
+            # There is one thing to explain, whatever axes it has.
+            return logits.reshape(batch), torch.zeros(batch, dtype=torch.long, device=logits.device)
         _require_classes(logits)
         classes = logits.detach().argmax(1)
         return _gather(logits, classes), classes
@@ -321,18 +250,19 @@ def select_scores(
         requested = [_as_plain(targets)] * batch
     if len(requested) != batch:
         raise TargetError(
-            f"{len(requested)} targets were given for {batch} images; give one for all, or one for "
-            "each"
+            f"{len(requested)} targets were given for {batch} images; give one for all, one for "
+            "each, or a list of them for each"
         )
-    requested = [
-        target.resolve(class_index) if isinstance(target, ClassTarget) else target
-        for target in requested
-    ]
+    if are_candidates(logits):
+        requested = [AllDetections() if _is_all(target) else target for target in requested]
+    requested = [_as_direction(target, class_index, single) for target in requested]
     functions = tuple(target for target in requested if callable(target))
     if functions:
         if len(functions) < batch:
             raise TargetError("targets mixes callables with classes; use one kind for all images")
-        return _call(functions, logits), functions
+        return _call(functions, logits, owner), functions
+    logits = logits.reshape(len(logits), 1) if single else logits
+    logits = logits if owner is None else logits[owner]
     _require_classes(logits)
     classes = torch.tensor(
         [_class(target, logits.shape[1], class_index) for target in requested], device=logits.device
@@ -340,12 +270,45 @@ def select_scores(
     return _gather(logits, classes), classes
 
 
+def _is_all(target: Target) -> bool:
+    return isinstance(target, str) and target == ALL
+
+
+def _as_direction(target: Target, class_index: Callable[[str], int], single: bool) -> Target:
+    """Turn "raise" and "lower" into a target, and the labels of one into indices."""
+    if isinstance(target, ClassTarget):
+        return target.resolve(class_index)
+    if target not in (RAISE, LOWER) or not isinstance(target, str):
+        return target
+    if single:
+        return Binary(target == RAISE)
+    try:
+        return class_index(target)
+    except TargetError:
+        raise TargetError(
+            f"{target!r} is asked of a model that returns one number an image, and this one "
+            "returns several; name a class"
+        ) from None
+
+
 def _require_classes(logits: Tensor) -> None:
     if logits.ndim != 2:
         raise TargetError(
-            f"the model's output has the shape {tuple(logits.shape)}, not (B, classes); give a "
-            "callable target that makes a scalar of one image's output"
+            f"the model's output has the shape {tuple(logits.shape)}, not (B, classes); say which "
+            f"part of it is explained: {_suggest_target(logits)}"
         )
+
+
+def _suggest_target(logits: Tensor) -> str:
+    """Name the kind of target that fits an output."""
+    if logits.ndim == 4:
+        return "cam.targets.Segment(class, mask) for a class's pixels"
+    if are_candidates(logits):
+        return "cam.targets.Box(box, label) for a detection, or 'all'"
+    return (
+        "a callable target from one image's output, of shape "
+        f"{tuple(logits.shape[1:])}, to a scalar"
+    )
 
 
 def _gather(logits: Tensor, classes: Tensor) -> Tensor:
@@ -384,8 +347,11 @@ def _class(target: Target, classes: int, class_index: Callable[[str], int]) -> i
     return index
 
 
-def _call(functions: tuple[TargetFunction, ...], output: Tensor) -> Tensor:
-    scores = [function(image) for function, image in zip(functions, output, strict=True)]
+def _call(functions: tuple[TargetFunction, ...], output: Tensor, owner: Tensor | None) -> Tensor:
+    images = output.unbind()
+    if owner is not None:
+        images = tuple(images[image] for image in owner.tolist())
+    scores = [function(image) for function, image in zip(functions, images, strict=True)]
     for score in scores:
         if not isinstance(score, Tensor) or score.numel() != 1:
             kind = (

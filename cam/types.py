@@ -1,11 +1,18 @@
 """Define the small frozen records that travel between parts of the library."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional
+
+from cam.errors import InputError
 
 # Beside the largest score, maps of the bundled networks reach 1e-3, and those of a network that
 # lets nothing through 1e-11.
@@ -38,11 +45,17 @@ class Progress:
         method: Its name.
         done: Inputs that went through the model.
         total: Inputs that will.
+        partial: Makes the method's result from the inputs that are done, without another pass: in
+            the units, kind and scale of the final one, raw map and heatmap NaN wherever nothing was
+            gathered yet, such as on images of the batch that are not begun. It has no remarks and
+            no error. Call it while the report runs. None where there is nothing new to show, where
+            maps of several layers or pictures are fused, and for a method whose map does not grow.
     """
 
     method: str
     done: int
     total: int
+    partial: "Callable[[], Attribution] | None" = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,30 @@ class Maps:
     error: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
+class View(Protocol):
+    """How a result is looked at: what stands beside its maps."""
+
+    def describe(self, attribution: "Attribution") -> str:
+        """Describe a result in one line."""
+
+    def write_html(self, attributions: "Mapping[str, Attribution]") -> str:
+        """Return HTML for a notebook that shows several methods' maps of the batch."""
+
+    def pack(self, attributions: "Mapping[str, Attribution]", index: int) -> dict[str, Any]:
+        """Pack one image with several methods' maps for the viewer."""
+
+    def overlay(
+        self, attribution: "Attribution", image: Image | None, index: int, **options: Any
+    ) -> Image:
+        """Lay one image's map over it."""
+
+    def save(
+        self, attributions: "Mapping[str, Attribution]", folder: str | PathLike[str]
+    ) -> list[Path]:
+        """Write each image's overlay, arrays and record."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
     """The result of one method for one batch.
 
@@ -102,6 +138,76 @@ class Attribution:
     precision: str
     remarks: tuple[tuple[int, str], ...] = ()
     error: Tensor | None = None
+    view: "View | None" = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Describe the result in one line, and not each of its values."""
+        shape = tuple(self.heatmap.shape)
+        text = f"{self.method}: {shape}" if self.view is None else self.view.describe(self)
+        return f"<Attribution {text}>"
+
+    def _repr_html_(self) -> str | None:
+        """Return the viewer for a notebook; None, for the plain text, where there is no image."""
+        return None if self.view is None else self.view.write_html({self.method: self})
+
+    def overlay(self, image: Image | None = None, index: int = 0, **options: Any) -> Image:
+        """Lay an image's map over it.
+
+        Contributions for and against are drawn in a diverging colour map, everything else in
+        "inferno"; where there is no evidence the image stays as it is.
+
+        Args:
+            image: What lies under the map, which must be what the model saw: ``model.crop(photo)``.
+                None: the image that was explained, cropped; its pixels at the model's resolution
+                where the batch was a tensor.
+            index: Which image of the batch.
+            options: Of :func:`cam.overlay`, in place of those.
+
+        Returns:
+            A PIL image in mode RGB.
+
+        Raises:
+            InputError: There is no such image, or the options do not fit.
+        """
+        return self._with_view().overlay(self, image, index, **options)
+
+    def save(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write each image's overlay (PNG), arrays (npz) and record (JSON).
+
+        Each file appears whole or not at all; of an image all three or none.
+
+        Args:
+            folder: Where to; made if it is not there.
+
+        Returns:
+            The files: ``IMAGE.METHOD.png``, ``.npz`` and ``.json`` of each image.
+
+        Raises:
+            CamError: The folder cannot be written.
+        """
+        return self._with_view().save({self.method: self}, folder)
+
+    def to_numpy(self) -> np.ndarray:
+        """Copy the heatmaps to an array (B, H, W), float32 in [0, 1]."""
+        heatmaps: np.ndarray = self.heatmap.detach().cpu().numpy().copy()
+        return heatmaps
+
+    def _with_view(self) -> "View":
+        """Return what is beside the maps.
+
+        Raises:
+            InputError: It did not travel with a result from another process.
+        """
+        if self.view is None:
+            raise InputError(
+                "this result has no images: it came from another process or a file; lay its "
+                ".heatmap over an image with cam.overlay"
+            )
+        return self.view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels to another process: the maps, and not the images."""
+        return {**self.__dict__, "view": None}
 
     @cached_property
     def signed(self) -> Tensor:
@@ -170,6 +276,32 @@ class Attribution:
             return False
         scores = float(self.logits[image].abs().max())
         return strongest < ROUNDING * scores
+
+
+class Attributions(dict[str, Attribution]):
+    """Several methods' results for one batch, by name; in a notebook the viewer with all."""
+
+    def __repr__(self) -> str:
+        """Describe each method's result in one line."""
+        lines = [f"  {name!r}: {attribution!r}," for name, attribution in self.items()]
+        return "\n".join(["{", *lines, "}"]) if lines else "{}"
+
+    def _repr_html_(self) -> str | None:
+        return None if self.view is None else self.view.write_html(self)
+
+    def save(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write every method's overlays, arrays and records; see :meth:`Attribution.save`."""
+        first = next(iter(self.values()), None)
+        return [] if first is None else first._with_view().save(self, folder)
+
+    def to_numpy(self) -> dict[str, np.ndarray]:
+        """Copy the heatmaps of each method to an array (B, H, W), float32 in [0, 1]."""
+        return {name: attribution.to_numpy() for name, attribution in self.items()}
+
+    @property
+    def view(self) -> "View | None":
+        """What stands beside the maps of all methods."""
+        return next((attribution.view for attribution in self.values()), None)
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Explore one picture: what each method says about one class."""
+"""Explore one image: what each method says about one class."""
 
 from cam.pages.ui.server import router
 
@@ -6,63 +6,143 @@ router.require()
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import streamlit as st
 from torch import Tensor
 
 import cam
 from cam._methods.trust import find_trust
-from cam._output.explanation_files import png_bytes
-from cam.pages.ui.charts.bars import draw_probability
-from cam.pages.ui.charts.colours import draw_color_bars
-from cam.pages.ui.charts.display import Display
-from cam.pages.ui.explore import background_maps, downloads, layer_slider, value_inspector
+from cam._output.viewer.payload import ViewerOptions, pack, view_attribution
+from cam.pages.ui.explore import (
+    background_maps,
+    channel_view,
+    downloads,
+    layer_slider,
+    perturb_view,
+)
+from cam.pages.ui.frame.frame import announce
+from cam.pages.ui.live import live_view
+from cam.pages.ui.present import present_view
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import Choices, MethodChoice
+from cam.pages.ui.server.jobs import POLL_SECONDS
+from cam.pages.ui.state import address
+from cam.pages.ui.state.choices import Choices, MethodChoice
+from cam.pages.ui.state.selection import Selection
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets import controls, method_picker
-from cam.pages.ui.widgets.display_form import choose_display
+from cam.pages.ui.widgets.growing_maps import GrowingMap, add_growing
+from cam.pages.ui.widgets.image_viewer import offer_view, show_viewer
 from cam.pages.ui.widgets.prose import (
     as_sentence,
     escape_markdown,
-    show_png,
     write_facts,
     write_notes,
     write_small,
 )
 from cam.pages.ui.widgets.python_code import write_explaining
+from cam.pages.ui.widgets.viewer_options import read_options
 from cam.types import Attribution
 
 TOP = 5
-MAPS_A_ROW = 4
+# What the part around the viewer shows, as the address calls it.
+LOOKING = (
+    "perturb",
+    "paste",
+    "hottest",
+    "channels",
+    "channels_by",
+    "channel",
+    "patches",
+    "patch_run",
+)
 
 Maps = dict[MethodChoice, Attribution]
 
 
-def main() -> None:
+def main(selection: Selection) -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
+    if present_view.show_present(selection):
+        return
     st.title("Explore", anchor=False)
     st.markdown(
-        "See which parts of a picture speak for a class: **Grad-CAM** shows the region, coarse and "
+        "See which image regions drive a prediction: **Grad-CAM** shows the region, coarse and "
         "steady; the **saliency map** shows single pixels, fine and noisy."
     )
-    subject = subject_form.choose_subject()
+    subject = subject_form.choose_subject(selection)
     if subject is None:
         return
     with st.sidebar:
         target = subject_form.choose_target(subject)
         against = subject_form.choose_against(subject, target)
         layer = subject_form.choose_layer(subject.model)
-        methods = method_picker.choose_methods()
+        methods = method_picker.choose_methods(selection)
+    choices = Choices(subject.choice, tuple(methods), target, layer, against)
+    choose_prediction(subject, choices)
+    claim = st.container(horizontal=True, vertical_alignment="center")
+    # What is at work stands, with its Cancel, where it is in sight beside the growing maps.
+    work, images = st.container(), st.container()
     if not methods:
         st.info("Choose at least one method in the sidebar.")
-    choices = Choices(subject.choice, tuple(methods), target, layer, against)
-    show(subject, choices, explain(choices, subject))
+    with work:
+        maps, growing = explain(choices, subject)
+    with claim:
+        show_claim(choices, maps)
+    options = read_options()
+    payload = pack_maps(subject, choices, maps, options)
+    with images:
+        show_maps(subject, choices, maps, growing, payload)
+    if maps:
+        titles = ", ".join(method.info.title for method in maps)
+        announce(f"{titles} for {name_target(subject, choices)} of {subject.picture.photo.name}.")
+    show_details(subject, choices, maps, payload, options)
 
 
-def explain(choices: Choices, subject: Subject) -> Maps:
-    """Return the maps that are there; of the others draw why they are not, or how far."""
+def choose_prediction(subject: Subject, choices: Choices) -> None:
+    """Show the top classes with their probabilities; a click on a class explains it."""
+    explained = select_class(subject, choices)
+    offered = list(dict.fromkeys([*subject.order[:TOP], explained]))
+
+    def form(index: int | None) -> list[str]:
+        # A click on the class that is explained already leaves it.
+        index = explained if index is None else index
+        return [] if index == subject.top else [subject.titles[index]]
+
+    def title(index: int) -> str:
+        return f"{escape_markdown(subject.titles[index])} **{subject.chances[index]:.1%}**"
+
+    start, forget = {"default": explained}, ["against", "channel"]
+    bound = address.bind("prediction", explained, form, "target", forget, start=start)
+    about = "The most probable classes; a click on a class explains it."
+    st.pills("Prediction", offered, format_func=title, help=about, **bound)
+
+
+def show_claim(choices: Choices, maps: Maps) -> None:
+    """Say what was computed in which time, and offer all methods of one pass."""
+    together = [maps[method] for method in maps if not method.own_passes]
+    if together:
+        count, seconds = len(together), max(made.cost.seconds for made in together)
+        device = together[0].heatmap.device.type.upper()
+        st.markdown(
+            f"**{count} method{'s' * (count != 1)}** · one forward and one backward pass · "
+            f"**{seconds:.2f} s** on {device}"
+        )
+    quick = method_picker.list_quick()
+    if not {method.name for method in choices.methods} >= quick.keys():
+        st.button(
+            f"Show all {len(quick)} methods of this pass",
+            icon=":material/grid_view:",
+            on_click=address.write,
+            args=({"methods": list(quick)},),
+            help="They share one forward and one backward pass, and cost little more than one.",
+        )
+    present = present_view.start_presenting
+    st.button("Present", icon=":material/present_to_all:", on_click=present, key="present_view")
+
+
+def explain(choices: Choices, subject: Subject) -> tuple[Maps, list[GrowingMap]]:
+    """Return the maps that are there and those at work; draw how far, or why there is none."""
     quick = tuple(method for method in choices.methods if not method.own_passes)
     slow = [method for method in choices.methods if method.own_passes]
     together = replace(choices, methods=quick)
@@ -74,71 +154,70 @@ def explain(choices: Choices, subject: Subject) -> Maps:
             failing.setdefault(as_sentence(result), []).append(method.info.title)
     for sentence, titles in failing.items():
         st.error(f"{', '.join(titles)}: {sentence}")
-    maps |= background_maps.explain_slowly(choices, subject, slow)
-    return {method: maps[method] for method in choices.methods if method in maps}
+    done, growing = background_maps.explain_slowly(choices, subject, slow)
+    maps |= done
+    return {method: maps[method] for method in choices.methods if method in maps}, growing
 
 
-@st.fragment
-def show(subject: Subject, choices: Choices, maps: Maps) -> None:
-    """Show maps, predictions, and what looks closer; opacity and colours redraw this alone."""
-    pictures, facts, boxes = (st.container() for _ in range(3))
-    # First what is quick: a click on a class ends this and begins the page anew.
-    with facts:
-        left, right = st.columns([3, 2], gap="large")
-        with left:
-            show_predictions(subject, choices)
-        if maps:
-            with right:
-                show_facts(subject, maps)
-    if maps:
-        with pictures:
-            display = choose_display()
-            show_maps(subject, choices, maps, display)
-        with boxes:
-            look_closer(subject, choices, maps, display)
+def show_maps(
+    subject: Subject,
+    choices: Choices,
+    maps: Maps,
+    growing: list[GrowingMap],
+    payload: dict[str, Any],
+) -> None:
+    """Show the image and each method's map in the viewer, also those that still grow."""
+    for note in subject.picture.photo.notes:
+        write_small(f"Your image: {note}.")
+    # While maps grow this part is drawn again, and the rest of the page is not.
+    look = st.fragment(look_into, run_every=POLL_SECONDS if growing else None)
+    look(subject, choices, maps, growing, payload, address.read_selection())
+    for attribution in maps.values():
+        write_notes(attribution)
 
 
-def show_maps(subject: Subject, choices: Choices, maps: Maps, display: Display) -> None:
-    """Show the photo, and each method's heatmap over it."""
-    photo, model, crop = subject.picture.photo, subject.model, subject.crop
-    label = model.label(select_class(subject, choices))
-    if choices.against is not None:
-        label = f"{label}, not {model.label(choices.against)}"
-    # Side by side, nine maps would be stamps.
-    columns = controls.make_cells(1 + len(maps), MAPS_A_ROW)
-    # The titles stand below, so that the pictures of a row begin at one height.
-    with columns[0]:
-        show_png(png_bytes(crop), f"The part of {photo.name} that it is shown")
-        st.markdown("**What the model sees**")
-        for note in photo.notes:
-            write_small(f"Your picture: {note}.")
-    files = {}
-    for column, (method, attribution) in zip(columns[1:], maps.items(), strict=True):
-        info = method.info
-        content = png_bytes(display.overlay(crop, attribution))
-        files[f"{info.name}.png"] = content
-        with column:
-            show_png(content, f"{info.title} heatmap for {label}")
-            st.markdown(f"**{info.title}** for {escape_markdown(label)}")
-            write_small(controls.describe_method(info))
-            if trust := find_trust(info.name):
-                write_small(trust.sentence)
-            write_small(describe_cost(attribution))
-            write_notes(attribution)
-            downloads.offer_map(subject, content, attribution)
-    show_legends(display, maps)
-    downloads.offer_all(subject, maps, files)
+def look_into(
+    subject: Subject,
+    choices: Choices,
+    maps: Maps,
+    growing: list[GrowingMap],
+    payload: dict[str, Any],
+    selection: Selection,
+) -> None:
+    """Show the viewer, and what a selection in it is good for; that redraws this part alone."""
+    address.redraw_if_changed(selection, LOOKING)
+    payload = add_growing(payload, [method.name for method in choices.methods], growing)
+    # What is selected on maps that change is taken along when they are done.
+    region = show_viewer(payload, "viewer", on_region=None if growing else _note_region)
+    perturb = partial(perturb_view.show_perturb, subject, choices, maps, region)
+    controls.draw_lazily("Perturb and see", "auto_fix_high", "perturb", perturb)
+    options = ViewerOptions(**payload["options"])
+    channels = partial(channel_view.show_channels, subject, choices, region, options)
+    controls.draw_lazily("Channels", "stacks", "channels", channels)
 
 
-def look_closer(subject: Subject, choices: Choices, maps: Maps, display: Display) -> None:
-    """Draw what costs more than everybody needs: each in a box."""
-    show_values = partial(value_inspector.show_values, subject, maps, display)
-    controls.draw_lazily("Inspect values, draw a box", "colorize", "inspect", show_values)
-    look_through = partial(layer_slider.look_through, subject, choices, display)
-    controls.draw_lazily("Through the depth of the network", "layers", "through", look_through)
-    # Of what is shown: a method that does not run here would end the copied call.
-    drawn = replace(choices, methods=tuple(maps))
-    controls.draw_code(partial(write_explaining, drawn, subject.picture, subject.top, display))
+def _note_region() -> None:
+    """Let a finished selection come to the server."""
+
+
+def pack_maps(
+    subject: Subject, choices: Choices, maps: Maps, options: ViewerOptions
+) -> dict[str, Any]:
+    """Pack the image and its maps for the viewer."""
+    viewed = [
+        view_attribution(attribution, captions=[describe_cost(attribution)])
+        for attribution in maps.values()
+    ]
+    label, stem = name_target(subject, choices), controls.name_file(subject.picture)
+    return pack(subject.crop, viewed, label, options, stem)
+
+
+def name_target(subject: Subject, choices: Choices) -> str:
+    """Name what is explained."""
+    label = subject.model.label(select_class(subject, choices))
+    if choices.against is None:
+        return label
+    return f"{label}, not {subject.model.label(choices.against)}"
 
 
 def select_class(subject: Subject, choices: Choices) -> int:
@@ -146,10 +225,48 @@ def select_class(subject: Subject, choices: Choices) -> int:
     return subject.top if choices.target is None else choices.target
 
 
-def show_legends(display: Display, maps: Maps) -> None:
-    """Show what the colours mean, of both kinds of map if both are there."""
-    signs = [display.select_values(attribution)[1] for attribution in maps.values()]
-    st.html(draw_color_bars(display.colormap, signs))
+def show_details(
+    subject: Subject,
+    choices: Choices,
+    maps: Maps,
+    payload: dict[str, Any],
+    options: ViewerOptions,
+) -> None:
+    """Show how the maps were made, and draw what looks closer: each in a box."""
+    if maps:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            downloads.offer_all(subject, maps, options)
+            downloads.offer_record(subject, maps)
+            offer_view(payload, name_target(subject, choices))
+        controls.draw_lazily("Details", "info", "details", show_facts, maps)
+        look_through = partial(layer_slider.look_through, subject, choices, options)
+        controls.draw_lazily("Layer sweep", "layers", "through", look_through)
+    show_live = partial(live_view.show_live, subject, choices.target, choices.layer)
+    controls.draw_lazily("Live: a clip or the camera", "videocam", "live", show_live)
+    # Of what is shown: a method that does not run here would end the copied call.
+    drawn = replace(choices, methods=tuple(maps))
+    code = partial(write_explaining, drawn, subject.picture, subject.top)
+    controls.draw_code(lambda: code(options))
+
+
+def show_facts(maps: Maps) -> None:
+    """Show how the maps were made, and what each method is to be trusted for."""
+    first = next(iter(maps.values()))
+    kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
+    lines = [f"Score explained: {float(first.scores[0]):.3f} ({kind})"]
+    # All of them look at the same layers.
+    at_layers = next((attribution for attribution in maps.values() if attribution.layers), None)
+    if at_layers is not None:
+        height, width = at_layers.raw.shape[1:]
+        layers = ", ".join(f"`{layer}`" for layer in at_layers.layers)
+        lines.append(f"Layer {layers}: a {height} × {width} feature grid")
+    write_facts(*lines)
+    for method in maps:
+        info = method.info
+        trust = find_trust(info.name)
+        st.markdown(f"**{info.title}**: {controls.describe_method(info)}")
+        if trust:
+            write_small(trust.sentence)
 
 
 def describe_cost(attribution: Attribution) -> str:
@@ -160,49 +277,4 @@ def describe_cost(attribution: Attribution) -> str:
     return f"{' and '.join(parts)}, {cost.seconds:.2f} s"
 
 
-def show_predictions(subject: Subject, choices: Choices) -> None:
-    """Show the top classes as bars; a click on a class explains it."""
-    explained_class = select_class(subject, choices)
-    st.header("Predictions", anchor=False)
-    write_small("Click a class to explain it.")
-    for index in dict.fromkeys([*subject.order[:TOP], explained_class]):
-        highlighted = index == explained_class
-        with st.container(horizontal=True, vertical_alignment="center"):
-            clicked = st.button(
-                escape_markdown(subject.titles[index]),
-                f"class-{index}",
-                on_click=st.session_state.update,
-                kwargs={"target": subject.titles[index]},
-                type="secondary" if highlighted else "tertiary",
-                width=160,
-            )
-            st.html(draw_probability(float(subject.chances[index]), highlighted), width="stretch")
-        if clicked:
-            # All of the page, and not only this part of it.
-            st.rerun()
-
-
-def show_facts(subject: Subject, maps: Maps) -> None:
-    """Show how the maps were made."""
-    st.header("How it was made", anchor=False)
-    first = next(iter(maps.values()))
-    kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
-    lines = [f"Score explained: {float(first.scores[0]):.3f} ({kind})"]
-    together = [maps[method].cost.seconds for method in maps if not method.own_passes]
-    if together:
-        device = first.heatmap.device.type.upper()
-        lines.append(
-            f"One forward and one backward pass for {len(together)} "
-            f"method{'s' * (len(together) != 1)}: {max(together) * 1000:.0f} ms on {device}"
-        )
-    # All of them look at the same layers.
-    at_layers = next((attribution for attribution in maps.values() if attribution.layers), None)
-    if at_layers is not None:
-        height, width = at_layers.raw.shape[1:]
-        layers = ", ".join(f"`{layer}`" for layer in at_layers.layers)
-        lines.append(f"Layer {layers}, {height} × {width} positions")
-    write_facts(*lines)
-    downloads.offer_record(subject, maps)
-
-
-main()
+main(address.read_selection())

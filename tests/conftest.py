@@ -14,6 +14,8 @@ import cam
 
 # Several threads on a small or busy machine wait for each other more than they help.
 torch.set_num_threads(1)
+# As in every process of this project.
+cam.keep_memory()
 
 
 @pytest.fixture(scope="session")

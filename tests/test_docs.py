@@ -31,10 +31,11 @@ import cam.kernels, cam.pages
 cam.kernels.__path__.append(str(FOLDER / "kernels"))
 """
 PAGE = """
+from cam.pages.ui.state.visitor import Visitor
 from streamlit.testing.v1 import AppTest
 
 app = AppTest.from_file(str(FOLDER / "pages" / "sparseness.py"), default_timeout=120)
-app.session_state["_routed"] = True  # as the router leaves it
+app.session_state["_visitor"] = Visitor(routed=True)  # as the router leaves it
 app.run()
 assert not app.exception, app.exception
 values = {metric.label: float(metric.value) for metric in app.metric}
@@ -94,6 +95,7 @@ def test_the_page_is_drawn(folder):
     assert 'st.Page(PAGES / "' in (ROOT / "pages/ui/server/router.py").read_text()
 
 
+@pytest.mark.slow
 def test_another_packages_entries_are_found_by_name(folder):
     program = (
         "import sys, cam\n"

@@ -15,7 +15,7 @@ from tests.support.checkout import ROOT
 
 EXTRAS = (
     *("streamlit", "plotly", "duckdb", "pyarrow", "pandas", "statsmodels", "scikit_posthocs"),
-    *("matplotlib", "ray", "av"),
+    *("matplotlib", "ray", "av", "anywidget", "onnxruntime", "transformers", "open_clip"),
 )
 # Written at the head of a program: the packages of the extras are not to be had in it.
 WITHOUT_EXTRAS = f"""
@@ -86,8 +86,12 @@ def test_the_core_explains_without_any_extra(tmp_path):
             "from cam._media.video import read_video\n"
             "    read_video(b'', 'video/mp4', 'walk.mp4', 1, lambda frame: frame, print)",
         ),
+        ("hf", "cam.load_model('hf/google/vit-base-patch16-224')"),
+        ("open-clip", "cam.load_model('open_clip/ViT-B-32/openai', prompts=['a cat'])"),
+        ("notebook", "cam.widget({})"),
+        ("onnx", "from cam._models.black_box import OnnxNetwork\n    OnnxNetwork('a.onnx')"),
     ],
-    ids=["evaluate", "run", "video"],
+    ids=["evaluate", "run", "video", "hf", "open-clip", "notebook", "onnx"],
 )
 def test_a_missing_extra_is_one_sentence_with_its_command(extra, call):
     program = f"import cam\ntry:\n    {call}\nexcept cam.CamError as error:\n    print(error)"
@@ -107,7 +111,8 @@ def test_the_command_line_names_a_missing_extra():
 def test_every_extra_has_a_list_of_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
-    assert extras.keys() == {"dashboard", "evaluate", "ray", "video", "all"}
+    names = {"dashboard", "evaluate", "hf", "notebook", "onnx", "open-clip", "ray", "video", "all"}
+    assert extras.keys() == names
     for lists in extras.values():
         for name in lists["file"]:
             assert (ROOT / name).is_file()
@@ -154,6 +159,8 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
         "cam/_engine/fidelity.json",
         "cam/_methods/trust.json",
     } <= set(names)
+    browser = (ROOT / "cam" / "_output" / "viewer" / "browser").iterdir()
+    assert {path.relative_to(ROOT).as_posix() for path in browser} <= set(names)
     assert {name.partition("/")[0] for name in names} == {"cam", modules_info(names)}
 
 

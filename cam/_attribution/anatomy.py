@@ -67,6 +67,20 @@ class Anatomy:
         """(B, C, h, w), w_c A_c: its sum over the channels is ``summed``. Made when read."""
         return self.weights[:, :, None, None] * self.activations
 
+    def contributions(self, region: Tensor | None = None) -> Tensor:
+        """Compute what each channel adds to the score, (B, C): the sum of G_c A_c over space.
+
+        Where everything behind the layer is linear but for a bias, such as pooling and a linear
+        layer, they add up to the score less that bias; else they are its first-order part.
+
+        Args:
+            region: (h, w) shares of each place in [0, 1]; None: all of it.
+        """
+        products = self.gradients.float() * self.activations.float()  # (B, C, h, w)
+        if region is not None:
+            products = products * region.to(products)
+        return products.sum((2, 3))
+
     def strongest(
         self, image: int = 0, count: int = 6, by: str = "weight"
     ) -> tuple[list[int], list[int]]:

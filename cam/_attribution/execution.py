@@ -1,6 +1,7 @@
 """Execute a plan: run its passes, and each method on their results."""
 
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from cam._methods.base.method_registry import Method
 from cam._methods.base.smoothing import over_views
 from cam._models.network import Network
 from cam.targets import Targets
-from cam.types import Attribution, Cost
+from cam.types import Attribution, Cost, Maps
 
 
 def execute(
@@ -24,6 +25,7 @@ def execute(
     network: Network,
     batch: Tensor,
     targets: Targets,
+    owner: Tensor | None,
     fusion: str,
     batch_size: int,
     progress: Report | None,
@@ -34,7 +36,8 @@ def execute(
         plan: As :func:`cam._attribution.plan.make_plan` makes it.
         network: The network that is explained.
         batch: (B, C, H, W) floats on its device.
-        targets: As for :func:`cam.attribute`.
+        targets: As for :func:`cam.targets.select_scores`.
+        owner: (N,) int64, which image each target is of; None: each image has one.
         fusion: How the maps of several layers are fused where a method does not fix it.
         batch_size: How many inputs a method with further passes sends through at once.
         progress: Called after each of those batches.
@@ -57,6 +60,7 @@ def execute(
                     shared.reads,
                     layers,
                     shared.kernel_rules,
+                    owner,
                 )
             # In another precision the top class may be another one.
             targets = captured.pixels.targets
@@ -90,29 +94,41 @@ def _explain(
         coarse = info.layer or info.attention
         return heatmap_and_raw(maps, size if coarse else None, info.fusion or fusion)
 
-    with passes.of(method.name):
+    unsound = pixels.unsound[:, None, None]
+    layers = shared.layers if info.layer else ()
+
+    def complete(heatmap: Tensor, raw: Tensor) -> Attribution:
+        return Attribution(
+            heatmap=heatmap.float().masked_fill(unsound, torch.nan),
+            raw=raw.float().masked_fill(unsound, torch.nan),
+            targets=pixels.targets,
+            scores=pixels.scores.float(),
+            logits=pixels.logits.float(),
+            layers=layers,
+            method=method.name,
+            kind=info.kind,
+            cost=Cost(
+                shared_cost.forwards + passes.forwards,
+                info.reads.backward + passes.backwards,
+                shared_cost.seconds + _seconds_since(start, pixels.inputs),
+            ),
+            precision=name_precision(passes.module, shared.precision, pixels.inputs.device),
+        )
+
+    def finish(maps: Maps) -> Attribution:
+        return complete(*heatmap_and_raw([maps], size if layers else None, info.fusion or fusion))
+
+    # What several layers, or variants of the picture, are fused to is no map of the first of them.
+    smoothed = any(method.parameters.get(name) for name in ("aug_smooth", "eigen_smooth"))
+    with passes.of(method.name, None if smoothed or len(layers) > 1 else finish):
         if method.parameters.get("aug_smooth"):
             heatmap, raw = over_views(passes, info.reads, info.kernel_rules, explain)
             errors.clear()  # that of one picture, and not of the mean over its variants
         else:
             heatmap, raw = explain()
-    unsound = pixels.unsound[:, None, None]
     error = errors[0] if len(errors) == 1 else None
-    return Attribution(
-        heatmap=heatmap.float().masked_fill(unsound, torch.nan),
-        raw=raw.float().masked_fill(unsound, torch.nan),
-        targets=pixels.targets,
-        scores=pixels.scores.float(),
-        logits=pixels.logits.float(),
-        layers=shared.layers if info.layer else (),
-        method=method.name,
-        kind=info.kind,
-        cost=Cost(
-            shared_cost.forwards + passes.forwards,
-            info.reads.backward + passes.backwards,
-            shared_cost.seconds + _seconds_since(start, pixels.inputs),
-        ),
-        precision=name_precision(passes.module, shared.precision, pixels.inputs.device),
+    return replace(
+        complete(heatmap, raw),
         remarks=tuple(remarks),
         error=None if error is None else error.float().masked_fill(unsound, torch.nan),
     )

@@ -10,9 +10,9 @@ import click
 
 import cam
 from cam._cli import shared_options as shared
+from cam._clip.clip import FORMATS, explain_clip, read_clip
 from cam._extras import require
 from cam._models.model import Model
-from cam._output.clip import FORMATS, explain_clip, read_clip
 from cam._output.explanation_files import replace_files
 
 _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
@@ -34,7 +34,7 @@ _ENDINGS = {f".{name.lower()}": name for name in FORMATS}
     "--fps",
     type=click.FloatRange(0, min_open=True),
     default=8.0,
-    help="For several pictures, which carry no times.",
+    help="For several images, which carry no times.",
 )
 @shared.overlay_options
 @click.option(

@@ -22,9 +22,10 @@ from cam._cli.run_commands import COMMANDS
 from cam._cli.tune_command import tune
 from cam._media.images import Photo, read_image
 from cam._methods.trust import find_trust
-from cam._models.load import BUNDLED
+from cam._models.families.bundled import BUNDLED, SECOND
 from cam._models.model import Model
 from cam._output.explanation_files import distinct_stems, npz_bytes, record, write_explanation
+from cam._performance.kept_memory import keep_memory
 from cam.errors import ImageError, LayerError
 from cam.polarity import DIVERGING
 
@@ -35,6 +36,7 @@ BATCH = 8
 @click.version_option(cam.__version__, prog_name="cam")
 def main() -> None:
     """Explain what a vision model sees."""
+    keep_memory()
 
 
 for _command in (clip, dashboard, evaluate, tune, *COMMANDS):
@@ -48,6 +50,7 @@ for _command in (clip, dashboard, evaluate, tune, *COMMANDS):
 @shared.explanation_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("explanations"))
 @shared.overlay_options
+@click.option("--like", help="Explain the likeness to this image, by a model of features.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
 def explain(
     images: tuple[str, ...],
@@ -56,6 +59,7 @@ def explain(
     explaining: dict[str, Any],
     out: Path,
     overlaying: dict[str, Any],
+    like: str | None,
     as_json: bool,
 ) -> None:
     """Write an overlay, the arrays and a record for each of IMAGES and each method.
@@ -67,6 +71,10 @@ def explain(
     warnings.filterwarnings("ignore", module="PIL")
     configured = [shared.parse_call(text, cam.method) for text in methods]
     model = load()
+    if like is not None:
+        if explaining["targets"] is not None:
+            raise click.UsageError("--like and --target both say what is explained; give one")
+        explaining["targets"] = model.like(read_image(like, like))
     failed = 0
     records = []
     named = list(zip(distinct_stems(images), images, strict=True))
@@ -86,11 +94,19 @@ def explain(
         shared.print_json(records)
     else:
         for facts in records:
-            label, probability = facts["target"]["label"], facts["target"]["probability"]
-            share = "no finite probability" if probability is None else f"{probability:.0%}"
-            click.echo(f"{facts['image']}: {label} {share} → {out / facts['files']['png']}")
+            what = _describe(facts["target"])
+            click.echo(f"{facts['image']}: {what} → {out / facts['files']['png']}")
     if failed:
         raise SystemExit(1)
+
+
+def _describe(target: dict[str, Any]) -> str:
+    """Write what was explained, with its probability, or its score where it is no class."""
+    if "probability" not in target:
+        return f"{target['label']} {target['score']}"
+    probability = target["probability"]
+    share = "no finite probability" if probability is None else f"{probability:.0%}"
+    return f"{target['label']} {share}"
 
 
 def _write(
@@ -132,7 +148,7 @@ def models(pattern: str, as_json: bool) -> None:
         shared.print_json(matches)
         return
     for name in matches:
-        click.echo(f"{name}{'   (bundled, needs no network)' if name == BUNDLED else ''}")
+        click.echo(f"{name}{'   (bundled, needs no network)' if name in (BUNDLED, SECOND) else ''}")
     if not matches:
         raise click.UsageError(f"no model has {pattern!r} in its name")
 

@@ -1,5 +1,6 @@
 """Compare methods over a data set: ``python -m cam evaluate``."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from cam._runs.plan.run_plan import make_plan
 from cam.polarity import POLARITIES
 
 # Where the output is no terminal, a line is printed this often.
-QUIET_SECONDS = 10
+QUIET_SECONDS = 2
 
 _RUN = click.Path(path_type=Path)
 
@@ -152,7 +153,10 @@ class _Bar:
 
     def __call__(self, progress: RunProgress) -> None:
         left = progress.seconds_left
-        text = f"{progress.done}/{progress.total} images"
+        text = f"{math.floor(progress.fraction * 100)} %, "
+        if progress.total_passes:
+            text += f"{progress.passes:,} of about {progress.total_passes:,} passes, "
+        text += f"{progress.done}/{progress.total} images"
         if left is not None:
             text += f", {progress.images_per_second:.3g} images/s, {duration(left)} left"
         if progress.skipped:
@@ -160,7 +164,7 @@ class _Bar:
         if progress.failed:
             text += f", {progress.failed} values failed"
         if sys.stderr.isatty():
-            part = round(20 * progress.done / max(progress.total, 1))
+            part = math.floor(20 * progress.fraction)
             click.echo(f"\r[{'#' * part}{'.' * (20 - part)}] {text}\033[K", err=True, nl=False)
             self._open = True
         elif time.monotonic() - self._printed_at > QUIET_SECONDS:

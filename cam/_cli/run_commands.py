@@ -9,8 +9,8 @@ import click
 
 import cam
 from cam._cli.shared_options import LibraryCommand, print_json
-from cam._runs.results.clusters import describe_clusters
-from cam._runs.results.report import write_report
+from cam._runs.results.gallery.clusters import describe_clusters
+from cam._runs.results.report.report import write_report
 from cam._runs.results.run_comparison import compare
 from cam._runs.results.run_tables import BY
 from cam._runs.statistics.intervals import FEWEST, describe_lack
@@ -171,6 +171,7 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
                 "leaderboard": records(board),
                 "rank_stability": records(stability),
                 "remarks": stability.attrs["remarks"],
+                "notes": records(run.remarks()),
                 "costs": records(run.costs()),
             }
         )
@@ -196,6 +197,14 @@ def print_board(run: cam.Run, board: "pandas.DataFrame", as_json: bool) -> None:
         click.echo(run.polarity)
     _print_stability(stability, run.methods)
     _print_costs(run, wide)
+    for row in records(run.remarks()):
+        of = f"{row['metric']} of {row['method']}" if row["metric"] else row["method"]
+        others = "; the figures are those of the first" if row["wordings"] > 1 else ""
+        click.echo(
+            f"Note: {of}, {row['images']} of {run.done} images, first {row['example']}: "
+            f"{row['remark']}{others}",
+            err=True,
+        )
     if run.notes.get("caution"):
         click.echo(f"Note: {run.notes['caution']}", err=True)
 

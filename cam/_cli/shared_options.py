@@ -7,14 +7,17 @@ from functools import partial, reduce, wraps
 from typing import Any, TypeVar
 
 import click
-import torch
 
 import cam
 from cam import kernels
 from cam._engine.precision import PRECISIONS
 from cam._formatting import value_of
-from cam._models.load import BUNDLED
+from cam._models.black_box import names_program
+from cam._models.device import DEVICES, choose_device
+from cam._models.families.bundled import BUNDLED
+from cam._models.load import names_checkpoint
 from cam._models.model import Model
+from cam._models.own_code import names_code
 from cam.errors import CamError, LayerError, MethodError, MetricError, TargetError, require_known
 from cam.polarity import DIVERGING
 
@@ -29,7 +32,15 @@ def several(name: str, default: tuple[str, ...] = (), **more: Any) -> Callable[[
 
 
 _MODEL_OPTIONS = (
-    click.option("--model", "-m", "name", default=BUNDLED, help="See `models`."),
+    click.option(
+        "--model",
+        "-m",
+        "name",
+        default=BUNDLED,
+        help="See `models`; or hf/OWNER/NAME of Hugging Face's hub, hf/FOLDER, or "
+        "package.module:function, a function that returns a model, or an .onnx, .pt2 or "
+        ".torchscript file.",
+    ),
     click.option(
         "--weights",
         default="DEFAULT",
@@ -37,11 +48,12 @@ _MODEL_OPTIONS = (
         help="A .safetensors or .pth file, or `none` for random weights.",
     ),
     click.option("--labels", help="A file of class names: one a line, or JSON."),
+    several("prompt", help="A class in words, for models of images and text; give several."),
     click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
+        type=click.Choice(DEVICES),
         default="auto",
-        help="auto takes a GPU where there is one.",
+        help="auto takes a CUDA or ROCm GPU where there is one; mps is Apple's, xpu Intel's.",
     ),
 )
 _OVERLAY_OPTIONS = (
@@ -54,7 +66,7 @@ _OVERLAY_OPTIONS = (
 )
 layer_option = several("layer", help="Dotted name; several are averaged.")
 _EXPLANATION_OPTIONS = (
-    click.option("--target", help="A class index or label; by default each picture's top class."),
+    click.option("--target", help="A class index or label; by default each image's top class."),
     layer_option,
     click.option(
         "--precision",
@@ -81,8 +93,16 @@ def model_options(command: Command) -> Command:
     """Add a model's options; the command gets ``load``, which loads it."""
 
     @wraps(command)
-    def run(*, name: str, weights: str, labels: str | None, device: str, **options: Any) -> None:
-        command(load=partial(_load, name, weights, labels, device), **options)
+    def run(
+        *,
+        name: str,
+        weights: str,
+        labels: str | None,
+        prompts: tuple[str, ...],
+        device: str,
+        **options: Any,
+    ) -> None:
+        command(load=partial(_load, name, weights, labels, prompts, device), **options)
 
     return _add(run, _MODEL_OPTIONS)
 
@@ -119,14 +139,17 @@ def _add(command: Command, options: tuple[Callable[[Command], Command], ...]) ->
     return reduce(lambda function, option: option(function), reversed(options), command)
 
 
-def _load(name: str, weights: str, labels: str | None, device: str) -> Model:
-    require_known(name, cam.model_names(), "model", click.UsageError)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("there is no CUDA device here; use --device cpu")
+def _load(
+    name: str, weights: str, labels: str | None, prompts: tuple[str, ...], device: str
+) -> Model:
+    if not names_checkpoint(name) and not names_code(name) and not names_program(name):
+        require_known(name, cam.model_names(), "model", click.UsageError)
     return cam.load_model(
-        name, None if weights.lower() == "none" else weights, device, labels=labels
+        name,
+        None if weights.lower() == "none" else weights,
+        choose_device(device),
+        labels=labels,
+        prompts=prompts or None,
     )
 
 

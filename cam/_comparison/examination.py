@@ -65,7 +65,7 @@ def describe_reads(info: MethodInfo) -> str:
     if info.family == "attention":
         return "a transformer's attention"
     if info.family == "perturbation":
-        return "scores of changed pictures"
+        return "scores of changed images"
     if info.layer:
         parts = ["a layer's activations"]
         parts += ["their gradients"] * issubclass(info.reads, LayerGradients)

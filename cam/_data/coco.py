@@ -1,4 +1,4 @@
-"""Read COCO's instances: one item for each picture and class.
+"""Read COCO's instances: one item for each class or object.
 
 Lin et al. 2014, "Microsoft COCO: Common Objects in Context"; the format as cocodataset.org has it.
 """
@@ -16,6 +16,8 @@ from cam.errors import DataError
 
 # What a mask may be made of.
 TRUTHS = ("segments", "boxes")
+# What one item is: a class on an image, or a single object.
+ITEMS = ("classes", "objects")
 
 
 @dataclass(frozen=True)
@@ -89,24 +91,32 @@ def _decode_text(text: str) -> list[int]:
     return numbers
 
 
-def open_coco(path: Path, images: str | Path | None = None, truth: str = "segments") -> Files:
-    """Open COCO's instances: an item a picture and class, without crowds.
+def open_coco(
+    path: Path,
+    images: str | Path | None = None,
+    truth: str = "segments",
+    items: str = "classes",
+) -> Files:
+    """Open COCO's instances, without crowds; the group of an item is its image.
 
     Args:
         path: ``instances_*.json``.
         images: The pictures' folder. None: where COCO has it (``../val2017`` beside
             ``annotations``), or the list's own folder.
         truth: "segments" or "boxes", what a mask is made of.
+        items: "classes", an item an image and class, or "objects", one an object, for detectors.
 
     Raises:
-        DataError: The list cannot be read or is no list of instances.
+        DataError: There are no such items, or the list cannot be read or is no list of instances.
     """
     require_truth(truth)
+    if items not in ITEMS:
+        raise DataError(f"items is 'classes' or 'objects', not {items!r}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         labels = {category["id"]: category["name"] for category in content["categories"]}
         pictures = {picture["id"]: picture for picture in content["images"]}
-        groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        groups: dict[tuple[int, int, object], list[dict[str, Any]]] = {}
         refused = []
         for annotation in content["annotations"]:
             key = annotation["image_id"], annotation["category_id"]
@@ -116,9 +126,10 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
                 name = f"annotation {annotation.get('id')}"
                 refused.append((name, "its image or category is missing"))
                 continue
-            groups.setdefault(key, []).append(annotation)
+            number = annotation["id"] if items == "objects" else None
+            groups.setdefault((*key, number), []).append(annotation)
         entries = []
-        for (picture_id, category), objects in groups.items():
+        for (picture_id, category, number), objects in groups.items():
             picture = pictures[picture_id]
             name, label = picture["file_name"], labels[category]
             size = (int(picture["width"]), int(picture["height"]))
@@ -127,7 +138,8 @@ def open_coco(path: Path, images: str | Path | None = None, truth: str = "segmen
             segments = tuple(annotation.get("segmentation") for annotation in objects)
             if truth == "segments" and all(segments):
                 where = SegmentTruth(segments, size, boxes)
-            entries.append(Entry(f"{name}#{label}", name, label, where))
+            which = "" if number is None else f"#{number}"
+            entries.append(Entry(f"{name}#{label}{which}", name, label, where))
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:

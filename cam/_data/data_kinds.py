@@ -53,18 +53,18 @@ def _voc_options(path: Path) -> dict[str, tuple[str, ...]]:
     return {"truth": voc.TRUTHS if drawn else voc.TRUTHS[:1], "split": voc.list_voc_splits(path)}
 
 
-_EACH_CLASS = "Each class on each picture is one item."
+_EACH_CLASS = "Each class on each image is one item."
 # Opener → name, title, what an item is, and the options.
 _KINDS: Mapping[Callable[..., object], tuple[str, str, str, Callable[[Path], Options]]] = {
     folder.open_folder: (
         "folder",
-        "A folder of pictures",
-        "Each picture is one item; the first folder below the top is its class.",
+        "A folder of images",
+        "Each image is one item; the first folder below the top is its class.",
         lambda path: {},
     ),
     folder.open_csv: (
         "csv",
-        "A list of pictures (CSV)",
+        "A list of images (CSV)",
         "Each row is one item: a path, and a label and a mask where there are such columns.",
         lambda path: {"delimiter": folder.DELIMITERS},
     ),
@@ -72,13 +72,13 @@ _KINDS: Mapping[Callable[..., object], tuple[str, str, str, Callable[[Path], Opt
         "coco",
         "COCO's instances",
         _EACH_CLASS,
-        lambda path: {"truth": coco.TRUTHS, "images": ()},
+        lambda path: {"truth": coco.TRUTHS, "items": coco.ITEMS, "images": ()},
     ),
     voc.open_voc: ("voc", "Pascal VOC", _EACH_CLASS, _voc_options),
     pet.open_pet: (
         "pet",
         "Oxford-IIIT Pet",
-        "Each picture is one item; its breed is the class, its trimap says where the animal is.",
+        "Each image is one item; its breed is the class, its trimap says where the animal is.",
         lambda path: {"split": pet.list_pet_splits(path)},
     ),
 }

@@ -215,7 +215,7 @@ class Files(Dataset):
         self._entries = list(entries)
         if not self._entries:
             why = f" ({self.refused[0][0]}: {self.refused[0][1]})" if self.refused else ""
-            raise DataError(f"no picture was found in {name!r}{why}")
+            raise DataError(f"no image was found in {name!r}{why}")
         self.labels = tuple(
             sorted({entry.target for entry in entries if isinstance(entry.target, str)})
         )
@@ -335,7 +335,7 @@ def require_size(annotated: tuple[int, int] | None, actual: tuple[int, int]) -> 
     """
     if annotated is not None and tuple(annotated) != tuple(actual):
         raise DataError(
-            f"its annotation is for {annotated[0]} × {annotated[1]} pixels, but the picture has "
+            f"its annotation is for {annotated[0]} × {annotated[1]} pixels, but the image has "
             f"{actual[0]} × {actual[1]}"
         )
 

@@ -9,6 +9,7 @@ from cam._data.groups import require_several
 from cam.errors import DataError, nearest
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+EXTENSIONS |= {".avif", ".heic", ".heif"}
 PATH_COLUMNS = ("path", "image", "file", "filename")
 LABEL_COLUMNS = ("label", "class", "target")
 MASK_COLUMN, GROUP_COLUMN = "mask", "group"

@@ -53,7 +53,7 @@ class KnownPictures(Dataset):
         for name, value in parameters.items():
             if not RULES[name].holds(value):
                 raise DataError(
-                    f"{name} of known pictures must be {RULES[name].words}, but is {value!r}"
+                    f"{name} of known images must be {RULES[name].words}, but is {value!r}"
                 )
         self.network, self.size, self.seed = network, size, seed
         self.name = f"known-{network}"
@@ -79,7 +79,7 @@ class KnownPictures(Dataset):
     def __getitem__(self, index: int) -> Item:
         """Draw a picture of 128 × 128 pixels, and compute where its class is."""
         if not 0 <= index < self.size:
-            raise IndexError(f"there are {self.size} pictures, so there is no number {index}")
+            raise IndexError(f"there are {self.size} images, so there is no number {index}")
         number = list(NETWORKS).index(self.network)
         random = np.random.default_rng([self.seed, number, index])
         pixels = DRAWERS[self.network](random, index)  # (SIDE, SIDE, 3) uint8

@@ -70,7 +70,7 @@ class PhotoGrid(Dataset):
     has_masks = True
     caution = (
         "the mosaics are recombinations of the same four photos: a smoke test, and no sample of "
-        "pictures, so there are no intervals and no tests over them"
+        "images, so there are no intervals and no tests over them"
     )
 
     def __init__(self, size: int = 64, n: int = 2, seed: int = 0) -> None:

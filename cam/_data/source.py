@@ -30,8 +30,8 @@ def dataset(source: object, *, groups: Groups | None = None, **options: Any) -> 
             for a network of ``cam.load_model("known/…")``, whose exact attribution is known; the
             path of a folder of pictures (its folders are the classes),
             of a CSV with columns path and label (``delimiter``), of COCO's instances as JSON
-            (``images``, ``truth``), of Pascal VOC's root (``split``, ``truth``) or of Oxford-IIIT
-            Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.
+            (``images``, ``truth``, ``items``), of Pascal VOC's root (``split``, ``truth``) or of
+            Oxford-IIIT Pet's (``split``); or any ``torch.utils.data.Dataset`` with a length.
         groups: Which items are no independent ones, such as those of one scene or patient: a name
             for each item, a function from an item's ``id`` to its name, or a column of the CSV.
             None: each picture is a group. Intervals and tests count groups, not items.

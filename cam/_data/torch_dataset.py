@@ -133,11 +133,11 @@ class Wrapped(Dataset):
 def _convert_image(picture: Any) -> Image.Image | Tensor:
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3:
-            raise DataError(f"a picture's tensor is (3, H, W), not {tuple(picture.shape)}")
+            raise DataError(f"an image's tensor is (3, H, W), not {tuple(picture.shape)}")
         if picture.dtype == torch.uint8:
             return Image.fromarray(picture.movedim(0, -1).contiguous().cpu().numpy())
         if not picture.is_floating_point():
-            raise DataError(f"a picture's tensor is uint8 or floating, not {picture.dtype}")
+            raise DataError(f"an image's tensor is uint8 or floating, not {picture.dtype}")
         return picture
     return read_image(picture).image
 
@@ -159,5 +159,5 @@ def _convert_mask(mask: Any, image: Image.Image | Tensor) -> np.ndarray | None:
     inside = inside[0] if inside.ndim == 3 and inside.shape[0] == 1 else inside
     size = tuple(image.shape[1:]) if isinstance(image, Tensor) else image.size[::-1]
     if inside.shape != size:
-        raise DataError(f"its mask is {inside.shape}, but the picture is {size}")
+        raise DataError(f"its mask is {inside.shape}, but the image is {size}")
     return inside

@@ -1,28 +1,35 @@
 """Run a network and find the logits in its output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from cam._detection.final_detections import are_detections
+from cam._detection.outputs import Detected, read_candidates
 from cam._engine.fast_ops.fast_forward import run_fast, unwrap
 from cam._engine.precision import arrange, autocast_forward, widen
 from cam.errors import ModelError
 
-_DETECTION = {"boxes", "scores", "labels"}
+# What records call the scores: torchvision's segmenters, and Hugging Face's classes for images and
+# prompts, for depth, and for segments that are queries.
+_OUTPUTS = ("logits", "out", "logits_per_image", "predicted_depth", "class_queries_logits")
 
 # Networks that flatten with `view`, which takes contiguous pixels.
 _needs_contiguous: WeakSet[nn.Module] = WeakSet()
 
 
-def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
+def run_model(
+    module: nn.Module, pixels: Tensor, quick: bool = False, candidates: bool = True
+) -> Tensor:
     """Run a model on a batch and return its logits.
 
     They are the output itself, the first tensor of a tuple or list, or what a mapping or an object
-    such as Hugging Face's outputs calls "logits", or "out" (torchvision's segmentation models).
-    Detections, a list with a mapping for each image, become (B, D, 6): x0, y0, x1, y1, score and
-    label of each, as :class:`cam.targets.Box` reads them, padded with rows of -1.
+    such as Hugging Face's outputs calls "logits", "logits_per_image", "predicted_depth" or
+    "class_queries_logits", or "out" (torchvision's segmentation models).
+    What a detector returns becomes (B, N, 6) or (B, N, 7 + C): box, score and label of each
+    candidate, as :class:`cam.targets.Box` reads them, those that are missing rows of -1.
 
     It computes in the precision and the layout of :func:`cam._engine.precision.computing`.
 
@@ -31,24 +38,17 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
         pixels: (N, C, H, W).
         quick: Whether only gradients by pixels and layers are needed, so that faster operations
             may replace others: no other mode watches them, no code walks the graph.
+        candidates: Whether a detector's queries and cells are read; else their logits are returned.
 
     Raises:
         ModelError: It fails on the batch, or does not return a tensor.
     """
-    try:
-        with autocast_forward(pixels.device):
-            # Without gradients the faster operations only save a CPU's memory traffic.
-            if quick or (pixels.device.type == "cpu" and not torch.is_grad_enabled()):
-                output = run_fast(module, pixels, _call)
-            else:
-                output = _call(module, pixels)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError, TypeError, ValueError, LookupError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
-        ) from error
+    output = _run(module, pixels, quick)
+    # Lists of detections have no logits.
+    if candidates or are_detections(output):
+        detected = _read_candidates(module, output, pixels)
+        if detected is not None:
+            return widen(detected.values)
     logits = _logits(output)
     if logits is None:
         raise ModelError(
@@ -56,6 +56,77 @@ def run_model(module: nn.Module, pixels: Tensor, quick: bool = False) -> Tensor:
             "that returns them as a tensor"
         )
     return widen(logits)
+
+
+def find_detected(module: nn.Module, pixels: Tensor) -> Detected | None:
+    """Run a network on a batch; return what it detects, None where it is no detector.
+
+    Raises:
+        ModelError: It fails on the batch.
+    """
+    return _read_candidates(module, _run(module, pixels, quick=False), pixels)
+
+
+def run_detector(module: nn.Module, pixels: Tensor) -> Detected:
+    """Run a detector on a batch.
+
+    Args:
+        module: The network.
+        pixels: (N, C, H, W).
+
+    Raises:
+        ModelError: It fails on the batch, or nothing shows that it is a detector.
+    """
+    output = _run(module, pixels, quick=False)
+    detected = _read_candidates(module, output, pixels)
+    if detected is None:
+        raise ModelError(
+            f"{type(module).__name__} is not shown to be a detector by what it returns, a "
+            f"{_describe(output)}; say so with cam.Model(module, task='detection'), or give "
+            "labels=…, one name a class"
+        )
+    return detected
+
+
+def _read_candidates(module: nn.Module, output: object, pixels: Tensor) -> Detected | None:
+    return read_candidates(module, _unwrap_parts(output), (pixels.shape[-2], pixels.shape[-1]))
+
+
+def _unwrap_parts(output: object) -> object:
+    if isinstance(output, Mapping):
+        return {name: _unwrap_parts(part) for name, part in output.items()}
+    if isinstance(output, list | tuple):
+        return [_unwrap_parts(part) for part in output]
+    return unwrap(output)
+
+
+def _describe(output: object) -> str:
+    shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+    return f"{type(output).__name__}{shape}"
+
+
+def _run(module: nn.Module, pixels: Tensor, quick: bool) -> object:
+    """Run a model, and name what it fails on."""
+    try:
+        with autocast_forward(pixels.device):
+            # Without gradients the faster operations only save a CPU's memory traffic.
+            if quick or (pixels.device.type == "cpu" and not torch.is_grad_enabled()):
+                return unwrap(run_fast(module, pixels, _call))
+            return unwrap(_call(module, pixels))
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        RuntimeError,
+        AssertionError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        LookupError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
+        ) from error
 
 
 class Probabilities(nn.Module):
@@ -88,23 +159,14 @@ def _logits(output: object) -> Tensor | None:
     output = unwrap(output)
     if isinstance(output, Tensor):
         return output
-    for name in ("logits", "out"):
+    for name in _OUTPUTS:
         inside = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
         if isinstance(inside, Tensor):
             return _logits(inside)
+    # PP-LCNet's classes have no other name; of others this is a token or a place each.
+    hidden = getattr(output, "last_hidden_state", None)
+    if isinstance(hidden, Tensor) and hidden.ndim == 2:
+        return _logits(hidden)
     if isinstance(output, tuple | list):
-        if output and all(
-            isinstance(part, Mapping) and part.keys() >= _DETECTION for part in output
-        ):
-            return _detections(output)
         return next((_logits(part) for part in output if isinstance(part, Tensor)), None)
     return None
-
-
-def _detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Return torchvision's detections as (B, D, 6), still in the graph."""
-    images = []
-    for image in output:
-        scores = image["scores"][:, None]
-        images.append(torch.cat([image["boxes"], scores, image["labels"][:, None].to(scores)], 1))
-    return nn.utils.rnn.pad_sequence(images, batch_first=True, padding_value=-1)

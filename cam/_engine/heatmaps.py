@@ -1,10 +1,11 @@
-"""Make one heatmap of the picture's size from the maps of layers."""
+"""Make layers' maps by one kernel, and one heatmap of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
+from cam import kernels
 from cam.types import Maps, resize
 
 # As pytorch-grad-cam.
@@ -17,6 +18,21 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 _FUSED: dict[str, Callable[[Tensor], Tensor]] = FUSIONS | {
     "product": lambda stacked: stacked.prod(0)
 }
+
+
+def rule_maps(activations: Tensor, gradients: Tensor, rules: Collection[str]) -> dict[str, Maps]:
+    """Return each rule's map of a layer.
+
+    Args:
+        activations: (B, C, h, w) floats.
+        gradients: The same shape and dtype.
+        rules: Names of rules of :func:`kernels.fused_cam`.
+    """
+    if not rules:
+        return {}
+    names = tuple(sorted(rules))
+    normalised, signed = kernels.fused_cam(activations, gradients, names, return_signed=True)
+    return {rule: Maps(signed[:, k], normalised[:, k]) for k, rule in enumerate(names)}
 
 
 def heatmap_and_raw(

@@ -1,4 +1,4 @@
-"""List the layers that return maps of the picture; look them up."""
+"""List the layers that return maps of the image; look them up."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cam._engine.default_layer import TRANSPARENT
 from cam._engine.evaluation_mode import attach, evaluation_mode
-from cam._engine.token_layout import count_prefix_tokens, find_layout, is_map_of, main_output
+from cam._engine.layer_choice.grids import is_grid
+from cam._engine.layer_choice.layer_memory import (
+    find_certain_layout,
+    is_doubtful,
+    probed_layouts,
+    recall,
+)
+from cam._engine.layer_choice.structure import TRANSPARENT
+from cam._engine.token_layout import Layout, main_output
 from cam.errors import LayerError, nearest
 
 Layer = str | nn.Module
@@ -86,32 +93,44 @@ def is_linear_after(module: nn.Module, names: Sequence[str]) -> bool:
 def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
     """List the layers whose output for ``example`` is a map of it.
 
-    Runs one forward pass without gradients, in evaluation mode. Listed in the order in which they
-    run, so that a slider over them goes through the depth of the network.
+    Runs one forward pass without gradients, in evaluation mode, and the first time a probe where
+    shapes leave doubt. Listed in the order in which they run, so that a slider over them goes
+    through the depth of the network.
 
     Args:
         module: The network.
         example: (1, 3, H, W) floats; a map of it has its proportions and more than 1 × 1 cells.
     """
-    layers: dict[str, LayerInfo] = {}
-    before = count_prefix_tokens(module)
+    recall(module)
+    shapes: dict[str, torch.Size] = {}
+    certain: dict[str, Layout] = {}
 
-    def record(name: str, child: nn.Module, output: object) -> None:
+    def record(name: str, output: object) -> None:
         output = main_output(output)
-        if not isinstance(output, Tensor):
-            return
-        layout = find_layout(output, example, before)
-        # What has other proportions is no map of the picture: attention, windows, heads.
-        if layout and layout.grid[0] * layout.grid[1] > 1 and is_map_of(*layout.grid, example):
-            layers.pop(name, None)
-            channels = layout.maps(output).shape[1]
-            layers[name] = LayerInfo(name, type(child).__name__, (channels, *layout.grid))
+        shapes.pop(name, None)
+        certain.pop(name, None)
+        if isinstance(output, Tensor):
+            shapes[name] = output.shape
+            if layout := find_certain_layout(module, output, example):
+                certain[name] = layout
 
     hooks = (
-        child.register_forward_hook(lambda child, _, output, name=name: record(name, child, output))
+        child.register_forward_hook(lambda _child, _, output, name=name: record(name, output))
         for name, child in module.named_modules()
         if name and not isinstance(child, TRANSPARENT)
     )
     with attach(hooks), evaluation_mode(module), torch.no_grad():
         module(example)
-    return list(layers.values())
+    doubtful = any(
+        is_doubtful(module, tuple(shape)) for name, shape in shapes.items() if name not in certain
+    )
+    probed = probed_layouts(module, example) if doubtful else {}
+    layers = []
+    for name, shape in shapes.items():
+        layout = certain.get(name) or probed.get(name)
+        # What has other proportions is no map of the picture: attention, windows, heads.
+        if layout and is_grid(layout.grid, example):
+            channels = shape[1 if layout.kind == "maps" else -1]
+            kind = type(module.get_submodule(name)).__name__
+            layers.append(LayerInfo(name, kind, (channels, *layout.grid)))
+    return layers

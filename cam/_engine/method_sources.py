@@ -97,6 +97,21 @@ class LayerGradients(LayerActivations):
     rule_maps: Mapping[str, Maps] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Pooling:
+    """An attention behind the last block that pools the tokens, as part of the classifier.
+
+    Attributes:
+        call: Its number among the attentions of a forward pass, from 0.
+        rows: How many heads and queries it has, multiplied.
+        keys: N, how many tokens it reads.
+    """
+
+    call: int
+    rows: int
+    keys: int
+
+
 @dataclass(frozen=True, eq=False)
 class Attention(Source):
     """The self-attention of a transformer over all of its tokens.
@@ -108,6 +123,7 @@ class Attention(Source):
         last_gradient: (B, heads, N, N) of the scores by the last of them.
         grid: (rows, columns) of the patches, which are the last of the N tokens. Those before them
             are the class token, registers and the like.
+        pooling: What pools the tokens, where a single attention does.
     """
 
     backward = True
@@ -116,6 +132,7 @@ class Attention(Source):
     weights: tuple[Tensor, ...]
     last_gradient: Tensor
     grid: tuple[int, int]
+    pooling: Pooling | None = field(default=None, kw_only=True)
 
     def by_head(self, matrices: Tensor) -> Tensor:
         """Unfold heads from the batch axis: (B, heads, N, N)."""

@@ -13,14 +13,17 @@ from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.forward import run_model
 from cam._engine.method_sources import Capture, LayerActivations, Pixels, Source
 from cam._engine.precision import allow_any_layout
-from cam.errors import Cancelled, ModelError
+from cam.errors import Cancelled, NoGradientError
 from cam.targets import select_scores
-from cam.types import Progress, TargetFunction
+from cam.types import Attribution, Maps, Progress, TargetFunction
 
 Report = Callable[[Progress], object]
 Owner = Tensor | int | None
 """Which image of the batch each of N inputs was made from, as its target counts: (N,) int64, one
 number for all of them, or None where input n was made from image n."""
+
+Finish = Callable[[Maps], Attribution]
+"""Makes a method's result from its maps."""
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ class Passes:
     forwards: int = 0
     backwards: int = 0
     method: str = ""
+    _finish: Finish | None = None
     _done: int = 0
     _total: int = 0
 
@@ -56,12 +60,21 @@ class Passes:
         return self.captured.pixels
 
     @contextmanager
-    def of(self, method: str) -> Iterator["Passes"]:
-        """Run one method: the model in evaluation mode, and counters at zero."""
-        self.method, self._done, self._total = method, 0, 0
+    def of(self, method: str, finish: Finish | None = None) -> Iterator["Passes"]:
+        """Run one method: the model in evaluation mode, and counters at zero.
+
+        Args:
+            method: Its name.
+            finish: Makes its result from maps so far; None: they are not offered.
+        """
+        self.method, self._done, self._total, self._finish = method, 0, 0, finish
         self.forwards = self.backwards = 0
-        with evaluation_mode(self.module), torch.inference_mode(False):
-            yield self
+        try:
+            with evaluation_mode(self.module), torch.inference_mode(False):
+                yield self
+        finally:
+            # It holds these passes, and each would keep the other with all their tensors.
+            self._finish = None
 
     def through(self, module: nn.Module) -> AbstractContextManager[None]:
         """Send inputs through another module, with the same counters and progress."""
@@ -90,11 +103,16 @@ class Passes:
         self._total -= inputs
         self.tell()
 
-    def chunks(self, total: int) -> Iterator[slice]:
-        """Cut 0 … total into batches that memory allows."""
+    def chunks(self, total: int, inputs: int = 1) -> Iterator[slice]:
+        """Cut 0 … total into batches that memory allows.
+
+        Args:
+            total: How many there are.
+            inputs: How many inputs go through the model for each.
+        """
         start = 0
         while start < total:
-            stop = min(start + self.batch_size, total)
+            stop = min(start + max(self.batch_size // inputs, 1), total)
             yield slice(start, stop)
             start = stop
 
@@ -146,7 +164,7 @@ class Passes:
                 # A copy: a model may change its input in place, which a leaf does not allow.
                 scores = self._scores(pixels.clone(), owners[part], quick=change is None)
                 if not scores.requires_grad:
-                    raise ModelError("the target's score does not depend on the pixels")
+                    raise NoGradientError("the target's score does not depend on the pixels")
                 if change is not None:
                     change(scores)
                 (gradient,) = torch.autograd.grad(scores.sum(), pixels)
@@ -205,7 +223,10 @@ class Passes:
             with torch.enable_grad():
                 # A copy also because tensors made in inference mode can never be part of a graph.
                 pixels = inputs[part].detach().clone().requires_grad_()
-                return use(pixels, self._scores(pixels.clone(), _owners(None, inputs)[part]))
+                scores = self._scores(pixels.clone(), _owners(None, inputs)[part])
+                if not scores.requires_grad:
+                    raise NoGradientError("the target's score does not depend on the pixels")
+                return use(pixels, scores)
 
         return self.over(run, len(inputs))
 
@@ -257,15 +278,26 @@ class Passes:
             return targets[owners]
         return [targets[index] for index in owners.tolist()]
 
-    def tell(self) -> None:
+    def tell(self, gather: Callable[[], Maps] | None = None) -> None:
         """Report how far the method is.
+
+        Args:
+            gather: Makes the maps (B, h, w) of all that is done, without a pass; NaN where that
+                says nothing yet. It is called only if somebody asks, before this returns.
 
         Raises:
             Cancelled: The caller does not want the rest.
         """
         if self.report is None:
             return
-        progress = Progress(self.method, self._done, max(self._total, self._done))
+        finish, partial = self._finish, None
+        if gather is not None and finish is not None:
+
+            def partial() -> Attribution:
+                with torch.no_grad():
+                    return finish(gather())
+
+        progress = Progress(self.method, self._done, max(self._total, self._done), partial)
         if self.report(progress) is False:
             raise Cancelled(f"{self.method} was cancelled after {self._done} inputs")
 

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from cam._engine.shared_state.product_precision import hold_product_precision
 from cam.errors import InputError
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "auto")
@@ -76,16 +77,13 @@ def use_precision(precision: str | None, device: torch.device) -> Iterator[None]
     if precision is None and torch.is_autocast_enabled(device.type):
         reduced = ambient
     tokens = _autocast.set(reduced), _free.set(precision is not None)
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = matmul.fp32_precision, convolution.fp32_precision
+    products = {"fp32": "ieee", "tf32": "tf32"}.get(precision or "")
+    # Of a CPU's products it says nothing.
+    hold = hold_product_precision(products) if device.type == "cuda" else nullcontext()
     try:
-        if precision in ("fp32", "tf32"):
-            inner = "tf32" if precision == "tf32" else "ieee"
-            matmul.fp32_precision = convolution.fp32_precision = inner
-        with torch.autocast(device.type, enabled=False):
+        with hold, torch.autocast(device.type, enabled=False):
             yield
     finally:
-        matmul.fp32_precision, convolution.fp32_precision = before
         _autocast.reset(tokens[0])
         _free.reset(tokens[1])
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 # Class, distillation and register tokens; DINOv3 has five in all.
-_MOST_EXTRA = 16
+MOST_EXTRA = 16
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _find_token_layout(count: int, picture: Tensor, before: int | None) -> Layou
             (-(-height // stride), -(-width // stride)),
         }:
             extra = count - rows * columns
-            if rows * columns < 2 or not 0 <= extra <= _MOST_EXTRA:
+            if rows * columns < 2 or not 0 <= extra <= MOST_EXTRA:
                 continue
             # What the network says counts, unless it is of another part of the network.
             first = before if before is not None and before <= extra else extra

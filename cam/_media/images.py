@@ -21,8 +21,14 @@ from PIL.ExifTags import Base as ExifTag
 from cam.errors import CamWarning, ImageError, require_known
 
 # Pillow opens MPO (a JPEG with more than one picture) as JPEG; there is no opener by that name.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-NO_PICTURE = "is not a picture that can be read here; use PNG, JPEG, WebP, GIF, BMP or TIFF"
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+NO_PICTURE = (
+    "is not an image that can be read here; use PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP or TIFF"
+)
+NO_HEIC = "is an HEIC image, and pi-heif, which reads those, is not installed: {command}"
+# The brands of a HEIC file's first box (ISO/IEC 23008-12, annex B, and those of sequences).
+HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
+HEIC_BRANDS |= {b"mif1", b"msf1", b"heif"}
 MAX_PIXELS = 64_000_000
 # Preprocessing scales the short side up to the model's size: a 1 × 30,000 picture would become
 # 256 × 7,680,000.
@@ -70,6 +76,8 @@ class Photo:
     name: str
 
 
+# Of an image that has no file name, in messages.
+UNNAMED = ("the image", "the array")
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Photo
 
 
@@ -106,13 +114,13 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
     if isinstance(source, Photo):
         return source
     if isinstance(source, Image.Image):
-        return _normalise(source, name or "the picture")
+        return _normalise(source, name or UNNAMED[0])
     if isinstance(source, np.ndarray):
-        return _normalise(_from_array(source), name or "the array")
+        return _normalise(_from_array(source), name or UNNAMED[1])
     if isinstance(source, str) and source.startswith("sample:"):
         return Photo(sample(source.removeprefix("sample:")), (), source)
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), name or "the picture")
+        return _decode(io.BytesIO(source), name or UNNAMED[0])
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         try:
@@ -121,7 +129,7 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
         except FileNotFoundError:
             raise ImageError(f"there is no file {str(path)!r}") from None
         except IsADirectoryError:
-            raise ImageError(f"{str(path)!r} is a folder, not a picture") from None
+            raise ImageError(f"{str(path)!r} is a folder, not an image") from None
         except PermissionError:
             raise ImageError(f"{str(path)!r} may not be read by this user") from None
         except (OSError, ValueError) as error:
@@ -130,10 +138,10 @@ def read_image(source: ImageSource, name: str | None = None) -> Photo:
             raise ImageError(f"{str(path)!r} cannot be opened: {reason}") from None
     if not hasattr(source, "read"):
         raise ImageError(
-            "a picture is a path, encoded bytes, an open binary file, a PIL image or a uint8 "
+            "an image is a path, encoded bytes, an open binary file, a PIL image or a uint8 "
             f"array, not {type(source).__name__}"
         )
-    return _decode(source, name or str(getattr(source, "name", "the picture")))
+    return _decode(source, name or str(getattr(source, "name", UNNAMED[0])))
 
 
 def _decode(file: BinaryIO, name: str) -> Photo:
@@ -153,13 +161,43 @@ def open_picture(file: BinaryIO, name: str, otherwise: str = NO_PICTURE) -> Imag
         ImageError: It is no picture in one of :data:`FORMATS`, or its header announces too many
             pixels.
     """
+    formats: tuple[str, ...] = FORMATS
+    if _is_heic(file):
+        if not _enable_heic():
+            raise ImageError(f"{name} {NO_HEIC.format(command='pip install pi-heif')}")
+        formats = ("HEIF", *FORMATS)
     try:
-        return Image.open(file, formats=FORMATS)
+        return Image.open(file, formats=formats)
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else None) from None
     except DECODER_ERRORS:
         raise ImageError(f"{name} {otherwise}") from None
+
+
+def _is_heic(file: BinaryIO) -> bool:
+    """Return whether a file begins as HEIC does; it stays where it was."""
+    try:
+        start = file.tell()
+        head = file.read(12)
+        file.seek(start)
+    except (OSError, ValueError):
+        return False
+    return isinstance(head, bytes) and head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
+
+
+@lru_cache(maxsize=1)
+def _enable_heic() -> bool:
+    """Have Pillow read HEIC too; return whether the package that does is installed.
+
+    Nothing but the picture itself is unpacked: no thumbnails, depth maps or other parts.
+    """
+    try:
+        import pi_heif
+    except ImportError:
+        return False
+    pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return True
 
 
 def _too_large(name: str, pixels: int | None) -> ImageError:
@@ -193,7 +231,7 @@ def _normalise(image: Image.Image, name: str) -> Photo:
         raise _too_large(name, None) from None
     except DECODER_ERRORS:
         raise ImageError(
-            f"{name} is damaged or incomplete: it ends, or turns to nonsense, before the picture "
+            f"{name} is damaged or incomplete: it ends, or turns to nonsense, before the image "
             "is whole; save it again"
         ) from None
     if frames > 1 and image.tell() == 0:

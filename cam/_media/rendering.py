@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cam import kernels
 from cam.errors import InputError, require_known
+from cam.kernels.blending.reference import upsample
 
 
 @overload
@@ -20,6 +21,7 @@ def overlay(
     percentile: float = ...,
     threshold: float = ...,
     signed: bool = ...,
+    fade: bool = ...,
 ) -> Image.Image: ...
 @overload
 def overlay(
@@ -30,6 +32,7 @@ def overlay(
     percentile: float = ...,
     threshold: float = ...,
     signed: bool = ...,
+    fade: bool = ...,
 ) -> Tensor: ...
 def overlay(
     image: Image.Image | Tensor | np.ndarray,
@@ -39,6 +42,7 @@ def overlay(
     percentile: float = 100,
     threshold: float = 0,
     signed: bool = False,
+    fade: bool = False,
 ) -> Image.Image | Tensor:
     """Colour a heatmap and blend it over a picture.
 
@@ -57,6 +61,9 @@ def overlay(
         threshold: Where the value, after ``percentile``, is below this, the picture stays as it
             is; 0 to 1, and compared with the absolute value with ``signed``.
         signed: Whether the heatmap has two signs: the colours then run from -1 to 1.
+        fade: Whether the opacity follows the evidence: ``alpha`` where the value, after
+            ``percentile``, is 1 in size, in proportion below, so that what is cold stays exactly
+            as photographed.
 
     Returns:
         A PIL image for a PIL image, else uint8 (B, H, W, 3).
@@ -66,7 +73,7 @@ def overlay(
             its range, or a ``signed`` that is neither True nor False.
     """
     if not isinstance(image, Image.Image | Tensor | np.ndarray):
-        raise InputError(f"a picture is a PIL image or uint8 (B, H, W, 3), not {_kind(image)}")
+        raise InputError(f"an image is a PIL image or uint8 (B, H, W, 3), not {_kind(image)}")
     if not isinstance(heatmap, Tensor | np.ndarray):
         raise InputError(f"a heatmap is a tensor or an array, not {_kind(heatmap)}")
     if not isinstance(colormap, str):
@@ -88,12 +95,34 @@ def overlay(
         ends = torch.stack([size.float().nanquantile(percentile / 100) for size in sizes])
         heatmap = heatmap / ends.clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
     try:
-        blended = kernels.overlay(pixels, heatmap, colormap, alpha, threshold, signed)
+        # Colours alone first where the opacity differs from pixel to pixel.
+        blended = kernels.overlay(
+            pixels, heatmap, colormap, 1.0 if fade else alpha, threshold, signed
+        )
     except ValueError as error:
         raise InputError(str(error)) from None
+    if fade:
+        blended = _fade(pixels, blended, heatmap, alpha, signed)
     if isinstance(image, Image.Image):
         return Image.fromarray(blended[0].cpu().numpy())
     return blended
+
+
+def _fade(pixels: Tensor, colours: Tensor, heatmap: Tensor, alpha: float, signed: bool) -> Tensor:
+    """Blend colours over images in proportion to the size of the heatmap's values.
+
+    Args:
+        pixels: (B, H, W, 3) uint8.
+        colours: (B, H, W, 3) uint8, the image where it is to stay.
+        heatmap: (B, h, w) floats.
+        alpha: Opacity where the value is 1 in size.
+        signed: Whether the heatmap has two signs; else what is below 0 counts as 0.
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha must lie between 0 and 1, but is {alpha}.")
+    values = upsample(heatmap.float(), pixels.shape[1], pixels.shape[2])  # (B, H, W)
+    sizes = (values.abs() if signed else values).nan_to_num(0, 1, 0).clamp(0, 1)
+    return pixels.float().lerp(colours.float(), alpha * sizes[..., None]).round().to(torch.uint8)
 
 
 def _kind(value: object) -> str:

@@ -92,7 +92,7 @@ def read_video(
     try:
         with av.open(file, format=kind) as container:
             if not container.streams.video:
-                raise ImageError(f"{name} holds no pictures, only sound or nothing")
+                raise ImageError(f"{name} holds no images, only sound or nothing")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             promised = stream.frames

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from cam.errors import CheckpointError
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "net")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _MOST_LISTED = 3
+_LONGEST_LISTED = 60
+# Names of modules and parameters, with dots between them.
+_KEY = re.compile(r"[\w.:/\-]{1,500}")
 _SMALL = 1 << 20
 # A file of a few bytes can claim any number.
 _MOST_CLASSES = 1_000_000
@@ -36,9 +39,11 @@ def read_state_dict(path: PathLike) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no weights file {str(file)!r}")
     if file.suffix == ".safetensors":
         try:
-            return load_file(file)
-        except (SafetensorError, OSError) as error:
+            tensors = load_file(file)
+        # Whatever a reader stumbles over, the file is not one of weights.
+        except Exception as error:  # noqa: BLE001
             raise CheckpointError(f"{file.name} is no whole .safetensors file: {error}") from None
+        return _check_tensors(tensors, file.name)
     _refuse_bomb(file)
     try:
         with warnings.catch_warnings():
@@ -50,11 +55,12 @@ def read_state_dict(path: PathLike) -> dict[str, Tensor]:
             f"{file.name} is refused: it is damaged or holds more than tensors, and reading that "
             "could run code; save model.state_dict() alone, or use .safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError):
+    # A damaged pickle calls torch's own functions with anything, and those raise anything.
+    except Exception:  # noqa: BLE001
         raise CheckpointError(
             f"{file.name} is damaged or is no weights file; .safetensors, .pth and .pt are read"
         ) from None
-    return _tensors(content, file.name)
+    return _check_tensors(_tensors(content, file.name), file.name)
 
 
 def _refuse_bomb(file: Path) -> None:
@@ -87,6 +93,30 @@ def _tensors(content: Any, name: str) -> dict[str, Tensor]:
     }
     if not tensors:
         raise CheckpointError(f"{name} holds no tensors; save model.state_dict()")
+    return tensors
+
+
+def _check_tensors(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Refuse names and tensors that no ``state_dict()`` of a network holds."""
+    for key, tensor in tensors.items():
+        if not _KEY.fullmatch(key):
+            raise CheckpointError(
+                f"{name} is refused: {key[:_LONGEST_LISTED]!a} names no parameter; the names "
+                "of model.state_dict() are letters, digits and the signs . _ - : / between them"
+            )
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            kind = "quantized" if tensor.is_quantized else f"{tensor.layout}, on {tensor.device}"
+            raise CheckpointError(
+                f"{name} is refused: {key} is no dense tensor ({kind}); save the state_dict() of "
+                "a plain float model on the CPU"
+            )
+        # With a stride of 0 a few bytes claim to be any number of them.
+        claimed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        if claimed > held:
+            raise CheckpointError(
+                f"{name} is refused: {key} claims {claimed:,} bytes of the {held:,} that are "
+                "stored; save contiguous tensors"
+            )
     return tensors
 
 

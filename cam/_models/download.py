@@ -5,6 +5,7 @@ They go where torchvision and timm look for them, the folders of ``torch.hub`` a
 """
 
 import hashlib
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -56,19 +57,32 @@ class Published:
         url: The file's address, or None.
         repository: The hub's, or None.
         checked: Whether the file's name ends in the beginning of its SHA-256.
+        files: What the repository may call them, the first choice first.
     """
 
     name: str
     url: str | None
     repository: str | None = None
     checked: bool = False
+    files: tuple[str, ...] = _HUB_FILES
 
     @property
     def here(self) -> bool:
         """Whether they are on this machine already; uses no network."""
         if self.repository is not None:
-            return _in_hub_cache(self.repository)
+            return self.hub_file is not None
         return self.file.is_file()
+
+    @property
+    def hub_file(self) -> Path | None:
+        """Where the hub's client keeps the repository's file; None before it is here."""
+        import huggingface_hub
+
+        for name in self.files:
+            path = huggingface_hub.try_to_load_from_cache(str(self.repository), name)
+            if isinstance(path, str):
+                return Path(path)
+        return None
 
     @property
     def file(self) -> Path:
@@ -90,8 +104,8 @@ class Published:
             return
         try:
             if self.repository is not None:
-                _refuse_if_unreachable()
-                _fetch_from_hub(self.repository, report)
+                refuse_if_unreachable()
+                _fetch_from_hub(self.repository, self.files, report)
             else:
                 _fetch_file(str(self.url), self.file, self.checked, report)
         except Cancelled:
@@ -103,11 +117,17 @@ class Published:
 
 def no_weights(name: str, error: Exception) -> ModelError:
     """State in one sentence why weights cannot be had."""
-    reasons = str(getattr(error, "reason", error)).splitlines() or [type(error).__name__]
     return ModelError(
-        f"the weights of {name} could not be downloaded ({reasons[0][:200]}); connect to the "
-        "network, give a file with weights=PATH, or use weights=None for random ones"
+        f"the weights of {name} could not be downloaded ({describe_failure(error)}); connect to "
+        "the network, give a file of weights, or use random ones"
     )
+
+
+def describe_failure(error: Exception) -> str:
+    """Describe in a few words why a download failed."""
+    lines = str(getattr(error, "reason", error)).splitlines() or [type(error).__name__]
+    # An operating system's number says nothing to a reader.
+    return re.sub(r"^\[Errno -?\d+\] ", "", lines[0])[:200]
 
 
 def _fetch_file(url: str, path: Path, checked: bool, report: Report | None) -> None:
@@ -140,20 +160,28 @@ def _fetch_file(url: str, path: Path, checked: bool, report: Report | None) -> N
         partial.unlink(missing_ok=True)
 
 
-def _fetch_from_hub(repository: str, report: Report | None) -> None:
+def _fetch_from_hub(repository: str, files: tuple[str, ...], report: Report | None) -> None:
+    if not any(download_hub_file(repository, file, report) for file in files):
+        raise HTTPException(f"{repository} holds none of {', '.join(files)}")
+
+
+def download_hub_file(repository: str, file: str, report: Report | None = None) -> bool:
+    """Download a file of the hub into its cache; returns whether the repository has it.
+
+    Raises:
+        Exception: Whatever the hub's client raises where it gets no answer.
+    """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    for file in _HUB_FILES:
-        try:
-            with _watchable():
-                huggingface_hub.hf_hub_download(repository, file, tqdm_class=_progress_bar(report))
-            return
-        except LocalEntryNotFoundError:
-            raise  # no answer at all
-        except EntryNotFoundError:
-            continue
-    raise HTTPException(f"{repository} holds none of {', '.join(_HUB_FILES)}")
+    try:
+        with _watchable():
+            huggingface_hub.hf_hub_download(repository, file, tqdm_class=_progress_bar(report))
+    except LocalEntryNotFoundError:
+        raise  # no answer at all
+    except EntryNotFoundError:
+        return False
+    return True
 
 
 def _progress_bar(report: Report | None) -> type[Any]:
@@ -215,17 +243,12 @@ def _tell(report: Report | None, done: int, total: int | None) -> None:
         raise Cancelled("the download was cancelled")
 
 
-def _in_hub_cache(repository: str) -> bool:
-    import huggingface_hub
+def refuse_if_unreachable() -> None:
+    """Ask the hub once, as its client retries for most of a minute.
 
-    return any(
-        isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)
-        for file in _HUB_FILES
-    )
-
-
-def _refuse_if_unreachable() -> None:
-    """Ask the hub once, as its client retries for most of a minute."""
+    Raises:
+        OSError: It does not answer.
+    """
     from huggingface_hub import constants
 
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")

@@ -11,12 +11,25 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cam._detection.outputs import declare
+from cam._detection.suppression import choose_detections
+from cam._engine.capture import check_batch
 from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import device_of, evaluation_mode, original_module
+from cam._engine.forward import find_detected, run_detector, run_model
 from cam._engine.layers import LayerInfo, Layers, feature_layers, resolve_layers
 from cam._media.images import ImageSource, load_image
-from cam._models.preprocessing import Transform, crop_to_input, mean_and_std, standard_transform
+from cam._models.cropping import crop_image
+from cam._models.detections import Detections
+from cam._models.preprocessing import (
+    Transform,
+    normalises_itself,
+    standard_transform,
+    whole_image,
+)
 from cam.errors import InputError, LayerError, ModelError, TargetError, nearest
+from cam.parameters import number
+from cam.targets import Similarity
 
 
 @dataclass(frozen=True)
@@ -27,11 +40,16 @@ class ModelOrigin:
         name: As it was asked for.
         weights: "DEFAULT", None for random ones, or a file's absolute path.
         labels: None, a file's absolute path, or the names.
+        prompts: The classes of a model of images and text; None for others.
     """
 
     name: str
     weights: str | None
     labels: str | tuple[str, ...] | None
+    prompts: tuple[str, ...] | None
+
+
+DETECTION, EMBEDDING = "detection", "embedding"
 
 
 class Model:
@@ -40,14 +58,17 @@ class Model:
     Args:
         module: The network; it is never changed.
         transform: From a PIL image in RGB to a (3, H, W) float tensor. By default the usual one
-            for ImageNet: short side to 256, centre crop of 224, ImageNet's mean and deviation.
+            for ImageNet: short side to 256, centre crop of 224, ImageNet's mean and deviation;
+            torchvision's detectors, which resize and normalise, get the whole image.
         labels: One name a class, in the order of the output.
         layers: Where to explain when a call does not say: dotted names or modules. By default the
             feature maps that the classifier pools.
         name: What to call the model in results.
+        task: "detection" where what the module returns does not show that it is a detector;
+            "embedding" where it returns features (B, D) and no classes.
 
     Raises:
-        ModelError: ``module`` is no ``nn.Module``.
+        ModelError: ``module`` is no ``nn.Module``, or there is no such task.
         LayerError: ``layers`` names one that does not exist.
     """
 
@@ -58,13 +79,23 @@ class Model:
         labels: Sequence[str] | None = None,
         layers: Layers = None,
         name: str | None = None,
+        task: str | None = None,
     ) -> None:
+        if task not in (None, DETECTION, EMBEDDING):
+            raise ModelError(
+                f"a model's task is {DETECTION!r}, {EMBEDDING!r} or None, not {task!r}"
+            )
         if not isinstance(module, nn.Module):
             raise ModelError(f"a model is a torch.nn.Module, not {type(module).__name__}")
         self.module = original_module(module)
-        self.transform = transform or standard_transform()
+        if transform is None:
+            whole = normalises_itself(self.module)
+            transform = whole_image() if whole else standard_transform()
+        self.transform = transform
         self.labels = tuple(labels) if labels is not None else None
         self.name = name or type(self.module).__name__
+        self.task = task
+        self._declare()
         # Only what was loaded by name can be loaded again.
         self.origin: ModelOrigin | None = None
         self._layers = (
@@ -85,6 +116,11 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.lock = threading.RLock()
+        self._declare()
+
+    def _declare(self) -> None:
+        names = None if self.labels is None else len(self.labels)
+        declare(self.module, self.task == DETECTION, names)
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +155,7 @@ class Model:
         tensors = [*self.module.parameters(), *self.module.buffers()]
         with self.lock:
             module = copy.deepcopy(self.module, {id(tensor): tensor for tensor in tensors})
-            twin = Model(module, self.transform, self.labels, self._layers, self.name)
+            twin = Model(module, self.transform, self.labels, self._layers, self.name, self.task)
             twin.origin = self.origin
             return twin
 
@@ -142,12 +178,12 @@ class Model:
             else [images]
         )
         if not several:
-            raise InputError("there is no picture to prepare; give at least one")
+            raise InputError("there is no image to prepare; give at least one")
         tensors = [self.transform(load_image(image)) for image in several]
         shapes = sorted({tuple(tensor.shape) for tensor in tensors})
         if len(shapes) > 1:
             raise InputError(
-                f"the model's transform gives pictures of different shapes {shapes}, which do not "
+                f"the model's transform gives images of different shapes {shapes}, which do not "
                 "fit in one batch; prepare them one by one, or crop them in the transform"
             )
         return torch.stack(tensors).to(self.device, torch.float32)
@@ -158,13 +194,7 @@ class Model:
         This is what a heatmap lies over. Where the transform's geometry cannot be read, it is the
         transformed picture itself, with the normalisation undone.
         """
-        photo = load_image(image)
-        part = crop_to_input(self.transform, photo)
-        if part is not None:
-            return part
-        mean, std = (torch.tensor(values) for values in mean_and_std(self.transform))
-        pixels = self.transform(photo).movedim(0, -1) * std + mean  # (H, W, 3)
-        return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+        return crop_image(self.transform, load_image(image))
 
     def class_index(self, label: str) -> int:
         """Return the class of a name.
@@ -200,6 +230,17 @@ class Model:
         return self.labels[index] if self.labels is not None else f"class {index}"
 
     @cached_property
+    def detects(self) -> bool:
+        """Whether it is a detector: declared, or shown by what it returns; costs one forward."""
+        if self.task == DETECTION:
+            return True
+        with self.lock, evaluation_mode(self.module), torch.no_grad():
+            try:
+                return find_detected(self.module, self._blank()) is not None
+            except ModelError:
+                return False
+
+    @cached_property
     def feature_layers(self) -> tuple[LayerInfo, ...]:
         """Every layer with feature maps, in the order in which they run; costs one forward."""
         with self.lock:
@@ -210,10 +251,95 @@ class Model:
         return self.prepare(Image.new("RGB", (256, 256)))
 
     def predict(self, batch: Tensor) -> Tensor:
-        """Compute class probabilities, (B, classes) float32, in one forward pass."""
+        """Compute class probabilities, (B, classes) float32, in one forward pass.
+
+        Raises:
+            ModelError: The model gives features or boxes, and no classes.
+        """
+        if self.task == EMBEDDING:
+            raise no_classes(self.name)
+        scores = self.score(batch)
+        if scores.ndim == 3:
+            require_classes(self.name, scores[0])
+        return scores.softmax(1)
+
+    def like(self, image: ImageSource) -> Similarity:
+        """Return the target that asks for the likeness to another image.
+
+        Args:
+            image: What :func:`cam.load_image` takes.
+
+        Raises:
+            ModelError: The model gives classes, and no features to compare.
+        """
+        if self.task != EMBEDDING:
+            raise ModelError(
+                f"{self.name} gives no features to compare images by; load a backbone, such as "
+                "hf/facebook/dinov2-small, or declare one with task='embedding'"
+            )
+        return Similarity(self.score(self.prepare(image))[0])
+
+    def detect(
+        self, images: Tensor | Sequence[ImageSource] | ImageSource, threshold: float = 0.5
+    ) -> list[Detections]:
+        """Detect objects, in one forward pass.
+
+        What torchvision's detectors return is suppressed already, queries need no suppression, and
+        the cells of a grid head (YOLO) are suppressed here, by torchvision's batched_nms.
+
+        Args:
+            images: A batch (B, 3, H, W), or one or more images, which :meth:`prepare` takes.
+            threshold: Scores must be higher. Below its own threshold (torchvision's is 0.05) a
+                detector returns nothing.
+
+        Returns:
+            The detections of each image, in pixels of the batch.
+
+        Raises:
+            ModelError: Nothing shows that the model is a detector, or how its output is read.
+            InputError: The batch does not fit, or the threshold is not in [0, 1].
+        """
+        if not number(0, 1).holds(threshold):
+            raise InputError(f"threshold must be a number from 0 to 1, but is {threshold!r}")
+        batch = images if isinstance(images, Tensor) else self.prepare(images)
+        check_batch(self.module, batch)
         with self.lock, evaluation_mode(self.module), torch.no_grad():
-            logits: Tensor = self.module(batch)
-            return logits.float().softmax(1)
+            detected = run_detector(self.module, batch.clone())
+        return [
+            Detections(*choose_detections(detected, image, threshold))
+            for image in range(len(batch))
+        ]
+
+    def score(self, batch: Tensor) -> Tensor:
+        """Compute raw scores, (B, classes) float32, in one forward pass."""
+        with self.lock, evaluation_mode(self.module), torch.no_grad():
+            return run_model(self.module, batch).float()
+
+
+def require_classes(name: str, output: Tensor) -> None:
+    """Refuse an image's output that is no score for each class.
+
+    Args:
+        name: The model's.
+        output: Of one image.
+
+    Raises:
+        ModelError: It has another shape than (classes,).
+    """
+    if output.ndim != 1:
+        raise ModelError(
+            f"{name} returns shape {tuple(output.shape)} an image, and no score for each class; "
+            "a detector's boxes are model.detect(images), and each of them is a target of "
+            "cam.attribute, as is a segment (cam.targets.Segment)"
+        )
+
+
+def no_classes(name: str) -> ModelError:
+    """State in one sentence that a model gives features."""
+    return ModelError(
+        f"{name} gives features and no classes; explain its likeness to another image, with "
+        "targets=model.like(image), or --like on the command line"
+    )
 
 
 @lru_cache(maxsize=8)

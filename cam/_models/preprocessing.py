@@ -5,17 +5,28 @@ heatmap can be laid over the photo at the photo's resolution.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import transforms
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms._presets import ImageClassification
 
 Transform = Callable[[Image.Image], Tensor]
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of an image, in its pixels."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@runtime_checkable
+class MeasuredTransform(Protocol):
+    """A transform that says itself which part of an image it keeps."""
+
+    def find_box(self, size: tuple[int, int]) -> Box | None:
+        """Find the part of an image of (width, height); None where there is none."""
 
 
 def standard_transform(
@@ -23,17 +34,29 @@ def standard_transform(
     resize: int = 256,
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
+    interpolation: transforms.InterpolationMode = transforms.InterpolationMode.BILINEAR,
 ) -> Transform:
-    """Resize the short side (bilinear), crop the centre, normalise."""
+    """Resize the short side, crop the centre, normalise."""
     pipeline: Transform = transforms.Compose(
         [
-            transforms.Resize(resize),
+            transforms.Resize(resize, interpolation),
             transforms.CenterCrop(size),
             transforms.ToTensor(),
             transforms.Normalize(mean, std),
         ]
     )
     return pipeline
+
+
+def whole_image() -> Transform:
+    """Keep the image's size, its values in [0, 1]."""
+    pipeline: Transform = transforms.Compose([transforms.ToTensor()])
+    return pipeline
+
+
+def normalises_itself(module: nn.Module) -> bool:
+    """Test whether a network resizes and normalises images, as torchvision's detectors do."""
+    return isinstance(getattr(module, "transform", None), GeneralizedRCNNTransform)
 
 
 def crop_to_input(transform: object, image: Image.Image) -> Image.Image | None:
@@ -47,8 +70,10 @@ def crop_to_input(transform: object, image: Image.Image) -> Image.Image | None:
     return None if box is None else image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def find_input_box(transform: object, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def find_input_box(transform: object, size: tuple[int, int]) -> Box | None:
     """Find left, top, right and bottom of :func:`crop_to_input` in (width, height)."""
+    if isinstance(transform, MeasuredTransform):
+        return transform.find_box(size)
     geometry = _read_geometry(transform)
     if geometry is None:
         return None
@@ -73,9 +98,13 @@ def find_input_box(transform: object, size: tuple[int, int]) -> tuple[int, int, 
 
 def _centre(length: int, pixels: float) -> tuple[int, int]:
     """Return the edges of a side's central pixels, at least one apart."""
-    first = (length - pixels) / 2
+    return cut_side(length, (length - pixels) / 2, (length + pixels) / 2)
+
+
+def cut_side(length: int, first: float, last: float) -> tuple[int, int]:
+    """Round the edges of a part of a side to whole pixels, at least one apart."""
     start = min(max(0, round(first)), length - 1)
-    return start, max(start + 1, min(length, round(first + pixels)))
+    return start, max(start + 1, min(length, round(last)))
 
 
 _Geometry = tuple[int | tuple[int, int] | None, tuple[int, int] | None]
@@ -106,6 +135,7 @@ _KEEPS_GEOMETRY = {
     "PILToTensor",
     "MaybePILToTensor",
     "ToNumpy",
+    "MaybeConvertMode",
     "ToImage",
     "ToDtype",
     "ConvertImageDtype",

@@ -1,1 +1,1 @@
-"""Write explanations as files and clips."""
+"""Write explanations as files, and for a browser."""

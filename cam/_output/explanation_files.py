@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from cam import kernels
 from cam._methods.base.method_registry import methods
-from cam._models.model import Model
+from cam._output.target_names import name_target
 from cam.errors import CamError
-from cam.targets import Contrast
+from cam.targets import Contrast, Similarity
 from cam.types import Attribution
 from cam.version import __version__
 
@@ -29,36 +29,54 @@ TOP = 5
 _PACKAGES = ("torch", "torchvision", "timm", "triton", "numpy", "pillow")
 
 
+class NamedClasses(Protocol):
+    """What a record needs of a model."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
+    def label(self, index: int) -> str:
+        """Return the name of a class."""
+
+
 def record(
-    model: Model, attribution: Attribution, index: int, image: str, notes: Iterable[str] = ()
+    model: NamedClasses,
+    attribution: Attribution,
+    index: int,
+    image: str,
+    notes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Collect the facts of an explanation, ready for JSON.
 
     Args:
         model: The model that was explained.
-        attribution: One method's answer for the batch; its targets are classes, or contrasts
-            between two.
+        attribution: One method's answer for the batch.
         index: Which image of the batch.
         image: The picture's name.
         notes: What was done to the picture when it was read.
     """
-    target = attribution.targets[index]
-    against = target.against if isinstance(target, Contrast) else None
-    explained = target.target if isinstance(target, Contrast) else target
-    if not isinstance(explained, Tensor | int):
-        raise CamError("a record names a class, and a callable was explained here")
-    logits = attribution.logits[index]
-    probabilities = logits.softmax(0)
-    top = probabilities.topk(min(TOP, len(probabilities))).indices.tolist()
+    target, logits = attribution.targets[index], attribution.logits[index]
 
     def of_class(number: int) -> dict[str, Any]:
         return {
             "index": number,
             "label": model.label(number),
-            "probability": _number(probabilities[number]),
+            "probability": _number(logits.softmax(0)[number]),
             "score": _number(logits[number]),
         }
 
+    classes = logits.ndim == 1
+    explained = target.target if isinstance(target, Contrast) else target
+    against = target.against if isinstance(target, Contrast) else None
+    if classes and isinstance(explained, Tensor | int):
+        of_target = of_class(int(explained))
+    else:
+        score = _number(attribution.scores[index])
+        of_target = {"label": name_target(target, model.label), "score": score}
+    # Of features none is a prediction.
+    predicts = classes and not isinstance(target, Similarity)
+    top = logits.topk(min(TOP, len(logits))).indices.tolist() if predicts else []
     return {
         "image": image,
         "model": model.name,
@@ -67,8 +85,8 @@ def record(
         "citation": methods()[attribution.method].citation,
         "layers": list(attribution.layers),
         "precision": attribution.precision,
-        "target": of_class(int(explained)),
-        **({} if against is None else {"against": of_class(int(against))}),
+        "target": of_target,
+        **({"against": of_class(against)} if isinstance(against, int) else {}),
         "predictions": [of_class(number) for number in top],
         "heatmap_shape": list(attribution.heatmap.shape[1:]),
         "raw_shape": list(attribution.raw.shape[1:]),

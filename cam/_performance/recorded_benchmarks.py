@@ -10,6 +10,10 @@ from typing import Any
 RESULTS = Path(__file__).parent / "recorded"
 # First word of the name → what such a file holds, and what writes it.
 KINDS = {
+    "speed": (
+        "Speeds beside plain inference and other packages, every round",
+        "python -m benchmarks.speed",
+    ),
     "methods": ("What methods cost, beside a plain forward and other packages", "make benchmark"),
     "fidelity": (
         "How far each precision moves each method's map, and how fast it is",
@@ -17,7 +21,7 @@ KINDS = {
     ),
     "metrics": ("What metrics cost beyond the network's forwards", "python -m benchmarks.metrics"),
     "coverage": (
-        "Which networks of torchvision and timm can be explained",
+        "Which networks are explained at a layer that lies on the image",
         "python -m benchmarks.coverage",
     ),
     "cost": (

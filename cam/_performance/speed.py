@@ -1,13 +1,13 @@
 """Measure side by side how fast explanations are on this machine.
 
-Every figure is the median of interleaved rounds, on a copy of the model: the packages that it is
-compared with leave gradients on what they explain. What else the machine does at the time slows all
-contenders alike, and makes all of them slower than they are.
+Every figure is the median of interleaved rounds with its interval, on a copy of the model: the
+packages that it is compared with leave gradients on what they explain. Every ratio is taken within
+a round (:meth:`cam._performance.timing.Timing.over`): what else the machine does slows both of a
+pair, and makes all of them slower than they are.
 """
 
 import contextlib
 import copy
-import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,13 +25,16 @@ from cam._methods.base.method_registry import method
 from cam._metrics.base.map_ranking import brightest_overlap, spearman
 from cam._models.model import Model
 from cam._performance import peers
-from cam._performance.timing import Timing, interleaved
+from cam._performance.timing import Estimate, Timing, estimate_median, interleaved
 from cam.errors import Cancelled, InputError
 
 # All rules of the fused kernel, and the gradient of the pixels: one forward and one backward pass.
 EVERY_GRADIENT_METHOD = (*kernels.RULES, "saliency")
 INFERENCE = "plain inference"
+LAST = "plain inference, channels last"
 OURS = "cam"
+# The fewest whose interval leaves out the worst and the best of them.
+ROUNDS = 9
 
 Name = TypeVar("Name", bound=Hashable)
 Result = TypeVar("Result")
@@ -58,9 +61,20 @@ class Speed:
     timing: Timing
 
     @property
-    def images_per_second(self) -> float:
-        """By the median."""
-        return self.images / self.timing.median
+    def images_per_second(self) -> Estimate:
+        """The median over the rounds."""
+        return estimate_median([self.images / seconds for seconds in self.timing.seconds])
+
+    @property
+    def maps_per_second(self) -> Estimate:
+        """Of all methods, the median over the rounds."""
+        estimate = self.images_per_second
+        return Estimate(*(self.maps * end for end in estimate))
+
+    def relative_to(self, other: "Speed") -> Estimate:
+        """Estimate the images a second, by the other's of the same round."""
+        ratio = other.timing.over(self.timing)
+        return Estimate(*(self.images / other.images * end for end in ratio))
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,9 @@ class Race:
     """What :func:`race` found.
 
     Attributes:
-        speeds: Contender → speed. :data:`INFERENCE`; :data:`OURS` and each package for Grad-CAM.
+        speeds: Contender → speed. :data:`INFERENCE`, as the network is called without explaining
+            it; :data:`LAST`, the same with the pixels in the memory format in which this library
+            computes; :data:`OURS` and each package for Grad-CAM.
         every: The same for all gradient CAMs and, here, saliency: ``cam`` and ``grad-cam``.
         absent: Packages that are not installed.
         refused: Package → why it cannot explain this model.
@@ -81,7 +97,11 @@ class Race:
 
 
 def race(
-    model: Model, batch: Tensor, rounds: int = 7, warm_up: int = 1, report: Report | None = None
+    model: Model,
+    batch: Tensor,
+    rounds: int = ROUNDS,
+    warm_up: int = 1,
+    report: Report | None = None,
 ) -> Race:
     """Race plain inference, this library and the installed packages.
 
@@ -105,6 +125,7 @@ def race(
     calls = peers.prepare_gradcam(module, layer, batch, targets)
     absent = tuple(package for package in peers.PACKAGES if package not in calls)
     work: dict[tuple[str, int], Callable[[], object]] = {
+        (LAST, 0): _prepare_inference(mine, batch.contiguous(memory_format=torch.channels_last)),
         (INFERENCE, 0): _prepare_inference(mine, batch),
         (OURS, 1): partial(attribute, mine, batch, "gradcam", targets, layer),
     }
@@ -194,7 +215,7 @@ def by_batch_size(
     model: Model,
     image: Tensor,
     sizes: Sequence[int] = (1, 2, 4, 8, 16),
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     report: Report | None = None,
 ) -> dict[int, dict[str, Speed]]:
     """Measure plain inference and Grad-CAM over the size of the batch.
@@ -252,8 +273,8 @@ class Together:
     singles: Mapping[str, Timing]
     joint: Mapping[int, Timing]
 
-    def one_by_one(self, count: int) -> float | None:
-        """Return the first ``count`` methods' seconds in separate calls: the sums' median.
+    def one_by_one(self, count: int) -> Timing | None:
+        """Return the first ``count`` methods' time in separate calls: the sum in each round.
 
         None while one of them has not been measured.
         """
@@ -262,14 +283,14 @@ class Together:
             return None
         # Of the same rounds only, while one of them is still running.
         rounds = zip(*(timing.seconds for timing in timings), strict=False)
-        return statistics.median(map(sum, rounds))
+        return Timing(tuple(map(sum, rounds)))
 
 
 def together(
     model: Model,
     batch: Tensor,
     methods: Sequence[str] = EVERY_GRADIENT_METHOD,
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     report: Report | None = None,
 ) -> Together:
     """Measure several methods in one call, beside one call each.
@@ -315,7 +336,7 @@ class Fidelity:
         spearman: Rank correlation of its maps with those in fp32, the lowest of the batch; NaN
             where a map has no order.
         overlap: Share of the brightest twentieth that is the same, the lowest of the batch.
-        heatmap: (B, H, W) float32, on the CPU.
+        heatmap: (B, H, W) float32, on the CPU; None of a recording, which keeps no maps.
     """
 
     method: str
@@ -323,7 +344,7 @@ class Fidelity:
     speed: Speed
     spearman: float
     overlap: float
-    heatmap: Tensor
+    heatmap: Tensor | None = None
 
 
 def by_precision(
@@ -331,7 +352,7 @@ def by_precision(
     batch: Tensor,
     methods: Sequence[str] = ("gradcam", "saliency"),
     precisions: Sequence[str] | None = None,
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     report: Report | None = None,
 ) -> list[Fidelity]:
     """Measure each precision's speed, and its maps' distance from fp32.

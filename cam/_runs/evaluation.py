@@ -80,7 +80,8 @@ def evaluate(
         polarity: How all metrics read signed maps: "signed", "positive" or "absolute"
             (:data:`cam.polarity.POLARITIES`), the same for every method.
         progress: Called with a :class:`.RunProgress` after each shard, and
-            about once a second within one; an answer of False stops the run.
+            about once a second within one, or when the passes of a batch are through; an answer of
+            False stops the run. The engine "ray" calls it from another thread within shards.
 
     Returns:
         The run, to be read.

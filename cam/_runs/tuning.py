@@ -176,7 +176,7 @@ def _halve(items: Dataset, seed: int) -> tuple[list[list[int]], list[list[int]]]
     members = [np.flatnonzero(codes == code).tolist() for code in range(codes.max() + 1)]
     if len(members) < 4:
         raise InputError(
-            f"tuning needs at least 4 independent groups of pictures, two for the search and two "
+            f"tuning needs at least 4 independent groups of images, two for the search and two "
             f"for the report, and these data have {len(members)}"
         )
     order = np.random.default_rng(seed).permutation(len(members))

@@ -4,6 +4,8 @@
 import triton
 import triton.language as tl
 
+from ..launch.tiles import single
+
 # A group is 16 pixels, 48 bytes: three vectors of 16 bytes that start where a vector may. A thread
 # has one group to blend, and its four quads of four pixels to colour.
 GROUPS = tl.constexpr(128)
@@ -217,6 +219,8 @@ def overlay_kernel(
     up to whole programs, and 16 more where there is a tail: a program that reaches past the last
     pixel paints it again, which costs less than asking every load whether it may.
     """
+    alpha, threshold = single(alpha), single(threshold)
+    width_scale, height_scale = single(width_scale), single(height_scale)
     down = (height, height_multiplier, height_shift, height_samples, height_scale, height_stride)
     across = (width, width_multiplier, width_shift, width_samples, width_scale, width_stride)
     if INT64:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..launch.argument_checks import check_alike, check_content, check_shape, unknown_name
-from ..launch.dispatch import backend
+from ..launch.dispatch import backend_across_programs
 from ..launch.operators import operator, skips_operator
 from . import reference
 from .reference import CamMaps
@@ -125,7 +125,7 @@ def _fused_cam(
 ) -> list[Tensor]:
     """Compute the requested maps, signed maps and weights, in this order."""
     numbers = [Rule(rule) for rule in rules]
-    if backend(activations) == "triton":
+    if backend_across_programs(activations) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
         from . import launcher
 

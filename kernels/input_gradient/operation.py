@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..launch.argument_checks import check_alike, check_content, check_shape, unknown_name
-from ..launch.dispatch import backend
+from ..launch.dispatch import backend, backend_across_programs
 from ..launch.operators import operator
 from . import reference
 
@@ -114,7 +114,8 @@ def _gradient_map(
     normalise: bool,
     percentile: float,
 ) -> tuple[Tensor, Tensor]:
-    if backend(gradient) == "triton":
+    choose = backend_across_programs if normalise else backend
+    if choose(gradient) == "triton":
         # Imported here, because Triton is not there on every system that has torch.
         from . import launcher
 

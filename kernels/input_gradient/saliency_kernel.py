@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from ..launch.tiles import is_last, load_tile, widen
+from ..launch.tiles import is_last, load_tile, single, widen
 from .percentile_kernel import (
     BLOCK_P,
     EXPONENTS,
@@ -214,7 +214,7 @@ def gradient_map_kernel(
             else:
                 ceiling = percentile_of(
                     p_raw, p_counters + COUNTS, p_tables + image * (UPPER + LOWER), pixels,
-                    rank, fraction, FOURS,
+                    rank, single(fraction), FOURS,
                 )  # fmt: skip
             _normalise(
                 p_raw, p_maps + image * pixels, pixels, floor, ceiling, high < INFINITY, SIGNED,

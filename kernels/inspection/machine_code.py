@@ -4,43 +4,14 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..launch.launcher_parts import Launch
-
-
-@dataclass(frozen=True)
-class Device:
-    """A GPU architecture, and what limits the programs on a core.
-
-    Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD
-    CDNA 3 Instruction Set Architecture, chapter 3 (512 registers a lane and SIMD, 4 SIMDs a
-    compute unit, 8 waves each).
-    """
-
-    name: str  # of one that is widely used
-    backend: str
-    architecture: int | str
-    warp: int  # threads
-    thread_registers: int  # that a thread can have at most
-    registers: int  # a core, 32 bits each
-    register_step: int  # a thread's registers are rounded up to this
-    threads: int  # a core
-    programs: int  # a core
-    shared: int  # bytes a core
-    shared_reserved: int  # bytes that each program takes beside its own
-
-
-DEVICES = {
-    "sm_80": Device("A100", "cuda", 80, 32, 255, 65_536, 8, 2048, 32, 164 * 1024, 1024),
-    "sm_89": Device("L40S", "cuda", 89, 32, 255, 65_536, 8, 1536, 24, 100 * 1024, 1024),
-    "sm_90": Device("H100", "cuda", 90, 32, 255, 65_536, 8, 2048, 32, 228 * 1024, 1024),
-    "sm_100": Device("B200", "cuda", 100, 32, 255, 65_536, 8, 2048, 32, 228 * 1024, 1024),
-    "gfx942": Device("MI300X", "hip", "gfx942", 64, 512, 4 * 64 * 512, 8, 2048, 32, 64 * 1024, 0),
-}
+from .devices import Device
+from .executed import Executed, Listing, constants_of, count_call
 
 
 @dataclass(frozen=True)
@@ -52,6 +23,10 @@ class Code:
     spills: int  # instructions that load or store what did not fit in registers
     loads: dict[str, int]  # instructions by the bits that a thread loads from global memory
     stores: dict[str, int]
+    # What the warps of a whole call execute between them.
+    instructions: int = 0
+    shuffles: int = 0  # values that threads of a warp exchange
+    barriers: int = 0
 
 
 def occupancy(device: Device, threads: int, registers: int, shared: int) -> float:
@@ -73,17 +48,21 @@ def compiled(launch: Launch, device: Device) -> Code:
     from triton.compiler import ASTSource
 
     signature, constants, attributes = _specialise(launch)
-    options: dict[str, int] = {"num_warps": launch.threads(device.warp) // device.warp}
-    if device.backend == "cuda" and launch.max_registers is not None:
-        options["maxnreg"] = launch.max_registers
     result = triton.compile(
         ASTSource(launch.kernel, signature, constants, attributes),
         target=GPUTarget(device.backend, device.architecture, device.warp),
-        options=options,
+        options=launch.options(device.backend, device.warp),
     )
     if device.backend == "hip":
         return _read_amd(result.asm["amdgcn"], result.metadata.shared)
-    return _read_nvidia(result.asm["cubin"], result.metadata.shared)
+    assert isinstance(device.architecture, int)
+    threads = launch.threads(device.warp)
+    bank = constants_of(launch.arguments, signature, device.architecture, threads)
+    return _read_nvidia(
+        result.asm["cubin"],
+        result.metadata.shared,
+        lambda listing: count_call(launch, listing, bank, threads // device.warp),
+    )
 
 
 def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
@@ -112,7 +91,7 @@ def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[An
     return signature, constants, attributes
 
 
-def _read_nvidia(cubin: bytes, shared: int) -> Code:
+def _read_nvidia(cubin: bytes, shared: int, count: Callable[[Listing], Executed]) -> Code:
     """Read SASS with the disassembler that Triton's wheel carries."""
     from triton import knobs
 
@@ -120,7 +99,8 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
         file = Path(folder, "kernel.cubin")
         file.write_bytes(cubin)
         usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", str(file))
-        code = _output(knobs.nvidia.nvdisasm.path, "-c", str(file))
+        code = _output(knobs.nvidia.nvdisasm.path, str(file))
+    executed = count(Listing.parse(code))
     return Code(
         registers=int(_search(r"\bREG:(\d+)", usage)),
         shared=shared,
@@ -128,6 +108,7 @@ def _read_nvidia(cubin: bytes, shared: int) -> Code:
         # LDGSTS loads straight into shared memory.
         loads=_nvidia_widths("LDG(?:STS)?", code),
         stores=_nvidia_widths("STG", code),
+        **asdict(executed),
     )
 
 

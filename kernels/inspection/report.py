@@ -3,8 +3,9 @@
 `python -m cam.kernels.inspection [--target sm_90] [--kernel NAME] [--bandwidth GB/s] [--json]`
 compiles every kernel in its launch shapes and prints what a thread and a program take (registers,
 shared memory, spills), how wide the loads and stores of global memory are, how many programs share
-a core, what a call moves, and the least time that takes at a given bandwidth. `--json` prints each
-entry as soon as it is there.
+a core, what a call moves, and three floors under its time: its bytes at the memory's bandwidth, the
+instructions that its warps execute, and the shuffles among them. The largest is what bounds it.
+`--json` prints each entry as soon as it is there.
 """
 
 import argparse
@@ -13,62 +14,30 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 
 from ..launch.dispatch import interpreter_is_on
+from .bounds import bounds_table
+from .devices import DEVICES
+from .entries import Entry
 from .examples import PLANS, Example, examples
-from .machine_code import DEVICES, Code, compiled, occupancy
+from .machine_code import Code, compiled
 
 TARGETS = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
-BANDWIDTH = 3350.0  # GB/s: an H100 SXM's memory by its data sheet
-
-
-@dataclass(frozen=True)
-class Entry(Code):
-    """One kernel in one launch shape on one target, and what the compiler made of it."""
-
-    kernel: str
-    target: str
-    case: str  # the plane and what is computed
-    dtype: str
-    layout: str
-    threads: int  # a program
-    occupancy: float  # share of a core's threads that can be there at once
-    megabytes: float  # that a call of 64 images moves, scratch included
-    floor: float  # µs for its arguments and results, once each, at the bandwidth
-
-    @classmethod
-    def of(cls, example: Example, target: str, code: Code, bandwidth: float) -> "Entry":
-        """Put together what was compiled and what the launch declares."""
-        launch = example.launch()
-        moved = sum(launch.reads.values()) + sum(launch.writes.values())
-        threads = launch.threads(DEVICES[target].warp)
-        return cls(
-            kernel=launch.kernel.__name__,
-            target=target,
-            case=example.case,
-            dtype=str(example.dtype).removeprefix("torch."),
-            layout=example.layout,
-            threads=threads,
-            **asdict(code),
-            occupancy=occupancy(DEVICES[target], threads, code.registers, code.shared),
-            megabytes=moved / 1e6,
-            floor=launch.least_bytes / (bandwidth * 1e3),
-        )
 
 
 def compile_report(
     targets: Sequence[str] = TARGETS,
     kernels: Sequence[str] | None = None,
-    bandwidth: float = BANDWIDTH,
+    bandwidth: float | None = None,
 ) -> Iterator[Entry]:
     """Compile every kernel in its launch shapes; no GPU is needed.
 
     Args:
-        targets: Architectures out of `machine_code.DEVICES`, such as "sm_90".
+        targets: Architectures out of `devices.DEVICES`, such as "sm_90".
         kernels: Names of kernels, such as "plane_cam_kernel"; None: all.
-        bandwidth: GB/s, for the floor.
+        bandwidth: GB/s, for the floor of memory; None: each device's, by its data sheet.
 
     Yields:
         One entry for each target and example, as they are done.
@@ -114,7 +83,7 @@ def _compile(pair: tuple[Example, str]) -> Code:
 
 HEADS = (
     *("kernel", "target", "case", "dtype", "layout", "threads", "registers", "shared", "spills"),
-    *("loads", "stores", "occupancy", "MB a call", "floor µs"),
+    *("loads", "stores", "occupancy", "MB a call", "memory µs", "issue µs", "shuffle µs", "bound"),
 )
 
 
@@ -124,7 +93,9 @@ def _table(report: Sequence[Entry]) -> str:
             *(entry.kernel, entry.target, entry.case, entry.dtype, entry.layout),
             *map(str, (entry.threads, entry.registers, entry.shared, entry.spills)),
             *(_widths(entry.loads), _widths(entry.stores)),
-            *(f"{entry.occupancy:.0%}", f"{entry.megabytes:.1f}", f"{entry.floor:.1f}"),
+            *(f"{entry.occupancy:.0%}", f"{entry.megabytes:.1f}"),
+            *(f"{floor:.1f}" for floor in (entry.floor, entry.issue_floor, entry.shuffle_floor)),
+            entry.bound,
         )
         for entry in report
     ]
@@ -148,11 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", action="append", help=f"default: {', '.join(TARGETS)}")
     parser.add_argument("--kernel", action="append", help="default: all")
     parser.add_argument(
-        "--bandwidth", type=float, default=BANDWIDTH, help="GB/s, for the floor (%(default)s)"
+        "--bandwidth", type=float, help="GB/s, for the floor of memory; default: the device's"
     )
     parser.add_argument("--json", action="store_true", help="print each entry as a line of JSON")
+    parser.add_argument("--markdown", action="store_true", help="print what bounds each launch")
     options = parser.parse_args(arguments)
-    if not options.bandwidth > 0:
+    if options.bandwidth is not None and not options.bandwidth > 0:
         parser.error(f"--bandwidth must be above 0, but is {options.bandwidth}.")
     entries = compile_report(options.target or TARGETS, options.kernel, options.bandwidth)
     try:
@@ -161,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.write(f"{json.dumps(asdict(entry))}\n")
                 sys.stdout.flush()
         else:
-            sys.stdout.write(f"{_table(list(entries))}\n")
+            write = bounds_table if options.markdown else _table
+            sys.stdout.write(f"{write(list(entries))}\n")
     except ValueError as error:
         parser.error(str(error))
     except RuntimeError as error:

@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from .report import TARGETS, Entry, work
+from .entries import Entry
+from .report import TARGETS, work
 
 
 def stream(
@@ -22,7 +23,7 @@ def stream(
     """Compile as :func:`compile_report` does; closing the iterator ends it.
 
     Args:
-        targets: Architectures out of `machine_code.DEVICES`, such as "sm_90".
+        targets: Architectures out of `devices.DEVICES`, such as "sm_90".
         kernels: Names of kernels; None: all.
 
     Yields:

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from .dispatch import interpreter_is_on
 
@@ -12,8 +14,14 @@ INT32_LIMIT = 2**31
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Check whether a tensor has memory; traced ones have only shapes."""
-    return type(tensor) in (Tensor, torch.nn.Parameter)
+    """Check whether a tensor has memory; traced ones have only shapes.
+
+    A subclass such as torchvision's `tv_tensors.Image` has memory like any other.
+    """
+    if type(tensor) in (Tensor, torch.nn.Parameter):
+        return not tensor.is_meta
+    traced = isinstance(tensor, FunctionalTensor) or torch._is_functional_tensor(tensor)
+    return not (traced or tensor.is_meta or is_fake(tensor))
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,19 @@ class Launch:
         """Count a program's threads, the same on warps of 64."""
         return max(warp, 32 * self.num_warps)
 
+    def options(self, backend: str, warp: int) -> dict[str, int]:
+        """List the compiler's options, for a launch or for an absent GPU.
+
+        Args:
+            backend: "cuda" or "hip", as Triton names the makers of GPUs.
+            warp: Threads of a warp there.
+        """
+        options = {"num_warps": self.threads(warp) // warp}
+        # AMD's compiler has no such option, and Triton refuses what the compiler does not know.
+        if backend == "cuda" and self.max_registers is not None:
+            options["maxnreg"] = self.max_registers
+        return options
+
     def run(self) -> None:
         """Launch on the tensors' device, which need not be current."""
         tensors = (value for value in self.arguments.values() if isinstance(value, Tensor))
@@ -103,9 +124,15 @@ class Launch:
         real = is_real(first)
         if not real and interpreter_is_on():
             return  # shapes only: there is no memory to interpret
-        warp = 64 if torch.version.hip else 32
-        options = {"num_warps": self.threads(warp) // warp}
-        if self.max_registers is not None and real:
-            options["maxnreg"] = self.max_registers  # the tracer does not know this option
+        options = self.options(*_maker(first))
+        if not real:
+            options.pop("maxnreg", None)  # the tracer does not know this option
         with torch.cuda.device(first.device if first.is_cuda and real else -1):
             torch.library.wrap_triton(self.kernel)[self.grid](**self.arguments, **options)
+
+
+def _maker(tensor: Tensor) -> tuple[str, int]:
+    """Name the backend of a tensor's GPU, and count the threads of a warp."""
+    if torch.version.hip is None:
+        return "cuda", 32
+    return "hip", torch.cuda.get_device_properties(tensor.device).warp_size

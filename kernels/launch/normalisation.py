@@ -25,9 +25,12 @@ def normalise(signed: Tensor) -> Tensor:
     Returns:
         The same shape and dtype.
     """
-    positive = signed.clamp_min(0).flatten(-2)  # (..., h·w)
-    low, high = positive.aminmax(dim=-1, keepdim=True)
-    return mark_non_finite((positive - low) / (EPSILON + (high - low)), signed)
+    flat = signed.flatten(-2)  # (..., h·w)
+    lowest, highest = flat.aminmax(dim=-1, keepdim=True)  # NaN where one is among them
+    low = lowest.clamp_min(0)
+    # Nothing times what is finite changes no span; times an infinity it is NaN.
+    span = (highest.clamp_min(0) - low).add_(lowest + highest, alpha=0).add_(EPSILON)
+    return (flat.clamp_min(0) - low).div_(span).view_as(signed)
 
 
 def mark_non_finite(scaled: Tensor, source: Tensor) -> Tensor:

@@ -20,6 +20,16 @@ def load_tile(planes, b_channel, b_pixel, channels, pixels):
 
 
 @triton.jit
+def single(number):
+    """Round an argument to float32.
+
+    Triton's launcher passes a Python float so; a kernel that Inductor compiled gets it as float64,
+    in which everything computed from it would go on.
+    """
+    return tl.cast(number, tl.float32)
+
+
+@triton.jit
 def widen(b_index, INT64: tl.constexpr):
     """Give an index 64 bits where 32 would not do."""
     return b_index.to(tl.int64) if INT64 else b_index

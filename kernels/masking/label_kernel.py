@@ -4,6 +4,7 @@
 import triton
 import triton.language as tl
 
+from ..launch.tiles import single
 from .pixel_writing import owner_of, program_pixels, write_pixels
 
 
@@ -33,6 +34,7 @@ def label_batch_kernel(
     """
     RUN: tl.constexpr = TILE[0]
     INT64: tl.constexpr = TILE[2]
+    baseline_value = single(baseline_value)
     output, block, b_run, b_step = program_pixels(runs, TILE)
     image, exists = owner_of(p_owner, output, images)
     number, labelled = owner_of(p_label_owner, output, maps)

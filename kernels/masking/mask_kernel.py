@@ -4,6 +4,7 @@
 import triton
 import triton.language as tl
 
+from ..launch.tiles import single
 from .pixel_writing import owner_of, program_pixels, write_pixels
 from .upsampling_kernel import PART, mask_at, whole_range
 
@@ -42,6 +43,7 @@ def masked_batch_kernel(
     channels. A mask whose image or window does not exist reads nothing, and gives NaN.
     """
     RUN: tl.constexpr = TILE[0]
+    baseline_value, scale_h, scale_w = single(baseline_value), single(scale_h), single(scale_w)
     mask, block, b_run, b_step = program_pixels(runs, TILE)
     image, exists = owner_of(p_owner, mask, images)
     p_mask = p_masks + mask * mask_stride_n

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ..launch.launcher_parts import INT32_LIMIT, Launch
-from ..launch.tiles import widen
+from ..launch.tiles import single, widen
 from .reference import Weights
 
 PART = tl.constexpr(8192)  # pixels of an upsampled mask whose range one program finds
@@ -79,6 +79,7 @@ def mask_range_kernel(
     A program takes PART pixels of one upsampled mask. Lowest and highest do not depend on the
     order in which the parts are put together, so the result has the same bits every time.
     """
+    scale_h, scale_w = single(scale_h), single(scale_w)
     n_parts = tl.cdiv(size_pixels, PART)
     mask = (tl.program_id(0) // n_parts).to(tl.int64)
     part = tl.program_id(0) % n_parts

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import browser_steps
 from tests.support.checkout import ROOT
 
+PATIENCE = 1000 * browser_steps.PATIENCE
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--no-sandbox",
@@ -32,7 +34,7 @@ def pytest_collection_modifyitems(items):
     for item in here:
         item.add_marker(pytest.mark.browser)
         # The first picture on a busy machine may take long; no single step may.
-        item.add_marker(pytest.mark.timeout(600))
+        item.add_marker(pytest.mark.timeout(1200))
         if CHROMIUM is None:
             reason = "Chromium is not here; get it with: sudo apt-get install chromium"
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -56,7 +58,7 @@ def run_as_the_server():
 
 @pytest.fixture
 def serve(tmp_path) -> Iterator:
-    """Start the dashboard on a free port; every server that a test started is stopped after it."""
+    """Start the dashboard, or a script, on a free port; what a test started ends with it."""
     with _Servers(tmp_path) as start:
         yield start
 
@@ -76,7 +78,7 @@ class _Servers:
     def __enter__(self):
         return self.start
 
-    def start(self) -> str:
+    def start(self, script: str = "dashboard.py") -> str:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -84,7 +86,7 @@ class _Servers:
         with log.open("w") as output:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "streamlit", "run", "dashboard.py"),
+                    *(sys.executable, "-m", "streamlit", "run", script),
                     f"--server.port={port}",
                 ],
                 cwd=ROOT,
@@ -108,7 +110,12 @@ class _Servers:
         for process in self.running:
             process.terminate()
         for process in self.running:
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                # A busy machine gives it no time to end; nothing of it is needed any more.
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +123,7 @@ def chromium() -> Iterator:
     from playwright.sync_api import expect, sync_playwright
 
     # On a busy machine the first picture may take long; that it comes is what is tested here.
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -127,6 +134,6 @@ def chromium() -> Iterator:
 def page(chromium) -> Iterator:
     """Open a context for one visitor: no cookies, no cache, downloads allowed."""
     context = chromium.new_context(viewport={"width": 1280, "height": 1400}, accept_downloads=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE)
     yield context.new_page()
     context.close()

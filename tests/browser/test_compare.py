@@ -7,8 +7,22 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import cam
+from tests.browser.conftest import PATIENCE
 from tests.browser.test_anatomy import pixels
-from tests.browser.test_explore import a_photo, assert_no_error, choose, upload
+from tests.browser.test_explore import (
+    OPACITY,
+    a_photo,
+    assert_drawn,
+    assert_no_error,
+    choose,
+    map_of,
+    pixels_of,
+    upload,
+)
+from tests.support.browser_steps import wait_for
+
+EACH = "the compared maps"
+MAPS = ".cam-viewer canvas[role=img][aria-label]"
 
 
 def heading(page: Page, name: str) -> None:
@@ -23,68 +37,73 @@ def settled(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["compare", "compare?sample=Coffee&compare=Classes&one_range=true&measure=Four+questions"],
+    ["compare", "compare?image=coffee&compare=Classes&one_range=true&measure=Properties"],
 )
 def test_cold_links(page, serve, path):
     """The first request that a server ever gets is a link into the middle."""
     site = serve()
     page.goto(f"{site}/{path}")
-    expect(page).to_have_title("Compare · CAM")
-    if "sample" in path:
-        heading(page, "Four questions")
+    expect(page).to_have_title("Compare · cam")
+    if "image" in path:
+        heading(page, "Properties")
         settled(page)
-        expect(page.get_by_alt_text(re.compile("^espresso .*: heatmap"))).to_be_visible()
+        expect(page.get_by_role("img", name=re.compile("^espresso .* heatmap"))).to_be_visible()
         expect(page.get_by_role("rowheader", name=re.compile("^espresso"))).to_be_visible()
         expect(page).to_have_url(re.compile("compare=Classes&one_range=true"))
     else:
         heading(page, "Agreement")
-        expect(page.get_by_alt_text("Grad-CAM: heatmap")).to_be_visible()
-    expect(page.get_by_test_id("stSidebarNav").get_by_text("Explore")).to_be_visible()
+        expect(map_of(page, "Grad-CAM", EACH)).to_be_visible()
+    expect(page.get_by_test_id("stMain").get_by_role("link", name="Explore")).to_be_visible()
     assert_no_error(page)
 
 
 def test_the_maps_are_the_librarys(page, site, bundled):
-    page.goto(f"{site}/compare?sample=Coffee&compared=Grad-CAM&compared=Saliency+map")
+    page.goto(f"{site}/compare?image=coffee&methods=gradcam&methods=saliency")
     photo = cam.sample("coffee")
     maps = cam.attribute(bundled, bundled.prepare(photo), ["gradcam", "saliency"])
     crop = bundled.crop(photo)
     for name, title in (("gradcam", "Grad-CAM"), ("saliency", "Saliency map")):
         percentile = cam.methods()[name].percentile
-        expected = cam.overlay(crop, maps[name].heatmap[0], "inferno", 0.5, percentile)
-        drawn = pixels(page, f"{title}: heatmap")
-        assert np.abs(drawn - np.asarray(expected).astype(int)).max() <= 3
+        heatmap = maps[name].heatmap[0]
+        expected = cam.overlay(crop, heatmap, "inferno", OPACITY, percentile, fade=True)
+        assert_drawn(pixels_of(map_of(page, title, EACH)), np.asarray(expected).astype(int))
 
 
 def test_from_mode_to_mode(page, site):
     page.goto(f"{site}/compare")
     heading(page, "Agreement")
     page.get_by_role("radio", name="Layers").click()
-    expect(page.get_by_alt_text("blocks.1 (56 × 56): heatmap")).to_be_visible()
-    unscaled = pixels(page, "blocks.1 (56 × 56): heatmap")
-    page.get_by_text("One range for all").click()
+    early = map_of(page, "blocks.1 (56 × 56)", EACH)
+    unscaled = pixels_of(early)
+    page.get_by_text("Shared colour scale").click()
     expect(page.get_by_text("One range for all: the raw maps")).to_be_visible()
     settled(page)
-    assert np.abs(pixels(page, "blocks.1 (56 × 56): heatmap") - unscaled).max() > 10
+    wait_for(lambda: bool(np.abs(pixels_of(early) - unscaled).max() > 10), True)
     page.get_by_role("radio", name="Classes").click()
-    expect(page.get_by_alt_text(re.compile("^tiger cat"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^tiger cat"))).to_be_visible()
     page.get_by_role("radio", name="Two models").click()
+    # The second bundled one, without a choice.
+    expect(map_of(page, "Grad-CAM, efficientnet_lite2", EACH)).to_be_visible()
     choose(page, "Second model", "torchvision/resnet18")
     expect(page).to_have_url(re.compile("second=torchvision%2Fresnet18"))
     assert_no_error(page)
 
 
 def test_curves_are_drawn(page, site):
-    page.goto(f"{site}/compare?measure=Deletion+and+insertion&compared=Grad-CAM")
+    page.goto(f"{site}/compare?measure=Deletion+and+insertion&methods=gradcam")
     chart = page.get_by_alt_text(re.compile("^Grad-CAM: area under deletion"))
     expect(chart).to_be_visible()
     # Streamlit takes SVG out of HTML: the picture must have arrived, and hold its colours.
+    page.wait_for_function("e => e.complete && e.naturalWidth", arg=chart.element_handle())
     size = chart.evaluate("e => [e.complete, e.naturalWidth, e.clientWidth, e.clientHeight]")
     assert size[0] and size[1] > 0 and size[2] > 200 and size[3] > 100
     assert_no_error(page)
 
 
 def test_the_random_network_by_keyboard(page, site):
-    page.goto(f"{site}/compare?measure=Random+network&compared=Grad-CAM&compared=Saliency+map")
+    page.goto(
+        f"{site}/compare?measure=Sanity+check:+parameter+randomisation&methods=gradcam&methods=saliency"
+    )
     slider = page.get_by_role("slider", name="How much of the network is random")
     expect(page.get_by_alt_text("Saliency map at depth 1")).to_be_visible()
     before = pixels(page, "Grad-CAM at depth 1")
@@ -97,18 +116,18 @@ def test_the_random_network_by_keyboard(page, site):
 
 
 def test_long_work_is_cancelled_and_started_again(page, site):
-    page.goto(f"{site}/compare?compared=Grad-CAM&compared=RISE")
+    page.goto(f"{site}/compare?methods=gradcam&methods=rise")
     page.get_by_role("button", name="Cancel").first.click()
     again = page.get_by_role("button", name="Start again")
     expect(again).to_be_visible()
     expect(page.get_by_text("RISE: cancelled.")).to_be_visible()
     # The rest of the page is alive meanwhile.
-    expect(page.get_by_alt_text("Grad-CAM: heatmap")).to_be_visible()
+    expect(map_of(page, "Grad-CAM", EACH)).to_be_visible()
     again.click()
     expect(page.get_by_role("button", name="Cancel").first).to_be_visible()
     page.get_by_role("radio", name="Rocket").click()
     # Another picture is other work, and the cat's is no longer waited for.
-    expect(page).to_have_url(re.compile("sample=Rocket"))
+    expect(page).to_have_url(re.compile("image=rocket"))
     page.wait_for_timeout(2000)
     page.get_by_role("button", name="Cancel").first.click()
     expect(page.get_by_text("RISE: cancelled.")).to_be_visible()
@@ -119,17 +138,19 @@ def test_ones_own_picture(page, site):
     page.goto(f"{site}/compare?compare=Classes")
     heading(page, "Agreement")
     upload(page, "my bike.jpg", a_photo())
-    expect(page.get_by_alt_text(re.compile("^moped"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^moped"))).to_be_visible()
     assert_no_error(page)
 
 
 @pytest.mark.parametrize(
-    "measure", ["Agreement", "Deletion and insertion", "Four questions", "Random network"]
+    "measure",
+    ["Agreement", "Deletion and insertion", "Properties", "Sanity check: parameter randomisation"],
 )
 def test_a_phones_width(chromium, site, measure):
     context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
-    page.goto(f"{site}/compare?measure={measure}&compared=Grad-CAM&compared=Saliency+map")
+    page.goto(f"{site}/compare?measure={measure}&methods=gradcam&methods=saliency")
     heading(page, measure)
     settled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out"
@@ -143,9 +164,14 @@ def test_a_phones_width(chromium, site, measure):
 
 
 def test_every_picture_has_a_text(page, site):
-    page.goto(f"{site}/compare?measure=Random+network&compared=Grad-CAM&compared=Saliency+map")
+    page.goto(
+        f"{site}/compare?measure=Sanity+check:+parameter+randomisation&methods=gradcam&methods=saliency"
+    )
     expect(page.get_by_alt_text("Saliency map at depth 1")).to_be_visible()
-    texts = page.locator("[data-testid=stMain] img").evaluate_all("all => all.map(e => e.alt)")
     # The samples of the lines in a legend say nothing alone.
-    named = [text for text in texts if text]
-    assert len(named) == 5 and len(set(named)) == 5
+    named, maps = page.locator("[data-testid=stMain] img:not([alt=''])"), page.locator(MAPS)
+    expect(named).to_have_count(3)
+    expect(maps).to_have_count(3)
+    assert len(set(named.evaluate_all("all => all.map(e => e.alt)"))) == 3
+    texts = maps.evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert len(set(texts)) == 3 and all(texts)

@@ -1,17 +1,17 @@
 """Serve twenty visitors for two minutes, within bounded memory."""
 
-import io
 import re
 import time
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import expect
 
 import cam
+from tests.browser.conftest import PATIENCE
+from tests.browser.test_explore import OPACITY, assert_drawn, map_of, pixels_of
 
 VISITORS = 20
 SECONDS = 120
@@ -32,8 +32,10 @@ def expected_maps() -> dict[str, np.ndarray]:
     for title, (name, _) in SAMPLES.items():
         photo = cam.sample(name)
         attribution = cam.attribute(model, model.prepare(photo), ["gradcam", "saliency"])["gradcam"]
-        picture = cam.overlay(model.crop(photo), attribution.heatmap[0], "inferno", 0.5)
-        maps[title] = np.asarray(picture).astype(int)
+        drawn = cam.overlay(
+            model.crop(photo), attribution.heatmap[0], "inferno", OPACITY, fade=True
+        )
+        maps[title] = np.asarray(drawn).astype(int)
     return maps
 
 
@@ -57,30 +59,18 @@ def test_twenty_visitors(chromium, serve, record_property):
     pages = []
     for _ in range(VISITORS):
         page = chromium.new_context(viewport={"width": 900, "height": 700}).new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(PATIENCE)
         pages.append(page)
     samples = [titles[visitor % 4] for visitor in range(VISITORS)]
     for page, title in zip(pages, samples, strict=True):
-        page.goto(f"{site}/explore?sample={title}", wait_until="commit")
+        page.goto(f"{site}/explore?image={SAMPLES[title][0]}", wait_until="commit")
     pictures, before, end = 0, 0.0, time.monotonic() + SECONDS
     while time.monotonic() < end or not pictures:
         for visitor, page in enumerate(pages):
             title = samples[visitor]
-            label = SAMPLES[title][1]
-            image = page.get_by_alt_text(f"Grad-CAM heatmap for {label}", exact=True)
-            expect(image).to_be_visible(timeout=120_000)
-            # A browser asks again where the server has just closed an idle connection; this
-            # client must be told to.
-            response = page.request.get(
-                urljoin(page.url, image.get_attribute("src")), max_retries=2
-            )
-            assert response.ok
-            pixels = np.asarray(Image.open(io.BytesIO(response.body())).convert("RGB")).astype(int)
-            # The server's kernels and threads round otherwise, by 2 of 255 in a few pixels; the
-            # maps of two photos differ by more than 100.
-            assert np.abs(pixels - truth[title]).max() <= 4, (
-                f"visitor {visitor} saw another picture"
-            )
+            drawn = map_of(page, "Grad-CAM", SAMPLES[title][1])
+            expect(drawn).to_be_visible()
+            assert_drawn(pixels_of(drawn), truth[title])
             expect(page.get_by_text("Traceback")).to_have_count(0)
             expect(page.get_by_test_id("stAlert")).to_have_count(0)
             pictures += 1
@@ -88,7 +78,7 @@ def test_twenty_visitors(chromium, serve, record_property):
         # All of them choose another photo before anyone looks at what came.
         for visitor, page in enumerate(pages):
             samples[visitor] = titles[(titles.index(samples[visitor]) + 1) % 4]
-            page.get_by_role("radio", name=samples[visitor]).click()
+            page.get_by_role("radio", name=samples[visitor], exact=True).click()
     grown = megabytes(urlsplit(site).port) - before
     record_property("pictures", pictures)
     record_property("megabytes", grown)

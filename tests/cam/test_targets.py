@@ -188,3 +188,37 @@ MAPS[2] = -1
 def test_refuses_in_one_sentence(target, output, sentence):
     with pytest.raises(cam.TargetError, match=sentence):
         target(output)
+
+
+class Single(nn.Module):
+    """A regression of w · (mean of the picture), with any number of axes of length 1."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+        self.weight = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.weight * x.mean((1, 2, 3))).reshape(len(x), *[1] * self.axes)
+
+
+@pytest.mark.parametrize("axes", [0, 1, 3])
+def test_a_single_number_needs_no_target_and_can_be_raised_or_lowered(axes):
+    batch = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    method = cam.method("input_x_gradient")
+    raw = {}
+    for target in (None, "raise", "lower", ["lower", "raise"]):
+        result = cam.attribute(Single(axes).eval(), batch, method, target)["input_x_gradient"]
+        raw[str(target)] = result.raw
+        value = -2 * batch.mean((1, 2, 3))
+        signs = {"lower": [-1, -1], "['lower', 'raise']": [-1, 1]}.get(str(target), [1, 1])
+        assert torch.allclose(result.scores, value * torch.tensor(signs))
+    assert torch.allclose(raw["None"], -2 / 48 * batch.sum(1))
+    assert torch.equal(raw["raise"], raw["None"])
+    assert torch.equal(raw["lower"], -raw["None"])
+    assert torch.equal(raw["['lower', 'raise']"], torch.stack([raw["lower"][0], raw["raise"][1]]))
+
+
+def test_raise_is_not_asked_of_several_numbers():
+    with pytest.raises(cam.TargetError, match="one number an image, and this one returns several"):
+        cam.attribute(nn.Flatten(), torch.rand(1, 3, 2, 2), "saliency", "raise")

@@ -22,7 +22,7 @@ def heading(app: AppTest) -> str:
 
 
 def test_every_step_of_the_slider():
-    app = page(sample="Cat")
+    app = page(image="chelsea")
     for number, step in enumerate(STEPS, start=1):
         app = check(app.select_slider(key="step").set_value(step).run())
         assert heading(app).startswith(f"{number} of 7 · ")
@@ -33,13 +33,13 @@ def test_every_step_of_the_slider():
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_link_to_a_step(step):
-    app = page(sample="Coffee", target="cup", layer="blocks.4", step=step)
+    app = page(image="coffee", target="cup", layer="blocks.4", step=step)
     assert heading(app).startswith(f"{STEPS.index(step) + 1} of 7 · ")
     assert not app.error and not app.warning
 
 
 def test_the_buttons_beside_the_slider():
-    app = page(sample="Cat")
+    app = page(image="chelsea")
     back, following = (button for button in app.button if button.label in ("Back", "Next"))
     assert back.disabled and not following.disabled
     app = check(following.click().run())
@@ -50,13 +50,14 @@ def test_the_buttons_beside_the_slider():
 
 def test_the_numbers_are_the_librarys(bundled):
     anatomy = cam.anatomy(bundled, bundled.prepare(cam.sample("coffee")), layer="blocks.4")
-    app = page(sample="Coffee", layer="blocks.4", step="Sum")
+    app = page(image="coffee", layer="blocks.4", step="Sum")
     values = anatomy.summed[0]
-    assert f"The ReLU clears {int((values < 0).sum())} of {values.numel()} places" in read_words(
+    assert f"The ReLU clears {int((values < 0).sum())} of {values.numel()} positions" in read_words(
         app
     )
-    assert f"All places together give {float(values.sum()):.3f}, and the score is " in read_words(
-        app
+    assert (
+        f"All positions together give {float(values.sum()):.3f}, and the score is "
+        in read_words(app)
     )
     assert f"{float(anatomy.scores[0]):.3f}" in read_words(app)
     app = check(app.select_slider(key="step").set_value("Weights").run())
@@ -68,11 +69,11 @@ def test_the_numbers_are_the_librarys(bundled):
 
 
 def test_the_bias_is_told_where_the_sum_lacks_nothing_else(bundled):
-    app = page(sample="Cat", step="Sum")
+    app = page(image="chelsea", layer="bn2", step="Sum")
     bias = float(bundled.module.classifier.bias[bundled.class_index("Egyptian cat")].detach())
     [rest] = re.findall(r"The rest, ([\d.]+), is the bias", read_words(app))
     assert abs(float(rest) - bias) < 1e-4
-    app = page(sample="Cat", step="Sum", layer="blocks.4")
+    app = page(image="chelsea", step="Sum", layer="blocks.4")
     assert "the bias" not in read_words(app)
 
 
@@ -81,7 +82,7 @@ def test_a_class_that_everything_speaks_against(bundled):
     batch = bundled.prepare(cam.sample("chelsea"))
     sums = {name: cam.anatomy(bundled, batch, name).summed.max() for name in ("bolete", "paddle")}
     name = min(sums, key=sums.__getitem__)
-    app = page(sample="Cat", target=name, step="Sum")
+    app = page(image="chelsea", target=name, step="Sum")
     warned = any("all evidence speaks against" in warning.value for warning in app.warning)
     assert warned == bool(sums[name] < 0)
     for step in STEPS:
@@ -89,7 +90,7 @@ def test_a_class_that_everything_speaks_against(bundled):
 
 
 def test_another_class_changes_the_steps():
-    app = page(sample="Cat", step="Target")
+    app = page(image="chelsea", step="Target")
     assert "**Egyptian cat**" in read_words(app) and "Rank 1 of 1,000" in read_words(app)
     app = check(app.selectbox(key="target").set_value("lynx").run())
     assert "**lynx**" in read_words(app) and "Rank 4 of 1,000" in read_words(app)
@@ -97,7 +98,7 @@ def test_another_class_changes_the_steps():
 
 def test_the_steadiness_is_measured(bundled):
     from cam.pages.ui.server import resources
-    from cam.pages.ui.server.resources import ModelChoice
+    from cam.pages.ui.state.choices import ModelChoice
 
     picture = resources.open_sample("chelsea")
     maps = resources.shake(ModelChoice("efficientnet_lite0"), 285, "bn2", picture)
@@ -114,9 +115,7 @@ def test_the_steadiness_is_measured(bundled):
 
 def test_the_code_is_the_call(bundled, tmp_path, monkeypatch):
     """Open the box, run what it shows, and get the map that the page draws."""
-    app = page(sample="Rocket", target="projectile", layer="blocks.4")
-    app.session_state["code"] = True
-    app = check(app.run())
+    app = page(image="rocket", target="projectile", layer="blocks.4", code="true")
     [code] = list_values(app.code)
     assert "cam.anatomy(model, model.prepare(photo), targets=744, layer='blocks.4')" in code
     monkeypatch.chdir(tmp_path)
@@ -139,7 +138,7 @@ def test_a_layer_that_cannot_be_explained_gets_one_sentence(monkeypatch):
         raise cam.LayerError("the target's score does not depend on layer 'blocks.2'")
 
     monkeypatch.setattr(cam, "anatomy", refuse)
-    app = page(sample="Cat", layer="blocks.2")
+    app = page(image="chelsea", layer="blocks.2")
     assert list_values(app.error) == ["The target's score does not depend on layer 'blocks.2'."]
     assert not app.header
     assert [box.label for box in app.selectbox][-1] == "Layer for Grad-CAM"

@@ -11,12 +11,19 @@ from streamlit.testing.v1 import AppTest
 import cam
 from cam.pages.ui.compare import case_results
 from cam.pages.ui.compare.cases import match_class
-from cam.pages.ui.server.resources import RANDOM, ModelChoice, Weights
+from cam.pages.ui.state.choices import RANDOM, ModelChoice, Weights
 from cam.pages.ui.subject.subject_form import Subject
-from tests.support.dashboard_page import finish, list_values, open_page, read_html, read_words
+from tests.support.dashboard_page import (
+    finish,
+    list_values,
+    open_page,
+    read_html,
+    read_viewers,
+    read_words,
+)
 
 STEPS = 6
-PAIR = ["Grad-CAM", "Saliency map"]
+PAIR = ["gradcam", "saliency"]
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +40,8 @@ def page(**query: str | list[str]) -> AppTest:
 
 
 def titles(app: AppTest) -> list[str]:
-    """What stands under the maps."""
-    return [
-        markdown.value.strip("*")
-        for markdown in app.markdown
-        if re.fullmatch(r"\*\*.*\*\*", markdown.value)
-    ]
+    """What the maps are called."""
+    return [heatmap["title"] for viewer in read_viewers(app) for heatmap in viewer["maps"]]
 
 
 def cells(app: AppTest) -> list[list[str]]:
@@ -48,14 +51,14 @@ def cells(app: AppTest) -> list[list[str]]:
 
 
 def test_methods_side_by_side():
-    app = page(sample="Cat")
+    app = page(image="chelsea")
     assert titles(app) == ["Grad-CAM", "LayerCAM", "Saliency map", "Input × gradient"]
     assert not app.error and not app.warning
     assert app.header[0].value == "Agreement"
 
 
 def test_the_matrix_is_the_librarys(bundled):
-    app = page(sample="Coffee", compared=PAIR)
+    app = page(image="coffee", methods=PAIR)
     maps = cam.attribute(bundled, bundled.prepare(cam.sample("coffee")), ["gradcam", "saliency"])
     heatmaps = [attribution.heatmap[0] for attribution in maps.values()]
     for measure, label in (("spearman", "Spearman (order)"), ("top", "Top 5 % in common")):
@@ -67,13 +70,12 @@ def test_the_matrix_is_the_librarys(bundled):
 
 
 def test_layers_go_sample_depth():
-    app = page(sample="Cat", compare="Layers")
+    app = page(image="chelsea", compare="Layers")
     names = ["blocks.0 (112", "blocks.1 (56", "blocks.2 (28", "blocks.4 (14", "bn2 (7"]
     assert [title.rsplit(" ×", 1)[0] for title in titles(app)] == names
     app = finish(app.multiselect(key="layers").set_value(["blocks.6", "blocks.3"]).run())
     assert titles(app) == ["blocks.3 (14 × 14)", "blocks.6 (7 × 7)"], "in the order they run in"
-    # A link names them as they are shown.
-    app = page(sample="Cat", compare="Layers", layers=["blocks.3 (14 × 14)", "bn2 (7 × 7)"])
+    app = page(image="chelsea", compare="Layers", layers=["blocks.3", "bn2"])
     assert titles(app) == ["blocks.3 (14 × 14)", "bn2 (7 × 7)"] and not app.warning
 
 
@@ -90,7 +92,7 @@ def test_layers_of_a_network_with_one_resolution():
 
 
 def test_classes_are_the_most_probable_ones_and_any():
-    app = page(sample="Cat", compare="Classes", one_range="true")
+    app = page(image="chelsea", compare="Classes", one_range="true")
     assert [title.split(" (")[0] for title in titles(app)] == [
         "Egyptian cat", "tiger cat", "tabby", "lynx",
     ]  # fmt: skip
@@ -103,14 +105,18 @@ def test_classes_are_the_most_probable_ones_and_any():
 
 
 def test_two_models_and_the_class_that_they_share():
-    app = page(sample="Cat", compare="Two models")
-    assert list_values(app.info) == ["Choose a second model, to see both side by side."]
+    # A second real one is bundled.
+    app = page(image="chelsea", compare="Two models", methods="gradcam")
+    assert titles(app) == ["Grad-CAM, efficientnet_lite0", "Grad-CAM, efficientnet_lite2"]
     app = page(
-        sample="Cat", compare="Two models", second="torchvision/resnet18", second_untrained="true"
+        image="chelsea",
+        compare="Two models",
+        second="torchvision/resnet18",
+        second_untrained="true",
     )
     assert titles(app) == [
         f"{method}, {model}"
-        for method in PAIR
+        for method in ("Grad-CAM", "Saliency map")
         for model in ("efficientnet_lite0", "torchvision/resnet18 (random weights)")
     ]
     assert not app.error and not app.warning
@@ -118,7 +124,7 @@ def test_two_models_and_the_class_that_they_share():
 
 
 def test_a_model_is_not_compared_with_itself_and_its_weights_are_told_apart():
-    app = page(sample="Cat", compare="Two models", second="efficientnet_lite0")
+    app = page(image="chelsea", compare="Two models", second="efficientnet_lite0")
     assert "Both are the same model" in app.info[0].value and not titles(app)
     upload = ModelChoice("resnet18", Weights(path="/tmp/1/mine.pth", upload="mine.pth"))
     assert upload.title == "resnet18 (mine.pth)"
@@ -130,20 +136,20 @@ def test_a_class_that_the_second_model_lacks(bundled):
     batch = bundled.prepare(cam.sample("chelsea"))
     chances = bundled.predict(batch)[0].numpy()
     fewer = cam.Model(bundled.module, bundled.transform, [f"name {k}" for k in range(1000)])
-    other = Subject(None, ModelChoice("other"), fewer, chances, list(range(1000)))
+    other = Subject(None, None, ModelChoice("other"), fewer, chances, list(range(1000)))
     with pytest.raises(cam.TargetError, match="no class 'Egyptian cat'"):
         match_class(bundled, other, 285)
-    named = Subject(None, ModelChoice("other"), bundled, chances, list(range(1000)))
+    named = Subject(None, None, ModelChoice("other"), bundled, chances, list(range(1000)))
     assert match_class(bundled, named, 285) == 285
     nameless = cam.Model(bundled.module, bundled.transform)
-    small = Subject(None, ModelChoice("small"), nameless, chances[:10], list(range(10)))
+    small = Subject(None, None, ModelChoice("small"), nameless, chances[:10], list(range(10)))
     assert match_class(bundled, small, 7) == 7
     with pytest.raises(cam.TargetError, match="10 classes and no labels"):
         match_class(bundled, small, 285)
 
 
 def test_curves_with_the_areas_of_the_metrics(bundled):
-    app = page(sample="Rocket", compared=["Grad-CAM"], measure="Deletion and insertion")
+    app = page(image="rocket", methods="gradcam", measure="Deletion and insertion")
     batch = bundled.prepare(cam.sample("rocket"))
     attribution = cam.attribute(bundled, batch, "gradcam")["gradcam"]
     for name in ("deletion", "insertion"):
@@ -158,7 +164,7 @@ def test_curves_with_the_areas_of_the_metrics(bundled):
 
 
 def test_the_four_questions_and_a_method_that_does_not_run(bundled):
-    app = page(sample="Cat", compared=["Grad-CAM", "Attention rollout"], measure="Four questions")
+    app = page(image="chelsea", methods=["gradcam", "attention_rollout"], measure="Properties")
     first, second = cells(app)
     batch = bundled.prepare(cam.sample("chelsea"))
     expected = cam.examine(bundled, batch, "gradcam")
@@ -175,8 +181,14 @@ def test_the_four_questions_and_a_method_that_does_not_run(bundled):
     assert "no self-attention" in app.error[0].value
 
 
+@pytest.mark.slow
 def test_the_random_network_at_a_depth(bundled):
-    app = page(sample="Cat", compared=["Saliency map"], measure="Random network", depth="3")
+    app = page(
+        image="chelsea",
+        methods="saliency",
+        measure="Sanity check: parameter randomisation",
+        depth="3",
+    )
     cascade = cam.cascade(bundled, bundled.prepare(cam.sample("chelsea")), "saliency", stages=8)
     [likeness] = re.findall(r"\*\*Saliency map\*\*: (−?[\d.]+)", read_words(app))
     assert float(likeness.replace("−", "-")) == pytest.approx(float(cascade.likeness[3]), abs=0.02)
@@ -188,14 +200,14 @@ def test_the_random_network_at_a_depth(bundled):
 
 
 def test_a_method_with_passes_of_its_own_goes_to_the_background():
-    app = page(sample="Cat", compared=["Grad-CAM", "SmoothGrad"])
-    assert titles(app) == ["Grad-CAM", "SmoothGrad"] and len(cells(app)) == 2
+    app = page(image="chelsea", methods=["gradcam", "guided_backprop"])
+    assert titles(app) == ["Grad-CAM", "Guided backpropagation"] and len(cells(app)) == 2
 
 
 def test_a_flat_map_shows_a_dash_and_no_nan():
     """An untrained transformer of torchvision: its head is zero, and so is every gradient."""
-    for measure in ("Agreement", "Four questions"):
-        app = page(model="torchvision/vit_b_32", untrained="true", compared=PAIR, measure=measure)
+    for measure in ("Agreement", "Properties"):
+        app = page(model="torchvision/vit_b_32", untrained="true", methods=PAIR, measure=measure)
         text = re.sub(r'src="[^"]*"', "", read_words(app) + read_html(app))
         assert not re.search(r"\bnan\b", text, re.IGNORECASE), measure
         if measure == "Agreement":
@@ -214,9 +226,14 @@ def test_links_that_ask_for_what_is_not_here():
     ("compare", "measure"),
     [
         ("Methods", "Agreement"),
-        ("Layers", "Random network"),
-        ("Classes", "Deletion and insertion"),
-        ("Two models", "Four questions"),
+        *(
+            pytest.param(*choice, marks=pytest.mark.slow)
+            for choice in (
+                ("Layers", "Sanity check: parameter randomisation"),
+                ("Classes", "Deletion and insertion"),
+                ("Two models", "Properties"),
+            )
+        ),
         ("Two models", "Agreement"),
     ],
 )
@@ -226,14 +243,12 @@ def test_the_code_is_the_call(compare, measure, capsys):
     second = {"second": "torchvision/efficientnet_b1", "second_untrained": "true"}
     query = {
         # Rollout does not run here, so the call that copies is without it.
-        "Methods": {"compared": [*PAIR, "Attention rollout"]},
-        "Layers": {"layers": ["blocks.3 (14 × 14)", "bn2 (7 × 7)"]},
+        "Methods": {"methods": [*PAIR, "attention_rollout"]},
+        "Layers": {"layers": ["blocks.3", "bn2"]},
         "Classes": {"classes": ["tabby", "lynx"]},
-        "Two models": second | {"compared": ["Grad-CAM"]},
+        "Two models": second | {"methods": "gradcam"},
     }[compare]
-    app = page(sample="Cat", compare=compare, measure=measure, **query)
-    app.session_state["code"] = True
-    app = finish(app.run())
+    app = page(image="chelsea", compare=compare, measure=measure, code="true", **query)
     [code] = list_values(app.code)
     namespace: dict = {}
     exec(code, namespace)

@@ -1,6 +1,7 @@
-"""Test that the page Performance measures only on request, and shows it."""
+"""Recorded speeds are shown at once; this machine is measured on request."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from unittest.mock import create_autospec
 
@@ -10,24 +11,33 @@ import torch
 import cam
 from cam import kernels
 from cam._formatting import size
-from cam._performance import speed
-from cam._performance.recorded_benchmarks import Recording
+from cam._performance import recorded_benchmarks, speed
+from cam._performance.recorded_benchmarks import RESULTS
+from cam._performance.recorded_speeds import Recording, read_recordings
 from cam._performance.timing import Timing
+from cam.kernels.inspection.entries import Entry
 from cam.kernels.inspection.examples import PLANS
-from cam.kernels.inspection.report import Entry
 from cam.kernels.inspection.traffic import cam_traffic
 from cam.pages.ui.performance import compile_report, measurement_job, recorded_view
-from tests.support.checkout import DASHBOARD
+from cam.pages.ui.performance.estimates import write_percent
 from tests.support.dashboard_page import find, list_labels, open_page, read_html, read_words
 
-RESULTS = DASHBOARD.parent / "benchmarks" / "results"
-PARTS = [
-    "Speed", "Batch size", "Methods in one pass", "Precision", "Clip",
-    "Memory traffic", "Compiler", "Recorded results",
-]  # fmt: skip
-
-
 page = partial(open_page, "performance")
+SIX = (0.5,) * 6
+# 2 images/s in each round; plain inference has half of that, and so has the recorded one.
+HALF, WHOLE = Timing(SIX), Timing((1.0,) * 6)
+RACE = speed.Race(
+    {speed.INFERENCE: speed.Speed(1, 0, WHOLE), speed.OURS: speed.Speed(1, 1, HALF)},
+    {speed.OURS: speed.Speed(1, 7, HALF)},
+)
+ROW = speed.Fidelity("gradcam", "fp32", speed.Speed(1, 1, HALF), 1.0, 1.0, torch.zeros(1, 4, 4))
+FIDELITY = [ROW, replace(ROW, precision="bf16", spearman=0.75)]
+TOGETHER = speed.Together({"gradcam": HALF}, {1: HALF})
+
+
+def record(device: str, **more) -> Recording:
+    about = {"date": "2026-01-02", "command": "python it", "model": "net"} | more
+    return Recording(device=device, races={8: RACE, 1: RACE}, **about)
 
 
 @pytest.fixture(autouse=True)
@@ -35,102 +45,131 @@ def no_jobs():
     measurement_job.get_measurement_jobs.clear()
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_link_to_a_part_measures_nothing(part, monkeypatch):
+@pytest.fixture
+def recorded(monkeypatch):
+    """Recordings of two devices instead of those beside the installation."""
+    recordings = [record("NVIDIA X"), record("CPU (Y)", load=(7.5, 2))]
+    monkeypatch.setattr("cam._performance.recorded_speeds.read_recordings", lambda: recordings)
+    return recordings
+
+
+def test_recorded_figures_are_there_at_once_and_nothing_is_measured(monkeypatch):
     def unasked(*_args, **_options):
         raise AssertionError("nobody asked for it")
 
     for name in ("race", "by_batch_size", "together", "by_precision"):
         monkeypatch.setattr(speed, name, unasked)
     monkeypatch.setattr("cam.kernels.inspection.report_stream.subprocess.Popen", unasked)
-    app = page(part=part)
-    assert app.header[0].value == part and not app.error and not app.warning
+    app = page()
+    assert not app.error and not app.warning
+    [recording, *_] = read_recordings()
+    share = recording.races[1].speeds[speed.OURS]
+    share = share.relative_to(recording.races[1].speeds[speed.INFERENCE])
+    drawn = read_html(app)
+    assert f">{write_percent(share)}<" in drawn and ">cam (this library)<" in drawn
+    assert "with-interval" in drawn and "No GPU has been recorded yet" in read_words(app)
+    # What is said of it: whose it is, when, and by which command.
+    assert recording.device in drawn and "Command: `python -m benchmarks.speed`" in read_words(app)
     buttons = set(list_labels(app.button))
-    assert buttons & {"Measure", "Explain the clip", "Compile"} or part in PARTS[5::2]
+    assert buttons >= {
+        "Measure speed", "Measure batch sizes", "Measure methods in one pass",
+        "Measure precisions", "Compile",
+    }  # fmt: skip
 
 
-# A measuring function, its result here, and what the copied code prints of that.
-HALF = Timing((0.5,))
-RACE = speed.Race({"cam": speed.Speed(1, 1, HALF)}, {})
-FIDELITY = speed.Fidelity("gradcam", "bf16", speed.Speed(1, 1, HALF), 0.75, 0.5, torch.zeros(1))
+def test_each_device_has_its_panel_and_a_gpu_comes_first(recorded):
+    app = page(batch="1")
+    drawn, words = read_html(app), read_words(app)
+    assert drawn.index("Recorded: NVIDIA X") < drawn.index("Recorded: CPU (Y)")
+    assert words.index("**NVIDIA X**, batch of 1; net; 2 January 2026. Command: `python it`.")
+    assert "load 7.5 on 2 cores when it began, so other work slowed all of them" in words
+    # Twice plain inference, in each round: the interval has no width.
+    assert (
+        ">200 %<" in drawn
+        and "of plain inference&#x27;s images/s; 95 % interval 200 to 200 %<" in drawn
+    )
+    assert "2.00 (2.00–2.00) · 200 % (200–200)" in drawn
+    assert "No GPU has been recorded yet" not in words
+
+
+def test_without_recordings_the_page_says_so(monkeypatch):
+    monkeypatch.setattr("cam._performance.recorded_speeds.read_recordings", list)
+    app = page()
+    assert "No speed is recorded for this batch size" in app.info[0].value
+    assert "Measure speed" in list_labels(app.button)
+
+
+# A measuring function and its result here.
 MEASURED = {
-    "Speed": ("race", RACE, "cam 2.0\n"),
-    "Batch size": ("by_batch_size", {1: RACE.speeds}, f"{ {1: RACE.speeds} }\n"),
-    "Methods in one pass": (
-        "together", speed.Together({"gradcam": HALF}, {1: HALF}), "1 0.5 0.5\n"
-    ),
-    "Precision": ("by_precision", [FIDELITY], "gradcam bf16 2.0 0.75\n"),
-}  # fmt: skip
+    "race": RACE,
+    "by_batch_size": {1: RACE.speeds},
+    "together": TOGETHER,
+    "by_precision": FIDELITY,
+}
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_the_copied_code_runs(part, monkeypatch, tmp_path, capsys):
-    app = page(part=part, code="true", sample="Rocket", batch="4")
+def test_the_copied_code_runs(monkeypatch, capsys):
+    app = page(code="true", sample="Rocket", batch="1")
     [code] = [block.value for block in app.code]
-    if part in MEASURED:
+    for name, result in MEASURED.items():
         # A call that does not fit the real function's signature is an error here too.
-        name, result, printed = MEASURED[part]
-        monkeypatch.setattr(speed, name, create_autospec(getattr(speed, name), return_value=result))
-    if part == "Compiler":
-        stream = create_autospec(compile_report.stream, return_value=[entry("overlay_kernel")])
-        monkeypatch.setattr("cam.kernels.inspection.report_stream.stream", stream)
-    monkeypatch.chdir(tmp_path)
+        double = create_autospec(getattr(speed, name), return_value=result)
+        monkeypatch.setattr(speed, name, double)
+    stream = create_autospec(compile_report.stream, return_value=[entry("overlay_kernel")])
+    monkeypatch.setattr("cam.kernels.inspection.report_stream.stream", stream)
     namespace: dict = {}
     exec(code, namespace)
-    output = capsys.readouterr().out
-    if part in MEASURED:
-        assert output == printed
-        batch = namespace["batch"]
-        assert len(batch) == (4 if part in ("Speed", "Methods in one pass") else 1)
-    elif part == "Clip":
-        assert sorted(path.name for path in tmp_path.iterdir()) == [
-            "explained.mp4", "explained.webp",
-        ]  # fmt: skip
-    else:
-        beginning = {
-            "Memory traffic": str(namespace["traffic"].floor if part == "Memory traffic" else ""),
-            "Compiler": str(entry("overlay_kernel")),
-            "Recorded results": "[Recording(",
-        }
-        assert output.startswith(beginning[part])
+    printed = capsys.readouterr().out
+    assert "Estimate(median=2.0, low=2.0, high=2.0)" in printed
+    assert "gradcam bf16 2.0 0.75\n" in printed
+    assert str(entry("overlay_kernel")) in printed
+    assert str(namespace["traffic"].floor) in printed
 
 
-def test_a_part_that_is_not_there_is_told():
-    assert "`Sped`" in page(part="Sped").warning[0].value
-
-
-def test_measured_on_request_with_what_it_stands_on(monkeypatch):
+def test_measured_on_request_beside_what_is_recorded(monkeypatch, recorded):
     calls = []
 
-    def race(_model, batch, rounds, report):
-        calls.append((len(batch), rounds))
-        report(0.5, speed.Race({}, {}), "round 1 of 5")
-        half, quarter = Timing((0.5,)), Timing((0.25,))
+    def race(_model, batch, report):
+        calls.append(len(batch))
+        report(0.5, speed.Race({}, {}), "round 1 of 9")
+        mine, plain = Timing((0.25,) * 6), Timing((0.2,) * 6)
         return speed.Race(
-            {
-                speed.INFERENCE: speed.Speed(1, 0, quarter),
-                speed.OURS: speed.Speed(1, 1, half),
-                "captum": speed.Speed(1, 1, Timing((1.0,))),
-            },
-            {speed.OURS: speed.Speed(1, 7, half)},
+            {speed.INFERENCE: speed.Speed(1, 0, plain), speed.OURS: speed.Speed(1, 1, mine)},
+            {},
             ("torchcam",),
             {"grad-cam": "RuntimeError: no"},
         )
 
     monkeypatch.setattr(speed, "race", race)
-    app = page(part="Speed")
-    app = find(app.button, "Measure").click().run()
-    assert not app.exception and calls == [(1, 5)]
-    drawn = read_html(app)
-    for figure in (">2.0<", ">50%<", ">14.0<", ">4.00<", ">1.00<"):
-        assert figure in drawn, figure
-    assert "Not installed here, so not measured: torchcam." in read_words(app)
-    assert "grad-cam cannot explain this model here: RuntimeError: no." in read_words(app)
-    assert "Medians of 5 interleaved rounds; efficientnet_lite0, batch of 1; CPU" in read_words(app)
+    app = page(batch="1")
+    app = find(app.button, "Measure speed").click().run()
+    assert not app.exception and calls == [1]
+    assert "4.00 (4.00–4.00) · 80.0 % (80.0–80.0)" in read_html(app)
+    assert "2.00 (2.00–2.00) · 200 % (200–200)" in read_html(app), "the recorded ones stay"
+    words = read_words(app)
+    assert "Not installed there, so not measured: torchcam." in words
+    assert "grad-cam cannot explain this model: RuntimeError: no." in words
+    assert "Medians of 9 interleaved rounds with 95 % intervals; efficientnet_lite0. CPU" in words
     # The next visitor sees it without a click, and nothing is measured anew.
-    assert ">50%<" in read_html(page(part="Speed")) and len(calls) == 1
-    find(app.button, "Measure again").click().run()
+    assert "4.00 (4.00–4.00)" in read_html(page(batch="1")) and len(calls) == 1
+    find(app.button, "Measure speed again").click().run()
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "figure"),
+    [
+        ("Measure batch sizes", "by_batch_size", "2.00 (2.00–2.00) · 200 % (200–200)"),
+        ("Measure methods in one pass", "together", "500 ms (500–500)"),
+        ("Measure precisions", "by_precision", "2.00 (2.00–2.00) · 1.00 × (1.00–1.00)"),
+    ],
+)
+def test_each_section_is_measured_alone(monkeypatch, recorded, label, name, figure):
+    double = create_autospec(getattr(speed, name), return_value=MEASURED[name])
+    monkeypatch.setattr(speed, name, double)
+    app = find(page().button, label).click().run()
+    assert not app.exception and double.call_count == 1
+    assert figure in read_html(app)
 
 
 def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
@@ -138,10 +177,10 @@ def test_an_error_is_one_sentence_and_can_be_tried_again(monkeypatch):
         raise cam.InputError("the batch is odd")
 
     monkeypatch.setattr(speed, "together", failing)
-    app = page(part="Methods in one pass")
-    app = find(app.button, "Measure").click().run()
+    app = page()
+    app = find(app.button, "Measure methods in one pass").click().run()
     assert app.error[0].value == "The batch is odd."
-    assert "Measure" in list_labels(app.button)
+    assert "Measure methods in one pass" in list_labels(app.button)
 
 
 def entry(kernel: str, **figures) -> Entry:
@@ -163,7 +202,7 @@ def test_the_compilers_work_is_told_kernel_by_kernel(monkeypatch):
         yield entry(first)
 
     monkeypatch.setattr(compile_report, "stream", stream)
-    app = page(part="Compiler")
+    app = page()
     app = find(app.button, "Compile").click().run()
     assert not app.exception
     # The style sheet stands apart from what the page draws.
@@ -183,7 +222,7 @@ def test_every_kernel_has_a_title():
 
 
 def test_traffic_is_that_of_the_layers_shape(bundled):
-    app = page(part="Memory traffic")
+    app = page()
     [shape] = [layer.shape for layer in bundled.feature_layers if layer.name == bundled.layers[0]]
     traffic = cam_traffic((64, *shape), kernels.RULES, torch.bfloat16)
     assert size(traffic.plain_bytes) in read_html(app)
@@ -191,24 +230,21 @@ def test_traffic_is_that_of_the_layers_shape(bundled):
     assert "Counted from shapes, **not measured**" in read_words(app)
 
 
-def test_recorded_results_say_where_they_are_from():
-    text = read_words(page(part="Recorded results"))
-    assert "**What methods cost, beside a plain forward and other packages**" in text
+def test_recorded_benchmarks_say_where_they_are_from():
+    app = page(**{"recorded-methods-cpu": "true"})
     written = json.loads((RESULTS / "methods-cpu.json").read_text())
     assert (
         f"Device: {written['machine']}  \nMeasured: {written['date']}  \n"
-        "Written by: `make benchmark`, as `methods-cpu`"
-    ) in text
+        "Command: `make benchmark`; file: `methods-cpu`"
+    ) in read_words(app)
 
 
 def test_a_recordings_tables_and_headings(monkeypatch):
     rows = "| a | | |\n|---|---|--:|\n| 1 | x \\| z | 2.5 |\n| 3 | y | 4.5 |\n"
     text = f"# Title\n\n{rows}\nGoal: met.\n"
-    recording = Recording("nvidia-x", "Kernels on X", "NVIDIA X", "2026-01-02", None, text)
-    monkeypatch.setattr(recorded_view, "recordings", lambda: [recording])
-    app = page(part="Recorded results")
-    app.session_state["recorded-nvidia-x"] = True
-    app.run()
+    file = recorded_benchmarks.Recording("nvidia-x", "Kernels", "NVIDIA X", "2026", None, text)
+    monkeypatch.setattr(recorded_view, "recordings", lambda: [file])
+    app = page(**{"recorded-nvidia-x": "true"})
     assert not app.exception and "No result of a GPU" not in read_words(app)
     [table] = app.dataframe
     assert [head.strip() for head in table.value] == ["a", "", ""]

@@ -1,5 +1,6 @@
 """Open pages of the dashboard in process, and read what they show."""
 
+import json
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -8,10 +9,13 @@ from streamlit.testing.v1 import AppTest
 
 from tests.support.checkout import DASHBOARD
 
+# The first page imports everything, which takes minutes where ten others compute.
+SECONDS = 600
+
 
 def open_page(name: str | None = None, **query: str | list[str]) -> AppTest:
     """Open a page at an address; None: what opens without one."""
-    app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    app = AppTest.from_file(DASHBOARD, default_timeout=SECONDS)
     if name is not None:
         app.switch_page(f"pages/{name}.py")
     for key, value in query.items():
@@ -23,6 +27,14 @@ def check(app: AppTest) -> AppTest:
     """Return a page that raised nothing."""
     assert not app.exception, app.exception
     return app
+
+
+def read_address(app: AppTest) -> dict[str, list[str]]:
+    """Read the address that a page wrote: name → values."""
+    return {
+        name: [values] if isinstance(values, str) else list(values)
+        for name, values in app.query_params.items()
+    }
 
 
 def finish(app: AppTest) -> AppTest:
@@ -57,6 +69,19 @@ def list_values(elements: Iterable[Any]) -> list[Any]:
 def read_headings(app: AppTest) -> list[str]:
     """List the lines that begin in bold."""
     return [line for line in list_values(app.markdown) if line.startswith("**")]
+
+
+def read_viewers(app: AppTest) -> list[dict[str, Any]]:
+    """Read what the page's viewers were sent, as ``cam._output.viewer.payload.pack`` makes it."""
+    viewers = [element.proto for element in app.get("bidi_component")]
+    return [
+        json.loads(viewer.json) for viewer in viewers if viewer.component_name == "cam.image_viewer"
+    ]
+
+
+def read_maps(app: AppTest) -> list[str]:
+    """List the maps in the page's viewers, by the text that says what each explains."""
+    return [heatmap["alt"] for viewer in read_viewers(app) for heatmap in viewer["maps"]]
 
 
 def read_html(app: AppTest) -> str:

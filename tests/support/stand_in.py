@@ -13,6 +13,7 @@ import cam
 class Scores:
     values: Tensor
     reasons: tuple[str | None, ...]
+    remarks: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

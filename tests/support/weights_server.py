@@ -1,5 +1,6 @@
 """Serve weights on this machine: whole, broken off, silent, or missing."""
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import torch
 
+# Or "RepoNotFound", "GatedRepo".
+MISSING = "EntryNotFound"
+
 
 class WeightsServer(ThreadingHTTPServer):
     """Serves one content under each address that ends in one of the names.
 
     Attributes:
         trouble: "" or "breaks off", "falls silent", "is not there".
+        others: Further files, by the ends of their addresses.
         wait: Called after each piece of what is sent.
         requests: Every request, as "GET /address".
     """
@@ -23,6 +28,7 @@ class WeightsServer(ThreadingHTTPServer):
     def __init__(self, content: bytes, names: tuple[str, ...]) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.content, self.names = content, names
+        self.others: dict[str, bytes] = {}
         self.trouble, self.requests = "", []
         self.wait = lambda: None
         self.closing = threading.Event()
@@ -30,6 +36,15 @@ class WeightsServer(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def find_content(self, path: str) -> bytes | None:
+        if path == "/":
+            return b""
+        for end, content in self.others.items():
+            if path.endswith(end):
+                return content
+        there = self.trouble != "is not there" and path.endswith(self.names)
+        return self.content if there else None
 
     def handle_error(self, *_):
         """A client that hangs up is what some of the tests do."""
@@ -47,19 +62,17 @@ class _Answer(BaseHTTPRequestHandler):
     def _answer(self, with_content: bool) -> None:
         server = self.server
         server.requests.append(f"{self.command} {self.path}")
-        if self.path != "/" and (
-            server.trouble == "is not there" or not self.path.endswith(server.names)
-        ):
+        content = server.find_content(self.path)
+        if content is None:
             self.send_response(404)
             self.send_header("Content-Length", "0")
             # As the hub says that there is no such file.
-            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Error-Code", MISSING)
             self.end_headers()
             return
-        content = server.content if self.path != "/" else b""
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", '"0123456789abcdef"')
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("X-Repo-Commit", "0" * 40)
         self.end_headers()
         if not with_content:

@@ -22,6 +22,7 @@ from cam._engine.method_sources import (
     Attention,
     AttentionGradients,
     Block,
+    Pooling,
     Source,
     TransformerBlocks,
 )
@@ -43,12 +44,14 @@ class Recording:
         weights: (B, heads, N, N) or (B·heads, N, N) of each layer, rows are queries and sum to 1.
         grid: (rows, columns) of the patches.
         blocks: The blocks; empty where none were requested.
+        pooling: The attention behind them, where one pools their tokens.
     """
 
     count: int
     weights: tuple[Tensor, ...]
     grid: tuple[int, int]
     blocks: tuple[Block, ...]
+    pooling: Pooling | None
 
     def sources(self, gradients: Sequence[Tensor | None], blocks: bool) -> tuple[Source, ...]:
         """Make the sources that methods read.
@@ -64,9 +67,10 @@ class Recording:
         by_head = tuple(self._by_head(slope) for slope in gradients if slope is not None)
         if len(by_head) < len(gradients):
             raise ModelError(f"the target's score does not depend on the attention; {_INSTEAD}")
-        attention = Attention(self.count, weights, by_head[-1], self.grid)
+        facts = (self.count, weights, by_head[-1], self.grid)
+        attention = Attention(*facts, pooling=self.pooling)
         if len(by_head) == len(weights):
-            attention = AttentionGradients(self.count, weights, by_head[-1], self.grid, by_head)
+            attention = AttentionGradients(*facts, by_head, pooling=self.pooling)
         return (attention, *([TransformerBlocks(attention, self.blocks)] if blocks else ()))
 
     def _by_head(self, matrices: Tensor) -> Tensor:
@@ -159,7 +163,7 @@ class AttentionReader(TorchFunctionMode):
         # Three dimensions are (B·heads, N, N).
         if any(shape[0] % count if len(shape) == 3 else shape[:-3] != (count,) for shape in shapes):
             raise ModelError(
-                f"{name} attends within windows or strips of the picture and not over all tokens, "
+                f"{name} attends within windows or strips of the image and not over all tokens, "
                 f"so attention cannot be followed through it; {_INSTEAD}"
             )
         if len({shape[-2:] for shape in shapes}) > 1 or shapes[0][-1] != shapes[0][-2]:
@@ -170,12 +174,21 @@ class AttentionReader(TorchFunctionMode):
         grid = self._grid(shapes[0][-1])
         if grid is None:
             raise ModelError(
-                f"{name} attends over {shapes[0][-1]} tokens, which are no grid of patches of a "
-                f"picture of {self._batch.shape[-2]} × {self._batch.shape[-1]} pixels; {_INSTEAD}"
+                f"{name} attends over {shapes[0][-1]} tokens, which are no grid of patches of an "
+                f"image of {self._batch.shape[-2]} × {self._batch.shape[-1]} pixels; {_INSTEAD}"
             )
         blocks = tuple(self._blocks[index] for index in followed if index in self._blocks)
         weights = tuple(self.weights[index] for index in followed)
-        return Recording(count, weights, grid, blocks)
+        return Recording(count, weights, grid, blocks, self._find_pooling(len(followed)))
+
+    def _find_pooling(self, followed: int) -> Pooling | None:
+        """Describe the attention that pools; None where none does behind those followed."""
+        if len(self.weights) != followed + 1:
+            return None
+        keys = self.weights[-1].shape[-1]
+        if keys != self.weights[followed - 1].shape[-1]:
+            return None
+        return Pooling(followed, self.weights[-1].numel() // (len(self._batch) * keys), keys)
 
     def _grid(self, tokens: int) -> tuple[int, int] | None:
         """Return the grid of the patch embedding, else of the picture's shape."""

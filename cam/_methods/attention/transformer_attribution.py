@@ -45,7 +45,7 @@ def transformer_attribution(attention: AttentionGradients, passes: Passes) -> Ma
 
     Args:
         attention: The attention of all layers, with its gradients.
-        passes: Where the pictures go once more, for the relevance.
+        passes: Where the images go once more, for the relevance.
 
     Returns:
         Maps (B, rows, columns) of patches, float32, float64 for float64.

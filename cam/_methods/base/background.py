@@ -11,7 +11,7 @@ from cam.errors import MethodError
 from cam.parameters import Rule, optional, tensor
 from cam.types import Maps, resize
 
-REFERENCES: Rule = optional(tensor("a tensor of pictures (R, C, H, W)"))
+REFERENCES: Rule = optional(tensor("a tensor of images (R, C, H, W)"))
 # Of the shorter side: between what models crop a photo to, from 0.875 on, and all.
 _CROP = 0.94
 # A stand-in whose 8 × 8 grey cells correlate with the picture's by more is the same photo.
@@ -86,8 +86,8 @@ def tell_stand_ins(maps: Maps, references: Tensor | None, method: str) -> Maps:
     if references is not None:
         return maps
     sentence = (
-        f"{method} had no references, so the bundled photos, in the colours of the picture, stand "
-        "in for pictures of the data; give references=, a batch (R, C, H, W) of those"
+        f"{method} had no references, so the bundled photos, in the colours of the image, stand "
+        "in for images of the data; give references=, a batch (R, C, H, W) of those"
     )
     remarks = [(image, sentence) for image in range(len(maps.raw))]
     return replace(maps, remarks=(*maps.remarks, *remarks))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cam._engine.passes import Passes
+from cam._methods.base.maps import fill_up
 from cam.parameters import Rule, number
 from cam.types import Maps
 
@@ -96,6 +97,7 @@ class Draws(Generic[T]):
         self._most, self._make_map, self._block, self._least = most, make_map, block, least
         self.groups = [make() for _ in range(min(GROUPS, -(-most // block)))]
         self.count = 0
+        self._gathered = 0
 
     def batches(self, passes: Passes, steady: float = 1.0) -> Iterator[slice]:
         """Cut the draws into batches, and end when chance no longer decides the map.
@@ -137,6 +139,32 @@ class Draws(Generic[T]):
             ]
             if rows:
                 yield group, rows
+        self._gathered = part.stop
+
+    @property
+    def filled(self) -> Sequence[T]:
+        """What was gathered in those groups that have a draw."""
+        return self.groups[: -(-self._gathered // self._block)]
+
+    def tell(
+        self, passes: Passes, estimates: "Sequence[Estimate]", finish: Callable[[Tensor], Maps]
+    ) -> None:
+        """Offer the maps of the draws so far; too few to determine a map are not offered.
+
+        Args:
+            passes: They report it.
+            estimates: Of the images before this one.
+            finish: From raw maps (B, h, w), NaN for images to come, to maps.
+
+        Raises:
+            Cancelled: The caller does not want the rest.
+        """
+
+        def gather() -> Maps:
+            raws = [*(estimate.raw for estimate in estimates), self._make_map(self.filled)]
+            return finish(fill_up(raws, len(passes.pixels.inputs)))
+
+        passes.tell(gather if self._gathered >= self._least else None)
 
     def estimate(self) -> Estimate:
         """Make the map of all groups, and of parts of them to see how much it depends on chance."""

@@ -1,6 +1,6 @@
 """Make maps of weights, gradients or raw values; check a baseline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -66,6 +66,20 @@ def stretch(raw: Tensor) -> Maps:
     return Maps(raw, (raw - low) / torch.where(high == low, 1, high - low))
 
 
+def fill_up(maps: Sequence[Tensor], count: int) -> Tensor:
+    """Stack maps of the first images of a batch; those of the others are NaN.
+
+    Args:
+        maps: (…) each, of one shape.
+        count: Images of the batch, B.
+
+    Returns:
+        (B, …).
+    """
+    begun = torch.stack(list(maps))
+    return torch.cat([begun, begun.new_full((count - len(begun), *begun.shape[1:]), torch.nan)])
+
+
 @contextmanager
 def refuse_baseline(method: str) -> Iterator[None]:
     """Refuse a baseline that a kernel cannot broadcast to the picture.
@@ -76,4 +90,4 @@ def refuse_baseline(method: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise MethodError(f"{method}'s baseline does not fit the picture: {error}") from None
+        raise MethodError(f"{method}'s baseline does not fit the image: {error}") from None

@@ -60,6 +60,7 @@ class MethodInfo:
         kernel_rules: Rules of :func:`kernels.fused_cam` whose maps it reads.
         rules: Parameter → what it must be.
         agreement: What the parameters must be to each other.
+        needs_gradients: Whether the network must let gradients through.
         function: From what it reads to maps.
     """
 
@@ -80,6 +81,7 @@ class MethodInfo:
     kernel_rules: tuple[str, ...]
     rules: Mapping[str, Rule] = field(repr=False)
     agreement: Agreement | None = field(repr=False)
+    needs_gradients: bool
     function: Callable[..., Maps] = field(repr=False)
 
     @property
@@ -131,6 +133,7 @@ def register_method(
     sums: bool = True,
     full: bool = False,
     kernel_rules: tuple[str, ...] = (),
+    needs_gradients: bool = True,
 ) -> Callable[[MethodFunction[S]], MethodFunction[S]]:
     """Add a function to the methods.
 
@@ -161,6 +164,8 @@ def register_method(
         full: Whether it always computes in float32.
         kernel_rules: Rules of :func:`kernels.fused_cam` whose maps it reads; only with
             :class:`cam.sources.LayerGradients`.
+        needs_gradients: Whether the network must let gradients through; False for a method that
+            asks for nothing but scores.
 
     Returns:
         A decorator, which returns the function as it is.
@@ -198,6 +203,7 @@ def register_method(
                 kernel_rules=kernel_rules,
                 rules=MappingProxyType(every),
                 agreement=agreement,
+                needs_gradients=needs_gradients,
                 function=run,
             )
         )

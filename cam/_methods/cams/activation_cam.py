@@ -66,8 +66,8 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") 
 def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:
     """Feature maps with weights drawn by chance: what a method must beat to have said anything.
 
-    map = Σ_c w_c A_c with w_c uniform between -1 and 1, drawn for each picture: one draw for all
-    of them would be one map's luck, and no chance to compare with. A picture has the same weights
+    map = Σ_c w_c A_c with w_c uniform between -1 and 1, drawn for each image: one draw for all
+    of them would be one map's luck, and no chance to compare with. An image has the same weights
     in any batch, on each device and at every call, as its pixels are part of the seed.
 
     Args:

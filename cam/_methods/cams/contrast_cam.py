@@ -51,7 +51,7 @@ def finercam(
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        passes: Where the pictures go once more.
+        passes: Where the images go once more.
         alpha: How much of what the class has in common with the others is taken away; 0 or more.
         references: How many others; all that there are where the model has fewer.
         base: The CAM that explains the difference: any rule of :func:`kernels.fused_cam`.

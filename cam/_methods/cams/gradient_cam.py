@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from cam._engine.heatmaps import rule_maps
 from cam._engine.method_sources import LayerGradients
-from cam._engine.rule_maps import rule_maps
 from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps

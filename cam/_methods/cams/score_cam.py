@@ -5,6 +5,8 @@ that is the same everywhere for Score-CAM, zero everywhere for Ablation-CAM) cos
 trained networks have many.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.downstream import Downstream
-from cam._methods.base.maps import weigh_maps
+from cam._methods.base.maps import fill_up, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -28,17 +30,17 @@ from cam.types import Maps
 def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     """Where a layer's feature maps show what the score needs: each weighted by what it lets see.
 
-    w = softmax over c of y(x ⊙ M_c), with M_c the map A_c brought to the picture's size and to
+    w = softmax over c of y(x ⊙ M_c), with M_c the map A_c brought to the image's size and to
     [0, 1], and y the raw explained score; map = Σ_c w_c A_c.
 
     As in pytorch-grad-cam M_c is interpolated between the corners (``align_corners``) and passes
-    (m - min) / (max - min + 1e-8), and the score of a black picture is not taken off, which the
-    softmax would undo. A map that is the same everywhere masks the whole picture, exactly; there
+    (m - min) / (max - min + 1e-8), and the score of a black image is not taken off, which the
+    softmax would undo. A map that is the same everywhere masks the whole image, exactly; there
     pytorch-grad-cam may stretch the rounding of its interpolation to a full range.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        passes: Where the masked pictures go.
+        passes: Where the masked images go.
 
     Returns:
         Maps (B, h, w) float32.
@@ -52,15 +54,33 @@ def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
     masks = activations.flatten(0, 1)  # (B·C, h, w)
     tried, index = find_distinct_masks(activations)
     passes.expect(len(tried))
-    scores = []
+    scores: list[Tensor] = []
+
+    def gather() -> Maps:
+        """Weigh those of an image's maps that were tried."""
+        weights = spread_scores(torch.cat(scores).float(), index, len(tried)).softmax(1)  # (B, C)
+        return weigh_maps(weights, activations)
+
     for part in passes.chunks(len(tried)):
         owner = tried[part] // channels
         masked = kernels.masked_batch(
             inputs, masks[tried[part]], owner=owner, align_corners=True, stretch=True
         )
         scores.append(passes.scores(masked, owner))
-    weights = torch.cat(scores).float()[index].softmax(1)  # (B, C)
-    return weigh_maps(weights, activations)
+        passes.tell(gather)
+    return gather()
+
+
+def spread_scores(scores: Tensor, index: Tensor, count: int) -> Tensor:
+    """Return the score of each map, (B, C), -∞ where its mask was not tried yet.
+
+    Args:
+        scores: (m,) of the masks that were tried, the first of all.
+        index: (B, C), which mask stands for each map.
+        count: Of masks, M.
+    """
+    rest = scores.new_full((count - len(scores),), -torch.inf)
+    return torch.cat([scores, rest])[index]
 
 
 def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +118,7 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
     smallest value is zero, as behind a ReLU; elsewhere it sets a large negative number, and another
     one at each place of its batch.
 
-    What comes before the layer runs once for each picture, where the network allows it: a pair of
+    What comes before the layer runs once for each image, where the network allows it: a pair of
     inputs is run in both modes and compared.
 
     Args:
@@ -123,6 +143,11 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
         for image in finite.nonzero()[:, 0].tolist()
     }
     passes.expect(sum(map(len, live.values())))
+
+    def gather(image: int) -> Maps:
+        """Make the maps of the images so far, NaN for those to come."""
+        return weigh_maps(fill_up(list(weights[: image + 1]), len(weights)), activations)
+
     downstream = Downstream(passes.module, layer)
     with passes.through(downstream):
         for image, channels in live.items():
@@ -137,4 +162,6 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
                 scores = passes.scores(ablated, image)
                 whole = pixels.scores[image].float()
                 weights[image, without] = (whole - scores.float()) / whole
+                # Of channels that were not tried, nothing is added yet.
+                passes.tell(partial(gather, image))
     return weigh_maps(weights, activations)

@@ -37,7 +37,7 @@ def shapleycam(layer: LayerActivations, passes: Passes, *, utility: str = "rest"
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        passes: Where the pictures go once more, for the product H A.
+        passes: Where the images go once more, for the product H A.
         utility: "rest" or "score".
 
     Returns:

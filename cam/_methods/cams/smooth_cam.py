@@ -1,6 +1,7 @@
 """Smooth Grad-CAM++: Grad-CAM++ averaged over noisy copies of the picture."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from cam._engine.method_sources import LayerActivations, LayerGradients
 from cam._engine.passes import Passes
 from cam._methods.base.draws import Draws, Sum, mean_of, tell_errors
-from cam._methods.base.maps import weigh_maps
+from cam._methods.base.maps import fill_up, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_copies
 from cam.parameters import SEED, integer, number
@@ -34,10 +35,10 @@ def smoothgradcam_plus_plus(
     noise: float = 0.1,
     seed: int = 0,
 ) -> Maps:
-    """Grad-CAM++ whose derivatives are means over noisy copies of the picture.
+    """Grad-CAM++ whose derivatives are means over noisy copies of the image.
 
     With G_k the gradient of copy k by the layer's maps, D_p = mean_k G_k^p, and A the maps of the
-    picture itself: w_c = Σ_s α_cs max(D_1, 0)_cs with α = D_2 / (2 D_2 + D_3 Σ_s A_cs), 0 where D_2
+    image itself: w_c = Σ_s α_cs max(D_1, 0)_cs with α = D_2 / (2 D_2 + D_3 Σ_s A_cs), 0 where D_2
     is; map = Σ_c w_c A_c. D_2 in the numerator is Grad-CAM++'s, which the paper prints as D_1.
 
     torchcam differs in three places: it takes max(G, 0) and the A of the map from the last copy
@@ -45,14 +46,14 @@ def smoothgradcam_plus_plus(
     gradient is the same at every place and for every copy, as it is where a mean and one linear
     layer follow.
 
-    The noise depends on the seed, the shape of a picture and the kind of device alone, so a picture
+    The noise depends on the seed, the shape of an image and the kind of device alone, so an image
     has the same map in any batch.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
         passes: Where the noisy copies go.
-        samples: How many copies of each picture.
-        noise: Standard deviation of the noise, as a share of the picture's range of values.
+        samples: How many copies of each image.
+        noise: Standard deviation of the noise, as a share of the image's range of values.
         seed: Of the noise.
 
     Returns:
@@ -67,7 +68,14 @@ def smoothgradcam_plus_plus(
     """
     pixels = passes.pixels
     passes.expect(len(pixels.inputs) * samples)
-    weights, estimates = [], []
+    weights: list[Tensor] = []
+    estimates = []
+
+    def gather(draws: Draws[Sum], activations: Tensor) -> Maps:
+        """Make the maps of the images so far, NaN for those to come."""
+        so_far = [*weights, _weights(mean_of(draws.filled), activations)]
+        return weigh_maps(fill_up(so_far, len(pixels.inputs)), layer.activations)
+
     for image, picture in enumerate(pixels.inputs):
         activations = layer.activations[image].double()
 
@@ -83,6 +91,7 @@ def smoothgradcam_plus_plus(
                 powers = [(gradients[rows] ** power).sum(0) for power in (1, 2, 3)]
                 group.add(torch.stack(powers), len(rows))
             start = part.stop
+            passes.tell(partial(gather, draws, activations))
         weights.append(_weights(mean_of(draws.groups), activations))
         estimates.append(draws.estimate())
     maps = weigh_maps(torch.stack(weights), layer.activations)

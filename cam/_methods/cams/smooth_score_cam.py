@@ -6,6 +6,7 @@ as in torchcam.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,10 +15,10 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.draws import Draws, Sum, mean_of, tell_errors
-from cam._methods.base.maps import promote, weigh_maps
+from cam._methods.base.maps import fill_up, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
-from cam._methods.cams.score_cam import find_distinct_masks
+from cam._methods.cams.score_cam import find_distinct_masks, spread_scores
 from cam.parameters import SEED, integer, number
 from cam.types import Maps
 
@@ -42,15 +43,15 @@ def sscam(
     """Score-CAM whose scores are means over noisy masks.
 
     w = softmax over c of mean_k y(x ⊙ (M_c + σ ε_ck)), with ε standard normal and y the explained
-    score; map = Σ_c w_c A_c. The score of the whole picture is not taken off, which the softmax
+    score; map = Σ_c w_c A_c. The score of the whole image is not taken off, which the softmax
     would undo.
 
-    ε depends on the seed, the shape of a picture, the number of channels and the kind of device
-    alone, so a picture has the same map in any batch.
+    ε depends on the seed, the shape of an image, the number of channels and the kind of device
+    alone, so an image has the same map in any batch.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        passes: Where the masked pictures go.
+        passes: Where the masked images go.
         samples: How often each mask is tried.
         noise: σ.
         seed: Of the noise.
@@ -69,17 +70,28 @@ def sscam(
     masks = _stretch(layer.activations)  # (B, C, h, w)
     channels = masks.shape[1]
     passes.expect(len(inputs) * samples * channels)
-    weights, estimates = [], []
+    weights: list[Tensor] = []
+    estimates = []
+
+    def gather(by_sample: Tensor, tried: int) -> Maps:
+        """Weigh those maps of an image whose masks were tried, by their means so far."""
+        times = torch.arange(channels, device=by_sample.device) < tried % channels
+        times = times + tried // channels  # (C,) how often each was tried
+        means = torch.where(times > 0, by_sample.sum(0) / times, -torch.inf)
+        so_far = fill_up([*weights, means.softmax(0)], len(inputs))
+        return weigh_maps(so_far, layer.activations)
+
     for image, picture in enumerate(inputs):
         generator = torch.Generator(picture.device).manual_seed(seed)
-        scores = []
+        scores = masks.new_zeros(samples * channels, dtype=torch.float32)
+        by_sample = scores.view(samples, channels)
         for part in passes.chunks(samples * channels):
             number = torch.arange(part.start, part.stop, device=picture.device) % channels
             drawn = draw_noise(picture[0], len(number), generator)  # (n, H, W)
             masked = kernels.masked_batch(picture, masks[image, number])
             masked += noise * drawn[:, None] * picture
-            scores.append(passes.scores(masked, image).float())
-        by_sample = torch.cat(scores).view(samples, channels)
+            scores[part] = passes.scores(masked, image).float()
+            passes.tell(partial(gather, by_sample, part.stop))
         activations = promote(layer.activations[image])
 
         def show(groups: Sequence[Sum], maps: Tensor = activations) -> Tensor:
@@ -107,7 +119,7 @@ def sscam(
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
 )
 def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
-    """Score-CAM whose scores are means over growing multiples of the masked picture.
+    """Score-CAM whose scores are means over growing multiples of the masked image.
 
     w = softmax over c of mean_i y(f_i x ⊙ M_c), f_i = Σ_{j=1..i} j / n for i = 1 … n, with n the
     steps and y the explained score; map = Σ_c w_c A_c. The factors are torchcam's, and go beyond 1,
@@ -115,7 +127,7 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        passes: Where the masked pictures go.
+        passes: Where the masked images go.
         steps: n.
 
     Returns:
@@ -133,17 +145,23 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
     masks = _stretch(layer.activations).flatten(0, 1)  # (B·C, h, w)
     tried, index = find_distinct_masks(layer.activations)
     passes.expect(len(tried) * steps)
-    means = []
-    for part in passes.chunks(len(tried)):
+    # 1 + 2 + … + i = i (i + 1) / 2.
+    fractions = [step * (step + 1) / (2 * steps) for step in range(1, steps + 1)]
+    means: list[Tensor] = []
+
+    def gather() -> Maps:
+        """Weigh those of an image's maps that were tried."""
+        weights = spread_scores(torch.cat(means), index, len(tried)).softmax(1)  # (B, C)
+        return weigh_maps(weights, layer.activations)
+
+    for part in passes.chunks(len(tried), steps):
         owner = tried[part] // channels
         masked = kernels.masked_batch(inputs, masks[tried[part]], owner=owner)
-        total = torch.zeros(len(owner), device=inputs.device)
-        for step in range(1, steps + 1):
-            # 1 + 2 + … + i = i (i + 1) / 2.
-            fraction = step * (step + 1) / (2 * steps)
-            total += passes.scores(fraction * masked, owner).float()
-        means.append(total / steps)
-    return weigh_maps(torch.cat(means)[index].softmax(1), layer.activations)
+        multiples = torch.cat([fraction * masked for fraction in fractions])
+        scores = passes.scores(multiples, owner.repeat(steps)).float()
+        means.append(scores.view(steps, -1).mean(0))
+        passes.tell(gather)
+    return gather()
 
 
 def _stretch(activations: Tensor) -> Tensor:

@@ -1,26 +1,36 @@
 """ViT-CX: groups of similar feature maps as masks, weighted by their effect."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from cam._engine.forward import Probabilities
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
-from cam._methods.base.maps import promote, stretch
+from cam._methods.base.draws import Draws, Estimate, Sum, mean_of, tell_errors
+from cam._methods.base.maps import fill_up, promote, stretch
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
-from cam.parameters import SEED, number
+from cam.parameters import SEED, integer, number
 from cam.types import Maps, resize
 
 
 @register_method(
     "vit_cx",
-    rules={"distance": number(above=0, most=1), "noise": number(0), "seed": SEED},
+    rules={
+        "distance": number(above=0, most=1),
+        "noise": number(0),
+        "samples": integer(1),
+        "seed": SEED,
+    },
     title="ViT-CX",
     family="cam",
     kind="evidence",
     reads=LayerActivations,
-    cost="2 forwards, and two for each group of feature maps that are alike: some tens",
+    cost="2 forwards, and four for each group of feature maps that are alike: some tens",
     sums=False,
 )
 def vit_cx(
@@ -29,11 +39,12 @@ def vit_cx(
     *,
     distance: float = 0.1,
     noise: float = 0.1,
+    samples: int = 2,
     seed: int = 0,
 ) -> Maps:
     """Which parts, as a transformer's feature maps group them, keep the class probable alone.
 
-    The layer's maps, brought to the picture's size and each to [0, 1], are joined in groups in
+    The layer's maps, brought to the image's size and each to [0, 1], are joined in groups in
     which no two have a cosine distance above the limit; the sum of a group, again in [0, 1], is a
     mask M. With Z Gaussian noise: s = p(x ⊙ M + Z ⊙ (1 - M)) - p(x + Z ⊙ (1 - M)) + p(x), and
     map = mean over the N masks of s M / Σ M, in which places that many masks show count no more
@@ -43,18 +54,22 @@ def vit_cx(
     several; a target that is a callable is taken as it is. The paper reads the first norm of the
     last block, for instance ``layers="blocks.11.norm1"`` of timm's ViT-B.
 
-    The noise depends on the seed, the shape of a picture and the kind of device alone, and images
-    do not share batches, so a picture has the same map in any batch.
+    The paper draws Z once for each mask. Here s is the mean over several samples, two at least of
+    which have an error to tell; without noise there is a single one, and the error is zero.
+
+    The noise depends on the seed, the shape of an image and the kind of device alone, and images
+    do not share batches, so an image has the same map in any batch.
 
     Args:
         layer: Its activations (B, C, h, w), floats of any dtype.
-        passes: Where the masked pictures go.
+        passes: Where the masked images go.
         distance: Up to which maps are alike, above 0 and at most 1.
-        noise: Standard deviation of Z, in units of the normalised picture.
+        noise: Standard deviation of Z, in units of the normalised image.
+        samples: How often Z is drawn for each mask.
         seed: Of the noise.
 
     Returns:
-        Maps (B, H, W) float32, at the picture's size. The raw one has no meaningful zero, so the
+        Maps (B, H, W) float32, at the image's size. The raw one has no meaningful zero, so the
         other is min-max alone.
 
     Raises:
@@ -70,29 +85,68 @@ def vit_cx(
     masks = [
         group_maps(maps, inputs.shape[2:], distance) for maps in layer.activations.nan_to_num()
     ]
-    passes.expect(len(inputs) + 2 * sum(map(len, masks)))
+    samples = samples if noise else 1
+    passes.expect(len(inputs) + 2 * samples * sum(map(len, masks)))
     network = passes.module
     if isinstance(pixels.targets, Tensor) and pixels.logits.shape[1] > 1:
         network = Probabilities(network)
-    raws = []
+    estimates: list[Estimate] = []
     with passes.through(network):
         whole = passes.scores(inputs).double()  # (B,)
         for image, picture in enumerate(promote(inputs)):
             generator = torch.Generator(inputs.device).manual_seed(seed)
-            effects = []
-            for part in passes.chunks(len(masks[image])):
-                mask = masks[image][part, None]  # (n, 1, H, W)
-                drawn = noise * draw_noise(picture, len(mask), generator) * (1 - mask)
-                alone, beside = (
-                    passes.scores(changed.to(inputs.dtype), image).double()
-                    for changed in (picture * mask + drawn, picture + drawn)
-                )
-                effects.append(alone - beside + whole[image])
             shares = masks[image] / masks[image].sum(0).clamp(min=1e-12)
-            effect = torch.cat(effects).to(shares.dtype)
-            raws.append(torch.tensordot(effect, shares, 1) / len(shares))
-    raw = torch.stack(raws).float().where(finite[:, None, None], torch.nan)
-    return stretch(raw)
+
+            def show(groups: Sequence[Sum], shares: Tensor = shares) -> Tensor:
+                total: Tensor = torch.tensordot(mean_of(groups).to(shares.dtype), shares, 1)
+                return total / len(shares)
+
+            draws = Draws(samples, Sum, show)
+            total = torch.zeros(len(shares), dtype=torch.float64, device=inputs.device)
+            for sample in range(samples):
+                effects = []
+                for part in passes.chunks(len(masks[image])):
+                    mask = masks[image][part, None]  # (n, 1, H, W)
+                    drawn = noise * draw_noise(picture, len(mask), generator) * (1 - mask)
+                    alone, beside = (
+                        passes.scores(changed.to(inputs.dtype), image).double()
+                        for changed in (picture * mask + drawn, picture + drawn)
+                    )
+                    effects.append(alone - beside + whole[image])
+                    total[part] += effects[-1]
+                    times = torch.full_like(total, sample)
+                    times[: part.stop] += 1
+                    so_far = partial(_weigh_masks, masks[image], total, times)
+                    passes.tell(partial(_make_maps, estimates, so_far, len(inputs)))
+                for group, rows in draws.cut(slice(sample, sample + 1)):
+                    group.add(torch.cat(effects), len(rows))
+                draws.count = sample + 1
+            estimate = draws.estimate()
+            if not noise:
+                estimate = replace(estimate, error=torch.zeros_like(estimate.raw), agreement=1.0)
+            estimates.append(estimate)
+    raw = torch.stack([estimate.raw for estimate in estimates]).float()
+    return tell_errors(stretch(raw.where(finite[:, None, None], torch.nan)), estimates, "samples")
+
+
+def _weigh_masks(masks: Tensor, totals: Tensor, times: Tensor) -> Tensor:
+    """Make the map (H, W) of those masks that were tried, as if there were no others.
+
+    Args:
+        masks: (N, H, W).
+        totals: (N,) sums of s.
+        times: (N,) how often each was tried.
+    """
+    tried = times > 0
+    shares = masks[tried] / masks[tried].sum(0).clamp(min=1e-12)
+    means = (totals[tried] / times[tried]).to(shares.dtype)
+    map_: Tensor = torch.tensordot(means, shares, 1) / len(shares)
+    return map_
+
+
+def _make_maps(estimates: Sequence[Estimate], so_far: Callable[[], Tensor], count: int) -> Maps:
+    raws = [*(estimate.raw for estimate in estimates), so_far()]
+    return stretch(fill_up(raws, count).float())
 
 
 def group_maps(maps: Tensor, size: torch.Size, distance: float) -> Tensor:

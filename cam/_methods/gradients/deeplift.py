@@ -48,12 +48,12 @@ _ADAPTIVE_POOLS = frozenset(
     family="gradient",
     kind="contribution",
     reads=Pixels,
-    cost="2 forwards, and a forward and a backward of twice the pictures",
+    cost="2 forwards, and a forward and a backward of twice the images",
 )
 def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
-    """How much each pixel adds to the score compared with a blank picture, in one backward pass.
+    """How much each pixel adds to the score compared with a blank image, in one backward pass.
 
-    With x' the blank picture and Δ what is different between the two: a = (x - x') ⊙ m, where m is
+    With x' the blank image and Δ what is different between the two: a = (x - x') ⊙ m, where m is
     the gradient of the score in which the slope of each activation f is Δf / Δ of its input;
     map = Σ_c a_c. A product of two parts of the network shares its Δ evenly, and a maximum gives it
     to the places of the two maxima. Quotients, softmax, layer norm and attention are made of these.
@@ -64,8 +64,8 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures and blank ones go together.
-        baseline: What every pixel of the blank picture shows, after normalisation.
+        passes: Where the images and blank ones go together.
+        baseline: What every pixel of the blank image shows, after normalisation.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
@@ -85,25 +85,33 @@ def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
         _, multipliers = passes.gradients(pairs)
     maps = reduce_gradient(multipliers[:, 0], inputs - baseline)
     blank = torch.full_like(inputs, baseline)
-    return check_completeness(passes, maps, blank, "a blank picture", advice="")
+    return check_completeness(passes, maps, blank, "a blank image", advice="")
 
 
 class PicturePairs(nn.Module):
-    """A network that runs on pictures and their baselines, and returns the pictures' output."""
+    """A network that runs on pictures and their baselines, and returns the pictures' output.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: What computes the output.
+        rule: Makes the slopes of its operations, from the number of pictures and baselines.
+    """
+
+    def __init__(
+        self, network: nn.Module, rule: "Callable[[int], RescaleRule] | None" = None
+    ) -> None:
         super().__init__()
         self.network = network
+        self.rule = rule or RescaleRule
 
     def forward(self, pairs: Tensor) -> Tensor:
         """Return (N, classes) of pictures, from (N, 2, C, H, W), with DeepLIFT's slopes."""
         both = pairs.transpose(0, 1).flatten(0, 1)
-        with freeze_parameters(self.network), _RescaleRule(len(both)):
+        with freeze_parameters(self.network), self.rule(len(both)):
             output = run_model(self.network, both)
         return output[: len(pairs)]
 
 
-class _RescaleRule(GradientOverrides):
+class RescaleRule(GradientOverrides):
     """Gives operations DeepLIFT's slopes.
 
     The first half of a batch are pictures, the second their baselines. Only the first is explained,

@@ -1,5 +1,8 @@
 """DeepSHAP: DeepLIFT's slopes from many pictures."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -11,7 +14,7 @@ from cam._methods.base.background import (
     take_background,
     tell_stand_ins,
 )
-from cam._methods.base.maps import promote, reduce_gradient
+from cam._methods.base.maps import fill_up, promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.deeplift import PicturePairs
 from cam._methods.gradients.integrated_gradients import check_sums
@@ -25,11 +28,11 @@ from cam.types import Maps
     family="gradient",
     kind="contribution",
     reads=Pixels,
-    cost="1 forward, and for each reference a forward and a backward of twice the pictures, and "
+    cost="1 forward, and for each reference a forward and a backward of twice the images, and "
     "a forward",
 )
 def deepshap(pixels: Pixels, passes: Passes, *, references: Tensor | None = None) -> Maps:
-    """How much each pixel adds to the score compared with other pictures, by DeepLIFT's slopes.
+    """How much each pixel adds to the score compared with other images, by DeepLIFT's slopes.
 
     map = mean over the references x' of Σ_c ((x - x') ⊙ m)_c with m the slopes of ``deeplift``
     between x and x'. Where the network were linear in between, these would be the pixels' Shapley
@@ -39,15 +42,15 @@ def deepshap(pixels: Pixels, passes: Passes, *, references: Tensor | None = None
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures and references go together.
-        references: (R, C, H, W) pictures as the model takes them, on its device; None: the bundled
-            photos stand in, in the colours of the picture, and the notes say so.
+        passes: Where the images and references go together.
+        references: (R, C, H, W) images as the model takes them, on its device; None: the bundled
+            photos stand in, in the colours of the image, and the notes say so.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: References that do not fit the pictures.
+        MethodError: References that do not fit the images.
 
     References:
         Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017,
@@ -57,7 +60,8 @@ def deepshap(pixels: Pixels, passes: Passes, *, references: Tensor | None = None
     check_references(references, inputs, passes.method)
     backgrounds = [take_background(references, picture) for picture in promote(inputs)]
     passes.expect(2 * sum(map(len, backgrounds)))
-    raws, means = [], []
+    raws: list[Tensor] = []
+    means = []
     for image, (picture, others) in enumerate(zip(promote(inputs), backgrounds, strict=True)):
         pairs = torch.stack([picture.expand_as(others), others], 1).to(inputs.dtype)
         total = torch.zeros_like(picture[0])
@@ -65,9 +69,16 @@ def deepshap(pixels: Pixels, passes: Passes, *, references: Tensor | None = None
             with passes.through(PicturePairs(passes.module)):
                 _, multipliers = passes.gradients(pairs[part], image)
             total += ((picture - others[part]) * multipliers[:, 0]).sum((0, 1))
+            so_far = [*raws, total / part.stop]
+            passes.tell(partial(_reduce, so_far, len(inputs)))
         raws.append(total / len(others))
         means.append(passes.scores(others.to(inputs.dtype), image).double().mean())
-    maps = reduce_gradient(torch.stack(raws)[:, None])
+    maps = _reduce(raws, len(inputs))
     expected = pixels.scores.double() - torch.stack(means)
     maps = check_sums(maps, expected, "the references' mean", advice="")
     return tell_stand_ins(maps, references, passes.method)
+
+
+def _reduce(raws: Sequence[Tensor], count: int) -> Maps:
+    """Make maps (B, H, W) of those of the first images."""
+    return reduce_gradient(fill_up(raws, count)[:, None])

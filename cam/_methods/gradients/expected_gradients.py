@@ -11,7 +11,7 @@ from cam._methods.base.background import (
     take_background,
     tell_stand_ins,
 )
-from cam._methods.base.draws import GROUPS, STEADY, Draws, Sum, mean_of, tell_errors
+from cam._methods.base.draws import GROUPS, STEADY, Draws, Estimate, Sum, mean_of, tell_errors
 from cam._methods.base.maps import promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
@@ -20,7 +20,7 @@ from cam.types import Maps
 
 _COST = (
     "1 forward, and a forward and a backward for each sample: by default until another seed's "
-    "map is expected to correlate by 0.95, at most 1000"
+    "map is expected to correlate by 0.95, at most 4000"
 )
 _RULES = {
     "samples": integer(1),
@@ -43,30 +43,30 @@ def expected_gradients(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 1000,
+    samples: int = 4000,
     references: Tensor | None = None,
     steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
-    """How much each pixel adds to the score compared with other pictures, not with a blank one.
+    """How much each pixel adds to the score compared with other images, not with a blank one.
 
-    a = E (x - x') ⊙ ∂y/∂x (x' + α (x - x')) over pictures x' and α uniform in [0, 1];
+    a = E (x - x') ⊙ ∂y/∂x (x' + α (x - x')) over images x' and α uniform in [0, 1];
     map = Σ_c a_c. The raw map adds up to y(x) - E y(x'), but for the error of the samples. The
     other map shows |Σ_c a_c|, min-max normalised for each image.
 
-    The paper takes x' from the training pictures, and ``references`` is for them. Without them
-    the bundled photos stand in, in the colours of the picture, and the attribution's notes say so.
+    The paper takes x' from the training images, and ``references`` is for them. Without them
+    the bundled photos stand in, in the colours of the image, and the attribution's notes say so.
 
     Each α comes from a separate stratum and each reference is taken equally often, give or take
     once, which lowers the error and changes no expectation. What is drawn depends on the seed and
-    the shape of a picture alone, and images do not share batches, so an image has the same map in
+    the shape of an image alone, and images do not share batches, so an image has the same map in
     any batch.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the path go.
+        passes: Where the images on the path go.
         samples: Pairs of x' and α, at most.
-        references: (R, C, H, W) pictures as the model takes them, on its device; None: see above.
+        references: (R, C, H, W) images as the model takes them, on its device; None: see above.
         steady: At which expected correlation with another seed's map, from that of two halves of
             the samples, no more are drawn; 1: all are.
         seed: Of what is drawn.
@@ -75,7 +75,7 @@ def expected_gradients(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter is out of range, or references that do not fit the pictures.
+        MethodError: A parameter is out of range, or references that do not fit the images.
 
     References:
         Erion et al., Improving performance of deep learning models with axiomatic attribution
@@ -97,26 +97,26 @@ def gradientshap(
     pixels: Pixels,
     passes: Passes,
     *,
-    samples: int = 1000,
+    samples: int = 4000,
     references: Tensor | None = None,
     noise: float = 0.09,
     steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
-    """How much each pixel adds to the score above other pictures', averaged over noisy copies.
+    """How much each pixel adds to the score above other images', averaged over noisy copies.
 
     a = E (x + σ ε - x') ⊙ ∂y/∂x (x' + α (x + σ ε - x')) over references x', α uniform in [0, 1]
-    and ε standard normal; map = Σ_c a_c, with σ the given share of the picture's range of values.
+    and ε standard normal; map = Σ_c a_c, with σ the given share of the image's range of values.
     It approximates Shapley values of the pixels where the score is nearly linear between x' and x.
     Without noise it is expected gradients.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the path go.
+        passes: Where the images on the path go.
         samples: Triples of x', α and ε, at most.
-        references: (R, C, H, W) pictures as the model takes them, on its device; None: the bundled
+        references: (R, C, H, W) images as the model takes them, on its device; None: the bundled
             photos stand in, as for ``expected_gradients``.
-        noise: Standard deviation of the noise, as a share of the picture's range of values.
+        noise: Standard deviation of the noise, as a share of the image's range of values.
         steady: As for ``expected_gradients``.
         seed: Of what is drawn.
 
@@ -124,7 +124,7 @@ def gradientshap(
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
 
     Raises:
-        MethodError: A parameter is out of range, or references that do not fit the pictures.
+        MethodError: A parameter is out of range, or references that do not fit the images.
 
     References:
         Lundberg and Lee, A Unified Approach to Interpreting Model Predictions, NeurIPS 2017; as
@@ -144,7 +144,7 @@ def _expect(
     """Average (x - x') ⊙ gradient over samples; see the methods above."""
     inputs = passes.pixels.inputs
     check_references(references, inputs, passes.method)
-    estimates = []
+    estimates: list[Estimate] = []
     passes.expect(len(inputs) * samples)
     for image, picture in enumerate(promote(inputs)):
         others = take_background(references, picture)
@@ -163,6 +163,7 @@ def _expect(
             added = (differences * gradients).sum(1)  # (n, H, W)
             for group, rows in draws.cut(part):
                 group.add(added[rows].sum(0), len(rows))
+            draws.tell(passes, estimates, lambda raw: reduce_gradient(raw[:, None]))
         estimates.append(draws.estimate())
     raw = torch.stack([estimate.raw for estimate in estimates])
     maps = tell_errors(reduce_gradient(raw[:, None]), estimates, "samples")

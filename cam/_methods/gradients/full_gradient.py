@@ -13,7 +13,7 @@ from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
-from cam.errors import ModelError
+from cam.errors import NoGradientError
 from cam.types import Maps, resize
 
 _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
@@ -34,7 +34,7 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
     over the convolutions and batch norms l that have a bias and return (B, C, h, w), with G_l the
     gradient by their output. A batch norm's bias is what it adds once mean and variance are
     fixed, β - μ γ / √(σ² + ε). ψ takes absolute values, brings each channel to [0, 1] by
-    (v - min) / (1e-7 + max - min), and then to the picture's size by bilinear interpolation.
+    (v - min) / (1e-7 + max - min), and then to the image's size by bilinear interpolation.
 
     Layers are found where they compute, so functions and layers of any class count, and the
     gradient is taken before an activation that changes the output in place or belongs to the layer;
@@ -42,7 +42,7 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go once more.
+        passes: Where the images go once more.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; nothing is negative.
@@ -143,7 +143,7 @@ def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
     if scores.requires_grad:
         gradients = torch.autograd.grad(scores.sum(), [pixels, *biases.outputs], allow_unused=True)
     if gradients[0] is None:
-        raise ModelError("the target's score does not depend on the pixels")
+        raise NoGradientError("the target's score does not depend on the pixels")
     factors = [pixels.detach(), *(bias[:, None, None] for bias in biases.biases)]
     return [
         gradient * factor

@@ -1,6 +1,7 @@
 """Integrate gradients along a line from a blank picture."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.maps import promote, reduce_gradient
+from cam._methods.base.maps import fill_up, promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam.parameters import integer, number
 from cam.types import Maps
@@ -33,9 +34,9 @@ def integrated_gradients(
     steps: int = 50,
     baseline: float = 0.0,
 ) -> Maps:
-    """How much each pixel adds to the score on the straight way from a blank picture to this one.
+    """How much each pixel adds to the score on the straight way from a blank image to this one.
 
-    With x the picture, x' the blank one and y the explained score:
+    With x the image, x' the blank one and y the explained score:
     a = (x - x') ⊙ ∫₀¹ ∂y/∂x (x' + α (x - x')) dα; map = Σ_c a_c. The integral is taken by
     Gauss–Legendre quadrature, so the raw map of an image adds up to y(x) - y(x'), but for the
     error of the quadrature, which falls with more steps; where it is above 1 %, the attribution's
@@ -47,10 +48,10 @@ def integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the path go.
+        passes: Where the images on the path go.
         steps: Points at which the gradient is taken.
-        baseline: What every pixel of the blank picture shows, after normalisation: 0 is the mean
-            colour of a normalised picture.
+        baseline: What every pixel of the blank image shows, after normalisation: 0 is the mean
+            colour of a normalised image.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
@@ -65,9 +66,9 @@ def integrated_gradients(
     inputs = pixels.inputs
     starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
     passes.expect(len(inputs) * (steps + 1))
-    total, differences = average_gradients(passes, starts, *gauss_legendre(steps))
+    total, differences = average_gradients(passes, starts, *gauss_legendre(steps), grows=True)
     maps = reduce_gradient(total, differences)
-    return check_completeness(passes, maps, starts.expand_as(inputs), "a blank picture")
+    return check_completeness(passes, maps, starts.expand_as(inputs), "a blank image")
 
 
 def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +81,7 @@ def gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def average_gradients(
-    passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray
+    passes: Passes, starts: Tensor, points: np.ndarray, weights: np.ndarray, grows: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Average the gradient on the line to each picture.
 
@@ -89,6 +90,7 @@ def average_gradients(
         starts: Where the lines begin, of a shape that broadcasts to the inputs'.
         points: (steps,) in [0, 1], positions on the line.
         weights: (steps,), of the gradient at each.
+        grows: Whether the map of the lines up to where they are is offered.
 
     Returns:
         The mean gradients and the inputs minus their starts, both (B, C, H, W), float32 at least;
@@ -100,12 +102,19 @@ def average_gradients(
     starts = starts.to(inputs.dtype)
     differences = inputs - starts  # (B, C, H, W)
     total = torch.zeros_like(differences)
+
+    def gather(image: int) -> Maps:
+        """Make the maps of the images so far, NaN for those to come."""
+        return reduce_gradient(fill_up(list(total[: image + 1]), len(total)), differences)
+
     for image, (start, difference) in enumerate(zip(starts, differences, strict=True)):
         for part in passes.chunks(len(shares)):
             share = shares[part][:, None, None, None]
             pictures = (start + share * difference).to(passes.pixels.inputs.dtype)  # (n, C, H, W)
             _, gradients = passes.gradients(pictures, image)
             total[image] += torch.tensordot(counts[part], gradients.to(inputs.dtype), 1)
+            if grows:
+                passes.tell(partial(gather, image))
     return total, differences
 
 

@@ -56,7 +56,7 @@ def register_relu_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
 
     def add(rule: Rule) -> Rule:
         def method(_pixels: Pixels, passes: Passes) -> Maps:
-            return reduce_gradient(_run_backward(passes, rule), reduce="max")
+            return reduce_gradient(run_backward(passes, rule), reduce="max")
 
         method.__doc__ = rule.__doc__
         register_method(
@@ -130,16 +130,16 @@ def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
 def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
     """The edges of guided backpropagation, where Grad-CAM sees the class.
 
-    With L Grad-CAM's map after ReLU, brought to the picture's size by bilinear interpolation, and
+    With L Grad-CAM's map after ReLU, brought to the image's size by bilinear interpolation, and
     G what guided backpropagation gives, (B, C, H, W): map = L max_c |G_c|, min-max normalised for
     each image.
 
     Args:
         layer: Its activations and gradients (B, C, h, w), floats of any dtype.
-        passes: Where the pictures go once more.
+        passes: Where the images go once more.
 
     Returns:
-        Maps (B, H, W) float32, float64 for float64, at the picture's size; nothing is negative.
+        Maps (B, H, W) float32, float64 for float64, at the image's size; nothing is negative.
 
     Raises:
         MethodError: The network has no ReLU.
@@ -148,15 +148,29 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
         Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
         Localization, ICCV 2017, section 3.2
     """
-    gradient = _run_backward(passes, guided_backprop)
+    gradient = run_backward(passes, guided_backprop)
     gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
     wider = torch.promote_types(gradient.dtype, gradcam.dtype)
     return reduce_gradient(gradient.to(wider) * gradcam, reduce="max")
 
 
-def _run_backward(passes: Passes, rule: Rule) -> Tensor:
-    """Compute the pixels' gradient with another rule at each ReLU."""
+def run_backward(
+    passes: Passes, rule: Rule, check: Callable[[int], object] | None = None
+) -> Tensor:
+    """Compute the pixels' gradient with another rule at each ReLU.
+
+    Args:
+        passes: Where the images go once more.
+        rule: Of each ReLU.
+        check: Called with the number of ReLUs in each batch's graph.
+
+    Returns:
+        (B, C, H, W).
+
+    Raises:
+        MethodError: The network has no ReLU.
+    """
     others: set[str] = set()
 
     def change(scores: Tensor) -> None:
@@ -172,6 +186,8 @@ def _run_backward(passes: Passes, rule: Rule) -> Tensor:
                 f"{passes.method} changes what ReLUs send back, but this network has none; its "
                 "map would be the plain gradient's, so ask for 'saliency'"
             )
+        if check is not None:
+            check(changed)
 
     inputs = passes.pixels.inputs
     passes.expect(len(inputs))

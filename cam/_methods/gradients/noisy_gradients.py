@@ -12,14 +12,15 @@ has the same map in any batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.draws import STEADY, Draws, tell_errors
-from cam._methods.base.maps import reduce_gradient
+from cam._methods.base.draws import STEADY, Draws, Estimate, tell_errors
+from cam._methods.base.maps import fill_up, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_copies
 from cam.kernels.moments.operation import Moments
@@ -82,16 +83,22 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             pixels: Pixels,
             passes: Passes,
             *,
-            samples: int = 1000,
+            samples: int = 4000,
             noise: float = 0.15,
             steady: float = 0.95,
             seed: int = 0,
         ) -> Maps:
             passes.expect(len(pixels.inputs) * samples)
-            gathered, estimates = [], []
+            gathered: list[Tensor] = []
+            estimates: list[Estimate] = []
 
             def show(groups: Sequence[Moments]) -> Tensor:
                 return reduce_gradient(moment(PooledMoments(groups)), reduce="max").raw[0]
+
+            def finish(draws: Draws[Moments]) -> Maps:
+                """Make the maps of the images so far, NaN for those to come."""
+                moments = [*gathered, moment(PooledMoments(draws.filled))[0]]
+                return reduce_gradient(fill_up(moments, len(pixels.inputs)), reduce="max")
 
             for image, picture in enumerate(pixels.inputs):
                 draws, start = Draws(samples, Moments, show), 0
@@ -101,9 +108,11 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
                     for moments, rows in draws.cut(part):
                         moments.add(gradients[rows, None])
                     start = part.stop
-                gathered.append(moment(PooledMoments(draws.groups)))
+                    if start >= least:
+                        passes.tell(partial(finish, draws))
+                gathered.append(moment(PooledMoments(draws.groups))[0])
                 estimates.append(draws.estimate())
-            maps = reduce_gradient(torch.cat(gathered), reduce="max")
+            maps = reduce_gradient(torch.stack(gathered), reduce="max")
             return tell_errors(maps, estimates, "samples")
 
         method.__doc__ = moment.__doc__
@@ -121,7 +130,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             reads=Pixels,
             cost=(
                 "1 forward, and a forward and a backward for each sample: by default until another "
-                "seed's map is expected to correlate by 0.95, at most 1000"
+                "seed's map is expected to correlate by 0.95, at most 4000"
             ),
         )(method)
         return moment
@@ -134,7 +143,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
     title="SmoothGrad",
 )
 def smoothgrad(moments: PooledMoments) -> Tensor:
-    """Saliency without its speckle: the gradient averaged over noisy copies of the picture.
+    """Saliency without its speckle: the gradient averaged over noisy copies of the image.
 
     map = max_c |mean over k of G_kc|, min-max normalised for each image.
 
@@ -151,7 +160,7 @@ def smoothgrad(moments: PooledMoments) -> Tensor:
     least=2,
 )
 def vargrad(moments: PooledMoments) -> Tensor:
-    """Where the gradient changes most between noisy copies of the picture: its variance.
+    """Where the gradient changes most between noisy copies of the image: its variance.
 
     map = max_c mean over k of (G_kc - mean over k of G_kc)², min-max normalised for each image.
 
@@ -167,7 +176,7 @@ def vargrad(moments: PooledMoments) -> Tensor:
     title="SmoothGrad squared",
 )
 def squaregrad(moments: PooledMoments) -> Tensor:
-    """Where the gradient is large in noisy copies of the picture, whatever its sign in each.
+    """Where the gradient is large in noisy copies of the image, whatever its sign in each.
 
     map = max_c mean over k of G_kc², min-max normalised for each image.
 

@@ -1,13 +1,15 @@
 """Integrated gradients along non-linear paths: blur IG and guided IG."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.maps import promote, reduce_gradient
+from cam._methods.base.maps import fill_up, promote, reduce_gradient
 from cam._methods.base.method_registry import register_method
 from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import integer, number
@@ -44,7 +46,7 @@ def guided_integrated_gradients(
 ) -> Maps:
     """Integrated gradients on a way that changes first those pixels which matter least just then.
 
-    In each of the steps the L1 distance to the picture x falls by the same amount. Of the values
+    In each of the steps the L1 distance to the image x falls by the same amount. Of the values
     that may move, the given fraction with the smallest |∂y/∂x| moves towards x, all as far as the
     step needs or the corridor allows, then the next ones, until the distance is reached. The
     corridor keeps each value between what it has on the straight way ``distance`` before and
@@ -57,11 +59,11 @@ def guided_integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on the path go.
-        steps: From the baseline to the picture.
+        passes: Where the images on the path go.
+        steps: From the baseline to the image.
         fraction: Of the values, which move at once; above 0 and at most 1.
         distance: Half the corridor's width, from 0 to 1.
-        baseline: What every pixel of the blank picture shows, after normalisation.
+        baseline: What every pixel of the blank image shows, after normalisation.
 
     Returns:
         Maps (B, H, W) float32, float64 for float64; the raw one is signed.
@@ -76,7 +78,7 @@ def guided_integrated_gradients(
     inputs = pixels.inputs
     count = len(inputs)
     passes.expect(count * (steps + 1))
-    totals = []
+    totals: list[Tensor] = []
     for part in passes.chunks(count):
         path = GuidedPath(inputs[part].flatten(1).double(), baseline, steps, fraction, distance)
         owner = torch.arange(part.start, part.stop, device=inputs.device)
@@ -84,9 +86,11 @@ def guided_integrated_gradients(
             pictures = path.at.view_as(inputs[part]).to(inputs.dtype)
             _, gradients = passes.gradients(pictures, owner)
             path.go(step, gradients.flatten(1).double())
+            passes.tell(partial(_sum_channels, passes, [*totals, path.total]))
         totals.append(path.total)
     starts = torch.full_like(inputs, baseline)
-    return _reduce(passes, torch.cat(totals), starts, "a blank picture")
+    maps = _sum_channels(passes, totals)
+    return check_completeness(passes, maps, starts, "a blank image")
 
 
 class GuidedPath:
@@ -159,11 +163,11 @@ def _is_close(values: Tensor, expected: Tensor) -> Tensor:
 def blur_integrated_gradients(
     pixels: Pixels, passes: Passes, *, steps: int = 100, sigma: float = 50.0
 ) -> Maps:
-    """How much each pixel adds to the score on the way from a blurred picture to the sharp one.
+    """How much each pixel adds to the score on the way from a blurred image to the sharp one.
 
-    With L(σ) the picture blurred by a Gaussian of width σ (beyond its edges it is 0, the mean
-    colour of a normalised picture): a = -∫ ∂y/∂L(σ) ⊙ ∂L/∂σ dσ from 0 to ``sigma``; map = Σ_c a_c.
-    No blank picture has to be chosen, and no pixel is of its colour. The other map shows |Σ_c a_c|,
+    With L(σ) the image blurred by a Gaussian of width σ (beyond its edges it is 0, the mean
+    colour of a normalised image): a = -∫ ∂y/∂L(σ) ⊙ ∂L/∂σ dσ from 0 to ``sigma``; map = Σ_c a_c.
+    No blank image has to be chosen, and no pixel is of its colour. The other map shows |Σ_c a_c|,
     min-max normalised for each image.
 
     As in PAIR's program the integrand is taken where each step begins and ∂L/∂σ is a difference
@@ -171,7 +175,7 @@ def blur_integrated_gradients(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the blurred pictures go.
+        passes: Where the blurred images go.
         steps: Widths of the blur.
         sigma: The largest of them, in pixels, up to 10,000.
 
@@ -197,8 +201,10 @@ def blur_integrated_gradients(
             wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
             _, gradients = passes.gradients(blurred.to(inputs.dtype), image)
             total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
+            passes.tell(partial(_sum_channels, passes, [total[: image + 1]]))
     starts = blur(sharp, sigma).to(inputs.dtype)
-    return _reduce(passes, total, starts, "a blurred picture")
+    maps = _sum_channels(passes, [total])
+    return check_completeness(passes, maps, starts, "a blurred image")
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
@@ -229,8 +235,9 @@ def _make_blur_matrix(side: int, sigma: float, like: Tensor) -> Tensor:
     return weights[(positions[:, None] - positions).abs()].to(like.dtype)
 
 
-def _reduce(passes: Passes, total: Tensor, starts: Tensor, kind: str) -> Maps:
-    """Make maps of contributions in float64, and check that they are complete."""
+def _sum_channels(passes: Passes, totals: Sequence[Tensor]) -> Maps:
+    """Make maps of the first images' contributions in float64, (n, …) each; NaN for the others."""
     inputs = promote(passes.pixels.inputs)
-    total = total.view_as(inputs).to(inputs.dtype)
-    return check_completeness(passes, reduce_gradient(total), starts, kind)
+    begun = torch.cat([total.view(-1, *inputs.shape[1:]) for total in totals])
+    total = fill_up(list(begun), len(inputs)).to(inputs.dtype)
+    return reduce_gradient(total)

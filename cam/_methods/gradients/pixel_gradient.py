@@ -38,7 +38,7 @@ def saliency(pixels: PixelGradients) -> Maps:
 def input_x_gradient(pixels: PixelGradients) -> Maps:
     """What each pixel adds to the score, if the score were linear: its value times its gradient.
 
-    With x the picture after normalisation and G the gradient of the raw score by it, both
+    With x the image after normalisation and G the gradient of the raw score by it, both
     (B, 3, H, W): map = Σ_c x_c G_c, signed. The other map shows |Σ_c x_c G_c|, min-max normalised
     for each image. A pixel of the mean colour, 0 after normalisation, gets nothing.
 

@@ -32,10 +32,10 @@ _ROWS = 32  # masks that are counted at once, which bounds the memory
     cost="1 forward, and a forward and a backward for each of 2 × 50 steps by default",
 )
 def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) -> Maps:
-    """Which regions of the picture matter most, each coloured by how densely it adds to the score.
+    """Which regions of the image matter most, each coloured by how densely it adds to the score.
 
     The attribution is integrated gradients', averaged over a black and a white baseline (the lowest
-    and the highest value of the picture), and its largest value over the channels taken at each
+    and the highest value of the image), and its largest value over the channels taken at each
     pixel. Regions are Felzenszwalb's at six scales, widened by five pixels. The region is added
     whose pixels that are not covered yet have the highest mean attribution, which becomes their
     value; then the next one, until none adds ``least`` pixels. What is left gets its own mean.
@@ -45,7 +45,7 @@ def xrai(pixels: Pixels, passes: Passes, *, steps: int = 50, least: int = 50) ->
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures on both lines go.
+        passes: Where the images on both lines go.
         steps: Points of each line, by Gauss–Legendre quadrature.
         least: Pixels that a region must add to be taken.
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -59,26 +61,26 @@ def extremal_perturbation(
     cell: int = 7,
     smoothness: float = 21.0,
 ) -> Maps:
-    """Which part of the picture, of a few given sizes, is enough for the score.
+    """Which part of the image, of a few given sizes, is enough for the score.
 
     For each area a a mask m is sought that maximises y(m ⊙ x + (1 - m) ⊙ x') - λ R_a(m), with x'
-    the picture blurred by 20 pixels, y measured from x' (0) to x (1), and R_a the mean of
+    the image blurred by 20 pixels, y measured from x' (0) to x (1), and R_a the mean of
     (sort(m) - r_a)², where r_a is 1 for the largest share a of the values and 0 for the others.
     λ grows from 1 to 300, and where the mask is above one half on more or less than the share a of
-    the picture by 5 % of a, R_a alone goes on, without passes, its a moved until that fits. An
+    the image by 5 % of a, R_a alone goes on, without passes, its a moved until that fits. An
     attribution's notes say where more than 10 % are left. map = mean of m over the areas.
 
     A mask is a grid of cells with values p in [0, 1], of which each place takes the smooth maximum
     Σ f exp(20 f) / Σ exp(20 f) of f = k p over the cells around it, with k = exp(-2 max(0, d - ½)²)
-    and d their distance in units of the smoothness; that grid is brought to the picture's size by
+    and d their distance in units of the smoothness; that grid is brought to the image's size by
     bilinear interpolation. It is sought by Adam, from where the gradient by the mask is largest.
 
     All images and areas share batches, so rounding may differ with the batch.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
-        passes: Where the pictures go.
-        areas: Shares of the picture, above 0 and below 1.
+        passes: Where the images go.
+        areas: Shares of the image, above 0 and below 1.
         steps: Of the search.
         cell: Pixels along the side of a cell of the grid.
         smoothness: Pixels over which the mask cannot change quickly; at least a cell, and up to
@@ -118,6 +120,12 @@ def extremal_perturbation(
         scale = torch.where(range_ > 0, range_, 1)[owner, None, None]
         return torch.cat(parts) / scale
 
+    def show(cells: Tensor) -> Maps:
+        """Average the masks over the areas of an image."""
+        mask = masks.full(masks.smooth(cells.detach()))
+        raw = mask.view(count, len(areas), *inputs.shape[2:]).mean(1).float()
+        return Maps(raw=raw, normalised=kernels.normalise(raw))
+
     with torch.enable_grad():
         cells = pictures.new_full((len(owner), *masks.grid), 0.5).requires_grad_()
         # Where all cells are equal the sorting of the area would choose by their order.
@@ -134,20 +142,21 @@ def extremal_perturbation(
             (cells.grad,) = torch.autograd.grad(weight * _excess(mask, area) - reward, cells)
             search.step()
             cells.data.clamp_(0, 1)
+            passes.tell(partial(show, cells))
         shares = _settle(masks, cells, area)
-        raw = masks.full(masks.smooth(cells.detach()))
-    raw = raw.view(count, len(areas), *inputs.shape[2:]).mean(1).float()
+        maps = show(cells)
+    passes.tell(lambda: maps)
     remarks = [
         (
             image,
-            f"the mask of area {area_:g} covers {share:.3f} of the picture above one half; "
+            f"the mask of area {area_:g} covers {share:.3f} of the image above one half; "
             "a smaller smoothness or more steps bring it nearer",
         )
         for image, row in enumerate(shares.view(count, len(areas)).tolist())
         for area_, share in zip(areas, row, strict=True)
         if abs(share - area_) > _AREA_ERROR * area_
     ]
-    return Maps(raw=raw, normalised=kernels.normalise(raw), remarks=tuple(remarks))
+    return replace(maps, remarks=tuple(remarks))
 
 
 def _settle(masks: "_Masks", cells: Tensor, area: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from cam import kernels
 from cam._engine.forward import Probabilities
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.draws import STEADY, Draws, Sum, mean_of, tell_errors
+from cam._methods.base.draws import STEADY, Draws, Estimate, Sum, mean_of, tell_errors
 from cam._methods.base.maps import refuse_baseline, stretch
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
@@ -33,6 +33,7 @@ from cam.types import Maps
     family="perturbation",
     kind="contribution",
     reads=Pixels,
+    needs_gradients=False,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
 )
 def occlusion(
@@ -45,24 +46,24 @@ def occlusion(
 ) -> Maps:
     """How far the score falls when a window over the place hides it.
 
-    With x_k the picture whose k-th window shows the baseline and y the explained score:
+    With x_k the image whose k-th window shows the baseline and y the explained score:
     map_s = mean over the windows k that cover s of (y(x) - y(x_k)). Windows lie at multiples of
     the stride, all channels of a pixel are hidden together, and a last window that reaches beyond
     the edge is cut off there, so that every pixel is covered.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype, and their scores (B,).
-        passes: Where the pictures go.
-        window: Side of the square, in pixels; at most the picture's smaller side.
+        passes: Where the images go.
+        window: Side of the square, in pixels; at most the image's smaller side.
         stride: Pixels from one window to the next; at most the window.
         baseline: What a hidden pixel shows, after normalisation: a number (0 is the mean colour of
-            a normalised picture), or one a channel.
+            a normalised image), or one a channel.
 
     Returns:
         Maps (B, H, W) float32; the raw one is signed.
 
     Raises:
-        MethodError: A parameter is out of range, or does not fit the picture.
+        MethodError: A parameter is out of range, or does not fit the image.
 
     References:
         Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014, section
@@ -72,7 +73,7 @@ def occlusion(
     count, _, height, width = inputs.shape
     if window > min(height, width):
         raise MethodError(
-            f"occlusion's window is {window}, but the picture has only {height} × {width} pixels"
+            f"occlusion's window is {window}, but the image has only {height} × {width} pixels"
         )
     rows = _starts(height, window, stride, inputs.device)
     columns = _starts(width, window, stride, inputs.device)
@@ -82,7 +83,23 @@ def occlusion(
     mask[height : height + window, width : width + window] = False
     shifts = torch.cartesian_prod(height - rows, width - columns)  # (K, 2)
     positions = len(shifts)
-    scores = []
+    over_rows = _covers(rows, window, height)  # (rows, H)
+    over_columns = _covers(columns, window, width)  # (columns, W)
+
+    scores: list[Tensor] = []
+
+    def gather() -> Tensor:
+        """Average the drops over those windows that were tried; NaN where none was."""
+        tried = torch.cat(scores).float()
+        rest = tried.new_full((count * positions - len(tried),), torch.nan)
+        drops = pixels.scores.float()[:, None] - torch.cat([tried, rest]).view(count, positions)
+        drops = drops.view(count, len(rows), len(columns))
+        done = torch.arange(count * positions, device=drops.device).view_as(drops) < len(tried)
+        # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
+        total = over_rows.T @ torch.where(done, drops, 0) @ over_columns  # (B, H, W)
+        raw: Tensor = total / (over_rows.T @ done.float() @ over_columns)  # 0 / 0 is NaN
+        return raw
+
     passes.expect(count * positions)
     for part in passes.chunks(count * positions):
         number = torch.arange(part.start, part.stop, device=inputs.device)
@@ -97,12 +114,8 @@ def occlusion(
                 shifts=shifts[number % positions],
             )
         scores.append(passes.scores(hidden, owner))
-    drops = pixels.scores.float()[:, None] - torch.cat(scores).float().view(count, positions)
-    over_rows = _covers(rows, window, height)  # (rows, H)
-    over_columns = _covers(columns, window, width)  # (columns, W)
-    # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
-    total = over_rows.T @ drops.view(count, len(rows), len(columns)) @ over_columns  # (B, H, W)
-    raw = total / torch.outer(over_rows.sum(0), over_columns.sum(0))
+        passes.tell(lambda: _normalise_known(gather()))
+    raw = gather()
     return Maps(raw=raw, normalised=kernels.normalise(raw))
 
 
@@ -119,6 +132,7 @@ def occlusion(
     family="perturbation",
     kind="evidence",
     reads=Pixels,
+    needs_gradients=False,
     cost=(
         "1 forward, and one for each mask: by default until another seed's map is expected to "
         "correlate by 0.95, at most 4000"
@@ -134,11 +148,11 @@ def rise(
     steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
-    """Which pixels are in view when the model, shown the picture in random parts, is sure.
+    """Which pixels are in view when the model, shown the image in random parts, is sure.
 
     map = E p(x ⊙ m) m / probability over masks m: a grid of cells × cells, each open with the given
-    probability, brought to one cell more than the picture by bilinear interpolation and cut to the
-    picture at a random shift. Of N masks it is estimated as E m = probability allows:
+    probability, brought to one cell more than the image by bilinear interpolation and cut to the
+    image at a random shift. Of N masks it is estimated as E m = probability allows:
     map = Σ_n (p_n - p̄) (m_n - m̄) / ((N - 1) · probability) + p̄, p̄ and m̄ the means. It has the
     expectation of the paper's sum, without what the masks' own unevenness adds to that, and comes
     as near to it with an eighth of the masks.
@@ -151,12 +165,12 @@ def rise(
     Beyond the centres of a mask's outermost cells its value goes on unchanged; the authors' program
     mirrors it there, which changes the outer half cell before the cut, and nothing else.
 
-    The masks depend on the seed and the size of the picture alone, so they are the same for all
-    pictures of a batch, and on every device.
+    The masks depend on the seed and the size of the image alone, so they are the same for all
+    images of a batch, and on every device.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go.
+        passes: Where the images go.
         masks: How many at most; the error falls with the root of it.
         cells: Cells along each side of a mask.
         probability: That a cell is open; above 0 and at most 1.
@@ -191,7 +205,7 @@ def rise(
         map_: Tensor = (both - open_ * score) * unbiased / probability + score
         return map_
 
-    estimates = []
+    estimates: list[Estimate] = []
     with passes.through(network):
         for image, picture in enumerate(inputs):
             draws = Draws(masks, Sum, show)
@@ -205,6 +219,7 @@ def rise(
                     both = torch.tensordot(score_, open_, 1)
                     total = torch.stack([both, open_.sum(0), score_.sum().expand_as(both)])
                     group.add(total, len(rows))
+                draws.tell(passes, estimates, stretch)
             estimates.append(draws.estimate())
     raw = torch.stack([estimate.raw for estimate in estimates])
     return tell_errors(stretch(raw), estimates, "masks")
@@ -231,6 +246,14 @@ def draw_grids(
     cell = [-(-side // cells) for side in picture]
     shifts = [torch.randint(side, (masks,), generator=generator) for side in cell]
     return grids, torch.stack(shifts, 1), ((cells + 1) * cell[0], (cells + 1) * cell[1])
+
+
+def _normalise_known(raw: Tensor) -> Maps:
+    """Normalise maps (B, H, W) with pixels that no window has covered yet, which stay NaN."""
+    unknown = raw.isnan()
+    lowest = raw.nan_to_num(torch.inf).amin((1, 2), keepdim=True)
+    normalised = kernels.normalise(torch.where(unknown, lowest, raw))
+    return Maps(raw, normalised.masked_fill(unknown, torch.nan))
 
 
 def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:

@@ -43,6 +43,7 @@ class Node:
     family="perturbation",
     kind="contribution",
     reads=Pixels,
+    needs_gradients=False,
     cost="1 forward, and about 4/3 R² for R superpixels: 300 to 700 by default",
 )
 def partitionshap(
@@ -55,14 +56,14 @@ def partitionshap(
     a gets ½ (v(S ∪ a) - v(S)) + ½ (v(S ∪ a ∪ b) - v(S ∪ b)), and passes that on to its own halves
     in the same way. These are Shapley values over those orders of the superpixels alone in which
     no other comes between two of the same node. Nothing is drawn, so they are exact. The value of a
-    superpixel is spread evenly over its pixels, so that a map adds up to what the picture scores
+    superpixel is spread evenly over its pixels, so that a map adds up to what the image scores
     above a blank one.
 
     Images do not share batches, so an image has the same map in any batch.
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go.
+        passes: Where the images go.
         segments: About how many superpixels (SLIC, by scikit-image), up to 1024.
         baseline: What a hidden pixel shows, after normalisation: a number or one a channel.
 

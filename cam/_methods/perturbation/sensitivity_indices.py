@@ -9,7 +9,7 @@ from torch import Tensor
 from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.draws import Draws, tell_errors
+from cam._methods.base.draws import Draws, Estimate, tell_errors
 from cam._methods.base.maps import promote
 from cam._methods.base.method_registry import register_method
 from cam._methods.perturbation.region_game import RegionGame
@@ -33,6 +33,7 @@ _MOST_CELLS = 100
     family="perturbation",
     kind="sensitivity",
     reads=Pixels,
+    needs_gradients=False,
     cost="1 forward, and (cells² + 2) for each design: 51 × 32 by default",
 )
 def sobol(
@@ -55,9 +56,9 @@ def sobol(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go.
+        passes: Where the images go.
         designs: N; a power of two fills the space most evenly.
-        cells: Parts along each side; at most the picture's smaller side.
+        cells: Parts along each side; at most the image's smaller side.
         baseline: What a hidden pixel shows, after normalisation.
         seed: Of the sequence.
 
@@ -76,28 +77,32 @@ def sobol(
     passes.expect(len(inputs) * designs * (count + 2))
     masks = draw_sobol_masks(designs, count, seed).to(inputs.device).flatten(0, 1)
     grid = make_grid(inputs, cells, passes.method)
-    estimates = []
+    estimates: list[Estimate] = []
     for image, picture in enumerate(promote(inputs)):
-        parts = []
-        for part in passes.chunks(len(masks)):
-            opacity = masks[part][:, grid].to(picture)[:, None]  # (n, 1, H, W)
-            mixed = baseline + opacity * (picture - baseline)
-            parts.append(passes.scores(mixed.to(inputs.dtype), image).double())
-        scores = torch.cat(parts).view(designs, count + 2)
+        scores = masks.new_zeros(len(masks))
+        by_design = scores.view(designs, count + 2)
 
-        def show(groups: Sequence[list[int]], scores: Tensor = scores) -> Tensor:
-            rows = scores[list(chain.from_iterable(groups))]
+        def show(groups: Sequence[list[int]], by_design: Tensor = by_design) -> Tensor:
+            rows = by_design[list(chain.from_iterable(groups))]
             variance = rows[:, 0].var()
             squares = (rows[:, :1] - rows[:, 2:]).square().mean(0) / 2  # (d,)
             return (squares / variance.where(variance != 0, 1))[grid]
 
         draws: Draws[list[int]] = Draws(designs, list, show, least=2)
-        for part in draws.batches(passes):
-            for group, rows in draws.cut(part):
-                group.extend(part.start + row for row in rows)
+        gathered = 0
+        for part in passes.chunks(len(masks)):
+            opacity = masks[part][:, grid].to(picture)[:, None]  # (n, 1, H, W)
+            mixed = baseline + opacity * (picture - baseline)
+            scores[part] = passes.scores(mixed.to(inputs.dtype), image).double()
+            whole = slice(gathered, part.stop // (count + 2))
+            for group, rows in draws.cut(whole):
+                group.extend(whole.start + row for row in rows)
+            gathered = whole.stop
+            draws.tell(passes, estimates, _normalise)
+        draws.count = designs
         estimates.append(draws.estimate())
-    raw = torch.stack([estimate.raw for estimate in estimates]).float()
-    return tell_errors(Maps(raw, kernels.normalise(raw)), estimates, "designs")
+    maps = _normalise(torch.stack([estimate.raw for estimate in estimates]))
+    return tell_errors(maps, estimates, "designs")
 
 
 @register_method(
@@ -112,6 +117,7 @@ def sobol(
     family="perturbation",
     kind="sensitivity",
     reads=Pixels,
+    needs_gradients=False,
     cost="1 forward, and one for each sample: 1500 by default",
 )
 def hsic(
@@ -137,9 +143,9 @@ def hsic(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go.
+        passes: Where the images go.
         samples: N.
-        cells: Parts along each side; at most the picture's smaller side.
+        cells: Parts along each side; at most the image's smaller side.
         baseline: What a hidden pixel shows, after normalisation.
         seed: Of the masks.
 
@@ -159,9 +165,10 @@ def hsic(
     masks = (torch.rand(samples, cells**2, generator=generator) < 0.5).double()
     masks = masks.to(inputs.device)
     passes.expect(len(inputs) * samples)
-    estimates = []
+    estimates: list[Estimate] = []
     for image in range(len(inputs)):
-        scores = RegionGame(passes, image, grid, baseline).play(masks)
+        scores = masks.new_zeros(samples)
+        game = RegionGame(passes, image, grid, baseline)
 
         def show(groups: Sequence[list[int]], scores: Tensor = scores) -> Tensor:
             rows = list(chain.from_iterable(groups))
@@ -169,11 +176,18 @@ def hsic(
 
         draws: Draws[list[int]] = Draws(samples, list, show, least=4)
         for part in draws.batches(passes):
+            scores[part] = game.play(masks[part])
             for group, rows in draws.cut(part):
                 group.extend(part.start + row for row in rows)
+            draws.tell(passes, estimates, _normalise)
         estimates.append(draws.estimate())
-    raw = torch.stack([estimate.raw for estimate in estimates]).float()
-    return tell_errors(Maps(raw, kernels.normalise(raw)), estimates, "samples")
+    maps = _normalise(torch.stack([estimate.raw for estimate in estimates]))
+    return tell_errors(maps, estimates, "samples")
+
+
+def _normalise(raw: Tensor) -> Maps:
+    raw = raw.float()
+    return Maps(raw, kernels.normalise(raw))
 
 
 def draw_sobol_masks(designs: int, count: int, seed: int) -> Tensor:
@@ -222,7 +236,7 @@ def make_grid(pictures: Tensor, cells: int, method: str) -> Tensor:
     size, device = pictures.shape[-2:], pictures.device
     if cells > min(size):
         raise MethodError(
-            f"{method}'s cells are {cells}, but the picture has only {size[0]} × {size[1]} pixels"
+            f"{method}'s cells are {cells}, but the image has only {size[0]} × {size[1]} pixels"
         )
     # A place's cell is where it begins, as in torch's interpolation.
     rows, columns = (torch.arange(side, device=device) * cells // side for side in size)

@@ -39,6 +39,7 @@ _RULES = {
     family="perturbation",
     kind="contribution",
     reads=Pixels,
+    needs_gradients=False,
     cost=(
         "1 forward, and one for each sample: by default until another seed's map is expected to "
         "correlate by 0.95, at most 4000"
@@ -56,11 +57,11 @@ def lime(
     steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
-    """How much each superpixel adds to the score, by a linear model fitted around the picture.
+    """How much each superpixel adds to the score, by a linear model fitted around the image.
 
     Of z in {0, 1}^R, each superpixel in view or not with equal chance, and y(z) the explained
     score: w = argmin Σ_z exp(-d(z)² / 2 width²) (y(z) - b - w·z)² + ridge |w|², with d the cosine
-    distance of z from all ones. The first z is the whole picture. The w of a superpixel is spread
+    distance of z from all ones. The first z is the whole image. The w of a superpixel is spread
     evenly over its pixels.
 
     What is drawn depends on the seed and the number of superpixels alone, and images do not share
@@ -68,7 +69,7 @@ def lime(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go.
+        passes: Where the images go.
         samples: How many z at most.
         segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
             each of them.
@@ -90,7 +91,7 @@ def lime(
         Classifier, KDD 2016, equation 2; distance, kernel and ridge as in the authors' lime 0.2
     """
     passes.expect(len(pixels.inputs) * samples)
-    estimates = []
+    estimates: list[Estimate] = []
     for image, picture in enumerate(pixels.inputs):
         regions = find_superpixels(picture, segments)
         coalitions = draw_lime_coalitions(samples, int(regions.max()) + 1, seed).to(picture.device)
@@ -98,7 +99,9 @@ def lime(
         weights = torch.exp(-((1 - similar) ** 2) / (2 * width**2))
         game = RegionGame(passes, image, regions, baseline)
         estimates.append(
-            _fit_until_steady(game, coalitions, weights, partial(_fit_ridge, ridge=ridge), steady)
+            _fit_until_steady(
+                game, coalitions, weights, partial(_fit_ridge, ridge=ridge), steady, estimates
+            )
         )
     return _maps(estimates)
 
@@ -110,6 +113,7 @@ def lime(
     family="perturbation",
     kind="contribution",
     reads=Pixels,
+    needs_gradients=False,
     cost=(
         "3 forwards, and one for each sample: by default until another seed's map is expected to "
         "correlate by 0.95, at most 4000"
@@ -125,7 +129,7 @@ def kernelshap(
     steady: float = 0.95,
     seed: int = 0,
 ) -> Maps:
-    """Each superpixel's Shapley value: its fair share of what the picture scores above a blank one.
+    """Each superpixel's Shapley value: its fair share of what the image scores above a blank one.
 
     Of z in {0, 1}^R and y(z) the explained score with the superpixels of z in view:
     φ = argmin Σ_z π(z) (y(z) - y(0) - φ·z)² under Σ φ = y(1) - y(0). Of the z each number k of
@@ -141,7 +145,7 @@ def kernelshap(
 
     Args:
         pixels: Its inputs (B, C, H, W), floats of any dtype.
-        passes: Where the pictures go.
+        passes: Where the images go.
         samples: How many z at most.
         segments: About how many superpixels (SLIC, by scikit-image); as many as there are pixels:
             each of them.
@@ -163,7 +167,7 @@ def kernelshap(
         and Witter, Provably Accurate Shapley Value Estimation via Leverage Score Sampling, ICLR
         2025, algorithm 1
     """
-    estimates = []
+    estimates: list[Estimate] = []
     divided = [find_superpixels(picture, segments) for picture in pixels.inputs]
     drawn = [draw_shap_coalitions(samples, int(regions.max()) + 1, seed) for regions in divided]
     passes.expect(sum(len(weights) + 2 for _, weights in drawn))
@@ -177,7 +181,9 @@ def kernelshap(
             raw = game.spread(fit(coalitions, game.play(coalitions), weights))
             estimates.append(Estimate(raw, torch.zeros_like(raw), 1.0, len(weights)))
         else:
-            estimates.append(_fit_until_steady(game, coalitions, weights, fit, steady, least=count))
+            estimates.append(
+                _fit_until_steady(game, coalitions, weights, fit, steady, estimates, least=count)
+            )
     return _maps(estimates)
 
 
@@ -262,6 +268,7 @@ def _fit_until_steady(
     weights: Tensor,
     fit: Callable[[Tensor, Tensor, Tensor], Tensor],
     steady: float,
+    before: Sequence[Estimate],
     least: int = 1,
 ) -> Estimate:
     """Play coalitions (n, R) in turn until chance no longer decides the values.
@@ -272,6 +279,7 @@ def _fit_until_steady(
         weights: (n,).
         fit: From coalitions (m, R), scores (m,) and weights (m,) to values (R,).
         steady: As for :meth:`Draws.batches`.
+        before: Estimates of the images before this one.
         least: The fewest coalitions that determine the values.
     """
     scores = coalitions.new_zeros(len(coalitions))
@@ -285,9 +293,17 @@ def _fit_until_steady(
         scores[part] = game.play(coalitions[part])
         for group, rows in draws.cut(part):
             group.extend(part.start + row for row in rows)
+        # A coalition and its complement say the same, so fewer leave the values open.
+        if part.stop >= 2 * coalitions.shape[1]:
+            draws.tell(game.passes, before, _normalise)
     return draws.estimate()
 
 
 def _maps(estimates: list[Estimate]) -> Maps:
-    raw = torch.stack([estimate.raw for estimate in estimates]).float()
-    return tell_errors(Maps(raw, kernels.normalise(raw)), estimates, "samples")
+    maps = _normalise(torch.stack([estimate.raw for estimate in estimates]))
+    return tell_errors(maps, estimates, "samples")
+
+
+def _normalise(raw: Tensor) -> Maps:
+    raw = raw.float()
+    return Maps(raw, kernels.normalise(raw))

@@ -52,7 +52,7 @@ def attn_lrp(
     their contributions, an embedding's to its token, a class token's to all patches.
 
     Args:
-        passes: Where the pictures go once more.
+        passes: Where the images go once more.
         attention: ``taylor``, or ``constant``: attention only weighs, and all relevance goes to
             the values (CP-LRP), which the authors' code does for vision transformers.
         bias: ``share`` or ``absorb``.
@@ -68,8 +68,9 @@ def attn_lrp(
 
     References:
         Achtibat et al., AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers,
-        ICML 2024, propositions 3.1 to 3.4 and equations 8 and 9; ``constant``: Ali et al., XAI for
-        Transformers: Better Explanations through Conservative Propagation, ICML 2022
+        ICML 2024, propositions 3.1 to 3.4 and equations 8 and 9; of constant
+        attention, Ali et al., XAI for Transformers: Better Explanations through Conservative
+        Propagation, ICML 2022
     """
     share = bias == "share"
     rules = RelevanceRules(

@@ -99,7 +99,7 @@ def lrp(
     they get, a maximum to its place.
 
     Args:
-        passes: Where the pictures go once more.
+        passes: Where the images go once more.
         composite: ``epsilon_plus`` (``z_plus`` in convolutions, ``epsilon`` in matrices),
             ``epsilon_alpha2_beta1``, both also with ``_flat`` in the first layer,
             ``epsilon_gamma_box`` (``gamma``, and ``box`` in the first layer),

@@ -24,6 +24,8 @@ from cam._registry.registry import (
     parameters_of,
     references_of,
 )
+from cam._targets.detection_targets import draw_boxes
+from cam._targets.questions import list_questions
 from cam.errors import MetricError
 from cam.parameters import Rule
 from cam.polarity import POLARITY
@@ -141,8 +143,10 @@ class Metric(Configured[MetricInfo]):
             batch: (B, 3, H, W) floats on the model's device.
             attribution: What :func:`cam.attribute` returned, of which the signed map is measured,
                 or maps (B, H, W), floats on the same device.
-            targets: What was explained, as :func:`cam.attribute` takes it.
-            masks: (B, H, W) bool, where the object is; for metrics that need it.
+            targets: What was explained, as :func:`cam.attribute` takes it, with a list for each
+                image too: then there is a value for each target.
+            masks: (B, H, W) bool, where the object is; for metrics that need it. None: the boxes
+                of targets that have any.
             method: How the map was made; for metrics that explain again, and for those that ask
                 what the numbers of a tensor are.
             layers: The layers at which it was made; None: the model's preset.
@@ -158,6 +162,12 @@ class Metric(Configured[MetricInfo]):
                 the batch are as they were.
         """
         info = self.info
+        if isinstance(batch, Tensor):
+            targets, owners = list_questions(targets, len(batch))
+            batch = batch if owners is None else batch[owners]
+        if info.needs_masks and masks is None and isinstance(batch, Tensor) and batch.ndim == 4:
+            masks = draw_boxes(targets, len(batch), (batch.shape[2], batch.shape[3]))
+            masks = None if masks is None else masks.to(batch.device)
         if info.needs_masks and masks is None:
             raise MetricError(
                 f"{self.name} compares the map with the truth; give masks (B, H, W) of bool"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cam._attribution.attribution import attribute
+from cam._detection.candidates import join_batches
+from cam._detection.final_detections import keep_all_candidates
 from cam._engine.capture import check_batch
 from cam._engine.forward import Probabilities, run_model
 from cam._engine.layers import Layers, resolve_layers
@@ -21,6 +23,7 @@ from cam._methods.base.method_registry import method as named
 from cam._models.model import Model
 from cam._models.network import Network
 from cam._models.preprocessing import mean_and_std
+from cam._targets.detection_targets import read_everything
 from cam.errors import CamWarning, InputError, MetricError
 from cam.polarity import as_heatmap, polarise
 from cam.targets import Targets, select_scores
@@ -266,10 +269,11 @@ def open_subject(
     view.refuse(~view.importance.flatten(1).isfinite().all(1), "the map is not finite")
     with ExitStack() as stack:
         stack.enter_context(network.lock)
+        stack.enter_context(keep_all_candidates(module, read_everything(targets)))
         stack.enter_context(use_precision(precision, batch.device))
         stack.enter_context(passes.of(name))
         if runs:
-            view.refuse(~inputs.flatten(1).isfinite().all(1), "the picture is not finite")
+            view.refuse(~inputs.flatten(1).isfinite().all(1), "the image is not finite")
             pixels = _run_whole_pictures(passes, targets, network)
             passes.captured = Capture(pixels)
             logits, classes = pixels.logits, pixels.targets
@@ -278,7 +282,7 @@ def open_subject(
             if isinstance(classes, Tensor) and logits.shape[1] > 1:
                 view.p = logits.float().softmax(1).gather(1, classes[:, None])[:, 0]
                 stack.enter_context(passes.through(Probabilities(module)))
-            view.refuse(~view.p.isfinite(), "the model's score of the picture is not finite")
+            view.refuse(~view.p.isfinite(), "the model's score of the image is not finite")
         yield view
 
 
@@ -292,7 +296,7 @@ def _run_whole_pictures(passes: Passes, targets: Targets, network: Network) -> P
 
     passes.expect(len(inputs))
     with torch.no_grad():
-        logits = torch.cat(passes.over(run, len(inputs)))
+        logits = join_batches(passes.over(run, len(inputs)))
         scores, classes = select_scores(logits, targets, network.class_index)
     return Pixels(inputs, logits, scores, classes)
 

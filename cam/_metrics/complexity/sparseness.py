@@ -76,7 +76,7 @@ def complexity(subject: Subject) -> Tensor:
 def effective_complexity(subject: Subject, *, epsilon: float = 0.01) -> Tensor:
     """Which share of the pixels matters more than a little.
 
-    Quantus 0.6 and LATEC count the pixels; the share does not grow with the picture. The paper asks
+    Quantus 0.6 and LATEC count the pixels; the share does not grow with the image. The paper asks
     for how many the model needs to be as sure as it is, which :func:`cam.metric` "insertion" asks.
 
     Args:

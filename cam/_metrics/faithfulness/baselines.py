@@ -106,7 +106,7 @@ def refuse_misfit() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise MetricError(f"the baseline does not fit the picture: {error}") from None
+        raise MetricError(f"the baseline does not fit the image: {error}") from None
 
 
 def black(subject: Subject) -> Tensor:
@@ -118,7 +118,7 @@ def black(subject: Subject) -> Tensor:
     inputs = subject.inputs
     if subject.colours is None or len(subject.colours[0]) != inputs.shape[1]:
         raise MetricError(
-            "baseline='black' must know how the pictures were normalised; give a cam.Model, or "
+            "baseline='black' must know how the images were normalised; give a cam.Model, or "
             "black as one number a channel, such as baseline=(-2.12, -2.04, -1.8)"
         )
     mean, deviation = (inputs.new_tensor(values) for values in subject.colours)

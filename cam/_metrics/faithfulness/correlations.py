@@ -29,7 +29,7 @@ _SHARES = (0.01, 0.05, 0.2, 0.5, 0.8)
         "Pearson over random S of Σ a over S and y(x) - y(x without S), |S| = n, y: the explained "
         "score"
     ),
-    baseline="hidden pixels show 0, the mean colour of a normalised picture; chance scores 0",
+    baseline="hidden pixels show 0, the mean colour of a normalised image; chance scores 0",
     cost="101 forwards by default",
     rules={
         "pixels": integer(1),
@@ -54,7 +54,7 @@ def faithfulness_correlation(
     Args:
         subject: A batch with its maps.
         pixels: n, of each set, all channels of a pixel together.
-        samples: How many sets are tried, the same for every picture.
+        samples: How many sets are tried, the same for every image.
         baseline: As for :func:`.pixel_removal.deletion`.
         seed: Of the sets.
 
@@ -62,7 +62,7 @@ def faithfulness_correlation(
         (B,); NaN where the map is the same everywhere, or hiding pixels changes no score.
 
     Raises:
-        MetricError: The picture has no more than n pixels.
+        MetricError: The image has no more than n pixels.
 
     References:
         Bhatt, Weller and Moura, Evaluating and Aggregating Feature-based Model Explanations, IJCAI
@@ -70,7 +70,7 @@ def faithfulness_correlation(
     """
     if pixels >= subject.pixels:
         raise MetricError(
-            f"faithfulness_correlation hides {pixels} pixels, but the picture has "
+            f"faithfulness_correlation hides {pixels} pixels, but the image has "
             f"{subject.pixels}; take fewer"
         )
     return _correlate_sets(subject, [pixels], samples, baseline, seed)
@@ -82,7 +82,7 @@ def faithfulness_correlation(
     definition=(
         "mean over n of the Pearson over random S of Σ a over S and y(x) - y(x without S), |S| = n"
     ),
-    baseline="hidden pixels show 0, the mean colour of a normalised picture; chance scores 0",
+    baseline="hidden pixels show 0, the mean colour of a normalised image; chance scores 0",
     cost="101 forwards by default",
     rules={
         "shares": fractions(),
@@ -102,12 +102,12 @@ def sensitivity_n(
     """Whether random sets of pixels, of few up to most, add up to what the score loses.
 
     :func:`faithfulness_correlation` at several sizes. Quantus 0.6 hides the most important pixels
-    instead of random ones, and correlates over the pictures of a batch.
+    instead of random ones, and correlates over the images of a batch.
 
     Args:
         subject: A batch with its maps.
-        shares: n as shares of the picture.
-        samples: How many sets of each size are tried, the same for every picture.
+        shares: n as shares of the image.
+        samples: How many sets of each size are tried, the same for every image.
         baseline: As for :func:`.pixel_removal.deletion`.
         seed: Of the sets.
 
@@ -158,7 +158,7 @@ def _correlate_sets(
         "Pearson over n groups of pixels, by importance, of Σ a over a group and p(x) - p(x "
         "without it)"
     ),
-    baseline="hidden pixels show 0, the mean colour of a normalised picture; chance scores 0",
+    baseline="hidden pixels show 0, the mean colour of a normalised image; chance scores 0",
     cost="29 forwards by default",
     rules={"steps": integer(2), "baseline": baseline_rule()},
 )
@@ -219,7 +219,7 @@ def monotonicity_correlation(
         samples: How often a group is drawn anew.
         baseline: As for :func:`.pixel_removal.deletion`; where nothing is random a single sample
             suffices.
-        seed: Of the noise, which is the same for every picture but for its range.
+        seed: Of the noise, which is the same for every image but for its range.
 
     Returns:
         (B,); NaN where the map is the same everywhere, or changing pixels changes nothing.
@@ -250,7 +250,7 @@ def _hide_groups(
         Sums of the values (B, steps) and scores (B, steps, samples), float64.
     """
     if steps > subject.pixels:
-        raise MetricError(f"the picture has {subject.pixels} pixels, too few for {steps} groups")
+        raise MetricError(f"the image has {subject.pixels} pixels, too few for {steps} groups")
     order = ranks(values)
     at = torch.arange(steps + 1, device=order.device)
     ends = (at * subject.pixels / steps).round().int()

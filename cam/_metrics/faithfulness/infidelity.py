@@ -20,7 +20,7 @@ from cam.parameters import SEED, boolean, integer, number, one_of
     ),
     direction=-1,
     range=(0, float("inf")),
-    baseline="the picture less I: noise, or a square at 0, the mean colour of a normalised one",
+    baseline="the image less I: noise, or a square at 0, the mean colour of a normalised one",
     cost="65 forwards by default",
     rules={
         "change": one_of(("square", "noise")),
@@ -41,11 +41,11 @@ def infidelity(
     normalise: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """How far the score's change, when the picture is changed, is from what the map predicts.
+    """How far the score's change, when the image is changed, is from what the map predicts.
 
-    I is what is taken from the picture: its own values inside a square at a random position, all
+    I is what is taken from the image: its own values inside a square at a random position, all
     channels together, or normal noise. What a signed map a predicts depends on what its numbers
-    are. A contribution contains the picture already, as evidence does: a hidden pixel takes its
+    are. A contribution contains the image already, as evidence does: a hidden pixel takes its
     whole value away, P = Σ a over the square. A sensitivity is what the score moves by a unit of
     the pixel: P = Iᵀa = Σ_s a_s Σ_c I_cs.
 
@@ -57,10 +57,10 @@ def infidelity(
         subject: A batch with its maps, and what their numbers are.
         change: "square", or "noise", which asks for a sensitivity.
         samples: How many changes are tried.
-        size: The square's side as a share of the picture's smaller side.
+        size: The square's side as a share of the image's smaller side.
         noise: The noise's standard deviation, after normalisation.
         normalise: Whether β is the best value; otherwise 1.
-        seed: Of positions and noise, which are the same for every picture.
+        seed: Of positions and noise, which are the same for every image.
 
     Returns:
         (B,); 0 for the exact contributions of a linear model.
@@ -71,7 +71,7 @@ def infidelity(
     References:
         Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, definition
         2.1 and section 2.2; β as in captum 0.9, infidelity(normalize=True), and what contains the
-        picture as its infidelity_perturb_func_decorator(multiply_by_inputs=True)
+        image as its infidelity_perturb_func_decorator(multiply_by_inputs=True)
     """
     if subject.kind is None:
         raise MetricError(
@@ -83,7 +83,7 @@ def infidelity(
         raise MetricError(
             f"infidelity's change='noise' needs the sensitivity of each pixel, and this map is "
             f"{'a contribution' if subject.kind == 'contribution' else 'evidence'}, which contains "
-            "the picture; take change='square'"
+            "the image; take change='square'"
         )
     inputs = subject.inputs
     height, width = inputs.shape[2:]

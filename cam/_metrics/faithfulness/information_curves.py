@@ -50,12 +50,12 @@ def sic(
     sure: float = 0.8,
     seed: int = 0,
 ) -> Tensor:
-    """How little of the picture, by compressed size, gives the model back its probability.
+    """How little of the image, by compressed size, gives the model back its probability.
 
-    Picture k shows its share of the most important pixels, index 0 stands for none of them, and the
-    p and c without an index for the whole picture. Both ratios are cut to [0, 1], p grows only
+    Image k shows its share of the most important pixels, index 0 stands for none of them, and the
+    p and c without an index for the whole image. Both ratios are cut to [0, 1], p grows only
     (what was recognised once stays so), and the curve begins at (0, 0) and ends at (1, 1). The
-    authors report the median curve over pictures; this is each picture's area.
+    authors report the median curve over images; this is each image's area.
 
     Where the authors interpolate linearly between the pixels that are known, here removed pixels
     are the weighted mean of their neighbours, as in ROAD, which needs no triangulation. The size is
@@ -63,20 +63,20 @@ def sic(
 
     Args:
         subject: A batch with its heatmaps.
-        shares: Of the picture that is sharp.
+        shares: Of the image that is sharp.
         start: Share of random pixels that are sharp from the beginning.
-        sure: The least p of a picture that is not skipped.
-        seed: Of those pixels, which are the same for every picture.
+        sure: The least p of an image that is not skipped.
+        seed: Of those pixels, which are the same for every image.
 
     Returns:
-        (B,); NaN for pictures that the authors skip: p below ``sure``, not above that of the
-        blurred picture, or a blurred picture that is not smaller.
+        (B,); NaN for images that the authors skip: p below ``sure``, not above that of the
+        blurred image, or a blurred image that is not smaller.
 
     References:
         Kapishnikov et al., XRAI: Better Attributions Through Regions, ICCV 2019, section 4.2;
         limits and skipped images as in PAIR saliency 0.2.1, compute_pic_metric
     """
-    subject.refuse(subject.p < sure, f"the model's score of the picture is below {sure}")
+    subject.refuse(subject.p < sure, f"the model's score of the image is below {sure}")
     return _area(subject, shares, start, seed, subject.p)
 
 
@@ -89,7 +89,7 @@ def sic(
 def aic(
     subject: Subject, *, shares: Sequence[float] = SHARES, start: float = 0.01, seed: int = 0
 ) -> Tensor:
-    """How little of the picture, by compressed size, lets the model name the class.
+    """How little of the image, by compressed size, lets the model name the class.
 
     Args:
         subject: A batch with its heatmaps.
@@ -98,8 +98,8 @@ def aic(
         seed: As for :func:`sic`.
 
     Returns:
-        (B,); NaN for pictures whose target is not the model's top class, is already so for the
-        blurred picture, or whose blurred picture is not smaller.
+        (B,); NaN for images whose target is not the model's top class, is already so for the
+        blurred image, or whose blurred image is not smaller.
 
     Raises:
         MetricError: The target is no class.
@@ -175,8 +175,8 @@ def _area(
     every = torch.arange(len(inputs), device=inputs.device)
     full = torch.tensor(_compressed_sizes(subject, inputs, every), device=inputs.device).double()
     least, nothing = size[:, :1], scores[:, :1].double()
-    subject.refuse(full <= size[:, 0], "the blurred picture is not smaller when compressed")
-    subject.refuse(whole <= scores[:, 0], "the model scores the blurred picture as high")
+    subject.refuse(full <= size[:, 0], "the blurred image is not smaller when compressed")
+    subject.refuse(whole <= scores[:, 0], "the model scores the blurred image as high")
     across = ((size[:, 1:] - least) / (full[:, None] - least)).clamp(0, 1)
     up = ((scores[:, 1:] - nothing) / (whole[:, None] - nothing)).clamp(0, 1).cummax(1).values
     ends = torch.zeros_like(least)

@@ -22,7 +22,7 @@ _register = partial(
     register_metric,
     family="faithfulness",
     range=(0, 1),
-    baseline="the picture fades to 0, the mean colour of a normalised one, as A falls to 0",
+    baseline="the image fades to 0, the mean colour of a normalised one, as A falls to 0",
     cost="2 forwards",
     rules={"baseline": baseline_rule(FIXED)},
 )
@@ -44,8 +44,8 @@ def average_drop(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
 
     Args:
         subject: A batch with its heatmaps.
-        baseline: b, what the picture fades to where A is 0, after normalisation: as for
-            :func:`.pixel_removal.deletion`, but "neighbours". The paper multiplies the picture
+        baseline: b, what the image fades to where A is 0, after normalisation: as for
+            :func:`.pixel_removal.deletion`, but "neighbours". The paper multiplies the image
             itself by A, so that it fades to "black"; 0, its mean colour, is what most programs do,
             which multiply the normalised one, and their numbers are not the paper's.
 

@@ -29,22 +29,22 @@ _register = partial(
     range=(0, 1),
     definition="(Σ s_k - s_0/2 - s_n/2) / n, s_k: p with the k/n most important pixels hidden",
     direction=-1,
-    baseline="hidden pixels show 0, the mean colour of a normalised picture",
+    baseline="hidden pixels show 0, the mean colour of a normalised image",
 )
 def deletion(subject: Subject, *, steps: int = 28, baseline: Baseline = 0.0) -> Tensor:
     """How soon the class's probability falls when the most important pixels are hidden first.
 
     The area under the curve of p over the share of hidden pixels, by the trapezoidal rule over n
-    equal steps, the whole picture and the empty one included. All channels of a pixel go together;
-    pixels of equal importance go in a fixed random order. 28 steps of a picture of 224 × 224 are
+    equal steps, the whole image and the empty one included. All channels of a pixel go together;
+    pixels of equal importance go in a fixed random order. 28 steps of an image of 224 × 224 are
     the 224·8 pixels a step of the authors' program.
 
     Args:
         subject: A batch with its heatmaps.
         steps: n.
         baseline: What hidden pixels show, after normalisation: a number, one a channel, a tensor
-            that broadcasts to the batch, or a name: "mean", the mean colour of each picture,
-            "black", "blur", the authors' blurred picture, "uniform", noise between the smallest and
+            that broadcasts to the batch, or a name: "mean", the mean colour of each image,
+            "black", "blur", the authors' blurred image, "uniform", noise between the smallest and
             the largest value of each channel, or "neighbours", the weighted mean of the pixels in
             view around them, as in ROAD.
 
@@ -64,12 +64,12 @@ def deletion(subject: Subject, *, steps: int = 28, baseline: Baseline = 0.0) -> 
     range=(0, 1),
     definition="(Σ s_k - s_0/2 - s_n/2) / n, s_k: p with only the k/n most important pixels sharp",
     direction=1,
-    baseline="hidden pixels show the picture blurred by 11 × 11 pixels, σ = 5",
+    baseline="hidden pixels show the image blurred by 11 × 11 pixels, σ = 5",
 )
 def insertion(subject: Subject, *, steps: int = 28, baseline: Baseline = "blur") -> Tensor:
     """How soon the class's probability rises when the most important pixels come into view first.
 
-    As :func:`deletion`, from the baseline to the picture.
+    As :func:`deletion`, from the baseline to the image.
 
     Args:
         subject: A batch with its heatmaps.
@@ -92,7 +92,7 @@ def insertion(subject: Subject, *, steps: int = 28, baseline: Baseline = "blur")
     definition="Σ_k (p - s_k) / (n + 1), k = 0 … n, s_k: p with k/n hidden, the most important",
     direction=1,
     range=(-1, 1),
-    baseline="hidden pixels show the mean colour of each picture",
+    baseline="hidden pixels show the mean colour of each image",
 )
 def aopc_morf(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean") -> Tensor:
     """How much of the class's probability is lost, on average, as the most important pixels go.
@@ -109,7 +109,7 @@ def aopc_morf(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean")
 
     References:
         Samek et al., Evaluating the Visualization of What a Deep Neural Network Has Learned, IEEE
-        TNNLS 2017, equation 12
+        TNNLS 2017, the area over the perturbation curve
     """
     curves = trace_curve(subject, steps, baseline, insert=False)
     return (curves[:, :1] - curves).mean(1)
@@ -121,7 +121,7 @@ def aopc_morf(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean")
     definition="Σ_k (p - s_k) / (n + 1), k = 0 … n, s_k: p with k/n hidden, the least important",
     direction=-1,
     range=(-1, 1),
-    baseline="hidden pixels show the mean colour of each picture",
+    baseline="hidden pixels show the mean colour of each image",
 )
 def aopc_lerf(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean") -> Tensor:
     """How much of the class's probability is lost, on average, as the least important pixels go.
@@ -136,7 +136,7 @@ def aopc_lerf(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean")
 
     References:
         Samek et al., Evaluating the Visualization of What a Deep Neural Network Has Learned, IEEE
-        TNNLS 2017, equation 12 and the order of section III-B reversed
+        TNNLS 2017, the area over the perturbation curve, in the opposite order
     """
     # What comes into view by importance, read backwards.
     curves = trace_curve(subject, steps, baseline, insert=True)
@@ -152,7 +152,7 @@ def aopc_lerf(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean")
     ),
     direction=1,
     range=(-1, 1),
-    baseline="hidden pixels show the mean colour of each picture; a map of chance scores 0",
+    baseline="hidden pixels show the mean colour of each image; a map of chance scores 0",
     cost="57 forwards by default",
 )
 def srg(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean") -> Tensor:
@@ -184,10 +184,10 @@ def srg(subject: Subject, *, steps: int = 28, baseline: Baseline = "mean") -> Te
     definition="1 if p never falls as pixels come into view, the least important first, else 0",
     direction=1,
     range=(0, 1),
-    baseline="hidden pixels show 0, the mean colour of a normalised picture",
+    baseline="hidden pixels show 0, the mean colour of a normalised image",
 )
 def monotonicity(subject: Subject, *, steps: int = 28, baseline: Baseline = 0.0) -> Tensor:
-    """Whether the class's probability never falls while the picture is built up by importance.
+    """Whether the class's probability never falls while the image is built up by importance.
 
     A weak test: where no pixel speaks against the class every map passes, and where pixels do no
     map that puts them in its order does. It tells maps apart only where a pixel helps or harms
@@ -234,7 +234,7 @@ def trace_curve(subject: Subject, steps: int, baseline: Baseline, insert: bool) 
         MetricError: There are fewer pixels than steps, or the baseline does not fit.
     """
     if steps > subject.pixels:
-        raise MetricError(f"the picture has {subject.pixels} pixels, too few for {steps} steps")
+        raise MetricError(f"the image has {subject.pixels} pixels, too few for {steps} steps")
     order = ranks(subject.importance)
     at = torch.arange(steps + 1, device=order.device)
     counts = (at * subject.pixels / steps).round().int()

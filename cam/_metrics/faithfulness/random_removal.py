@@ -18,11 +18,11 @@ from cam.parameters import SEED, integer, number
     definition=(
         "Fid⁺ - Fid⁻, p less the mean p with random pixels hidden: of the share s of the most "
         "important (Fid⁺), of the others (Fid⁻), each with chance α, or less, so that no more than "
-        "β of the picture is hidden"
+        "β of the image is hidden"
     ),
     direction=1,
     range=(-1, 1),
-    baseline="hidden pixels show 0, the mean colour of a normalised picture; chance scores 0",
+    baseline="hidden pixels show 0, the mean colour of a normalised image; chance scores 0",
     cost="101 forwards by default",
     rules={
         "share": number(above=0, most=0.99),
@@ -45,21 +45,21 @@ def f_fidelity(
 ) -> Tensor:
     """How much more random holes in the important pixels cost than random holes in the others.
 
-    Few pixels are hidden, and no shape tells which, so that the pictures are hardly unlike those
+    Few pixels are hidden, and no shape tells which, so that the images are hardly unlike those
     that the network learned. The paper goes one step further: it measures a copy of the network
-    that was trained on, with β of the pixels of its pictures hidden at random. Nothing is trained
+    that was trained on, with β of the pixels of its images hidden at random. Nothing is trained
     here. Given that copy as the model, this is the paper's F-Fidelity with probabilities in the
     place of hits; given the network itself it is the authors' earlier robust fidelity, with their
     limit β.
 
-    By default both parts lose β of the picture, so that a map of chance scores 0.
+    By default both parts lose β of the image, so that a map of chance scores 0.
 
     Args:
         subject: A batch with its heatmaps.
         share: s, of the pixels that count as important.
         alpha: α, the chance with which a pixel of a part is hidden.
-        beta: β, the largest share of the picture that is hidden on average.
-        samples: How many random holes each part gets, the same for every picture.
+        beta: β, the largest share of the image that is hidden on average.
+        samples: How many random holes each part gets, the same for every image.
         baseline: As for :func:`.pixel_removal.deletion`.
         seed: Of the holes.
 
@@ -112,14 +112,14 @@ def sufficiency(
     """How often the class stays when only the most important pixels do.
 
     The paper's sufficiency of an explanation is the chance that what it applies to gets the same
-    class. Here "these pixels look so" is the explanation, and it applies to pictures that agree
-    there. Quantus 0.6, and so LATEC, applies a map to pictures of the batch whose maps are near to
-    it: a property of the batch, in which a picture's value depends on its neighbours.
+    class. Here "these pixels look so" is the explanation, and it applies to images that agree
+    there. Quantus 0.6, and so LATEC, applies a map to images of the batch whose maps are near to
+    it: a property of the batch, in which an image's value depends on its neighbours.
 
     Args:
         subject: A batch with its heatmaps.
         share: s, of the pixels that stay.
-        samples: How often the others are drawn, the same for every picture but for their range.
+        samples: How often the others are drawn, the same for every image but for their range.
         seed: Of the draws.
 
     Returns:

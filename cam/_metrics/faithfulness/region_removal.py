@@ -21,7 +21,7 @@ _register = partial(register_metric, family="faithfulness", direction=1)
     definition="Σ_k (p - s_k) / (L + 1), k = 0 … L, s_k: p with the k first patches replaced",
     range=(-1, 1),
     baseline="hidden patches show noise of each channel's range",
-    cost="101 forwards by default, fewer where the picture has fewer patches",
+    cost="101 forwards by default, fewer where the image has fewer patches",
     rules={
         "size": integer(1),
         "regions": integer(1),
@@ -58,7 +58,7 @@ def region_perturbation(
 
     References:
         Samek et al., Evaluating the Visualization of What a Deep Neural Network Has Learned, IEEE
-        TNNLS 2017, equations 8 to 12
+        TNNLS 2017, region perturbation
     """
     height, width = subject.importance.shape[1:]
     rows, columns = (torch.arange(side) // size for side in (height, width))
@@ -80,7 +80,7 @@ def region_perturbation(
         "hidden, divided by p"
     ),
     range=(-float("inf"), 1),
-    baseline="hidden superpixels show the mean colour of each picture",
+    baseline="hidden superpixels show the mean colour of each image",
     cost="1 forward, and one for each superpixel: about 50 by default",
     rules={"segments": integer(2), "baseline": baseline_rule(), "seed": SEED},
 )
@@ -90,7 +90,7 @@ def irof(
     """How much of the class's probability is lost, on average, as superpixels go by importance.
 
     A superpixel is as important as its pixels are on average. The area over the curve is divided by
-    the number of superpixels, and the whole picture is part of it: Quantus 0.6 does neither.
+    the number of superpixels, and the whole image is part of it: Quantus 0.6 does neither.
 
     Args:
         subject: A batch with its heatmaps.
@@ -99,7 +99,7 @@ def irof(
         seed: Of a baseline that is random.
 
     Returns:
-        (B,); NaN where p is not above 0, or the picture is one superpixel.
+        (B,); NaN where p is not above 0, or the image is one superpixel.
 
     References:
         Rieger and Hansen, IROF: A Low Resource Evaluation Metric for Explanation Methods, workshop
@@ -108,7 +108,7 @@ def irof(
     subject.refuse(subject.p <= 0, "the target's score is not above 0, so it has no share to lose")
     labels = torch.stack([find_superpixels(picture, segments) for picture in subject.inputs])
     count = labels.flatten(1).amax(1) + 1  # (B,)
-    subject.refuse(count < 2, "the picture is one superpixel, so there is no order")
+    subject.refuse(count < 2, "the image is one superpixel, so there is no order")
     sums, sizes = _sum_regions(subject, labels)
     # Those that a picture does not have come last.
     means = (sums / sizes.clamp(min=1)).masked_fill(sizes == 0, -float("inf"))

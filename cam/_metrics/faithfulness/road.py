@@ -43,9 +43,9 @@ def road(
 
     Args:
         subject: A batch with its heatmaps.
-        shares: Of the picture that is removed; the mean over them is taken.
+        shares: Of the image that is removed; the mean over them is taken.
         noise: Its standard deviation, after normalisation.
-        seed: Of the noise, which is the same for every picture.
+        seed: Of the noise, which is the same for every image.
 
     Returns:
         (B,).
@@ -71,7 +71,7 @@ def road(
 def road_morf(
     subject: Subject, *, shares: Sequence[float] = SHARES, noise: float = 0.01, seed: int = 0
 ) -> Tensor:
-    """The class's probability when the most important pixels are removed; see :func:`road`.
+    """The class's probability when the most important pixels are removed.
 
     Returns:
         (B,).
@@ -95,7 +95,7 @@ def road_morf(
 def road_lerf(
     subject: Subject, *, shares: Sequence[float] = SHARES, noise: float = 0.01, seed: int = 0
 ) -> Tensor:
-    """The class's probability when the least important pixels are removed; see :func:`road`.
+    """The class's probability when the least important pixels are removed.
 
     Returns:
         (B,).

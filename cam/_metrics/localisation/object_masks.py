@@ -50,7 +50,7 @@ def pointing_game(subject: Subject, *, tolerance: int = 15) -> Tensor:
 
     Where several pixels are highest it is the share of them that hit, which is what choosing one of
     them at random would score. The pixels are those of the heatmap; the paper's tolerance is in
-    pixels of the original picture. Benchmarks take the mean in each class first.
+    pixels of the original image. Benchmarks take the mean in each class first.
 
     Args:
         subject: A batch with its heatmaps and masks.
@@ -93,7 +93,7 @@ def energy_pointing_game(subject: Subject) -> Tensor:
 @_register(
     "grid_pointing_game",
     title="Grid pointing game",
-    definition="ΣA⁺ in the target's cell / ΣA⁺, for a mosaic of n × n pictures; S is the cell",
+    definition="ΣA⁺ in the target's cell / ΣA⁺, for a mosaic of n × n images; S is the cell",
     baseline="a map of chance, or an even one, scores 1/n²",
 )
 def grid_pointing_game(subject: Subject) -> Tensor:

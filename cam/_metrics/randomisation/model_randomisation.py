@@ -51,7 +51,7 @@ def randomisation(
     """How alike the heatmap stays while the network forgets, layer by layer.
 
     All layers with parameters are drawn anew in copies of the network, in equal steps, the last
-    first, and the picture is explained again after each. The comparison with the network itself,
+    first, and the image is explained again after each. The comparison with the network itself,
     which is 1 for every method, is not part of the mean. The random networks are kept alive
     (:func:`.random_networks.randomise_in_stages`). A map of theirs that is dead, the same
     everywhere, says nothing of the method and is left out, which a remark tells.
@@ -61,7 +61,7 @@ def randomisation(
         stages: How often it is explained again; no more than there are layers.
         order: "top_down", from the last layer to the first, "bottom_up", from the first to the
             last, or "independent", the layers of a stage alone, all others trained.
-        similarity: "spearman", of the pixels' order, or "ssim", of the pictures the maps make.
+        similarity: "spearman", of the pixels' order, or "ssim", of the images the maps make.
         seed: Of the parameters.
 
     Returns:
@@ -87,7 +87,7 @@ def randomisation(
 @_register_similarity(
     "smooth_randomisation",
     title="Smooth model parameter randomisation (sMPRT)",
-    definition="as randomisation, of means of A(x + σ(max x - min x) ε) over noisy pictures",
+    definition="as randomisation, of means of A(x + σ(max x - min x) ε) over noisy images",
     cost="1 forward and 90 explanations by default",
     rules=_RULES | {"samples": integer(1), "noise": number(above=0)},
 )
@@ -103,17 +103,17 @@ def smooth_randomisation(
 ) -> Tensor:
     """As randomisation, without the noise of gradients that makes any two maps look different.
 
-    The authors' program (Quantus 0.6) goes bottom up by default and takes 50 noisy pictures:
+    The authors' program (Quantus 0.6) goes bottom up by default and takes 50 noisy images:
     ``order="bottom_up", samples=50``; here the order is that of :func:`randomisation`, and 10
-    pictures make it affordable.
+    images make it affordable.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
         stages: As for :func:`randomisation`.
         order: As for :func:`randomisation`.
         similarity: As for :func:`randomisation`.
-        samples: Noisy copies of each picture, whose heatmaps are averaged.
-        noise: σ, as a share of the picture's own range.
+        samples: Noisy copies of each image, whose heatmaps are averaged.
+        noise: σ, as a share of the image's own range.
         seed: Of parameters and noise.
 
     Returns:

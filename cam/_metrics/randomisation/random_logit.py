@@ -35,8 +35,8 @@ def random_logit(
     Args:
         subject: A batch with its heatmaps, and how they were made.
         samples: How many other classes; all, if there are fewer. They are as far from the target
-            in the list of classes for every picture.
-        similarity: "spearman", of the pixels' order, or "ssim", of the pictures the maps make, as
+            in the list of classes for every image.
+        similarity: "spearman", of the pixels' order, or "ssim", of the images the maps make, as
             in the paper.
         seed: Of the classes.
 
@@ -48,7 +48,7 @@ def random_logit(
 
     References:
         Sixt, Granz and Landgraf, When Explanations Lie: Why Many Modified BP Attributions Fail,
-        ICML 2020, section 4.2
+        ICML 2020, the random logit test
     """
     targets, logits = subject.passes.pixels.targets, subject.passes.pixels.logits
     if not isinstance(targets, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:

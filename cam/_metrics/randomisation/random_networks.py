@@ -7,7 +7,9 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
+from cam._detection.outputs import declare_alike
 from cam._engine.evaluation_mode import attach, device_of, evaluation_mode, original_module
+from cam._engine.shared_state.random_state import seeded
 from cam.errors import MetricError
 
 ORDERS = ("top_down", "bottom_up", "independent")
@@ -81,6 +83,7 @@ def randomise_in_stages(
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise MetricError(f"the model cannot be copied to be randomised: {reason}") from error
+    declare_alike(trained, network)
     generator = torch.Generator().manual_seed(seed)
     seeds = {
         name: int(torch.randint(2**62, (), generator=generator))
@@ -90,6 +93,7 @@ def randomise_in_stages(
     spreads = _measure_spreads(trained, pictures)
     for names in in_stages if order == "independent" else accumulate(in_stages):
         randomised = copy.deepcopy(trained)
+        declare_alike(randomised, network)
         for name in names:
             _make_random(randomised.get_submodule(name), seeds[name])
         _revive(randomised, names, spreads, pictures)
@@ -220,12 +224,7 @@ def _set_statistics(layer: nn.Module, inputs: object) -> None:
 def _make_random(layer: nn.Module, seed: int) -> None:
     """Initialise a layer's direct parameters again, or else shuffle them."""
     device = device_of(layer)
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), torch.no_grad():
-        torch.default_generator.manual_seed(seed)
-        for gpu in gpus:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
+    with seeded(seed, device), torch.no_grad():
         reset = getattr(layer, "reset_parameters", None)
         if callable(reset):
             reset()

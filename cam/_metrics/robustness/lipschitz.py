@@ -19,7 +19,7 @@ _register = partial(
     needs_method=True,
     direction=-1,
     range=(0, float("inf")),
-    baseline="a map that does not depend on the picture scores 0",
+    baseline="a map that does not depend on the image scores 0",
     cost="1 forward and 10 explanations by default",
 )
 
@@ -36,18 +36,18 @@ _register = partial(
 def local_lipschitz(
     subject: Subject, *, noise: float = 0.05, samples: int = 10, seed: int = 0
 ) -> Tensor:
-    """How much the heatmap changes, at most, for each unit by which noise changes the picture.
+    """How much the heatmap changes, at most, for each unit by which noise changes the image.
 
-    Maps are scaled, as methods have different units; pictures are as the model takes them.
+    Maps are scaled, as methods have different units; images are as the model takes them.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
-        noise: σ, as a share of the picture's own range.
+        noise: σ, as a share of the image's own range.
         samples: How many ε are tried; a maximum over more of them is larger.
         seed: Of ε.
 
     Returns:
-        (B,); NaN for a map of zeros, and for a picture that is the same everywhere.
+        (B,); NaN for a map of zeros, and for an image that is the same everywhere.
 
     References:
         Alvarez-Melis and Jaakkola, On the Robustness of Interpretability Methods, workshop at ICML
@@ -68,27 +68,27 @@ def local_lipschitz(
     rules={"steps": integer(1), "reach": number(above=0, most=1)},
 )
 def continuity(subject: Subject, *, steps: int = 10, reach: float = 0.25) -> Tensor:
-    """How much the heatmap changes, at most, for each unit by which a shift changes the picture.
+    """How much the heatmap changes, at most, for each unit by which a shift changes the image.
 
-    It is not shifted back: a map that goes along with the picture changes too, and a good score
+    It is not shifted back: a map that goes along with the image changes too, and a good score
     takes a smooth one. :func:`.stability.stability_shift` shifts it back. What comes into view is
-    0, the mean colour of a normalised picture.
+    0, the mean colour of a normalised image.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
         steps: How many shifts, half to either side.
         reach: The longest, as a share of the width; Quantus 0.6 goes to 1, where nothing of the
-            picture is left.
+            image is left.
 
     Returns:
-        (B,); NaN for a map of zeros, and for a picture that no shift changes.
+        (B,); NaN for a map of zeros, and for an image that no shift changes.
 
     Raises:
-        MetricError: The picture is too narrow for that many shifts.
+        MetricError: The image is too narrow for that many shifts.
 
     References:
         Montavon, Samek and Müller, Methods for Interpreting and Understanding Deep Neural Networks,
-        Digital Signal Processing 2018, section 7.1
+        Digital Signal Processing 2018, explanation continuity
     """
     width = subject.inputs.shape[3]
     most = max(1, round(reach * width))
@@ -129,5 +129,5 @@ def _measure_slopes(
         return slope
 
     slopes = subject.explain_steps(steps, write, measure)
-    subject.refuse(~slopes.isfinite().all(1), "a change leaves the picture as it was")
+    subject.refuse(~slopes.isfinite().all(1), "a change leaves the image as it was")
     return slopes

@@ -25,7 +25,7 @@ _register = partial(
     needs_method=True,
     direction=-1,
     range=(0, float("inf")),
-    baseline="a map that does not depend on the picture scores 0",
+    baseline="a map that does not depend on the image scores 0",
     cost="1 forward, 10 explanations and 10 forwards by default",
 )
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -44,14 +44,14 @@ Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 def relative_input_stability(
     subject: Subject, *, noise: float = 0.01, samples: int = 10, seed: int = 0
 ) -> Tensor:
-    """How much more the map changes, value by value and in per cent, than the picture does.
+    """How much more the map changes, value by value and in per cent, than the image does.
 
     Values near 0 decide it, as they change by many times themselves: compare orders of magnitude.
-    Where a value is 0 a millionth divides, of the map's largest value or of the picture's unit.
+    Where a value is 0 a millionth divides, of the map's largest value or of the image's unit.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
-        noise: σ, as a share of the picture's own range.
+        noise: σ, as a share of the image's own range.
         samples: How many x′ are tried; those that get another class do not count.
         seed: Of ε.
 
@@ -59,7 +59,8 @@ def relative_input_stability(
         (B,); NaN for a map of zeros, and where every x′ gets another class.
 
     References:
-        Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022, equation 2
+        Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022,
+        relative input stability
     """
 
     def change(changed: Tensor, owner: Tensor, _: Tensor, __: Tensor) -> Tensor:
@@ -92,7 +93,8 @@ def relative_output_stability(
         (B,); NaN for a map of zeros, and where every x′ gets another class.
 
     References:
-        Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022, equation 5
+        Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022,
+        relative output stability
     """
 
     def change(_: Tensor, owner: Tensor, logits: Tensor, __: Tensor) -> Tensor:
@@ -139,7 +141,8 @@ def relative_representation_stability(
         LayerError: It has no layer of that name.
 
     References:
-        Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022, equation 3
+        Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022,
+        relative representation stability
     """
     watched = _choose_layer(subject.network, layer)
 
@@ -181,8 +184,8 @@ def _measure(
         return ratio.where(logits.argmax(1) == classes[owner], -1)
 
     ratios = subject.explain_steps(samples, pictures, measure)
-    subject.refuse((ratios == -1).all(1), "every changed picture gets another class")
-    subject.refuse(ratios.isnan().any(1), "a map of a changed picture is not finite")
+    subject.refuse((ratios == -1).all(1), "every changed image gets another class")
+    subject.refuse(ratios.isnan().any(1), "a map of a changed image is not finite")
     return ratios.amax(1)
 
 
@@ -215,7 +218,7 @@ def _run(
     if layer is not None and not (seen_by_layer and len(seen_by_layer[-1]) == len(pictures)):
         raise MetricError(
             f"{subject.passes.method}'s layer does not run, or gives no tensor with a row for each "
-            "picture; name another, such as layer='layer4'"
+            "image; name another, such as layer='layer4'"
         )
     return logits, seen_by_layer[-1] if seen_by_layer else logits
 

@@ -24,7 +24,7 @@ _register_stability = partial(_register, direction=1, range=(-1, 1))
     definition="max over δ of ‖A(x + δ) - A(x)‖ / ‖A(x)‖, |δ| ≤ r in every value",
     direction=-1,
     range=(0, float("inf")),
-    baseline="a map that does not depend on the picture scores 0",
+    baseline="a map that does not depend on the image scores 0",
     cost="1 forward and 10 explanations by default",
     rules={"radius": number(above=0), "samples": integer(1), "seed": SEED},
 )
@@ -33,7 +33,7 @@ def max_sensitivity(
 ) -> Tensor:
     """How much the heatmap changes, at most, under noise that is too small to be seen.
 
-    δ is uniform in [-r, r], and the same for every picture.
+    δ is uniform in [-r, r], and the same for every image.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
@@ -71,7 +71,7 @@ def max_sensitivity(
     cost="1 forward and 1 explanation",
 )
 def stability_flip(subject: Subject) -> Tensor:
-    """Whether the mirror image of a picture gets the mirror image of its heatmap.
+    """Whether the mirror image of an image gets the mirror image of its heatmap.
 
     Returns:
         (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
@@ -98,27 +98,27 @@ def stability_flip(subject: Subject) -> Tensor:
     rules={"pixels": integer(1)},
 )
 def stability_shift(subject: Subject, *, pixels: int = 8) -> Tensor:
-    """Whether the heatmap goes along when the picture moves left, right, up or down.
+    """Whether the heatmap goes along when the image moves left, right, up or down.
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
-        pixels: How far; less than half of the picture's smaller side.
+        pixels: How far; less than half of the image's smaller side.
 
     Returns:
         (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
 
     Raises:
-        MetricError: The picture is too small.
+        MetricError: The image is too small.
 
     References:
         Rank correlation as in Ghorbani, Abid and Zou, Interpretation of Neural Networks Is Fragile,
         AAAI 2019, section 2; shifts as the constant ones of Kindermans et al., The (Un)reliability
-        of Saliency Methods, 2017, but of the picture's place
+        of Saliency Methods, 2017, but of the image's place
     """
     height, width = subject.inputs.shape[2:]
     if 2 * pixels >= min(height, width):
         raise MetricError(
-            f"stability_shift moves by {pixels} pixels, too far for a picture of {height} × {width}"
+            f"stability_shift moves by {pixels} pixels, too far for an image of {height} × {width}"
         )
     wide = functional.pad(subject.inputs, (pixels,) * 4, mode="reflect")
     # Where the picture is cut out: what was at (y, x) is then at (y - down, x - right).
@@ -161,9 +161,9 @@ def stability_noise(
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
-        noise: σ, as a share of the picture's own range.
-        samples: Noisy copies of each picture.
-        seed: Of the noise, which is the same for every picture but for its strength.
+        noise: σ, as a share of the image's own range.
+        samples: Noisy copies of each image.
+        seed: Of the noise, which is the same for every image but for its strength.
 
     Returns:
         (B,); NaN where the heatmap is the same everywhere. Another map that is so counts as 0.
@@ -192,7 +192,7 @@ def stability_light(subject: Subject, *, brightness: float = 0.1, contrast: floa
 
     Args:
         subject: A batch with its heatmaps, and how they were made.
-        brightness: b, as a share of the picture's own range.
+        brightness: b, as a share of the image's own range.
         contrast: c, a share.
 
     Returns:
@@ -228,5 +228,5 @@ def _average_agreement(
     reason = "the map is the same everywhere: it has no order"
     subject.refuse(is_constant(subject.importance), reason)
     agreement = subject.explain_steps(steps, write, measure)
-    subject.refuse(agreement.isnan().any(1), "a map of a changed picture is not finite")
+    subject.refuse(agreement.isnan().any(1), "a map of a changed image is not finite")
     return agreement.mean(1)

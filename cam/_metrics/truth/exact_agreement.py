@@ -26,7 +26,7 @@ _register = partial(register_metric, family="truth", direction=1, cost="1 forwar
 def truth_correlation(subject: Subject) -> Tensor:
     """Whether the map is high and low where the exact attribution is, signs included.
 
-    φ is what :meth:`KnownNetwork.exact` computes: the Shapley value of each pixel, from a picture
+    φ is what :meth:`KnownNetwork.exact` computes: the Shapley value of each pixel, from an image
     of zeros. A sensitivity has no sign, so it is compared with |φ|. Only the networks of
     ``cam.load_model("known/…")`` have it.
 
@@ -86,7 +86,7 @@ def _compute_exact(subject: Subject) -> Tensor:
         names = ", ".join(f"'known/{name}'" for name in NETWORKS)
         raise MetricError(
             f"only networks built by hand have an exact attribution to compare with; take one of "
-            f"cam.load_model's {names}, with the pictures of cam.dataset('known', network=…)"
+            f"cam.load_model's {names}, with the images of cam.dataset('known', network=…)"
         )
     targets = subject.passes.pixels.targets
     if not isinstance(targets, Tensor):
@@ -96,7 +96,7 @@ def _compute_exact(subject: Subject) -> Tensor:
     exact = network.exact(subject.inputs, targets)
     subject.refuse(
         exact.isnan().flatten(1).any(1),
-        f"the exact attribution of this picture is not known; take pictures of "
+        f"the exact attribution of this image is not known; take images of "
         f"cam.dataset('known', network={network.name!r})",
     )
     subject.refuse(

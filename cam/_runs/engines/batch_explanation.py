@@ -5,27 +5,30 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cam._attribution.attribution import attribute
+from cam._detection.candidates import join_batches
 from cam._methods.base.method_registry import Method
 from cam._runs.engines.shard_reader import describe_error
 from cam._runs.plan.options import BASELINES
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.tables import Rows
 from cam.errors import CamWarning, Cancelled
-from cam.types import Attribution, Cost
+from cam.targets import Target
+from cam.types import Attribution, Cost, TargetFunction
 
 LOG = logging.getLogger("cam.evaluate")
 NOT_EXPLAINED = "no method explained the image"
-Beat = Callable[[str, float], None]
-"""Called with what is being done and its share; it raises :class:`cam.Cancelled` to stop."""
+Beat = Callable[[str, int], None]
+"""Called with the part that is at work and how many inputs it says to be through; it raises
+:class:`cam.Cancelled` to stop."""
 
-_TENSORS = ("heatmap", "raw", "targets", "scores", "logits")
+_TENSORS = ("heatmap", "raw", "scores", "logits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +39,13 @@ class Explained:
         maps: As batches of one.
         reasons: Why there is none.
         finite: Which of the maps hold no NaN.
+        notes: What a reader of them should know, as (image, sentence).
     """
 
     maps: dict[int, Attribution]
     reasons: dict[int, str]
     finite: frozenset[int]
+    notes: tuple[tuple[int, str], ...] = ()
 
 
 def isolate_failures(
@@ -80,14 +85,14 @@ def peak_memory(batch: Tensor) -> int | None:
 
 
 def explain(
-    plan: Plan, batch: Tensor, targets: list[int] | None, rows: Rows, beat: Beat
+    plan: Plan, batch: Tensor, targets: Sequence[Target] | None, rows: Rows, beat: Beat
 ) -> dict[str, Explained]:
     """Make every method's maps, image by image where the batch fails.
 
     Args:
         plan: With the methods.
         batch: (B, 3, H, W) on the model's device.
-        targets: (B,) classes; None: the top ones.
+        targets: (B,) classes or boxes; None: the top classes.
         rows: The methods' costs are added to its costs.
         beat: Called with the method that is at work, between two of its batches.
     """
@@ -106,7 +111,7 @@ def explain(
                 layers=options.layers,
                 batch_size=options.batch_size,
                 precision=options.precision,
-                progress=lambda part: beat(part.method, part.done / max(part.total, 1)),
+                progress=lambda part: beat(part.method, part.done),
             )
         return dict(zip(map(str, methods), maps.values(), strict=True))
 
@@ -138,7 +143,12 @@ def explain(
         if maps:
             heatmaps = torch.cat([attribution.heatmap for attribution in maps.values()])
             sound = heatmaps.flatten(1).isfinite().all(1).tolist()
-        explained[key] = Explained(maps, reasons, frozenset(compress(maps, sound)))
+        notes = tuple(
+            (indices[row], note)
+            for indices, attribution in parts
+            for row, note in attribution.notes()
+        )
+        explained[key] = Explained(maps, reasons, frozenset(compress(maps, sound)), notes)
     return explained
 
 
@@ -184,12 +194,21 @@ def _add_cost(rows: Rows, key: str, parts: list[Attribution], images: int, batch
 def _row(whole: Attribution, row: int) -> Attribution:
     """Select one image of an attribution, as a batch of one."""
     part = slice(row, row + 1)
-    return replace(whole, **{name: getattr(whole, name)[part] for name in _TENSORS}, remarks=())
+    tensors = {name: getattr(whole, name)[part] for name in (*_TENSORS, "targets")}
+    return replace(whole, **tensors, remarks=(), view=None)
 
 
 def join_rows(rows: Sequence[Attribution]) -> Attribution:
     """Join images of one method to a batch."""
     whole: dict[str, Any] = {
-        name: torch.cat([getattr(row, name) for row in rows]) for name in _TENSORS
+        name: join_batches([getattr(row, name) for row in rows]) for name in _TENSORS
     }
-    return replace(rows[0], **whole)
+    return replace(rows[0], **whole, targets=join_targets(rows))
+
+
+def join_targets(rows: Sequence[Attribution]) -> Tensor | tuple[TargetFunction, ...]:
+    """Join the targets of images of one method: classes, or a detector's boxes."""
+    targets = [row.targets for row in rows]
+    if all(isinstance(each, Tensor) for each in targets):
+        return torch.cat([each for each in targets if isinstance(each, Tensor)])
+    return tuple(chain.from_iterable(each for each in targets if not isinstance(each, Tensor)))

@@ -2,14 +2,12 @@
 
 import io
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
 from cam._extras import require
+from cam._runs.engines.pass_counts import count_passes
 from cam._runs.engines.shard_reader import Source, read_shard
 from cam._runs.engines.shard_worker import Result, measure_shard
 from cam._runs.plan.run_plan import Plan
@@ -86,7 +84,7 @@ def estimate(
     measure_shard(plan, read_shard(source, (start, start + 1)), lambda *_: tell(0.0))
     tell(warm := 1 / (1 + count))
     begun = time.perf_counter()
-    with _count_passes(plan.model.module) as passes:
+    with count_passes(plan.model.module, backwards=True) as passes:
         result = measure_shard(plan, read_shard(source, shard), lambda *_: tell(warm))
     seconds = time.perf_counter() - begun
     sound = count - result.skipped
@@ -145,29 +143,3 @@ def _sum_shares(result: Result, images: int) -> tuple[Share, ...]:
     for row in result.tables["costs"].to_pylist():
         seconds[row["method"], row["metric"]] += row["seconds"]
     return tuple(Share(*key, value / images) for key, value in seconds.items())
-
-
-@contextmanager
-def _count_passes(module: nn.Module) -> Iterator[Counter[str]]:
-    """Count inputs through a network, copies of it included."""
-    count: Counter[str] = Counter()
-
-    def through(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        pixels = inputs[0]
-        assert isinstance(pixels, Tensor)
-        size = len(pixels)
-        count["forwards"] += size
-        values = output.values() if isinstance(output, Mapping) else (output,)
-        first = next((value for value in values if isinstance(value, Tensor)), None)
-        if first is not None and first.requires_grad:
-
-            def back(_: Tensor) -> None:
-                count["backwards"] += size
-
-            first.register_hook(back)  # type: ignore[no-untyped-call]
-
-    handle = module.register_forward_hook(through)
-    try:
-        yield count
-    finally:
-        handle.remove()

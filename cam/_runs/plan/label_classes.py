@@ -39,6 +39,11 @@ def match_classes(model: Model, data: Dataset) -> dict[str, int]:
     matches = {label: model.classes_called(label) for label in labels}
     if unique := {label: classes[0] for label, classes in matches.items() if len(classes) == 1}:
         return unique
+    if model.detects:
+        raise InputError(
+            f"the detector knows none of the data's classes, such as {labels[0]!r}; give the model "
+            "labels=…, one name a class in the order of its output, or use targets='predicted'"
+        )
     outputs = _count_outputs(model)
     synsets = _load_synsets() if outputs == IMAGENET else {}
     if any(label in synsets for label in labels):
@@ -68,7 +73,7 @@ def _require_known_network(model: Model, data: KnownPictures) -> None:
     module = model.module
     if not isinstance(module, KnownNetwork) or module.name != data.network:
         raise InputError(
-            f"these pictures are made for cam.load_model('known/{data.network}') and mean nothing "
+            f"these images are made for cam.load_model('known/{data.network}') and mean nothing "
             f"to {model.name}; with targets='predicted' what it predicts is explained, or use that "
             "model"
         )

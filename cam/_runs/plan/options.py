@@ -85,4 +85,4 @@ class RunOptions:
         return {name: value for name, value in self.keywords().items() if value != defaults[name]}
 
 
-DEFAULTS = RunOptions()
+DEFAULTS: RunOptions = RunOptions()

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from cam._data.dataset import DataOrigin, Dataset
 from cam._data.source import dataset
 from cam._methods.base.method_registry import Method
 from cam._metrics.base.metric_registry import Metric
-from cam._models.load import BUNDLED, load_model
+from cam._models.device import choose_device
+from cam._models.families.bundled import BUNDLED
+from cam._models.load import load_model
 from cam._models.model import Model, ModelOrigin
 from cam._runs.plan.options import DEFAULTS, RunOptions
 from cam._runs.plan.run_plan import Plan, make_plan
@@ -72,8 +72,9 @@ class Call:
         """
         try:
             model = dict(facts["model"])
-            if isinstance(model["labels"], list):
-                model["labels"] = tuple(model["labels"])
+            for names in ("labels", "prompts"):
+                if isinstance(model[names], list):
+                    model[names] = tuple(model[names])
             methods, metrics = (
                 tuple((str(name), dict(parameters)) for name, parameters in facts[kind])
                 for kind in ("methods", "metrics")
@@ -92,8 +93,10 @@ class Call:
 
     def load_model(self) -> Model:
         """Load the model, on a GPU where there is one."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return load_model(self.model.name, self.model.weights, device, labels=self.model.labels)
+        model = self.model
+        return load_model(
+            model.name, model.weights, choose_device(), labels=model.labels, prompts=model.prompts
+        )
 
     def open_data(self) -> Dataset:
         """Open the data; the limit is :func:`cam.evaluate`'s."""
@@ -133,6 +136,7 @@ class Call:
             ("labels", self.model.labels, None),
         ):
             words += [] if value == usual else [f"--{option}", str(value)]
+        words += [word for prompt in self.model.prompts or () for word in ("--prompt", prompt)]
         for name, value in self.data.options.items():
             words += ["--data-option", f"{name}={value}"]
         for option, several in (("--method", self.methods), ("--metric", self.metrics)):
@@ -153,6 +157,7 @@ class Call:
         """
         weights = "" if self.model.weights == "DEFAULT" else f", weights={self.model.weights!r}"
         labels = "" if self.model.labels is None else f", labels={self.model.labels!r}"
+        labels += f", prompts={list(self.model.prompts)!r}" if self.model.prompts else ""
         draws = seed is not None and self.model.weights is None
         options = "".join(f", {name}={value!r}" for name, value in self.data.options.items())
         lines = [

@@ -16,15 +16,16 @@ from cam._engine.layers import Layers, resolve_layers
 from cam._engine.precision import check_precision, name_precision
 from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
-from cam._models.model import Model
+from cam._models.model import EMBEDDING, Model, no_classes
 from cam._output.explanation_files import versions
 from cam._runs.plan.label_classes import match_classes
 from cam._runs.plan.options import DEFAULTS, RunOptions
 from cam.errors import InputError
+from cam.targets import Targets
 from cam.types import Attribution
 
 # Raised when a run folder's files change their meaning.
-FORMAT = 3
+FORMAT = 4
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -41,7 +42,7 @@ class Metric(Protocol):
         model: Model,
         batch: Tensor,
         attribution: Attribution,
-        targets: Tensor,
+        targets: Targets,
         masks: Tensor | None = None,
         *,
         method: Method | None = None,
@@ -49,7 +50,7 @@ class Metric(Protocol):
         batch_size: int = 32,
         progress: Any = None,
     ) -> Any:
-        """Return values (B,) float32, NaN where undefined, and ``reasons``."""
+        """Return :class:`cam.Scores`: values (B,), NaN where undefined, reasons, remarks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,8 @@ def make_plan(
             to know where the class is, and data that do not.
     """
     model = model if isinstance(model, Model) else Model(model)
+    if model.task == EMBEDDING:
+        raise no_classes(model.name)
     named = _by_key(methods, method)
     measured = {
         key: _set_polarity(measure, options.polarity)

@@ -16,9 +16,12 @@ from cam._runs.statistics.rank_votes import trace_ranks, vote_by_family
 if TYPE_CHECKING:
     import pandas
 
+# The family of metrics that look at the map alone, and not at the model.
+COMPLEXITY = "complexity"
 # Maps that know nothing of the model: whoever does not beat them shows nothing.
 CHANCE = ("randomcam", "centre")
 RESAMPLES = 1000
+BLOCK_VALUES = 1_000_000
 # Of the resamples: below this another method is the best too often for one name to be the answer.
 CLEAR = 0.9
 
@@ -61,8 +64,8 @@ def advise(run: RunTables) -> Advice:
         run: A run with one metric and two methods at least that have values.
 
     Returns:
-        Without a choice where there are fewer than 8 groups, or no method beats a map that knows
-        nothing of the model.
+        Without a choice where there are fewer than 8 groups, no metric but of complexity, or no
+        method that beats a map that knows nothing of the model.
     """
     tables = {metric: _read_groups(run, metric) for metric in run.metrics}
     tables = {metric: table for metric, table in tables.items() if not table.empty}
@@ -79,7 +82,7 @@ def advise(run: RunTables) -> Advice:
         return _decline(
             f"No method is recommended: the run has {lack}, and {FEWEST} are needed before a "
             "difference can be told from noise.",
-            f"Run it over at least {FEWEST} independent pictures; 30 and more tell methods apart.",
+            f"Run it over at least {FEWEST} independent images; 30 and more tell methods apart.",
         )
     if len(candidates) < 2:
         return _decline(
@@ -87,6 +90,12 @@ def advise(run: RunTables) -> Advice:
             "Run it with several methods, such as gradcam, layercam and integrated_gradients.",
         )
     facts = [facts for facts in run.config["metrics"] if facts["key"] in tables]
+    if {metric["family"] for metric in facts} <= {COMPLEXITY}:
+        return _decline(
+            "No method is recommended: how sparse a map is does not say whether it is right, and "
+            "the run measures nothing else.",
+            "Measure faithfulness too, such as by deletion and insertion.",
+        )
     shares = _resample(tables, candidates, facts, run.directions)
     best = candidates[
         int(vote_by_family(_mean_ranks(tables, candidates, run.directions), facts).argmin())
@@ -98,7 +107,7 @@ def advise(run: RunTables) -> Advice:
         return _decline(
             f"No method is recommended: {best} ranks first, but by no metric is it better than "
             f"{' or '.join(chance)}, which knows nothing of the model, by more than noise.",
-            "Run it over more pictures, or look whether the model predicts them right.",
+            "Run it over more images, or look whether the model predicts them right.",
         )
     rest = [method for method in candidates if method != best and method not in beaten]
     return _describe(run, best, shares, rest, tests, tables, facts)
@@ -130,7 +139,17 @@ def _mean_ranks(
     directions: Mapping[str, int],
     draw: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Rank the methods by each metric's mean over the groups, or over a draw of them."""
+    """Rank the methods by each metric's mean over the groups, or over each of several draws.
+
+    Args:
+        tables: Metric → its means of the groups.
+        methods: Those that are ranked.
+        directions: Metric → +1 where higher is better, else -1.
+        draw: (draws, groups) numbers of groups.
+
+    Returns:
+        Metric → (methods,), or (draws, methods).
+    """
     from scipy import stats
 
     ranks = {}
@@ -140,8 +159,8 @@ def _mean_ranks(
             values = values[draw]
         sound = ~np.isnan(values)
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = np.where(sound, values, 0).sum(0) / sound.sum(0) * -directions[metric]
-        ranks[metric] = stats.rankdata(np.nan_to_num(means, nan=np.inf))
+            means = np.where(sound, values, 0).sum(-2) / sound.sum(-2) * -directions[metric]
+        ranks[metric] = stats.rankdata(np.nan_to_num(means, nan=np.inf), axis=-1)
     return ranks
 
 
@@ -155,11 +174,13 @@ def _resample(
     generator = np.random.default_rng(0)
     groups = len(next(iter(tables.values())))
     wins = np.zeros(len(methods))
-    for _ in range(RESAMPLES):
-        draw = generator.integers(groups, size=groups)
+    # Many at once are quick, and few of many groups fit into memory.
+    block = max(1, BLOCK_VALUES // (groups * len(methods)))
+    for start in range(0, RESAMPLES, block):
+        draw = generator.integers(groups, size=(min(block, RESAMPLES - start), groups))
         votes = vote_by_family(_mean_ranks(tables, methods, directions, draw), facts)
-        first = votes == votes.min()
-        wins += first / first.sum()
+        first = votes == votes.min(-1, keepdims=True)
+        wins += (first / first.sum(-1, keepdims=True)).sum(0)
     return dict(zip(methods, wins / RESAMPLES, strict=True))
 
 

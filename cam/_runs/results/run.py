@@ -1,7 +1,7 @@
 """Read a run: scores, leaderboard, images, failures, costs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 from cam._extras import require
 from cam._runs.plan.run_call import Call
 from cam._runs.results.advice import advise
-from cam._runs.results.clusters import average_by_class, find_clusters
+from cam._runs.results.gallery.clusters import average_by_class, find_clusters
+from cam._runs.results.gallery.confusions import count_confusions, list_confused
+from cam._runs.results.gallery.image_measures import measure_images
+from cam._runs.results.gallery.placement import place_images
+from cam._runs.results.gallery.stored_maps import average_maps
 from cam._runs.results.leaderboard import rank_methods
 from cam._runs.results.run_images import RunImage, list_extremes, list_in_order, load_images
 from cam._runs.results.run_tables import BY, RunTables
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 # Names as enumerations, which sort in the order of the call and are small in memory.
 NAMED = "method::methods AS method, metric::metrics AS metric"
 STATUS = "status::statuses AS status"
+# In remarks: 12, -0.5, 3e-07, nan.
+NUMBER = r"-?\b([0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?|nan)\b"
 
 
 class Run(RunTables):
@@ -38,6 +44,11 @@ class Run(RunTables):
     pictures = load_images
     class_averages = average_by_class
     clusters = find_clusters
+    image_measures = measure_images
+    placement = place_images
+    mean_map = average_maps
+    confusions = count_confusions
+    confused = list_confused
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
@@ -62,20 +73,27 @@ class Run(RunTables):
         """
         return Call.of_facts(self.notes.get("call") or {})
 
-    def only(self, parts: Mapping[str, str]) -> "Run":
+    def only(
+        self, parts: Mapping[str, str] | None = None, items: Iterable[int] | None = None
+    ) -> "Run":
         """Restrict every table and test to some of the images.
 
         Args:
             parts: "class", "correct" or "confidence" → one of the groups that
                 :meth:`leaderboard` names.
+            items: Numbers of images; None: all.
 
         Raises:
             RunError: It cannot be taken apart so.
         """
-        for by in parts:
+        for by in parts or {}:
             if by not in BY:
                 raise RunError(f"a run cannot be taken apart by {by!r}; {nearest(by, BY)}")
-        return Run(self.store, {**self.parts, **parts})
+        numbers = self.numbers
+        if items is not None:
+            members = frozenset(map(int, items))
+            numbers = members if numbers is None else numbers & members
+        return Run(self.store, {**self.parts, **(parts or {})}, numbers)
 
     def scores(self) -> "pandas.DataFrame":
         """Read one row an image, method and metric, in that order.
@@ -202,6 +220,25 @@ class Run(RunTables):
                    arg_min(id, s.item)
             FROM scores s JOIN items USING (item) WHERE status IN ('failed', 'nan') GROUP BY ALL
             ORDER BY images DESC, reason, method, metric
+            """
+        )
+
+    def remarks(self) -> "pandas.DataFrame":
+        """List what methods say of their maps and metrics of their values.
+
+        Those that differ only in numbers are one row, in the words of the first image.
+
+        Columns: ``method``, ``metric`` (missing for what is said of the maps themselves),
+        ``remark``, ``images``, how many it concerns, ``wordings``, how many different remarks these
+        have, and ``example``, the first of them.
+        """
+        return self.query(
+            f"""
+            SELECT {NAMED}, arg_min(remark, r.item) AS remark, count(*) AS images,
+                   count(DISTINCT remark) AS wordings, arg_min(id, r.item) AS example
+            FROM remarks r JOIN items USING (item)
+            GROUP BY r.method, r.metric, regexp_replace(remark, '{NUMBER}', '0', 'g')
+            ORDER BY metric NULLS FIRST, method, images DESC, remark
             """
         )
 

@@ -25,6 +25,7 @@ class RunImage:
             where none were kept.
         signed: The methods whose maps are in [-1, 1].
         picture: What the model saw, small; None where none was kept.
+        jpeg: The picture as it was kept.
     """
 
     facts: dict[str, Any]
@@ -32,6 +33,7 @@ class RunImage:
     heatmaps: dict[str, np.ndarray]
     signed: frozenset[str]
     picture: Image.Image | None
+    jpeg: bytes | None
 
 
 def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
@@ -53,6 +55,7 @@ def load_images(run: RunTables, numbers: list[int]) -> dict[int, RunImage]:
             },
             frozenset(of_item.loc[of_item["signed"], "method"]),
             Image.open(io.BytesIO(jpegs[number])) if number in jpegs else None,
+            bytes(jpegs[number]) if number in jpegs else None,
         )
     return images
 

@@ -98,6 +98,29 @@ def holder(path: Path) -> str | None:
     return None
 
 
+def measure_duration(path: Path) -> float | None:
+    """Measure the seconds from each start of a run to its end, summed up; None without a log."""
+    try:
+        lines = (path / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    total, begun, latest = 0.0, None, None
+    for line in lines:
+        stamp, _, text = line.partition(" ")
+        try:
+            now = datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        except ValueError:
+            continue
+        if text.startswith("started with "):
+            # One that was killed ended with what it wrote last.
+            total += 0 if begun is None or latest is None else latest - begun
+            begun = now
+        latest = now
+        if begun is not None and text.startswith(("finished in ", "stopped with ")):
+            total, begun = total + now - begun, None
+    return total if begun is None else total + (latest or begun) - begun
+
+
 def _compute_speed(path: Path, done: int) -> float | None:
     """Compute images a second since the last start; None before any."""
     try:

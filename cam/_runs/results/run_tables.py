@@ -39,13 +39,20 @@ class RunTables:
         directions: Metric → +1 where higher is better, else -1.
         notes: Where it was made.
         parts: "class", "correct" or "confidence" → the only group of images that counts.
+        numbers: Of the only images that count; None: all.
     """
 
-    def __init__(self, store: Store, parts: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        parts: Mapping[str, str] | None = None,
+        numbers: frozenset[int] | None = None,
+    ) -> None:
         self.store = store
         self.path: Path = store.path
         self.total: int = store.items
         self.parts = dict(parts or {})
+        self.numbers = numbers
         self.config: dict[str, Any] = store.facts["config"]
         methods, metrics = self.config["methods"], self.config["metrics"]
         self.methods: list[str] = [method["key"] for method in methods]
@@ -122,7 +129,10 @@ class RunTables:
         enumerations = {"methods": self.methods, "metrics": self.metrics, "statuses": STATUSES}
         for kind, names in enumerations.items():
             database.execute(f"CREATE TYPE {kind} AS ENUM ({_quote(names)})")
-        parts = " AND ".join(f"{BY[by]} = {_quote([part])}" for by, part in self.parts.items())
+        conditions = [f"{BY[by]} = {_quote([part])}" for by, part in self.parts.items()]
+        if self.numbers is not None:
+            conditions.append(f"list_contains({sorted(self.numbers)}::INTEGER[], i.item)")
+        parts = " AND ".join(conditions)
         # A view is made after those that it reads.
         for name in sorted(TABLES, key=lambda name: name != "items"):
             if name not in sql and not (parts and name == "items"):

@@ -37,11 +37,11 @@ def vote_by_family(ranks: Mapping[str, np.ndarray], metrics: Sequence[Facts]) ->
     """Average ranks by variants, then within families; return the families' median.
 
     Args:
-        ranks: Metric → (methods,) ranks, NaN where a method has no value.
+        ranks: Metric → (…, methods) ranks, NaN where a method has no value.
         metrics: Of those metrics.
 
     Returns:
-        (methods,); NaN where a method has no rank.
+        (…, methods); NaN where a method has no rank.
     """
     families: dict[str, dict[str, list[np.ndarray]]] = {}
     for facts in metrics:

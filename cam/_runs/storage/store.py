@@ -5,7 +5,7 @@
     run.json                       what determines the result, and where it was made
     lock                           held while a process writes
     log.txt                        what happened, line by line
-    shards/00000000-00000016/      items 0 to 15: scores, items, costs, maps, pictures (.parquet)
+    shards/00000000-00000016/      items 0 to 15: TABLES, a .parquet file each
 
 A shard is written as a folder under a temporary name, and then renamed: it is there or it is not.
 When all shards of a block are there they are merged into one, of a wider range, before they are
@@ -29,7 +29,7 @@ from typing import Any, TextIO
 from cam._runs.plan.run_plan import FORMAT
 from cam.errors import RunError
 
-TABLES = ("scores", "items", "costs", "maps", "pictures")
+TABLES = ("scores", "remarks", "items", "costs", "maps", "pictures")
 # Rows of scores that one merged file holds, about.
 BLOCK_ROWS = 1_000_000
 BLOCK_SHARDS = 256

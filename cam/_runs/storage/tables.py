@@ -14,6 +14,7 @@ class Rows:
     """Tables that grow row by row, columns in the order of :data:`COLUMNS`."""
 
     scores: list[tuple[int, str, str, float, str, str | None]] = field(default_factory=list)
+    remarks: list[tuple[int, str, str | None, str]] = field(default_factory=list)
     items: list[tuple[Any, ...]] = field(default_factory=list)
     costs: list[tuple[Any, ...]] = field(default_factory=list)
     maps: list[tuple[int, str, int, bool, bytes]] = field(default_factory=list)
@@ -23,6 +24,7 @@ class Rows:
 # Table → columns and their types; "name" is an entry of a dictionary, stored once.
 COLUMNS = {
     "scores": "item int32, method name, metric name, value float, status name, reason string",
+    "remarks": "item int32, method name, metric name, remark string",
     "items": "item int32, id string, group string, path string, target int32, label string, "
     "predicted int32, predicted_label string, confidence float, probability float, correct bool, "
     "reason string",
@@ -38,8 +40,10 @@ def make_tables(rows: Rows, methods: Iterable[str], metrics: Iterable[str]) -> d
     import pyarrow as arrow
 
     method_order = {key: position for position, key in enumerate(methods)}
-    metric_order = {key: position for position, key in enumerate(metrics)}
+    metric_order: dict[str | None, int] = {key: position for position, key in enumerate(metrics)}
+    metric_order[None] = -1  # of a map itself, which comes before its values
     rows.scores.sort(key=lambda row: (row[0], method_order[row[1]], metric_order[row[2]]))
+    rows.remarks.sort(key=lambda row: (row[0], method_order[row[1]], metric_order[row[2]]))
     rows.items.sort(key=lambda row: row[0])
     rows.maps.sort(key=lambda row: (row[0], method_order[row[1]]))
     rows.pictures.sort(key=lambda row: row[0])

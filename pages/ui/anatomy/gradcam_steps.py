@@ -12,6 +12,7 @@ from torch import Tensor
 import cam
 from cam._engine.layers import is_linear_after
 from cam._output.explanation_files import png_bytes
+from cam._output.viewer.description import count_half
 from cam.pages.ui.charts.bars import draw_histogram, draw_scores, draw_signed_bars
 from cam.pages.ui.charts.colours import PLAIN, draw_legend
 from cam.pages.ui.charts.numbers import format_value
@@ -26,7 +27,7 @@ ALPHA = 0.5
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture taken apart, as the page shows it."""
+    """One image taken apart, as the page shows it."""
 
     subject: Subject
     anatomy: cam.Anatomy
@@ -57,7 +58,7 @@ class View:
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    """Turn a tensor of the first picture into an array to draw."""
+    """Turn a tensor of the first image into an array to draw."""
     array: np.ndarray = tensor.detach().float().cpu().numpy()
     return array
 
@@ -73,14 +74,8 @@ def describe_gradients(values: np.ndarray) -> str:
     return f"{values.size:,} gradients {describe_range(values)}; {positive}"
 
 
-def count_half(values: np.ndarray) -> int:
-    """Count the largest values that together are half of the sum."""
-    sizes = np.sort(values, axis=None)[::-1]
-    return int((np.cumsum(sizes) < sizes.sum() / 2).sum()) + 1
-
-
 def draw_class_scores(view: View) -> None:
-    """Draw step 1: the picture, and what the network says of it."""
+    """Draw step 1: the image, and what the network says of it."""
     left, right = st.columns([2, 3], gap="large")
     with left:
         name = view.subject.picture.photo.name
@@ -88,7 +83,7 @@ def draw_class_scores(view: View) -> None:
     with right:
         logits = view.anatomy.logits[0]
         st.markdown(
-            f"The network looks at the picture once and gives each of its {len(logits):,} classes "
+            f"The network looks at the image once and gives each of its {len(logits):,} classes "
             "a **score**. Softmax turns the scores into probabilities, "
             r"$p_k = e^{y_k} / \sum_j e^{y_j}$."
         )
@@ -157,18 +152,18 @@ def draw_gradients(view: View) -> None:
     cancelled = 1 - np.abs(values.mean((1, 2))).sum() / (np.abs(values).mean((1, 2)).sum() or 1)
     write_facts(
         describe_gradients(values),
-        f"Here a channel's gradient is the same at all {rows * columns} places, because what comes "
-        "behind this layer treats all places alike: it takes their mean."
+        f"Here a channel's gradient is the same at all {rows * columns} positions, as what comes "
+        "behind this layer treats all positions alike: it takes their mean."
         if view.flat
-        else "Within a channel they differ from place to place, also in sign: in the mean that "
-        f"comes next, {cancelled:.0%} of them cancels out.",
+        else "Within a channel they differ from position to position, also in sign: in the mean "
+        f"that comes next, {cancelled:.0%} of them cancels out.",
     )
 
 
 def draw_weights(view: View) -> None:
     """Draw step 4: one number a channel."""
     st.markdown(
-        "Grad-CAM **averages over the places and keeps the channels**. Each channel gets one "
+        "Grad-CAM **averages over the positions and keeps the channels**. Each channel gets one "
         r"weight, $w_c = \frac{1}{hw} \sum_{ij} G_{c,ij}$: how much the class wants the pattern "
         "that this channel looks for."
     )
@@ -197,7 +192,7 @@ def draw_maps(view: View) -> None:
     """Draw step 5: where those channels fire, and what they add."""
     st.markdown(
         "A weight says how much a channel counts; its map $A_c$ says **where** it found its "
-        "pattern in this picture. The product $w_c A_c$ is what the channel adds to the result."
+        "pattern in this image. The product $w_c A_c$ is what the channel adds to the result."
     )
     anatomy = view.anatomy
     heavy, most = (_alternate(*anatomy.strongest(0, TILES, by=by)) for by in ("weight", "sum"))
@@ -220,13 +215,13 @@ def draw_maps(view: View) -> None:
 
     st.markdown("The channels with **the largest weights**; one that does not fire adds nothing:")
     show(heavy)
-    st.markdown("The channels that **add most in this picture**:")
+    st.markdown("The channels that **add most in this image**:")
     show(most)
     st.html(draw_legend(bright, signed, "activations"))
     st.html(draw_legend(end, unit="weighted maps"))
     adding = float((weights[most, None, None] * fired[most]).sum())
     write_facts(
-        f"The last {len(most)} add {format_value(adding)} over all places; all "
+        f"The last {len(most)} add {format_value(adding)} over all positions; all "
         f"{len(weights):,} channels together add {format_value(float(anatomy.summed[0].sum()))}.",
     )
 
@@ -244,7 +239,7 @@ def draw_sum(view: View) -> None:
     before, after = as_array(anatomy.summed[0]), as_array(anatomy.rectified[0])
     st.markdown(
         rf"All {anatomy.weights.shape[1]:,} weighted maps are added up, $\sum_c w_c A_c$. Then the "
-        "ReLU sets to zero what is negative: a place that speaks against this class belongs to "
+        "ReLU sets to zero what is negative: a position that speaks against this class belongs to "
         "another one."
     )
     end = float(np.abs(before).max())
@@ -265,15 +260,16 @@ def draw_sum(view: View) -> None:
     write_facts(
         f"{describe_range(before).capitalize()}. "
         + (
-            f"The ReLU clears {negative:,} of {before.size:,} places, {lost:.0%} of the evidence."
+            f"The ReLU clears {negative:,} of {before.size:,} positions, "
+            f"{lost:.0%} of the evidence."
             if negative
             else "Nothing is negative, so the ReLU changes nothing here; at earlier layers it "
             "usually does."
         ),
-        f"All places together give {whole:.3f}, and the score is {score:.3f}."
+        f"All positions together give {whole:.3f}, and the score is {score:.3f}."
         + (
             f" The rest, {format_value(score - whole)}, is the bias: what the classifier adds to "
-            "this class for every picture."
+            "this class for every image."
             if view.flat and is_linear_after(view.subject.model.module, [anatomy.layer])
             else ""
         ),
@@ -281,25 +277,25 @@ def draw_sum(view: View) -> None:
 
 
 def draw_overlay(view: View) -> None:
-    """Draw step 7: the map at the picture's size, over the picture."""
+    """Draw step 7: the map at the image's size, over the image."""
     anatomy = view.anatomy
     coarse, fine = as_array(anatomy.normalised[0]), as_array(anatomy.heatmap[0])
     (rows, columns), (height, width) = coarse.shape, fine.shape
     st.markdown(
         f"The map is stretched to 0 … 1, enlarged from {rows} × {columns} to {height} × {width} "
-        "by bilinear interpolation, coloured, and laid over the picture. **The fine edges are the "
+        "by bilinear interpolation, coloured, and laid over the image. **The fine edges are the "
         "photo's, not the map's.**"
     )
     small = draw_tile(coarse, 1, "The map at the layer's resolution", signed=False)
-    large = draw_tile(fine, 1, "The map at the picture's size", signed=False)
+    large = draw_tile(fine, 1, "The map at the image's size", signed=False)
     lines = (f"{rows} × {columns}, as it was computed", f"{height} × {width}, enlarged")
     st.html(arrange(zip((small, large), lines, strict=True)))
     st.html(draw_legend(1, signed=False))
     blended = cam.overlay(view.subject.crop, anatomy.heatmap[0], PLAIN, ALPHA)
     show_png(png_bytes(blended), f"Grad-CAM heatmap for {view.label}")
     write_facts(
-        f"One place stands for {height // rows} × {width // columns} pixels.",
-        f"Half of the evidence lies on {count_half(fine) / fine.size:.0%} of the picture.",
+        f"A position stands for {height // rows} × {width // columns} pixels.",
+        f"Half of the evidence lies on {count_half(fine) / fine.size:.0%} of the image.",
     )
 
 
@@ -310,5 +306,5 @@ STEPS: dict[str, tuple[str, Callable[[View], None]]] = {
     "Weights": ("The pooled weights", draw_weights),
     "Maps": ("The channels' maps, and what they add", draw_maps),
     "Sum": ("The sum, before and after the ReLU", draw_sum),
-    "Overlay": ("The heatmap over the picture", draw_overlay),
+    "Overlay": ("The heatmap over the image", draw_overlay),
 }

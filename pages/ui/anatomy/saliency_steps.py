@@ -9,7 +9,8 @@ from PIL import Image
 import cam
 from cam._attribution.anatomy import sign_changes
 from cam._output.explanation_files import png_bytes
-from cam.pages.ui.anatomy.gradcam_steps import ALPHA, View, as_array, count_half, describe_gradients
+from cam._output.viewer.description import count_half
+from cam.pages.ui.anatomy.gradcam_steps import ALPHA, View, as_array, describe_gradients
 from cam.pages.ui.charts.colours import PLAIN, draw_legend
 from cam.pages.ui.charts.numbers import format_value
 from cam.pages.ui.charts.tiles import draw_picture, draw_tile
@@ -46,7 +47,7 @@ def draw_pixel_gradient(view: View) -> None:
 def draw_maximum(view: View) -> None:
     """Draw beside step 4: the reverse of pooling."""
     st.markdown(
-        "Saliency does the reverse: it **keeps the places** and takes the largest size over the "
+        "Saliency does the reverse: it **keeps the positions** and takes the largest size over the "
         r"colours, $M_{ij} = \max_c |\partial y / \partial x_{c,ij}|$."
     )
     values = as_array(view.anatomy.pixel_maximum[0])
@@ -119,7 +120,7 @@ def draw_overlay(view: View) -> None:
     show_png(png_bytes(blended), f"Saliency map heatmap for {view.label}")
     values = as_array(view.anatomy.saliency[0])
     write_facts(
-        "One place is one pixel.",
+        "A position is one pixel.",
         f"Half of it lies on {count_half(values) / values.size:.0%} of the pixels.",
     )
 

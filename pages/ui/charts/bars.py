@@ -14,12 +14,13 @@ from cam.pages.ui.charts.numbers import format_value
 
 
 class Bar(NamedTuple):
-    """One bar: what it is, how long, what stands behind it, its colour."""
+    """One bar: what it is, how long, what stands behind it, its colour and its interval."""
 
     name: str
     length: float
     figure: str
     colour: str
+    interval: tuple[float, float] | None = None
 
 
 class Lane(NamedTuple):
@@ -39,12 +40,6 @@ def draw_meter(share: float, colour: str, kind: str = "") -> str:
     """Draw one bar as long as a share of the room, at least two pixels; it grows smoothly."""
     bar = div(style=f"background:{colour};width:max(2px,{100 * share:.2f}%)")
     return div(f"meter {kind}", bar)
-
-
-def draw_probability(probability: float, highlighted: bool) -> str:
-    """Draw one bar with its figure; the chosen class in another colour."""
-    meter = draw_meter(probability, HIGHLIGHT if highlighted else OTHERS)
-    return div("chance", meter, span("", f"{probability:.1%}"))
 
 
 def draw_signed_bars(bars: Sequence[tuple[str, float]]) -> str:
@@ -102,10 +97,15 @@ def draw_histogram(values: np.ndarray, marked: float, label: str, alt: str) -> s
 
 def draw_bars(rows: Sequence[Bar], alt: str, together: int = 1) -> str:
     """Draw one bar a row, the longest as wide as there is room; ``together`` rows make a group."""
-    longest = max((row.length for row in rows), default=0) or 1
+    ends = [max(row.length, row.interval[1] if row.interval else 0) for row in rows]
+    longest = max(ends, default=0) or 1
     lines = []
     for number, row in enumerate(rows, start=1):
         meter = draw_meter(row.length / longest, row.colour)
+        if row.interval is not None:
+            low, high = (100 * end / longest for end in row.interval)
+            whisker = div("whisker", style=f"left:{low:.2f}%;width:{high - low:.2f}%")
+            meter = div("with-interval", meter, whisker)
         last = together > 1 and number % together == 0
         lines.append(div("bar" + " last" * last, draw_figure(row.name, row.figure), meter))
     return div("bars", *lines, role="group", aria_label=alt)

@@ -1,6 +1,6 @@
 """Colour values, and draw what the colours stand for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -55,25 +55,6 @@ def _draw_scale(colormap: str, low: str, high: str, kind: str, unit: str = "") -
     gradient = div(style=f"background:linear-gradient(to right, {stops})")
     title = span("unit", escape(unit)) if unit else ""
     return div(kind, title, span("", low), gradient, span("", high))
-
-
-def draw_color_bar(colormap: str, ends: tuple[str, str] = ("no evidence", "most evidence")) -> str:
-    """Draw a legend from one end of the colours to the other."""
-    return _draw_scale(colormap, *ends, "color-bar")
-
-
-def draw_color_bars(colormap: str, signs: Iterable[bool]) -> str:
-    """Draw the legends of maps, of which those with signs have two colours.
-
-    Args:
-        colormap: Of maps without signs.
-        signs: Whether each map is signed.
-    """
-    kinds = set(signs)
-    bars = [draw_color_bar(colormap)] if False in kinds else []
-    if True in kinds:
-        bars.append(draw_color_bar(DIVERGING, ("against the class", "for it")))
-    return "".join(bars)
 
 
 def draw_legend(end: float, signed: bool = True, unit: str = "") -> str:

@@ -16,7 +16,7 @@ def element(tag: str, names: str = "", *children: str, **attributes: str) -> str
 
 
 def write_image(source: str, alt: str, name: str) -> str:
-    """Write a picture of a class; nothing is said of one with an empty text."""
+    """Write an image of a class; nothing is said of one with an empty text."""
     return f'<img src="{source}" alt="{escape(alt)}" class="cam-{name}">'
 
 

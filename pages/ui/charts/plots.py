@@ -11,7 +11,7 @@ from html import escape
 
 import numpy as np
 
-from cam._runs.results.report_charts import choose_ticks, group_alike
+from cam._runs.results.report.report_charts import choose_ticks, group_alike
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
 from cam.pages.ui.charts.elements import div, span, write_image
 from cam.pages.ui.charts.numbers import format_cell, format_value
@@ -51,7 +51,7 @@ def plot_lines(
 ) -> str:
     """Plot lines over x from 0 to 1, with a legend.
 
-    The words are the page's own, in its ink and its size on any screen; the lines are a picture
+    The words are the page's own, in its ink and its size on any screen; the lines are an image
     between them, because Streamlit takes SVG out of what it is given as HTML.
 
     Args:

@@ -4,6 +4,8 @@ They are part of the page itself, so they appear with the text, wrap on a phone,
 page's own ink in light and dark.
 """
 
+import io
+from base64 import b64encode
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,6 +18,8 @@ from cam.pages.ui.charts.numbers import format_cell
 
 # Numbers are legible in the cells of a grid of at most this side.
 LEGIBLE = 8
+# Of a WebP.
+QUALITY = 68
 
 
 def draw_tile(values: np.ndarray, end: float, alt: str, signed: bool = True) -> str:
@@ -24,7 +28,7 @@ def draw_tile(values: np.ndarray, end: float, alt: str, signed: bool = True) -> 
 
 
 def draw_picture(picture: Image.Image, alt: str, smooth: bool = True) -> str:
-    """Draw a picture as wide as there is room."""
+    """Draw an image as wide as there is room."""
     return write_image(data_uri(picture), alt, "picture" if smooth else "pixels")
 
 
@@ -60,3 +64,10 @@ def arrange(drawings: Iterable[tuple[str, str]], least: int = 130) -> str:
 def draw_product(factor: str, left: str, right: str) -> str:
     """Draw one drawing times a number, which gives another."""
     return div("product", div("", left), span("", f"× {factor} ="), div("", right))
+
+
+def encode_webp(picture: Image.Image) -> str:
+    """Encode as the address of a small WebP."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=QUALITY, method=2)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"

@@ -15,8 +15,9 @@ import cam
 from cam._metrics.localisation.object_masks import centre_heatmap
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import jobs, resources
-from cam.pages.ui.server.resources import Choices, MethodChoice, ModelChoice, Picture, share
-from cam.types import Progress
+from cam.pages.ui.server.resources import share
+from cam.pages.ui.state.choices import Choices, MethodChoice, ModelChoice, Picture
+from cam.pages.ui.widgets.growing_maps import GrowingMap, report_growth
 
 # No method: a map that knows of no picture.
 CENTRE = "centre"
@@ -59,15 +60,23 @@ def explain_slowly(case: Case, picture: Picture) -> cam.Attribution | cam.CamErr
     """Explain with further passes, or say why not; None while it is at work."""
 
     def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Attribution:
-        def report(progress: Progress) -> bool:
-            return tell(progress.done / max(progress.total, 1))
-
+        report = report_growth(tell)
         [attribution] = cam.attribute(
             model, batch, case.method, case.target, case.layer, progress=report
         ).values()
         return attribution
 
     return _wait_for("map", case.title, case, picture, work)
+
+
+def find_growing(case: Case, picture: Picture, name: str) -> GrowingMap | None:
+    """Return the map that is at work on a case, called by a name; None where none is."""
+    key = ("map", case, picture.digest)
+    job = get_comparison_jobs().find(key)
+    if job is None or jobs.is_cancelled(key):
+        return None
+    height, width = resources.prepare(case.model, picture).shape[-2:]
+    return GrowingMap(name, case.title, cam.methods()[case.method], job, (height, width))
 
 
 def _wait_for(
@@ -138,7 +147,7 @@ def examine(
     def work(case: Case, model: cam.Model, batch: Tensor, tell: jobs.Tell) -> cam.Examination:
         return cam.examine(model, batch, case.method, case.target, case.layer, tell=tell)
 
-    yield from measure_in_turn("Four questions", cases, picture, work)
+    yield from measure_in_turn("Properties", cases, picture, work)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,4 +172,4 @@ def randomise(
         maps = (cascade.heatmaps[:, 0].nan_to_num() * 255).round().to(torch.uint8)
         return Forgetting(cascade.depths, cascade.shares, maps, cascade.likeness[:, 0].tolist())
 
-    yield from measure_in_turn("Random network", cases, picture, work)
+    yield from measure_in_turn("Parameter randomisation", cases, picture, work)

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
 import cam
-from cam._models.load import BUNDLED, HANDMADE
-from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Picture
+from cam._models.families.bundled import BUNDLED, SECOND
+from cam._models.load import is_bundled
+from cam.pages.ui.server import resources, served
+from cam.pages.ui.state.choices import PUBLISHED, RANDOM, ModelChoice, Picture
+from cam.pages.ui.state.selection import Selection
 from cam.pages.ui.subject import subject_form
+from cam.pages.ui.subject.network_depth import sample_depth
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.controls import title_methods
-from cam.pages.ui.widgets.links import choose, choose_optional, choose_several
+from cam.pages.ui.widgets.links import check, choose, choose_several
 from cam.pages.ui.widgets.prose import report_errors
 from cam.pages.ui.widgets.python_code import write_loading
 
@@ -20,7 +24,6 @@ DEFAULT_METHODS = ["gradcam", "layercam", "saliency", "input_x_gradient"]
 # More are neither seen at once nor computed while somebody waits.
 MOST = 8
 TOP_CLASSES = 4
-DEPTHS = 5
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class Case:
     layer: str | None
 
 
-def choose_cases(mode: str, subject: Subject) -> list[Case]:
+def choose_cases(mode: str, subject: Subject, selection: Selection) -> list[Case]:
     """Choose the cases of a mode in the sidebar; none, and a sentence, where they do not do."""
     with st.sidebar:
-        return MODES[mode](subject)
+        return MODES[mode](subject, selection)
 
 
-def _choose_methods(subject: Subject) -> list[Case]:
+def _choose_methods(subject: Subject, selection: Selection) -> list[Case]:
     methods = _choose_several_methods(DEFAULT_METHODS)
     target = _choose_target(subject)
     layer = subject_form.choose_layer(subject.model)
@@ -56,14 +59,17 @@ def _choose_methods(subject: Subject) -> list[Case]:
     return [Case(titles[name], subject.choice, name, target, layer) for name in methods]
 
 
-def _choose_layers(subject: Subject) -> list[Case]:
+def _choose_layers(subject: Subject, selection: Selection) -> list[Case]:
     method = _choose_method(with_layers=True)
     # As they stand in the address too.
     titles = {
         layer.name: f"{layer.name} ({layer.shape[1]} × {layer.shape[2]})"
         for layer in subject.model.feature_layers
     }
-    more = {"placeholder": "Some, through the depth", "help": "In the order in which they run."}
+    more: dict[str, Any] = {
+        "placeholder": "Some, through the depth",
+        "help": "In the order in which they run.",
+    }
     layers = choose_several("Layers", titles, "layers", "layer", max_selections=MOST, **more)
     target = _choose_target(subject)
     return [
@@ -72,31 +78,11 @@ def _choose_layers(subject: Subject) -> list[Case]:
     ]
 
 
-def sample_depth(model: cam.Model) -> list[str]:
-    """Sample layers from the first to the last: the last of each resolution, or evenly spaced."""
-    layers = {layer.name: layer for layer in model.feature_layers}
-    order = list(layers)
-    ends: dict[tuple[int, ...], str] = {}
-    for name, layer in layers.items():
-        parts = name.split(".")
-        around = (layers.get(".".join(parts[:end])) for end in range(1, len(parts)))
-        # Within a block that ends at another resolution it is a step on the way; what only holds
-        # blocks, one behind the other, is no such block.
-        blocks = [outer for outer in around if outer is not None and outer.kind != "Sequential"]
-        if all(block.shape[1:] == layer.shape[1:] for block in blocks):
-            ends[layer.shape[1:]] = name
-    names = sorted(ends.values(), key=order.index)
-    if len(names) < 3:
-        count = min(DEPTHS, len(order))
-        names = [order[round(step * (len(order) - 1) / max(count - 1, 1))] for step in range(count)]
-    return list(dict.fromkeys(names[-DEPTHS:]))
-
-
-def _choose_classes(subject: Subject) -> list[Case]:
+def _choose_classes(subject: Subject, selection: Selection) -> list[Case]:
     method = _choose_method()
     titles = subject.titles
     ordered = [titles[index] for index in subject.order]
-    more = {
+    more: dict[str, Any] = {
         "placeholder": f"The {TOP_CLASSES} most probable classes",
         "help": "The most probable ones come first; type to search all of them.",
     }
@@ -107,22 +93,19 @@ def _choose_classes(subject: Subject) -> list[Case]:
     return [Case(title, subject.choice, method, index, layer) for index, title in named.items()]
 
 
-def _choose_two_models(subject: Subject) -> list[Case]:
-    more = {
-        "placeholder": "Choose a second model",
-        "help": "It downloads its weights once, unless it is the bundled one.",
+def _choose_two_models(subject: Subject, selection: Selection) -> list[Case]:
+    more: dict[str, Any] = {
+        "help": "It downloads its weights once, unless it is a bundled one.",
     }
-    name = choose_optional("Second model", resources.list_models(), "second", "model", **more)
-    fixed = name == BUNDLED or (name or "").startswith(HANDMADE)
-    random = not fixed and st.checkbox(
-        "Random weights of the second", key="second_untrained", bind="query-params"
+    default = SECOND if subject.choice.name == BUNDLED else BUNDLED
+    names = resources.list_models()
+    name = choose("Second model", names, "second", "model", default=default, **more)
+    random = not (is_bundled(name) or served.has_model(name)) and check(
+        "Random weights of the second model", "second_untrained"
     )
     methods = _choose_several_methods(["gradcam", "saliency"])
     target = _choose_target(subject)
-    if name is None:
-        st.info("Choose a second model, to see both side by side.")
-        return []
-    second = ModelChoice(name, RANDOM if random else PUBLISHED)
+    second = ModelChoice(name, RANDOM if random else PUBLISHED, subject.choice.prompts)
     if second == subject.choice:
         st.info("Both are the same model: choose another one, or other weights.")
         return []
@@ -168,16 +151,16 @@ def _choose_method(with_layers: bool = False) -> str:
         for name, title in title_methods().items()
         if not with_layers or infos[name].layer
     }
-    return choose("Method", titles, "method", index=list(titles).index("gradcam"))
+    return choose("Method", titles, "method", default="gradcam")
 
 
 def _choose_several_methods(default: list[str]) -> list[str]:
     about = "Those with further passes take longer, and can be cancelled."
-    more = {"default": default, "max_selections": MOST, "help": about}
-    return choose_several("Methods", title_methods(), "compared", "method", **more)
+    more: dict[str, Any] = {"default": default, "max_selections": MOST, "help": about}
+    return choose_several("Methods", title_methods(), "methods", "method", **more)
 
 
-MODES: dict[str, Callable[[Subject], list[Case]]] = {
+MODES: dict[str, Callable[[Subject, Selection], list[Case]]] = {
     "Methods": _choose_methods,
     "Layers": _choose_layers,
     "Classes": _choose_classes,

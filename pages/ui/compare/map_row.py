@@ -1,4 +1,7 @@
-"""Draw the compared maps side by side over one picture."""
+"""Draw the compared maps side by side over one image."""
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -8,60 +11,101 @@ from torch import Tensor
 from torch.nn import functional
 
 import cam
-from cam._output.explanation_files import png_bytes
+from cam._output.viewer.payload import ViewerMap, ViewerOptions, pack, view_attribution
 from cam.pages.ui.compare import case_results
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import Picture
-from cam.pages.ui.widgets.prose import as_sentence, show_png, write_notes
-from cam.polarity import DIVERGING
+from cam.pages.ui.server.jobs import POLL_SECONDS
+from cam.pages.ui.state.choices import Picture
+from cam.pages.ui.widgets.controls import name_file
+from cam.pages.ui.widgets.growing_maps import GrowingMap, add_growing
+from cam.pages.ui.widgets.image_viewer import offer_view, show_viewer
+from cam.pages.ui.widgets.prose import as_sentence, write_notes
 
-MAPS_A_ROW = 4
 # What is compared here has one method and one model, and so one unit.
 ONE_UNIT = ("Layers", "Classes")
 
 
 def show_maps(
-    mode: str, cases: list[Case], picture: Picture, alpha: float, colormap: str, one_range: bool
+    mode: str, cases: list[Case], picture: Picture, options: ViewerOptions, one_range: bool
 ) -> tuple[dict[Case, cam.Attribution], Tensor]:
     """Draw every case: its map, why there is none, or how far it is.
 
     Returns:
         Those that have a map, with it, and their heatmaps over the same part, (N, H, W).
     """
-    width = min(MAPS_A_ROW, len(cases))
-    cells = [column for _ in range(0, len(cases), width) for column in st.columns(width)]
+    images = st.container()
     quick = case_results.explain_quickly(cases, picture)
     explained: dict[Case, cam.Attribution] = {}
-    full_cells = []
-    for cell, case in zip(cells, cases, strict=False):
-        with cell:
-            result = quick[case] if case in quick else case_results.explain_slowly(case, picture)
-            if isinstance(result, cam.Attribution):
-                explained[case] = result
-                full_cells.append(cell)
-                continue
-            # Of a map the title stands below, so that the pictures of a row begin at one height.
-            st.markdown(f"**{case.title}**")
-            if result is not None:
-                st.error(as_sentence(result))
-    if not explained:
+    growing: dict[Case, GrowingMap] = {}
+    names = {case: f"map {number}" for number, case in enumerate(cases, start=1)}
+    for case in cases:
+        result = quick[case] if case in quick else case_results.explain_slowly(case, picture)
+        if isinstance(result, cam.Attribution):
+            explained[case] = result
+        elif result is not None:
+            st.error(f"{case.title}: {as_sentence(result)}")
+        elif at_work := case_results.find_growing(case, picture, names[case]):
+            growing[case] = at_work
+    if not explained and not growing:
         return {}, torch.empty(0)
-    pictures, maps = _align(explained, picture)
-    heatmaps = _scale_colours(mode, explained, maps, one_range)
-    for cell, case, below, heatmap in zip(full_cells, explained, pictures, heatmaps, strict=True):
-        with cell:
-            signed = explained[case].picture()[1]
-            colours = DIVERGING if signed else colormap
-            content = png_bytes(cam.overlay(below, heatmap, colours, alpha, signed=signed))
-            show_png(content, f"{case.title}: heatmap")
-            st.markdown(f"**{case.title}**")
-            write_notes(explained[case])
+    with images:
+        crops, maps = _align(explained, picture) if explained else ([], torch.empty(0))
+        viewed = _view(mode, explained, maps, names, one_range)
+        # A map that grows lies over what its own model sees.
+        below = [*crops, *(resources.crop(case.model, picture) for case in growing)]
+        # Of each crop a viewer; all of them move together.
+        for number, crop in enumerate({id(crop): crop for crop in below}.values()):
+            over = [each for each, under in zip(viewed, crops, strict=True) if under is crop]
+            payload = pack(crop, over, "the compared maps", options, name_file(picture))
+            over_crop = [
+                each
+                for (case, each) in growing.items()
+                if resources.crop(case.model, picture) is crop
+            ]
+            show = st.fragment(_show_viewer, run_every=POLL_SECONDS if over_crop else None)
+            show(payload, list(names.values()), over_crop, not one_range, number)
+            if over:
+                offer_view(payload, f"{mode} compared on {payload['stem']}")
+        for attribution in explained.values():
+            write_notes(attribution)
     return explained, maps
 
 
+def _show_viewer(
+    payload: dict[str, Any], order: list[str], growing: list[GrowingMap], drawn: bool, number: int
+) -> None:
+    """Show a viewer, again and again while maps in it grow."""
+    # On a common scale a map so far would change the colours of all others.
+    payload = add_growing(payload, order, growing, drawn)
+    show_viewer(payload, f"compare_viewer_{number}")
+
+
+def _view(
+    mode: str,
+    explained: dict[Case, cam.Attribution],
+    maps: Tensor,
+    names: dict[Case, str],
+    one_range: bool,
+) -> list[ViewerMap]:
+    """Take the maps for the viewer, each with its own colours or all with the same."""
+    titled = [
+        replace(view_attribution(attribution), name=names[case], title=case.title)
+        for case, attribution in explained.items()
+    ]
+    if not one_range and len({case.model for case in explained}) == 1:
+        return titled
+    heatmaps = _scale_colours(mode, explained, maps, one_range)
+    viewed = []
+    for each, attribution, heatmap in zip(titled, explained.values(), heatmaps, strict=True):
+        signed = heatmap if attribution.picture()[1] else None
+        heatmap = heatmap.clip(min=0)
+        viewed.append(replace(each, heatmap=heatmap, signed=signed, unit=1.0, percentile=100))
+    return viewed
+
+
 def _align(explained: dict[Case, cam.Attribution], picture: Picture) -> tuple[list[Image], Tensor]:
-    """Return the picture for each case, and the heatmaps of that part of it."""
+    """Return the image for each case, and the heatmaps of that part of it."""
     heatmaps = [attribution.picture()[0][0].cpu() for attribution in explained.values()]
     crops = [resources.crop(case.model, picture) for case in explained]
     if len({case.model for case in explained}) == 1:
@@ -109,7 +153,7 @@ def describe_range(mode: str, one_range: bool) -> str:
     if mode in ONE_UNIT:
         return (
             "One range for all: the raw maps of one method are in one unit, so the same colour is "
-            "as much evidence on as much of the picture, and what is weak looks weak."
+            "as much evidence on as much of the image, and what is weak looks weak."
         )
     return (
         "One range for all: each method and model measures in its own unit, so each map was "

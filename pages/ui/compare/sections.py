@@ -12,6 +12,7 @@ import torch
 
 import cam
 from cam._output.explanation_files import png_bytes
+from cam._output.viewer.payload import ViewerOptions
 from cam.pages.ui.charts.colours import DASHES, HIGHLIGHT, LINES, OTHERS
 from cam.pages.ui.charts.elements import div
 from cam.pages.ui.charts.numbers import format_or_dash
@@ -21,8 +22,9 @@ from cam.pages.ui.compare import case_results
 from cam.pages.ui.compare.case_results import Forgetting
 from cam.pages.ui.compare.cases import Case
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import RESULTS_KEPT, Picture
-from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.server.resources import RESULTS_KEPT
+from cam.pages.ui.state.choices import Picture
+from cam.pages.ui.widgets.links import choose, choose_share
 from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
 T = TypeVar("T")
@@ -36,17 +38,15 @@ class View:
         picture: What the visitor chose.
         cases: What is compared.
         explained: Those of them that have maps by now, with these.
-        maps: Their heatmaps over the same part of the picture, (N, H, W).
-        alpha: The heatmaps' opacity.
-        colormap: Their colours.
+        maps: Their heatmaps over the same part of the image, (N, H, W).
+        options: How they are drawn.
     """
 
     picture: Picture
     cases: list[Case]
     explained: dict[Case, cam.Attribution]
     maps: torch.Tensor
-    alpha: float
-    colormap: str
+    options: ViewerOptions
 
 
 MEASURES = {
@@ -63,27 +63,27 @@ _MEANING = {
 }
 QUESTIONS = [
     "Map",
-    "It reads",
+    "Uses",
     "Passes forward + back",
     "Finest detail, pixels",
     "Total variation",
-    "Under noise",
-    "Under shifts",
-    "In other light",
+    "Noise",
+    "Shifts",
+    "Lighting",
     "Runs here",
 ]
 _QUESTIONS_READ = """
 - **How it works**: what the method looks at, and how many passes through the network it took for
-  this picture, shared ones included.
+  this image, shared ones included.
 - **Finest detail**: the smallest distance at which the map still shows something, half a period of
   the frequency below which 95 % of its power lies. Small is fine; it does not say that what is
   shown is true.
 - **Total variation**: how much the map goes up and down from pixel to pixel, on a scale where it
   runs from 0 to 1. A smooth map has little, a noisy one
   much; a few pixels that outshine all others make it small.
-- **Under noise, under shifts, in other light**: Spearman's correlation of this map with the one of
-  a changed picture, 1 where it stays the same and 0 where no more than chance is left. Noise is 5 %
-  of the picture's range; shifts are 8 pixels in four directions, undone before comparing; light is
+- **Noise, shifts, lighting**: Spearman's correlation of this map with the one of
+  a changed image, 1 where it stays the same and 0 where no more than chance is left. Noise is 5 %
+  of the image's range; shifts are 8 pixels in four directions, undone before comparing; light is
   10 % brighter and darker, and contrast 20 % up and down.
 - **Runs here**: whether the method can explain this model at all. Where it cannot, a sentence says
   why, instead of the numbers.
@@ -92,7 +92,7 @@ _QUESTIONS_READ = """
 
 def show_agreement(view: View) -> None:
     """Show how alike the maps are, each with each."""
-    measure = choose("Likeness of two maps", MEASURES, "likeness", "measure", segments=True)
+    measure = choose("Similarity of two maps", MEASURES, "likeness", "measure", segments=True)
     if not view.explained:
         return
     key = (view.picture.digest, *view.explained)
@@ -121,8 +121,8 @@ def show_curves(view: View) -> None:
     st.markdown(
         "Does the model need what a map shows? **Deletion** hides the map's most important pixels "
         "first: a good map makes the probability fall soon. **Insertion** starts from the blurred "
-        "picture and brings them into view: a good map makes it rise soon. Dashed is what a "
-        "Gaussian in the middle reaches, which knows nothing of the picture."
+        "image and brings them into view: a good map makes it rise soon. Dashed is what a "
+        "Gaussian in the middle reaches, which knows nothing of the image."
     )
     references, charts = {}, []
     for case, result in case_results.measure_curves(view.explained, view.picture):
@@ -162,7 +162,7 @@ def _draw_curves(case: Case, curves: cam.Curves, reference: cam.Curves) -> str:
 def show_questions(view: View) -> None:
     """Show the four questions, a row a case."""
     st.markdown(
-        "Four questions that people ask of Grad-CAM and of saliency, measured on this picture "
+        "Four questions that people ask of Grad-CAM and of saliency, measured on this image "
         "rather than claimed: **how does it work, how fine is it, does it hold, and does it run on "
         "this model?**"
     )
@@ -194,8 +194,8 @@ def _answer(result: cam.Examination | cam.CamError) -> list[str]:
 def show_random_network(view: View) -> None:
     """Show the cascade: charts, and the maps at a depth."""
     st.markdown(
-        "A copy of the network forgets what it has learned, layer by layer from its end to its "
-        "beginning: the parameters are drawn anew. **A map that stays as it was does not show what "
+        "The parameters of a copy are randomised, layer by layer from its end to its "
+        "beginning. **A map that stays as it was does not show what "
         "the network has learned** (Adebayo et al. 2018)."
     )
     # Before the work is done: a widget that comes with its end does not get into the address.
@@ -204,7 +204,7 @@ def show_random_network(view: View) -> None:
         "move it too."
     )
     label, last = "How much of the network is random", case_results.STAGES
-    depth = st.slider(label, 0, last, 1, key="depth", bind="query-params", help=about)
+    depth = int(choose_share(label, 0, last, 1, 1, "depth", help=about))
     results = {
         case: _report_if_error(case, result)
         for case, result in case_results.randomise(list(view.explained), view.picture)
@@ -230,7 +230,7 @@ def _show_depth(cascades: dict[Case, Forgetting], view: View, depth: int) -> Non
         Line(case.title, cascade.shares, cascade.likeness, colour, dashes)
         for colour, dashes, (case, cascade) in looks
     ]
-    alt = "Likeness to the network's own map, at the end: " + ", ".join(
+    alt = "Similarity to the network's own map, at the end: " + ", ".join(
         f"{case.title} {format_or_dash(cascade.likeness[-1], '.2f')}"
         for case, cascade in cascades.items()
     )
@@ -238,7 +238,7 @@ def _show_depth(cascades: dict[Case, Forgetting], view: View, depth: int) -> Non
     lowest = min([0.0, *filter(np.isfinite, values)])
     left, right = st.columns([2, 3], gap="large")
     with left:
-        across, down = "share of the layers that are random", "likeness to the map at first"
+        across, down = "share of the layers that are random", "similarity to the map at first"
         ends = (-1 if lowest < -0.5 else -0.5 if lowest < 0 else 0, 1)
         down = f"{down} (Spearman)"
         st.html(plot_lines(lines, ends, across, down, alt, first.shares[depth]))
@@ -248,7 +248,10 @@ def _show_depth(cascades: dict[Case, Forgetting], view: View, depth: int) -> Non
             percentile = cam.methods()[case.method].percentile
             heatmap = cascade.heatmaps[depth].float() / 255
             crop = resources.crop(case.model, view.picture)
-            overlay = cam.overlay(crop, heatmap, view.colormap, view.alpha, percentile)
+            look = view.options
+            overlay = cam.overlay(
+                crop, heatmap, look.colormap, look.alpha, percentile, fade=look.fade
+            )
             with column:
                 show_png(png_bytes(overlay), f"{case.title} at depth {depth}")
                 likeness = format_or_dash(cascade.likeness[depth], ".2f")
@@ -271,14 +274,14 @@ SECTIONS: dict[str, tuple[Callable[[View], None], str]] = {
         f"{_EACH}    curves = cam.curves(model, batch, attributions[title], target)\n"
         "    print(title, curves.areas, curves.deletion, curves.insertion)\n",
     ),
-    "Four questions": (
+    "Properties": (
         show_questions,
         f"{_EACH}    answer = cam.examine(model, batch, method, target, layer)\n"
         "    cost = answer.attribution and answer.attribution.cost\n"
         "    print(title, answer.error or answer.reads, cost)\n"
         "    print(answer.resolution, answer.variation, answer.stability)\n",
     ),
-    "Random network": (
+    "Sanity check: parameter randomisation": (
         show_random_network,
         f"{_EACH}    cascade = cam.cascade(model, batch, method, target, layer, "
         f"stages={case_results.STAGES})\n"

@@ -15,16 +15,17 @@ from cam._data.photo_grid import CLASSES, PhotoGrid
 from cam._output.explanation_files import png_bytes
 from cam._truth.known_networks import NETWORKS
 from cam.pages.ui.charts.elements import div
-from cam.pages.ui.server import allowed_roots
+from cam.pages.ui.server import allowed_roots, served
+from cam.pages.ui.state import address
 from cam.pages.ui.widgets.controls import SAMPLE_TITLES, draw_lazily
-from cam.pages.ui.widgets.links import check_number, choose, choose_number
+from cam.pages.ui.widgets.links import choose, choose_number
 from cam.pages.ui.widgets.prose import as_sentence, show_png, write_small
 
-GRID, ANSWERS, FILES = "Photo grid", "Known answers", "Folder or list"
+GRID, ANSWERS, FILES, SERVED = "Photo grid", "Known answers", "Folder or list", "This server's"
 # Label, lowest and highest, key, and what stands there at first.
 GRID_NUMBERS = (
     ("Images", 1, 5000, "size", 16),
-    ("Cells a side", 2, 7, "cells", 2),
+    ("Grid size", 2, 7, "cells", 2),
     ("Seed", 0, 10**9, "seed", 0),
 )
 KNOWN_NUMBERS = (GRID_NUMBERS[0], GRID_NUMBERS[2])
@@ -40,10 +41,11 @@ LIMIT, MOST = 64, 1_000_000
 LOOKED_AT = 4
 SIDE = 224
 TITLES = {
-    "truth": "Where a class is, by its",
+    "truth": "Object masks from",
+    "items": "One item for each of the",
     "split": "Part",
-    "delimiter": "Between the columns stand",
-    "images": "Folder of the pictures",
+    "delimiter": "Column separator",
+    "images": "Image folder",
 }
 WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -58,23 +60,27 @@ def choose_data() -> tuple[DataOrigin, Dataset] | None:
         DataError: They lie outside of the allowed folders, or cannot be opened.
     """
     allowed = bool(allowed_roots.read_data_roots())
-    kinds = (GRID, ANSWERS, FILES) if allowed else (GRID, ANSWERS)
+    names = served.data.list_names()
+    kinds = (*([SERVED] if names else []), GRID, ANSWERS, *([FILES] if allowed else []))
     kind = choose("Data", kinds, "data", "data", segments=True)
-    if kind == FILES:
+    origin: DataOrigin | None
+    if kind == SERVED:
+        origin = DataOrigin(served.PREFIX + choose("Data set", names, "served", "data set"), {})
+    elif kind == FILES:
         origin = _choose_own()
     else:
         origin = _choose_grid(allowed) if kind == GRID else _choose_known()
     if origin is None:
         return None
     data = _open_data(json.dumps([origin.source, origin.options]))
-    if kind == FILES:
+    if kind in (FILES, SERVED):
         write_small(f"**{_count(len(data), 'item')}**, {_describe_classes(data)}.")
         if data.refused:
             st.warning(
                 f"{_count(len(data.refused), 'entry', 'entries')} of the data cannot become "
                 f"images, such as {data.refused[0][0]}: {data.refused[0][1]}."
             )
-    draw_lazily("Look at the data", "visibility", "look", _draw_examples, data)
+    draw_lazily("Preview", "visibility", "look", _draw_examples, data)
     return origin, data
 
 
@@ -83,7 +89,7 @@ def _choose_grid(allowed: bool) -> DataOrigin:
         "**The photo grid**: mosaics of four bundled photos. Each asks for the class of one of "
         "its cells, so where the evidence should lie is known, and nothing is downloaded. It is a "
         "smoke test: over four photos there are no intervals and no tests."
-        + ("" if allowed else " The operator of a server can allow folders of pictures too.")
+        + ("" if allowed else " The operator of a server can allow folders of images too.")
     )
     size, side, seed = _choose_numbers(GRID_NUMBERS)
     return DataOrigin("photo-grid", {"size": size, "n": side, "seed": seed})
@@ -91,9 +97,9 @@ def _choose_grid(allowed: bool) -> DataOrigin:
 
 def _choose_known() -> DataOrigin:
     write_small(
-        "**Known answers**: generated pictures for a network built by hand, whose exact "
-        "attribution is computed for each pixel, signs included. Choose the network as the model "
-        "too: known/patch for the patch."
+        "**Known answers**: generated images for a network built by hand, whose exact attribution "
+        "is computed for each pixel, signs included. Choose the network as the model too: "
+        "known/patch for the patch."
     )
     titles = {name: KNOWN_TITLES[name] for name in NETWORKS}
     network = choose("Network", titles, "network", "network")
@@ -102,20 +108,17 @@ def _choose_known() -> DataOrigin:
 
 
 def _choose_numbers(numbers: Sequence[tuple[str, int, int, str, int]]) -> list[int]:
-    # Before the columns: a warning takes all the room.
-    for label, low, high, key, _ in numbers:
-        check_number(key, label, low, high)
     values = []
     for column, (label, low, high, key, value) in zip(
         st.columns(len(numbers)), numbers, strict=True
     ):
         with column:
-            values.append(st.number_input(label, low, high, value, key=key, bind="query-params"))
+            values.append(choose_number(label, low, high, key, value))
     return values
 
 
 def _choose_own() -> DataOrigin | None:
-    label = "Folder of pictures, CSV, COCO's JSON, or the root of VOC or Pet"
+    label = "Folder of images, CSV, COCO JSON, or the root of VOC or Pet"
     hint = "Choose, or write a path below an allowed folder"
     source = _choose_path(label, allowed_roots.list_sources(), "source", hint)
     if source is None:
@@ -149,9 +152,14 @@ def _choose_option(name: str, values: tuple[str, ...], key: str) -> str | None:
 
 def _choose_path(label: str, paths: list[str], key: str, hint: str) -> str | None:
     """Choose one of the paths, or write another."""
-    more: dict[str, Any] = {"index": None, "accept_new_options": True, "placeholder": hint}
-    path: str | None = st.selectbox(label, paths, key=key, bind="query-params", **more)
-    return path
+    value = address.get_value(key)
+    # What was written stays a choice.
+    offered = list(dict.fromkeys([*paths, *filter(None, [value])]))
+    start = {} if value is None else {"index": offered.index(value)}
+    more: dict[str, Any] = {"accept_new_options": True, "placeholder": hint, "index": None}
+    more |= address.bind(key, value, lambda path: [] if path is None else [path], start=start)
+    st.selectbox(label, offered, **more)
+    return value
 
 
 @st.cache_resource(max_entries=8, ttl=60, show_spinner="Looking at the data …")
@@ -162,9 +170,7 @@ def _open_data(origin: str) -> Dataset:
 
 def _describe_classes(data: Dataset) -> str:
     classes = f"of {_count(len(data.labels), 'class', 'classes')}" if data.labels else "no classes"
-    return f"{classes}, " + (
-        "which know where their class is" if data.has_masks else "where the class is, is not known"
-    )
+    return f"{classes}, " + ("with object masks" if data.has_masks else "without object masks")
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:

@@ -7,12 +7,17 @@ import pandas
 import streamlit as st
 
 import cam
+from cam._runs.results.titles import title_method, title_metric, word_sentences
 from cam._runs.statistics.intervals import describe_sample
 from cam._runs.statistics.paired_differences import NOISE
 from cam._runs.statistics.rank_votes import MEDIAN, describe_votes
 from cam.pages.ui.charts.plots import plot_intervals, plot_ranks
 from cam.pages.ui.datasets import opened_run
-from cam.pages.ui.datasets.opened_run import query, show_table, title_method, title_metric
+from cam.pages.ui.datasets.images.gallery import make_cells
+from cam.pages.ui.datasets.images.thumbnails import show_gallery
+from cam.pages.ui.datasets.opened_run import query, show_table
+from cam.pages.ui.state import address
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.controls import draw_lazily
 from cam.pages.ui.widgets.prose import escape_markdown, write_heading, write_small
 
@@ -23,17 +28,24 @@ COLUMNS += ["nan", "failed", "skipped"]
 def show_results(run: cam.Run) -> None:
     """Show one metric's leaderboard, whether its order means anything, and all metrics."""
     if run.notes.get("caution"):
-        st.warning(f"Take care: {run.notes['caution']}.")
-    _show_advice(run)
-    metric = opened_run.choose_metric(run)
-    opened_run.describe_metric(run, metric)
+        view_record.warning(f"Take care: {run.notes['caution']}.")
     board = query(run, "leaderboard")
+    best = _show_advice(run)
     if not board["n"].sum():
-        st.warning("No image has a value of any metric, and this is why:")
+        view_record.warning("No image has a value of any metric, and this is why:")
         _show_problems(run)
         return
-    rows = board[board["metric"] == metric].sort_values("rank")
-    _show_leaderboard(run, rows)
+    # By its key a phone's page draws the images first.
+    with st.container(key="board"):
+        left, right = st.columns([3, 2], gap="medium")
+    with left:
+        metric = opened_run.choose_metric(run)
+        rows = board[board["metric"] == metric].sort_values("rank")
+        _plot_leaderboard(run, rows)
+        opened_run.describe_metric(run, metric)
+    with right:
+        _show_three(run, metric, best or str(rows["method"].iloc[0]))
+    show_table(rows[COLUMNS].rename(columns={"n": "values", "nan": "undefined"}))
     _show_missing(run)
     if len(run.methods) > 1:
         _show_ranks(run, metric)
@@ -44,35 +56,55 @@ def show_results(run: cam.Run) -> None:
         _show_agreement(run)
 
 
-def _show_advice(run: cam.Run) -> None:
-    """Show which method to use, how sure that is, and what would change it."""
+def _show_advice(run: cam.Run) -> str | None:
+    """Show which method to use, how sure that is, and what would change it; return the method."""
     if not query(run, "leaderboard")["n"].sum():
-        return
+        return None
     advice = query(run, "advice")
-    write_heading("Which method to use")
-    first, *others = advice.reasons
-    (st.success if first.startswith("Use ") else st.info)(first)
-    for sentence in others:
-        st.markdown(escape_markdown(sentence))
-    with st.expander("What would change it"):
-        for sentence in advice.changes:
-            st.markdown(f"- {escape_markdown(sentence)}")
+    reasons, changes = (
+        word_sentences(sentences, run.methods, run.metrics)
+        for sentences in (advice.reasons, advice.changes)
+    )
+    (view_record.info if advice.method is None else view_record.success)(
+        escape_markdown(reasons[0])
+    )
+    with st.expander("How sure, and what would change it"):
+        for sentence in [*reasons[1:], *changes]:
+            view_record.markdown(f"- {escape_markdown(sentence)}")
+    method: str | None = advice.method
+    return method
+
+
+def _show_three(run: cam.Run, metric: str, method: str) -> None:
+    """Show the best, the median and the worst image of a method; a click opens one."""
+    ordered = query(run, "ordered", metric, method, count=run.total)
+    if ordered.empty or not run.config.get("heatmaps"):
+        return
+    write_heading(f"{title_method(method)}: best, median and worst image")
+    positions = sorted({0, (len(ordered) - 1) // 2, len(ordered) - 1})
+    show_gallery(run, method, make_cells(ordered.iloc[positions]), "three", few=True)
+    st.button(
+        f"All {len(ordered):,} images",
+        icon=":material/grid_view:",
+        key="to_gallery",
+        on_click=address.write,
+        args=({"view": ["Gallery"], "method": [method]},),
+    )
 
 
 def _title_all(keys: Iterable[object]) -> list[str]:
     return [title_method(str(key)) for key in keys]
 
 
-def _show_leaderboard(run: cam.Run, rows: pandas.DataFrame) -> None:
+def _plot_leaderboard(run: cam.Run, rows: pandas.DataFrame) -> None:
     defined = rows.dropna(subset=["mean"])
     if defined.empty:
-        st.warning("No image has a value of this metric; below is why.")
+        view_record.warning("No image has a value of this metric; below is why.")
     else:
         numbers = (defined[name].to_numpy() for name in ("mean", "low", "high"))
-        st.html(plot_intervals(_title_all(defined["method"]), *numbers))
+        view_record.html(plot_intervals(_title_all(defined["method"]), *numbers))
         sample = describe_sample(int(defined["groups"].max()), int(defined["n"].max()))
         write_small(f"Means over the groups, and of the images in each. {sample} {run.polarity}")
-    show_table(rows[COLUMNS].rename(columns={"n": "values", "nan": "undefined"}))
 
 
 def _show_missing(run: cam.Run) -> None:
@@ -97,10 +129,10 @@ def _show_ranks(run: cam.Run, metric: str) -> None:
     write_heading("Is the order more than chance?")
     result = query(run, "ranks", metric)
     if result["nemenyi"] is None:
-        st.info(result["note"])
+        view_record.info(result["note"])
         return
     ranks = {title_method(key): rank for key, rank in result["ranks"].items()}
-    st.html(plot_ranks(ranks, result["critical_difference"]))
+    view_record.html(plot_ranks(ranks, result["critical_difference"]))
     sure = ""
     if not math.isnan(result["p"]):
         verdict = "differ" if result["p"] < 0.05 else "may be alike"
@@ -124,8 +156,9 @@ def _show_overview(run: cam.Run) -> None:
     ranks = query(run, "rank_overview").rename(columns={MEDIAN: "Median"})
     ranks = ranks.rename(columns={key: title_metric(key) for key in run.metrics})
     ranks.insert(0, "Method", _title_all(ranks.index))
-    st.dataframe(ranks, hide_index=True, width="stretch")
-    write_small(describe_votes(run.config["metrics"]))
+    view_record.dataframe(ranks)
+    votes = word_sentences([describe_votes(run.config["metrics"])], run.methods, run.metrics)
+    write_small(votes[0])
 
 
 def _show_stability(run: cam.Run) -> None:
@@ -140,7 +173,7 @@ def _show_stability(run: cam.Run) -> None:
         "Kendall's W of them: 1 where the order is the same, 0 where it is another each time."
     )
     for remark in table.attrs["remarks"]:
-        st.warning(remark)
+        view_record.warning(remark)
 
 
 def _show_pairs(run: cam.Run, metric: str) -> None:
@@ -160,10 +193,8 @@ def _show_agreement(run: cam.Run) -> None:
     titles = [title_metric(str(key)) for key in table.index]
     # Without the counts beside it, which cannot be sent to the browser.
     values = pandas.DataFrame(table.to_numpy(), titles, titles).rename_axis("Metric")
-    st.dataframe(
+    view_record.dataframe(
         values.reset_index(),
-        hide_index=True,
-        width="stretch",
         column_config=dict.fromkeys(titles, st.column_config.NumberColumn(format="%.2f")),
     )
     write_small(

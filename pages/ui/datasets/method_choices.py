@@ -1,9 +1,7 @@
 """Choose a run's methods and metrics with parameters and variants."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import streamlit as st
+from typing import Any
 
 import cam
 from cam._data.dataset import Dataset
@@ -18,9 +16,11 @@ from cam.pages.ui.widgets.prose import write_small
 
 METHODS = ("gradcam", "saliency")
 METRICS = ("deletion", "insertion")
+# Where the exact attribution is known.
+TRUE = "truth_correlation"
 # Where data say where the class is: of the photo grid, and of all others.
 ON_GRID, LOCATED = "grid_pointing_game", "pointing_game"
-_KEY, _MEMORY = "run_metrics", "_run_metrics"
+KEY = "run_metrics"
 
 
 def choose_run_methods() -> tuple[Named, ...]:
@@ -36,14 +36,11 @@ def choose_run_metrics(data: Dataset | None) -> tuple[Named, ...]:
     titles = {name: info.title for name, info in infos.items()}
     left_out = {name: why for name, info in infos.items() if (why := describe_misfit(info, data))}
     offered = [name for name in infos if name not in left_out]
-    default = _select_default(data, offered)
-    remembered = _adapt_choice(offered, default)
-    # One that does not fit is spoken of below, whether a link asks for it or not.
-    more = {"default": default, "linked": titles.values()}
-    options = {name: titles[name] for name in offered}
-    names = choose_several("Metrics", options, _KEY, "metric", **more)
-    beside = [name for name in remembered if name not in offered]
-    st.session_state[_MEMORY] = _Memory(offered, default, names, [*names, *beside])
+    # Those that do not fit are spoken of below; they stay in the address for data that they fit.
+    more: dict[str, Any] = {"default": select_default(offered), "others": left_out}
+    names = choose_several(
+        "Metrics", {name: titles[name] for name in offered}, KEY, "metric", **more
+    )
     for why in dict.fromkeys(left_out.values()):
         misfits = [titles[name] for name, reason in left_out.items() if reason == why]
         write_small(f"Not offered, as {why}: {', '.join(misfits)}.")
@@ -63,44 +60,15 @@ def check(methods: tuple[Named, ...], metrics: tuple[Named, ...]) -> None:
         cam.metric(name, **parameters)
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """The metrics as the form showed them last.
+def select_default(offered: Sequence[str]) -> list[str]:
+    """Select what is measured by default, first what knows the truth; of two games the grid's.
 
-    Attributes:
-        offered: Those that fitted the data.
-        default: Those that were chosen automatically.
-        current: Those that were chosen.
-        remembered: Those too that were chosen for other data, and did not fit these.
+    Deletion has a floor that all methods reach on images of a low probability.
     """
-
-    offered: list[str]
-    default: list[str]
-    current: list[str]
-    remembered: list[str]
-
-
-def _select_default(data: Dataset | None, offered: list[str]) -> list[str]:
-    memory = st.session_state.get(_MEMORY)
-    if data is None and memory is not None:
-        return list(memory.default)
-    default = [name for name in (*METRICS, ON_GRID, LOCATED) if name in offered]
+    default = [name for name in (TRUE, ON_GRID, LOCATED, *METRICS) if name in offered]
     if ON_GRID in default:
         default.remove(LOCATED)
     return default
-
-
-def _adapt_choice(offered: list[str], default: list[str]) -> list[str]:
-    """Choose again what fits these data and did not fit the last ones; returns all of it."""
-    memory = st.session_state.get(_MEMORY)
-    # Only while the form stays open: what a link asks for is not changed.
-    if memory is None or _KEY not in st.session_state:
-        return []
-    if memory.offered != offered:
-        untouched = memory.current == memory.default
-        fitting = [name for name in memory.remembered if name in offered]
-        st.session_state[_KEY] = default if untouched else fitting
-    return list(memory.remembered)
 
 
 def describe_misfit(info: MetricInfo, data: Dataset | None) -> str | None:

@@ -9,7 +9,8 @@ import cam
 from cam._runs.engines.applicability import explain_refusal
 from cam._runs.plan.run_call import Named
 from cam.pages.ui.server import jobs, resources
-from cam.pages.ui.server.resources import ModelChoice, share
+from cam.pages.ui.server.resources import share
+from cam.pages.ui.state.choices import ModelChoice
 from cam.pages.ui.widgets.parameter_widgets import name_variant
 from cam.pages.ui.widgets.prose import as_sentence
 

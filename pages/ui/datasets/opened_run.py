@@ -1,6 +1,6 @@
 """Open a run, filter it, and read its tables once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,21 @@ import cam
 from cam._output.explanation_files import png_bytes
 from cam._runs.results.run_images import RunImage
 from cam._runs.results.run_tables import BY
+from cam._runs.results.titles import describe_metric as describe_in_words
+from cam._runs.results.titles import title_method, title_metric
 from cam.pages.ui.server import allowed_roots
 from cam.pages.ui.server.resources import share
+from cam.pages.ui.state import address
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.links import choose
-from cam.pages.ui.widgets.parameter_widgets import Info
-from cam.pages.ui.widgets.prose import show_png, write_small
+from cam.pages.ui.widgets.prose import escape_markdown, show_png, write_small
 from cam.polarity import DIVERGING
 
-# The side at which pictures of a run are drawn; they are kept at 160.
+# The side at which images of a run are drawn; they are kept at 160.
 SIDE = 224
+ALPHA = 0.85
 EVERYTHING = "All"
 TITLES = {"class": "Class", "correct": "Prediction", "confidence": "Confidence"}
-ALPHA = 0.5
 # What the columns of the library's tables are called where that is not their name.
 COLUMNS = {"n": "Images", "low": "From", "high": "To", "holm": "p, corrected"}
 
@@ -34,7 +37,33 @@ def open_run(name: str) -> cam.Run:
     Raises:
         RunError: There is none, or it cannot be read.
     """
-    return cam.Run.open(allowed_roots.get_run_path(name))
+    return cam.Run.open(allowed_roots.find_run_path(name))
+
+
+def follow_renamed(key: str, names: Collection[str]) -> dict[str, str]:
+    """Find the run that a link calls by a former name, and say what it is called now.
+
+    Args:
+        key: Its name in the address.
+        names: Of the runs that are there.
+
+    Returns:
+        The former name → the present one; empty where the link names a run that is there, or none.
+    """
+    text = address.get_value(key)
+    if text is None or text in names:
+        return {}
+    try:
+        name = allowed_roots.find_run_path(text).name
+    except cam.CamError:
+        return {}
+    if name not in names:
+        return {}
+    write_small(
+        f"The link asks for the run **{escape_markdown(text)}**, which was renamed to "
+        f"**{escape_markdown(name)}**."
+    )
+    return {text: name}
 
 
 @share(max_entries=256, show_spinner="Reading the run …")
@@ -45,13 +74,15 @@ def query(run: cam.Run, what: str, *arguments: Any, **options: Any) -> Any:
 
 def choose_parts(run: cam.Run) -> cam.Run:
     """Choose some of the run's images; by default all."""
+    count = sum(address.get_value(f"only_{by}") is not None for by in BY)
     parts = {}
-    for column, by in zip(st.columns(len(BY)), BY, strict=True):
-        table = query(run, "query", f"SELECT DISTINCT {BY[by]} AS part FROM items i ORDER BY part")
-        with column:
+    with st.popover(f"Filter ({count})" if count else "Filter", icon=":material/filter_alt:"):
+        for by in BY:
+            sql = f"SELECT DISTINCT {BY[by]} AS part FROM items i ORDER BY part"
+            table = query(run, "query", sql)
             part = choose(TITLES[by], [EVERYTHING, *table["part"]], f"only_{by}", by)
-        if part != EVERYTHING:
-            parts[by] = part
+            if part != EVERYTHING:
+                parts[by] = part
     return run.only(parts) if parts else run
 
 
@@ -64,8 +95,7 @@ def choose_metric(run: cam.Run) -> str:
 def describe_metric(run: cam.Run, metric: str) -> None:
     """Describe what a metric says, and which end is the good one."""
     better = "Higher" if run.directions[metric] > 0 else "Lower"
-    info = cam.metrics().get(metric.partition("(")[0])
-    write_small(f"{better} is better. {info.description if info else ''}")
+    write_small(f"{better} is better. {describe_in_words(metric)}")
 
 
 def choose_method(run: cam.Run, baselines: bool = True) -> str:
@@ -73,23 +103,7 @@ def choose_method(run: cam.Run, baselines: bool = True) -> str:
     methods = run.config["methods"]
     keys = [facts["key"] for facts in methods if baselines or not facts.get("baseline")]
     titles = {key: title_method(key) for key in keys}
-    return choose("Method", titles, "method", linked=map(title_method, run.methods))
-
-
-def title_method(key: str) -> str:
-    """Title a method with its parameters; a baseline by its key."""
-    return _title(key, cam.methods()) or f"{key} (a baseline)"
-
-
-def title_metric(key: str) -> str:
-    """Title a metric with its parameters."""
-    return _title(key, cam.metrics()) or key
-
-
-def _title(key: str, infos: Mapping[str, Info]) -> str | None:
-    name, bracket, rest = key.partition("(")
-    info = infos.get(name)
-    return None if info is None else info.title + (f" ({rest}" if bracket else "")
+    return choose("Method", titles, "method")
 
 
 def show_table(table: pandas.DataFrame) -> None:
@@ -101,35 +115,44 @@ def show_table(table: pandas.DataFrame) -> None:
         for name, title in words.items()
         if name in table
     }
-    columns = {}
+    columns, titles = {}, {}
     for name, kind in table.dtypes.items():
         title = COLUMNS.get(str(name), str(name).capitalize())
         short = st.column_config.NumberColumn(title, format="%.4g")
         plain = st.column_config.Column(title)
+        titles[str(name)] = title
         columns[str(name)] = short if kind.kind == "f" else plain
-    st.dataframe(table.assign(**worded), hide_index=True, width="stretch", column_config=columns)
+    view_record.dataframe(table.assign(**worded), titles, column_config=columns)
 
 
-def show_overlay(image: RunImage, method: str, alt: str) -> bool:
-    """Show what the model saw under a heatmap; False where either was not kept."""
+def blend(image: RunImage, method: str, side: int) -> Image.Image | None:
+    """Lay a map over what the model saw, which stays as it is where there is no evidence."""
     if image.picture is None or method not in image.heatmaps:
-        return False
-    picture = image.picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        return None
+    picture = image.picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
     info = cam.methods().get(method.partition("(")[0])
     percentile = 100.0 if info is None else info.percentile
     signed = method in image.signed
     colours = DIVERGING if signed else "inferno"
     heatmap = image.heatmaps[method]
-    overlay = cam.overlay(picture, heatmap, colours, ALPHA, percentile, signed=signed)
+    return cam.overlay(picture, heatmap, colours, ALPHA, percentile, signed=signed, fade=True)
+
+
+def show_overlay(image: RunImage, method: str, alt: str) -> bool:
+    """Show what the model saw under a heatmap; False where either was not kept."""
+    overlay = blend(image, method, SIDE)
+    if overlay is None:
+        return False
     show_png(png_bytes(overlay), alt)
     return True
 
 
 def draw_mean(heatmap: np.ndarray) -> Image.Image:
-    """Draw a mean map on grey: a class's pictures have nothing in common to be shown under it.
+    """Draw a mean map on grey: a class's images have nothing in common to be shown under it.
 
     From 0 to its own maximum: the mean of maps that are bright in a few pixels is dark everywhere.
     """
     grey = Image.new("RGB", (SIDE, SIDE), "#808080")
     highest = float(heatmap.max())
-    return cam.overlay(grey, heatmap / highest if highest > 0 else heatmap, "inferno", 0.8)
+    scaled = heatmap / highest if highest > 0 else heatmap
+    return cam.overlay(grey, scaled, "inferno", 0.85, fade=True)

@@ -13,8 +13,9 @@ import cam
 from cam._runs.engines.run_progress import Report, RunProgress
 from cam._runs.plan.run_call import Call
 from cam._runs.results.run_states import RunState, runs
-from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
-from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, share
+from cam.pages.ui.server import allowed_roots, jobs, resources, served, weight_downloads
+from cam.pages.ui.server.resources import share
+from cam.pages.ui.state.choices import PUBLISHED, RANDOM, ModelChoice
 from cam.pages.ui.subject import run_checkpoints
 
 # The only visitor who waits for a run, so that their leaving ends it.
@@ -37,7 +38,7 @@ class Runner:
     """The runs that this server carries out, one at a time."""
 
     def __init__(self) -> None:
-        self.jobs = jobs.Jobs(workers=1)
+        self.jobs = jobs.Jobs(workers=1, yields=True)
         self.progress: dict[Path, RunProgress] = {}
         self.started: dict[Path, jobs.Job] = {}
 
@@ -50,7 +51,7 @@ class Runner:
         def report_and_work(tell: jobs.Tell) -> object:
             def report(progress: RunProgress) -> bool:
                 self.progress[path] = progress
-                return tell(progress.done / max(progress.total, 1))
+                return tell(progress.fraction)
 
             return work(tell, report)
 
@@ -80,10 +81,11 @@ def load_model(call: Call) -> cam.Model:
     Raises:
         CamError: It cannot be loaded.
     """
+    served.refuse_code(call.model.name)
     weights = run_checkpoints.read_weights(call.model)
     if weights is None:
         return call.load_model()
-    return resources.load_model(ModelChoice(call.model.name, weights))
+    return resources.load_model(ModelChoice(call.model.name, weights, call.model.prompts or ()))
 
 
 def start(path: Path, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""List the runs with their state, Cancel, Resume and Results."""
+"""List the runs that are not finished, with Cancel and Resume."""
 
 from functools import partial
 from html import escape
@@ -6,33 +6,44 @@ from html import escape
 import streamlit as st
 
 from cam._formatting import duration
+from cam._runs.engines import run_progress
+from cam._runs.engines.pass_counts import SHARED
 from cam._runs.engines.run_progress import RunProgress
 from cam._runs.results.run_states import RunState
+from cam._runs.results.titles import title_method, title_metric
 from cam.pages.ui.charts.bars import draw_meter
 from cam.pages.ui.charts.colours import HIGHLIGHT, OTHERS
 from cam.pages.ui.charts.elements import bold, div, span
 from cam.pages.ui.datasets import run_jobs
-from cam.pages.ui.datasets.opened_run import title_method, title_metric
 from cam.pages.ui.datasets.run_jobs import LIVE, ObservedRun
 from cam.pages.ui.server import allowed_roots
+from cam.pages.ui.state import address
+from cam.pages.ui.state.visitor import get_visitor
+from cam.pages.ui.widgets.links import read_switch, switch
 from cam.pages.ui.widgets.prose import as_sentence, report_errors
 
 MOST_SHOWN = 6
-_OPENED = "_opened_results"
+# Another run has other images, methods and metrics.
+OF_RUN = ("item", "page", "metric", "method", "label", "before", "cell", "selected", "sort")
 POLL_SECONDS = 1.0
+STEPS = {
+    run_progress.READING: "reading images",
+    run_progress.PREPARING: "estimating the time",
+    SHARED: "the pass that methods share",
+}
 WORDS = {
     run_jobs.RUNNING: "running",
-    run_jobs.WAITING: "waiting for another run on this server",
-    run_jobs.STOPPING: "stopping; what is measured just now is still waited for",
-    run_jobs.STOPPED: "stopped; it goes on where it was",
+    run_jobs.WAITING: "waiting for another run",
+    run_jobs.STOPPING: "stopping after the present batch",
+    run_jobs.STOPPED: "paused, can be resumed",
     run_jobs.FINISHED: "finished",
     run_jobs.DAMAGED: "damaged",
     run_jobs.FAILED: "not started",
 }
 
 
-def show_runs(runs: list[ObservedRun]) -> None:
-    """Show all runs; while one is being carried out they are drawn again every second."""
+def show_active(runs: list[ObservedRun]) -> None:
+    """Show runs that are not finished; while one is at work they are drawn again every second."""
     live = any(run.doing in LIVE for run in runs)
     draw = st.fragment(_draw_runs, run_every=POLL_SECONDS if live else None)
     draw(live)
@@ -44,20 +55,22 @@ def _draw_runs(was_live: bool) -> None:
         if was_live and not any(run.doing in LIVE for run in runs):
             # The last one ended: the rest of the page has new results, and polling can stop.
             st.rerun()
-        everything = len(runs) <= MOST_SHOWN or st.session_state.get("all_runs", False)
+        runs = [run for run in runs if run.doing != run_jobs.FINISHED]
+        everything = len(runs) <= MOST_SHOWN or read_switch("all_runs", False)
         for run in runs if everything else runs[:MOST_SHOWN]:
             with st.container(border=True):
                 _draw_row(run)
         if len(runs) > MOST_SHOWN:
-            st.toggle(f"Show all {len(runs)} runs", key="all_runs")
+            switch(f"Show all {len(runs)} unfinished runs", "all_runs")
 
 
 def _draw_row(run: ObservedRun) -> None:
     state, doing, problem = run
     name = state.name
     left, right = st.columns([5, 3], vertical_alignment="center")
+    line, meter = _describe(state, doing)
     with left:
-        st.html(_describe(state, doing))
+        st.html(line)
     with right, st.container(horizontal=True, horizontal_alignment="right"):
         if doing in (run_jobs.RUNNING, run_jobs.WAITING) and run_jobs.is_mine(state.path):
             cancel = partial(run_jobs.get_runner().cancel, state.path)
@@ -72,23 +85,31 @@ def _draw_row(run: ObservedRun) -> None:
             run_jobs.get_runner().forget(state.path)
             st.rerun()
         if state.done and st.button(
-            "Results", key=f"open {name}", on_click=_open, args=(name,), icon=":material/bar_chart:"
+            "Results",
+            key=f"open {name}",
+            on_click=open_results,
+            args=(name,),
+            icon=":material/bar_chart:",
         ):
             st.rerun()
+    # Below line and buttons, as wide as the frame: a finished run's ends where that ends.
+    st.html(meter)
     if problem:
         st.error(as_sentence(problem))
 
 
-def _open(name: str) -> None:
-    st.session_state["run"] = name
-    st.session_state[_OPENED] = True
-    # Out of the way: what was asked for stands below the form.
-    st.session_state["start"] = False
+def open_results(name: str) -> None:
+    """Open a run's results."""
+    get_visitor().opened = True
+    # The form is out of the way: what was asked for stands below it.
+    address.write({"run": [name], "start": None}, OF_RUN)
 
 
 def pop_opened() -> bool:
     """Return whether the results of a run were asked for by its button just now."""
-    return bool(st.session_state.pop(_OPENED, False))
+    visitor = get_visitor()
+    opened, visitor.opened = visitor.opened, False
+    return opened
 
 
 def _describe_work(state: RunState, progress: RunProgress | None) -> str:
@@ -96,21 +117,27 @@ def _describe_work(state: RunState, progress: RunProgress | None) -> str:
     if progress is None or not progress.measuring:
         return run_jobs.get_runner().started[state.path].note or "measuring images"
     what, of, key = progress.measuring.rpartition(" of ")
+    if progress.measuring in STEPS:
+        return STEPS[progress.measuring]
     words = f"{title_metric(what)} of {title_method(key)}" if of else title_method(key)
     return f"{words} {progress.share:.0%}" if progress.share else words
 
 
-def _describe(state: RunState, doing: str) -> str:
-    """Describe one run as HTML: name, state, a bar, and how fast it goes."""
+def _describe(state: RunState, doing: str) -> tuple[str, str]:
+    """Describe one run as HTML: name, state and how fast it goes; and its bar."""
     done, total, speed, left = state.done, state.total, state.images_per_second, state.seconds_left
+    share = done / total if total else 0
     mine = run_jobs.is_mine(state.path)
     progress = run_jobs.get_runner().progress.get(state.path)
     parts = []
     if doing == run_jobs.RUNNING and progress is not None and mine:
         done, total = progress.done, progress.total
         speed, left = progress.images_per_second, progress.seconds_left
+        share = progress.fraction
         missing = progress.failed + progress.skipped
-        parts = [f"{missing:,} failed or skipped"] if missing else []
+        passes = f"{progress.passes:,} of about {progress.total_passes:,} passes"
+        parts = [passes] if progress.total_passes else []
+        parts += [f"{missing:,} failed or skipped"] if missing else []
     if total:
         parts.insert(0, f"{done:,} of {total:,} images")
     if doing == run_jobs.RUNNING:
@@ -120,5 +147,4 @@ def _describe(state: RunState, doing: str) -> str:
     facts = span("", escape(" · ".join(parts)))
     line = div("run", bold("", escape(state.name)), span("", WORDS[doing]), facts)
     colour = OTHERS if doing == run_jobs.FINISHED else HIGHLIGHT
-    share = done / total if total else 0
-    return line + draw_meter(share, colour, "thin")
+    return line, draw_meter(share, colour, "thin")

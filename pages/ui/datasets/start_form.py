@@ -22,15 +22,17 @@ from cam.pages.ui.datasets.method_choices import (
     list_costs,
 )
 from cam.pages.ui.server import allowed_roots, jobs, resources, weight_downloads
-from cam.pages.ui.server.resources import ModelChoice
+from cam.pages.ui.state import address
+from cam.pages.ui.state.choices import ModelChoice
+from cam.pages.ui.state.visitor import get_visitor
 from cam.pages.ui.subject import run_checkpoints, subject_form
+from cam.pages.ui.widgets import links
 from cam.pages.ui.widgets.controls import draw_lazily
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.prose import report_errors, write_small
 
 # A shard is what a progress bar sees, and what a kill may cost.
 SHARD = 4
-_STARTED, _FORGET = "_started_run", "_forget_name"
 TARGET_TITLES = {
     "data": "The data's class, or the top class where there is none",
     "predicted": "Always the class that the model predicts",
@@ -91,11 +93,11 @@ def _draw_start(draft: Draft, here: bool, settled: bool) -> None:
         st.info("None of the chosen methods runs on this model: choose another one.")
         return
     if here:
-        draw_lazily("What it costs", "timer", "costs", _draw_costs, draft)
-    free = run_jobs.find_free_name()
-    if st.session_state.pop(_FORGET, False):
-        st.session_state["name"] = ""
-    typed = st.text_input("Name of the run", key="name", max_chars=80, placeholder=free)
+        draw_lazily("Estimate runtime", "timer", "costs", _draw_costs, draft)
+    free, visitor = run_jobs.find_free_name(), get_visitor()
+    # A new field after each start: the next run gets another name.
+    key = f"name_{visitor.runs}"
+    typed = st.text_input("Name of the run", key=key, max_chars=80, placeholder=free)
     name = typed.strip() or free
     about = None if settled else "As soon as the model is here and the methods were tried on it."
     more: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:", "help": about}
@@ -116,15 +118,15 @@ def _choose() -> Draft | None:
         source = choose_data()
     left, right = st.columns(2)
     with left:
-        model = subject_form.choose_model()
+        model = subject_form.choose_model(address.read_selection())
         titles = {name: TARGET_TITLES[name] for name in TARGETS}
         targets = choose("What is explained", titles, "targets", "target")
     with right:
         methods = choose_run_methods()
         metrics = choose_run_metrics(None if source is None else source[1])
-        label = "Also measure a Gaussian in the centre"
-        about = "A map that knows of no model: what photographers' habit alone scores."
-        centre = st.checkbox(label, True, key="centre", bind="query-params", help=about)
+        label = "Centre-prior baseline (Gaussian)"
+        about = "A map that ignores model and image: what the centre alone scores."
+        centre = links.check(label, "centre", True, help=about)
     if source is None:
         return None
     if not methods or not metrics:
@@ -148,9 +150,9 @@ def _draw_costs(draft: Draft) -> None:
     st.markdown("\n".join(rows))
     call = draft.call
     key = json.dumps(call.facts())
-    if st.button("Measure it on an image", key="estimate"):
-        st.session_state["estimated"] = key
-    if st.session_state.get("estimated") != key:
+    if st.button("Measure on one image", key="estimate"):
+        get_visitor().estimated = key
+    if get_visitor().estimated != key:
         return
     with report_errors():
         model, data = run_jobs.load_model(call), allowed_roots.open_data(call.data)
@@ -173,20 +175,20 @@ def _start(name: str, call: Call) -> None:
     with report_errors():
         path = allowed_roots.get_run_path(name)
         # Before it is: a second click may come in between, and finds that it is started.
-        st.session_state[_STARTED] = name
+        get_visitor().started = name
         run_jobs.start(path, call)
         st.rerun()
-    st.session_state.pop(_STARTED, None)
+    get_visitor().started = None
 
 
 def greet_started() -> bool:
     """Close the form behind a run that was started with it, and say so; before it is drawn."""
-    name = st.session_state.pop(_STARTED, None)
+    visitor = get_visitor()
+    name, visitor.started = visitor.started, None
     if name is None or not run_jobs.exists(allowed_roots.get_run_path(name)):
         return False
-    st.session_state["start"] = False
-    # The next run gets another name.
-    st.session_state[_FORGET] = True
+    address.write({"start": None})
+    visitor.runs += 1
     st.toast(f"The run {name} is started.", icon=":material/play_arrow:")
     return True
 

@@ -9,12 +9,13 @@ import pandas
 import streamlit as st
 
 import cam
-from cam._runs.results.report import render_report
+from cam._runs.results.report.report import render_report
 from cam._runs.results.run_comparison import compare
 from cam._runs.statistics.intervals import FEWEST
 from cam._runs.statistics.paired_differences import NOISE
-from cam.pages.ui.datasets.opened_run import open_run, show_table
+from cam.pages.ui.datasets.opened_run import follow_renamed, open_run, show_table
 from cam.pages.ui.server.resources import share
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.controls import offer_file
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.prose import as_sentence, report_errors, write_small
@@ -25,14 +26,15 @@ PARQUET = "application/vnd.apache.parquet"
 def show_comparison(run: cam.Run, name: str, names: list[str]) -> None:
     """Show what changed from another run to this one."""
     others = [other for other in names if other != name]
-    st.markdown(
-        "Two checkpoints, two versions of a model or of the data's labels: the same images in both "
-        "runs are compared one by one, so small changes show, and noise is called noise."
+    view_record.markdown(
+        "Two checkpoints, or two versions of the labels: the same images in both runs are compared "
+        "one by one, so small changes show, and non-significant ones are marked as such."
     )
     if not others:
-        st.info("There is no other run to compare with yet.")
+        view_record.info("There is no other run to compare with yet.")
         return
-    before = choose(f"From this run to {name}", others, "before", "run")
+    former = follow_renamed("before", others)
+    before = choose(f"From this run to {name}", others, "before", "run", former=former)
     with report_errors():
         _show_changes(open_run(before).only(run.parts), run)
 
@@ -42,9 +44,9 @@ def _show_changes(other: cam.Run, run: cam.Run) -> None:
     images = table.attrs["images"]
     changed = table.attrs["configuration"]
     if other.config["data"] != run.config["data"]:
-        st.warning(
+        view_record.warning(
             "The two runs are not over the same data. Images are matched by their names, so trust "
-            "this only where the same name is the same picture."
+            "this only where the same name is the same image."
         )
     counts = table["verdict"].where(table["groups"] >= FEWEST, "few").value_counts()
     words = {"better": "better", "worse": "worse", "noise": "within noise"}
@@ -52,7 +54,7 @@ def _show_changes(other: cam.Run, run: cam.Run) -> None:
     verdicts = ", ".join(
         f"{counts[verdict]} {word}" for verdict, word in words.items() if verdict in counts
     )
-    st.markdown(
+    view_record.markdown(
         f"**{verdicts}**, of {len(table)} pairs of method and metric. {images['common']:,} images "
         f"are in both, {images['only_before']:,} only before, {images['only_after']:,} only after; "
         f"{images['predicted_differently']:,} are predicted differently."
@@ -64,7 +66,7 @@ def _show_changes(other: cam.Run, run: cam.Run) -> None:
         "to holds the mean difference with 95 % confidence. A remark stands where most groups say "
         "the opposite of the mean."
     )
-    st.markdown(
+    view_record.markdown(
         "**What differs between the runs:** "
         + ("; ".join(f"`{part}`" for part in changed) or "nothing of what determines them")
     )
@@ -80,7 +82,7 @@ def _compare(before: cam.Run, after: cam.Run) -> pandas.DataFrame:
 
 def show_export(run: cam.Run, name: str) -> None:
     """Show downloads; each is made when it is asked for."""
-    st.markdown(
+    view_record.markdown(
         "**The report** is one page that opens without a network: leaderboards, ranks, agreement, "
         "the best and worst images with their heatmaps, costs, and the configuration. "
         "**The scores** have a row an image, method and metric."
@@ -92,11 +94,11 @@ def show_export(run: cam.Run, name: str) -> None:
             ("Scores as Parquet", "parquet", PARQUET, partial(_export, run, "parquet")),
         ):
             offer_file(label, make, f"{name}.{ending}", kind, key=f"download-{ending}")
-    st.markdown("The same from Python, and from the command line:")
+    view_record.markdown("The same from Python, and from the command line:")
     path = str(run.path)
     only = f".only({run.parts!r})" if run.parts else ""
     st.code(
-        "import cam\nfrom cam._runs.results.report import write_report\n\n"
+        "import cam\nfrom cam._runs.results.report.report import write_report\n\n"
         f"run = cam.Run.open({path!r}){only}\n"
         "print(run.leaderboard())\n"
         'run.export("scores.parquet")\n'
@@ -107,7 +109,7 @@ def show_export(run: cam.Run, name: str) -> None:
     if run.parts:
         write_small("The command's report is of all images, as it takes no filter.")
     try:
-        st.markdown("And the run itself, which goes on where it was if it was stopped:")
+        view_record.markdown("And the run itself, which goes on where it was if it was stopped:")
         st.code(run.call.command(path), language="bash", wrap_lines=True)
     except cam.CamError as error:
         write_small(as_sentence(error))

@@ -2,19 +2,24 @@
 
 from dataclasses import replace
 
-import cam
 from cam.pages.ui.server import jobs, resources
-from cam.pages.ui.server.resources import Choices, MethodChoice
+from cam.pages.ui.state.choices import Choices, MethodChoice
 from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets.growing_maps import GrowingMap, report_growth
 from cam.pages.ui.widgets.prose import report_errors
 from cam.types import Attribution
 
 
 def explain_slowly(
     choices: Choices, subject: Subject, methods: list[MethodChoice]
-) -> dict[MethodChoice, Attribution]:
-    """Return the maps that are there; of each other one draw its progress, or why it is not."""
+) -> tuple[dict[MethodChoice, Attribution], list[GrowingMap]]:
+    """Return the maps that are there, and those at work.
+
+    Of each other one draw its progress, or why it is not.
+    """
     maps: dict[MethodChoice, Attribution] = {}
+    growing = []
+    height, width = resources.prepare(choices.model, subject.picture).shape[-2:]
     for method in methods:
         alone, title = replace(choices, methods=(method,)), method.info.title
         key = (alone, subject.top, subject.picture.digest)
@@ -22,20 +27,23 @@ def explain_slowly(
             explanation = jobs.wait_for(key, title, make_work(alone, subject))
             if explanation is not None:
                 [maps[method]] = explanation.values()
-    return maps
+            elif not jobs.is_cancelled(key):
+                job = jobs.get_shared_jobs().find(key)
+                if job is not None:
+                    size = (height, width)
+                    growing.append(GrowingMap(method.name, title, method.info, job, size))
+    return maps, growing
 
 
 def make_work(choices: Choices, subject: Subject) -> jobs.Work:
-    """Make the work of a job that explains, and reports how many pictures are through."""
+    """Make the work of a job that explains, and reports how many images are through."""
 
     def work(tell: jobs.Tell) -> dict[str, Attribution]:
-        def report(progress: cam.Progress) -> bool:
-            share = progress.done / progress.total if progress.total else 0
-            return tell(share, f"{progress.done:,} of {progress.total:,} pictures")
-
         tell(0, "")
         # The visitors' model stays free for what is quick.
         twin = subject.model.twin()
-        return resources.explain_with(twin, choices, subject.top, subject.picture, report)
+        return resources.explain_with(
+            twin, choices, subject.top, subject.picture, report_growth(tell)
+        )
 
     return work

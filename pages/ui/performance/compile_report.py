@@ -9,19 +9,19 @@ from html import escape
 from itertools import groupby
 
 import pandas as pd
-import streamlit as st
 
 import cam
 from cam._output.explanation_files import versions
-from cam.kernels.inspection.machine_code import DEVICES
-from cam.kernels.inspection.report import TARGETS, Entry, work
+from cam.kernels.inspection.devices import DEVICES
+from cam.kernels.inspection.entries import Entry
+from cam.kernels.inspection.report import TARGETS, work
 from cam.kernels.inspection.report_stream import stream
 from cam.pages.ui.charts.bars import draw_figure, draw_figures, draw_meter
 from cam.pages.ui.charts.colours import HIGHLIGHT
 from cam.pages.ui.charts.elements import div, element
 from cam.pages.ui.performance.measurement_job import measure
 from cam.pages.ui.server import jobs
-from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.controls import draw_lazily, offer_file
 from cam.pages.ui.widgets.links import choose
 
@@ -32,27 +32,27 @@ TITLES = {
     "plane_cam_kernel": "All gradient CAMs, planes up to 1,024 pixels",
     "walk_cam_kernel": "All gradient CAMs, larger planes",
     "gradient_map_kernel": "Saliency map",
-    "masked_batch_kernel": "Pictures masked by maps (Score-CAM, RISE)",
-    "label_batch_kernel": "Pictures masked by regions or ranks (LIME, deletion)",
+    "masked_batch_kernel": "Images masked by maps (Score-CAM, RISE)",
+    "label_batch_kernel": "Images masked by regions or ranks (LIME, deletion)",
     "moments_kernel": "Mean and variance of noisy samples (SmoothGrad)",
     "mask_range_kernel": "Range of the masks (Score-CAM)",
     "overlay_kernel": "Overlay: upsample, colour, blend",
 }
 COLUMNS = {
-    "kernel": "kernel", "case": "shape and work", "dtype": "numbers", "layout": "layout",
+    "kernel": "kernel", "case": "shape and work", "dtype": "dtype", "layout": "layout",
     "threads": "threads", "registers": "registers", "shared": "shared memory (bytes)",
     "spills": "spills", "loads": "loads (count × bits)", "stores": "stores (count × bits)",
     "occupancy": "occupancy (%)", "megabytes": "MB a call, counted",
 }  # fmt: skip
 
 
-def show_compile_report(_subject: Subject) -> str:
+def show_compile_report() -> str:
     """Show registers, spills, widths and occupancy for GPUs that are not there.
 
     Returns:
-        The Python behind it.
+        The GPU's name for the compiler.
     """
-    st.markdown(
+    view_record.markdown(
         "The kernels are compiled for a GPU, **which need not be here**, and what the compiler "
         "made of them is read from the machine code. Nothing runs, so there are no times."
     )
@@ -78,8 +78,13 @@ def show_compile_report(_subject: Subject) -> str:
         return entries, f"Compiled on this server for {gpu} with {triton}; no GPU was needed."
 
     measure(("compile", target), "Compiling", run, _draw_report, "Compile", _draw_every_launch)
+    return target
+
+
+def write_compiling(target: str) -> str:
+    """Write the Python behind the report."""
     return (
-        "from cam.kernels.inspection.report_stream import stream\n\n"
+        "\nfrom cam.kernels.inspection.report_stream import stream\n\n"
         f"for entry in stream([{target!r}]):\n    print(entry)\n"
     )
 
@@ -95,13 +100,13 @@ def _draw_report(entries: list[Entry]) -> None:
         ),
         (f"{_describe_occupancy(entries)} %", "occupancy"),
     ]
-    st.html(draw_figures(figures))
-    st.markdown(
+    view_record.html(draw_figures(figures))
+    view_record.markdown(
         "- **Spills**: accesses to memory because a thread's values did not fit in its registers. "
         "None is best.\n"
         f"- **Loads, stores**: how much a thread moves in one instruction. {WIDEST} bits is the "
         "widest there is; small results, such as a 7 × 7 map, are written in narrower ones.\n"
-        f"- **Registers**: what a thread has at hand, {device.thread_registers} at most. Fewer "
+        f"- **Registers**: a thread's fastest storage, {device.thread_registers} at most. Fewer "
         "leave room for more threads.\n"
         "- **Occupancy**: the share of a core's threads that registers and shared memory leave "
         "room for. More is better: while one waits for memory, another works."
@@ -112,7 +117,7 @@ def _draw_report(entries: list[Entry]) -> None:
         _draw_card(kernel, list(launches))
         for kernel, launches in groupby(ordered, lambda entry: entry.kernel)
     ]
-    st.html(div("cards", *cards))
+    view_record.html(div("cards", *cards))
 
 
 def _draw_card(kernel: str, launches: list[Entry]) -> str:
@@ -178,6 +183,6 @@ def _draw_table(entries: list[Entry]) -> None:
         ]
     table["occupancy"] = (100 * table["occupancy"]).round()
     table["megabytes"] = table["megabytes"].round(1)
-    st.dataframe(table[list(COLUMNS)].rename(columns=COLUMNS), hide_index=True, width="stretch")
+    view_record.dataframe(table[list(COLUMNS)].rename(columns=COLUMNS))
     name = f"kernels-{entries[0].target}.json"
     offer_file("Download JSON", partial(json.dumps, records, indent=1), name, "application/json")

@@ -7,12 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from cam._performance.timing import machine
+from cam._performance.speed import ROUNDS
+from cam._performance.timing import machine, read_load
+from cam.pages.ui.performance.panels import describe_load
 from cam.pages.ui.server import jobs
 from cam.pages.ui.server.resources import share
+from cam.pages.ui.state.visitor import get_visitor
 from cam.pages.ui.subject.subject_form import Subject
 from cam.pages.ui.widgets.prose import report_errors, write_small
-from cam.pages.ui.widgets.python_code import write_loading
 
 
 @share()
@@ -39,7 +41,7 @@ def measure(
         label: Of the button.
         more: Draws what is only worth drawing once it is done.
     """
-    requests: set[Hashable] = st.session_state.setdefault("_measurements", set())
+    requests = get_visitor().measurements
     job = get_measurement_jobs().find(key)
     if key in requests or (job is not None and not job.cancelled):
         with report_errors():
@@ -65,54 +67,43 @@ def _draw_button(label: str, icon: str, name: str, key: Hashable, **style: Any) 
 def _request(key: Hashable) -> None:
     """Measure, anew where it was done before."""
     get_measurement_jobs().forget(key)
-    st.session_state["_measurements"].add(key)
+    get_visitor().measurements.add(key)
 
 
 def measure_speed(
     subject: Subject,
     run: Callable[..., Any],
     draw: jobs.Draw,
-    rounds: int,
-    code: str,
-    size: int | None = None,
+    label: str,
+    what: Hashable,
+    size: int = 1,
     more: jobs.Draw | None = None,
-) -> str:
-    """Measure how fast the picture, repeated, is explained; returns the Python behind it.
+) -> None:
+    """Measure how fast the image, repeated, is explained.
 
     Args:
-        subject: The picture and its model.
-        run: Called with model, batch, ``rounds`` and ``report``, as those of ``speed``.
+        subject: The image and its model.
+        run: Called with model, batch and ``report``, as those of ``speed``.
         draw: Draws the result, also while the work goes on.
-        rounds: How often each contender has its turn.
-        code: The Python that does it to ``model`` and ``batch``: the measurement's key too.
-        size: How often the picture is in the batch; None: once, and that is not said.
+        label: Of the button.
+        what: What is measured: with image, model and size the measurement's key.
+        size: How often the image is in the batch.
         more: Draws what is only worth drawing once it is done.
     """
-    about = f"Medians of {rounds} interleaved rounds; {subject.choice.name}"
-    about += "" if size is None else f", batch of {size}"
+    about = f"Medians of {ROUNDS} interleaved rounds with 95 % intervals; {subject.choice.name}"
+    about += f", batch of {size}" if size > 1 else ""
 
     def work(tell: jobs.Tell) -> tuple[Any, str]:
-        start, load = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", _describe_load()
-        picture = subject.model.prepare(subject.picture.photo)
-        batch = picture.expand(size or 1, -1, -1, -1).contiguous()
+        start, load = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", read_load()
+        image = subject.model.prepare(subject.picture.photo)
+        batch = image.expand(size, -1, -1, -1).contiguous()
 
         def report(share: float, partial: Any, note: str) -> bool:
             return tell(share, note, partial)
 
-        result = run(subject.model, batch, rounds=rounds, report=report)
-        return result, f"{about}; {machine()}. Measured here, {start}.{load}"
+        result = run(subject.model, batch, report=report)
+        busy = "" if load is None else f"; {describe_load(load, os.cpu_count() or 1)}"
+        return result, f"{about}. {machine()}. Measured here, {start}{busy}."
 
-    key = (subject.choice, subject.picture.digest, size, code)
-    measure(key, "Measuring", work, draw, more=more)
-    imports = "import cam\nfrom cam._performance import speed\n"
-    loading = write_loading(subject.choice, subject.picture, imports=imports)
-    return f"{loading}batch = model.prepare([photo] * {size or 1})\n{code}"
-
-
-def _describe_load() -> str:
-    """Describe how much else the machine has to do, and what follows from that."""
-    if not hasattr(os, "getloadavg"):
-        return ""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    words = f" Load when it began: {load:.1f} on {cores} core{'s' * (cores > 1)}"
-    return words + (", so other work slowed all of them." if load > cores else ".")
+    key = (subject.choice, subject.picture.digest, size, what)
+    measure(key, "Measuring", work, draw, label, more)

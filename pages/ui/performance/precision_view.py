@@ -1,10 +1,10 @@
 """Show each precision's speed and how far its maps move."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import streamlit as st
 from PIL.Image import Image
 
 import cam
@@ -13,77 +13,82 @@ from cam._performance import speed
 from cam.pages.ui.charts.bars import Bar, draw_bars
 from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL
 from cam.pages.ui.charts.tiles import arrange, draw_picture
+from cam.pages.ui.performance.estimates import get_interval, write_estimate
 from cam.pages.ui.performance.measurement_job import measure_speed
 from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.links import choose_pills
+from cam.pages.ui.widgets import view_record
+from cam.pages.ui.widgets.links import choose_several
 from cam.pages.ui.widgets.prose import write_small
 
-ROUNDS = 3
 METHODS = ("gradcam", "layercam", "saliency")
 EXACT = "fp32"
 # Of a map, in pixels: two stand side by side on a phone.
 NARROWEST = 165
 
 
-def show_precisions(subject: Subject) -> str:
-    """Show each precision's images per second, beside how far its maps are from fp32's."""
+def choose_precisions(subject: Subject) -> tuple[str, ...]:
+    """Choose the precisions that are measured beside fp32."""
     device = subject.model.device
     available = [name for name in available_precisions(device) if name != EXACT]
-    st.markdown(
-        "Reduced precision can be quicker to compute with, and it moves the maps. How much depends "
-        f"on the method: look at both, beside the maps in {EXACT}."
-    )
     more: dict[str, Any] = {
         "default": [name for name in available if device.type == "cuda" or name != "fp16"],
-        "help": "A CPU takes about ten times as long for fp16.",
+        "pills": True,
+        "help": "A CPU without instructions for 16-bit numbers takes many times as long.",
     }
-    names = tuple(choose_pills(f"Beside {EXACT}", available, "precisions", "precision", **more))
+    label = f"Activation dtype beside {EXACT}"
+    names = tuple(choose_several(label, available, "precisions", "precision", **more))
     if device.type != "cuda":
         write_small("There is no GPU here: these are the CPU's figures, and a CPU has no tf32.")
+    return names
+
+
+def measure_precisions(subject: Subject, names: tuple[str, ...]) -> None:
+    """Measure each precision's speed, and show its maps beside those in fp32."""
 
     def draw_maps(measured: list[speed.Fidelity]) -> None:
         for method in METHODS:
-            st.markdown(f"**{cam.methods()[method].title}**")
-            maps = [_draw_map(row, subject.crop) for row in measured if row.method == method]
-            st.html(arrange(maps, NARROWEST))
+            view_record.markdown(f"**{cam.methods()[method].title}**")
+            rows = [row for row in measured if row.method == method]
+            maps = [_draw_map(row, subject.crop) for row in rows]
+            view_record.html(arrange(maps, NARROWEST))
 
     run = partial(speed.by_precision, methods=METHODS, precisions=names)
-    code = (
-        f"rows = speed.by_precision(\n    model, batch, {METHODS}, {names}, rounds={ROUNDS}\n)\n"
+    what = ("precisions", names)
+    measure_speed(subject, run, draw_speeds, "Measure precisions", what, more=draw_maps)
+
+
+def write_code(names: tuple[str, ...]) -> str:
+    """Write the Python behind the measurement."""
+    return (
+        f"rows = speed.by_precision(model, batch, {METHODS}, {names})\n"
         "for row in rows:\n"
-        "    print(row.method, row.precision, row.speed.images_per_second, row.spearman)\n"
+        "    print(row.method, row.precision, row.speed.images_per_second.median, row.spearman)\n"
     )
-    return measure_speed(subject, run, _draw_speeds, ROUNDS, code, more=draw_maps)
 
 
-def _draw_speeds(measured: list[speed.Fidelity]) -> None:
+def draw_speeds(measured: Sequence[speed.Fidelity]) -> None:
     """Draw one bar a method and precision, with what it costs in fidelity."""
     exact = {row.method: row for row in measured if row.precision == EXACT}
     for name in exact:
-        drawn = [
-            Bar(
-                EXACT if row.precision == EXACT else f"{row.precision}, {_describe_order(row)}",
-                row.speed.images_per_second,
-                f"{row.speed.images_per_second:.1f} images/s{_describe_gain(row, exact[name])}",
-                NEUTRAL if row.precision == EXACT else HIGHLIGHT,
-            )
-            for row in measured
-            if row.method == name
-        ]
         title = cam.methods()[name].title
-        st.markdown(f"**{title}, images a second**")
-        st.html(draw_bars(drawn, f"{title}: images a second by precision"))
+        view_record.markdown(f"**{title}, images/s**")
+        drawn = [_make_bar(row, exact[name]) for row in measured if row.method == name]
+        view_record.html(draw_bars(drawn, f"{title}: images/s by precision"))
 
 
-def _describe_gain(row: speed.Fidelity, exact: speed.Fidelity) -> str:
-    if row is exact:
-        return ""
-    times = row.speed.images_per_second / exact.speed.images_per_second
-    return f", {times:.1f} × {EXACT}"
+def _make_bar(row: speed.Fidelity, exact: speed.Fidelity) -> Bar:
+    each = row.speed.images_per_second
+    name, figure, ink = EXACT, write_estimate(each), NEUTRAL
+    if row is not exact:
+        times = row.speed.relative_to(exact.speed)
+        name, ink = f"{row.precision}, {_describe_order(row)}", HIGHLIGHT
+        figure += f" · {write_estimate(times, ' ×')}"
+    return Bar(name, each.median, figure, ink, get_interval(each))
 
 
 def _draw_map(row: speed.Fidelity, crop: Image) -> tuple[str, str]:
     info = cam.methods()[row.method]
+    assert row.heatmap is not None
     blended = cam.overlay(crop, row.heatmap[0], "inferno", 0.6, info.percentile)
     line = f"<b>{EXACT}</b>, which the others are compared with"
     if row.precision != EXACT:

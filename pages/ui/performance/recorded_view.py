@@ -3,10 +3,9 @@
 import re
 
 import pandas as pd
-import streamlit as st
 
 from cam._performance.recorded_benchmarks import Recording, recordings
-from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.controls import draw_lazily
 from cam.pages.ui.widgets.prose import write_small
 
@@ -14,38 +13,27 @@ from cam.pages.ui.widgets.prose import write_small
 _BETWEEN_CELLS = re.compile(r"(?<!\\)\|")
 
 
-def show_recorded(_subject: Subject) -> str:
-    """Show one box a recording.
-
-    Returns:
-        The Python behind it.
-    """
+def show_recorded() -> None:
+    """Show one box a recording."""
     recorded = recordings()
-    st.markdown(
-        "Measured before, by the commands of `benchmarks/`, on the machine that each names."
-    )
     devices = [recording.device for recording in recorded if recording.device]
     if all("CPU" in device for device in devices):
         write_small("No result of a GPU has been recorded yet: `make gpu-check` on one writes it.")
     if not recorded:
-        st.info("There are no recorded results beside this installation.")
+        view_record.info("There are no recorded results beside this installation.")
     for recording in recorded:
-        _draw(recording)
-    return "from cam._performance.recorded_benchmarks import recordings\n\nprint(recordings())\n"
+        about = f"{recording.title} · {recording.date or 'no date'}"
+        draw_lazily(about, "table", f"recorded-{recording.name}", _draw, recording)
 
 
 def _draw(recording: Recording) -> None:
-    with st.container(border=True, key=f"recording-{recording.name}"):
-        st.markdown(f"**{recording.title}**")
-        command = f"`{recording.command}`" if recording.command else "the file does not say"
-        write_small(
-            f"Device: {recording.device or 'the file does not say'}  \nMeasured: "
-            f"{recording.date or 'the file does not say when'}  \nWritten by: {command}, as "
-            f"`{recording.name}`"
-        )
-        if recording.text:
-            key = f"recorded-{recording.name}"
-            draw_lazily("Look at it", "table", key, _draw_text, recording.text)
+    command = f"`{recording.command}`" if recording.command else "the file does not say"
+    write_small(
+        f"Device: {recording.device or 'the file does not say'}  \nMeasured: "
+        f"{recording.date or 'the file does not say when'}  \nCommand: {command}; file: "
+        f"`{recording.name}`"
+    )
+    _draw_text(recording.text)
 
 
 def _draw_text(text: str) -> None:
@@ -57,7 +45,7 @@ def _draw_part(text: str) -> None:
     """Draw prose as it is; a table so that it can be sorted, and moved sideways on a phone."""
     if not text.startswith("|"):
         # Its headings stand below the page's own.
-        st.markdown(re.sub(r"^#", "####", text, flags=re.MULTILINE))
+        view_record.markdown(re.sub(r"^#", "####", text, flags=re.MULTILINE))
         return
     heads, _, *rows = (
         [cell.strip().replace("\\|", "|") for cell in _BETWEEN_CELLS.split(line.strip()[1:-1])]
@@ -65,4 +53,4 @@ def _draw_part(text: str) -> None:
     )
     # Two heads may be alike, or empty: a space more, which nobody sees, tells them apart.
     names = [head + " " * heads[:index].count(head) for index, head in enumerate(heads)]
-    st.dataframe(pd.DataFrame(rows, columns=names), hide_index=True, width="stretch")
+    view_record.dataframe(pd.DataFrame(rows, columns=names))

@@ -1,156 +1,155 @@
-"""Measure contenders, batch sizes and several methods in one pass."""
+"""Draw speeds beside plain inference: contenders, batch sizes, methods in one pass."""
 
-from functools import partial
-
-import streamlit as st
+from collections.abc import Mapping
 
 import cam
 from cam._performance import speed
+from cam._performance.timing import Estimate
 from cam.pages.ui.charts.bars import Bar, draw_bars, draw_figures
 from cam.pages.ui.charts.colours import HIGHLIGHT, NEUTRAL, OTHERS
-from cam.pages.ui.performance.measurement_job import measure_speed
-from cam.pages.ui.subject.subject_form import Subject
-from cam.pages.ui.widgets.links import choose
+from cam.pages.ui.performance.estimates import (
+    describe_interval,
+    get_interval,
+    write_estimate,
+    write_interval,
+    write_median,
+    write_percent,
+)
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.prose import write_small
 
-ROUNDS = 5
-SIZES = (1, 2, 4, 8, 16)
 # This library's bars in one colour, plain inference in grey, the others in another.
-COLOURS = {speed.OURS: HIGHLIGHT, speed.INFERENCE: NEUTRAL}
+COLOURS = {speed.OURS: HIGHLIGHT, speed.INFERENCE: NEUTRAL, speed.LAST: NEUTRAL}
+TITLES = {
+    speed.INFERENCE: "plain inference, no map",
+    speed.LAST: "plain inference, channels last",
+    speed.OURS: "cam (this library)",
+}
+SHARE = "of plain inference's images/s"
+RATIO = (
+    "Every ratio compares images/s within a round; its median over the rounds is shown. The lines "
+    "on the bars are 95 % intervals of these medians."
+)
+ORDER = (speed.INFERENCE, speed.LAST, speed.OURS)
 
 
-def _choose_size() -> int:
-    """Choose how many pictures are explained at once."""
-    sizes = ["1", "4", "8", "16"]
-    return int(choose("Pictures at once", sizes, "batch", "batch size", segments=True))
-
-
-def show_contenders(subject: Subject) -> str:
-    """Show images per second of plain inference, this engine and the installed peers.
-
-    Returns:
-        The Python behind it, as of every part of the page.
-    """
-    size = _choose_size()
-    st.markdown(
-        "Images a second on this machine: plain inference, this engine, and the other packages "
-        "that are installed, in turns, on the same model and picture."
-    )
-    code = (
-        f"race = speed.race(model, batch, rounds={ROUNDS})\n"
-        "for name, measured in race.speeds.items():\n"
-        "    print(name, measured.images_per_second)\n"
-    )
-    return measure_speed(subject, speed.race, _draw_race, ROUNDS, code, size)
-
-
-def _draw_race(race: speed.Race) -> None:
-    """Draw the contenders as far as they are measured."""
+def draw_headline(race: speed.Race) -> None:
+    """Draw the figures that matter most, large, as far as they are measured."""
     mine, plain = race.speeds.get(speed.OURS), race.speeds.get(speed.INFERENCE)
     figures = []
     if mine:
-        figures.append((f"{mine.images_per_second:.1f}", "images a second with Grad-CAM"))
+        each = mine.images_per_second
+        figures.append((write_median(each), f"images/s with Grad-CAM; {describe_interval(each)}"))
     if mine and plain:
-        share = mine.images_per_second / plain.images_per_second
-        figures.append((f"{share:.0%}", "of the speed of plain inference"))
+        share = mine.relative_to(plain)
+        about = describe_interval(share, 100, " %")
+        figures.append((write_percent(share), f"{SHARE}; {about}"))
+    if mine and (other := race.speeds.get("grad-cam")):
+        times = mine.relative_to(other)
+        about = describe_interval(times)
+        figures.append((f"{write_median(times)} ×", f"grad-cam's images/s; {about}"))
     if every := race.every.get(speed.OURS):
-        maps = every.maps * every.images_per_second
-        figures.append((f"{maps:.1f}", f"maps a second, {every.maps} methods in one pass"))
-    st.html(draw_figures(figures))
+        maps = every.maps_per_second
+        about = f"maps/s, {every.maps} methods in one pass; {describe_interval(maps)}"
+        figures.append((write_median(maps), about))
+    view_record.html(draw_figures(figures))
+
+
+def draw_race(race: speed.Race) -> None:
+    """Draw the contenders as far as they are measured."""
+    plain = race.speeds.get(speed.INFERENCE)
     for title, speeds in (
-        ("Grad-CAM, images a second", race.speeds),
-        ("All gradient CAMs, images a second", race.every),
+        ("Grad-CAM, images/s", race.speeds),
+        ("All gradient CAMs, images/s", race.every),
     ):
         if not speeds:
             continue
-        st.markdown(f"**{title}**")
+        view_record.markdown(f"**{title}**")
+        names = sorted(speeds, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
         rows = [
-            _make_bar(_title_contender(name, contender.maps), name, contender, ".2f", "")
-            for name, contender in speeds.items()
+            _make_bar(_title_contender(name, speeds[name]), name, speeds[name], plain)
+            for name in names
         ]
-        st.html(draw_bars(rows, title))
+        view_record.html(draw_bars(rows, title))
     if race.absent:
-        write_small(f"Not installed here, so not measured: {', '.join(race.absent)}.")
+        write_small(f"Not installed there, so not measured: {', '.join(race.absent)}.")
     for package, reason in race.refused.items():
-        write_small(f"{package} cannot explain this model here: {reason}.")
+        write_small(f"{package} cannot explain this model: {reason}.")
 
 
-def _make_bar(title: str, name: str, contender: speed.Speed, form: str, unit: str) -> Bar:
-    per_second = contender.images_per_second
-    figure = f"{per_second:{form}}{unit}"
-    return Bar(title, per_second, figure, COLOURS.get(name, OTHERS))
+def _make_bar(title: str, name: str, contender: speed.Speed, plain: speed.Speed | None) -> Bar:
+    estimate = contender.images_per_second
+    figure = write_estimate(estimate)
+    if plain is not None and name != speed.INFERENCE:
+        share = contender.relative_to(plain)
+        figure += f" · {write_percent(share)}{write_interval(share, 100)}"
+    ink = COLOURS.get(name, OTHERS)
+    return Bar(title, estimate.median, figure, ink, get_interval(estimate))
 
 
-def _title_contender(name: str, maps: int) -> str:
-    title = {speed.OURS: "this engine", speed.INFERENCE: "plain inference, no map"}.get(name, name)
-    if maps <= 1:
+def _title_contender(name: str, contender: speed.Speed) -> str:
+    title = TITLES.get(name, name)
+    if contender.maps <= 1:
         return title
     how = "one call" if name == speed.OURS else "one explainer after another"
-    return f"{title}: {maps} methods, {how}"
+    return f"{title}: {contender.maps} methods, {how}"
 
 
-def show_batch_sizes(subject: Subject) -> str:
-    """Show throughput over the size of the batch."""
-    st.markdown("Images a second of plain inference and of Grad-CAM, with more pictures at once.")
-    run = partial(speed.by_batch_size, sizes=SIZES)
-    code = f"print(speed.by_batch_size(model, batch, {SIZES}, rounds={ROUNDS}))\n"
-    return measure_speed(subject, run, _draw_sizes, ROUNDS, code)
-
-
-def _draw_sizes(measured: dict[int, dict[str, speed.Speed]]) -> None:
-    """Draw the best of them, and two bars a size."""
-    ours = {
-        size: speeds[speed.OURS].images_per_second
-        for size, speeds in measured.items()
-        if speed.OURS in speeds
-    }
+def draw_sizes(measured: Mapping[int, Mapping[str, speed.Speed]]) -> None:
+    """Draw the best size, and two bars a size."""
+    ours = {size: speeds[speed.OURS] for size, speeds in measured.items() if speed.OURS in speeds}
     if ours:
-        best = max(ours, key=lambda size: ours[size])
-        figures = [(f"{ours[best]:.1f}", f"images a second at best: Grad-CAM, {best} at once")]
-        if best > 1:
-            figures.append((f"{ours[best] / ours[1]:.1f} ×", "as many as one at a time"))
-        st.html(draw_figures(figures))
+        best = max(ours, key=lambda size: ours[size].images_per_second.median)
+        each = ours[best].images_per_second
+        about = f"images/s at best, batches of {best}; {describe_interval(each)}"
+        figures = [(write_median(each), about)]
+        if best > min(ours):
+            times = ours[best].relative_to(ours[min(ours)])
+            about = f"the images/s of batches of {min(ours)}; {describe_interval(times)}"
+            figures.append((f"{write_median(times)} ×", about))
+        view_record.html(draw_figures(figures))
     titles = {speed.OURS: "Grad-CAM", speed.INFERENCE: "plain inference"}
     rows = [
-        _make_bar(f"{size} at once: {titles[name]}", name, contender, ".1f", " images/s")
+        _make_bar(f"{size}: {titles[name]}", name, contender, speeds.get(speed.INFERENCE))
         for size, speeds in measured.items()
         for name, contender in speeds.items()
     ]
-    st.html(draw_bars(rows, "Images a second by batch size", together=2))
+    view_record.html(draw_bars(rows, "Images/s by batch size", together=2))
 
 
-def show_one_pass(subject: Subject) -> str:
-    """Show how many methods fit in one pass."""
-    size = _choose_size()
-    st.markdown("Several methods in **one call**, beside the same methods in separate calls.")
-    code = (
-        f"together = speed.together(model, batch, rounds={ROUNDS})\n"
-        "for count, timing in together.joint.items():\n"
-        "    print(count, timing.median, together.one_by_one(count))\n"
-    )
-    return measure_speed(subject, speed.together, _draw_together, ROUNDS, code, size)
-
-
-def _draw_together(together: speed.Together) -> None:
-    """Draw two bars a count."""
-    rows, last = [], None
+def draw_together(together: speed.Together) -> None:
+    """Draw two bars a count of methods."""
+    rows: list[Bar] = []
+    figures: list[tuple[str, str]] = []
     for count, timing in together.joint.items():
-        single = together.one_by_one(count)
         what = f"{count} method{'s' * (count > 1)}"
-        figure = f"{1000 * timing.median:.0f} ms"
-        rows.append(Bar(f"{what}, one call", timing.median, figure, HIGHLIGHT))
+        rows.append(_make_time(f"{what}, one call", timing.estimate, HIGHLIGHT))
+        single = together.one_by_one(count)
         if single is not None:
-            rows.append(Bar(f"{what}, one by one", single, f"{1000 * single:.0f} ms", OTHERS))
-            last = (count, single / timing.median)
-    if last:
-        count, times = last
-        calls = together.joint[count].median / together.joint[1].median
-        figures = [
-            (f"{times:.1f} ×", f"as fast as one by one: {count} methods in one call"),
-            (f"{calls:.1f} ×", f"the time of one method, for {count} of them"),
-        ]
-        st.html(draw_figures(figures))
-    st.html(draw_bars(rows, "Milliseconds by number of methods", together=2))
+            rows.append(_make_time(f"{what}, one by one", single.estimate, OTHERS))
+            times, calls = single.over(timing), timing.over(together.joint[1])
+            figures = [
+                (
+                    f"{write_median(times)} ×",
+                    f"as fast as one by one, {count} methods in one call; "
+                    f"{describe_interval(times)}",
+                ),
+                (
+                    f"{write_median(calls)} ×",
+                    f"the time of one method, for {count} of them; {describe_interval(calls)}",
+                ),
+            ]
+    view_record.html(draw_figures(figures))
+    view_record.html(draw_bars(rows, "Milliseconds by number of methods", together=2))
     if together.singles:
         titles = [cam.methods()[name].title for name in speed.EVERY_GRADIENT_METHOD]
-        write_small(f"In this order: {' · '.join(titles)}, which goes back to the pixels.")
+        write_small(
+            f"In this order: {' · '.join(titles)}. The last one goes back to the pixels: its "
+            "backward pass is the whole network's."
+        )
+
+
+def _make_time(name: str, seconds: Estimate, ink: str) -> Bar:
+    milliseconds = Estimate(*(1000 * end for end in seconds))
+    figure = write_estimate(milliseconds, " ms")
+    return Bar(name, milliseconds.median, figure, ink, get_interval(milliseconds))

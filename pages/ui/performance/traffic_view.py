@@ -2,7 +2,6 @@
 
 from itertools import groupby
 
-import streamlit as st
 import torch
 
 import cam
@@ -12,6 +11,7 @@ from cam.kernels.inspection.traffic import NORMALISE, WIDEN, Traffic, cam_traffi
 from cam.pages.ui.charts.bars import Lane, describe_step, draw_figures, draw_lanes
 from cam.pages.ui.charts.colours import READ, WRITTEN, draw_keys
 from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.widgets import view_record
 from cam.pages.ui.widgets.controls import draw_lazily
 from cam.pages.ui.widgets.links import choose
 from cam.pages.ui.widgets.prose import write_small
@@ -28,25 +28,25 @@ def show_traffic(subject: Subject) -> str:
     Returns:
         The Python behind it; empty where there is nothing to count.
     """
-    st.markdown(
-        "What comes after the backward pass computes little and moves much. Plain torch carries "
-        "the layer to the chip and back for every operation; the fused kernel reads it **once** "
-        "and makes all maps of it."
+    view_record.markdown(
+        "After the backward pass little is computed and much is moved. Plain torch reads the "
+        "activations from memory and writes results back in every operation; the fused kernel "
+        "reads them **once** and writes all maps."
     )
     shapes = {layer.name: layer.shape for layer in subject.model.feature_layers}
     layer = next((name for name in subject.model.layers if name in shapes), None)
     if layer is None:
-        st.info("This model's layer has no plane of pixels that the kernel could be given.")
+        view_record.info("This model's layer has no feature maps that the kernel could read.")
         return ""
     shape = (IMAGES, *shapes[layer])
     names, most = list(RULES), list(RULES)[-1]
     rules = RULES[choose("Rules", names, "rules", "rule set", segments=True, default=most)]
-    dtype = choose("Numbers of the layer", list(DTYPES), "dtype", "dtype", segments=True)
+    dtype = choose("Activation dtype", list(DTYPES), "dtype", "dtype", segments=True)
     traffic = cam_traffic(shape, rules, DTYPES[dtype])
     _draw_traffic(traffic)
     widened = " It widens half precision first, in which sums would be too coarse."
     write_small(
-        f"Counted from shapes, **not measured**: {IMAGES} pictures at `{layer}`, "
+        f"Counted from shapes, **not measured**: {IMAGES} images at `{layer}`, "
         f"{' × '.join(map(str, shape[1:]))}, channels last. Plain torch is each rule's formula in "
         "as few operations as it takes, each of which reads its tensors once and writes its result "
         f"once.{widened if dtype != 'fp32' else ''}"
@@ -58,7 +58,7 @@ def show_traffic(subject: Subject) -> str:
     )
     draw_lazily("Each launch of plain torch", "list", "launches", _draw_launches, traffic)
     return (
-        "import torch\n\nfrom cam.kernels.inspection.traffic import cam_traffic\n\n"
+        "\nimport torch\n\nfrom cam.kernels.inspection.traffic import cam_traffic\n\n"
         f"traffic = cam_traffic({shape}, {tuple(rules)}, {DTYPES[dtype]})\n"
         "print(traffic.floor, traffic.fused, traffic.plain_bytes)\n"
         "for step in traffic.plain:\n    print(step.stage, step.name, step.reads, step.writes)\n"
@@ -75,7 +75,7 @@ def _draw_launches(traffic: Traffic) -> None:
         for number, step in enumerate(traffic.plain, start=1)
     ]
     longest = max(lane.bytes for lane in lanes)
-    st.html(draw_lanes(lanes, "Bytes of each launch of plain torch", longest))
+    view_record.html(draw_lanes(lanes, "Bytes of each launch of plain torch", longest))
 
 
 def _draw_traffic(traffic: Traffic) -> None:
@@ -90,7 +90,7 @@ def _draw_traffic(traffic: Traffic) -> None:
     keys = draw_keys([("read from memory", READ), ("written to memory", WRITTEN)])
     if traffic.fused is None:
         write_small("Triton is not installed here, so the fused kernel's launch cannot be planned.")
-        st.html(keys)
+        view_record.html(keys)
     else:
         fused, ratio = size(traffic.fused.bytes), traffic.plain_bytes / traffic.fused.bytes
         moved = f"{fused} instead of {whole}"
@@ -100,13 +100,13 @@ def _draw_traffic(traffic: Traffic) -> None:
             else (fused, f"moved, and {whole} in plain torch: about the same"),
             (f"1 instead of {count}", "launches"),
         ]
-        st.html(draw_figures(figures))
-        st.html(keys)
-        st.markdown("**Fused kernel: all of it in 1 launch**")
+        view_record.html(draw_figures(figures))
+        view_record.html(keys)
+        view_record.markdown("**Fused kernel: all of it in 1 launch**")
         lane = Lane(fused, describe_step(traffic.fused), [traffic.fused])
-        st.html(draw_lanes([lane], f"The fused kernel moves {moved}", longest))
-    st.markdown(f"**Plain torch: {whole} in {count} launches**")
-    st.html(draw_lanes(stages, f"Plain torch moves {whole} in {count} launches", longest))
+        view_record.html(draw_lanes([lane], f"The fused kernel moves {moved}", longest))
+    view_record.markdown(f"**Plain torch: {whole} in {count} launches**")
+    view_record.html(draw_lanes(stages, f"Plain torch moves {whole} in {count} launches", longest))
     write_small(
         f"The least possible, to read the layer once and write the maps: {size(traffic.floor)}."
     )

@@ -1,6 +1,6 @@
 """Check which folders the operator allows for data and runs.
 
-``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only generated pictures are
+``CAM_DATA_ROOTS`` names folders, separated as in ``PATH``; without it only generated images are
 offered. ``CAM_RUNS`` is the folder of runs, by default ``runs`` where the server was started.
 """
 
@@ -13,16 +13,26 @@ from cam._data import data_kinds
 from cam._data.data_kinds import DataKind
 from cam._data.dataset import DataOrigin, Dataset, Files, require_inside
 from cam._data.source import GENERATED
+from cam._runs.results.example import FOLDER
+from cam._runs.storage import run_edits
+from cam.pages.ui.server import served
 
 # Names that are the same on every file system, and never a path.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 LISTS = {".csv", ".json"}
+# The run that comes with the package; no folder of a visitor's can have this name.
+EXAMPLE = "Example: known answers"
 MOST_OFFERED = 200
 
 
 def read_data_roots() -> tuple[Path, ...]:
     """Return the folders that data may be read from."""
     return read_folders("CAM_DATA_ROOTS")
+
+
+def read_checkpoint_roots() -> tuple[Path, ...]:
+    """Return the folders that weights may be read from."""
+    return read_folders("CAM_CHECKPOINT_ROOTS")
 
 
 def read_folders(variable: str) -> tuple[Path, ...]:
@@ -37,11 +47,13 @@ def get_runs_folder() -> Path:
 
 
 def get_run_path(name: str) -> Path:
-    """Return the folder of a run of that name.
+    """Return the folder of a run of that name, or of the example.
 
     Raises:
         RunError: The name is a path, or a link that leads out of the folder of runs.
     """
+    if name == EXAMPLE:
+        return FOLDER
     if not _NAME.fullmatch(name) or name != name.strip():
         raise cam.RunError(
             f"{name!r} is no name for a run; use letters, digits, spaces, dots, - and _, 80 at most"
@@ -54,6 +66,17 @@ def get_run_path(name: str) -> Path:
             f"the run {name!r} is a link that leads out of the folder of runs"
         ) from None
     return folder / name
+
+
+def find_run_path(name: str) -> Path:
+    """Return the folder of a run by its name, or by one that it had before it was renamed.
+
+    Raises:
+        RunError: As for :func:`get_run_path`.
+    """
+    path = get_run_path(name)
+    renamed = run_edits.find_renamed(path)
+    return get_run_path(renamed.name) if renamed and renamed != path else path
 
 
 def list_sources() -> list[str]:
@@ -74,7 +97,7 @@ def list_sources() -> list[str]:
 
 
 def list_folders_near(source: str) -> list[str]:
-    """List allowed folders beside a list, and beside its folder, where its pictures may be."""
+    """List allowed folders beside a list, and beside its folder, where its images may be."""
     folders: list[str] = []
     for around in list(Path(source).parents)[:2]:
         try:
@@ -101,12 +124,14 @@ def open_data(origin: DataOrigin) -> Dataset:
     Raises:
         DataError: It lies outside of the allowed folders, or cannot be opened.
     """
+    if origin.source.startswith(served.PREFIX):
+        return served.open_data(origin.source)
     if origin.source in GENERATED:
         return cam.dataset(origin.source, **origin.options)
     roots = read_data_roots()
     if not roots:
         raise cam.DataError(
-            "this server's operator allows no folders of data; only generated pictures can be used"
+            "this server's operator allows no folders of data; only generated images can be used"
         )
     source = require_inside(origin.source, roots)
     if origin.options.get("images") is not None:

@@ -6,6 +6,9 @@ meant to outlive the browser.
 """
 
 import logging
+import os
+import secrets
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +21,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 import cam
 from cam._formatting import duration
+from cam.pages.ui.state.visitor import get_visitor
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +29,8 @@ _log = logging.getLogger(__name__)
 WORKERS = 2
 CAPACITY = 32
 POLL_SECONDS = 0.5
+# By how much a thread that yields is nicer than those that draw pages; 19 would starve it.
+NICENESS = 10
 # A page asks twice a second while it is open; what is not asked for any more is given up.
 PATIENCE_SECONDS = 30
 
@@ -49,6 +55,8 @@ class Job:
         self.partial: Any = None
         self.result: Any = None
         self.error: Exception | None = None
+        # By which a visitor's message and the server's log are brought together.
+        self.error_number = secrets.token_hex(4)
         self.done = threading.Event()
         self.begun: float | None = None
         # Its last moment at nothing done: what comes before, such as imports, tells no speed.
@@ -121,9 +129,18 @@ class Job:
 
 
 class Jobs:
-    """The jobs of all visitors: few at once, the latest results kept."""
+    """The jobs of all visitors: few at once, the latest results kept.
 
-    def __init__(self, workers: int = WORKERS, capacity: int = CAPACITY) -> None:
+    Args:
+        workers: How many run at once.
+        capacity: How many are kept, those that ended included.
+        yields: Whether the cores go to the pages first, and to these jobs what is left.
+    """
+
+    def __init__(
+        self, workers: int = WORKERS, capacity: int = CAPACITY, yields: bool = False
+    ) -> None:
+        self._yields = yields
         self._waiting: SimpleQueue[Job] = SimpleQueue()
         # Not an executor, whose threads an ending server would wait for, and a run takes hours.
         for number in range(workers):
@@ -134,6 +151,12 @@ class Jobs:
         self._lock = threading.Lock()
 
     def _carry_out(self) -> None:
+        # Linux has a priority for each thread, and the threads that torch starts from this one
+        # inherit it; elsewhere it would be that of the whole server.
+        if self._yields and sys.platform == "linux":
+            thread = threading.get_native_id()
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while True:
             self._waiting.get().run()
 
@@ -222,8 +245,12 @@ def wait_for(
         if isinstance(job.error, cam.CamError):
             raise job.error
         # A visitor gets a sentence and the rest of the page; who runs the server, all of it.
-        _log.error("%s failed", what, exc_info=job.error)
-        raise cam.CamError("this failed in a way that nobody foresaw; the server's log says how")
+        number = job.error_number
+        _log.error("error %s: %s failed", number, what, exc_info=job.error)
+        raise cam.CamError(
+            "this failed in a way that nobody foresaw; the server's log says how, under the number "
+            f"{number}"
+        )
     return job.result
 
 
@@ -233,8 +260,7 @@ def is_cancelled(key: Hashable) -> bool:
 
 
 def _get_cancelled() -> set[Hashable]:
-    keys: set[Hashable] = st.session_state.setdefault("_cancelled_jobs", set())
-    return keys
+    return get_visitor().cancelled
 
 
 @st.fragment(run_every=POLL_SECONDS)

@@ -1,14 +1,14 @@
 """Load models and compute results once for all visitors.
 
-A model is shared under its own lock. Results are keyed by everything that determines them; a
-picture by the hash of its bytes, because Streamlit hashes large arrays by a sample only.
+A model is shared under its own lock. Results are keyed by everything that determines them; an
+image by the hash of its bytes, because Streamlit hashes large arrays by a sample only.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from operator import attrgetter
-from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -18,8 +18,13 @@ from PIL import Image, ImageOps
 from streamlit.runtime.caching.cache_utils import CachedFunc
 
 import cam
+from cam._engine.shared_state.random_state import seeded
 from cam._media.images import Photo, read_image
-from cam.targets import ClassTarget, Contrast
+from cam._models.device import choose_device
+from cam._models.load import takes_prompts
+from cam._models.model import require_classes
+from cam.pages.ui.server import hub_models, large_photos, served
+from cam.pages.ui.state.choices import PROMPTS, Choices, MethodChoice, ModelChoice, Picture
 from cam.types import Attribution
 
 P = ParamSpec("P")
@@ -35,110 +40,11 @@ ANATOMIES_KEPT = 16
 # How often a picture is shaken, and how much: a share of its range, as SmoothGrad adds.
 SHAKES = 3
 NOISE = 0.05
-# 64 megapixels, which the decoder lets in, are 200 MB in memory for each visitor.
-LARGEST_SIDE = 2048
 SEED = 0
 # A photo is shown at its own resolution up to this side; more only costs time on the way.
 DISPLAY_SIDE = 512
 # And a tiny one is enlarged, or its heatmap would be drawn in a handful of pixels.
 SMALLEST_SIDE = 224
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A photo with the hash of its content, and the Python that reads it where that is known."""
-
-    photo: Photo
-    digest: str
-    code: str | None = None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weights of a model: published, random, of a file or of an upload.
-
-    Attributes:
-        random: Whether they are drawn, from a fixed seed.
-        path: Of a file on this server; an upload lies below its digest, so another content has
-            another path.
-        upload: What the visitor who uploaded the file calls it; None where nobody did.
-        labels: The name of the visitor's file of classes' names.
-        labels_path: Where that lies.
-    """
-
-    random: bool = False
-    path: str | None = None
-    upload: str | None = None
-    labels: str | None = None
-    labels_path: str | None = None
-
-    @property
-    def published(self) -> bool:
-        """Whether they are those that the model's authors published."""
-        return not self.random and self.path is None
-
-
-PUBLISHED, RANDOM = Weights(), Weights(random=True)
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """A model by its name, with its weights."""
-
-    name: str
-    weights: Weights = PUBLISHED
-
-    @property
-    def title(self) -> str:
-        """The name, and whose the weights are where they are not the published ones."""
-        if self.weights.published:
-            return self.name
-        file = self.weights.upload or PurePath(self.weights.path or "random weights").name
-        return f"{self.name} ({file})"
-
-
-@dataclass(frozen=True)
-class MethodChoice:
-    """A method with the parameters that are not its defaults."""
-
-    name: str
-    parameters: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def info(self) -> cam.MethodInfo:
-        """What the method is."""
-        return cam.methods()[self.name]
-
-    @property
-    def own_passes(self) -> bool:
-        """Whether it sends pictures through the network alone, which may take long."""
-        return self.info.passes or dict(self.parameters).get("aug_smooth", False)
-
-    def make(self) -> cam.Method:
-        """Make the method as the library takes it.
-
-        Raises:
-            MethodError: A parameter is out of range.
-        """
-        return cam.method(self.name, **dict(self.parameters))
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What a visitor asks of a picture; None stands for the top class and the preset layer."""
-
-    model: ModelChoice
-    methods: tuple[MethodChoice, ...]
-    target: int | None
-    layer: str | None
-    against: int | None = None
-
-    def resolve_target(self, top: int | None) -> int | ClassTarget | None:
-        """Return the class, or the contrast of two; the top class where none is chosen."""
-        target = top if self.target is None else self.target
-        if self.against is None or target is None:
-            return target
-        return Contrast(target, self.against)
 
 
 def share(
@@ -158,7 +64,8 @@ def share(
 def identify_run(run: cam.Run) -> tuple[Any, ...]:
     """Return what tells a run from itself a moment ago, and from another one of that name."""
     started, ranges = str(run.notes.get("started")), tuple(run.store.ranges())
-    return (str(run.path), started, ranges, tuple(run.parts.items()))
+    numbers = None if run.numbers is None else tuple(sorted(run.numbers))
+    return (str(run.path), started, ranges, tuple(run.parts.items()), numbers)
 
 
 def load_model(choice: ModelChoice) -> cam.Model:
@@ -167,7 +74,8 @@ def load_model(choice: ModelChoice) -> cam.Model:
     Raises:
         ModelError: It cannot be loaded so.
     """
-    return _load_upload(choice) if choice.weights.upload else _load_shared(choice)
+    personal = choice.weights.upload or choice.prompts not in ((), PROMPTS)
+    return _load_upload(choice) if personal else _load_shared(choice)
 
 
 @share(max_entries=MODELS_KEPT, show_spinner="Loading the model …")
@@ -177,45 +85,52 @@ def _load_shared(choice: ModelChoice) -> cam.Model:
 
 @share(max_entries=UPLOADED_MODELS_KEPT, show_spinner="Loading the model …")
 def _load_upload(choice: ModelChoice) -> cam.Model:
-    """Load an upload apart from the others: it must not push out the models of everybody."""
+    """Load an upload, or typed prompts, apart: they must not push out the models of everybody."""
     return _load(choice)
 
 
 def _load(choice: ModelChoice) -> cam.Model:
-    device, weights = "cuda" if torch.cuda.is_available() else "cpu", choice.weights
-    if weights.path is not None:
-        return cam.load_model(choice.name, weights.path, device, labels=weights.labels_path)
-    if weights.published:
-        return cam.load_model(choice.name, device=device)
-    with torch.random.fork_rng():
-        # A shared link shows the same untrained network.
-        torch.manual_seed(SEED)
-        return cam.load_model(choice.name, weights=None, device=device)
+    if served.has_model(choice.name):
+        model: cam.Model = served.models.take(choice.name)
+        return model
+    hub_models.require_allowed(choice.name)
+    device, weights = choose_device(), choice.weights
+    source: str | None = "DEFAULT" if weights.published else weights.path
+    # Before its download nothing is known of a model, and its prompts could not be typed.
+    prompts = choice.prompts or PROMPTS if takes_prompts(choice.name) else None
+    # A shared link shows the same untrained network.
+    with seeded(SEED) if weights.random else nullcontext():
+        return cam.load_model(
+            choice.name, source, device, labels=weights.labels_path, prompts=prompts
+        )
+
+
+def list_models() -> tuple[str, ...]:
+    """List every name that a visitor may load a model by."""
+    first, *others = _list_families()
+    # The first is what a page shows whose address says nothing.
+    return (first, *served.models.list_names(), *others, *hub_models.list_names())
 
 
 @share()
-def list_models() -> tuple[str, ...]:
-    """List every name that a model loads by."""
+def _list_families() -> tuple[str, ...]:
     return cam.model_names()
 
 
 @share(max_entries=PHOTOS_KEPT)
 def _decode(digest: str, _content: bytes, name: str) -> Photo:
-    photo = read_image(_content, name)
-    if max(photo.image.size) <= LARGEST_SIDE:
-        return photo
-    image = ImageOps.contain(photo.image, (LARGEST_SIDE, LARGEST_SIDE))
-    note = f"it was reduced to {image.width} × {image.height} pixels, more than models look at"
-    return replace(photo, image=image, notes=(*photo.notes, note))
+    return read_image(_content, name)
 
 
 def decode_upload(content: bytes, name: str) -> Picture:
     """Decode an upload.
 
     Raises:
-        ImageError: It is no picture that can be read.
+        ImageError: It is no image that can be read.
     """
     digest = hashlib.sha256(content).hexdigest()
+    if large_photos.is_large(content, name):
+        return Picture(large_photos.LargePhoto(content, digest, name), digest)
     return Picture(_decode(digest, content, name), digest)
 
 
@@ -226,16 +141,35 @@ def open_sample(name: str) -> Picture:
 
 
 @share(max_entries=RESULTS_KEPT)
+def prepare(choice: ModelChoice, picture: Picture) -> torch.Tensor:
+    """Make the model's input of the whole picture, (1, 3, H, W)."""
+    return load_model(choice).prepare(picture.photo)
+
+
+@share(max_entries=RESULTS_KEPT)
 def predict(choice: ModelChoice, picture: Picture) -> np.ndarray:
-    """Predict the class probabilities of a picture, (classes,) float32."""
-    model = load_model(choice)
-    chances: np.ndarray = model.predict(model.prepare(picture.photo))[0].cpu().numpy()
+    """Predict the class probabilities of an image, (classes,) float32."""
+    chances: np.ndarray = torch.from_numpy(score(choice, picture)).softmax(0).numpy()
     return chances
+
+
+@share(max_entries=RESULTS_KEPT)
+def score(choice: ModelChoice, picture: Picture) -> np.ndarray:
+    """Compute the raw scores of an image, (classes,) float32.
+
+    Raises:
+        ModelError: The model gives something else than a score for each class.
+    """
+    model = load_model(choice)
+    output = model.score(prepare(choice, picture))[0]
+    require_classes(model.name, output)
+    scores: np.ndarray = output.cpu().numpy()
+    return scores
 
 
 @share(max_entries=RESULTS_KEPT, show_spinner="Explaining …")
 def explain(choices: Choices, top: int | None, picture: Picture) -> dict[str, Attribution]:
-    """Explain one picture by several methods that share their passes.
+    """Explain one image by several methods that share their passes.
 
     Raises:
         CamError: The model cannot be explained so.
@@ -246,7 +180,7 @@ def explain(choices: Choices, top: int | None, picture: Picture) -> dict[str, At
 def explain_each(
     choices: Choices, top: int | None, picture: Picture
 ) -> dict[MethodChoice, Attribution | cam.CamError]:
-    """Explain one picture by those methods that can, in shared passes, or say why not."""
+    """Explain one image by those methods that can, in shared passes, or say why not."""
     errors: dict[MethodChoice, Attribution | cam.CamError] = {}
     try:
         maps = explain(choices, top, picture)
@@ -292,18 +226,18 @@ def take_apart(
         CamError: The model cannot be explained so.
     """
     model = load_model(choice)
-    return cam.anatomy(model, model.prepare(picture.photo), target, layer)
+    return cam.anatomy(model, prepare(choice, picture), target, layer)
 
 
-@share(max_entries=RESULTS_KEPT, show_spinner="Shaking the picture …")
+@share(max_entries=RESULTS_KEPT, show_spinner="Shaking the image …")
 def shake(choice: ModelChoice, target: int, layer: str, picture: Picture) -> dict[str, Attribution]:
-    """Explain a picture, and it with noise: the first image is the picture itself.
+    """Explain an image, and it with noise: the first image is the image itself.
 
     Raises:
         CamError: The model cannot be explained so.
     """
     model = load_model(choice)
-    batch = model.prepare(picture.photo)
+    batch = prepare(choice, picture)
     generator = torch.Generator().manual_seed(SEED)
     noise = torch.randn(SHAKES, *batch.shape[1:], generator=generator).to(batch)
     noisy = batch + NOISE * (batch.max() - batch.min()) * noise
@@ -314,12 +248,12 @@ def shake(choice: ModelChoice, target: int, layer: str, picture: Picture) -> dic
 
 @share(max_entries=RESULTS_KEPT)
 def crop(choice: ModelChoice, picture: Picture) -> Image.Image:
-    """Crop the picture to the part that the model sees, in a size to show it in."""
+    """Crop the image to the part that the model sees, in a size to show it in."""
     return fit_display(load_model(choice).crop(picture.photo))
 
 
 def fit_display(part: Image.Image) -> Image.Image:
-    """Resize a picture that is too large or too small to be shown."""
+    """Resize an image that is too large or too small to be shown."""
     longest = max(part.size)
     side = min(max(longest, SMALLEST_SIDE), DISPLAY_SIDE)
     return part if side == longest else ImageOps.contain(part, (side, side))

@@ -3,9 +3,11 @@
 import cam
 from cam._formatting import size
 from cam._models.download import DownloadProgress, Published
+from cam._models.hub.repository import Repository
 from cam._models.load import published
-from cam.pages.ui.server import jobs
-from cam.pages.ui.server.resources import ModelChoice, share
+from cam.pages.ui.server import hub_models, jobs, served
+from cam.pages.ui.server.resources import share
+from cam.pages.ui.state.choices import ModelChoice
 
 
 @share()
@@ -14,12 +16,16 @@ def get_download_jobs() -> jobs.Jobs:
     return jobs.Jobs(workers=2, capacity=8)
 
 
-def find_missing(choice: ModelChoice) -> Published | None:
+def find_missing(choice: ModelChoice) -> Published | Repository | None:
     """Find where weights come from that must be downloaded first; None where nothing must.
 
     Raises:
-        ModelError: No such model, or nobody published weights for it.
+        ModelError: No such model, or the operator does not allow it, or nobody published weights
+            for it.
     """
+    if served.has_model(choice.name):
+        return None
+    hub_models.require_allowed(choice.name)
     source = published(choice.name) if choice.weights.published else None
     return None if source is None or source.here else source
 
@@ -41,7 +47,7 @@ def ensure_weights(choice: ModelChoice) -> bool:
     return bool(done)
 
 
-def fetch(source: Published, tell: jobs.Tell) -> bool:
+def fetch(source: Published | Repository, tell: jobs.Tell) -> bool:
     """Download weights, in a thread.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Choose the picture, model, class and layer to explain."""
+"""Choose the image, model, class and layer to explain."""

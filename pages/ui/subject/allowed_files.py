@@ -1,6 +1,6 @@
-"""List the server's pictures and weights that visitors may open.
+"""List the server's images and weights that visitors may open.
 
-``CAM_DATA_ROOTS`` names folders of pictures, ``CAM_CHECKPOINT_ROOTS`` folders of weights, each
+``CAM_DATA_ROOTS`` names folders of images, ``CAM_CHECKPOINT_ROOTS`` folders of weights, each
 separated as in ``PATH``. Without them nothing of the server's files is offered.
 """
 
@@ -15,7 +15,7 @@ import cam
 from cam._data.dataset import require_inside
 from cam._data.folder import EXTENSIONS
 from cam.pages.ui.server import allowed_roots, resources
-from cam.pages.ui.server.resources import Picture
+from cam.pages.ui.state.choices import Picture
 
 MOST_OFFERED = 1000
 WEIGHTS = (".safetensors", ".pth", ".pt")
@@ -23,19 +23,14 @@ WEIGHTS = (".safetensors", ".pth", ".pt")
 SECONDS = 30
 
 
-def read_checkpoint_roots() -> tuple[Path, ...]:
-    """Return the folders that weights may be read from."""
-    return allowed_roots.read_folders("CAM_CHECKPOINT_ROOTS")
-
-
 def list_pictures() -> dict[str, str]:
-    """List the pictures that may be opened: path below its folder → path."""
+    """List the images that may be opened: path below its folder → path."""
     return _list_files(tuple(map(str, allowed_roots.read_data_roots())), tuple(EXTENSIONS))
 
 
 def list_checkpoints() -> dict[str, str]:
     """List the weights that may be opened: path below its folder → path."""
-    return _list_files(tuple(map(str, read_checkpoint_roots())), WEIGHTS)
+    return _list_files(tuple(map(str, allowed_roots.read_checkpoint_roots())), WEIGHTS)
 
 
 def open_picture(path: str) -> Picture:
@@ -59,7 +54,7 @@ def require_checkpoint(path: str) -> str:
     Raises:
         DataError: It does not.
     """
-    return str(require_inside(path, read_checkpoint_roots()))
+    return str(require_inside(path, allowed_roots.read_checkpoint_roots()))
 
 
 @st.cache_data(ttl=SECONDS, show_spinner=False)

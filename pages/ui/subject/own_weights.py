@@ -11,7 +11,11 @@ from pathlib import Path, PurePath
 
 import streamlit as st
 
-from cam.pages.ui.server.resources import Weights, share
+from cam.pages.ui.server.resources import share
+from cam.pages.ui.state import address
+from cam.pages.ui.state.choices import Weights
+from cam.pages.ui.state.selection import OF_MODEL
+from cam.pages.ui.state.visitor import get_visitor, read_widget
 from cam.pages.ui.widgets import controls
 from cam.pages.ui.widgets.prose import escape_markdown, write_small
 
@@ -19,7 +23,6 @@ KINDS = ["safetensors", "pth", "pt"]
 LIMIT_MB, LABELS_MB = 200, 1
 # On the disk; what was not looked at for longest goes first.
 CAPACITY = 8
-_CURRENT, _COUNT = "_own_weights", "_own_weights_count"
 
 
 class Store:
@@ -65,7 +68,7 @@ def get_store() -> Store:
 
 def choose_weights() -> Weights | None:
     """Show the weights that this visitor uploaded, on whichever page, and where to upload."""
-    weights: Weights | None = st.session_state.get(_CURRENT)
+    weights = get_visitor().weights
     if weights is not None:
         paths = filter(None, (weights.path, weights.labels_path))
         if not all(map(get_store().has, paths)):
@@ -78,7 +81,7 @@ def choose_weights() -> Weights | None:
             write_small(f"Names of its classes: {escape_markdown(weights.labels)}.")
         st.button("Remove these weights", icon=":material/close:", on_click=_remove)
     controls.draw_lazily(
-        "or upload weights", "upload_file", "weights_box", _draw_uploads, weights, bound=False
+        "Upload weights", "upload_file", "weights_box", _draw_uploads, weights, bound=False
     )
     return weights
 
@@ -89,7 +92,7 @@ def _draw_uploads(weights: Weights | None) -> None:
         "never run. A link cannot carry it: who opens it sees the published weights."
     )
     # A new key after each upload: what lies on the disk needs no memory too.
-    count = st.session_state.setdefault(_COUNT, 0)
+    count = get_visitor().uploads
     about = "Another number of classes is taken from the file."
     _draw_upload("Weights", KINDS, f"weights_{count}", LIMIT_MB, about)
     if weights is not None:
@@ -105,19 +108,18 @@ def _draw_upload(label: str, kinds: list[str], key: str, limit: int, about: str)
 
 def _take(key: str) -> None:
     """Keep an upload and use it from now on."""
-    upload = st.session_state.get(key)
+    upload, visitor = read_widget(key), get_visitor()
     if upload is None:
         return
     name, path = upload.name, get_store().put(upload.getvalue(), upload.name)
-    if key.startswith("names_"):
-        weights = replace(st.session_state[_CURRENT], labels=name, labels_path=path)
+    if key.startswith("names_") and visitor.weights is not None:
+        visitor.weights = replace(visitor.weights, labels=name, labels_path=path)
     else:
-        weights = Weights(path=path, upload=name)
-    st.session_state[_CURRENT] = weights
-    st.session_state[_COUNT] += 1
-    controls.forget_target_and_layer()
+        visitor.weights = Weights(path=path, upload=name)
+    visitor.uploads += 1
+    address.write({}, OF_MODEL)
 
 
 def _remove() -> None:
-    st.session_state.pop(_CURRENT, None)
-    controls.forget_target_and_layer()
+    get_visitor().weights = None
+    address.write({}, OF_MODEL)

@@ -13,20 +13,20 @@ import cam
 from cam._data.dataset import require_inside
 from cam._models.model import ModelOrigin
 from cam.pages.ui.server import allowed_roots
-from cam.pages.ui.server.resources import PUBLISHED, RANDOM, ModelChoice, Weights
-from cam.pages.ui.subject import allowed_files, own_weights
+from cam.pages.ui.state.choices import PUBLISHED, RANDOM, ModelChoice, Weights
+from cam.pages.ui.subject import own_weights
 
 FOLDER = ".checkpoints"
 
 
 def make_origin(choice: ModelChoice) -> ModelOrigin:
     """Write a model down as a run does; of an upload, where that will lie."""
-    weights = choice.weights
+    weights, prompts = choice.weights, choice.prompts or None
     if weights.upload is not None and weights.path is not None:
         labels = weights.labels_path and make_lasting_path(weights.labels_path)
-        return ModelOrigin(choice.name, make_lasting_path(weights.path), labels)
+        return ModelOrigin(choice.name, make_lasting_path(weights.path), labels, prompts)
     source = None if weights.random else weights.path or "DEFAULT"
-    return ModelOrigin(choice.name, source, None)
+    return ModelOrigin(choice.name, source, None, prompts)
 
 
 def read_weights(origin: ModelOrigin) -> Weights | None:
@@ -54,7 +54,7 @@ def require_weights(origin: ModelOrigin) -> Weights:
     if weights is None:
         raise cam.RunError("the names of its model's classes were in memory")
     for path in filter(None, (weights.path, weights.labels_path)):
-        require_inside(path, (*allowed_files.read_checkpoint_roots(), _get_folder()))
+        require_inside(path, (*allowed_roots.read_checkpoint_roots(), _get_folder()))
     return weights
 
 

@@ -1,16 +1,18 @@
-"""Draw boxes, cells and downloads, and forget choices that no longer fit."""
+"""Draw boxes, cells and downloads, and title classes and methods."""
 
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 import cam
-from cam.pages.ui.server.resources import Picture
+from cam.pages.ui.state import address
+from cam.pages.ui.state.choices import Picture
+from cam.pages.ui.widgets.links import form_switch, read_switch
 
 SAMPLE_TITLES = {
     "chelsea": "Cat",
@@ -23,26 +25,6 @@ SAMPLE_TITLES = {
 def name_file(picture: Picture) -> str:
     """Name the files that are downloaded, without an ending."""
     return PurePath(picture.photo.name).stem or "picture"
-
-
-def forget_target() -> None:
-    """Go back to the top class: another picture has other classes."""
-    st.session_state["target"] = None
-    _reset(against=None, classes=[])
-
-
-def forget_target_and_layer() -> None:
-    """Go back to the presets: another model has other layers, and maybe other classes."""
-    forget_target()
-    st.session_state["layer"] = None
-    _reset(layers=[])
-
-
-def _reset(**presets: Any) -> None:
-    """Bring widgets back to their presets on the pages that have them."""
-    st.session_state.update(
-        {key: value for key, value in presets.items() if key in st.session_state}
-    )
 
 
 # Not Streamlit's cache, which would hash a thousand strings at each call.
@@ -89,9 +71,11 @@ def draw_lazily(
         bound: Whether a link opens it too.
         expanded: Whether it is open at first.
     """
-    bind: Literal["query-params"] | None = "query-params" if bound else None
-    icon = f":material/{icon}:"
-    box = st.expander(label, expanded, icon=icon, key=key, on_change="rerun", bind=bind)
+    state: dict[str, Any] = {"expanded": expanded, "key": key, "on_change": "rerun"}
+    if bound:
+        is_open = read_switch(key, expanded)
+        state = {"expanded": is_open} | address.bind(key, is_open, form_switch(expanded))
+    box = st.expander(label, icon=f":material/{icon}:", **state)
     if box.open:
         with box:
             draw(*arguments)
@@ -113,7 +97,7 @@ def scroll_here() -> None:
 
 
 def make_cells(count: int, most: int) -> list[DeltaGenerator]:
-    """Make cells for pictures, in as few rows as hold them and all rows alike."""
+    """Make cells in as few rows as hold them, and all rows alike."""
     rows = -(-count // most)
     width = -(-count // rows)
     return [column for _ in range(rows) for column in st.columns(width)][:count]

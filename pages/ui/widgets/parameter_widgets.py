@@ -10,7 +10,9 @@ from streamlit.delta_generator import DeltaGenerator
 import cam
 from cam._formatting import value_of
 from cam._metrics.base.metric_registry import MetricInfo
-from cam.pages.ui.widgets.links import check_number, choose_number
+from cam.pages.ui.state import address
+from cam.pages.ui.widgets import links
+from cam.pages.ui.widgets.links import choose_number
 from cam.pages.ui.widgets.prose import write_small
 from cam.parameters import Rule
 
@@ -91,7 +93,7 @@ def _select_widget(rule: Rule, default: Any) -> Widget | None:
     if rule.mixed:
         return partial(_choose_text, about=f"It must be {rule.words}.")
     if isinstance(default, bool):
-        return lambda label, on, key: st.toggle(label, on, key=key, bind="query-params")
+        return lambda label, on, key: links.switch(label, key, on)
     if isinstance(default, int | float):
         return partial(_choose_number, whole=isinstance(default, int))
     if isinstance(default, str | tuple):
@@ -102,8 +104,7 @@ def _select_widget(rule: Rule, default: Any) -> Widget | None:
 
 
 def _choose_word(label: str, default: str, key: str, choices: tuple[str, ...]) -> str:
-    index = choices.index(default)
-    return str(st.selectbox(label, choices, index=index, key=key, bind="query-params"))
+    return links.choose(label, choices, key, default=default)
 
 
 def _choose_number(
@@ -112,17 +113,19 @@ def _choose_number(
     # With a format: Streamlit would show 0.15 and 1e-05 with two digits.
     style: dict[str, Any] = {"step": 1} if whole else {"format": "%g"}
     style |= {"placeholder": "chosen automatically"} if default is None else {}
-    check_number(key, label)
-    value: int | float | None = st.number_input(
-        label, value=default, key=key, bind="query-params", **style
-    )
-    return default if value is None else value
+    value = links.read_number(key, label, default, whole=whole)
+
+    def form(typed: int | float | None) -> list[str]:
+        return links.format_number(typed, default)
+
+    style |= {"value": None} | address.bind(key, value, form, start={"value": value})
+    st.number_input(label, **style)
+    return value
 
 
 def _choose_text(label: str, default: Any, key: str, about: str | None = None) -> Any:
     """Choose text, or several numbers with commas between them, as on the command line."""
     several = isinstance(default, tuple)
     text = ", ".join(f"{number:g}" for number in default) if several else str(default)
-    typed = st.text_input(label, text, key=key, bind="query-params", help=about)
-    value = value_of(typed.strip())
+    value = value_of(links.type_text(label, text, key, help=about).strip())
     return (value,) if several and isinstance(value, int | float) else value

@@ -1,4 +1,4 @@
-"""Write sentences, headings, small print, pictures and errors."""
+"""Write sentences, headings, small print, images and errors."""
 
 import re
 from dataclasses import dataclass
@@ -8,16 +8,18 @@ from types import TracebackType
 import streamlit as st
 
 import cam
+from cam.pages.ui.widgets import view_record
 
 
 def write_small(line: str) -> None:
-    """Write a line under a picture, in ink that can be read, as a caption's can not."""
-    st.markdown(f":small[{line}]")
+    """Write a line under an image, in ink that can be read, as a caption's can not."""
+    view_record.small(line)
 
 
 def write_heading(line: str) -> None:
     """Write a small heading."""
     st.html(f'<div style="font-weight:600;opacity:.75">{escape(line)}</div>')
+    view_record.record_html(view_record.write_part_title(line))
 
 
 def write_facts(*lines: str) -> None:
@@ -32,14 +34,15 @@ def write_notes(attribution: cam.Attribution) -> None:
 
 
 def show_png(content: bytes, alt: str) -> None:
-    """Show a picture as it is: without the format, Streamlit sends a JPEG of it."""
-    st.image(content, width="stretch", output_format="PNG", alt=alt)
+    """Show an image as it is."""
+    view_record.image(content, alt)
 
 
 def as_sentence(message: cam.CamError | str) -> str:
     """Write an error's message, or a note, with a capital and a full stop."""
-    text = str(message)
-    return text[0].upper() + text[1:].rstrip(".") + "."
+    text = str(message).rstrip(".") + "."
+    # A file's name is written as it is.
+    return text if re.match(r"\S+[._]\w", text) else text[0].upper() + text[1:]
 
 
 def escape_markdown(name: str) -> str:

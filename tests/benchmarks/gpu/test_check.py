@@ -56,6 +56,7 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_takes_every_step(rehearsal):
     status, results, _ = rehearsal
     sections = [(part["name"], part["status"], part["failures"]) for part in results["sections"]]
@@ -63,6 +64,7 @@ def test_a_rehearsal_takes_every_step(rehearsal):
     assert status == 0
 
 
+@pytest.mark.slow
 def test_the_file_holds_what_a_program_needs(rehearsal):
     _, results, _ = rehearsal
     assert results["rehearsal"] is True
@@ -78,6 +80,7 @@ def test_the_file_holds_what_a_program_needs(rehearsal):
         }
 
 
+@pytest.mark.slow
 def test_every_planned_measurement_is_there(rehearsal):
     _, results, _ = rehearsal
     rows = {part["name"]: part["rows"] for part in results["sections"]}
@@ -101,6 +104,7 @@ def test_every_planned_measurement_is_there(rehearsal):
     }
 
 
+@pytest.mark.slow
 def test_bfloat16_and_tf32_leave_the_order_of_the_pixels_nearly_as_it_is(rehearsal):
     _, results, _ = rehearsal
     (rows,) = [part["rows"] for part in results["sections"] if part["name"] == "end_to_end"]
@@ -109,12 +113,14 @@ def test_bfloat16_and_tf32_leave_the_order_of_the_pixels_nearly_as_it_is(rehears
         assert row["spearman_lowest"] > 0.99
 
 
+@pytest.mark.slow
 def test_a_rehearsal_claims_nothing(rehearsal):
     _, results, page = rehearsal
     assert {goal["verdict"] for goal in results["goals"]} == {"not measured"}
     assert page.startswith("# Rehearsal on a CPU: no figure means anything\n")
 
 
+@pytest.mark.slow
 def test_the_page_has_a_table_a_section(rehearsal):
     _, _, page = rehearsal
     for head in ("## Goals", "## Sections", "### One image", "| grad-cam |", "Spearman, lowest"):

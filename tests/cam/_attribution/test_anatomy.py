@@ -161,6 +161,33 @@ def test_the_strongest_channels():
         assert against == [c for c in order if adds[c] < 0][:2]
 
 
+def test_contributions_are_the_score_less_its_bias():
+    """Worked out again in float64: the mean of a channel times the weight that reads it."""
+    module, batch = Pooled(), pictures()
+    steps = cam.anatomy(module, batch, [1, 5], "2")
+    contributions = steps.contributions()
+    double = copy.deepcopy(module).double()
+    weight, bias = (values.detach()[[1, 5]] for values in (double[5].weight, double[5].bias))
+    pooled = double[2](double[1](double[0](batch.double()))).detach().mean((2, 3))
+    assert contributions.shape == (2, 8)
+    assert float((contributions - weight * pooled).abs().max()) < 1e-5
+    score = double(batch.double()).detach()[[0, 1], [1, 5]]
+    assert float((contributions.sum(1) - (score - bias)).abs().max()) < 1e-5
+
+
+def test_contributions_of_parts_add_up():
+    steps = cam.anatomy(Curved(), pictures(), 2, "0")
+    size = steps.activations.shape[2:]
+    region = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    whole = steps.contributions()
+    assert near(steps.contributions(region) + steps.contributions(1 - region), whole, 1e-5)
+    corner = torch.zeros(size)
+    corner[3, 2] = 1
+    product = steps.gradients[:, :, 3, 2] * steps.activations[:, :, 3, 2]
+    assert torch.equal(steps.contributions(corner), product)
+    assert not steps.contributions(torch.zeros(size)).any()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [

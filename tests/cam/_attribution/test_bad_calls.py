@@ -62,13 +62,13 @@ def test_arguments(model, arguments, error, says):
 @pytest.mark.parametrize(
     ("batch", "says"),
     [
-        ([cam.sample("chelsea")], "a list, not a tensor; model.prepare(pictures) makes one"),
+        ([[1.0]], "a list of list, neither images nor a tensor (B, C, H, W)"),
         (torch.zeros(3, 8, 8), "it must be floats (B, C, H, W)"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "the batch is torch.uint8"),
         (torch.zeros(0, 3, 8, 8), "the batch is empty"),
         (torch.zeros(1, 3, 8, 8, device="meta"), "the batch is on meta and the model on cpu"),
     ],
-    ids=["pictures", "one picture", "bytes", "none", "another device"],
+    ids=["numbers", "one image", "bytes", "none", "another device"],
 )
 def test_batches(model, batch, says):
     with pytest.raises(cam.InputError, match=re.escape(says)):

@@ -32,7 +32,7 @@ PICTURES = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
         ("timm/convnext_atto", "stages"),
         ("timm/regnetx_002", "s4"),
         ("torchvision/shufflenet_v2_x0_5", "conv5"),
-        ("torchvision/squeezenet1_1", "classifier.2"),
+        ("torchvision/squeezenet1_1", "features"),
     ],
 )
 def test_the_preset_has_a_map_with_positions(name, layer):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import cam
 from cam._cli.commands import main
-from cam._output import clip
+from cam._clip import clip
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 

@@ -597,7 +597,7 @@ def test_the_module_runs(tmp_path):
     )
     assert done.returncode == FAILED
     (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("Error: text.png is not a picture")
+    assert sentence.startswith("Error: text.png is not an image")
     assert done.stdout == "sample:coffee: espresso 96% → explanations/coffee.gradcam.png\n"
     assert len(files(tmp_path / "explanations")) == 3
 

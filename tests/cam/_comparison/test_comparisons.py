@@ -243,7 +243,7 @@ def test_what_methods_read():
     assert reads["eigencam"] == "a layer's activations"
     assert reads["scorecam"] == "a layer's activations and separate passes"
     assert reads["saliency"] == "the gradient at the pixels"
-    assert reads["rise"] == "scores of changed pictures"
+    assert reads["rise"] == "scores of changed images"
 
 
 def test_a_map_of_zeros_has_no_stability_and_no_warning(recwarn):

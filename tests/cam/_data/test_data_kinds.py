@@ -15,7 +15,7 @@ from tests.support.small_data import make_all
         (
             "coco/annotations/instances_val.json",
             "coco",
-            {"truth": ("segments", "boxes"), "images": ()},
+            {"truth": ("segments", "boxes"), "items": ("classes", "objects"), "images": ()},
         ),
         # Of VOC's lists val comes before train; there is no folder of segments.
         ("voc", "voc", {"truth": ("boxes",), "split": ("val", "train")}),

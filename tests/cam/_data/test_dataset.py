@@ -105,7 +105,7 @@ def test_a_folder_of_class_folders(tmp_path):
     for name in ("dog/b.png", "dog/a.jpg", "cat/deep/c.webp", ".hidden/d.png", "dog/notes.txt"):
         path = tmp_path / name
         if path.suffix == ".txt":
-            path.write_text("no picture")
+            path.write_text("no image")
         else:
             saved(path)
     data = cam.dataset(tmp_path)
@@ -129,7 +129,7 @@ def test_a_broken_picture_is_one_error_and_not_the_others(tmp_path):
     assert len(data) == 2
     assert data.identifier(1) == "b.png"
     assert data[0].image.size == (64, 48)
-    with pytest.raises(cam.ImageError, match=r"b\.png is not a picture"):
+    with pytest.raises(cam.ImageError, match=r"b\.png is not an image"):
         data[1]
 
 
@@ -179,11 +179,11 @@ def test_a_csv_of_paths_and_labels(tmp_path):
     ("name", "content", "message"),
     [
         ("list.csv", "a.png,3\n", "has no column 'path'"),
-        ("list.csv", "path\n", "no picture was found"),
+        ("list.csv", "path\n", "no image was found"),
         ("list.json", "[]", "is no list of COCO instances"),
         ("list.json", "{", "is no list of COCO instances"),
         ("list.txt", "", "is no data set"),
-        ("folder/x.txt", "", "no picture was found"),
+        ("folder/x.txt", "", "no image was found"),
     ],
 )
 def test_what_is_no_data_set_is_refused_in_a_sentence(tmp_path, name, content, message):
@@ -278,11 +278,24 @@ def test_coco_is_an_item_for_each_picture_and_class(coco):
     # The polygon's corners are pixels 2 to 6 across and 3 to 6 down.
     assert np.array_equal(dog.mask, box_mask((20, 10), (2, 3, 7, 7), (0, 0, 1, 10)))
     assert data.refused == (("annotation 6", "its image or category is missing"),)
-    with pytest.raises(cam.DataError, match=r"is for 21 × 10 pixels, but the picture has 20 × 10"):
+    with pytest.raises(cam.DataError, match=r"is for 21 × 10 pixels, but the image has 20 × 10"):
         data[2]
     boxes = cam.dataset(coco, truth="boxes")
     assert np.array_equal(boxes[1].mask, box_mask((20, 10), *dog.boxes))
     assert boxes.fingerprint != data.fingerprint
+
+
+def test_coco_is_an_item_for_each_object(coco):
+    data = cam.dataset(coco, items="objects")
+    names = [data.identifier(index) for index in range(len(data))]
+    assert names == ["1.png#cat#3", "1.png#dog#1", "1.png#dog#2", "2.png#cat#5"]
+    first, second = data[1], data[2]
+    assert (first.boxes, second.boxes) == (((2, 3, 7, 7),), ((0, 0, 1, 10),))
+    assert np.array_equal(second.mask, box_mask((20, 10), (0, 0, 1, 10)))
+    assert first.group == second.group == data[0].group
+    assert data.fingerprint != cam.dataset(coco).fingerprint
+    with pytest.raises(cam.DataError, match="items is 'classes' or 'objects', not 'boxes'"):
+        cam.dataset(coco, items="boxes")
 
 
 def test_coco_runs_as_text():
@@ -409,7 +422,7 @@ def test_any_torch_data_set():
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([(torch.zeros(1, 4, 4), 1)], "a picture's tensor is"),
+        ([(torch.zeros(1, 4, 4), 1)], "an image's tensor is"),
         ([(torch.zeros(3, 4, 4).long(), 1)], "uint8 or floating"),
         ([(Image.new("RGB", (4, 4)), 1.5)], "a class is a whole number or a label, not float"),
         ([(Image.new("RGB", (4, 4)), 1, np.ones((3, 3)))], "its mask is"),

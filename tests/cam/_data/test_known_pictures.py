@@ -27,7 +27,7 @@ def test_a_picture_depends_on_its_number_and_seed_alone(network):
     assert len({few.fingerprint, many.fingerprint, other.fingerprint}) == 3
     assert many.limit(2).fingerprint == few.fingerprint
     assert few.fingerprint == cam.dataset("known", network=network, size=2).fingerprint
-    with pytest.raises(IndexError, match="there are 2 pictures"):
+    with pytest.raises(IndexError, match="there are 2 images"):
         few[2]
 
 

@@ -149,6 +149,7 @@ def table(tmp_path, monkeypatch):
     file = tmp_path / "fidelity.json"
     file.write_text(json.dumps({"cpu": figures}))
     monkeypatch.setattr(fidelity, "TABLE", file)
+    monkeypatch.setattr(fidelity, "multiplies_bf16", lambda: True)
     fidelity._table.cache_clear()
     yield
     fidelity._table.cache_clear()
@@ -164,6 +165,11 @@ def test_auto_takes_what_was_measured_to_hold(table):
     assert fidelity.find_fastest("gradcam", torch.device("cuda")) == "fp32", (
         "nothing was measured there"
     )
+
+
+def test_auto_stays_in_fp32_on_a_cpu_that_is_slower_otherwise(table, monkeypatch):
+    monkeypatch.setattr(fidelity, "multiplies_bf16", lambda: False)
+    assert fidelity.find_fastest("gradcam", torch.device("cpu")) == "fp32"
 
 
 def test_methods_that_share_a_pass_have_the_most_careful_ones_precision(table):

@@ -7,14 +7,17 @@ import struct
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageFile
+from PIL import Image, ImageColor, ImageFile
+from PIL.ExifTags import Base as ExifTag
 from skimage import data
 
 import cam
+from cam._media import images
 from cam._media.images import read_image
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
@@ -92,21 +95,21 @@ def test_a_text_file_named_png_is_no_picture(tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("these are not pixels\n" * 20)
     message = refusal(path)
-    assert "notes.png is not a picture" in message
+    assert "notes.png is not an image" in message
     assert "use PNG, JPEG" in message
 
 
 def test_an_empty_file_is_no_picture(tmp_path):
     path = tmp_path / "nothing.jpg"
     path.touch()
-    assert "nothing.jpg is not a picture" in refusal(path)
+    assert "nothing.jpg is not an image" in refusal(path)
 
 
 def test_a_format_that_is_not_let_in_is_refused():
     """Pillow itself reads it."""
     content = encoded(UPRIGHT, "PPM")
     assert Image.open(io.BytesIO(content)).size == (56, 40)
-    assert "is not a picture that can be read here" in refusal(content)
+    assert "is not an image that can be read here" in refusal(content)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
@@ -160,7 +163,7 @@ def test_a_strip_is_refused():
 
 
 def test_a_folder_is_refused(tmp_path):
-    assert refusal(tmp_path) == f"{str(tmp_path)!r} is a folder, not a picture"
+    assert refusal(tmp_path) == f"{str(tmp_path)!r} is a folder, not an image"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,7 @@ def test_nan_in_a_float_tiff_is_refused(tmp_path):
         (np.zeros((40, 40, 3), np.float32), "float32 (40, 40, 3)"),
         (np.zeros((0, 40, 3), np.uint8), "no pixels"),
         (Image.new("RGB", (0, 5)), "no pixels: it is 0 × 5"),
-        (io.StringIO("text"), "is not a picture"),
+        (io.StringIO("text"), "is not an image"),
         ("sample:chelsae", "did you mean 'chelsea'"),
     ],
     ids=["none", "int", "grey-array", "float-array", "no-rows", "no-columns", "text", "sample"],
@@ -437,3 +440,99 @@ def test_the_samples_are_scikit_images():
 def test_drawing_on_a_sample_does_not_change_the_next_one():
     cam.sample("coffee").paste("red", (0, 0, 400, 400))
     assert (pixels(cam.sample("coffee")) == data.coffee()).all()
+
+
+# AVIF and HEIC
+
+
+FILES = Path(__file__).with_name("files")
+SIDEWAYS = {ExifTag.Orientation: 6}
+
+
+def assert_corners(image: Image.Image, *colours: str) -> None:
+    """The corners, from the upper left one clockwise, are nearly of these colours."""
+    width, height = image.size
+    corners = [(3, 3), (width - 4, 3), (width - 4, height - 4), (3, height - 4)]
+    for at, colour in zip(corners, colours, strict=True):
+        truth = np.array(ImageColor.getrgb(colour))
+        assert np.abs(np.array(image.getpixel(at)) - truth).max() < 30, (at, colour)
+
+
+def corners_of(size: tuple[int, int], *colours: str) -> Image.Image:
+    """A picture of four plain quarters, clockwise from the upper left."""
+    image, (width, height) = Image.new("RGB", size), size
+    for at, colour in zip(((0, 0), (1, 0), (1, 1), (0, 1)), colours, strict=True):
+        left, top = at[0] * width // 2, at[1] * height // 2
+        image.paste(colour, (left, top, left + width // 2, top + height // 2))
+    return image
+
+
+def test_avif_is_read_and_turned_upright_once():
+    exif = Image.Exif()
+    exif.update(SIDEWAYS)
+    content = encoded(corners_of((64, 48), "red", "lime", "blue", "white"), "AVIF", exif=exif)
+    photo = read_image(content)
+    assert photo.image.size == (48, 64)
+    assert_corners(photo.image, "white", "red", "lime", "blue")
+    assert photo.notes == ("it was turned upright, as its EXIF orientation says",)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_truncated_avif_is_refused(share):
+    content = encoded(corners_of((64, 48), "red", "lime", "blue", "white"), "AVIF")
+    with pytest.raises(cam.ImageError, match=r"is not an image|is damaged"):
+        read_image(content[: int(len(content) * share)])
+
+
+def test_heic_is_read_and_turned_upright_once():
+    """Left red, right blue, and lighter at the top; the second file says so by a turn of 90°."""
+    pytest.importorskip("pi_heif")
+    colours = ["#f02828", "#2828f0", "#0000c8", "#c80000"]
+    upright = read_image(FILES / "upright.heic")
+    assert upright.image.size == (64, 48) and upright.image.mode == "RGB"
+    assert_corners(upright.image, *colours)
+    sideways = read_image(FILES / "sideways.heic")
+    assert sideways.image.size == (48, 64)
+    assert_corners(sideways.image, colours[3], *colours[:3])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_truncated_heic_is_refused(share):
+    pytest.importorskip("pi_heif")
+    content = (FILES / "upright.heic").read_bytes()
+    with pytest.raises(cam.ImageError, match=r"is not an image|is damaged"):
+        read_image(content[: int(len(content) * share)])
+
+
+def test_without_its_package_heic_is_refused_with_the_command(monkeypatch):
+    monkeypatch.setattr(images, "_enable_heic", lambda: False)
+    with pytest.raises(cam.ImageError, match=r"upright\.heic is an HEIC.*: pip install pi-heif"):
+        read_image(FILES / "upright.heic")
+
+
+def test_a_heic_that_announces_too_many_pixels_is_refused_before_it_is_unpacked():
+    """Its size stands in the box "ispe": 4 bytes of flags, width and height (ISO 23008-12)."""
+    pytest.importorskip("pi_heif")
+    content = bytearray((FILES / "upright.heic").read_bytes())
+    at = content.index(b"ispe") + 8
+    assert struct.unpack(">II", content[at : at + 8]) == (64, 64)  # Of whole coded blocks.
+    content[at : at + 8] = struct.pack(">II", 30_000, 30_000)
+    start = time.perf_counter()
+    with pytest.raises(cam.ImageError):
+        read_image(bytes(content))
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\0\0\0\x20ftypisom" + bytes(64),
+        b"%PDF-1.7",
+        b"words",
+    ],
+    ids=["svg", "video", "pdf", "text"],
+)
+def test_other_files_are_refused_with_the_types_that_are_read(content):
+    with pytest.raises(cam.ImageError, match="use PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP or TIFF"):
+        read_image(content)

@@ -117,6 +117,38 @@ def test_a_signed_heatmap_has_its_zero_in_the_middle(percentile, threshold):
     assert (np.abs(np.asarray(image) - truth).max(-1) <= 0.5).mean() > 0.999
 
 
+@pytest.mark.parametrize("signed", [False, True], ids=["for", "signed"])
+@pytest.mark.parametrize("alpha", [0, 0.4, 1])
+def test_opacity_may_follow_the_evidence(alpha, signed):
+    heatmap = HEATMAP * 2 - 1 if signed else HEATMAP.clone()
+    heatmap[:5], heatmap[5, 5] = 0, torch.nan
+    look = {"percentile": 90, "threshold": 0.2, "signed": signed, "fade": True}
+    drawn = cam.overlay(Image.fromarray(PHOTO), heatmap, "RdBu_r", alpha, **look)
+    values = heatmap.double().numpy()
+    sizes = np.abs(values)
+    end = np.nanquantile(sizes, 0.9)
+    share = np.clip(values / end, -1 if signed else 0, 1)
+    colours = matplotlib.colormaps["RdBu_r"](
+        np.nan_to_num((share + 1) / 2 if signed else share), bytes=True
+    )[..., :3]
+    opacity = alpha * np.where(sizes >= 0.2 * end, np.abs(share), 0)[..., None]
+    truth = (1 - opacity) * PHOTO + opacity * colours
+    off = np.abs(np.asarray(drawn) - truth)
+    # float32 may take the colour beside at its edge.
+    assert (off <= 0.5 + 1e-3).mean() > 0.999 and off.max() < 8
+    assert (np.asarray(drawn)[:5] == PHOTO[:5]).all()
+
+
+def test_a_faded_batch_of_small_maps_is_as_its_pictures():
+    pictures = np.stack([PHOTO, 255 - PHOTO])
+    heatmaps = torch.stack([HEATMAP, 1 - HEATMAP])[:, :6, :7]
+    together = cam.overlay(pictures, heatmaps, alpha=0.7, fade=True)
+    for drawn, picture, heatmap in zip(together, pictures, heatmaps, strict=True):
+        alone = cam.overlay(Image.fromarray(picture), heatmap, alpha=0.7, fade=True)
+        assert (drawn.numpy() == np.asarray(alone)).all()
+    assert "alpha" in refusal(pictures, heatmaps, alpha=1.2, fade=True)
+
+
 def test_a_heatmap_and_its_negative_have_mirrored_colours():
     values = torch.linspace(-1, 1, 255).view(1, 1, -1)
     black = torch.zeros(1, 1, 255, 3, dtype=torch.uint8)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import cam
+from cam._clip import clip
 from cam._media import video
-from cam._output import clip
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30), (30, 200, 200)]
 KINDS = [("mp4", "libx264"), ("mov", "libx264"), ("webm", "libvpx"), ("matroska", "mpeg4")]
@@ -168,7 +168,7 @@ def test_what_only_begins_like_a_film(content):
     with pytest.raises(cam.ImageError) as caught:
         clip.read_clip(content, "film")
     message = str(caught.value)
-    assert "film is damaged, incomplete or no video" in message or "holds no pictures" in message
+    assert "film is damaged, incomplete or no video" in message or "holds no images" in message
 
 
 def test_sound_alone_is_no_film():

@@ -165,7 +165,7 @@ def test_a_picture_of_nan_and_an_unsound_map_stay_alone(name, network, pictures,
     assert torch.allclose(scores.values[2], whole.values[2], rtol=1e-4, atol=1e-6, equal_nan=True)
     assert scores.values[1].isnan() and scores.reasons[1] == "the map is not finite"
     if cam.metrics()[name].needs_model:
-        assert scores.values[0].isnan() and scores.reasons[0] == "the picture is not finite"
+        assert scores.values[0].isnan() and scores.reasons[0] == "the image is not finite"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -413,7 +413,7 @@ def test_refuses_a_call_in_one_sentence(name, arguments, options, error, sentenc
 
 @pytest.mark.parametrize("baseline", [(0.0, 1.0), torch.zeros(3, 5)])
 def test_refuses_a_baseline_that_does_not_fit(baseline, network, pictures):
-    with pytest.raises(cam.MetricError, match="the baseline does not fit the picture"):
+    with pytest.raises(cam.MetricError, match="the baseline does not fit the image"):
         cam.metric("deletion", baseline=baseline)(network, pictures, MAPS)
 
 

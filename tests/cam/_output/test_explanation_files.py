@@ -232,10 +232,16 @@ def test_a_model_with_few_classes_has_few_predictions(bundled, explained):
     assert [prediction["label"] for prediction in facts["predictions"]] == ["yes", "no"]
 
 
-def test_a_record_of_callables_is_refused(bundled, batch):
-    maps = cam.attribute(bundled, batch, "saliency", targets=lambda output: output[0] - output[1])
-    with pytest.raises(cam.CamError, match="a record names a class"):
-        record(bundled, maps["saliency"], 0, "cat.png")
+def test_a_record_of_a_callable_has_its_score(bundled, batch):
+    def difference(output: torch.Tensor) -> torch.Tensor:
+        return output[0] - output[1]
+
+    maps = cam.attribute(bundled, batch, "saliency", targets=difference)
+    facts = record(bundled, maps["saliency"], 1, "cat.png")
+    with torch.no_grad():
+        score = float(difference(bundled.score(batch)[1]))
+    assert facts["target"] == {"label": "the target", "score": pytest.approx(score, abs=1e-4)}
+    assert len(facts["predictions"]) == 5
 
 
 def test_versions_are_those_installed():

@@ -32,12 +32,15 @@ def test_a_race_has_everybody_once_a_round_and_leaves_the_model_alone(small, bat
     race = speed.race(
         small, batch, 2, 1, report=lambda _share, so_far, at: partial.append((so_far, at))
     )
-    assert set(race.speeds) == {speed.INFERENCE, speed.OURS, *peers.installed()} - set(race.refused)
+    plain = {speed.INFERENCE, speed.LAST}
+    assert set(race.speeds) == {*plain, speed.OURS, *peers.installed()} - set(race.refused)
     assert set(race.absent) == set(peers.PACKAGES) - set(peers.installed())
     assert not race.refused
     for contender in [*race.speeds.values(), *race.every.values()]:
         assert len(contender.timing.seconds) == 2 and contender.images == 2
-        assert contender.images_per_second == pytest.approx(2 / contender.timing.median)
+        first, second = contender.timing.seconds
+        middle = (2 / first + 2 / second) / 2
+        assert contender.images_per_second.median == pytest.approx(middle)
     assert race.every[speed.OURS].maps == 7
     assert any(0 < len(so_far.speeds) < len(race.speeds) for so_far, _ in partial), "it grows"
     notes = list(dict.fromkeys(at for _, at in partial))
@@ -92,12 +95,23 @@ def test_sizes(small, batch):
         speed.by_batch_size(small, batch[:1], (0,))
 
 
-def test_one_by_one_is_the_median_of_the_sums():
+def test_one_by_one_is_the_sum_in_each_round():
     singles = {"a": Timing((1, 2, 9)), "b": Timing((10, 1, 1)), "c": Timing((5, 5, 5))}
     together = speed.Together(singles, {})
-    assert together.one_by_one(1) == 2
-    assert together.one_by_one(2) == 10  # of 11, 3 and 10
+    assert together.one_by_one(1) == singles["a"]
+    assert together.one_by_one(2) == Timing((11, 3, 10))
     assert together.one_by_one(4) is None
+
+
+def test_a_share_of_inference_is_one_whatever_the_batch_and_whatever_else_runs():
+    # In each round the machine is slower, and ours takes 0.8 of plain inference's time.
+    busy = [1, 2, 3, 1, 5, 1]
+    plain = speed.Speed(4, 0, Timing(tuple(0.1 * slow for slow in busy)))
+    ours = speed.Speed(4, 1, Timing(tuple(0.08 * slow for slow in busy)))
+    assert ours.relative_to(plain) == pytest.approx((1.25, 1.25, 1.25))
+    # Images, and not calls, are compared.
+    single = speed.Speed(1, 1, Timing((0.05,) * 6))
+    assert single.relative_to(speed.Speed(4, 0, Timing((0.1,) * 6))).median == pytest.approx(0.5)
 
 
 def test_counts_of_methods(small, batch):

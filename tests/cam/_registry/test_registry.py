@@ -93,7 +93,7 @@ import cam
     "red", title="Red", family="gradient", kind="sensitivity", reads=cam.sources.Pixels,
     cost="none", rules={"power": cam.parameters.integer(1)})
 def red(pixels, *, power=1):
-    """The picture's red.
+    """The image's red.
 
     References:
         Made for a test.
@@ -138,6 +138,7 @@ json.dump([sentences, list(maps), statuses], sys.stdout)
 """
 
 
+@pytest.mark.slow
 def test_another_package_adds_a_method_and_a_metric(tmp_path):
     """Found by entry points: in the library, the command line and runs."""
     (tmp_path / "red_plugin.py").write_text(PLUGIN)

@@ -102,6 +102,7 @@ def test_the_budget_ends_the_search(levels):
     assert len(model._forward_pre_hooks) == 1
 
 
+@pytest.mark.slow
 def test_layers_are_searched(bundled):
     data = cam.dataset("photo-grid", size=4)
     items = [(item.image, item.target) for item in data]

@@ -112,7 +112,9 @@ def test_a_loaded_network_keeps_to_its_pictures(name):
     precise = copy.deepcopy(model.module).double()
     with torch.no_grad():
         logits, blank = precise(batch.double()), precise(torch.zeros_like(batch).double())
-        assert torch.allclose(model.module(batch).double(), logits, atol=2e-4)
+        # Each processor adds the 768 products of a template in another order, and XOR amplifies
+        # that: 1.5e-4 and 2.5e-4 were measured on two of them.
+        assert torch.allclose(model.module(batch).double(), logits, atol=1e-3)
     assert torch.equal(logits.argmax(1), targets)
     assert len(set(targets.tolist())) == (1 if name == "distractor" else 2)
     expected = (logits - blank).gather(1, targets[:, None])[:, 0]
@@ -130,7 +132,7 @@ def test_a_loaded_network_keeps_to_its_pictures(name):
         (lambda: cam.load_model("known/patches"), "no model 'known/patches'; did you mean"),
         (lambda: cam.load_model("known/xor", weights=None), "is built by hand"),
         (lambda: cam.dataset("known", network="xr"), "no network 'xr' of known answers; did you"),
-        (lambda: cam.dataset("known", size=0), "size of known pictures must be a whole number"),
+        (lambda: cam.dataset("known", size=0), "size of known images must be a whole number"),
         (lambda: cam.dataset("known", n=2), "there is no option 'n' here"),
     ],
 )

@@ -133,12 +133,12 @@ def test_a_function_in_the_place_of_a_model(kind, pictures):
         (
             lambda m, x: ours.Saliency(m).attribute((x, x), target=1),
             cam.InputError,
-            "one tensor of pictures",
+            "one tensor of images",
         ),
         (
-            lambda m, x: ours.Saliency(m).attribute(x, 1, additional_forward_args=3),
+            lambda m, x: ours.Saliency(m).attribute([x], target=1),
             cam.InputError,
-            "bind these in a function",
+            "a tensor of images, not list",
         ),
         (
             lambda m, x: ours.Saliency(m).attribute(x),

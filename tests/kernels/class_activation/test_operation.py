@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cam import kernels
 from cam.kernels import RULES
+from cam.kernels.class_activation import reference
 from tests.support.kernel_layers import DEVICE, DTYPES, distance, lay_out, noise
 from tests.support.rules64 import NO_WEIGHTS, truth64
 
@@ -263,13 +264,35 @@ def test_gives_an_image_the_same_bits_in_any_batch(h, w, on_triton):
 
 
 @pytest.mark.parametrize(("h", "w"), [(7, 7), (17, 17), (30, 40)])
-def test_gives_a_rule_the_same_map_beside_any_others(h, w, on_triton):
+def test_gives_a_rule_the_same_map_beside_any_others(h, w, road):
     """But for the rounding: how many partial maps are summed at a time depends on the rules."""
     a, g = layer(1, 70, h, w)
     together = kernels.fused_cam(a, g, RULES)
     for k, rule in enumerate(RULES):
         alone = kernels.fused_cam(a, g, (rule,))
         assert distance(alone[:, 0], together[:, k]) < 1e-6, rule
+
+
+def test_plus_plus_is_finite_where_its_denominator_vanishes(road):
+    """2 + G ΣA is 0 for G = -1 and ΣA = 2, where α is 0 because G is not above 0."""
+    a = torch.ones(1, 2, 1, 2, device=DEVICE)
+    g = torch.tensor([[-1.0, 1.0], [1.0, -1.0]], device=DEVICE).view(1, 2, 1, 2)
+    rules = ("gradcam_plus_plus",)
+    signed, weights = kernels.fused_cam(a, g, rules, normalise=False, return_weights=True)
+    assert weights.tolist() == [[[0.25, 0.25]]]  # 1 / (2 + 1 · 2)
+    assert signed.tolist() == [[[[0.5, 0.5]]]]
+
+
+@pytest.mark.parametrize("group", [1, 3000, 2**20], ids=["one", "two", "all"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_groups_of_images_are_computed_alike(group, layout, monkeypatch):
+    """On a CPU a batch is computed a few images at a time, in memory that is used again."""
+    monkeypatch.setattr(reference, "GROUP_BYTES", group)
+    monkeypatch.setenv("CAM_KERNELS", "reference")
+    a, g = (lay_out(values, layout) for values in layer(5, 6, 7, 9))
+    maps, signed, weights = kernels.fused_cam(a, g, RULES, return_signed=True, return_weights=True)
+    for result, truth in zip((maps, signed, weights), truth64(a, g, RULES), strict=True):
+        assert distance(result.nan_to_num(), truth.nan_to_num()) < 1e-5
 
 
 def test_does_not_belong_to_a_graph(road):

@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cam.kernels.inspection import machine_code
 from cam.kernels.inspection import report as inspection_report
-from cam.kernels.inspection.examples import PLANS
-from cam.kernels.inspection.machine_code import DEVICES
+from cam.kernels.inspection.bounds import bounds_table
+from cam.kernels.inspection.devices import DEVICES
+from cam.kernels.inspection.entries import Entry
+from cam.kernels.inspection.examples import PLANS, examples
 
 pytest.importorskip("triton")
 
@@ -54,6 +58,24 @@ def test_compiles_every_kernel_for_ampere_and_hopper(entries):
     for entry in entries:
         assert entry["loads"], "a kernel that loads nothing cannot be right"
         assert entry["stores"]
+
+
+@pytest.mark.slow
+def test_the_documentation_says_what_bounds_each_launch(entries):
+    """The table of docs/kernels.md is what `--markdown` prints, GPU by GPU."""
+    text = Path("docs/kernels.md").read_text()
+    documented = read_table(text[text.index("| kernel | launch | layout |") :].split("\n\n")[0])
+    counted = read_table(bounds_table([Entry(**entry) for entry in entries]))
+    assert documented.keys() == counted.keys()
+    for launch, cells in counted.items():
+        for device, cell in cells.items():
+            assert documented[launch][device] == cell, (launch, device)
+
+
+def read_table(text):
+    """Read the cells of a table in Markdown, by the first three and by the column."""
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n"))
+    return {tuple(row[:3]): dict(zip(head[3:], row[3:], strict=True)) for row in rows}
 
 
 @pytest.mark.slow
@@ -105,6 +127,20 @@ def test_compiles_for_ada_blackwell_and_amd():
     assert all(entry["shared"] for entry in compiled if entry["kernel"] in CAMS)
 
 
+@pytest.mark.parametrize("target", DEVICES)
+def test_launches_have_only_options_that_the_compiler_knows(target):
+    """Triton's launcher refuses others; what is launched is what is compiled here."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+
+    device = DEVICES[target]
+    backend = make_backend(GPUTarget(device.backend, device.architecture, device.warp))
+    compiler_options = vars(backend.parse_options({}))
+    options = [example.launch().options(device.backend, device.warp) for example in examples()]
+    assert all(set(names) <= set(compiler_options) for names in options)
+    assert all(names["num_warps"] * device.warp >= 128 for names in options)
+
+
 @pytest.mark.parametrize(
     ("target", "threads", "registers", "shared", "share"),
     [
@@ -123,12 +159,15 @@ def test_occupancy_is_what_the_limits_leave(target, threads, registers, shared, 
 
 
 @pytest.mark.slow
+# Some 550 kernels, nine minutes of a compiler on one core.
+@pytest.mark.timeout(3600)
 def test_every_combination_of_rules_and_outputs_compiles():
     program = """
 import itertools, torch
 from cam.kernels.class_activation import launcher as triton_cam
 from cam.kernels.input_gradient import launcher as triton_saliency
-from cam.kernels.inspection.machine_code import DEVICES, compiled
+from cam.kernels.inspection.devices import DEVICES
+from cam.kernels.inspection.machine_code import compiled
 from cam.kernels.class_activation.rules import Rule
 flags, device = (False, True), DEVICES["sm_90"]
 dtypes = (torch.float32, torch.float16, torch.bfloat16)
@@ -174,18 +213,30 @@ def test_prints_a_table(monkeypatch, capsys):
         stores={},
         occupancy=0.75,
         megabytes=12.34,
+        instructions=1,
         floor=5.67,
+        issue_floor=9.51,
+        shuffle_floor=1.23,
     )
     monkeypatch.setattr(
-        inspection_report, "compile_report", lambda targets, *_: [entry] * len(targets)
+        inspection_report, "compile_report", lambda targets, *_: [entry for _ in targets]
     )
     assert inspection_report.main([]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[:5] == ["kernel", "target", "case", "dtype", "layout"]
     assert len(rows) == len(inspection_report.TARGETS)
-    assert rows[0].endswith("75%        12.3       5.7")
-    cells = ["128", "40", "1024", "0", "8×128", "1×32", "none", "75%", "12.3", "5.7"]
-    assert rows[0].split()[-10:] == cells
+    cells = ["128", "40", "1024", "0", "8×128", "1×32", "none", "75%", "12.3", "5.7", "9.5", "1.2"]
+    assert rows[0].split()[-13:] == [*cells, "issue"]
+    assert inspection_report.main(["--markdown", "--target", "sm_90"]) == 0
+    assert (
+        capsys.readouterr().out
+        == "| kernel | launch | layout | H100 |\n| --- | --- | --- | --- |\n"
+    )
+    entry = replace(entry, dtype="bfloat16")
+    assert inspection_report.main(["--markdown", "--target", "sm_90"]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    cells = ("some", "3×4×5, 2 rules", "contiguous", "**issue 9.5 µs**, 1.7 × memory")
+    assert row == f"| {' | '.join(cells)} |"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,20 @@ def _plain_environment(monkeypatch):
     monkeypatch.delenv("CAM_KERNELS", raising=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    dispatch.obstacle.cache_clear()
+    dispatch._warn_once.cache_clear()
+    yield
+    dispatch.obstacle.cache_clear()
+    dispatch._warn_once.cache_clear()
+
+
+def only_warning(choose, *tensors):
+    """Ask twice for each tensor; all take the reference, and one sentence says why."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert {choose(tensor) for tensor in 2 * tensors} == {"reference"}
+    (warning,) = caught
+    return str(warning.message)
 
 
 def test_the_device_decides():
@@ -65,10 +80,54 @@ def test_triton_on_a_cpu_needs_its_interpreter(monkeypatch):
 
 def test_without_triton_all_is_reference(monkeypatch):
     monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: None)
-    assert kernels.backend(on_gpu()) == "reference"
+    assert "Triton is not installed" in only_warning(kernels.backend, on_gpu())
+    assert kernels.backend(HERE) == "reference"
     monkeypatch.setenv("CAM_KERNELS", "triton")
     with pytest.raises(RuntimeError, match="Triton is not installed"):
         kernels.backend(on_gpu())
+
+
+def test_an_old_gpu_takes_the_reference_and_says_why(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    sentence = only_warning(kernels.backend, on_gpu(), on_gpu(torch.float16))
+    assert "cuda:0 has compute capability 6.1, and they need 7.0" in sentence
+    assert "CAM_KERNELS=reference" in sentence
+    monkeypatch.setenv("CAM_KERNELS", "triton")
+    with pytest.raises(RuntimeError, match=r"CAM_KERNELS=triton, but cuda:0 has compute"):
+        kernels.backend(on_gpu())
+
+
+def test_without_a_compiler_all_is_reference(monkeypatch):
+    triton = pytest.importorskip("triton")
+    build = pytest.importorskip("triton.runtime.build")
+    starts = []
+
+    class Driver:
+        def get_current_target(self):
+            starts.append(1)
+            monkeypatch.delenv("CC", raising=False)
+            monkeypatch.setattr(build.shutil, "which", lambda name: None)
+            build._find_compiler.cache_clear()
+            return build._find_compiler("c")  # as the real driver does, which needs a GPU
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
+    sentence = only_warning(kernels.backend, on_gpu())
+    build._find_compiler.cache_clear()
+    assert "Triton's driver does not start here (Failed to find C compiler" in sentence
+    assert len(starts) == 1
+
+
+def test_amd_takes_the_reference_where_programs_read_what_others_stored(monkeypatch):
+    assert dispatch.backend_across_programs(on_gpu()) == "triton"
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert kernels.backend(on_gpu(torch.bfloat16)) == "triton"
+    sentence = only_warning(dispatch.backend_across_programs, on_gpu())
+    assert "AMD's GPUs do not order the stores of several waves" in sentence
+    monkeypatch.setenv("CAM_KERNELS", "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert dispatch.backend_across_programs(HERE) == "triton"  # the interpreter orders all
 
 
 def test_the_package_works_where_triton_is_missing():

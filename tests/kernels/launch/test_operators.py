@@ -6,11 +6,14 @@ import sys
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision import tv_tensors
 
 from cam import kernels
 from cam.kernels import RULES
 from cam.kernels.class_activation.rules import Rule
-from tests.support.kernel_layers import DEVICE, noise
+from cam.kernels.launch.launcher_parts import is_real
+from tests.support.kernel_layers import DEVICE, distance, noise
 
 ALL = [*Rule]
 WEIGHTED = [2, 1, 0]  # the other rules' weights are NaN, unequal to itself
@@ -22,6 +25,33 @@ def test_fused_cam_is_a_sound_operator(outputs, layout, road):
     a, g = (noise(2, 5, 4, 3, seed=seed).to(DEVICE, memory_format=layout) for seed in (1, 2))
     rules = WEIGHTED if outputs[2] else ALL
     torch.library.opcheck(torch.ops.cam_kernels.fused_cam, (a, g, rules, *outputs))
+
+
+class Named(torch.Tensor):
+    """A subclass that has memory like any other tensor."""
+
+
+@pytest.mark.parametrize("wrap", [tv_tensors.Image, lambda tensor: tensor.as_subclass(Named)])
+def test_a_subclass_is_computed_like_a_plain_tensor(wrap, road, guarded):
+    a, g = (noise(2, 3, 5, 4, seed=seed).to(DEVICE) for seed in (1, 2))
+    for function in (
+        lambda a, g: kernels.fused_cam(a, g, RULES),
+        lambda a, g: kernels.gradient_map(g, a, normalise=True),
+        lambda a, g: kernels.masked_batch(a[:1], g[:, 0].abs()),
+    ):
+        plain = function(a, g)
+        assert torch.equal(function(wrap(a), wrap(g)).as_subclass(torch.Tensor), plain)
+
+
+def test_what_is_traced_is_not_real():
+    tensor = torch.ones(2)
+    with FakeTensorMode() as mode:
+        assert not is_real(mode.from_tensor(tensor))
+    assert not is_real(tensor.to("meta"))
+    assert not is_real(tensor.as_subclass(Named).to("meta"))
+    assert is_real(tensor)
+    assert is_real(torch.nn.Parameter(tensor))
+    assert is_real(tensor.as_subclass(Named))
 
 
 def test_fused_cam_compiles_whole_and_gives_the_same(road):
@@ -116,6 +146,19 @@ class TestOnAGpu:
             a.copy_(noise(4, 64, 7, 7, seed=seed))
             graph.replay()
             assert torch.equal(captured, kernels.fused_cam(a, g, RULES))
+
+    @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+    @pytest.mark.parametrize("wrap", [lambda tensor: tensor, tv_tensors.Image])
+    def test_runs_where_the_tensors_are(self, wrap):
+        """The current GPU is another one."""
+        values = [noise(4, 64, 7, 7, seed=seed) for seed in (1, 2)]
+        a, g = (wrap(value.to("cuda:1")) for value in values)
+        truth = kernels.fused_cam(*values, RULES), kernels.gradient_map(values[0], normalise=True)
+        with torch.cuda.device(0):
+            maps = kernels.fused_cam(a, g, RULES), kernels.gradient_map(a, normalise=True)
+        for result, expected in zip(maps, truth, strict=True):
+            assert result.device == torch.device("cuda:1")
+            assert distance(result, expected) < 1e-5
 
     def test_two_streams_at_once(self):
         a, g = (noise(64, 512, 7, 7, seed=seed).to(DEVICE) for seed in (1, 2))

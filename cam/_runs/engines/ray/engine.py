@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 from cam._runs.engines.ray.parcels import Parcels, pack
+from cam._runs.engines.ray.watching import watch
 from cam._runs.engines.ray.workers import Reader, Worker
 from cam._runs.engines.run_progress import Ledger, Report
 from cam._runs.engines.shard_reader import describe_error
 from cam._runs.engines.shard_worker import Result
 from cam._runs.plan.run_plan import Plan
 from cam._runs.storage.store import Range, Store
-from cam.errors import CamError, InputError, RunError
+from cam.errors import CamError, Cancelled, InputError, RunError
 
 # A shard whose worker dies each time, as where memory does not suffice, ends the run after these.
 RETRIES = 3
@@ -46,9 +47,18 @@ def run_ray(plan: Plan, store: Store, report: Report | None = None) -> None:
     ledger.tell()
     if ledger.todo:
         parcels = pack(plan)
-        with _connect():
-            for shard, result in _measure(parcels, ledger.todo, plan.model.device):
-                ledger.add(shard, result)
+        with _connect(), watch(ledger) as watched:
+            try:
+                for shard, result in _measure(
+                    parcels, ledger.todo, plan.model.device, watched.board
+                ):
+                    with watched.lock:
+                        ledger.add(shard, result)
+            except Cancelled:
+                # A worker's answer; why it was stopped is known here.
+                if watched.failure is not None:
+                    raise watched.failure from None
+                raise
     store.merge()
 
 
@@ -128,12 +138,12 @@ def _size_pool(shards: int, device: torch.device) -> _Pool:
 
 
 def _measure(
-    parcels: Parcels, todo: list[Range], device: torch.device
+    parcels: Parcels, todo: list[Range], device: torch.device, board: Any
 ) -> Iterator[tuple[Range, Result]]:
     """Yield shards as they are done, in any order."""
     import ray
 
-    answers = _collect_answers(parcels, todo, device)
+    answers = _collect_answers(parcels, todo, device, board)
     answered = False
     failure = None
     try:
@@ -158,7 +168,7 @@ def _measure(
 
 
 def _collect_answers(
-    parcels: Parcels, todo: list[Range], device: torch.device
+    parcels: Parcels, todo: list[Range], device: torch.device, board: Any
 ) -> Generator[bytes, None, None]:
     """Yield the workers' answer for each shard."""
     import ray
@@ -169,7 +179,7 @@ def _collect_answers(
     # A block a shard: what is done again when a worker dies.
     rows = ray.data.range(len(todo), override_num_blocks=len(todo))
     read = rows.map(Reader(source, todo, parcels.settings["threads"]))
-    arguments = (source, plan, network, device.type, parcels.settings)
+    arguments = (source, plan, network, device.type, parcels.settings, board)
     with warnings.catch_warnings():
         # Ray 2.60 announces other names for the last two; the releases that need them are not
         # among those of requirements-ray.txt.

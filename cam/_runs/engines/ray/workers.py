@@ -8,14 +8,16 @@ import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from PIL import Image
 
 from cam._data.dataset import Item
+from cam._performance.kept_memory import keep_memory
 from cam._runs.engines.ray.parcels import adopt, unpack
+from cam._runs.engines.ray.watching import Sender
 from cam._runs.engines.shard_reader import Read, Source, describe_error, read_shard
 from cam._runs.engines.shard_worker import measure_shard
 from cam._runs.plan.run_plan import Plan
@@ -61,11 +63,20 @@ class Worker:
         network: The network's.
         device: "cpu" or "cuda".
         settings: As of :class:`cam._runs.engines.ray.parcels.Parcels`.
+        board: Where it says how far it is.
     """
 
     def __init__(
-        self, source: Any, plan: Any, network: Any, device: str, settings: Mapping[str, Any]
+        self,
+        source: Any,
+        plan: Any,
+        network: Any,
+        device: str,
+        settings: Mapping[str, Any],
+        board: Any,
     ) -> None:
+        keep_memory()
+        self._sender = Sender(board)
         self._parcels, self._device = (source, plan, network), device
         self._settings = settings
         self._plan: Plan | None = None
@@ -81,7 +92,10 @@ class Worker:
         if isinstance(read, bytes):
             return read
         try:
-            return pickle.dumps((read.shard, measure_shard(self._unpack(), read)))
+            beat = partial(self._sender.send, read.shard)
+            plan = self._unpack()
+            self._sender.announce(plan, read)
+            return pickle.dumps((read.shard, measure_shard(plan, read, beat)))
         except Exception as error:
             LOG.debug("a shard failed", exc_info=True)
             return _pickle_failure(error)

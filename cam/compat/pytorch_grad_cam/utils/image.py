@@ -38,11 +38,11 @@ def show_cam_on_image(
     img, mask = np.asarray(img), np.asarray(mask)
     if img.ndim != 3 or img.shape[2] != 3 or img.shape[:2] != mask.shape:
         raise InputError(
-            f"the picture (H, W, 3) and the mask (H, W) must be of one size, but have shapes "
+            f"the image (H, W, 3) and the mask (H, W) must be of one size, but have shapes "
             f"{img.shape} and {mask.shape}"
         )
     if img.max() > 1:
-        raise InputError(f"the picture must be floats in [0, 1], but reaches {img.max():g}")
+        raise InputError(f"the image must be floats in [0, 1], but reaches {img.max():g}")
     if not 0 <= image_weight <= 1:
         raise InputError(f"image_weight must lie in [0, 1], but is {image_weight}")
     colours = _colour((255 * mask).astype(np.uint8), colormap)

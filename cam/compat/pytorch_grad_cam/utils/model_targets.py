@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cam.targets import box_overlaps
+from cam._targets.detection_targets import box_overlaps
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ DRAWN = {
     "kernelshap": {"samples": 120, "segments": 30, "steady": 1},
     "smoothgradcam_plus_plus": {"samples": 20},
     "sscam": {"samples": 20},
+    "vit_cx": {"samples": 4, "noise": 0.5},
 }
 # Those whose draws go on until halves agree.
 STEADY = [name for name in DRAWN if "steady" in DRAWN[name]]

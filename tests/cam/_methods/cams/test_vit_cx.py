@@ -68,17 +68,22 @@ def test_it_is_the_authors_construction(distance):
         order = torch.cdist(ours.flatten(1), grouped.flatten(1)).argmin(1)
         assert torch.allclose(ours, grouped[order], atol=1e-5)
         generator = torch.Generator().manual_seed(3)
-        total, coverage = torch.zeros(SIZE, SIZE), torch.zeros(SIZE, SIZE)
-        for group in grouped[order]:
-            noise = 0.1 * torch.randn(picture.shape, generator=generator) * (1 - group)
-            with torch.no_grad():
-                alone, beside, whole = model(
-                    torch.stack([picture * group + noise, picture + noise, picture])
-                ).softmax(1)[:, target]
-            total += (alone - beside + whole) * group
-            coverage += group
-        expected = total / coverage / count
+        several = []
+        for _ in range(2):
+            total, coverage = torch.zeros(SIZE, SIZE), torch.zeros(SIZE, SIZE)
+            for group in grouped[order]:
+                noise = 0.1 * torch.randn(picture.shape, generator=generator) * (1 - group)
+                with torch.no_grad():
+                    alone, beside, whole = model(
+                        torch.stack([picture * group + noise, picture + noise, picture])
+                    ).softmax(1)[:, target]
+                total += (alone - beside + whole) * group
+                coverage += group
+            several.append(total / coverage / count)
+        expected = (several[0] + several[1]) / 2
         assert torch.allclose(maps.raw[image], expected, rtol=1e-3, atol=1e-6)
+        # The standard error of a mean of two.
+        assert torch.allclose(maps.error[image], (several[0] - several[1]).abs() / 2, atol=1e-5)
         scaled = (expected - expected.min()) / (expected.max() - expected.min())
         assert torch.allclose(maps.heatmap[image], scaled, atol=1e-2)
 
@@ -88,6 +93,16 @@ def test_maps_of_one_pattern_are_one_mask():
     maps = torch.cat([pattern, 3 * pattern + 1, 1 - pattern])
     assert len(group_maps(maps, torch.Size((8, 8)), 0.1)) == 2
     assert group_maps(pattern, torch.Size((8, 8)), 0.1).shape == (1, 8, 8)
+
+
+def test_without_noise_nothing_is_drawn_and_of_one_sample_nothing_is_told():
+    model, batch = transformer(), pictures(1)
+    exact = cam.attribute(model, batch, cam.method(NAME, noise=0), [2], layers="blocks.1.norm1")
+    assert torch.equal(exact[NAME].error, torch.zeros_like(exact[NAME].error))
+    assert exact[NAME].notes() == []
+    single = cam.attribute(model, batch, cam.method(NAME, samples=1), [2], layers="blocks.1.norm1")
+    assert single[NAME].error.isnan().all()
+    assert "1 samples are too few" in single[NAME].notes()[0][1]
 
 
 def test_wrong_parameters_are_named():

@@ -156,7 +156,7 @@ def test_other_precisions_and_the_size_of_batches():
         ({"samples": 0}, "samples must be a whole number"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": 2**63}, "seed must be a whole number of at least 0 and below"),
-        ({"references": [1]}, "references must be a tensor of pictures"),
+        ({"references": [1]}, "references must be a tensor of images"),
         ({"references": torch.zeros(2, 3, 9, 9)}, r"must have the shape \(R, 3, 9, 11\)"),
         ({"references": torch.zeros(0, 3, 9, 11)}, "R of at least 1"),
         ({"references": torch.zeros(1, 3, 9, 11, dtype=torch.uint8)}, "must be floats on cpu"),

@@ -165,7 +165,8 @@ def test_the_size_of_batches_changes_cost_and_progress_only():
     assert (whole.cost.forwards, whole.cost.backwards) == (4, 2)
     assert (parts.cost.forwards, parts.cost.backwards) == (8, 6)
     # The last two are the blank pictures, which tell how well the map adds up.
-    assert [report.done for report in reports] == [0, 3, 6, 7, 10, 13, 14, 16]
+    # Twice where a map so far comes with it.
+    assert list(dict.fromkeys(report.done for report in reports)) == [0, 3, 6, 7, 10, 13, 14, 16]
     assert {report.total for report in reports} == {16}
 
 

@@ -117,6 +117,7 @@ def exact(bundled) -> nn.Module:
     return deepcopy(bundled.module).double()
 
 
+@pytest.mark.slow
 def test_both_are_pairs_on_photos(exact, batch, quantile):
     targets, batch = [281, 7], batch[:2, :, 64:128, 64:128].double()
     methods = [cam.method(GUIDED, steps=4, distance=0.2), cam.method(BLUR, steps=3, sigma=8.0)]

@@ -179,7 +179,8 @@ def test_size_of_batches_and_state_of_torch_do_not_matter(name):
     parts = cam.attribute(model, batch, method, [2, 0], batch_size=3, progress=reports.append)[name]
     assert error(parts.raw, whole.raw) <= 1e-5
     assert (parts.cost.forwards, parts.cost.backwards) == (7, 6)
-    assert [report.done for report in reports] == [0, 3, 6, 7, 10, 13, 14]
+    # Twice where a map so far comes with it.
+    assert list(dict.fromkeys(report.done for report in reports)) == [0, 3, 6, 7, 10, 13, 14]
     assert {report.total for report in reports} == {14}
 
 

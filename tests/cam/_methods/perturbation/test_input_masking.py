@@ -250,11 +250,11 @@ def test_can_be_cancelled_and_leaves_the_network_as_it_was(method, network, pict
     [
         ("occlusion", {"window": 0}, "window must be a whole number of at least 1, but is 0"),
         ("occlusion", {"window": 2.5}, "window must be a whole number of at least 1, but is 2.5"),
-        ("occlusion", {"window": 19}, "window is 19, but the picture has only 23 × 18 pixels"),
+        ("occlusion", {"window": 19}, "window is 19, but the image has only 23 × 18 pixels"),
         ("occlusion", {"stride": True}, "stride must be a whole number"),
         ("occlusion", {"window": 4, "stride": 5}, "stride is 5, but must be at most its window, 4"),
-        ("occlusion", {"baseline": [1.0, 2]}, "baseline does not fit the picture"),
-        ("occlusion", {"baseline": "blur"}, "a tensor of a picture's shape, but is 'blur'"),
+        ("occlusion", {"baseline": [1.0, 2]}, "baseline does not fit the image"),
+        ("occlusion", {"baseline": "blur"}, "a tensor of an image's shape, but is 'blur'"),
         ("rise", {"masks": 0}, "masks must be a whole number of at least 1, but is 0"),
         ("rise", {"cells": -1}, "cells must be a whole number"),
         (

@@ -97,7 +97,7 @@ def test_halves_are_neighbours():
     [
         ({"segments": 0}, "segments must be a whole number from 1 to 1024"),
         ({"segments": 2000}, "segments must be a whole number from 1 to 1024"),
-        ({"baseline": [0, 1]}, "baseline does not fit the picture"),
+        ({"baseline": [0, 1]}, "baseline does not fit the image"),
     ],
     ids=str,
 )

@@ -120,8 +120,8 @@ def test_the_grid_is_torchs_interpolation_to_the_nearest():
         ("sobol", {"designs": 1}, "designs must be a whole number of at least 2"),
         ("sobol", {"cells": 200}, "cells must be a whole number from 1 to 100"),
         ("hsic", {"samples": 3}, "samples must be a whole number of at least 4"),
-        ("sobol", {"cells": 9}, "cells are 9, but the picture has only 8 × 8 pixels"),
-        ("hsic", {"cells": 9}, "cells are 9, but the picture has only 8 × 8 pixels"),
+        ("sobol", {"cells": 9}, "cells are 9, but the image has only 8 × 8 pixels"),
+        ("hsic", {"cells": 9}, "cells are 9, but the image has only 8 × 8 pixels"),
     ],
     ids=str,
 )

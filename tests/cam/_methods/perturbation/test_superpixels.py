@@ -248,7 +248,7 @@ def test_cost_progress_precision_and_cancelling(name):
         *[(name, {"samples": 1}, "samples must be a whole number") for name in NAMES],
         *[(name, {"segments": 0}, "segments must be a whole number") for name in NAMES],
         *[(name, {"seed": -1}, "seed must be a whole number") for name in NAMES],
-        *[(name, {"baseline": [0, 1]}, "baseline does not fit the picture") for name in NAMES],
+        *[(name, {"baseline": [0, 1]}, "baseline does not fit the image") for name in NAMES],
         ("lime", {"width": 0}, "width must be a number above 0"),
         ("lime", {"ridge": -1}, "ridge must be a number of at least 0"),
         ("lime", {"ridge": "much"}, "ridge must be a number of at least 0"),

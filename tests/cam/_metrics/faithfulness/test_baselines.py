@@ -60,7 +60,7 @@ def test_black_is_what_the_models_transform_makes_of_it():
     expected = expected.view(1, 3, 1, 1).expand_as(PICTURES)
     actual = hidden_half("black", model=True)
     assert torch.allclose(actual, PICTURES.where(~HIDDEN, expected), atol=1e-6)
-    sentence = "baseline='black' must know how the pictures were normalised; give a cam.Model"
+    sentence = "baseline='black' must know how the images were normalised; give a cam.Model"
     for name in ("deletion", "average_drop"):
         with pytest.raises(cam.MetricError, match=re.escape(sentence)):
             cam.metric(name, baseline="black")(Keeping(), PICTURES, MAPS, 0)

@@ -58,7 +58,7 @@ def test_faithfulness_correlation_is_of_random_sets_and_the_raw_score():
     values, hidden, falls, _ = tried("faithfulness_correlation", pixels=30, samples=40)
     assert (hidden.sum((2, 3)) == 30).all()
     assert len({sets.tobytes() for sets in hidden[0]}) == 40
-    assert (hidden[0] == hidden[1]).all(), "the same sets for every picture"
+    assert (hidden[0] == hidden[1]).all(), "the same sets for every image"
     totals = sums(hidden, MAPS.double().numpy())
     for image in range(2):
         expected = stats.pearsonr(totals[image], falls[image]).statistic

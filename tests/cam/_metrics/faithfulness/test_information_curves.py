@@ -175,10 +175,10 @@ def test_skipped_pictures_say_why():
         return cam.metric(name, **options).measure(network, picture, maps, target).reasons
 
     assert reasons("sic", picture, 0, sure=0.99) == (
-        "the model's score of the picture is below 0.99",
+        "the model's score of the image is below 0.99",
     )
-    assert reasons("sic", picture, 1, sure=0)[0] == "the model scores the blurred picture as high"
+    assert reasons("sic", picture, 1, sure=0)[0] == "the model scores the blurred image as high"
     flat = torch.full((1, 3, 24, 24), 0.9)
-    assert reasons("sic", flat, 0)[0] == "the blurred picture is not smaller when compressed"
+    assert reasons("sic", flat, 0)[0] == "the blurred image is not smaller when compressed"
     assert reasons("aic", picture, 1) == ("the target is not the model's top class",)
     assert math.isnan(cam.metric("aic")(network, picture, maps, 1).item())

@@ -47,7 +47,7 @@ def test_a_picture_that_no_shift_changes_and_too_many_shifts():
     model, blank = network(), torch.zeros_like(PICTURES)
     result = cam.attribute(model, PICTURES, "saliency", 0)["saliency"]
     scores = cam.metric("continuity", steps=4).measure(model, blank, result, 0, method="saliency")
-    assert scores.reasons == ("a change leaves the picture as it was",) * 2
+    assert scores.reasons == ("a change leaves the image as it was",) * 2
     with pytest.raises(cam.MetricError, match="12 shifts of up to 4 pixels, which is too many"):
         cam.metric("continuity", steps=12)(model, PICTURES, result, 0, method="saliency")
 
@@ -74,7 +74,7 @@ def test_pictures_that_get_another_class_do_not_count():
     result = cam.attribute(network(), picture, "saliency", 0)["saliency"]
     for name in ("relative_input_stability", "relative_output_stability"):
         scores = cam.metric(name, samples=3).measure(model, picture, result, 0, method="saliency")
-        assert scores.reasons == ("every changed picture gets another class",), name
+        assert scores.reasons == ("every changed image gets another class",), name
 
 
 def test_the_representation_is_a_layers_output_or_what_the_last_linear_layer_receives():

@@ -55,6 +55,6 @@ def test_parameters_count_and_other_errors_are_told_with_their_kind():
     reason = explain_refusal(
         sound, batch, cam.method("occlusion", window=4, stride=4, baseline=[0.0, 1.0])
     )
-    assert "baseline does not fit the picture" in reason
+    assert "baseline does not fit the image" in reason
     with pytest.raises(cam.MethodError, match="there is no method"):
         explain_refusal(sound, batch, "gradcamm")

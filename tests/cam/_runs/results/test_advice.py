@@ -82,3 +82,15 @@ def test_a_method_that_a_metric_leaves_out_is_named(tmp_path):
     advice = stored(tmp_path / "r", values, (1, 1)).advice()
     assert advice.method == "m0"
     assert "m2 did not count: some metric has no value of it." in advice.changes
+
+
+def test_sparse_maps_alone_recommend_no_method(tmp_path):
+    """A map of one pixel at a wrong place is as sparse as can be."""
+    run = stored(tmp_path / "r", scores([[0.9, 0.9], [0.1, 0.1]], 40, 0.01), (1, 1))
+    assert run.advice().method == "m0"
+    for facts in run.config["metrics"]:
+        facts["family"] = "complexity"
+    advice = run.advice()
+    assert advice.method is None and "how sparse a map is" in advice.reasons[0]
+    run.config["metrics"][0]["family"] = "faithfulness"
+    assert run.advice().method == "m0"

@@ -22,7 +22,7 @@ from tests.pages.ui.datasets import test_start_form
 from tests.pages.ui.datasets.test_start_form import FILES, QUICK, started
 from tests.pages.ui.server import test_weight_downloads
 from tests.pages.ui.server.test_weight_downloads import NAME, read_progress
-from tests.support.dashboard_page import check, find, finish, list_labels, list_values
+from tests.support.dashboard_page import check, find, finish, list_labels, list_values, read_maps
 
 server = test_weight_downloads.server  # fixtures
 folder, root = test_start_form.folder, test_start_form.root
@@ -30,9 +30,9 @@ folder, root = test_start_form.folder, test_start_form.root
 
 def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
     query = {**QUICK, "start": "true", "size": "2", "model": "timm/test_resnet"}
-    methods = ["LeGrad", "Saliency map", "Transformer attribution"]
+    methods = ["legrad", "saliency", "transformer_attribution"]
     query |= {"untrained": "true", "run_methods": methods}
-    app = finish(page(**query))
+    app = finish(page(**query, code="true"))
     [warning] = list_values(app.warning)
     assert warning.startswith("**LeGrad, Transformer attribution** do not run on timm/test_resnet")
     # Why is the library's own sentence.
@@ -40,13 +40,12 @@ def test_methods_that_do_not_run_on_the_model_are_told_and_left_out(folder):
     with pytest.raises(cam.CamError) as error:
         cam.attribute(model, model.prepare(cam.sample("coffee")), "legrad")
     assert str(error.value) in warning
-    app.session_state["code"] = True
-    python, command = list_values(check(app.run()).code)
+    python, command = list_values(app.code)
     assert "legrad" not in python and "--method saliency" in command and "legrad" not in command
     click(app, "Start the run")
     ended(folder / "run-1")
     assert cam.Run.open(folder / "run-1").methods == ["saliency"]
-    app = finish(page(**query | {"run_methods": ["LeGrad"]}))
+    app = finish(page(**query | {"run_methods": "legrad"}))
     assert "None of the chosen methods runs" in text(app)
     assert "Start the run" not in list_labels(app.button)
 
@@ -140,15 +139,13 @@ def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
     """Kept beside the runs under their hash: resumed after a restart, copied, and explored."""
     own_weights.get_store.clear()
     query = {"source": str(root / "classes"), "model": "timm/test_resnet", "untrained": "true"}
-    app = page(**FILES, **QUICK, **query)
+    app = page(**FILES, **QUICK, **query, code="true")
     content, names = save(three), b"espresso\nEgyptian cat\nmissile"
     app.session_state["weights_box"] = True
     check(app.run())
-    check(app.file_uploader(key="weights_0").upload("mine.safetensors", content).run())
-    check(app.file_uploader(key="names_1").upload("names.txt", names).run())
-    app = finish(app)
-    app.session_state["code"] = True
-    python, command = list_values(check(app.run()).code)
+    check(find(app.file_uploader, "Weights").upload("mine.safetensors", content).run())
+    check(find(app.file_uploader, "Names of its classes").upload("names.txt", names).run())
+    python, command = list_values(finish(app).code)
     app = click(app, "Start the run")
     ended(folder / "run-1")
     run = cam.Run.open(folder / "run-1")
@@ -178,7 +175,7 @@ def test_uploaded_weights_outlive_the_server(folder, root, tmp_path, three):
     item = int(run.items().set_index("label").loc["missile", "item"])
     app = page("explore", **run_pictures.make_link(run, "run-1", item, run.image(item).facts))
     assert "Weights: those of the run **run-1**" in text(app) and not list_values(app.error)
-    assert "**Grad-CAM** for missile" in text(app)
+    assert read_maps(app)[0] == "Grad-CAM heatmap for missile"
 
 
 def test_a_run_whose_weights_lie_elsewhere_is_not_explored(folder, tmp_path, three):
@@ -186,7 +183,7 @@ def test_a_run_whose_weights_lie_elsewhere_is_not_explored(folder, tmp_path, thr
     model = cam.load_model("timm/test_resnet", tmp_path / "secret.safetensors")
     with pytest.raises(cam.Cancelled):
         half(folder / "half", model)
-    app = page(run="half", view="Images", item="0")
+    app = page(run="half", view="Gallery", item="0")
     assert "It cannot be opened in Explore" in text(app) and "outside of the folders" in text(app)
-    app = page("explore", of_run="half", image="0", model="timm/test_resnet", untrained="true")
+    app = page("explore", image="run:half:0", model="timm/test_resnet", untrained="true")
     assert "those of the run" not in text(app)

@@ -1,6 +1,9 @@
 """Test work in the background: shared, cancelled, given up."""
 
 import gc
+import os
+import re
+import sys
 import threading
 import time
 import weakref
@@ -175,3 +178,28 @@ def test_on_a_page_a_bug_is_a_sentence_and_the_log_has_the_rest(caplog):
     app.run()
     assert not app.exception and "the server's log says how" in app.error[0].value
     assert "ZeroDivisionError" in caplog.text and "Counting failed" in caplog.text
+    # The visitor can say which of the log's errors was theirs.
+    number = re.search(r"number ([0-9a-f]{8})", app.error[0].value)[1]
+    assert f"error {number}: Counting failed" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has a priority for each thread")
+def test_jobs_that_yield_leave_the_cores_to_the_pages():
+    def read_niceness(_tell=None) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def read_with_helper(_tell) -> tuple[int, int]:
+        """Read it in the job and in a thread that it starts, as torch starts its own."""
+        helper: list[int] = []
+        thread = threading.Thread(target=lambda: helper.append(read_niceness()))
+        thread.start()
+        thread.join()
+        return read_niceness(), helper[0]
+
+    before = read_niceness()
+    yielding = jobs.Jobs(workers=1, yields=True).ask("one", read_with_helper, "ann")
+    plain = jobs.Jobs(workers=1).ask("two", read_with_helper, "ann")
+    assert yielding.done.wait(20) and plain.done.wait(20)
+    assert yielding.result == (before + jobs.NICENESS,) * 2
+    assert plain.result == (before,) * 2
+    assert read_niceness() == before

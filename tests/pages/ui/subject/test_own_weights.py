@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import cam
 from cam.pages.ui.server import resources
-from cam.pages.ui.server.resources import ModelChoice
+from cam.pages.ui.state.choices import ModelChoice
 from cam.pages.ui.subject import own_weights
 from tests.support.checkout import DASHBOARD
 from tests.support.dashboard_page import check, find
@@ -36,14 +36,14 @@ def five():
 
 def opened() -> AppTest:
     app = AppTest.from_file(DASHBOARD, default_timeout=120)
+    # No link opens this box: what is in it, no link can carry.
     app.session_state["weights_box"] = True
-    app.session_state["code"] = True
+    app.query_params["code"] = "true"
     return check(app.run())
 
 
-def give(app: AppTest, name: str, content: bytes, kind: str = "weights") -> AppTest:
-    key = f"{kind}_{app.session_state['_own_weights_count']}"
-    return check(app.file_uploader(key=key).upload(name, content).run())
+def give(app: AppTest, name: str, content: bytes, label: str = "Weights") -> AppTest:
+    return check(find(app.file_uploader, label).upload(name, content).run())
 
 
 def classes(app: AppTest) -> list[str]:
@@ -58,13 +58,13 @@ def code(app: AppTest) -> str:
 def test_weights_then_labels_then_another_page_then_removed(five):
     app = give(opened(), "mine.safetensors", save(five))
     assert classes(app) == [f"class {index}" for index in range(5)] and not app.error
-    app = give(app, "names.txt", "\n".join(NAMES).encode(), "names")
+    app = give(app, "names.txt", "\n".join(NAMES).encode(), "Names of its classes")
     assert classes(app) == NAMES and not app.error
     # The call that copies names the visitor's files, and nothing of the server's folders.
     line = "cam.load_model(\"efficientnet_lite0\", weights='mine.safetensors', labels='names.txt')"
     assert line in code(app) and "/tmp" not in code(app)
     # What the page shows is what the library gives for these files.
-    weights = app.session_state["_own_weights"]
+    weights = app.session_state["_visitor"].weights
     truth = timm.create_model("tf_efficientnet_lite0", num_classes=5).eval()
     truth.load_state_dict(five)
     mine = resources.load_model(ModelChoice("efficientnet_lite0", weights)).module.state_dict()

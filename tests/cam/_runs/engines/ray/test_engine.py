@@ -90,7 +90,7 @@ def test_the_files_are_those_of_the_local_engine(tmp_path, local):
     reports = []
     run = evaluate(tmp_path / "run", progress=reports.append)
     assert content(run) == content(local)
-    assert len(content(run)) == 4
+    assert len(content(run)) == 5
     assert run.scores().equals(local.scores())
     assert run.config == local.config
     assert sorted(progress.done for progress in reports) == [progress.done for progress in reports]
@@ -98,6 +98,7 @@ def test_the_files_are_those_of_the_local_engine(tmp_path, local):
     assert run.costs()["images"].tolist() == local.costs()["images"].tolist()
 
 
+@pytest.mark.slow
 def test_groups_are_those_of_the_caller(tmp_path):
     data = [(item.image, item.target, item.mask) for item in cam.dataset("photo-grid", size=8)]
     grouped = cam.dataset(data, groups=lambda name: name[-1] in "0123")
@@ -162,6 +163,7 @@ class Records(Metric):
         return Scores(heatmap.mean((1, 2)), (None,) * len(batch))
 
 
+@pytest.mark.slow
 def test_those_who_read_are_not_sent_what_measures(tmp_path):
     """Such as a parameter on a GPU, which a machine without one could not unpack."""
     evaluate(tmp_path / "run", methods="gradcam", metrics=[Records(tmp_path / "seen")])
@@ -174,7 +176,7 @@ MODULE = r"""
     "own_method", title="Own", family="gradient", kind="sensitivity", reads=cam.sources.Pixels,
     cost="none", rules={"power": cam.parameters.number(above=0)})
 def own_method(pixels, *, power=1.0):
-    "The picture's red, raised.\n\nReferences:\n    Made for a test."
+    "The image's red, raised.\n\nReferences:\n    Made for a test."
     red = pixels.inputs[:, 0].abs().pow(power) * half()
     return cam.Maps(red, red / red.amax((1, 2), keepdim=True))
 
@@ -198,6 +200,7 @@ def registered(monkeypatch):
     exec(MODULE, {"__name__": "__main__", "cam": cam})
 
 
+@pytest.mark.slow
 def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
     options = {"methods": [cam.method("own_method", power=2.0)], "metrics": ["own_metric"]}
     truth, run = (evaluate(tmp_path / engine, engine, **options) for engine in ("local", "ray"))
@@ -205,6 +208,7 @@ def test_a_method_and_a_metric_of_the_callers_own(tmp_path, registered):
     assert content(run) == content(truth)
 
 
+@pytest.mark.slow
 def test_a_module_that_a_worker_cannot_import_is_told(tmp_path, registered, monkeypatch):
     (tmp_path / "own_module.py").write_text("def own_metric(subject):\n    return subject.heatmap")
     monkeypatch.syspath_prepend(tmp_path)
@@ -307,6 +311,7 @@ def test_ctrl_c_is_a_sentence_and_a_second_start_goes_on(tmp_path):
     assert content(cam.Run.open(out)) == content(truth)
 
 
+@pytest.mark.slow
 def test_what_determines_the_scores_must_be_the_same_there(tmp_path, monkeypatch):
     from cam._runs.plan import run_plan
 

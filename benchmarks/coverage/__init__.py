@@ -1,0 +1,1 @@
+"""Explain many networks; judge independently where their layers lie."""

@@ -1,0 +1,1 @@
+"""Measure the dashboard under the load of many visitors."""

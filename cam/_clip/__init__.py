@@ -1,0 +1,1 @@
+"""Explain a clip, frame by frame."""

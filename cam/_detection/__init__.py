@@ -1,0 +1,1 @@
+"""Read what detectors return as candidates of one layout."""

@@ -1,0 +1,1 @@
+"""Choose a layer, and show that it lies on the picture."""

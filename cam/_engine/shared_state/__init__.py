@@ -1,0 +1,1 @@
+"""Hold what torch has once for the whole process."""

@@ -1,0 +1,1 @@
+"""Build the networks of each library that models are loaded from."""

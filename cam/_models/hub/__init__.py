@@ -1,0 +1,1 @@
+"""Read checkpoints of Hugging Face without running their code."""

@@ -1,0 +1,1 @@
+"""Make a classifier over prompts of a network for images and text."""

@@ -1,0 +1,1 @@
+"""Look into images and their maps, in any browser."""

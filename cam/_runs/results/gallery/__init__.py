@@ -1,0 +1,1 @@
+"""Sort, place and count the images of a run."""

@@ -1,0 +1,1 @@
+"""Define what targets share, and those of detectors."""

@@ -1,0 +1,1 @@
+"""Show the images of a run in several ways."""

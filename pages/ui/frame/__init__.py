@@ -1,0 +1,1 @@
+"""Frame every page: menu, connection, shortcuts, and what screen readers hear."""

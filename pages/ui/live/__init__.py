@@ -1,0 +1,1 @@
+"""Explain a clip or the camera live, in the browser."""

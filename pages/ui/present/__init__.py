@@ -1,0 +1,1 @@
+"""Show an image and two maps in full screen, for an audience."""

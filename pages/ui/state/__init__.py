@@ -1,0 +1,1 @@
+"""Keep what a visitor chose: in the address, or in memory."""
