@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from cam import kernels
-from cam._metrics.base.map_ranking import is_constant, pearson
 from cam._metrics.base.metric_registry import register_metric
 from cam._metrics.base.subject import Subject
 from cam._metrics.faithfulness.baselines import (
@@ -16,7 +15,6 @@ from cam._metrics.faithfulness.baselines import (
     baseline_rule,
     refuse_misfit,
 )
-from cam.polarity import as_heatmap
 
 _register = partial(
     register_metric,
@@ -36,7 +34,7 @@ ROUNDING = 1e-6
     definition="relu(p - p′) / p, p′ = p(A x + (1 - A) b)",
     direction=-1,
 )
-def average_drop(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
+def averagemeasure_drop(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
     """Which share of the class's probability is lost when only what the heatmap shows is seen.
 
     It depends on how the heatmap is scaled to [0, 1]. grad-cam's metric of this name does not
@@ -56,7 +54,7 @@ def average_drop(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
         Chattopadhyay et al., Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep
         Convolutional Networks, WACV 2018, section 4.1
     """
-    return _drop(subject, _score_masked(subject, baseline))
+    return measure_drop(subject, score_faded(subject, baseline))
 
 
 @_register(
@@ -81,7 +79,7 @@ def increase(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
         Chattopadhyay et al., Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep
         Convolutional Networks, WACV 2018, section 4.1
     """
-    alone = _score_masked(subject, baseline)
+    alone = score_faded(subject, baseline)
     return (alone > subject.p + ROUNDING).float().where(alone.isfinite(), torch.nan)
 
 
@@ -109,51 +107,10 @@ def average_gain(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
         every = torch.ones_like(subject.p, dtype=torch.bool)
         subject.refuse(every, "the target's score is not a probability, so nothing limits it")
     subject.refuse(subject.p >= 1, "the probability is 1 already, so nothing can be gained")
-    return (_score_masked(subject, baseline) - subject.p).clamp(min=0) / (1 - subject.p)
+    return (score_faded(subject, baseline) - subject.p).clamp(min=0) / (1 - subject.p)
 
 
-@_register(
-    "adcc",
-    title="ADCC",
-    definition=(
-        "3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), coherency = (Pearson(A(x′), A) "
-        "+ 1)/2, complexity = mean A, drop = relu(p - p(x′))/p, x′ = A x + (1 - A) b"
-    ),
-    direction=1,
-    cost="2 forwards, and 1 explanation",
-    needs_method=True,
-)
-def adcc(subject: Subject, *, baseline: Baseline = 0.0) -> Tensor:
-    """Whether a map is coherent, small and sufficient at once: the harmonic mean of the three.
-
-    Where one of the three is 0 the harmonic mean is 0.
-
-    Args:
-        subject: A batch with its heatmaps, and how they were made.
-        baseline: As for :func:`average_drop`.
-
-    Returns:
-        (B,); NaN where a map is the same everywhere, and so correlates with nothing, or p is not
-        above 0.
-
-    References:
-        Poppi et al., Revisiting The Evaluation of Class Activation Mapping for Explainability: A
-        Novel Metric and Experimental Analysis, CVPR Workshops 2021, equation 6
-    """
-    drop = _drop(subject, _score_masked(subject, baseline))
-    owner = torch.arange(len(subject.inputs), device=subject.inputs.device)
-    subject.passes.expect(len(owner))
-    again = as_heatmap(subject.explain(_masked(subject, baseline, owner), owner), subject.kind)
-    flat, other = subject.heatmap.flatten(1), again.flatten(1)
-    subject.refuse(is_constant(subject.heatmap), "the map is the same everywhere")
-    subject.refuse(is_constant(again), "the map of what it shows is the same everywhere")
-    subject.refuse(~other.isfinite().all(1), "the map of what it shows is not finite")
-    coherency = (pearson(other, flat) + 1) / 2
-    parts = torch.stack([coherency, 1 - flat.double().mean(1), 1 - drop.double()])  # (3, B)
-    return torch.where((parts <= 0).any(0), 0, 3 / (1 / parts).sum(0))
-
-
-def _masked(subject: Subject, baseline: Baseline, owner: Tensor) -> Tensor:
+def fade(subject: Subject, baseline: Baseline, owner: Tensor) -> Tensor:
     """Fade the pictures to the baseline where their heatmaps are low, A x + (1 - A) b."""
     fixed = Filler(subject, baseline).fixed
     with refuse_misfit():
@@ -162,11 +119,12 @@ def _masked(subject: Subject, baseline: Baseline, owner: Tensor) -> Tensor:
         )
 
 
-def _score_masked(subject: Subject, baseline: Baseline) -> Tensor:
+def score_faded(subject: Subject, baseline: Baseline) -> Tensor:
     """Compute p(A x + (1 - A) b), (B,)."""
-    return subject.try_steps(1, lambda owner, _: _masked(subject, baseline, owner))[:, 0]
+    return subject.try_steps(1, lambda owner, _: fade(subject, baseline, owner))[:, 0]
 
 
-def _drop(subject: Subject, alone: Tensor) -> Tensor:
+def measure_drop(subject: Subject, alone: Tensor) -> Tensor:
+    """Measure relu(p - p′) / p, (B,)."""
     subject.refuse(subject.p <= 0, "the target's score is not above 0, so it has no share to lose")
     return (subject.p - alone).clamp(min=0) / subject.p

@@ -54,7 +54,7 @@ def road(
         Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
         2022, section 4; combined as in pytorch-grad-cam 1.5.7, ROADCombined
     """
-    scores = _score_removals(subject, shares, noise, seed, ("morf", "lerf"))
+    scores = score_removals(subject, shares, noise, seed, ("morf", "lerf"))
     most, least = scores.chunk(2, dim=1)
     return (least.mean(1) - most.mean(1)) / 2
 
@@ -80,7 +80,7 @@ def road_morf(
         Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
         2022, section 4
     """
-    return _score_removals(subject, shares, noise, seed, ("morf",)).mean(1)
+    return score_removals(subject, shares, noise, seed, ("morf",)).mean(1)
 
 
 @_register(
@@ -104,10 +104,10 @@ def road_lerf(
         Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
         2022, section 4
     """
-    return _score_removals(subject, shares, noise, seed, ("lerf",)).mean(1)
+    return score_removals(subject, shares, noise, seed, ("lerf",)).mean(1)
 
 
-def _score_removals(
+def score_removals(
     subject: Subject, shares: Sequence[float], noise: float, seed: int, orders: Sequence[str]
 ) -> Tensor:
     """Score each share of each order, (B, orders · shares)."""

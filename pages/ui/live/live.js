@@ -84,7 +84,9 @@ class Player {
     this.problem.textContent = "";
     if (this.data.source === "Camera") {
       const [frame] = reply.frames;
-      this.show(frame).then(() => this.playing && this.ask());
+      // The server explains the next frame while the browser draws this one.
+      if (this.playing) this.ask();
+      this.show(frame);
       return;
     }
     this.explained = reply.rate;

@@ -52,8 +52,9 @@ FEW = {
 }
 LISTED = {
     "deletion", "insertion", "road", "road_morf", "road_lerf", "average_drop", "increase",
-    "average_gain", "adcc", "infidelity", "max_sensitivity", "stability_flip", "stability_shift",
-    "stability_noise", "stability_light", "pointing_game", "energy_pointing_game", "relevance_rank",
+    "average_gain", "adcc", "arcc", "infidelity", "max_sensitivity", "stability_flip",
+    "stability_shift", "stability_noise", "stability_light", "pointing_game",
+    "energy_pointing_game", "relevance_rank",
     "top_k_intersection", "grid_pointing_game", "sparseness", "complexity", "randomisation",
     "smooth_randomisation", "efficient_randomisation", "sic", "aic", "aopc_morf", "aopc_lerf",
     "srg", "monotonicity", "faithfulness_correlation", "sensitivity_n", "faithfulness_estimate",

@@ -86,6 +86,8 @@ FAITHFUL = {
     # Coherency 1, complexity 1/9 and no drop. By chance ½ each, but that a random map of the patch
     # alone goes along with it: covariance f / 12 and variance f / 3 - f² / 4, f = 1/9.
     "adcc": ("patch", {}, 3 / (1 + 9 / 8 + 1), 3 / (2 / (1 + COHERENCY) + 2 + 2)),
+    # The right map is coherent and small; what ROAD makes of it is known to be best only.
+    "arcc": ("patch", {}, None, None),
     "road": ("patch", {}, None, 0.0),
     "road_morf": ("patch", {}, None, None),
     "road_lerf": ("patch", {}, None, None),
@@ -145,7 +147,7 @@ def test_the_right_map_is_best_and_random_ones_are_at_chance(name):
         optimum = 1.0
     info = cam.metrics()[name]
     # Where sums count, of the score that is linear in the picture.
-    linear = setup == "graded" or name == "adcc"
+    linear = setup == "graded" or name in ("adcc", "arcc")
     target = share_of_first if linear else 0
     options = {"method": "input_x_gradient"} if info.needs_method or name == "infidelity" else {}
     maps = torch.cat([right[None].float(), RANDOM])

@@ -1,4 +1,4 @@
-"""Deletion, insertion, drop, gain, ADCC, infidelity: by hand, against captum."""
+"""Deletion, insertion, drop, gain, infidelity: by hand, against captum."""
 
 import itertools
 import math
@@ -18,7 +18,6 @@ from cam._metrics.base.map_ranking import (
     structural_similarity,
 )
 from cam._metrics.faithfulness.baselines import blur
-from tests.support.maps import attribution_of
 from tests.support.networks import Weighted
 
 FOUR = Weighted([[0.5, 0.3], [0.2, 0.0]])
@@ -176,48 +175,6 @@ def test_what_is_undefined_has_a_reason():
     assert gain.reasons == ("the probability is 1 already, so nothing can be gained",)
     gain = cam.metric("average_gain").measure(FOUR, WHITE, maps, cam.targets.Logit(0))
     assert gain.reasons == ("the target's score is not a probability, so nothing limits it",)
-
-
-class Same(nn.Module):
-    """A layer that hands on a picture's one channel, and p = its weighted share."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(1, 1, 1, bias=False)
-        self.layer.weight.data.fill_(1)
-        self.rest = Weighted([[0.5, 0.3], [0.2, 0.0]])
-
-    def forward(self, x):
-        return self.rest(self.layer(x))
-
-
-def test_adcc_by_hand():
-    """EigenCAM of one channel that is the picture itself: the centred picture, cut at 0, scaled.
-
-    Of evidence (0.9, 0.1, 0.3, 0.5) A = (1, 0, 0.25, 0.5). x = (1, 1, 0, 0.2) ⊙ A is
-    z = (1, 0, 0, 0.1), less its mean 0.275: its map is (1, 0, 0, 0). p = 0.8 becomes 0.5.
-    """
-    picture = torch.tensor([[[[1.0, 1], [0, 0.2]]]])
-    maps = attribution_of(order(0.9, 0.1, 0.3, 0.5))
-    actual = cam.metric("adcc")(Same(), picture, maps, 0, method="eigencam", layers="layer").item()
-    # Pearson of (1, 0, 0, 0) and A, whose mean is 0.4375.
-    a = [0.5625, -0.4375, -0.1875, 0.0625]
-    b = [0.75, -0.25, -0.25, -0.25]
-    product = sum(x * y for x, y in zip(a, b, strict=True))
-    correlation = product / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
-    parts = ((correlation + 1) / 2, 1 - 0.4375, 1 - 0.3 / 0.8)
-    assert actual == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-5)
-
-
-def test_adcc_is_0_where_one_part_is_0_and_nan_where_nothing_correlates():
-    picture = torch.tensor([[[[1.0, 1], [0, 0.2]]]])
-    metric, options = cam.metric("adcc"), {"method": "eigencam", "layers": "layer"}
-    # The map of what (1, ½, ½, ½) shows of (0, 1, 1, 1) is (0, 1, 1, 1), its very opposite.
-    opposite = torch.tensor([[[[0.0, 1], [1, 1]]]])
-    result = attribution_of(order(1, 0.5, 0.5, 0.5), "contribution")
-    assert metric(Same(), opposite, result, 0, **options).item() == pytest.approx(0, abs=1e-6)
-    flat = metric.measure(Same(), picture, attribution_of(order(1, 1, 1, 1)), 0, **options)
-    assert flat.reasons == ("the map is the same everywhere",)
 
 
 def share_of_first(logits: torch.Tensor) -> torch.Tensor:
