@@ -1,6 +1,8 @@
 from . import parameters as parameters
 from . import sources as sources
 from . import targets as targets
+from ._acceleration.acceleration import Acceleration as Acceleration
+from ._acceleration.acceleration import accelerate as accelerate
 from ._attribution.anatomy import Anatomy as Anatomy
 from ._attribution.anatomy import anatomy as anatomy
 from ._attribution.attention_heads import attention_heads as attention_heads

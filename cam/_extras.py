@@ -15,6 +15,7 @@ PACKAGES = {
     "open-clip": ("open_clip",),
     "notebook": ("anywidget",),
     "onnx": ("onnxruntime",),
+    "fast": ("onnxruntime", "onnx", "onnxscript"),
 }
 
 

@@ -90,8 +90,9 @@ def test_the_core_explains_without_any_extra(tmp_path):
         ("open-clip", "cam.load_model('open_clip/ViT-B-32/openai', prompts=['a cat'])"),
         ("notebook", "cam.widget({})"),
         ("onnx", "from cam._models.black_box import OnnxNetwork\n    OnnxNetwork('a.onnx')"),
+        ("fast", "cam.accelerate(cam.load_model('known/patch'), 'onnxruntime')"),
     ],
-    ids=["evaluate", "run", "video", "hf", "open-clip", "notebook", "onnx"],
+    ids=["evaluate", "run", "video", "hf", "open-clip", "notebook", "onnx", "fast"],
 )
 def test_a_missing_extra_is_one_sentence_with_its_command(extra, call):
     program = f"import cam\ntry:\n    {call}\nexcept cam.CamError as error:\n    print(error)"
@@ -111,7 +112,18 @@ def test_the_command_line_names_a_missing_extra():
 def test_every_extra_has_a_list_of_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
-    names = {"dashboard", "evaluate", "hf", "notebook", "onnx", "open-clip", "ray", "video", "all"}
+    names = {
+        "dashboard",
+        "evaluate",
+        "fast",
+        "hf",
+        "notebook",
+        "onnx",
+        "open-clip",
+        "ray",
+        "video",
+        "all",
+    }
     assert extras.keys() == names
     for lists in extras.values():
         for name in lists["file"]:

@@ -10,7 +10,9 @@ import click
 
 import cam
 from cam import kernels
+from cam._acceleration.acceleration import ENGINES
 from cam._engine.precision import PRECISIONS
+from cam._engine.replacement import TORCH
 from cam._formatting import value_of
 from cam._models.black_box import names_program
 from cam._models.device import DEVICES, choose_device
@@ -54,6 +56,13 @@ _MODEL_OPTIONS = (
         type=click.Choice(DEVICES),
         default="auto",
         help="auto takes a CUDA or ROCm GPU where there is one; mps is Apple's, xpu Intel's.",
+    ),
+    click.option(
+        "--inference",
+        type=click.Choice(ENGINES),
+        default=TORCH,
+        show_default=True,
+        help="What computes passes without gradients; auto measures what is fastest here.",
     ),
 )
 _OVERLAY_OPTIONS = (
@@ -100,9 +109,11 @@ def model_options(command: Command) -> Command:
         labels: str | None,
         prompts: tuple[str, ...],
         device: str,
+        inference: str,
         **options: Any,
     ) -> None:
-        command(load=partial(_load, name, weights, labels, prompts, device), **options)
+        load = partial(_load, name, weights, labels, prompts, device, inference)
+        command(load=load, **options)
 
     return _add(run, _MODEL_OPTIONS)
 
@@ -140,17 +151,27 @@ def _add(command: Command, options: tuple[Callable[[Command], Command], ...]) ->
 
 
 def _load(
-    name: str, weights: str, labels: str | None, prompts: tuple[str, ...], device: str
+    name: str,
+    weights: str,
+    labels: str | None,
+    prompts: tuple[str, ...],
+    device: str,
+    inference: str,
 ) -> Model:
     if not names_checkpoint(name) and not names_code(name) and not names_program(name):
         require_known(name, cam.model_names(), "model", click.UsageError)
-    return cam.load_model(
+    model = cam.load_model(
         name,
         None if weights.lower() == "none" else weights,
         choose_device(device),
         labels=labels,
         prompts=prompts or None,
     )
+    if inference != TORCH:
+        done = cam.accelerate(model, inference)
+        why = f", because {done.reason}" if done.reason else ""
+        click.echo(f"Note: passes without gradients run in {done.engine}{why}", err=True)
+    return model
 
 
 def print_json(value: object) -> None:

@@ -10,6 +10,7 @@ from cam._detection.final_detections import are_detections
 from cam._detection.outputs import Detected, read_candidates
 from cam._engine.fast_ops.fast_forward import run_fast, unwrap
 from cam._engine.precision import arrange, autocast_forward, widen
+from cam._engine.replacement import find_replacement
 from cam.errors import ModelError
 
 # What records call the scores: torchvision's segmenters, and Hugging Face's classes for images and
@@ -31,7 +32,8 @@ def run_model(
     What a detector returns becomes (B, N, 6) or (B, N, 7 + C): box, score and label of each
     candidate, as :class:`cam.targets.Box` reads them, those that are missing rows of -1.
 
-    It computes in the precision and the layout of :func:`cam._engine.precision.computing`.
+    It computes in the precision and the layout of :func:`cam._engine.precision.use_precision`;
+    without gradients, where a faster copy stands in (:mod:`cam._engine.replacement`), by that.
 
     Args:
         module: The network.
@@ -43,13 +45,16 @@ def run_model(
     Raises:
         ModelError: It fails on the batch, or does not return a tensor.
     """
+    replaced = find_replacement(module, pixels)
+    if replaced is not None:
+        return replaced(pixels)
     output = _run(module, pixels, quick)
     # Lists of detections have no logits.
     if candidates or are_detections(output):
         detected = _read_candidates(module, output, pixels)
         if detected is not None:
             return widen(detected.values)
-    logits = _logits(output)
+    logits = find_logits(output)
     if logits is None:
         raise ModelError(
             f"the model returned a {type(output).__name__} without logits; wrap it in a module "
@@ -155,18 +160,18 @@ def _call(module: nn.Module, pixels: Tensor) -> object:
         return output
 
 
-def _logits(output: object) -> Tensor | None:
+def find_logits(output: object) -> Tensor | None:
     output = unwrap(output)
     if isinstance(output, Tensor):
         return output
     for name in _OUTPUTS:
         inside = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
         if isinstance(inside, Tensor):
-            return _logits(inside)
+            return find_logits(inside)
     # PP-LCNet's classes have no other name; of others this is a token or a place each.
     hidden = getattr(output, "last_hidden_state", None)
     if isinstance(hidden, Tensor) and hidden.ndim == 2:
-        return _logits(hidden)
+        return find_logits(hidden)
     if isinstance(output, tuple | list):
-        return next((_logits(part) for part in output if isinstance(part, Tensor)), None)
+        return next((find_logits(part) for part in output if isinstance(part, Tensor)), None)
     return None

@@ -30,6 +30,11 @@ _free: ContextVar[bool] = ContextVar("cam_free_layout", default=False)
 _autocast: ContextVar[torch.dtype | None] = ContextVar("cam_autocast", default=None)
 
 
+def autocast_dtype() -> torch.dtype | None:
+    """Return the dtype in which forward passes compute; None: their own."""
+    return _autocast.get()
+
+
 def check_precision(precision: str | None, device: torch.device) -> None:
     """Refuse an unknown precision, or one that the device lacks.
 

@@ -18,6 +18,7 @@ from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import device_of, evaluation_mode, original_module
 from cam._engine.forward import find_detected, run_detector, run_model
 from cam._engine.layers import LayerInfo, Layers, feature_layers, resolve_layers
+from cam._engine.replacement import share_replacement
 from cam._media.images import ImageSource, load_image
 from cam._models.cropping import crop_image
 from cam._models.detections import Detections
@@ -157,6 +158,7 @@ class Model:
             module = copy.deepcopy(self.module, {id(tensor): tensor for tensor in tensors})
             twin = Model(module, self.transform, self.labels, self._layers, self.name, self.task)
             twin.origin = self.origin
+            share_replacement(self.module, twin.module)
             return twin
 
     def prepare(self, images: Sequence[ImageSource] | ImageSource) -> Tensor:

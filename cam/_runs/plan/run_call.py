@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cam._acceleration.acceleration import accelerate
 from cam._data.dataset import DataOrigin, Dataset
 from cam._data.source import dataset
+from cam._engine.replacement import TORCH
 from cam._methods.base.method_registry import Method
 from cam._metrics.base.metric_registry import Metric
 from cam._models.device import choose_device
@@ -34,6 +36,7 @@ class Call:
         methods: Names and parameters.
         metrics: Names and parameters.
         options: The others, with layers by name.
+        inference: What computes passes without gradients, as :func:`cam.accelerate` takes it.
     """
 
     model: ModelOrigin
@@ -41,6 +44,7 @@ class Call:
     methods: tuple[Named, ...]
     metrics: tuple[Named, ...]
     options: RunOptions = DEFAULTS
+    inference: str = TORCH
 
     @classmethod
     def of_plan(cls, plan: Plan) -> "Call | None":
@@ -55,6 +59,7 @@ class Call:
             tuple((method.name, dict(method.parameters)) for method in methods),
             tuple((metric.name, dict(metric.parameters)) for metric in metrics),  # type: ignore[attr-defined]
             plan.portable_options,
+            str(plan.config["inference"]).partition(" ")[0],
         )
         try:
             json.dumps(call.facts())
@@ -80,7 +85,9 @@ class Call:
                 for kind in ("methods", "metrics")
             )
             options = RunOptions.of_facts(facts["options"])
-            return cls(ModelOrigin(**model), DataOrigin(**facts["data"]), methods, metrics, options)
+            data = DataOrigin(**facts["data"])
+            inference = str(facts.get("inference", TORCH))
+            return cls(ModelOrigin(**model), data, methods, metrics, options, inference)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise RunError(
                 "the run does not say how it was started, as its model or its data were in memory; "
@@ -93,10 +100,17 @@ class Call:
 
     def load_model(self) -> Model:
         """Load the model, on a GPU where there is one."""
-        model = self.model
-        return load_model(
-            model.name, model.weights, choose_device(), labels=model.labels, prompts=model.prompts
+        origin = self.model
+        model = load_model(
+            origin.name,
+            origin.weights,
+            choose_device(),
+            labels=origin.labels,
+            prompts=origin.prompts,
         )
+        if self.inference != TORCH:
+            accelerate(model, self.inference)
+        return model
 
     def open_data(self) -> Dataset:
         """Open the data; the limit is :func:`cam.evaluate`'s."""
@@ -134,6 +148,7 @@ class Call:
             ("model", self.model.name, BUNDLED),
             ("weights", self.model.weights or "none", "DEFAULT"),
             ("labels", self.model.labels, None),
+            ("inference", self.inference, TORCH),
         ):
             words += [] if value == usual else [f"--{option}", str(value)]
         words += [word for prompt in self.model.prompts or () for word in ("--prompt", prompt)]
@@ -164,6 +179,7 @@ class Call:
             "import cam",
             *(["import torch", "", f"torch.manual_seed({seed})"] if draws else [""]),
             f"model = cam.load_model({self.model.name!r}{weights}{labels})",
+            *([] if self.inference == TORCH else [f"cam.accelerate(model, {self.inference!r})"]),
             f"data = cam.dataset({self.data.source!r}{options})",
             "run = cam.evaluate(",
             "    model,",

@@ -14,6 +14,7 @@ from cam import kernels
 from cam._data.dataset import Dataset, digest
 from cam._engine.layers import Layers, resolve_layers
 from cam._engine.precision import check_precision, name_precision
+from cam._engine.replacement import TORCH, get_replacement
 from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
 from cam._models.model import EMBEDDING, Model, no_classes
@@ -157,9 +158,16 @@ def make_plan(
         **{name: value for name, value in options.keywords().items() if name != "baselines"},
         "layers": at,
         "precision": options.precision or name_precision(model.module, None, model.device),
+        "inference": name_inference(model.module),
         **describe_surroundings(model.device),
     }
     return Plan(model, data, named, measured, options, classes, config)
+
+
+def name_inference(module: nn.Module) -> str:
+    """Name what computes passes without gradients: "torch", or a faster engine."""
+    replacement = get_replacement(module)
+    return TORCH if replacement is None else replacement.engine
 
 
 def describe_surroundings(device: torch.device) -> dict[str, Any]:

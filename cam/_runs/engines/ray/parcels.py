@@ -15,10 +15,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from cam._acceleration.acceleration import accelerate
+from cam._engine.replacement import TORCH
 from cam._methods.base.method_registry import METHODS
 from cam._metrics.base.metric_registry import METRICS
 from cam._runs.engines.shard_reader import Source, describe_error
-from cam._runs.plan.run_plan import Plan, describe_surroundings, list_differences
+from cam._runs.plan.run_plan import (
+    Plan,
+    describe_surroundings,
+    list_differences,
+    name_inference,
+)
 from cam.errors import InputError, RunError
 
 LOG = logging.getLogger("cam.evaluate")
@@ -97,7 +104,10 @@ def unpack(source: bytes, shell: bytes, network: bytes, device: str) -> Plan:
     plan: Plan = replace(rest, data=pickle.loads(source).data)
     plan.model.module = pickle.loads(network)
     plan.model.to(device)
+    if plan.config["inference"] != TORCH:
+        accelerate(plan.model, str(plan.config["inference"]).partition(" ")[0])
     here = describe_surroundings(plan.model.device)
+    here["inference"] = name_inference(plan.model.module)
     there = {name: plan.config[name] for name in here}
     differs = list(list_differences(there, here))
     if differs:
