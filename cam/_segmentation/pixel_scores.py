@@ -46,7 +46,8 @@ def read_query_masks(output: object) -> Tensor | None:
     if classes.shape[:2] != masks.shape[:2]:
         return None
     shares = classes.softmax(2)[..., :-1].transpose(1, 2)  # (B, K, Q)
-    return (shares @ masks.sigmoid().flatten(2)).unflatten(2, masks.shape[2:])
+    joined = shares @ masks.sigmoid().flatten(2)  # (B, K, h · w)
+    return joined.reshape(*joined.shape[:2], *masks.shape[2:])
 
 
 def find_pixel_scores(output: object) -> PixelScores | None:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cam._targets.class_target import Class, ClassTarget, select_entry
+from cam._targets.class_target import (
+    Class,
+    ClassTarget,
+    find_class,
+    refuse_label,
+    select_entry,
+)
 from cam.errors import TargetError
 
 _PIXEL, _BOX = 2, 4
@@ -63,42 +69,26 @@ class Segment(ClassTarget):
                 "a segment is asked of an output (classes, H, W) an image, not of shape "
                 f"{tuple(output.shape)}"
             )
-        logits = select_entry(output, self.target).detach()
-        wins = find_winners(output.detach()) == self.target
-        size = size or (output.shape[1], output.shape[2])
-        mask = self.mask
-        if self.at is not None:
-            mask = draw_place(self.at, size)
-        if mask is None and not bool(wins.any()):
-            raise TargetError(
-                f"there is nothing of class {self.target} to explain: it wins at no pixel"
-            )
-        mask = wins if mask is None else mask
-        if mask.dtype != torch.bool or tuple(mask.shape) not in (tuple(logits.shape), size):
+        index = find_class(self.target, len(output), refuse_label)
+        grid = (output.shape[1], output.shape[2])
+        wins = find_winners(output.detach()).eq(index)
+        size = size or grid
+        mask = self.mask if self.at is None else draw_place(self.at, size)
+        if mask is None:
+            mask = wins
+            if not bool(wins.any()):
+                raise TargetError(f"there is nothing of class {index} to explain: it wins nowhere")
+        if mask.dtype != torch.bool or tuple(mask.shape) not in (grid, size):
             raise TargetError(
                 f"a segment's mask must be bool of shape {size}, but is {mask.dtype} of shape "
                 f"{tuple(mask.shape)}"
             )
         if not bool(mask.any()):
-            raise TargetError(
-                f"there is nothing of class {self.target} to explain: its mask is empty"
-            )
-        mask = mask.to(logits.device)
+            raise TargetError(f"there is nothing of class {index} to explain: its mask is empty")
+        mask = mask.to(output.device)
         if not self.absent:
-            self._require_presence(output.detach(), mask)
+            _require_presence(output.detach(), mask, index)
         return replace(self, mask=mask, laid=True)
-
-    def _require_presence(self, output: Tensor, mask: Tensor) -> None:
-        winners = find_winners(enlarge(output, mask.shape))[mask]
-        if bool((winners == self.target).any()):
-            return
-        classes, counts = winners[winners >= 0].unique(return_counts=True)
-        most = classes[counts.argsort(descending=True)][:_LISTED].tolist()
-        there = f"there it is {', '.join(map(str, most))}" if most else "nor does any other"
-        raise TargetError(
-            f"class {self.target} wins at no pixel of the region ({there}); ask for what is there, "
-            "or with absent=True why it is not"
-        )
 
     def __call__(self, output: Tensor) -> Tensor:
         """Compute Σ y_A over the pixels."""
@@ -106,6 +96,20 @@ class Segment(ClassTarget):
         assert mask is not None
         logits = enlarge(select_entry(output, self.target)[None], mask.shape)[0]
         return (logits * mask.to(logits.device)).sum()
+
+
+def _require_presence(output: Tensor, mask: Tensor, index: int) -> None:
+    """Refuse a class that wins at none of some pixels, and say which do."""
+    winners = find_winners(enlarge(output, mask.shape))[mask]
+    if bool(winners.eq(index).any()):
+        return
+    classes, counts = torch.unique(winners[winners >= 0], return_counts=True)
+    most = classes[counts.argsort(descending=True)][:_LISTED].tolist()
+    there = f"there it is {', '.join(map(str, most))}" if most else "nor does any other"
+    raise TargetError(
+        f"class {index} wins at no pixel of the region ({there}); ask for what is there, or with "
+        "absent=True why it is not"
+    )
 
 
 def find_winners(output: Tensor) -> Tensor:

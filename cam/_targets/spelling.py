@@ -43,6 +43,7 @@ def write_target(target: Spelled) -> str:
     Raises:
         TargetError: It has a mask, which no text holds.
     """
+    label: int | str | None
     if isinstance(target, Segment):
         if target.mask is not None and target.at is None:
             raise TargetError("a segment with a mask cannot be written as text; give it a place")

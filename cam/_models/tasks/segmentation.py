@@ -27,7 +27,7 @@ class Segmentation:
     @property
     def classes(self) -> tuple[int, ...]:
         """Those that are there, the largest first."""
-        classes, counts = self.mask[self.mask >= 0].unique(return_counts=True)
+        classes, counts = torch.unique(self.mask[self.mask >= 0], return_counts=True)
         return tuple(classes[counts.argsort(descending=True, stable=True)].tolist())
 
     def label(self, index: int) -> str:
