@@ -370,7 +370,8 @@ def require_classes(name: str, output: Tensor) -> None:
         raise ModelError(
             f"{name} returns shape {tuple(output.shape)} an image, and no score for each class; "
             "a detector's boxes are model.detect(images) and a segmenter's regions "
-            "model.segment(images), each of which is a target of cam.attribute"
+            "model.segment(images), each of which is a target of cam.attribute; where the output "
+            "alone does not show what it is, cam.Model(module, task=…) says so"
         )
 
 

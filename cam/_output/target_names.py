@@ -45,4 +45,6 @@ def _name_place(
     numbers = ", ".join(f"{float(side):.0f}" for side in sides)
     kinds = {Segment: "in", Box: "detected in", Missed: "missed in", Region: "around"}
     where = "at" if len(sides) == 2 else kinds[type(target)]
+    if isinstance(target, Segment) and target.connected:
+        where = "around"
     return f"{name} {where} {numbers}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,16 +37,20 @@ class Segment(ClassTarget):
         mask: (H, W) bool, where it is asked about, of the input's size or the output's.
         at: The same as numbers, in pixels of the input: x, y for one pixel; x0, y0, x1, y1 for a
             region.
+        connected: Whether a pixel stands for the connected region around it where the class wins.
         absent: Whether the class need not win at any of the pixels: why is it not there?
     """
 
     target: Class
     mask: Tensor | None = None
     at: Sequence[float] | None = None
+    connected: bool = False
     absent: bool = False
     laid: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.connected and (self.at is None or len(self.at) != _PIXEL or self.absent):
+            raise TargetError("a connected region is that around a pixel, at=(x, y), of its class")
         if self.at is None:
             return
         if self.mask is not None and not self.laid:
@@ -86,6 +91,8 @@ class Segment(ClassTarget):
         if not bool(mask.any()):
             raise TargetError(f"there is nothing of class {index} to explain: its mask is empty")
         mask = mask.to(output.device)
+        if self.connected:
+            mask = _grow(output.detach(), mask, index)
         if not self.absent:
             _require_presence(output.detach(), mask, index)
         return replace(self, mask=mask, laid=True)
@@ -110,6 +117,16 @@ def _require_presence(output: Tensor, mask: Tensor, index: int) -> None:
         f"class {index} wins at no pixel of the region ({there}); ask for what is there, or with "
         "absent=True why it is not"
     )
+
+
+def _grow(output: Tensor, pixel: Tensor, index: int) -> Tensor:
+    """Return the connected region of a class around a pixel; empty where it does not win there."""
+    wins = find_winners(enlarge(output, pixel.shape)).eq(index)
+    numbers, _ = ndimage.label(wins.cpu().numpy())
+    at = pixel.cpu().numpy()
+    region = torch.from_numpy((numbers == numbers[at][0]) & (numbers > 0)).to(pixel.device)
+    # Nothing of it is there: what is said of the pixel says so.
+    return region if bool(region.any()) else pixel
 
 
 def find_winners(output: Tensor) -> Tensor:

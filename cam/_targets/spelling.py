@@ -13,7 +13,8 @@ def read_target(text: str) -> Spelled | None:
     """Read what is asked about a place; None where the text is none of these forms.
 
     ``segment:CLASS`` where a class wins, ``segment:CLASS@x,y`` at a pixel,
-    ``segment:CLASS@x0,y0,x1,y1`` in a region; of a detector ``box:x0,y0,x1,y1`` or
+    ``segment:CLASS@x0,y0,x1,y1`` in a box, ``region:CLASS@x,y`` in the connected region around a
+    pixel; of a detector ``box:x0,y0,x1,y1`` or
     ``box:CLASS@x0,y0,x1,y1`` for a detection, ``missed:CLASS@x0,y0,x1,y1`` for an object that it
     misses, ``region:CLASS@x0,y0,x1,y1`` for a class there. A class is an index or a label, and
     numbers are pixels of the input.
@@ -50,6 +51,8 @@ def write_target(target: Spelled) -> str:
         sides, label = target.at, target.target
     else:
         sides, label = tuple(target.box), target.label
+    if isinstance(target, Segment) and target.connected:
+        return f"region:{label}@{','.join(f'{float(side):g}' for side in sides or ())}"
     kind = next(name for name, kind in _NAMES.items() if isinstance(target, kind))
     numbers = "" if sides is None else ",".join(f"{float(side):g}" for side in sides)
     between = "@" if label is not None and sides is not None else ""
@@ -74,9 +77,11 @@ def _make_box(label: int | str | None, sides: tuple[float, ...] | None) -> Box:
     return Box(sides, label)
 
 
-def _make_region(label: int | str | None, sides: tuple[float, ...] | None) -> Region:
+def _make_region(label: int | str | None, sides: tuple[float, ...] | None) -> Region | Segment:
     if sides is None:
         raise ValueError
+    if label is not None and len(sides) == _PIXEL:
+        return Segment(label, at=sides, connected=True)
     return Region(sides, label)
 
 
@@ -99,10 +104,11 @@ _NAMES: dict[str, type[Spelled]] = {
     "missed": Missed,
     "region": Region,
 }
+_PIXEL = 2
 _BOX_FORM = "CLASS@x0,y0,x1,y1"
 _FORMS = {
     "segment": f"segment:CLASS, segment:CLASS@x,y or segment:{_BOX_FORM}",
     "box": f"box:x0,y0,x1,y1 or box:{_BOX_FORM}",
     "missed": f"missed:{_BOX_FORM}",
-    "region": f"region:x0,y0,x1,y1 or region:{_BOX_FORM}",
+    "region": f"region:CLASS@x,y, region:x0,y0,x1,y1 or region:{_BOX_FORM}",
 }

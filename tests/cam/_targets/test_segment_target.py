@@ -55,6 +55,20 @@ def test_a_region_of_a_coarse_output_is_in_pixels_of_the_image():
     assert float(laid(output)) == pytest.approx(8.5 / 4 - 0.5 + 9.5 / 4 - 0.5)
 
 
+def test_a_connected_region():
+    """Class 1 wins in two parts; only the part around the pixel counts."""
+    wins = torch.tensor([[1.0, 1, 0, 1], [1, 0, 0, 1], [0, 0, 1, 1]])
+    output = torch.stack([torch.full_like(wins, 0.5), wins * torch.arange(12).reshape(3, 4)])
+    output[1, 0, 0] = 0.75
+    target = Segment(1, at=(0.5, 1.5), connected=True)
+    assert float(target(output)) == 0.75 + 1 + 4
+    assert float(Segment(1, at=(3, 0), connected=True)(output)) == 3 + 7 + 10 + 11
+    with pytest.raises(TargetError, match=r"class 1 wins at no pixel .* \(there it is 0\)"):
+        Segment(1, at=(2, 0), connected=True)(output)
+    with pytest.raises(TargetError, match="a connected region is that around a pixel"):
+        Segment(1, at=(0, 0, 1, 1), connected=True)
+
+
 def test_a_single_class_is_there_where_its_logit_is_positive():
     output = torch.tensor([[[-1.0, 2.0], [3.0, -4.0]]])
     assert float(Segment(0)(output)) == 5

@@ -20,6 +20,7 @@ from cam.targets import Box, Missed, Region, Segment
         ("box:7@1,2,3,4", Box, 7, (1, 2, 3, 4)),
         ("missed:cat@1,2,3,4", Missed, "cat", (1, 2, 3, 4)),
         ("region:1,2,3,4", Region, None, (1, 2, 3, 4)),
+        ("region:cat@1,2", Segment, "cat", (1, 2)),
         ("region:a@b@1,2,3,4", Region, "a@b", (1, 2, 3, 4)),
     ],
 )
