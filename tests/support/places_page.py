@@ -32,7 +32,8 @@ def make_segmenter() -> cam.Model:
     return cam.Model(LeftHalf(), CENTRED, ["dark", "bright"])
 
 
-if not served.models.list_names():
-    served.models.fill({"queries": make_queries, "grid": make_grid, "segments": make_segmenter})
+MODELS = {"queries": make_queries, "grid": make_grid, "segments": make_segmenter}
 if __name__ == "__main__":
+    if not served.models.list_names():
+        served.models.fill(MODELS)
     router.run()

@@ -65,7 +65,7 @@ def test_explore_shows_a_detector(shelf):
     assert not app.exception and not app.error
     assert any("detected in 4, 4, 20, 20" in each.value for each in app.markdown)
     app = open_page(model="boxes", target="box:1@4,4,20,20", least="0.05")
-    # A random network's map may have a warning of its own.
+    # A random network's map may be worth a warning too.
     assert not any("link" in each.value for each in app.warning)
     app = open_page(model="boxes", target="zebra", least="0.05")
     sentence = "The link asks for `zebra`, which is not here"
