@@ -272,6 +272,9 @@ class Model:
     def predict(self, batch: Tensor) -> Tensor:
         """Compute class probabilities, (B, classes) float32, in one forward pass.
 
+        They are a softmax: of all classes one is there. Where each has a probability alone, as of
+        SigLIP's prompts or several labels, that is ``model.score(batch).sigmoid()``.
+
         Raises:
             ModelError: The model gives features or boxes, and no classes.
         """
