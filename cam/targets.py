@@ -8,11 +8,18 @@ import torch
 from torch import Tensor
 
 from cam._detection.candidates import are_candidates
-from cam._targets.class_target import Class, ClassTarget, refuse_label
+from cam._targets.class_target import (
+    Class,
+    ClassTarget,
+    find_class,
+    refuse_label,
+    select_entry,
+)
 from cam._targets.detection_targets import AllDetections as AllDetections
 from cam._targets.detection_targets import Box as Box
 from cam._targets.detection_targets import Missed as Missed
 from cam._targets.detection_targets import Region as Region
+from cam._targets.segment_target import Segment as Segment
 from cam.errors import TargetError
 from cam.types import TargetFunction
 
@@ -32,7 +39,7 @@ class Logit(ClassTarget):
 
     def __call__(self, output: Tensor) -> Tensor:
         """Return y_A."""
-        return _entry(output, self.target)
+        return select_entry(output, self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +50,7 @@ class Probability(ClassTarget):
 
     def __call__(self, output: Tensor) -> Tensor:
         """Compute exp(y_A) / Σ_k exp(y_k)."""
-        return _entry(output.softmax(0), self.target)
+        return select_entry(output.softmax(0), self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +61,7 @@ class LogProbability(ClassTarget):
 
     def __call__(self, output: Tensor) -> Tensor:
         """Compute y_A - log Σ_k exp(y_k)."""
-        return _entry(output.log_softmax(0), self.target)
+        return select_entry(output.log_softmax(0), self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +76,7 @@ class ReST(ClassTarget):
 
     def __call__(self, output: Tensor) -> Tensor:
         """Compute y_A + log softmax(y)_A."""
-        return _entry(output + output.log_softmax(0), self.target)
+        return select_entry(output + output.log_softmax(0), self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +93,12 @@ class Contrast(ClassTarget):
 
     def __call__(self, output: Tensor) -> Tensor:
         """Compute y_A - y_B, or y_A minus the mean of other logits."""
-        score = _entry(output, self.target)
+        score = select_entry(output, self.target)
         if self.against is None:
             if len(output) < 2:
                 raise TargetError("a contrast needs a second class, but the model has one output")
             return score - (output.sum() - score) / (len(output) - 1)
-        return score - _entry(output, self.against)
+        return score - select_entry(output, self.against)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +109,7 @@ class Counterfactual(ClassTarget):
 
     def __call__(self, output: Tensor) -> Tensor:
         """Return -y_A."""
-        return -_entry(output, self.target)
+        return -select_entry(output, self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +122,7 @@ class Several(ClassTarget):
         """Compute Σ y_k over the classes."""
         if not self.classes:
             raise TargetError("several classes were announced, but none is named")
-        return torch.stack([_entry(output, label) for label in self.classes]).sum()
+        return torch.stack([select_entry(output, label) for label in self.classes]).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,41 +142,6 @@ class Binary:
                 f"a binary target takes one logit an image, not shape {tuple(output.shape)}"
             )
         return output.reshape(()) if self.positive else -output.reshape(())
-
-
-@dataclass(frozen=True, eq=False)
-class Segment(ClassTarget):
-    """A class of a segmentation, whose output for one image is (classes, H, W).
-
-    Attributes:
-        target: The class.
-        mask: (H, W) bool, where it is asked about; None: where no logit is higher
-            (Vinogradova et al. 2020, "Towards Interpretable Semantic Segmentation via
-            Gradient-weighted Class Activation Mapping").
-    """
-
-    target: Class
-    mask: Tensor | None = None
-
-    def __call__(self, output: Tensor) -> Tensor:
-        """Sum the class's logits inside the mask."""
-        if output.ndim != 3:
-            raise TargetError(
-                "a segment is asked of an output (classes, H, W) an image, not of shape "
-                f"{tuple(output.shape)}"
-            )
-        logits = _entry(output, self.target)
-        highest = torch.eq(output.detach().amax(0), logits.detach())
-        mask = highest if self.mask is None else self.mask
-        if mask.dtype != torch.bool or mask.shape != logits.shape:
-            raise TargetError(
-                f"a segment's mask must be bool of shape {tuple(logits.shape)}, but is "
-                f"{mask.dtype} of shape {tuple(mask.shape)}"
-            )
-        if not bool(mask.any()):
-            where = "its mask is empty" if self.mask is not None else "it wins at no pixel"
-            raise TargetError(f"there is nothing of class {self.target} to explain: {where}")
-        return (logits * mask.to(logits.device)).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,18 +169,12 @@ class Similarity:
         return output @ other
 
 
-def _entry(output: Tensor, target: Class) -> Tensor:
-    """Select a class of an image's output, which may have further axes."""
-    if not output.ndim:
-        raise TargetError("the model returns one number an image, so it has no classes to choose")
-    return output[_class(target, len(output), refuse_label)]
-
-
 def select_scores(
     logits: Tensor,
     targets: Targets,
     class_index: Callable[[str], int] = refuse_label,
     owner: Tensor | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor | tuple[TargetFunction, ...]]:
     """Select the score of each image that is explained.
 
@@ -221,6 +187,8 @@ def select_scores(
             ask what raises and what lowers it; of a detector "all" asks for all detections.
         class_index: From a label to its index; by default there are no labels.
         owner: (N,) int64, which image each of N targets is of; None: each image has one.
+        size: (H, W) of the images that are explained: segments are laid on their output here, and
+            stay there. None: other inputs, whose targets are what this function returned before.
 
     Returns:
         The scores (B,) or (N,), part of the autograd graph, and their targets: int64 classes as
@@ -260,12 +228,15 @@ def select_scores(
     if functions:
         if len(functions) < batch:
             raise TargetError("targets mixes callables with classes; use one kind for all images")
+        if size is not None:
+            functions = _lay_down(functions, logits, owner, size)
         return _call(functions, logits, owner), functions
     logits = logits.reshape(len(logits), 1) if single else logits
     logits = logits if owner is None else logits[owner]
     _require_classes(logits)
     classes = torch.tensor(
-        [_class(target, logits.shape[1], class_index) for target in requested], device=logits.device
+        [find_class(target, logits.shape[1], class_index) for target in requested],
+        device=logits.device,
     )
     return _gather(logits, classes), classes
 
@@ -302,7 +273,7 @@ def _require_classes(logits: Tensor) -> None:
 def _suggest_target(logits: Tensor) -> str:
     """Name the kind of target that fits an output."""
     if logits.ndim == 4:
-        return "cam.targets.Segment(class, mask) for a class's pixels"
+        return "cam.targets.Segment(class) for a class's pixels, or 'segment:CLASS'"
     if are_candidates(logits):
         return "cam.targets.Box(box, label) for a detection, or 'all'"
     return (
@@ -338,19 +309,27 @@ def _as_plain(target: object) -> Target:
         raise TargetError(f"a target is a class index, a label or a callable, not {kind}") from None
 
 
-def _class(target: Target, classes: int, class_index: Callable[[str], int]) -> int:
-    index = class_index(target) if isinstance(target, str) else target
-    if not isinstance(index, int) or not 0 <= index < classes:
-        raise TargetError(
-            f"target {index} is out of range: the model has {classes} classes, 0 to {classes - 1}"
-        )
-    return index
+def _lay_down(
+    functions: tuple[TargetFunction, ...],
+    output: Tensor,
+    owner: Tensor | None,
+    size: tuple[int, int],
+) -> tuple[TargetFunction, ...]:
+    """Fix what targets read of these images, so that they read the same of others."""
+    images = _images_of(output, owner)
+    return tuple(
+        function.lay_on(image, size) if isinstance(function, Segment) else function
+        for function, image in zip(functions, images, strict=True)
+    )
+
+
+def _images_of(output: Tensor, owner: Tensor | None) -> tuple[Tensor, ...]:
+    images = output.unbind()
+    return images if owner is None else tuple(images[image] for image in owner.tolist())
 
 
 def _call(functions: tuple[TargetFunction, ...], output: Tensor, owner: Tensor | None) -> Tensor:
-    images = output.unbind()
-    if owner is not None:
-        images = tuple(images[image] for image in owner.tolist())
+    images = _images_of(output, owner)
     scores = [function(image) for function, image in zip(functions, images, strict=True)]
     for score in scores:
         if not isinstance(score, Tensor) or score.numel() != 1:

@@ -9,25 +9,23 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
-from torch import Tensor
 
-import cam
-from cam._methods.trust import find_trust
 from cam._output.viewer.payload import ViewerOptions, pack, view_attribution
 from cam.pages.ui.explore import (
-    background_maps,
     channel_view,
     downloads,
     layer_slider,
+    method_maps,
     perturb_view,
 )
+from cam.pages.ui.explore.method_maps import Maps
+from cam.pages.ui.explore.places import place_view
 from cam.pages.ui.frame.frame import announce
 from cam.pages.ui.live import live_view
 from cam.pages.ui.present import present_view
-from cam.pages.ui.server import resources
 from cam.pages.ui.server.jobs import POLL_SECONDS
 from cam.pages.ui.state import address
-from cam.pages.ui.state.choices import Choices, MethodChoice
+from cam.pages.ui.state.choices import Choices
 from cam.pages.ui.state.selection import Selection
 from cam.pages.ui.subject import subject_form
 from cam.pages.ui.subject.subject_form import Subject
@@ -35,15 +33,12 @@ from cam.pages.ui.widgets import controls, method_picker
 from cam.pages.ui.widgets.growing_maps import GrowingMap, add_growing
 from cam.pages.ui.widgets.image_viewer import offer_view, show_viewer
 from cam.pages.ui.widgets.prose import (
-    as_sentence,
     escape_markdown,
-    write_facts,
     write_notes,
     write_small,
 )
 from cam.pages.ui.widgets.python_code import write_explaining
 from cam.pages.ui.widgets.viewer_options import read_options
-from cam.types import Attribution
 
 TOP = 5
 # What the part around the viewer shows, as the address calls it.
@@ -58,8 +53,6 @@ LOOKING = (
     "patch_run",
 )
 
-Maps = dict[MethodChoice, Attribution]
-
 
 def main(selection: Selection) -> None:
     """Draw the page; whatever goes wrong is one sentence where its cause is."""
@@ -70,7 +63,10 @@ def main(selection: Selection) -> None:
         "See which image regions drive a prediction: **Grad-CAM** shows the region, coarse and "
         "steady; the **saliency map** shows single pixels, fine and noisy."
     )
-    subject = subject_form.choose_subject(selection)
+    parts = subject_form.choose_parts(selection)
+    if parts is None or place_view.show_places(parts, selection):
+        return
+    subject = subject_form.look_at_part(parts, selection)
     if subject is None:
         return
     with st.sidebar:
@@ -86,7 +82,7 @@ def main(selection: Selection) -> None:
     if not methods:
         st.info("Choose at least one method in the sidebar.")
     with work:
-        maps, growing = explain(choices, subject)
+        maps, growing = method_maps.explain(choices, subject)
     with claim:
         show_claim(choices, maps)
     options = read_options()
@@ -141,24 +137,6 @@ def show_claim(choices: Choices, maps: Maps) -> None:
     st.button("Present", icon=":material/present_to_all:", on_click=present, key="present_view")
 
 
-def explain(choices: Choices, subject: Subject) -> tuple[Maps, list[GrowingMap]]:
-    """Return the maps that are there and those at work; draw how far, or why there is none."""
-    quick = tuple(method for method in choices.methods if not method.own_passes)
-    slow = [method for method in choices.methods if method.own_passes]
-    together = replace(choices, methods=quick)
-    results = resources.explain_each(together, subject.top, subject.picture) if quick else {}
-    maps = {method: result for method, result in results.items() if isinstance(result, Attribution)}
-    failing: dict[str, list[str]] = {}
-    for method, result in results.items():
-        if isinstance(result, cam.CamError):
-            failing.setdefault(as_sentence(result), []).append(method.info.title)
-    for sentence, titles in failing.items():
-        st.error(f"{', '.join(titles)}: {sentence}")
-    done, growing = background_maps.explain_slowly(choices, subject, slow)
-    maps |= done
-    return {method: maps[method] for method in choices.methods if method in maps}, growing
-
-
 def show_maps(
     subject: Subject,
     choices: Choices,
@@ -205,7 +183,7 @@ def pack_maps(
 ) -> dict[str, Any]:
     """Pack the image and its maps for the viewer."""
     viewed = [
-        view_attribution(attribution, captions=[describe_cost(attribution)])
+        view_attribution(attribution, captions=[method_maps.describe_cost(attribution)])
         for attribution in maps.values()
     ]
     label, stem = name_target(subject, choices), controls.name_file(subject.picture)
@@ -238,7 +216,7 @@ def show_details(
             downloads.offer_all(subject, maps, options)
             downloads.offer_record(subject, maps)
             offer_view(payload, name_target(subject, choices))
-        controls.draw_lazily("Details", "info", "details", show_facts, maps)
+        controls.draw_lazily("Details", "info", "details", method_maps.show_facts, maps)
         look_through = partial(layer_slider.look_through, subject, choices, options)
         controls.draw_lazily("Layer sweep", "layers", "through", look_through)
     show_live = partial(live_view.show_live, subject, choices.target, choices.layer)
@@ -247,34 +225,6 @@ def show_details(
     drawn = replace(choices, methods=tuple(maps))
     code = partial(write_explaining, drawn, subject.picture, subject.top)
     controls.draw_code(lambda: code(options))
-
-
-def show_facts(maps: Maps) -> None:
-    """Show how the maps were made, and what each method is to be trusted for."""
-    first = next(iter(maps.values()))
-    kind = "raw logit" if isinstance(first.targets, Tensor) else "difference of two raw logits"
-    lines = [f"Score explained: {float(first.scores[0]):.3f} ({kind})"]
-    # All of them look at the same layers.
-    at_layers = next((attribution for attribution in maps.values() if attribution.layers), None)
-    if at_layers is not None:
-        height, width = at_layers.raw.shape[1:]
-        layers = ", ".join(f"`{layer}`" for layer in at_layers.layers)
-        lines.append(f"Layer {layers}: a {height} × {width} feature grid")
-    write_facts(*lines)
-    for method in maps:
-        info = method.info
-        trust = find_trust(info.name)
-        st.markdown(f"**{info.title}**: {controls.describe_method(info)}")
-        if trust:
-            write_small(trust.sentence)
-
-
-def describe_cost(attribution: Attribution) -> str:
-    """Describe what a map took."""
-    cost = attribution.cost
-    passes = ((cost.forwards, "forward"), (cost.backwards, "backward"))
-    parts = [f"{count:,} {name}{'s' * (count != 1)}" for count, name in passes if count]
-    return f"{' and '.join(parts)}, {cost.seconds:.2f} s"
 
 
 main(address.read_selection())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cam import kernels
 from cam._attribution.attribution import TRAINING_MODE, check_kernels
+from cam._detection.final_detections import keep_all_candidates
 from cam._engine.capture import capture, check_batch
 from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.heatmaps import heatmap_and_raw
@@ -17,7 +18,10 @@ from cam._engine.precision import use_precision
 from cam._methods.base.method_registry import methods
 from cam._models.model import Model
 from cam._models.network import Network
-from cam.errors import CamWarning, LayerError, MethodError
+from cam._targets.detection_targets import read_everything
+from cam._targets.places import require_inside
+from cam._targets.questions import list_questions
+from cam.errors import CamWarning, LayerError, MethodError, TargetError
 from cam.parameters import integer
 from cam.targets import Targets
 from cam.types import TargetFunction
@@ -125,7 +129,8 @@ def anatomy(
         model: A :class:`cam.Model` or any classifier; it comes back as it was.
         batch: (B, 3, H, W) floats on the model's device, as ``model.prepare(pictures)`` gives.
         targets: What is explained, as for :func:`attribute`.
-        layer: Where Grad-CAM explains: a dotted name or a module. None: the model's preset.
+        layer: Where Grad-CAM explains: a dotted name or a module. None: the model's preset; of the
+            levels of a detector's pyramid the one that the scores are made of most, by Σ |G_c A_c|.
 
     Raises:
         CamError: One of its subclasses, with one sentence on what was wrong.
@@ -133,10 +138,15 @@ def anatomy(
     network = Network.of(model)
     check_kernels()
     check_batch(network.module, batch)
-    with network.lock, evaluation_mode(network.module) as was_training:
+    targets, owners = list_questions(targets, len(batch))
+    if owners is not None:
+        raise TargetError("an anatomy is of one target an image; leave out the inner lists")
+    require_inside(targets, (batch.shape[-2], batch.shape[-1]))
+    complete = keep_all_candidates(network.module, read_everything(targets))
+    with network.lock, complete, evaluation_mode(network.module) as was_training:
         requested = network.default_layers(batch) if layer is None else layer
         at = resolve_layers(network.module, requested)
-        if len(at) > 1:
+        if len(at) > 1 and layer is not None:
             raise LayerError(
                 f"an anatomy is of one layer, and these are {len(at)}: "
                 f"{', '.join(name for name, _ in at)}; name one of them"
@@ -151,12 +161,17 @@ def anatomy(
                 at,
                 ("gradcam",),
             )
-            (source,) = captured.read(LayerGradients)
+            source = max(captured.read(LayerGradients), key=_weigh)
             (pixels,) = captured.read(PixelGradients)
             steps = _take_apart(pixels, source)
     if was_training:
         warnings.warn(TRAINING_MODE, CamWarning, stacklevel=2)
     return steps
+
+
+def _weigh(layer: LayerGradients) -> float:
+    """Add up how much of the scores is made at a layer, whatever its sign."""
+    return float((layer.gradients.float() * layer.activations.float()).abs().sum())
 
 
 def _take_apart(pixels: PixelGradients, layer: LayerGradients) -> Anatomy:

@@ -26,7 +26,8 @@ from cam._methods.base.method_registry import methods as list_methods
 from cam._models.model import Model
 from cam._models.network import Network
 from cam._output.result_view import ResultView
-from cam._targets.detection_targets import read_everything, require_inside
+from cam._targets.detection_targets import read_everything
+from cam._targets.places import require_inside
 from cam._targets.questions import list_questions
 from cam.errors import CamWarning, InputError, NoGradientError
 from cam.parameters import integer

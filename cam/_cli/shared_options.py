@@ -75,7 +75,13 @@ _OVERLAY_OPTIONS = (
 )
 layer_option = several("layer", help="Dotted name; several are averaged.")
 _EXPLANATION_OPTIONS = (
-    click.option("--target", help="A class index or label; by default each image's top class."),
+    click.option(
+        "--target",
+        help="A class index or label; by default each image's top class. Of a segmenter "
+        "segment:CLASS, segment:CLASS@x,y or segment:CLASS@x0,y0,x1,y1; of a detector all, "
+        "box:x0,y0,x1,y1, box:CLASS@x0,y0,x1,y1, or so with missed: or region:, in pixels of the "
+        "input.",
+    ),
     layer_option,
     click.option(
         "--precision",

@@ -144,7 +144,8 @@ def capture(
                 "lower the score that it asks of a detection"
             )
         outputs = [recorder.take(name) for name, _ in layers]
-        scores, classes = select_scores(output, targets, class_index, owner)
+        size = (batch.shape[-2], batch.shape[-1])
+        scores, classes = select_scores(output, targets, class_index, owner, size)
         attention = reader.finish(type(module).__name__) if reader else None
         weights = attention.weights[0 if by_attention else -1 :] if attention else ()
         # In the order in which they are taken apart below.

@@ -32,8 +32,8 @@ LOG = logging.getLogger("cam.models")
 _INSIDE = re.compile(r"(^|\.)(\w*attn\w*|\w*attention\w*|mlp\w*|\w*ffn\w*|token_mixer)\.")
 _TAKES_APART = re.compile(r"(Attention|AttentionSubsample|Attn|MLP|Mlp|FFN|FeedForward)$")
 # Where networks with an output for each place keep their features.
-_ENCODER = re.compile(r"(^|\.)(\w*backbone\w*|\w*encoder\w*|body|trunk)\.")
-_DECODER = re.compile(r"decoder|head|neck|fpn|aux|classifier", re.IGNORECASE)
+_ENCODER = re.compile(r"(^|\.)(\w*(backbone|encoder|bottleneck)\w*|body|bridge|trunk)\.")
+_DECODER = re.compile(r"decoder|head|(?<!bottle)neck|fpn|aux|classifier", re.IGNORECASE)
 # The coarsest maps that are one for the whole network; what is coarser are levels beside it.
 _LARGEST_STRIDE = 36
 _CANDIDATES = 3

@@ -11,6 +11,7 @@ from cam._detection.outputs import Detected, read_candidates
 from cam._engine.fast_ops.fast_forward import run_fast, unwrap
 from cam._engine.precision import arrange, autocast_forward, widen
 from cam._engine.replacement import find_replacement
+from cam._segmentation.pixel_scores import PixelScores, find_pixel_scores, read_query_masks
 from cam.errors import ModelError
 
 # What records call the scores: torchvision's segmenters, and Hugging Face's classes for images and
@@ -30,7 +31,8 @@ def run_model(
     such as Hugging Face's outputs calls "logits", "logits_per_image", "predicted_depth" or
     "class_queries_logits", or "out" (torchvision's segmentation models).
     What a detector returns becomes (B, N, 6) or (B, N, 7 + C): box, score and label of each
-    candidate, as :class:`cam.targets.Box` reads them, those that are missing rows of -1.
+    candidate, as :class:`cam.targets.Box` reads them, those that are missing rows of -1. What a
+    segmenter of queries returns becomes a map for each class, (B, K, h, w).
 
     It computes in the precision and the layout of :func:`cam._engine.precision.use_precision`;
     without gradients, where a faster copy stands in (:mod:`cam._engine.replacement`), by that.
@@ -40,7 +42,7 @@ def run_model(
         pixels: (N, C, H, W).
         quick: Whether only gradients by pixels and layers are needed, so that faster operations
             may replace others: no other mode watches them, no code walks the graph.
-        candidates: Whether a detector's queries and cells are read; else their logits are returned.
+        candidates: Whether queries and cells are read; else their logits are returned.
 
     Raises:
         ModelError: It fails on the batch, or does not return a tensor.
@@ -54,6 +56,8 @@ def run_model(
         detected = _read_candidates(module, output, pixels)
         if detected is not None:
             return widen(detected.values)
+    if candidates and (joined := read_query_masks(_unwrap_parts(output))) is not None:
+        return widen(joined)
     logits = find_logits(output)
     if logits is None:
         raise ModelError(
@@ -70,6 +74,15 @@ def find_detected(module: nn.Module, pixels: Tensor) -> Detected | None:
         ModelError: It fails on the batch.
     """
     return _read_candidates(module, _run(module, pixels, quick=False), pixels)
+
+
+def find_segments(module: nn.Module, pixels: Tensor) -> PixelScores | None:
+    """Run a network on a batch; return its map for each class, None where it has none.
+
+    Raises:
+        ModelError: It fails on the batch.
+    """
+    return find_pixel_scores(_unwrap_parts(_run(module, pixels, quick=False)))
 
 
 def run_detector(module: nn.Module, pixels: Tensor) -> Detected:
@@ -98,6 +111,7 @@ def _read_candidates(module: nn.Module, output: object, pixels: Tensor) -> Detec
 
 
 def _unwrap_parts(output: object) -> object:
+    """Unwrap the tensors of dicts and lists; other records hold plain ones."""
     if isinstance(output, Mapping):
         return {name: _unwrap_parts(part) for name, part in output.items()}
     if isinstance(output, list | tuple):

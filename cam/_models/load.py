@@ -27,7 +27,11 @@ from cam._models.families.open_clip_networks import (
 )
 from cam._models.families.parts import Weights
 from cam._models.families.timm_networks import load_timm
-from cam._models.families.torchvision_networks import list_detectors, load_torchvision
+from cam._models.families.torchvision_networks import (
+    list_detectors,
+    list_segmenters,
+    load_torchvision,
+)
 from cam._models.hub.repository import Repository
 from cam._models.image_text.prompt_classifier import no_text_tower
 from cam._models.labels import read_labels
@@ -57,18 +61,18 @@ def load_model(
     prompts: Sequence[str] | None = None,
     progress: Report | None = None,
 ) -> Model:
-    """Load a classifier by name, in evaluation mode.
+    """Load a model by name, in evaluation mode.
 
     Args:
         name: ``efficientnet_lite0`` or ``efficientnet_lite2`` (bundled, need no network),
-            ``torchvision/NAME`` (its detectors too) or ``timm/NAME``, where timm's name may carry
-            its tag of weights,
-            or ``known/NAME``, a network built by hand for ``cam.dataset("known")``, whose exact
-            attribution is known; or ``hf/OWNER/NAME``, a repository of Hugging Face's hub, or
-            ``hf/FOLDER``, what ``save_pretrained`` wrote: its own image processor prepares images;
-            or ``open_clip/ARCHITECTURE/TAG``, where TAG says which weights; or
-            ``package.module:function``, a function that returns a :class:`cam.Model` or a network;
-            or the path of an ``.onnx``, ``.pt2`` or ``.torchscript`` file, which holds the network.
+            ``torchvision/NAME`` (its detectors and segmenters too) or ``timm/NAME``, where timm's
+            name may carry its tag of weights; or ``known/NAME``, a network built by hand for
+            ``cam.dataset("known")``, whose exact attribution is known; or ``hf/OWNER/NAME``, a
+            repository of Hugging Face's hub, or ``hf/FOLDER``, what ``save_pretrained`` wrote: its
+            own image processor prepares images; or ``open_clip/ARCHITECTURE/TAG``, where TAG says
+            which weights; or ``package.module:function``, a function that returns a
+            :class:`cam.Model` or a network; or the path of an ``.onnx``, ``.pt2`` or
+            ``.torchscript`` file, which holds the network.
         weights: ``"DEFAULT"``: the weights published under that name, downloaded once. ``None``:
             random ones. A path: a ``.safetensors`` or ``.pth`` state dict for that architecture,
             of any number of classes.
@@ -201,8 +205,6 @@ def _split_name(name: str) -> tuple[str, str]:
         return "", name
     if family in _BY_PROMPTS or (family == "known" and architecture in NETWORKS):
         return family, architecture
-    if family == "torchvision" and architecture in list_detectors():
-        return family, architecture
     names = {"torchvision": _torchvision_names, "timm": _timm_names}.get(family)
     if names is None or architecture not in names():
         raise ModelError(f"there is no model {name!r}; {nearest(name, model_names())}")
@@ -251,7 +253,8 @@ def published(name: str) -> Published | Repository | None:
 def _torchvision_names() -> tuple[str, ...]:
     import torchvision
 
-    return tuple(torchvision.models.list_models(module=torchvision.models))
+    classifiers = torchvision.models.list_models(module=torchvision.models)
+    return (*classifiers, *list_detectors(), *list_segmenters())
 
 
 @lru_cache(maxsize=1)

@@ -16,18 +16,20 @@ from cam._detection.suppression import choose_detections
 from cam._engine.capture import check_batch
 from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import device_of, evaluation_mode, original_module
-from cam._engine.forward import find_detected, run_detector, run_model
+from cam._engine.forward import find_detected, find_segments, run_detector, run_model
 from cam._engine.layers import LayerInfo, Layers, feature_layers, resolve_layers
 from cam._engine.replacement import share_replacement
 from cam._media.images import ImageSource, load_image
 from cam._models.cropping import crop_image
-from cam._models.detections import Detections
 from cam._models.preprocessing import (
     Transform,
     normalises_itself,
     standard_transform,
     whole_image,
 )
+from cam._models.tasks.detections import Detections
+from cam._models.tasks.segmentation import Segmentation, segment_images
+from cam._segmentation.pixel_scores import require_segmenter
 from cam.errors import InputError, LayerError, ModelError, TargetError, nearest
 from cam.parameters import number
 from cam.targets import Similarity
@@ -50,7 +52,8 @@ class ModelOrigin:
     prompts: tuple[str, ...] | None
 
 
-DETECTION, EMBEDDING = "detection", "embedding"
+DETECTION, EMBEDDING, SEGMENTATION = "detection", "embedding", "segmentation"
+TASKS = (DETECTION, EMBEDDING, SEGMENTATION)
 
 
 class Model:
@@ -65,8 +68,8 @@ class Model:
         layers: Where to explain when a call does not say: dotted names or modules. By default the
             feature maps that the classifier pools.
         name: What to call the model in results.
-        task: "detection" where what the module returns does not show that it is a detector;
-            "embedding" where it returns features (B, D) and no classes.
+        task: "detection" or "segmentation" where what the module returns does not show that it is
+            a detector or a segmenter; "embedding" where it returns features (B, D) and no classes.
 
     Raises:
         ModelError: ``module`` is no ``nn.Module``, or there is no such task.
@@ -82,10 +85,9 @@ class Model:
         name: str | None = None,
         task: str | None = None,
     ) -> None:
-        if task not in (None, DETECTION, EMBEDDING):
-            raise ModelError(
-                f"a model's task is {DETECTION!r}, {EMBEDDING!r} or None, not {task!r}"
-            )
+        if task not in (None, *TASKS):
+            names = ", ".join(map(repr, TASKS))
+            raise ModelError(f"a model's task is {names} or None, not {task!r}")
         if not isinstance(module, nn.Module):
             raise ModelError(f"a model is a torch.nn.Module, not {type(module).__name__}")
         self.module = original_module(module)
@@ -234,13 +236,30 @@ class Model:
     @cached_property
     def detects(self) -> bool:
         """Whether it is a detector: declared, or shown by what it returns; costs one forward."""
-        if self.task == DETECTION:
-            return True
+        if self.task is not None:
+            return self.task == DETECTION
         with self.lock, evaluation_mode(self.module), torch.no_grad():
             try:
                 return find_detected(self.module, self._blank()) is not None
             except ModelError:
                 return False
+
+    @cached_property
+    def segments(self) -> bool:
+        """Whether it is a segmenter: declared, or shown by what it returns; costs one forward."""
+        if self.task is not None:
+            return self.task == SEGMENTATION
+        with self.lock, evaluation_mode(self.module), torch.no_grad():
+            try:
+                self._require_segments(self._blank())
+            except ModelError:
+                return False
+        return True
+
+    def _require_segments(self, batch: Tensor) -> Tensor:
+        names = None if self.labels is None else len(self.labels)
+        scores = find_segments(self.module, batch.clone())
+        return require_segmenter(scores, self.name, self.task == SEGMENTATION, names)
 
     @cached_property
     def feature_layers(self) -> tuple[LayerInfo, ...]:
@@ -254,6 +273,9 @@ class Model:
 
     def predict(self, batch: Tensor) -> Tensor:
         """Compute class probabilities, (B, classes) float32, in one forward pass.
+
+        They are a softmax: of all classes one is there. Where each has a probability alone, as of
+        SigLIP's prompts or several labels, that is ``model.score(batch).sigmoid()``.
 
         Raises:
             ModelError: The model gives features or boxes, and no classes.
@@ -312,6 +334,27 @@ class Model:
             for image in range(len(batch))
         ]
 
+    def segment(self, images: Tensor | Sequence[ImageSource] | ImageSource) -> list[Segmentation]:
+        """Say which class each pixel is of, in one forward pass.
+
+        The scores are enlarged bilinearly to the input's size, and the highest class wins.
+
+        Args:
+            images: A batch (B, C, H, W), or one or more images, which :meth:`prepare` takes.
+
+        Returns:
+            The segmentation of each image, (H, W) of the batch, whose regions are targets.
+
+        Raises:
+            ModelError: Nothing shows that the model is a segmenter.
+            InputError: The batch does not fit.
+        """
+        batch = images if isinstance(images, Tensor) else self.prepare(images)
+        check_batch(self.module, batch)
+        with self.lock, evaluation_mode(self.module), torch.no_grad():
+            scores = self._require_segments(batch)
+        return segment_images(scores, (batch.shape[-2], batch.shape[-1]), self.labels)
+
     def score(self, batch: Tensor) -> Tensor:
         """Compute raw scores, (B, classes) float32, in one forward pass."""
         with self.lock, evaluation_mode(self.module), torch.no_grad():
@@ -331,8 +374,9 @@ def require_classes(name: str, output: Tensor) -> None:
     if output.ndim != 1:
         raise ModelError(
             f"{name} returns shape {tuple(output.shape)} an image, and no score for each class; "
-            "a detector's boxes are model.detect(images), and each of them is a target of "
-            "cam.attribute, as is a segment (cam.targets.Segment)"
+            "a detector's boxes are model.detect(images) and a segmenter's regions "
+            "model.segment(images), each of which is a target of cam.attribute; where the output "
+            "alone does not show what it is, cam.Model(module, task=…) says so"
         )
 
 

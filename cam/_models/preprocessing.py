@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 Transform = Callable[[Image.Image], Tensor]
 Box = tuple[int, int, int, int]
@@ -114,6 +114,9 @@ def _read_geometry(transform: object) -> _Geometry | None:
     """Read the resize, a short side or (H, W), and the crop, (H, W)."""
     if isinstance(transform, ImageClassification):
         return _parse_size(transform.resize_size), _parse_sides(transform.crop_size)
+    if isinstance(transform, SemanticSegmentation):
+        sides = transform.resize_size
+        return None if sides is None else _parse_size(sides), None
     if not isinstance(transform, transforms.Compose):
         return None
     resize: int | tuple[int, int] | None = None

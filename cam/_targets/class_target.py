@@ -36,6 +36,32 @@ def _resolve(value: object, class_index: Callable[[str], int]) -> object:
     return value
 
 
+def find_class(target: object, classes: int, class_index: Callable[[str], int]) -> int:
+    """Return the index of a class.
+
+    Args:
+        target: An index or a label.
+        classes: How many there are.
+        class_index: From a label to its index.
+
+    Raises:
+        TargetError: There is none.
+    """
+    index = class_index(target) if isinstance(target, str) else target
+    if not isinstance(index, int) or not 0 <= index < classes:
+        raise TargetError(
+            f"target {index} is out of range: the model has {classes} classes, 0 to {classes - 1}"
+        )
+    return index
+
+
+def select_entry(output: Tensor, target: Class) -> Tensor:
+    """Select a class of an image's output, which may have further axes."""
+    if not output.ndim:
+        raise TargetError("the model returns one number an image, so it has no classes to choose")
+    return output[find_class(target, len(output), refuse_label)]
+
+
 def refuse_label(label: str) -> int:
     """Refuse a label where no model gives its index."""
     raise TargetError(

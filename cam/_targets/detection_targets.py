@@ -175,52 +175,6 @@ def ask_boxes(targets: object) -> bool:
     return isinstance(targets, Box | Missed)
 
 
-def draw_boxes(targets: object, images: int, size: tuple[int, int]) -> Tensor | None:
-    """Fill the boxes of targets; None where some target has no box.
-
-    Args:
-        targets: One for all images, or one for each.
-        images: How many there are.
-        size: (H, W) of the input.
-
-    Returns:
-        (images, H, W) bool.
-
-    Raises:
-        TargetError: A box lies outside of the image.
-    """
-    several = list(targets) if isinstance(targets, list | tuple) else [targets] * images
-    boxes = [target.box for target in several if isinstance(target, Box | Missed | Region)]
-    if len(boxes) < len(several):
-        return None
-    require_inside(several, size)
-    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
-    for mask, box in zip(masks, boxes, strict=True):
-        left, top, right, bottom = (max(round(float(side)), 0) for side in box)
-        # A box thinner than a pixel has the pixel that it lies in.
-        mask[min(top, size[0] - 1) : max(bottom, top + 1)][
-            :, min(left, size[1] - 1) : max(right, left + 1)
-        ] = True
-    return masks
-
-
-def require_inside(targets: object, size: tuple[int, int]) -> None:
-    """Refuse a box that does not meet the image.
-
-    Raises:
-        TargetError: It lies outside.
-    """
-    for target in targets if isinstance(targets, list | tuple) else [targets]:
-        if not isinstance(target, Box | Missed | Region):
-            continue
-        left, top, right, bottom = (float(side) for side in target.box)
-        if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
-            raise TargetError(
-                f"the box {left:g}, {top:g}, {right:g}, {bottom:g} lies outside of the image of "
-                f"{size[1]} × {size[0]} pixels; give x0, y0, x1, y1 in pixels of the input"
-            )
-
-
 def _check_box(sides: Sides) -> tuple[float, ...]:
     box = sides.tolist() if isinstance(sides, Tensor | np.ndarray) else sides
     numbers = tuple(float(side) for side in box)

@@ -174,7 +174,7 @@ MAPS[2] = -1
         (Binary(), Y, r"takes one logit an image, not shape \(4,\)"),
         (Logit(0), torch.tensor(1.0), "one number an image"),
         (Segment(0), Y, r"an output \(classes, H, W\) an image, not of shape \(4,\)"),
-        (Segment(2), MAPS, "class 2 to explain: it wins at no pixel"),
+        (Segment(2), MAPS, "class 2 to explain: it wins nowhere"),
         (Segment(0, EMPTY), MAPS, "its mask is empty"),
         (Segment(0, MAPS[0]), MAPS, r"must be bool of shape \(2, 2\), but is torch.float32"),
         (Segment(0, EMPTY[:1]), MAPS, r"but is torch.bool of shape \(1, 2\)"),

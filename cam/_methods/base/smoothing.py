@@ -13,6 +13,7 @@ from torch import Tensor
 from cam._engine.method_sources import LayerActivations, Source
 from cam._engine.passes import Passes
 from cam._methods.base.principal_component import first_component
+from cam._targets.places import mirror_target
 from cam.kernels import normalise
 from cam.types import Maps
 
@@ -72,8 +73,8 @@ def over_views(
 
     The pictures are x and its mirror image, times 0.9, 1 and 1.1; the maps of mirror images are
     mirrored back. The target of x is explained in all: pytorch-grad-cam, whose ``aug_smooth`` this
-    is, takes each picture's top class where no target was given. A target that depends on positions
-    of the output, such as a segment's mask, is not mirrored with the picture.
+    is, takes each picture's top class where no target was given. Boxes and masks of segments are
+    mirrored with the picture; another callable that reads positions of the output is not.
 
     Args:
         passes: They explain x before and after.
@@ -93,8 +94,11 @@ def over_views(
         if not mirrored and factor == 1:
             continue  # x itself
         inputs = (pixels.inputs.flip(3) if mirrored else pixels.inputs) * factor
+        targets = pixels.targets
+        if mirrored and not isinstance(targets, Tensor):
+            targets = tuple(mirror_target(target, inputs.shape[3]) for target in targets)
         parts = []
-        for captured in passes.captures(inputs, pixels.targets, reads, layers, rules):
+        for captured in passes.captures(inputs, targets, reads, layers, rules):
             with passes.explaining(captured):
                 parts.append(explain())
         heatmap, raw = (torch.cat(several) for several in zip(*parts, strict=True))

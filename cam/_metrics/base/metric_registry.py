@@ -24,7 +24,7 @@ from cam._registry.registry import (
     parameters_of,
     references_of,
 )
-from cam._targets.detection_targets import draw_boxes
+from cam._targets.places import draw_places
 from cam._targets.questions import list_questions
 from cam.errors import MetricError
 from cam.parameters import Rule
@@ -166,7 +166,7 @@ class Metric(Configured[MetricInfo]):
             targets, owners = list_questions(targets, len(batch))
             batch = batch if owners is None else batch[owners]
         if info.needs_masks and masks is None and isinstance(batch, Tensor) and batch.ndim == 4:
-            masks = draw_boxes(targets, len(batch), (batch.shape[2], batch.shape[3]))
+            masks = draw_places(targets, len(batch), (batch.shape[2], batch.shape[3]))
             masks = None if masks is None else masks.to(batch.device)
         if info.needs_masks and masks is None:
             raise MetricError(

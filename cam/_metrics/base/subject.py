@@ -297,7 +297,8 @@ def _run_whole_pictures(passes: Passes, targets: Targets, network: Network) -> P
     passes.expect(len(inputs))
     with torch.no_grad():
         logits = join_batches(passes.over(run, len(inputs)))
-        scores, classes = select_scores(logits, targets, network.class_index)
+        size = (inputs.shape[-2], inputs.shape[-1])
+        scores, classes = select_scores(logits, targets, network.class_index, size=size)
     return Pixels(inputs, logits, scores, classes)
 
 

@@ -1,4 +1,4 @@
-"""Load torchvision's classifiers and detectors."""
+"""Load torchvision's classifiers, detectors and segmenters."""
 
 import warnings
 from functools import lru_cache
@@ -19,15 +19,24 @@ def list_detectors() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models.detection))
 
 
+@lru_cache(maxsize=1)
+def list_segmenters() -> tuple[str, ...]:
+    """List the names of torchvision's segmenters."""
+    import torchvision
+
+    return tuple(torchvision.models.list_models(module=torchvision.models.segmentation))
+
+
 def load_torchvision(name: str, weights: Weights) -> Parts:
     """Load a network of torchvision, with the transform of its weights."""
     import torchvision
 
     best = torchvision.models.get_model_weights(name).DEFAULT
+    answers_in_places = name in list_detectors() or name in list_segmenters()
 
     def create(classes: int | None) -> nn.Module:
         options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-        if name in list_detectors():
+        if answers_in_places:
             # Else the weights of its backbone would be downloaded.
             options["weights_backbone"] = None
         with warnings.catch_warnings():
@@ -45,7 +54,12 @@ def load_torchvision(name: str, weights: Weights) -> Parts:
     if name in list_detectors():
         # They resize and normalise images themselves, and return as many labels as these.
         return Parts(module, whole_image(), tuple(best.meta["categories"]), task="detection")
-    return Parts(module, _choose_transform(best, module), infer_labels(module))
+    transform = _choose_transform(best, module)
+    if name in list_segmenters():
+        labels = tuple(best.meta["categories"])
+        fitting = labels if weights in (None, "DEFAULT") else None
+        return Parts(module, transform, fitting, task="segmentation")
+    return Parts(module, transform, infer_labels(module))
 
 
 def _choose_transform(best: Any, module: nn.Module) -> Transform:

@@ -17,6 +17,7 @@ from cam import kernels
 from cam._methods.base.method_registry import methods
 from cam._output.explanation_files import data_uri
 from cam._output.viewer.description import describe_map
+from cam._output.viewer.marks import Marks, pack_marks
 from cam.errors import InputError, require_known
 from cam.kernels.blending.colormaps import colormap_table
 from cam.polarity import DIVERGING, KINDS
@@ -129,6 +130,7 @@ def pack(
     title: str = "Image",
     captions: Sequence[str] = (),
     encoded: str | None = None,
+    marks: Marks | None = None,
 ) -> dict[str, Any]:
     """Pack an image with its maps, ready for JSON.
 
@@ -142,6 +144,7 @@ def pack(
         title: What the visitor reads under the image.
         captions: Lines under it, after its size.
         encoded: The crop as a ``data:`` address; None: it is encoded as PNG.
+        marks: Boxes and segments that lie over the image.
 
     Raises:
         InputError: Maps that do not fit each other, or have no kind.
@@ -159,6 +162,7 @@ def pack(
         "colormaps": {name: _pack_table(name) for name in (*COLORMAPS, DIVERGING)},
         "diverging": DIVERGING,
         "maps": [_pack_map(map_, label) for map_ in maps],
+        "marks": None if marks is None else pack_marks(marks),
     }
     return {**payload, "options": asdict(options or ViewerOptions()), "digest": _digest(payload)}
 

@@ -12,7 +12,7 @@ _FOLDER = Path(__file__).with_name("browser")
 # Each needs only those before it.
 _MODULES = (
     *("shared", "raster", "region", "selection", "elements", "looks", "toolbar", "gestures"),
-    *("cell", "viewer"),
+    *("marks", "cell", "viewer"),
 )
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from cam.pages.ui.server import jobs, resources
 from cam.pages.ui.state.choices import Choices, MethodChoice
-from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.subject.subject_form import LookedAt
 from cam.pages.ui.widgets.growing_maps import GrowingMap, report_growth
 from cam.pages.ui.widgets.prose import report_errors
 from cam.types import Attribution
 
 
 def explain_slowly(
-    choices: Choices, subject: Subject, methods: list[MethodChoice]
+    choices: Choices, subject: LookedAt, methods: list[MethodChoice]
 ) -> tuple[dict[MethodChoice, Attribution], list[GrowingMap]]:
     """Return the maps that are there, and those at work.
 
@@ -35,7 +35,7 @@ def explain_slowly(
     return maps, growing
 
 
-def make_work(choices: Choices, subject: Subject) -> jobs.Work:
+def make_work(choices: Choices, subject: LookedAt) -> jobs.Work:
     """Make the work of a job that explains, and reports how many images are through."""
 
     def work(tell: jobs.Tell) -> dict[str, Attribution]:

@@ -8,21 +8,21 @@ import cam
 from cam._output.explanation_files import npz_bytes, png_bytes, record, zip_bytes
 from cam._output.viewer.payload import ViewerOptions
 from cam.pages.ui.state.choices import MethodChoice, write_reading
-from cam.pages.ui.subject.subject_form import Subject
+from cam.pages.ui.subject.subject_form import LookedAt
 from cam.pages.ui.widgets.controls import name_file, offer_file
 from cam.pages.ui.widgets.viewer_options import draw_overlay
 
 Maps = Mapping[MethodChoice, cam.Attribution]
 
 
-def offer_record(subject: Subject, maps: Maps) -> None:
+def offer_record(subject: LookedAt, maps: Maps) -> None:
     """Offer how the maps were made."""
     about = "The record: predictions, target, layer, methods and versions."
     name, write = f"{name_file(subject.picture)}.json", partial(write_record, subject, maps)
     offer_file("JSON", write, name, "application/json", help=about)
 
 
-def write_record(subject: Subject, maps: Maps) -> bytes:
+def write_record(subject: LookedAt, maps: Maps) -> bytes:
     """Write how each map was made, as JSON."""
     photo = subject.picture.photo
     facts = [
@@ -34,13 +34,13 @@ def write_record(subject: Subject, maps: Maps) -> bytes:
     return json.dumps(facts, indent=2, ensure_ascii=False).encode()
 
 
-def write_png(subject: Subject, attribution: cam.Attribution, options: ViewerOptions) -> bytes:
+def write_png(subject: LookedAt, attribution: cam.Attribution, options: ViewerOptions) -> bytes:
     """Draw a map over what the model sees, at the resolution of the image itself."""
     crop = subject.model.crop(subject.picture.photo)
     return png_bytes(draw_overlay(options, crop, attribution))
 
 
-def offer_all(subject: Subject, maps: Maps, options: ViewerOptions) -> None:
+def offer_all(subject: LookedAt, maps: Maps, options: ViewerOptions) -> None:
     """Offer one archive: the images as shown, the arrays, and the record."""
 
     def write_archive() -> bytes:

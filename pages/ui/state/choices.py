@@ -110,16 +110,24 @@ class MethodChoice:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a visitor asks of an image; None stands for the top class and the preset layer."""
+    """What a visitor asks of an image; None stands for the top class and the preset layer.
+
+    Attributes:
+        question: What is asked about a place, as text for :func:`cam.attribute`; then no class is
+            chosen.
+    """
 
     model: ModelChoice
     methods: tuple[MethodChoice, ...]
     target: int | None
     layer: str | None
     against: int | None = None
+    question: str | None = None
 
-    def resolve_target(self, top: int | None) -> int | ClassTarget | None:
-        """Return the class, or the contrast of two; the top class where none is chosen."""
+    def resolve_target(self, top: int | None) -> int | str | ClassTarget | None:
+        """Return what is asked: a place, a class, a contrast; the top class where none is."""
+        if self.question is not None:
+            return self.question
         target = top if self.target is None else self.target
         if self.against is None or target is None:
             return target

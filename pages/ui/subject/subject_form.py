@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 from PIL import ImageOps
 from PIL.Image import Image
+from streamlit.delta_generator import DeltaGenerator
 
 import cam
 from cam._media.images import SAMPLES
@@ -57,23 +58,42 @@ MOST_PROMPTS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class LookedAt:
     """An image and a model that has looked at it.
 
     Attributes:
-        image: What the visitor chose, with its changes.
+        picture: What the visitor chose, with its changes.
         original: The same before them.
         choice: The model's name and weights.
         model: The model, shared by all visitors.
-        chances: (classes,) float32 probabilities.
-        order: The classes, the most probable first.
-        edits: What was changed in the image.
     """
 
     picture: Picture
     original: Picture
     choice: ModelChoice
     model: cam.Model
+
+    @property
+    def top(self) -> int | None:
+        """The most probable class; None where classes have places."""
+        return None
+
+    @property
+    def crop(self) -> Image:
+        """The part of the image that the model sees."""
+        return resources.crop(self.choice, self.picture)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject(LookedAt):
+    """An image with its classes.
+
+    Attributes:
+        chances: (classes,) float32 probabilities.
+        order: The classes, the most probable first.
+        edits: What was changed in the image.
+    """
+
     chances: np.ndarray
     order: list[int]
     edits: tuple[str, ...] = ()
@@ -88,23 +108,45 @@ class Subject:
         """The title of each class."""
         return controls.title_classes(self.model.labels, len(self.order))
 
-    @property
-    def crop(self) -> Image:
-        """The part of the image that the model sees."""
-        return resources.crop(self.choice, self.picture)
+
+@dataclass(frozen=True, eq=False)
+class ImageAndModel:
+    """An image and a model, at which nobody has looked yet.
+
+    Attributes:
+        picture: The image, whole.
+        choice: The model.
+        below: The place below the image in the sidebar.
+    """
+
+    picture: Picture
+    choice: ModelChoice
+    below: DeltaGenerator
 
 
 def choose_subject(selection: Selection) -> Subject | None:
     """Choose image and model in the sidebar; None, and why, where they do not do yet."""
+    parts = choose_parts(selection)
+    return None if parts is None else look_at_part(parts, selection)
+
+
+def choose_parts(selection: Selection) -> ImageAndModel | None:
+    """Choose image and model in the sidebar; None, and why, where there is no image."""
     with st.sidebar:
         picture = choose_picture(selection)
-        if picture is not None:
-            picture = edited_picture.move_crop(picture)
+        below = st.container()
         choice = choose_model(selection)
     if picture is None:
         st.info("Choose a sample or upload another image in the sidebar.")
         return None
-    return look(picture, choice, selection.edits)
+    return ImageAndModel(picture, choice, below)
+
+
+def look_at_part(parts: ImageAndModel, selection: Selection) -> Subject | None:
+    """Let a classifier look at the part of the image that is parts."""
+    with parts.below:
+        picture = edited_picture.move_crop(parts.picture)
+    return look(picture, parts.choice, selection.edits)
 
 
 def look(picture: Picture, choice: ModelChoice, edits: Sequence[str] = ()) -> Subject | None:

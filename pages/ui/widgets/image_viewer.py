@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from cam._output.viewer.marks import Pick, read_pick
 from cam._output.viewer.payload import ViewerOptions
 from cam._output.viewer.region import Region, read_region
 from cam._output.viewer.standalone import read_script, read_styles, write_page
@@ -22,7 +23,10 @@ SAVE = "Save this view as HTML"
 
 
 def show_viewer(
-    payload: Mapping[str, Any], key: str, on_region: Callable[[], None] | None = None
+    payload: Mapping[str, Any],
+    key: str,
+    on_region: Callable[[], None] | None = None,
+    on_pick: Callable[[Pick], None] | None = None,
 ) -> Region | None:
     """Show an image and its maps; returns what is selected on them.
 
@@ -34,10 +38,14 @@ def show_viewer(
         key: Of the component, unique on the page.
         on_region: Called when a selection is finished or cleared; None: selections stay in the
             browser, without a run.
+        on_pick: Called when a box or a place of the image is clicked; None: a click enlarges.
     """
     view_record.record_viewer(payload)
     reports = {} if on_region is None else {"on_region_change": on_region}
-    data = {**payload, "report": ["region"] * len(reports), "looks": asdict(ViewerOptions())}
+    if on_pick is not None:
+        reports["on_pick_change"] = partial(_take_pick, key, payload["digest"], on_pick)
+    names = [name.removeprefix("on_").removesuffix("_change") for name in reports]
+    data = {**payload, "report": names, "looks": asdict(ViewerOptions())}
     result = _component()(key=key, data=data, on_looks_change=partial(_take_looks, key), **reports)
     return read_region(result.get("region"), payload)
 
@@ -61,6 +69,12 @@ def offer_record(record: ViewRecord, title: str, stem: str) -> None:
     write = partial(record.write, title)
     name = re.sub(r"[^\w.]+", "-", stem).strip("-")
     offer_file(SAVE, write, f"{name}.html", "text/html", "html", help=about, key="save_view")
+
+
+def _take_pick(key: str, digest: str, then: Callable[[Pick], None]) -> None:
+    pick = read_pick((read_widget(key) or {}).get("pick"), digest)
+    if pick is not None:
+        then(pick)
 
 
 def _take_looks(key: str) -> None:

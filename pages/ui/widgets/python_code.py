@@ -8,7 +8,9 @@ from cam.pages.ui.widgets.viewer_options import PICTURED, TINY
 from cam.polarity import DIVERGING
 
 
-def write_explaining(choices: Choices, picture: Picture, top: int, options: ViewerOptions) -> str:
+def write_explaining(
+    choices: Choices, picture: Picture, top: int | None, options: ViewerOptions
+) -> str:
     """Write the call behind Explore, ready to run."""
     methods = [
         f"cam.method({method.name!r}, {', '.join(f'{k}={v!r}' for k, v in method.parameters)})"
@@ -17,7 +19,9 @@ def write_explaining(choices: Choices, picture: Picture, top: int, options: View
         for method in choices.methods
     ]
     arguments = [f"methods=[{', '.join(methods)}]"]
-    if choices.against is not None:
+    if choices.question is not None:
+        arguments.append(f"targets={choices.question!r}")
+    elif choices.against is not None:
         target = top if choices.target is None else choices.target
         arguments.append(f"targets=cam.targets.Contrast({target}, {choices.against})")
     elif choices.target is not None:

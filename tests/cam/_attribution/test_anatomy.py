@@ -241,3 +241,31 @@ def test_sign_changes_by_hand():
     assert sign_changes(torch.zeros(1, 2, 2)).isnan().all()
     with pytest.raises(cam.MethodError, match="at least 2 × 2"):
         sign_changes(torch.zeros(2, 2))
+
+
+def test_a_detector_is_taken_apart_at_the_level_that_its_box_reads():
+    """Faster R-CNN pools each box from one level, so the map of every other is zero."""
+    from tests.support.detectors import make_pictures, make_torchvision
+
+    model, pictures = cam.Model(make_torchvision("faster r-cnn")), make_pictures(1)
+    box = model.detect(pictures, 0.05)[0][0]
+    steps = cam.anatomy(model, pictures, box)
+    read = [
+        level
+        for level in model.layers
+        if cam.attribute(model, pictures, "hirescam", box, level)["hirescam"].raw.any()
+    ]
+    assert [steps.layer] == read
+    maps = cam.attribute(model, pictures, "gradcam", box, steps.layer)["gradcam"]
+    assert torch.equal(steps.summed, maps.raw)
+
+
+def test_an_anatomy_takes_places_as_text():
+    from tests.support.segmenters import LeftHalf, make_pictures
+
+    network, pictures = LeftHalf(), make_pictures(1)
+    steps = cam.anatomy(network, pictures, "segment:1")
+    maps = cam.attribute(network, pictures, "saliency", "segment:1")["saliency"]
+    assert torch.equal(steps.pixel_maximum, maps.raw)
+    with pytest.raises(cam.TargetError, match="an anatomy is of one target an image"):
+        cam.anatomy(network, pictures, [["segment:1"]])

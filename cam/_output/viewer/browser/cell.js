@@ -4,6 +4,7 @@ import { element, makeButton } from "./elements.js";
 import { decodeLayer, Raster, readValue } from "./raster.js";
 import { change, toStage } from "./shared.js";
 import { listenToStage } from "./gestures.js";
+import { drawMarks, makeLegend } from "./marks.js";
 
 export class Cell {
   constructor(viewer, map) {
@@ -20,7 +21,8 @@ export class Cell {
       "aria-description": map?.description,
     });
     this.tint = element("canvas", { class: "tint", "aria-hidden": "true" });
-    this.content = element("div", { class: "content" }, this.base, this.top, this.tint);
+    this.marks = drawMarks(data.marks, Boolean(map));
+    this.content = element("div", { class: "content" }, this.base, this.top, this.marks, this.tint);
     this.cross = element("div", { class: "cross", hidden: "" });
     this.handle = element("div", {
       class: "divider",
@@ -38,7 +40,7 @@ export class Cell {
         tabindex: 0,
         role: "application",
         "aria-roledescription": "zoomable image",
-        "aria-label": `${title}. Arrows move the cursor, question mark lists the keys.`,
+        "aria-label": `${title}. Arrows move the cursor, ${viewer.picksIn(map) ? "Enter explains what is below it, " : ""}question mark lists the keys.`,
         "aria-description": map?.description,
         style: `aspect-ratio:${width} / ${height}`,
       },
@@ -66,6 +68,8 @@ export class Cell {
     this.share = element("p", { class: "share", hidden: "" });
     this.write(map ? map.captions : [`${width} × ${height} pixels`, ...data.captions]);
     this.node.append(this.caption);
+    this.stage.classList.toggle("picks", viewer.picksIn(map));
+    if (!map && data.marks) this.node.append(makeLegend(data.marks, this.marks));
     listenToStage(this);
   }
 
@@ -186,6 +190,7 @@ export class Cell {
     const shift = (at) => `${(0.5 - at * zoom) * 100}%`;
     this.content.style.transform = `translate(${shift(x)},${shift(y)}) scale(${zoom})`;
     this.content.classList.toggle("sharp", zoom > 4);
+    this.content.style.setProperty("--zoom", zoom);
     const { tool } = this.viewer.group.state;
     this.stage.style.touchAction = zoom === 1 && tool === "move" ? "pan-y" : "none";
     this.stage.dataset.tool = tool;

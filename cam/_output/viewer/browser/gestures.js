@@ -88,7 +88,8 @@ export function listenToStage(cell) {
     if (moved) return;
     // A tap reads a value; a click enlarges.
     if (event.pointerType === "touch") change(viewer.group, { pointer: imageAt(event) });
-    else if (event.button === 0) viewer.enlarge(cell);
+    const picked = event.button === 0 && viewer.pick(cell, imageAt(event));
+    if (!picked && event.button === 0 && event.pointerType !== "touch") viewer.enlarge(cell);
   };
   stage.addEventListener("pointerup", (event) => release(event, false));
   stage.addEventListener("pointercancel", (event) => release(event, true));
@@ -188,7 +189,8 @@ function pressKey(cell, event) {
     if (selection.active) selection.extend(to);
     viewer.announce();
   } else if (event.key === "Enter") {
-    if (tool === "move") viewer.enlarge(cell);
+    if (tool === "move" && !(pointer && viewer.pick(cell, pointer))) viewer.enlarge(cell);
+    else if (tool === "move") viewer.live.textContent = "Explaining what is here.";
     else if (selection.active) selection.end();
     else selection.start(tool, pointer ?? { x: 0.5, y: 0.5 }, event.altKey);
   } else if (event.key === "Escape" && selection.active) {

@@ -3,6 +3,7 @@
 import { Cell } from "./cell.js";
 import { element, makeButton, makeHelp } from "./elements.js";
 import { LateReport, nameLooks, readLooks, writeLooks } from "./looks.js";
+import { pickMark } from "./marks.js";
 import { decodeImage, decodeTable, readPixels } from "./raster.js";
 import { Selection } from "./selection.js";
 import { change, joinGroup, leaveGroup, resetView } from "./shared.js";
@@ -186,6 +187,20 @@ export class Viewer {
       const share = this.active.share.hidden ? "" : `. ${this.active.share.textContent}`;
       this.live.textContent = words + share;
     }, 250);
+  }
+
+  // Whether a click on the image asks about what is there, as some pages have it.
+  picksIn(map) {
+    return !map && Boolean(this.data.marks) && Boolean(this.data.report?.includes("pick"));
+  }
+
+  // Ask about the box or the place below a point; false where there is none.
+  pick(cell, point) {
+    const picked = this.picksIn(cell.map) ? pickMark(this.data.marks, point) : null;
+    if (!picked) return false;
+    // With the time, as the same place may be picked again after Back.
+    this.report("pick", { ...picked, digest: this.data.digest, at: performance.now() });
+    return true;
   }
 
   reportRegion() {

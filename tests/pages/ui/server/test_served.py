@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
 from torch import nn
 from torchvision import transforms
 
 import cam
 from cam.pages.ui.server import resources, served
 from cam.pages.ui.state.choices import ModelChoice
-from tests.support.checkout import ROOT
+from tests.support.dashboard_page import open_page
 
 STEPS = transforms.Compose([transforms.Resize((48, 48)), transforms.ToTensor()])
 
@@ -52,14 +51,31 @@ def shelf():
 
 
 @pytest.mark.parametrize("name", ["boxes", "segments"])
-def test_what_has_no_classes_is_a_sentence_on_every_page(shelf, name):
+def test_what_has_no_classes_is_a_sentence_where_classes_are_compared(shelf, name):
     with pytest.raises(cam.ModelError, match="no score for each class; a detector's boxes are"):
         resources.score(ModelChoice(name), resources.open_sample("coffee"))
-    app = AppTest.from_file(str(ROOT / "dashboard.py"), default_timeout=60)
-    app.query_params["model"] = name
-    app.run()
+    for page in ("anatomy", "compare"):
+        app = open_page(page, model=name)
+        assert not app.exception
+        assert "no score for each class" in app.error[0].value
+
+
+def test_explore_shows_a_detector(shelf):
+    app = open_page(model="boxes", least="0.05")
+    assert not app.exception and not app.error
+    assert any("detected in 4, 4, 20, 20" in each.value for each in app.markdown)
+    app = open_page(model="boxes", target="box:1@4,4,20,20", least="0.05")
+    # A random network's map may be worth a warning too.
+    assert not any("link" in each.value for each in app.warning)
+    app = open_page(model="boxes", target="zebra", least="0.05")
+    sentence = "The link asks for `zebra`, which is not here"
+    assert any(sentence in each.value for each in app.warning)
+
+
+def test_explore_says_how_a_bare_tensor_is_declared(shelf):
+    app = open_page(model="segments")
     assert not app.exception
-    assert "no score for each class" in app.error[0].value
+    assert "cam.Model(module, task=…) says so" in app.error[0].value
 
 
 def test_a_detectors_probabilities_are_no_softmax_over_boxes(shelf):

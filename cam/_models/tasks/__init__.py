@@ -1,0 +1,1 @@
+"""Hold what models of other tasks than classification answer."""

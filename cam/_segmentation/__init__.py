@@ -1,0 +1,1 @@
+"""Read what segmenters return as scores of classes at pixels."""

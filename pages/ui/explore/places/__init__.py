@@ -1,0 +1,1 @@
+"""Explore models that answer in places: boxes of detectors, segments."""
