@@ -12,9 +12,10 @@ from cam._acceleration.kept_copies import identify, keep_choice, keep_copy, read
 from cam._acceleration.onnx_copy import OnnxCopy, convert
 from cam._engine.capture import check_batch
 from cam._engine.evaluation_mode import evaluation_mode
+from cam._engine.fast_ops.fast_forward import ENABLED
+from cam._engine.fast_ops.replacement import TORCH, Replacement, get_replacement, replace_passes
 from cam._engine.forward import run_model
 from cam._engine.precision import allow_any_layout
-from cam._engine.replacement import TORCH, Replacement, get_replacement, replace_passes
 from cam._extras import require
 from cam._media.images import SAMPLES, sample
 from cam._models.model import Model
@@ -122,6 +123,8 @@ def _refuse_unfit(model: Model) -> None:
     Raises:
         ModelError: The model is elsewhere, in another precision, or a detector.
     """
+    if not ENABLED:
+        raise ModelError("CAM_FAST_OPS=0 in the environment runs every pass plainly")
     tensors = [*model.module.parameters(), *model.module.buffers()]
     if model.device.type != "cpu":
         raise ModelError(

@@ -11,8 +11,8 @@ import click
 import cam
 from cam import kernels
 from cam._acceleration.acceleration import ENGINES
+from cam._engine.fast_ops.replacement import TORCH
 from cam._engine.precision import PRECISIONS
-from cam._engine.replacement import TORCH
 from cam._formatting import value_of
 from cam._models.black_box import names_program
 from cam._models.device import DEVICES, choose_device

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from cam._detection.final_detections import are_detections
 from cam._detection.outputs import Detected, read_candidates
 from cam._engine.fast_ops.fast_forward import run_fast, unwrap
+from cam._engine.fast_ops.replacement import find_replacement
 from cam._engine.precision import arrange, autocast_forward, widen
-from cam._engine.replacement import find_replacement
 from cam._segmentation.pixel_scores import PixelScores, find_pixel_scores, read_query_masks
 from cam.errors import ModelError
 
@@ -35,7 +35,8 @@ def run_model(
     segmenter of queries returns becomes a map for each class, (B, K, h, w).
 
     It computes in the precision and the layout of :func:`cam._engine.precision.use_precision`;
-    without gradients, where a faster copy stands in (:mod:`cam._engine.replacement`), by that.
+    without gradients by a faster copy where there is one, as
+    :mod:`cam._engine.fast_ops.replacement` keeps them.
 
     Args:
         module: The network.

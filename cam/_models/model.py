@@ -16,9 +16,9 @@ from cam._detection.suppression import choose_detections
 from cam._engine.capture import check_batch
 from cam._engine.default_layer import find_default_layers
 from cam._engine.evaluation_mode import device_of, evaluation_mode, original_module
+from cam._engine.fast_ops.replacement import share_replacement
 from cam._engine.forward import find_detected, find_segments, run_detector, run_model
 from cam._engine.layers import LayerInfo, Layers, feature_layers, resolve_layers
-from cam._engine.replacement import share_replacement
 from cam._media.images import ImageSource, load_image
 from cam._models.cropping import crop_image
 from cam._models.preprocessing import (

@@ -9,7 +9,7 @@ from typing import Any
 from cam._acceleration.acceleration import accelerate
 from cam._data.dataset import DataOrigin, Dataset
 from cam._data.source import dataset
-from cam._engine.replacement import TORCH
+from cam._engine.fast_ops.replacement import TORCH
 from cam._methods.base.method_registry import Method
 from cam._metrics.base.metric_registry import Metric
 from cam._models.device import choose_device

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from cam import kernels
 from cam._data.dataset import Dataset, digest
+from cam._engine.fast_ops.replacement import TORCH, get_replacement
 from cam._engine.layers import Layers, resolve_layers
 from cam._engine.precision import check_precision, name_precision
-from cam._engine.replacement import TORCH, get_replacement
 from cam._methods.base.method_registry import Method, method
 from cam._metrics.base.metric_registry import metric
 from cam._models.model import EMBEDDING, Model, no_classes

@@ -12,8 +12,8 @@ from torch import nn
 import cam
 from cam._acceleration import acceleration, kept_copies
 from cam._cli.commands import main
+from cam._engine.fast_ops.replacement import find_replacement, get_replacement
 from cam._engine.forward import run_model
-from cam._engine.replacement import find_replacement, get_replacement
 
 SIDE = 24
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cam._acceleration.acceleration import accelerate
-from cam._engine.replacement import TORCH
+from cam._engine.fast_ops.replacement import TORCH
 from cam._methods.base.method_registry import METHODS
 from cam._metrics.base.metric_registry import METRICS
 from cam._runs.engines.shard_reader import Source, describe_error

@@ -16,6 +16,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from cam._engine.fast_ops.direct_operations import DirectOperations
+from cam._engine.fast_ops.fast_forward import ENABLED
 from cam._engine.precision import autocast_dtype
 
 # Values of each tensor that are compared with those of the copy, whatever changed them.
@@ -81,7 +82,7 @@ def find_replacement(module: nn.Module, pixels: Tensor) -> Run | None:
         module: The network.
         pixels: A batch.
     """
-    if torch.is_grad_enabled() or module not in _replacements:
+    if not ENABLED or torch.is_grad_enabled() or module not in _replacements:
         return None
     replacement, snapshot = _replacements[module]
     plain = (
