@@ -163,7 +163,9 @@ class Attribution:
                 None: the image that was explained, cropped; its pixels at the model's resolution
                 where the batch was a tensor.
             index: Which image of the batch.
-            options: Of :func:`cam.overlay`, in place of those.
+            options: Of :func:`cam.overlay`, in place of those. Of a volume or a clip also
+                ``plane``, the plane or frame that is drawn, in the scale of all of them; None: the
+                one with the strongest value.
 
         Returns:
             A PIL image in mode RGB.
@@ -176,6 +178,7 @@ class Attribution:
     def save(self, folder: str | PathLike[str]) -> list[Path]:
         """Write each image's overlay (PNG), arrays (npz) and record (JSON).
 
+        Of a volume or a clip the overlay has up to 16 planes side by side, and the arrays all.
         Each file appears whole or not at all; of an image all three or none.
 
         Args:

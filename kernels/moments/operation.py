@@ -52,9 +52,10 @@ class Moments:
         Samples that lie in memory as they do are read in place, and others copied.
 
         Args:
-            samples: (N, B, C, H, W), or (N, B, C, D, H, W) of volumes: N samples of each of B images, float32, float16, bfloat16 or
-                float64. The gradients (N·B, C, H, W) of N noisy copies of a batch, one copy of the
-                whole batch after another, are `gradients.unflatten(0, (N, B))`.
+            samples: (N, B, C, H, W), or (N, B, C, D, H, W) of volumes: N samples of each of B
+                images, float32, float16, bfloat16 or float64. The gradients (N·B, C, H, W) of N
+                noisy copies of a batch, one copy of the whole batch after another, are
+                `gradients.unflatten(0, (N, B))`.
 
         Raises:
             ValueError: A shape, dtype or device that does not fit; the message says which.

@@ -114,6 +114,17 @@ def _merge_volume(grid: Grid) -> set[Grid]:
     return {(depth, *plane) for depth, plane in product(depths, planes)}
 
 
+def _count_beside(grid: Grid) -> int:
+    """Return how many tokens may stand beside a grid.
+
+    Less than half of all: a small grid inside of many tokens is none. Beside tubelets less than a
+    plane of them, or they may be of a grid with one plane more.
+    """
+    if len(grid) == 3:
+        return min(MOST_EXTRA, grid[1] * grid[2] - 1)
+    return min(_MOST_TOKENS_BESIDE, prod(grid))
+
+
 def possible_layouts(
     shape: tuple[int, ...], picture: Tensor, grids: Collection[Grid]
 ) -> list[Layout]:
@@ -133,8 +144,7 @@ def possible_layouts(
     # Tokens may be the pixels themselves, as Perceiver reads them.
     for grid in {*with_merged(grids), tuple(picture.shape[2:])}:
         beside = shape[1] - prod(grid)
-        # Less than half of them beside it: a small grid inside of many tokens is none.
-        if 0 <= beside <= min(_MOST_TOKENS_BESIDE, prod(grid)):
+        if 0 <= beside <= _count_beside(grid):
             layouts += [
                 Layout("tokens", grid, first, beside - first)
                 for first in range(beside + 1)
