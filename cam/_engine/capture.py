@@ -233,9 +233,10 @@ def check_batch(module: nn.Module, batch: object, volumes: bool = False) -> None
         )
     if batch.ndim not in ((4, 5) if volumes else (4,)) or not batch.is_floating_point():
         further = ", or (B, C, D, H, W) or (B, T, C, H, W), as a model of volumes or clips takes it"
+        only = "; volumes and clips are explained by cam.attribute alone" if batch.ndim == 5 else ""
         raise InputError(
             f"the batch is {batch.dtype} of shape {tuple(batch.shape)}; it must be floats "
-            f"(B, C, H, W){further if volumes else ''}"
+            f"(B, C, H, W){further if volumes else only}"
         )
     if not batch.numel():
         raise InputError(f"the batch is empty: its shape is {tuple(batch.shape)}")

@@ -100,7 +100,7 @@ def is_volume_map(grid: tuple[int, ...], volume: Tensor) -> bool:
 
     The strides along the planes and across them may differ, so of the depth only its size counts.
     """
-    return grid[0] <= volume.shape[-3] and is_map_of(*grid[1:], volume)
+    return grid[0] <= volume.shape[-3] and is_map_of(grid[1], grid[2], volume)
 
 
 def name_maps(picture: Tensor) -> str:

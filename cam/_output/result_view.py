@@ -122,9 +122,9 @@ class ResultView:
             return self._draw_planes(attribution, index, options)[choose_plane(map_, plane)]
         if plane is not None:
             raise InputError(f"plane is {plane!r}, but an image has no planes; leave it out")
-        maps, chosen = self._choose_drawing(attribution, options)
+        maps, settings = self._choose_drawing(attribution, options)
         under = self.draw_image(index)[0] if image is None else image
-        drawn: Image.Image = overlay(under, maps[index], **chosen)
+        drawn: Image.Image = overlay(under, maps[index], **settings)
         return drawn
 
     def _choose_drawing(
@@ -140,14 +140,14 @@ class ResultView:
     def _draw_planes(
         self, attribution: Attribution, index: int, options: Mapping[str, Any]
     ) -> list[Image.Image]:
-        maps, chosen = self._choose_drawing(attribution, options)
+        maps, settings = self._choose_drawing(attribution, options)
         volume = self.batch[index].detach().float()  # (C, D, H, W)
         low, high = self._find_range(volume)
 
         def draw(plane: int) -> Image.Image:
             return self._draw_pixels(volume[:, plane].cpu(), low, high)[0]
 
-        return draw_planes(draw, maps[index], **chosen)
+        return draw_planes(draw, maps[index], **settings)
 
     def _write_sheets(self, attributions: Mapping[str, Attribution]) -> str:
         """Return HTML with each volume's planes under each method's map."""

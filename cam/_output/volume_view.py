@@ -1,4 +1,4 @@
-"""Draw a volume's or a clip's map: over one plane, or over all of them side by side."""
+"""Draw the map of a volume or a clip over its planes."""
 
 import math
 from collections.abc import Callable
@@ -53,10 +53,10 @@ def make_sheet(planes: list[Image.Image]) -> Image.Image:
     """Put planes side by side, row by row; of more than 16 those that lie evenly."""
     count = min(len(planes), MOST_PLANES)
     step = (len(planes) - 1) / max(count - 1, 1)
-    chosen = [planes[round(number * step)] for number in range(count)]
+    shown_planes = [planes[round(number * step)] for number in range(count)]
     columns = math.ceil(math.sqrt(count))
-    width, height = chosen[0].size
+    width, height = shown_planes[0].size
     sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))
-    for number, plane in enumerate(chosen):
+    for number, plane in enumerate(shown_planes):
         sheet.paste(plane, (number % columns * width, number // columns * height))
     return sheet

@@ -119,8 +119,9 @@ def fused_cam(
     )
     present = tuple(tensor for tensor in returned if tensor is not None)
     if depths:
+        sides = (*depths, -1, activations.shape[-1])
         present = tuple(
-            part.unflatten(2, (*depths, -1)) if part.dim() == 4 else part for part in present
+            part.reshape(*part.shape[:2], *sides) if part.dim() == 4 else part for part in present
         )
     return present if len(present) > 1 else present[0]
 

@@ -383,8 +383,8 @@ def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
     if not isinstance(baseline, Tensor):
         baseline = torch.as_tensor(baseline, dtype=working_dtype(image), device=image.device)
     _check_type(image, baseline, "baseline", DTYPES)
-    places = [1] * (image.dim() - 2)
-    levels = baseline.view(-1, *places) if baseline.dim() == 1 else baseline
+    sides = [1] * (image.dim() - 2)
+    levels = baseline.view(-1, *sides) if baseline.dim() == 1 else baseline
     # torch.broadcast_shapes would also let the baseline decide how many channels there are.
     fits = levels.dim() <= image.dim() and all(
         size in (1, right)

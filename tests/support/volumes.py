@@ -1,4 +1,4 @@
-"""Networks of volumes and clips that read one part, so that the answer is known."""
+"""Networks that read one part of a volume or a clip."""
 
 import torch
 from torch import Tensor, nn

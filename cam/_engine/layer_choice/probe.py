@@ -30,7 +30,7 @@ _LEAST_CONTRAST = 0.1
 
 def count_pictures(picture: Tensor) -> int:
     """Return how many pictures the probe of a picture's size makes: one, and one for each part."""
-    return 1 + 2 ** (picture.ndim - 2)
+    return 1 + (1 << (picture.ndim - 2))
 
 
 def probe_layers(module: nn.Module, picture: Tensor) -> dict[str, Layout]:
@@ -44,7 +44,7 @@ def probe_layers(module: nn.Module, picture: Tensor) -> dict[str, Layout]:
         Dotted name → layout, in the order in which the layers finish.
 
     Raises:
-        ModelError: The network fails on so many pictures.
+        ModelError: The network fails on five pictures, or nine volumes.
     """
     pictures, patches = _make_pictures(picture)
     grids: set[Grid] = find_patch_grids(module, picture)

@@ -20,7 +20,7 @@ def promote(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def places(features: Tensor) -> tuple[int, ...]:
+def axes_of_places(features: Tensor) -> tuple[int, ...]:
     """Return the axes of (B, C, …) along which there are places."""
     return tuple(range(2, features.ndim))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cam._engine.method_sources import LayerActivations
-from cam._methods.base.maps import places, promote, weigh_maps
+from cam._methods.base.maps import axes_of_places, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.parameters import SEED, number, one_of
 from cam.types import Maps
@@ -48,7 +48,7 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") 
         the sum of maps as in pytorch-grad-cam 1.5.7, FEM
     """
     activations = promote(layer.activations)
-    axes = places(activations)
+    axes = axes_of_places(activations)
     deviation, mean = torch.std_mean(activations, axes, correction=0, keepdim=True)
     strong = (activations > mean + sigmas * deviation).to(activations.dtype)
     if sum_of == "maps":

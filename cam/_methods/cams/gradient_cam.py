@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cam._engine.heatmaps import rule_maps
 from cam._engine.method_sources import LayerGradients
-from cam._methods.base.maps import places, promote
+from cam._methods.base.maps import axes_of_places, promote
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -73,7 +73,7 @@ def _warn_of_poles(name: str, layer: LayerGradients) -> Iterator[tuple[int, str]
     near = _POLES[name](activations, gradients)  # (B, C)
     if not near.any():
         return
-    strengths = RULES[name](activations, gradients).abs().sum(places(activations))  # (B, C)
+    strengths = RULES[name](activations, gradients).abs().sum(axes_of_places(activations))  # (B, C)
     shares = (strengths * near).sum(1) / strengths.sum(1)
     for image, share in enumerate(shares.tolist()):
         if share >= POLE_SHARE:
@@ -87,13 +87,13 @@ def _warn_of_poles(name: str, layer: LayerGradients) -> Iterator[tuple[int, str]
 
 def _near_pole_of_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Find channels where 2 + G ΣA comes below half of its 2 for some positive gradient."""
-    axes = places(activations)
+    axes = axes_of_places(activations)
     return gradients.amax(axes).clamp(min=0) * activations.sum(axes) < -1
 
 
 def _near_pole_of_xgradcam(activations: Tensor, _gradients: Tensor) -> Tensor:
     """Find channels whose ΣA is below a hundredth of Σ|A|."""
-    axes = places(activations)
+    axes = axes_of_places(activations)
     return activations.sum(axes).abs() < activations.abs().sum(axes) / 100
 
 
@@ -116,7 +116,7 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
         Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
         Localization, ICCV 2017, equations 1 and 2
     """
-    weights = gradients.mean(places(gradients), keepdim=True)
+    weights = gradients.mean(axes_of_places(gradients), keepdim=True)
     return weights * activations
 
 
@@ -134,9 +134,9 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
         Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs,
         BMVC 2020, equation 8
     """
-    sums = activations.sum(places(activations), keepdim=True)
+    sums = activations.sum(axes_of_places(activations), keepdim=True)
     products = activations * gradients
-    weights = products.sum(places(products), keepdim=True) / (sums + 1e-7)
+    weights = products.sum(axes_of_places(products), keepdim=True) / (sums + 1e-7)
     return weights * activations
 
 
@@ -153,10 +153,10 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
         Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
         Convolutional Networks, WACV 2018, equations 10 and 19
     """
-    sums = activations.sum(places(activations), keepdim=True)
+    sums = activations.sum(axes_of_places(activations), keepdim=True)
     # α max(G, 0) with G² taken out of the fraction, where it would underflow.
     shares = torch.where(gradients > 0, gradients / (2 + gradients * sums), gradients * 0)
-    return shares.sum(places(shares), keepdim=True) * activations
+    return shares.sum(axes_of_places(shares), keepdim=True) * activations
 
 
 @register_rule(

@@ -15,7 +15,7 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.draws import Draws, Sum, mean_of, tell_errors
-from cam._methods.base.maps import fill_up, places, promote, weigh_maps
+from cam._methods.base.maps import axes_of_places, fill_up, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
 from cam._methods.cams.score_cam import find_distinct_masks, spread_scores
@@ -168,6 +168,6 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
 def _stretch(activations: Tensor) -> Tensor:
     """Stretch each map to [0, 1]; constant ones become zeros."""
-    low = activations.amin(places(activations), keepdim=True)
-    high = activations.amax(places(activations), keepdim=True)
+    low = activations.amin(axes_of_places(activations), keepdim=True)
+    high = activations.amax(axes_of_places(activations), keepdim=True)
     return (activations - low) / (high - low + 1e-8)

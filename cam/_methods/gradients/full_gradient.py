@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.maps import normalise_maps, places, promote
+from cam._methods.base.maps import axes_of_places, normalise_maps, promote
 from cam._methods.base.method_registry import register_method
 from cam.errors import NoGradientError
 from cam.types import Maps, resize
@@ -149,8 +149,8 @@ def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
         gradients = torch.autograd.grad(scores.sum(), [pixels, *biases.outputs], allow_unused=True)
     if gradients[0] is None:
         raise NoGradientError("the target's score does not depend on the pixels")
-    one = [1] * (pixels.ndim - 2)
-    factors = [pixels.detach(), *(bias.view(-1, *one) for bias in biases.biases)]
+    sides = [1] * (pixels.ndim - 2)
+    factors = [pixels.detach(), *(bias.view(-1, *sides) for bias in biases.biases)]
     return [
         gradient * factor
         for gradient, factor in zip(gradients, factors, strict=True)
@@ -164,6 +164,6 @@ def _upsample(share: Tensor, size: tuple[int, ...]) -> Tensor:
     The sum comes first, as interpolation is linear.
     """
     values = promote(share.abs())
-    low = values.amin(places(values), keepdim=True)
-    high = values.amax(places(values), keepdim=True)
+    low = values.amin(axes_of_places(values), keepdim=True)
+    high = values.amax(axes_of_places(values), keepdim=True)
     return resize(((values - low) / (_EPSILON + (high - low))).sum(1), size)

@@ -1,4 +1,4 @@
-"""Lay windows over an image, or blocks over a volume, and spread what each says over its pixels."""
+"""Hide windows of an image or blocks of a volume."""
 
 from collections.abc import Sequence
 

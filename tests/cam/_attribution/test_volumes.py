@@ -1,4 +1,4 @@
-"""Volumes and clips: networks whose answer is known, peers, and a computation by hand."""
+"""Volumes and clips, beside known answers, peers and double precision."""
 
 import numpy as np
 import pytest
@@ -34,20 +34,20 @@ SHARES = {"occlusion": 0.6, "vit_cx": 0.5, "rise": 0.4}
 def configured(name: str, size: tuple[int, ...], channels: int) -> cam.Method:
     """A method with few draws, and dark references."""
     defaults = cam.methods()[name].parameters
-    chosen = {
+    parameters = {
         key: FEW
         for key in ("samples", "steps")
         if key in defaults and isinstance(defaults[key], int)
     }
     if "references" in defaults and name != "finercam":
-        chosen["references"] = torch.zeros(2, channels, *size)
+        parameters["references"] = torch.zeros(2, channels, *size)
     special = {"occlusion": {"window": 4, "stride": 4, "depth": 2}, "rise": {"masks": 300}}
     if name == "sscam":
-        chosen["samples"] = 2
+        parameters["samples"] = 2
     if name == "blur_integrated_gradients":
         # Not so far that the whole clip is grey, and in steps that follow it.
-        chosen = {"sigma": 3.0, "steps": 40}
-    return cam.method(name, **chosen, **special.get(name, {}))
+        parameters = {"sigma": 3.0, "steps": 40}
+    return cam.method(name, **parameters, **special.get(name, {}))
 
 
 def check_mass(result: cam.Attribution, size: tuple[int, ...], part: tuple[slice, ...]) -> None:
@@ -123,12 +123,12 @@ def test_gradcam_is_the_formula_in_double_precision(video_network, clips):
     result = cam.attribute(video_network, clips, "gradcam", 3, "layer3")["gradcam"]
     network = r3d_18(num_classes=5).eval().double()
     network.load_state_dict(video_network.state_dict())
-    kept = []
-    network.layer3.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    outputs = []
+    network.layer3.register_forward_hook(lambda _m, _i, output: outputs.append(output))
     scores = network(clips.double())[:, 3]
-    (gradient,) = torch.autograd.grad(scores.sum(), kept[0])
+    (gradient,) = torch.autograd.grad(scores.sum(), outputs[0])
     weights = gradient.mean((2, 3, 4))
-    expected = torch.einsum("bc,bcdhw->bdhw", weights, kept[0].detach())
+    expected = torch.einsum("bc,bcdhw->bdhw", weights, outputs[0].detach())
     assert result.raw.shape == (2, 2, 6, 8) == tuple(expected.shape)
     assert torch.allclose(
         result.raw.double(), expected, rtol=1e-3, atol=1e-4 * expected.abs().max()
@@ -189,7 +189,7 @@ def test_a_batch_gives_what_its_volumes_give():
 def test_the_model_comes_back_as_it_was():
     module, volumes = ReadsACube(), planted(VOLUME, CUBE)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    kept = volumes.clone()
+    copy = volumes.clone()
     module.train()
     with pytest.warns(cam.CamWarning, match="training mode"):
         cam.attribute(module, volumes, ["gradcam", "saliency", "lrp", "occlusion"])
@@ -197,7 +197,7 @@ def test_the_model_comes_back_as_it_was():
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
     assert not any(child._forward_hooks for child in module.modules())
-    assert torch.equal(volumes, kept)
+    assert torch.equal(volumes, copy)
 
 
 def test_a_network_of_mixed_convolutions_is_explained():

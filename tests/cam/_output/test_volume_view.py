@@ -1,4 +1,4 @@
-"""The result of a volume as an image, in files and in a line."""
+"""The result of a volume as images, files and text."""
 
 import json
 

@@ -33,8 +33,8 @@ def test_every_rule_in_double_precision(road, shape, order):
     maps, signed, weights = kernels.fused_cam(
         activations, gradients, kernels.RULES, return_signed=True, return_weights=True
     )
-    images, channels, *places = shape
-    assert signed.shape == maps.shape == (images, len(kernels.RULES), *places)
+    images, channels, *sides = shape
+    assert signed.shape == maps.shape == (images, len(kernels.RULES), *sides)
     assert weights.shape == (images, len(kernels.RULES), channels)
     for number, rule in enumerate(kernels.RULES):
         expected = rules64(activations, gradients)[rule]

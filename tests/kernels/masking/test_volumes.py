@@ -65,7 +65,7 @@ def test_a_baseline_of_one_number_a_channel():
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, match):
-    given = {"masks": torch.ones(1, 4, 6, 8), **arguments}
-    image = VOLUMES if len(given["masks"]) > 1 else VOLUMES[:1]
+    options = {"masks": torch.ones(1, 4, 6, 8), **arguments}
+    image = VOLUMES if len(options["masks"]) > 1 else VOLUMES[:1]
     with pytest.raises(ValueError, match=match):
-        kernels.masked_batch(image, **given)
+        kernels.masked_batch(image, **options)

@@ -1,4 +1,4 @@
-"""Layers of volumes and clips: shown to lie on the volume, or refused."""
+"""Layers that are shown to lie on a volume, or refused."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_maps_whose_planes_are_its_rows_are_refused():
 
 
 def test_one_plane_for_the_whole_depth_is_a_map():
-    """The last maps of a short clip: along the depth nothing is told apart, in its planes it is."""
+    """Behind a short clip only the quarters of its plane can be compared."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv3d(1, 4, (4, 3, 3), padding=(0, 1, 1)), nn.ReLU())
     layout = probe_layers(module.eval(), torch.zeros(1, 1, 4, 16, 16))["0"]
@@ -116,7 +116,7 @@ def test_a_segmenter_of_volumes_is_explained_at_its_bottom():
 
 
 class SmallDenseNet(nn.Module):
-    """Dense layers of a volume, pooled by a classifier in a part of its own."""
+    """Dense layers of a volume, pooled for a classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,12 +145,14 @@ def test_blocks_with_channels_last_are_maps():
     network = swin3d_t(num_classes=4).eval()
     clips = torch.randn(1, 3, 8, 64, 64)
     result = cam.attribute(network, clips, "hirescam", 2)["hirescam"]
-    kept = []
+    outputs = []
     (name,) = result.layers
-    hook = network.get_submodule(name).register_forward_hook(lambda _m, _i, out: kept.append(out))
+    hook = network.get_submodule(name).register_forward_hook(
+        lambda _m, _i, out: outputs.append(out)
+    )
     with hook:
-        (slope,) = torch.autograd.grad(network(clips)[0, 2], kept)
-    expected = (slope * kept[0]).sum(-1).detach()
+        (slope,) = torch.autograd.grad(network(clips)[0, 2], outputs)
+    expected = (slope * outputs[0]).sum(-1).detach()
     assert result.raw.shape == expected.shape == (1, 4, 2, 2)
     assert torch.allclose(result.raw, expected, rtol=1e-3, atol=1e-5)
 
@@ -164,6 +166,7 @@ def test_a_transformer_that_pools_its_tubelets_is_explained():
     assert result.heatmap.shape == (1, 16, 224, 224)
 
 
+@pytest.mark.slow
 def test_networks_of_monai_are_explained():
     nets = pytest.importorskip("monai.networks.nets")
     network = nets.DenseNet121(spatial_dims=3, in_channels=1, out_channels=2).eval()
