@@ -251,3 +251,22 @@ def test_occlusion_of_a_sum_is_the_mean_over_the_blocks_that_cover_a_place():
                 total[at] += volumes[0, 0][at].sum()
                 count[at] += 1
     assert torch.allclose(result.raw[0], total / count, atol=1e-4)
+
+
+def test_volumes_of_two_classes_share_a_scale():
+    """The weaker class' map is scaled by both peaks, volume by volume."""
+    module, volumes = pooled(), torch.rand(2, 1, 2, 8, 10)
+    both = [cam.attribute(module, volumes, "saliency", index)["saliency"] for index in (0, 1)]
+    scaled = cam.common_scale(both)
+    for number, result in enumerate(both):
+        for index in range(2):
+            highest = max(float(each.raw[index].max()) for each in both)
+            factor = float(both[number].raw[index].max()) / highest
+            assert torch.allclose(scaled[number][index], result.heatmap[index] * factor, atol=1e-6)
+
+
+def test_a_metric_of_volumes_is_refused():
+    module, volumes = ReadsACube(), planted(VOLUME, CUBE)
+    result = cam.attribute(module, volumes, "saliency", 0)["saliency"]
+    with pytest.raises(cam.InputError, match=r"explained by cam.attribute alone"):
+        cam.metric("deletion")(module, volumes, result, 0)
