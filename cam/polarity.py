@@ -64,7 +64,8 @@ def as_heatmap(importance: Tensor, kind: str | None = None) -> Tensor:
         (B, H, W); zeros where nothing is above 0, or evidence is the same everywhere.
     """
     positive = importance.clamp(min=0)
+    axes = tuple(range(1, positive.ndim))
     if kind == "evidence":
-        positive = positive - positive.amin((1, 2), keepdim=True)
-    highest = positive.amax((1, 2), keepdim=True)
+        positive = positive - positive.amin(axes, keepdim=True)
+    highest = positive.amax(axes, keepdim=True)
     return positive / torch.where(highest == 0, 1, highest)

@@ -107,7 +107,9 @@ class Attribution:
     """The result of one method for one batch.
 
     Attributes:
-        heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device.
+        heatmap: (B, H, W) float32 in [0, 1] at the input's resolution, on the model's device; of
+            volumes and clips (B, D, H, W), where D are the planes or the frames. All maps below
+            have that axis too.
         raw: (B, h, w) float32 before ReLU, normalisation and upsampling, signed where the method
             is. With several layers: their maps, fused at the finest of their resolutions.
         signed: (B, H, W) float32, the raw map at the input's resolution.
@@ -161,7 +163,9 @@ class Attribution:
                 None: the image that was explained, cropped; its pixels at the model's resolution
                 where the batch was a tensor.
             index: Which image of the batch.
-            options: Of :func:`cam.overlay`, in place of those.
+            options: Of :func:`cam.overlay`, in place of those. Of a volume or a clip also
+                ``plane``, the plane or frame that is drawn, in the scale of all of them; None: the
+                one with the strongest value.
 
         Returns:
             A PIL image in mode RGB.
@@ -174,6 +178,7 @@ class Attribution:
     def save(self, folder: str | PathLike[str]) -> list[Path]:
         """Write each image's overlay (PNG), arrays (npz) and record (JSON).
 
+        Of a volume or a clip the overlay has up to 16 planes side by side, and the arrays all.
         Each file appears whole or not at all; of an image all three or none.
 
         Args:
@@ -212,8 +217,8 @@ class Attribution:
     @cached_property
     def signed(self) -> Tensor:
         """Upsample the raw map, once it is needed."""
-        size = self.heatmap.shape[-2:]
-        return self.raw if self.raw.shape[-2:] == size else resize(self.raw, size)
+        size = self.heatmap.shape[1:]
+        return self.raw if self.raw.shape[1:] == size else resize(self.raw, size)
 
     def picture(self, signed: bool | None = None) -> tuple[Tensor, bool]:
         """Return the maps as :func:`cam.overlay` draws them.
@@ -233,7 +238,8 @@ class Attribution:
             signed = signed and bool((self.raw < 0).any())
         if not signed:
             return self.heatmap, False
-        strongest = self.signed.abs().amax((1, 2), keepdim=True)
+        axes = tuple(range(1, self.signed.ndim))
+        strongest = self.signed.abs().amax(axes, keepdim=True)
         return self.signed / strongest.where(strongest != 0, 1), True
 
     def notes(self) -> list[tuple[int, str]]:
@@ -305,7 +311,8 @@ class Attributions(dict[str, Attribution]):
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate maps (B, h, w) bilinearly between the centres of their cells."""
-    return functional.interpolate(
-        maps[:, None], size=tuple(size), mode="bilinear", align_corners=False
-    )[:, 0]
+    """Interpolate maps (B, h, w), or (B, d, h, w), linearly between the centres of their cells."""
+    mode = "bilinear" if maps.ndim == 3 else "trilinear"
+    return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[
+        :, 0
+    ]

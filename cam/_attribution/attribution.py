@@ -10,9 +10,15 @@ from torch import Tensor, nn
 from cam import kernels
 from cam._attribution.execution import execute
 from cam._attribution.image_batch import prepare_images
-from cam._attribution.plan import make_plan, reads_layer, resolve_methods
+from cam._attribution.plan import (
+    make_plan,
+    reads_layer,
+    require_volume_methods,
+    resolve_methods,
+)
 from cam._detection.final_detections import keep_all_candidates
 from cam._engine.capture import check_batch
+from cam._engine.clips.axis_order import channels_first
 from cam._engine.default_layer import choose_fusion
 from cam._engine.evaluation_mode import evaluation_mode
 from cam._engine.heatmaps import FUSIONS
@@ -62,7 +68,8 @@ def attribute(
         batch: Images, each what :func:`cam.load_image` takes (a path, encoded bytes, a PIL image,
             a uint8 array …), or a list of them, which a :class:`cam.Model` prepares and which the
             result keeps; or (B, 3, H, W) floats on the model's device, as ``model.prepare(images)``
-            gives.
+            gives. Volumes and clips are (B, C, D, H, W) or (B, T, C, H, W), as the model takes
+            them; their maps have the axis D or T too.
         methods: Names, or :func:`cam.method` with parameters.
         targets: What is explained. None: each image's top class. A class index or a label for all
             images, or one for each. Callables from one image's output to a scalar. A list of
@@ -95,13 +102,20 @@ def attribute(
     batch, photos = prepare_images(model, batch)
     size = _check_options(fusion, batch_size, batch)
     check_kernels()
-    check_batch(network.module, batch)
+    check_batch(network.module, batch, volumes=True)
     check_precision(precision, batch.device)
     questions, owners = list_questions(targets, len(batch))
     require_inside(questions, (batch.shape[-2], batch.shape[-1]))
+    if batch.ndim == 5:
+        require_volume_methods(distinct)
     owner = None if owners is None else torch.tensor(owners, device=batch.device)
     complete = keep_all_candidates(network.module, read_everything(questions))
-    with network.lock, complete, evaluation_mode(network.module) as was_training:
+    with (
+        network.lock,
+        complete,
+        channels_first(network.module, batch, network.frames_first) as batch,
+        evaluation_mode(network.module) as was_training,
+    ):
         names: list[str] = []
         # A layer that does not exist is refused also where no method would look at it.
         if layers is not None or reads_layer(distinct):

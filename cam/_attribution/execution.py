@@ -78,7 +78,7 @@ def _explain(
     start = time.perf_counter()
     info, captured = method.info, passes.captured
     pixels = captured.pixels
-    size = (pixels.inputs.shape[-2], pixels.inputs.shape[-1])
+    size = tuple(pixels.inputs.shape[2:])
     remarks: dict[tuple[int, str], None] = {}
     errors: list[Tensor | None] = []
 
@@ -94,7 +94,7 @@ def _explain(
         coarse = info.layer or info.attention
         return heatmap_and_raw(maps, size if coarse else None, info.fusion or fusion)
 
-    unsound = pixels.unsound[:, None, None]
+    unsound = pixels.unsound.view(-1, *[1] * len(size))
     layers = shared.layers if info.layer else ()
 
     def complete(heatmap: Tensor, raw: Tensor) -> Attribution:

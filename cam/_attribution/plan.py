@@ -8,6 +8,7 @@ import torch
 from cam._engine.fidelity import find_fastest, find_most_careful
 from cam._engine.method_sources import LayerActivations, Source
 from cam._methods.base.method_registry import Method, method
+from cam._methods.base.method_registry import methods as list_methods
 from cam.errors import MethodError
 
 
@@ -102,6 +103,21 @@ def make_plan(
 def reads_layer(methods: Iterable[Method]) -> bool:
     """Test whether any of the methods explains at a layer."""
     return any(issubclass(each.info.reads, LayerActivations) for each in methods)
+
+
+def require_volume_methods(methods: Iterable[Method]) -> None:
+    """Refuse methods that read images alone, for a batch of volumes or clips.
+
+    Raises:
+        MethodError: One of them does; the message names those that do not.
+    """
+    for each in methods:
+        if not each.info.volumes:
+            others = ", ".join(name for name, info in list_methods().items() if info.volumes)
+            raise MethodError(
+                f"{each.name} explains images (B, C, H, W), and no volumes or clips; for these "
+                f"there are {others}"
+            )
 
 
 def resolve_methods(methods: Sequence[str | Method] | str | Method) -> list[Method]:

@@ -41,6 +41,6 @@ def common_scale(maps: Sequence[Attribution]) -> list[Tensor]:
     highest = torch.stack(peaks).amax(0)
     highest = highest.where(highest > 0, 1)
     return [
-        attribution.picture()[0] * (peak / highest)[:, None, None]
+        attribution.picture()[0] * (peak / highest).view(-1, *[1] * (attribution.raw.ndim - 1))
         for attribution, peak in zip(maps, peaks, strict=True)
     ]

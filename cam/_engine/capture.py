@@ -30,7 +30,7 @@ from cam._engine.method_sources import (
     TransformerBlocks,
 )
 from cam._engine.several_targets import gradients_of_each, repeat_for
-from cam._engine.token_layout import Layout, main_output, replace_main_output
+from cam._engine.token_layout import Layout, main_output, name_maps, replace_main_output
 from cam._targets.class_target import refuse_label
 from cam._targets.detection_targets import ask_boxes
 from cam.errors import InputError, LayerError, NoGradientError, TargetError
@@ -47,18 +47,19 @@ class _Recorder:
     A layer that runs several times (a shared ReLU) is recorded at its last run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batch: Tensor) -> None:
+        self._batch = batch
         self.outputs: dict[str, Tensor] = {}
         self._versions: dict[str, int] = {}
 
     def hook(self, name: str) -> Callable[[nn.Module, object, object], object]:
         def record(_module: nn.Module, _inputs: object, whole: object) -> object:
             output = main_output(whole)
-            if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+            if not isinstance(output, Tensor) or output.ndim not in (3, self._batch.ndim):
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise _NotRecorded(
-                    f"layer {name!r} returns {shape}, neither feature maps (B, C, h, w) nor "
-                    "tokens (B, N, C)"
+                    f"layer {name!r} returns {shape}, neither feature maps "
+                    f"{name_maps(self._batch)} nor tokens (B, N, C)"
                 )
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
@@ -96,7 +97,7 @@ def capture(
 
     Args:
         module: The network; it comes back as it was, also after an exception.
-        batch: (B, 3, H, W) floats on the module's device.
+        batch: (B, C, H, W), or (B, C, D, H, W) of volumes and clips, floats on the module's device.
         targets: As for :func:`cam.targets.select_scores`; N of them with ``owner``.
         class_index: From a label to its index; by default there are no labels.
         reads: The sources that the methods read.
@@ -120,7 +121,7 @@ def capture(
     if owner is not None and is_read(Attention, TransformerBlocks):
         # Attention is recorded as it runs, a head an image.
         batch, owner = batch[owner], None
-    recorder = _Recorder()
+    recorder = _Recorder(batch)
     with _naming_candidates(module, batch), ExitStack() as stack:
         stack.enter_context(evaluation_mode(module))
         # Tensors made in inference mode can never be part of a graph.
@@ -216,8 +217,13 @@ def _backward(
     return list(torch.autograd.grad(scores.sum(), leaves, allow_unused=True, retain_graph=keep))
 
 
-def check_batch(module: nn.Module, batch: object) -> None:
+def check_batch(module: nn.Module, batch: object, volumes: bool = False) -> None:
     """Refuse anything but a batch of floats on the module's device.
+
+    Args:
+        module: The network.
+        batch: (B, C, H, W).
+        volumes: Whether it may be of volumes or clips, of five axes.
 
     Raises:
         InputError: It has the wrong kind, shape or device.
@@ -226,10 +232,12 @@ def check_batch(module: nn.Module, batch: object) -> None:
         raise InputError(
             f"the batch is a {type(batch).__name__}, not a tensor; model.prepare(images) makes one"
         )
-    if batch.ndim != 4 or not batch.is_floating_point():
+    if batch.ndim not in ((4, 5) if volumes else (4,)) or not batch.is_floating_point():
+        further = ", or (B, C, D, H, W) or (B, T, C, H, W), as a model of volumes or clips takes it"
+        only = "; volumes and clips are explained by cam.attribute alone" if batch.ndim == 5 else ""
         raise InputError(
             f"the batch is {batch.dtype} of shape {tuple(batch.shape)}; it must be floats "
-            "(B, C, H, W)"
+            f"(B, C, H, W){further if volumes else only}"
         )
     if not batch.numel():
         raise InputError(f"the batch is empty: its shape is {tuple(batch.shape)}")

@@ -8,6 +8,7 @@ leaves doubt, a probe of five pictures shows whether it lies on the picture.
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from cam._engine.layer_choice.layer_memory import (
 from cam._engine.layer_choice.pyramid import find_levels
 from cam._engine.layer_choice.structure import find_by_structure
 from cam._engine.layer_choice.survey import Survey, is_bypassed, survey_layers
-from cam._engine.token_layout import Layout
+from cam._engine.token_layout import Layout, name_maps
 from cam.errors import LayerError, ModelError
 
 LOG = logging.getLogger("cam.models")
@@ -48,8 +49,9 @@ def find_default_layers(module: nn.Module, picture: Callable[[], Tensor]) -> tup
 
     Args:
         module: The network.
-        picture: Returns (1, C, H, W) on its device, of the size that will be explained; called
-            only where the network has to be watched, and what it shows does not matter.
+        picture: Returns (1, C, H, W), or (1, C, D, H, W), on its device, of the size that will be
+            explained; called only where the network has to be watched, and what it shows does not
+            matter.
 
     Raises:
         LayerError: No layer is shown to lie on the picture; the message has three candidates.
@@ -102,7 +104,7 @@ def suggest_layers(module: nn.Module, picture: Tensor) -> str:
     if not candidates:
         return (
             "no layer with maps of the image is known; use 'saliency', or name a layer whose "
-            "output is (B, C, h, w) or (B, tokens, C)"
+            f"output is {name_maps(picture)} or (B, tokens, C)"
         )
     listed = ", ".join(repr(name) for name in sorted(candidates, key=names.index))
     return f"layers that lie on the image are {listed}"
@@ -111,7 +113,7 @@ def suggest_layers(module: nn.Module, picture: Tensor) -> str:
 def _find_by_watching(module: nn.Module, picture: Tensor) -> tuple[str, ...]:
     """Return the default layer of a network that has to run for it, or a detector's levels."""
     survey = survey_layers(module, picture)
-    if survey.has_places and (levels := find_levels(module, picture)):
+    if survey.has_places and picture.ndim == 4 and (levels := find_levels(module, picture)):
         return levels
     for scores in survey.scores():
         gradients = [survey.gradients(score) for score in scores]
@@ -140,7 +142,8 @@ def _choose_certain(
     name = _choose_last(module, survey, certain, gradients)
     names = [name for name in survey.outputs if not _is_inside(module, name)]
     behind = names[names.index(name) + 1 :] if name else []
-    doubtful = [key for key in behind if key not in certain and survey.outputs[key].ndim in (3, 4)]
+    axes = (3, survey.picture.ndim)
+    doubtful = [key for key in behind if key not in certain and survey.outputs[key].ndim in axes]
     return None if doubtful else name
 
 
@@ -158,7 +161,7 @@ def _lay_out(module: nn.Module, survey: Survey) -> dict[str, Layout]:
     """Return how layers lie on the picture, in the order in which they finish."""
     certain = _certain_layouts(module, survey)
     if not any(
-        is_doubtful(module, tuple(output.shape))
+        is_doubtful(module, tuple(output.shape), survey.picture)
         for name, output in survey.outputs.items()
         if name not in certain
     ):
@@ -215,7 +218,7 @@ def _choose_encoder(
     fine_enough = [
         name
         for name in names
-        if survey.picture.shape[-2] <= _LARGEST_STRIDE * layouts[name].grid[0]
+        if survey.picture.shape[-2] <= _LARGEST_STRIDE * layouts[name].grid[-2]
     ]
     names = [name for name in fine_enough or names if not _DECODER.search(name)]
     # Where nothing is called an encoder, the coarsest maps are its end, as in a U-Net.
@@ -240,7 +243,7 @@ def _is_inside(module: nn.Module, name: str) -> bool:
 
 
 def _cells(layout: Layout) -> int:
-    return layout.grid[0] * layout.grid[1]
+    return prod(layout.grid)
 
 
 def _reads_in_place(survey: Survey, layout: Layout, slopes: Iterable[Tensor]) -> bool:
@@ -251,11 +254,12 @@ def _reads_in_place(survey: Survey, layout: Layout, slopes: Iterable[Tensor]) ->
     size = survey.map_size
     if size is None or _cells(layout) <= 16:
         return False
+    widen = functional.max_pool2d if len(size) == 2 else functional.max_pool3d
     for slope, (top, bottom, left, right) in zip(slopes, survey.parts, strict=False):
         mask = torch.zeros(1, 1, *size)
         mask[..., top:bottom, left:right] = 1
         under = functional.interpolate(mask, layout.grid, mode="area")[0, 0] > 0
-        near = functional.max_pool2d(under.float()[None], 3, 1, 1)[0] > 0
+        near = widen(under.float()[None], 3, 1, 1)[0] > 0
         if bool((layout.maps(slope)[0].ne(0).any(0).cpu() & ~near).any()):
             return False
     return True

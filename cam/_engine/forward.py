@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cam._detection.final_detections import are_detections
 from cam._detection.outputs import Detected, read_candidates
+from cam._engine.clips.axis_order import in_model_order
 from cam._engine.fast_ops.fast_forward import run_fast, unwrap
 from cam._engine.fast_ops.replacement import find_replacement
 from cam._engine.precision import arrange, autocast_forward, widen
@@ -40,7 +41,7 @@ def run_model(
 
     Args:
         module: The network.
-        pixels: (N, C, H, W).
+        pixels: (N, C, H, W), or (N, C, D, H, W) of volumes and clips.
         quick: Whether only gradients by pixels and layers are needed, so that faster operations
             may replace others: no other mode watches them, no code walks the graph.
         candidates: Whether queries and cells are read; else their logits are returned.
@@ -53,7 +54,7 @@ def run_model(
         return replaced(pixels)
     output = _run(module, pixels, quick)
     # Lists of detections have no logits.
-    if candidates or are_detections(output):
+    if pixels.ndim == 4 and (candidates or are_detections(output)):
         detected = _read_candidates(module, output, pixels)
         if detected is not None:
             return widen(detected.values)
@@ -145,7 +146,8 @@ def _run(module: nn.Module, pixels: Tensor, quick: bool) -> object:
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"the model failed on a {pixels.dtype} batch of shape {tuple(pixels.shape)}: {reason}"
+            f"the model failed on a {pixels.dtype} batch of shape "
+            f"{tuple(in_model_order(module, pixels).shape)}: {reason}"
         ) from error
 
 
@@ -163,6 +165,7 @@ class Probabilities(nn.Module):
 
 
 def _call(module: nn.Module, pixels: Tensor) -> object:
+    pixels = in_model_order(module, pixels)
     if module in _needs_contiguous:
         return module(pixels)
     try:

@@ -1,6 +1,7 @@
 """Make layers' maps by one kernel, and one heatmap of them."""
 
 from collections.abc import Callable, Collection
+from math import prod
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def rule_maps(activations: Tensor, gradients: Tensor, rules: Collection[str]) ->
     """Return each rule's map of a layer.
 
     Args:
-        activations: (B, C, h, w) floats.
+        activations: (B, C, h, w) or (B, C, d, h, w) floats.
         gradients: The same shape and dtype.
         rules: Names of rules of :func:`kernels.fused_cam`.
     """
@@ -36,13 +37,13 @@ def rule_maps(activations: Tensor, gradients: Tensor, rules: Collection[str]) ->
 
 
 def heatmap_and_raw(
-    maps: list[Maps], size: tuple[int, int] | None, fusion: str
+    maps: list[Maps], size: tuple[int, ...] | None, fusion: str
 ) -> tuple[Tensor, Tensor]:
     """Return the heatmap at the input's size, and the raw map.
 
     Args:
         maps: Of each layer.
-        size: (H, W) of the input; None: a map of the pixels has it already.
+        size: (H, W) or (D, H, W) of the input; None: a map of the pixels has it already.
         fusion: One of :data:`FUSIONS`, or "product".
     """
     if size is None:
@@ -50,7 +51,7 @@ def heatmap_and_raw(
     return _upsample(maps, size, fusion), _fuse_raw(maps, fusion)
 
 
-def _upsample(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
+def _upsample(maps: list[Maps], size: tuple[int, ...], fusion: str) -> Tensor:
     """Upsample normalised maps to the input's size, fuse and normalise them.
 
     The order is pytorch-grad-cam's: interpolation between the centres of a coarse map cuts off its
@@ -64,8 +65,9 @@ def _upsample(maps: list[Maps], size: tuple[int, int], fusion: str) -> Tensor:
 
 
 def _stretch(maps: Tensor) -> Tensor:
-    low = maps.amin((1, 2), keepdim=True)
-    high = maps.amax((1, 2), keepdim=True)
+    axes = tuple(range(1, maps.ndim))
+    low = maps.amin(axes, keepdim=True)
+    high = maps.amax(axes, keepdim=True)
     return (maps - low).div_(high - low + EPSILON)
 
 
@@ -73,5 +75,5 @@ def _fuse_raw(maps: list[Maps], fusion: str) -> Tensor:
     """Fuse the layers' signed maps at the finest of their resolutions."""
     if len(maps) == 1:
         return maps[0].raw
-    finest = max((layer.raw.shape[-2:] for layer in maps), key=lambda size: size[0] * size[1])
+    finest = max((layer.raw.shape[1:] for layer in maps), key=prod)
     return _FUSED[fusion](torch.stack([resize(layer.raw, finest) for layer in maps]))

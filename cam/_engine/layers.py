@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cam._engine.clips.axis_order import in_model_order
 from cam._engine.evaluation_mode import attach, evaluation_mode
 from cam._engine.layer_choice.grids import is_grid
 from cam._engine.layer_choice.layer_memory import (
@@ -21,7 +22,10 @@ from cam.errors import LayerError, nearest
 Layer = str | nn.Module
 Layers = Layer | Sequence[Layer] | None
 
-_LINEAR = (nn.Linear, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Identity)
+_LINEAR = (
+    *(nn.Linear, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Identity),
+    *(nn.AdaptiveAvgPool3d, nn.AvgPool3d),
+)
 # timm's.
 _POOLS = ("SelectAdaptivePool2d", "FastAdaptiveAvgPool", "GlobalAvgPool", "ClassifierHead")
 
@@ -33,12 +37,12 @@ class LayerInfo:
     Attributes:
         name: Dotted, as ``named_modules()`` gives it.
         kind: The module's class name.
-        shape: (C, h, w) of its output for one image.
+        shape: (C, h, w) of its output for one image, (C, d, h, w) for a volume or a clip.
     """
 
     name: str
     kind: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
 
 def resolve_layers(
@@ -99,7 +103,8 @@ def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
 
     Args:
         module: The network.
-        example: (1, 3, H, W) floats; a map of it has its proportions and more than 1 × 1 cells.
+        example: (1, C, H, W) or (1, C, D, H, W) floats; a map of it has its proportions and more
+            than 1 × 1 cells.
     """
     recall(module)
     shapes: dict[str, torch.Size] = {}
@@ -120,9 +125,11 @@ def feature_layers(module: nn.Module, example: Tensor) -> list[LayerInfo]:
         if name and not isinstance(child, TRANSPARENT)
     )
     with attach(hooks), evaluation_mode(module), torch.no_grad():
-        module(example)
+        module(in_model_order(module, example))
     doubtful = any(
-        is_doubtful(module, tuple(shape)) for name, shape in shapes.items() if name not in certain
+        is_doubtful(module, tuple(shape), example)
+        for name, shape in shapes.items()
+        if name not in certain
     )
     probed = probed_layouts(module, example) if doubtful else {}
     layers = []

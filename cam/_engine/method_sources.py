@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import ClassVar, TypeVar
 
 import torch
@@ -30,7 +31,8 @@ class Pixels(Source):
     """The batch and the network's output for it.
 
     Attributes:
-        inputs: (B, C, H, W) floats.
+        inputs: (B, C, H, W) floats; of volumes and clips (B, C, D, H, W), whatever the order in
+            which the network takes frames and channels.
         logits: (B, classes), detached.
         scores: (B,) raw scores that are explained, detached.
         targets: (B,) int64 classes, or the callables.
@@ -70,7 +72,7 @@ class LayerActivations(Source):
 
     Attributes:
         name: Dotted name of the layer.
-        activations: (B, C, h, w), detached.
+        activations: (B, C, h, w), of volumes (B, C, d, h, w), detached.
         layout: How the layer itself returns them: tokens and (B, h, w, C) are read as maps here.
         inputs: (B, C, H, W), the batch that it saw.
     """
@@ -121,8 +123,8 @@ class Attention(Source):
         weights: (B, heads, N, N) of each layer in the order of the forward pass, rows are queries
             and sum to 1; detached.
         last_gradient: (B, heads, N, N) of the scores by the last of them.
-        grid: (rows, columns) of the patches, which are the last of the N tokens. Those before them
-            are the class token, registers and the like.
+        grid: (rows, columns) of the patches, which are the last of the N tokens; (depth, rows,
+            columns) of tubelets. Those before them are the class token, registers and the like.
         pooling: What pools the tokens, where a single attention does.
     """
 
@@ -131,7 +133,7 @@ class Attention(Source):
     count: int
     weights: tuple[Tensor, ...]
     last_gradient: Tensor
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     pooling: Pooling | None = field(default=None, kw_only=True)
 
     def by_head(self, matrices: Tensor) -> Tensor:
@@ -151,9 +153,8 @@ class Attention(Source):
         return shares / shares.sum(1, keepdim=True)
 
     def on_grid(self, tokens: Tensor) -> Tensor:
-        """Arrange the patches of (B, N) tokens as (B, rows, columns)."""
-        rows, columns = self.grid
-        return tokens[:, tokens.shape[1] - rows * columns :].reshape(-1, rows, columns)
+        """Arrange the patches of (B, N) tokens as (B, rows, columns), or (B, *grid)."""
+        return tokens[:, tokens.shape[1] - prod(self.grid) :].reshape(-1, *self.grid)
 
 
 @dataclass(frozen=True, eq=False)

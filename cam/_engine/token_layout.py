@@ -3,7 +3,8 @@
 Networks return features of a picture as (B, C, h, w), as (B, h, w, C) (Swin and others), or as
 (B, N, C), where the N tokens are the h·w cells of a grid, row by row, and others without a
 position: a class token, registers. A layout views each of them as maps (B, C, h, w), without a
-copy, and writes maps back.
+copy, and writes maps back. Of a volume or a clip there is one more axis: (B, C, d, h, w),
+(B, d, h, w, C), and N = d·h·w tubelets.
 """
 
 from dataclasses import dataclass
@@ -20,27 +21,27 @@ class Layout:
 
     Attributes:
         kind: ``"maps"`` (B, C, h, w), ``"rows"`` (B, h, w, C) or ``"tokens"`` (B, N, C).
-        grid: (h, w).
+        grid: (h, w), or (d, h, w) of a volume.
         before: Number of tokens before the grid; 0 for maps and rows.
         after: Number of tokens after it.
     """
 
     kind: str
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     before: int = 0
     after: int = 0
 
     def maps(self, output: Tensor) -> Tensor:
-        """View the output, or its gradient, as (B, C, h, w)."""
+        """View the output, or its gradient, as (B, C, *grid)."""
         if self.kind == "maps":
             return output
         if self.kind == "rows":
-            return output.permute(0, 3, 1, 2)
+            return output.movedim(-1, 1)
         cells = output[:, self.before : output.shape[1] - self.after]
         return cells.transpose(1, 2).view(len(cells), -1, *self.grid)
 
     def output(self, maps: Tensor, like: Tensor) -> Tensor:
-        """Convert maps (N, C, h, w) to the layer's layout.
+        """Convert maps (N, C, *grid) to the layer's layout.
 
         Args:
             maps: For N inputs.
@@ -52,7 +53,7 @@ class Layout:
         if self.kind == "maps":
             return maps.clone()
         if self.kind == "rows":
-            return maps.permute(0, 2, 3, 1).clone()
+            return maps.movedim(1, -1).clone()
         whole = like.expand(len(maps), -1, -1).clone()
         whole[:, self.before : like.shape[1] - self.after] = maps.flatten(2).transpose(1, 2)
         return whole
@@ -63,7 +64,7 @@ def find_layout(output: Tensor, picture: Tensor, before: int | None = None) -> L
 
     Args:
         output: Of a layer, with the batch first.
-        picture: (B, 3, H, W) input of the network.
+        picture: (B, C, H, W) or (B, C, D, H, W) input of the network.
         before: Number of tokens before the grid, where the network says so.
 
     Returns:
@@ -71,6 +72,8 @@ def find_layout(output: Tensor, picture: Tensor, before: int | None = None) -> L
     """
     if not output.is_floating_point() or output.shape[:1] != picture.shape[:1]:
         return None
+    if picture.ndim == 5:
+        return _find_volume_layout(output, picture)
     if output.ndim == 4:
         first, second, third = output.shape[1:]
         rows = _difference(first, second, picture)
@@ -90,6 +93,29 @@ def count_prefix_tokens(module: nn.Module) -> int | None:
         if isinstance(count, int):
             return count
     return None
+
+
+def is_volume_map(grid: tuple[int, ...], volume: Tensor) -> bool:
+    """Test whether a grid (d, h, w) has the proportions of a volume's planes, roughly.
+
+    The strides along the planes and across them may differ, so of the depth only its size counts.
+    """
+    return grid[0] <= volume.shape[-3] and is_map_of(grid[1], grid[2], volume)
+
+
+def name_maps(picture: Tensor) -> str:
+    """Name the shape of feature maps of a batch, for errors."""
+    return "(B, C, h, w)" if picture.ndim == 4 else "(B, C, d, h, w)"
+
+
+def _find_volume_layout(output: Tensor, volume: Tensor) -> Layout | None:
+    """Return the layout of an output (B, C, d, h, w); of tokens only a grid can tell."""
+    if output.ndim != 5:
+        return None
+    maps, rows = tuple(output.shape[2:]), tuple(output.shape[1:4])
+    if is_volume_map(maps, volume):
+        return Layout("maps", maps)
+    return Layout("rows", rows) if is_volume_map(rows, volume) else None
 
 
 def is_map_of(rows: int, columns: int, picture: Tensor) -> bool:

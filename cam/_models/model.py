@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -70,6 +70,8 @@ class Model:
         name: What to call the model in results.
         task: "detection" or "segmentation" where what the module returns does not show that it is
             a detector or a segmenter; "embedding" where it returns features (B, D) and no classes.
+        frames_first: Whether a model of clips takes (B, T, C, H, W), and not (B, C, D, H, W). None:
+            as its first layer shows.
 
     Raises:
         ModelError: ``module`` is no ``nn.Module``, or there is no such task.
@@ -84,6 +86,7 @@ class Model:
         layers: Layers = None,
         name: str | None = None,
         task: str | None = None,
+        frames_first: bool | None = None,
     ) -> None:
         if task not in (None, *TASKS):
             names = ", ".join(map(repr, TASKS))
@@ -98,6 +101,7 @@ class Model:
         self.labels = tuple(labels) if labels is not None else None
         self.name = name or type(self.module).__name__
         self.task = task
+        self.frames_first = frames_first
         self._declare()
         # Only what was loaded by name can be loaded again.
         self.origin: ModelOrigin | None = None
@@ -133,10 +137,22 @@ class Model:
     @property
     def layers(self) -> tuple[str, ...]:
         """The preset: dotted names of the layers that are explained unless a call names others."""
+        return self._find_layers(self._blank)
+
+    def default_layers(self, batch: Tensor) -> tuple[str, ...]:
+        """Return the preset, found on a batch of volumes or clips where nothing was yet.
+
+        Args:
+            batch: (B, C, H, W), where a blank image of the transform is watched instead, or
+                (B, C, D, H, W).
+        """
+        return self._find_layers((lambda: batch[:1]) if batch.ndim == 5 else self._blank)
+
+    def _find_layers(self, picture: Callable[[], Tensor]) -> tuple[str, ...]:
         if self._layers is None:
             with self.lock:
                 try:
-                    self._layers = find_default_layers(self.module, self._blank)
+                    self._layers = find_default_layers(self.module, picture)
                 except ModelError as error:
                     raise LayerError(
                         f"no layer was found to explain {self.name} at, because {error}; name one "
@@ -158,7 +174,15 @@ class Model:
         tensors = [*self.module.parameters(), *self.module.buffers()]
         with self.lock:
             module = copy.deepcopy(self.module, {id(tensor): tensor for tensor in tensors})
-            twin = Model(module, self.transform, self.labels, self._layers, self.name, self.task)
+            twin = Model(
+                module,
+                self.transform,
+                self.labels,
+                self._layers,
+                self.name,
+                self.task,
+                self.frames_first,
+            )
             twin.origin = self.origin
             share_replacement(self.module, twin.module)
             return twin

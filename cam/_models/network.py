@@ -21,10 +21,11 @@ class Network:
         module: The network itself, without the wrapper of ``torch.compile``.
         lock: Held while the network runs.
         class_index: From a label to its index.
-        default_layers: From a batch (B, C, H, W) to the layers that are explained where a call
-            names none.
+        default_layers: From a batch (B, C, H, W) or (B, C, D, H, W) to the layers that are
+            explained where a call names none.
         has_classes: Whether its output is more than features.
         name: For messages.
+        frames_first: Whether it takes clips as (B, T, C, H, W); None: as its first layer shows.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class Network:
     default_layers: Callable[[Tensor], tuple[str, ...]]
     has_classes: bool = True
     name: str = ""
+    frames_first: bool | None = None
 
     @staticmethod
     def of(model: Model | nn.Module) -> "Network":
@@ -46,9 +48,10 @@ class Network:
                 model.module,
                 model.lock,
                 model.class_index,
-                lambda _: model.layers,
+                model.default_layers,
                 model.task != EMBEDDING,
                 model.name,
+                model.frames_first,
             )
         if not isinstance(model, nn.Module):
             raise ModelError(

@@ -129,7 +129,10 @@ def data_uri(image: Image.Image) -> str:
 
 
 def npz_bytes(attribution: Attribution, index: int) -> bytes:
-    """Encode an image's float32 ``heatmap`` (H, W) and ``raw`` (h, w) as ``.npz``."""
+    """Encode an image's float32 ``heatmap`` (H, W) and ``raw`` (h, w) as ``.npz``.
+
+    Of a volume they are (D, H, W) and (d, h, w).
+    """
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,

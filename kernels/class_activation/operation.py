@@ -69,6 +69,8 @@ def fused_cam(
     finite everywhere, because NaN or Inf came in, gives NaN everywhere: it is reported, and not
     spread to the other images of the batch.
 
+    Of volumes and clips a place s is one of d·h·w, whose planes follow one another.
+
     On a GPU this is one Triton launch whatever the number of rules. For h·w up to 1,024 it loads
     every element of A and G once; above that at most twice. Beside them it writes what is asked
     for, and writes and reads B · K · h · w float32 values of partial maps for every 64 channels or
@@ -77,8 +79,9 @@ def fused_cam(
     `torch.ops.cam_kernels.fused_cam`, and it can be captured in a CUDA graph.
 
     Args:
-        activations: (B, C, h, w), float32, float16, bfloat16 or float64. Contiguous and
-            channels-last are read in place; so is any layout whose rows follow one another.
+        activations: (B, C, h, w), or (B, C, d, h, w) of volumes, float32, float16, bfloat16 or
+            float64. Contiguous and channels-last are read in place; so is any layout whose rows
+            follow one another.
         gradients: The same shape, dtype and device; the layout may differ.
         rules: Names out of `kernels.RULES`, each once; K of them.
         normalise: Whether maps are brought to [0, 1]; otherwise they are signed, before ReLU.
@@ -86,18 +89,22 @@ def fused_cam(
         return_weights: Whether to return the channel weights too.
 
     Returns:
-        Maps (B, K, h, w); or a tuple of the maps, then the signed maps (B, K, h, w) if asked for,
-        then the weights (B, K, C) if asked for, NaN for the last three rules, which give channels
-        none. All float32, or float64 for float64.
+        Maps (B, K, h, w), of volumes (B, K, d, h, w); or a tuple of the maps, then the signed maps
+        of the same shape if asked for, then the weights (B, K, C) if asked for, NaN for the last
+        three rules, which give channels none. All float32, or float64 for float64.
 
     Raises:
         ValueError: A shape, dtype, device or rule that does not fit; the message says which.
     """
-    check_shape(activations, "activations", "(B, C, h, w)", activations.dim() == 4)
+    shape = "(B, C, h, w) or (B, C, d, h, w)"
+    check_shape(activations, "activations", shape, activations.dim() in (4, 5))
     check_alike(gradients, "gradients", activations, "activations")
     check_content(activations, "activations")
     numbers = [NUMBERS[name] for name in check_rules(rules)]
     wanted_parts = normalise, return_signed or not normalise, return_weights
+    depths = activations.shape[2:-2]
+    # A view, where the planes of a volume follow one another.
+    activations, gradients = activations.flatten(2, -2), gradients.flatten(2, -2)
     with torch.no_grad():
         if skips_operator(activations):
             results = reference.fused_cam(activations, gradients, numbers, *wanted_parts)
@@ -111,6 +118,11 @@ def fused_cam(
         weights if return_weights else None,
     )
     present = tuple(tensor for tensor in returned if tensor is not None)
+    if depths:
+        sides = (*depths, -1, activations.shape[-1])
+        present = tuple(
+            part.reshape(*part.shape[:2], *sides) if part.dim() == 4 else part for part in present
+        )
     return present if len(present) > 1 else present[0]
 
 

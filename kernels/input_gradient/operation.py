@@ -80,8 +80,9 @@ def gradient_map(
     same bits in any batch. It never belongs to an autograd graph.
 
     Args:
-        gradient: (B, C, H, W), float32, float16, bfloat16 or float64. Contiguous and channels-last
-            are read in place; so is any layout whose rows follow one another.
+        gradient: (B, C, H, W), or (B, C, D, H, W) of volumes, float32, float16, bfloat16 or
+            float64. Contiguous and channels-last are read in place; so is any layout whose rows
+            follow one another.
         inputs: What the gradient is multiplied by: the same shape, dtype and device, or None.
         reduce: "max", "sum" or "l2".
         normalise: Whether maps are brought to [0, 1], or to [-1, 1] if they are signed.
@@ -90,8 +91,8 @@ def gradient_map(
         return_raw: Whether to return the map before normalisation too.
 
     Returns:
-        Maps (B, H, W); with `return_raw` a tuple of the maps and the raw maps. All float32, or
-        float64 for float64.
+        Maps (B, H, W), of volumes (B, D, H, W); with `return_raw` a tuple of the maps and the raw
+        maps. All float32, or float64 for float64.
 
     Raises:
         ValueError: A shape, dtype, device, reduction or percentile that does not fit; the message
@@ -99,8 +100,15 @@ def gradient_map(
     """
     _check(gradient, inputs, reduce)
     _check_scale(reduce, normalise, signed, percentile)
+    depths = gradient.shape[2:-2]
+    # A view, where the planes of a volume follow one another.
+    gradient = gradient.flatten(2, -2)
+    inputs = None if inputs is None else inputs.flatten(2, -2)
     with torch.no_grad():
         maps, raw = _gradient_map(gradient, inputs, reduce, signed, normalise, float(percentile))
+    if depths:
+        raw = raw.unflatten(1, (*depths, -1))
+        maps = maps.unflatten(1, (*depths, -1)) if normalise else maps
     first = maps if normalise else raw
     return (first, raw) if return_raw else first
 
@@ -131,7 +139,8 @@ def _gradient_map(
 
 
 def _check(gradient: Tensor, inputs: Tensor | None, reduce: str) -> None:
-    check_shape(gradient, "gradient", "(B, C, H, W)", gradient.dim() == 4)
+    shape = "(B, C, H, W) or (B, C, D, H, W)"
+    check_shape(gradient, "gradient", shape, gradient.dim() in (4, 5))
     check_content(gradient, "gradient")
     if inputs is not None:
         check_alike(inputs, "inputs", gradient, "gradient")

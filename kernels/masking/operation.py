@@ -15,6 +15,7 @@ from ..launch.normalisation import working_dtype
 from ..launch.operators import operator
 from . import reference
 from .reference import Picture, Weights
+from .volumes import masked_volumes
 
 Baseline = float | Sequence[float] | Tensor | None
 
@@ -27,7 +28,7 @@ def masked_batch(
     baseline: Baseline = None,
     *,
     owner: Tensor | None = None,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     shifts: Tensor | None = None,
     align_corners: bool = False,
     stretch: bool = False,
@@ -65,7 +66,9 @@ def masked_batch(
 
     Args:
         image: (C, H, W) or (B, C, H, W), float32, float16, bfloat16 or float64. Contiguous and
-            channels-last are read in place; quickest is the layout of the output.
+            channels-last are read in place; quickest is the layout of the output. Volumes
+            are (B, C, D, H, W): then masks are (N, d, h, w), `size` has three sides, `shifts` are
+            (N, 3), and plain torch does the work on every device.
         masks: (N, h, w) in [0, 1], of the image's dtypes or bool. Each is read in place if it lies
             in one piece, also if they are expanded. float64 masks of other images are rounded to
             float32.
@@ -89,11 +92,17 @@ def masked_batch(
             float64 for images of float64.
 
     Returns:
-        (N, C, H, W).
+        (N, C, H, W), of volumes (N, C, D, H, W).
 
     Raises:
         ValueError: A shape, dtype, device or size that does not fit; the message says which.
     """
+    if image.dim() == 5:
+        if channels_last:
+            raise ValueError("channels_last is a layout of images; volumes are contiguous.")
+        return _mask_volumes(
+            image, masks, baseline, owner, size, shifts, align_corners, stretch, dtype
+        )
     image = _four_dimensions(image)
     _check_values(image, masks, "masks", "(N, h, w)", (*DTYPES, torch.bool))
     count = masks.shape[0]
@@ -110,6 +119,52 @@ def masked_batch(
         )
     weights = Weights("masks", masks, None, None, full, shifts, align_corners, stretch)
     return _write(image, weights, baseline, owner, channels_last, dtype)
+
+
+def _mask_volumes(
+    image: Tensor,
+    masks: Tensor,
+    baseline: Baseline,
+    owner: Tensor | None,
+    size: Sequence[int] | None,
+    shifts: Tensor | None,
+    align_corners: bool,
+    stretch: bool,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Check what `masked_batch` was given of volumes, and mask them."""
+    check_content(image, "image")
+    _check_values(image, masks, "masks", "(N, d, h, w)", (*DTYPES, torch.bool))
+    count, window = len(masks), tuple(image.shape[2:])
+    full = window if size is None else tuple(size)
+    if len(full) != 3 or any(whole < part for whole, part in zip(full, window, strict=True)):
+        raise ValueError(f"size must be at least the volume's, {window}, but is {full}.")
+    if shifts is not None:
+        shifts = _check_integers(image, shifts, "shifts", (count, 3))
+    elif full != window:
+        raise ValueError(
+            f"size {full} is larger than the volume, {window}, so shifts must say where each "
+            "mask is cut."
+        )
+    if owner is not None:
+        owner = _check_integers(image, owner, "owner", (count,))
+    elif len(image) not in (1, count):
+        raise ValueError(
+            f"there are {len(image)} volumes for {count} outputs, so owner must say which is whose."
+        )
+    levels, value = _baseline(image, baseline)
+    with torch.no_grad():
+        masked = masked_volumes(
+            image,
+            masks,
+            value if levels is None else levels,
+            owner=owner,
+            size=full,
+            shifts=shifts,
+            align_corners=align_corners,
+            stretch=stretch,
+        )
+    return masked.to(image.dtype if dtype is None else dtype)
 
 
 def region_batch(
@@ -328,16 +383,18 @@ def _baseline(image: Tensor, baseline: Baseline) -> tuple[Tensor | None, float]:
     if not isinstance(baseline, Tensor):
         baseline = torch.as_tensor(baseline, dtype=working_dtype(image), device=image.device)
     _check_type(image, baseline, "baseline", DTYPES)
-    levels = baseline.view(-1, 1, 1) if baseline.dim() == 1 else baseline
+    sides = [1] * (image.dim() - 2)
+    levels = baseline.view(-1, *sides) if baseline.dim() == 1 else baseline
     # torch.broadcast_shapes would also let the baseline decide how many channels there are.
-    fits = levels.dim() <= 4 and all(
+    fits = levels.dim() <= image.dim() and all(
         size in (1, right)
         for size, right in zip(levels.shape[::-1], image.shape[::-1], strict=False)
     )
     fits &= baseline.dim() != 1 or len(baseline) == image.shape[1]
     shape = f"one number a channel or broadcast to the image's shape, {tuple(image.shape)}"
     check_shape(baseline, "baseline", shape, fits)
-    levels = levels.expand(levels.shape[0] if levels.dim() == 4 else 1, *image.shape[1:])
+    whole = levels.dim() == image.dim()
+    levels = levels.expand(levels.shape[0] if whole else 1, *image.shape[1:])
     return _rounded(levels, image), 0.0
 
 

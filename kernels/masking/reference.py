@@ -48,7 +48,7 @@ def masked_batch(picture: Picture, weights: Weights) -> Tensor:
         (N, C, H, W), float32, or float64 for float64 images.
     """
     dtype = working_dtype(picture.image)
-    image, exists = _of_owner(picture.image.to(dtype), picture.owner)  # (N or 1, C, H, W)
+    image, exists = select_owner(picture.image.to(dtype), picture.owner)  # (N or 1, C, H, W)
     height, width = image.shape[2:]
     m = _weight(weights, dtype, height, width).where(exists, torch.nan).unsqueeze(1)  # (N, 1, H, W)
     # Exact at both ends, and m·image exactly where there is no baseline.
@@ -56,7 +56,7 @@ def masked_batch(picture: Picture, weights: Weights) -> Tensor:
     if picture.baseline is not None:
         baseline = picture.baseline.to(dtype)
         if baseline.shape[0] > 1:
-            baseline, _ = _of_owner(baseline, picture.owner)
+            baseline, _ = select_owner(baseline, picture.owner)
         batch += (1 - m) * baseline
     elif picture.value:
         batch += (1 - m) * picture.value
@@ -78,8 +78,8 @@ def upsampled(masks: Tensor, size: tuple[int, int], align_corners: bool, stretch
         (N, H, W).
     """
     if tuple(masks.shape[1:]) != size:
-        masks = _along(masks, 2, size[1], align_corners)  # (N, h, W)
-        masks = _along(masks, 1, size[0], align_corners)  # (N, H, W)
+        masks = along(masks, 2, size[1], align_corners)  # (N, h, W)
+        masks = along(masks, 1, size[0], align_corners)  # (N, H, W)
     if not stretch:
         return masks
     low, high = masks.amin((1, 2), keepdim=True), masks.amax((1, 2), keepdim=True)
@@ -87,8 +87,8 @@ def upsampled(masks: Tensor, size: tuple[int, int], align_corners: bool, stretch
     return ((masks - low) / (high - low + STRETCH_EPSILON)).where(finite, torch.nan)
 
 
-def _along(masks: Tensor, dim: int, size: int, align_corners: bool) -> Tensor:
-    """Interpolate along one dimension.
+def along(masks: Tensor, dim: int, size: int, align_corners: bool) -> Tensor:
+    """Interpolate masks (N, …) along one dimension.
 
     Between two equal cells there is exactly their value. With torch's `interpolate` there is not,
     and `stretch` would make a full range out of the difference.
@@ -100,7 +100,7 @@ def _along(masks: Tensor, dim: int, size: int, align_corners: bool) -> Tensor:
     else:
         source = ((at + 0.5) * (cells / size) - 0.5).clamp_min(0)
     first = source.long().clamp_max(cells - 1)
-    share = (source - first).view(-1, *(1,) * (2 - dim))
+    share = (source - first).view(-1, *(1,) * (masks.dim() - 1 - dim))
     near = masks.index_select(dim, first)
     return near + share * (masks.index_select(dim, (first + 1).clamp_max(cells - 1)) - near)
 
@@ -112,7 +112,7 @@ def _weight(weights: Weights, dtype: torch.dtype, height: int, width: int) -> Te
             weights.values.to(dtype), weights.size, weights.align_corners, weights.stretch
         )
         return masks if weights.shifts is None else _window(masks, weights.shifts, height, width)
-    labels, exists = _of_owner(weights.labels, weights.label_owner)  # (N or 1, H, W)
+    labels, exists = select_owner(weights.labels, weights.label_owner)  # (N or 1, H, W)
     if weights.kind == "ranks":
         image_part = (labels >= weights.values.view(-1, 1, 1)) != weights.insert
         return image_part.to(dtype).where(exists, torch.nan)
@@ -134,7 +134,7 @@ def _window(masks: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
     return masks[number, row, column].where(fits, torch.nan)
 
 
-def _of_owner(tensor: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
+def select_owner(tensor: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
     """Select what each of N outputs is made from.
 
     Says also which of them exist, (N, 1, 1) or ().

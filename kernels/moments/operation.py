@@ -34,7 +34,7 @@ class Moments:
 
     def __init__(self) -> None:
         self._count = 0
-        self._shape = torch.Size()  # (B, C, H, W)
+        self._shape = torch.Size()  # (B, C, H, W) or (B, C, D, H, W)
         self._order: tuple[int, ...] = ()  # those dimensions as they lie in memory
         self._dtype = torch.float32  # of the samples
         self._mean = torch.empty(0)  # (B·C·H·W,), in the order of memory
@@ -52,9 +52,10 @@ class Moments:
         Samples that lie in memory as they do are read in place, and others copied.
 
         Args:
-            samples: (N, B, C, H, W): N samples of each of B images, float32, float16, bfloat16 or
-                float64. The gradients (N·B, C, H, W) of N noisy copies of a batch, one copy of the
-                whole batch after another, are `gradients.unflatten(0, (N, B))`.
+            samples: (N, B, C, H, W), or (N, B, C, D, H, W) of volumes: N samples of each of B
+                images, float32, float16, bfloat16 or float64. The gradients (N·B, C, H, W) of N
+                noisy copies of a batch, one copy of the whole batch after another, are
+                `gradients.unflatten(0, (N, B))`.
 
         Raises:
             ValueError: A shape, dtype or device that does not fit; the message says which.
@@ -71,7 +72,7 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """The mean, (B, C, H, W): float32, or float64 for float64.
+        """The mean, in the shape of a sample: float32, or float64 for float64.
 
         It is the state itself: adding samples changes it, so clone it to keep it.
 
@@ -103,7 +104,7 @@ class Moments:
 
     def _begin(self, samples: Tensor) -> None:
         strides = samples.stride()[1:]
-        self._order = tuple(sorted(range(4), key=lambda dim: strides[dim], reverse=True))
+        self._order = tuple(sorted(range(len(strides)), key=lambda dim: strides[dim], reverse=True))
         self._shape = samples.shape[1:]
         self._dtype = samples.dtype
         size = self._shape.numel()
@@ -116,11 +117,11 @@ class Moments:
         if self._count == 0:
             raise ValueError(f"{what} needs at least one sample, but none was added.")
         as_it_lies = line.view([self._shape[dim] for dim in self._order])
-        return as_it_lies.permute([self._order.index(dim) for dim in range(4)])
+        return as_it_lies.permute([self._order.index(dim) for dim in range(len(self._order))])
 
     def _check(self, samples: Tensor) -> None:
         shape = "(N, B, C, H, W), N samples of each of B images"
-        check_shape(samples, "samples", shape, samples.dim() == 5)
+        check_shape(samples, "samples", shape, samples.dim() in (5, 6))
         check_content(samples, "samples")
         if self._count == 0:
             return

@@ -9,6 +9,7 @@ that a frozen model works and nothing before them is recorded.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class Recording:
 
     count: int
     weights: tuple[Tensor, ...]
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     blocks: tuple[Block, ...]
     pooling: Pooling | None
 
@@ -91,7 +92,7 @@ class AttentionReader(TorchFunctionMode):
         self._with_blocks = blocks
         self._blocks: dict[int, Block] = {}
         self._running: list[int] = []
-        self._convolved: tuple[int, int] | None = None
+        self._convolved: tuple[int, ...] | None = None
         self._lengths: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -122,8 +123,9 @@ class AttentionReader(TorchFunctionMode):
     def leave_module(self, name: str, module: nn.Module, output: object) -> object:
         """Note a module's output; return what replaces it, or None."""
         first = self._running.pop()
-        if isinstance(module, nn.Conv2d) and isinstance(output, Tensor) and not self.weights:
-            self._convolved = (output.shape[-2], output.shape[-1])
+        kind = nn.Conv2d if self._batch.ndim == 4 else nn.Conv3d
+        if isinstance(module, kind) and isinstance(output, Tensor) and not self.weights:
+            self._convolved = tuple(output.shape[2:])
         tokens = main_output(output)
         if not isinstance(tokens, Tensor) or tokens.ndim != 3:
             return None
@@ -175,7 +177,7 @@ class AttentionReader(TorchFunctionMode):
         if grid is None:
             raise ModelError(
                 f"{name} attends over {shapes[0][-1]} tokens, which are no grid of patches of an "
-                f"image of {self._batch.shape[-2]} × {self._batch.shape[-1]} pixels; {_INSTEAD}"
+                f"image of {' × '.join(map(str, self._batch.shape[2:]))} pixels; {_INSTEAD}"
             )
         blocks = tuple(self._blocks[index] for index in followed if index in self._blocks)
         weights = tuple(self.weights[index] for index in followed)
@@ -190,16 +192,17 @@ class AttentionReader(TorchFunctionMode):
             return None
         return Pooling(followed, self.weights[-1].numel() // (len(self._batch) * keys), keys)
 
-    def _grid(self, tokens: int) -> tuple[int, int] | None:
+    def _grid(self, tokens: int) -> tuple[int, ...] | None:
         """Return the grid of the patch embedding, else of the picture's shape."""
         if tokens not in self._lengths:
             # It attends over channels.
             return None
         height, width = self._batch.shape[-2:]
-        if self._convolved:
-            rows, columns = self._convolved
-            if 0 <= tokens - rows * columns <= _MOST_EXTRA_TOKENS:
-                return rows, columns
+        if self._convolved and 0 <= tokens - prod(self._convolved) <= _MOST_EXTRA_TOKENS:
+            return self._convolved
+        if self._batch.ndim == 5:
+            # Of three unknown sides their product says too little.
+            return None
         for extra in range(min(_MOST_EXTRA_TOKENS, tokens - 1) + 1):
             rows = round(((tokens - extra) * height / width) ** 0.5)
             columns = (tokens - extra) // max(rows, 1)

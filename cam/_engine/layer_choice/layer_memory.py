@@ -2,12 +2,13 @@
 
 import logging
 from dataclasses import dataclass, field
+from math import prod
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from cam._engine.layer_choice.grids import Grid, find_patch_grids, is_grid
-from cam._engine.layer_choice.probe import PICTURES, probe_layers
+from cam._engine.layer_choice.probe import count_pictures, probe_layers
 from cam._engine.layer_choice.structure import only_convolves
 from cam._engine.token_layout import Layout, count_prefix_tokens, find_layout
 from cam.errors import ModelError
@@ -28,7 +29,7 @@ class LayerMemory:
         side_paths: Whether it has tokens that are none of the picture's: words, queries.
         default: The default layers, once they were chosen.
         is_pyramid: Whether those are the levels of a detector's pyramid.
-        layouts: (H, W) → layer → how it lies on such a picture, as the probe showed.
+        layouts: (H, W) or (D, H, W) → layer → how it lies on such a picture, as the probe showed.
         patch_grids: Shape of a picture → grids of the patches that it is cut into.
     """
 
@@ -38,7 +39,7 @@ class LayerMemory:
     side_paths: bool
     default: tuple[str, ...] | None = None
     is_pyramid: bool = False
-    layouts: dict[tuple[int, int], dict[str, Layout]] = field(default_factory=dict)
+    layouts: dict[tuple[int, ...], dict[str, Layout]] = field(default_factory=dict)
     patch_grids: dict[tuple[int, ...], set[Grid]] = field(default_factory=dict)
 
 
@@ -76,9 +77,12 @@ def find_certain_layout(module: nn.Module, output: Tensor, picture: Tensor) -> L
         picture: (B, C, H, W) that it was given.
     """
     memory = recall(module, check=False)
-    if output.ndim == 4 and memory.convolutional:
+    if output.ndim == picture.ndim and memory.convolutional:
         layout = find_layout(output, picture)
-        return layout if layout and layout.grid[0] * layout.grid[1] > 1 else None
+        return layout if layout and prod(layout.grid) > 1 else None
+    if picture.ndim == 5:
+        # How many tubelets lie along each axis, their number alone does not tell.
+        return None
     if output.ndim != 3 or memory.before is None or memory.side_paths:
         return None
     layout = find_layout(output, picture, memory.before)
@@ -91,11 +95,11 @@ def find_certain_layout(module: nn.Module, output: Tensor, picture: Tensor) -> L
     return layout if is_complete and is_grid(layout.grid, picture) else None
 
 
-def is_doubtful(module: nn.Module, shape: tuple[int, ...]) -> bool:
+def is_doubtful(module: nn.Module, shape: tuple[int, ...], picture: Tensor) -> bool:
     """Test whether an output that no structure proves may still be a map of the picture."""
     if len(shape) == 3:
         return min(shape[1:]) > 1
-    return len(shape) == 4 and not recall(module, check=False).convolutional
+    return len(shape) == picture.ndim and not recall(module, check=False).convolutional
 
 
 def _has_side_paths(module: nn.Module) -> bool:
@@ -112,14 +116,14 @@ def probed_layouts(module: nn.Module, picture: Tensor) -> dict[str, Layout]:
 
     Args:
         module: The network.
-        picture: (B, C, H, W).
+        picture: (B, C, H, W) or (B, C, D, H, W).
 
     Returns:
         Dotted name → layout, in the order in which the layers finish. Empty where the network does
-        not run on five pictures.
+        not run on as many pictures.
     """
     memory = recall(module)
-    size = (picture.shape[-2], picture.shape[-1])
+    size = tuple(picture.shape[2:])
     if size not in memory.layouts:
         while len(memory.layouts) >= _MOST_SIZES:
             memory.layouts.pop(next(iter(memory.layouts)))
@@ -131,10 +135,10 @@ def probed_layouts(module: nn.Module, picture: Tensor) -> dict[str, Layout]:
             memory.layouts[size] = {}
         else:
             LOG.info(
-                "probed which layers of %s lie on an image of %d × %d: one further forward pass "
+                "probed which layers of %s lie on an image of %s: one further forward pass "
                 "of %d images, once for this size",
                 name,
-                *size,
-                PICTURES,
+                " × ".join(map(str, size)),
+                count_pictures(picture),
             )
     return memory.layouts[size]

@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from torch import nn
 
 # Modules that hand their input on, so that naming them as a layer would only confuse.
-TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d)
+TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+_GLOBAL_POOLS = (
+    *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    *(nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
+)
 # Auxiliary heads run beside the features, and timm's VGG flattens in its "pre_logits".
 _BESIDE = ("aux", "pre_logits")
 _CONTAINERS_WITHOUT_FORWARD = (nn.ModuleList, nn.ModuleDict)
@@ -47,7 +51,8 @@ def find_by_structure(module: nn.Module) -> str | None:
     if not only_convolves(module):
         return None
     children = dict(module.named_modules())
-    convolutions = {k: child for k, child in children.items() if isinstance(child, nn.Conv2d)}
+    kinds = nn.Conv2d | nn.Conv3d
+    convolutions = {k: child for k, child in children.items() if isinstance(child, kinds)}
     # Patch embeddings; also true where there is no convolution.
     if all(max(c.kernel_size) > 1 and c.kernel_size == c.stride for c in convolutions.values()):
         return None
@@ -57,7 +62,7 @@ def find_by_structure(module: nn.Module) -> str | None:
     pools = [
         name
         for name, child in children.items()
-        if isinstance(child, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d)
+        if isinstance(child, _GLOBAL_POOLS)
         # 1 × 1 pools inside squeeze-and-excitation blocks come before the last convolutions.
         or type(child).__name__ in ("SelectAdaptivePool2d", "FastAdaptiveAvgPool", "GlobalAvgPool")
     ]

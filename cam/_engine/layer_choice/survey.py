@@ -24,7 +24,7 @@ class Survey:
     """One forward pass of a network, with its graph.
 
     Attributes:
-        picture: (1, C, H, W).
+        picture: (1, C, H, W) or (1, C, D, H, W).
         logits: The output, (1, …).
         outputs: Dotted name → output (1, …) of each module that is part of the graph, in the order
             in which they finish.
@@ -42,10 +42,16 @@ class Survey:
         return self.logits.ndim > 2
 
     @property
-    def map_size(self) -> tuple[int, int] | None:
-        """(h, w) of an output that is a map of the picture itself; None for others."""
+    def map_size(self) -> tuple[int, ...] | None:
+        """(h, w) of an output that is a map of the picture itself; None for others.
+
+        (d, h, w) of a volume.
+        """
         if not self.has_places:
             return None
+        if self.picture.ndim == 5:
+            volume = tuple(self.logits.shape[2:])
+            return volume if is_grid(volume, self.picture) else None
         size = (self.logits.shape[-2], self.logits.shape[-1])
         if self.logits.ndim == 4 or (self.logits.ndim == 3 and min(size) > 16):
             return size if is_grid(size, self.picture) else None
@@ -115,7 +121,8 @@ class Survey:
             slope = slopes[0]
             if slope is None:
                 return False
-            by_channel = layout.maps(slope).double().sum((0, 2, 3))  # (C,)
+            maps = layout.maps(slope).double()
+            by_channel = maps.sum((0, *range(2, maps.ndim)))  # (C,)
             alone = by_channel.clone()
             alone[index] = 0
             scale = by_channel.abs().sum() * 1e-4
@@ -140,7 +147,7 @@ def survey_layers(module: nn.Module, picture: Tensor) -> Survey:
 
     Args:
         module: The network; it comes back as it was.
-        picture: (1, C, H, W); only its size and kind matter.
+        picture: (1, C, H, W) or (1, C, D, H, W); only its size and kind matter.
 
     Raises:
         ModelError: It fails, or returns no tensor.

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cam import kernels
 from cam._engine.method_sources import Attention, AttentionGradients
+from cam._methods.base.maps import normalise_maps
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -23,6 +23,7 @@ from cam.types import Maps
     family="attention",
     kind="evidence",
     reads=Attention,
+    volumes=True,
     cost="1 forward, and the backward through the classifier",
 )
 def attention_rollout(attention: Attention) -> Maps:
@@ -53,6 +54,7 @@ def attention_rollout(attention: Attention) -> Maps:
     family="attention",
     kind="evidence",
     reads=AttentionGradients,
+    volumes=True,
     cost="1 forward, and the backward down to the first attention",
 )
 def generic_attention(attention: AttentionGradients) -> Maps:
@@ -102,6 +104,6 @@ def _times(row: Tensor, matrices: Tensor) -> Tensor:
 def make_maps(attention: Attention, tokens: Tensor) -> Maps:
     """Make maps of the tokens' values (B, N), which can be tiny."""
     raw = attention.on_grid(tokens)
-    highest = raw.abs().amax((1, 2), keepdim=True)
+    highest = raw.abs().amax(tuple(range(1, raw.ndim)), keepdim=True)
     scaled = raw / highest.clamp(min=torch.finfo(raw.dtype).tiny)
-    return Maps(raw=raw, normalised=kernels.normalise(scaled))
+    return Maps(raw=raw, normalised=normalise_maps(scaled))

@@ -22,6 +22,7 @@ from cam.types import Maps
     family="attention",
     kind="evidence",
     reads=TransformerBlocks,
+    volumes=True,
     cost="1 forward, the backward through each block, and the classifier once for each block",
 )
 def legrad(transformer: TransformerBlocks, passes: Passes, *, last: int | None = None) -> Maps:

@@ -32,6 +32,7 @@ _RULES = RelevanceRules(
     family="attention",
     kind="evidence",
     reads=AttentionGradients,
+    volumes=True,
     full=True,
     cost="2 forwards, and 2 backwards down to the first attention, one of them by rules",
 )

@@ -57,6 +57,11 @@ def take_background(references: Tensor | None, picture: Tensor) -> Tensor:
     """
     if references is not None:
         return references.to(picture.dtype)
+    if picture.ndim == 4:
+        raise MethodError(
+            "photos cannot stand in for volumes or clips; give references=, a batch of those that "
+            "the model takes, with the channels first (R, C, D, H, W)"
+        )
     spread, mean = torch.std_mean(picture, (1, 2), correction=0, keepdim=True)
     pictures = []
     for name in samples():

@@ -79,11 +79,12 @@ class Downstream(nn.Module):
         count = len(activations)
         if self.mode == WHOLE:
             with self._replace_output(activations):
-                return run_model(self.network, self._picture.repeat(count, 1, 1, 1))
+                axes = self._picture.ndim - 1
+                return run_model(self.network, self._picture.repeat(count, *[1] * axes))
         with self._skip_modules(activations):
             if self.mode == ALONE:
                 return run_model(self.network, self._picture.clone())
-            return run_model(self.network, self._picture.expand(count, -1, -1, -1))
+            return run_model(self.network, self._picture.expand(count, *self._picture.shape[1:]))
 
     def record(self, picture: Tensor) -> int:
         """Run the network on the picture of later passes.

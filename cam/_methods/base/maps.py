@@ -1,4 +1,8 @@
-"""Make maps of weights, gradients or raw values; check a baseline."""
+"""Make maps of weights, gradients or raw values; check a baseline.
+
+An image's maps have two axes, those of a volume or a clip three: what is said here of (B, h, w)
+holds for (B, d, h, w).
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,24 +20,32 @@ def promote(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def axes_of_places(features: Tensor) -> tuple[int, ...]:
+    """Return the axes of (B, C, …) along which there are places."""
+    return tuple(range(2, features.ndim))
+
+
+def normalise_maps(raw: Tensor) -> Tensor:
+    """Bring each map of a batch to [0, 1], as :func:`kernels.normalise` does."""
+    return kernels.normalise(raw.flatten(1, -2)).view_as(raw)
+
+
 def weigh_maps(weights: Tensor, activations: Tensor) -> Maps:
     """Sum a layer's feature maps, each times its weight: Σ_c w_c A_c.
 
     Args:
         weights: (B, C).
-        activations: (B, C, h, w), floats of any dtype.
+        activations: (B, C, h, w) or (B, C, d, h, w), floats of any dtype.
 
     Returns:
         Maps (B, h, w) float32, float64 for float64.
     """
     activations = promote(activations)
     weights = weights.to(activations.dtype)
-    raw = torch.einsum("bc,bchw->bhw", weights, activations)
-    return Maps(
-        raw=raw,
-        normalised=kernels.normalise(raw),
-        terms=lambda: weights[..., None, None] * activations,
-    )
+    letters = "hw" if activations.ndim == 4 else "dhw"
+    raw = torch.einsum(f"bc,bc{letters}->b{letters}", weights, activations)
+    spread = weights.view(*weights.shape, *[1] * len(letters))
+    return Maps(raw=raw, normalised=normalise_maps(raw), terms=lambda: spread * activations)
 
 
 def reduce_gradient(
@@ -62,7 +74,8 @@ def stretch(raw: Tensor) -> Maps:
 
     There is no ε, which would swallow the map of a class with a probability of 1e-6.
     """
-    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
+    axes = tuple(range(1, raw.ndim))
+    low, high = raw.amin(axes, keepdim=True), raw.amax(axes, keepdim=True)
     return Maps(raw, (raw - low) / torch.where(high == low, 1, high - low))
 
 

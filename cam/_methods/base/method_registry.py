@@ -61,6 +61,7 @@ class MethodInfo:
         rules: Parameter → what it must be.
         agreement: What the parameters must be to each other.
         needs_gradients: Whether the network must let gradients through.
+        volumes: Whether it explains volumes and clips too, (B, C, D, H, W).
         function: From what it reads to maps.
     """
 
@@ -82,6 +83,7 @@ class MethodInfo:
     rules: Mapping[str, Rule] = field(repr=False)
     agreement: Agreement | None = field(repr=False)
     needs_gradients: bool
+    volumes: bool
     function: Callable[..., Maps] = field(repr=False)
 
     @property
@@ -134,6 +136,7 @@ def register_method(
     full: bool = False,
     kernel_rules: tuple[str, ...] = (),
     needs_gradients: bool = True,
+    volumes: bool = False,
 ) -> Callable[[MethodFunction[S]], MethodFunction[S]]:
     """Add a function to the methods.
 
@@ -166,6 +169,8 @@ def register_method(
             :class:`cam.sources.LayerGradients`.
         needs_gradients: Whether the network must let gradients through; False for a method that
             asks for nothing but scores.
+        volumes: Whether it takes batches (B, C, D, H, W) and feature maps (B, C, d, h, w) of
+            volumes and clips too, and returns maps with that axis.
 
     Returns:
         A decorator, which returns the function as it is.
@@ -204,6 +209,7 @@ def register_method(
                 rules=MappingProxyType(every),
                 agreement=agreement,
                 needs_gradients=needs_gradients,
+                volumes=volumes,
                 function=run,
             )
         )

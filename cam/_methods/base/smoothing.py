@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cam._engine.method_sources import LayerActivations, Source
 from cam._engine.passes import Passes
+from cam._methods.base.maps import normalise_maps
 from cam._methods.base.principal_component import first_component
 from cam._targets.places import mirror_target
-from cam.kernels import normalise
 from cam.types import Maps
 
 # As pytorch-grad-cam's: whether the picture is mirrored, and what its values are multiplied by.
@@ -58,7 +58,7 @@ def by_principal_component(maps: Maps, fused: bool) -> Maps:
     if maps.terms is None:
         raise TypeError("a method that is registered as a sum returns Maps with terms")
     raw = first_component(maps.terms())
-    positive = normalise(raw)
+    positive = normalise_maps(raw)
     # Where layers are multiplied, a map that is negative means nothing.
     return replace(maps, raw=positive if fused else raw, normalised=positive, error=None)
 
@@ -93,7 +93,7 @@ def over_views(
     for mirrored, factor in VIEWS:
         if not mirrored and factor == 1:
             continue  # x itself
-        inputs = (pixels.inputs.flip(3) if mirrored else pixels.inputs) * factor
+        inputs = (pixels.inputs.flip(-1) if mirrored else pixels.inputs) * factor
         targets = pixels.targets
         if mirrored and not isinstance(targets, Tensor):
             targets = tuple(mirror_target(target, inputs.shape[3]) for target in targets)
@@ -102,6 +102,6 @@ def over_views(
             with passes.explaining(captured):
                 parts.append(explain())
         heatmap, raw = (torch.cat(several) for several in zip(*parts, strict=True))
-        heatmaps = heatmaps + (heatmap.flip(2) if mirrored else heatmap)
-        raws = raws + (raw.flip(2) if mirrored else raw)
+        heatmaps = heatmaps + (heatmap.flip(-1) if mirrored else heatmap)
+        raws = raws + (raw.flip(-1) if mirrored else raw)
     return heatmaps / len(VIEWS), raws / len(VIEWS)

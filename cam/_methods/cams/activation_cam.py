@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cam._engine.method_sources import LayerActivations
-from cam._methods.base.maps import promote, weigh_maps
+from cam._methods.base.maps import axes_of_places, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.parameters import SEED, number, one_of
 from cam.types import Maps
@@ -21,6 +21,7 @@ _SUMS = ("masks", "maps")
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward",
 )
 def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") -> Maps:
@@ -47,11 +48,12 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") 
         the sum of maps as in pytorch-grad-cam 1.5.7, FEM
     """
     activations = promote(layer.activations)
-    deviation, mean = torch.std_mean(activations, (2, 3), correction=0, keepdim=True)
+    axes = axes_of_places(activations)
+    deviation, mean = torch.std_mean(activations, axes, correction=0, keepdim=True)
     strong = (activations > mean + sigmas * deviation).to(activations.dtype)
     if sum_of == "maps":
-        return weigh_maps(strong.mean((2, 3)), activations)
-    return weigh_maps(mean[..., 0, 0], strong)
+        return weigh_maps(strong.mean(axes), activations)
+    return weigh_maps(mean.flatten(1), strong)
 
 
 @register_method(
@@ -61,6 +63,7 @@ def fem(layer: LayerActivations, *, sigmas: float = 2.0, sum_of: str = "masks") 
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward",
 )
 def randomcam(layer: LayerActivations, *, seed: int = 0) -> Maps:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from cam._engine.method_sources import LayerActivations, Pixels
 from cam._engine.passes import Passes
 from cam._engine.precision import tolerance
-from cam._methods.base.maps import promote, weigh_maps
+from cam._methods.base.maps import axes_of_places, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.errors import MethodError
 from cam.targets import select_scores
@@ -19,6 +19,7 @@ from cam.types import Maps
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward",
 )
 def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
@@ -53,12 +54,12 @@ def class_activation_map(layer: LayerActivations, passes: Passes) -> Maps:
 
 def _find_classifier(module: nn.Module, layer: LayerActivations, pixels: Pixels) -> Tensor:
     """Find the matrix (classes, C) from the layer's mean to the logits."""
-    pooled = layer.activations.float().mean((2, 3))  # (B, C)
+    pooled = layer.activations.float().mean(axes_of_places(layer.activations))  # (B, C)
     logits = pixels.logits.float()
     finite = logits.flatten(1).isfinite().all(1) & pooled.isfinite().all(1)
     limit = tolerance(module, logits.device) * logits[finite].abs().max() if finite.any() else 0
     for child in module.modules():
-        if not isinstance(child, nn.Linear | nn.Conv2d):
+        if not isinstance(child, nn.Linear | nn.Conv2d | nn.Conv3d):
             continue
         matrix = child.weight.detach().flatten(1)
         if logits.ndim != 2 or matrix.shape != (logits.shape[1], pooled.shape[1]):

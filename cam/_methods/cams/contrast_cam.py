@@ -29,6 +29,7 @@ _WEIGHTINGS = ("equal", "probability")
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="2 forwards, and 1 backward down to the layer",
 )
 def finercam(
@@ -121,6 +122,7 @@ def _nearest(pixels: Pixels, count: int) -> list[tuple[int, list[int]]]:
     family="cam",
     kind="evidence",
     reads=LayerGradients,
+    volumes=True,
     cost="1 forward, and the backward down to the first layer",
     fusion="product",
 )

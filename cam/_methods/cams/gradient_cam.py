@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cam._engine.heatmaps import rule_maps
 from cam._engine.method_sources import LayerGradients
-from cam._methods.base.maps import promote
+from cam._methods.base.maps import axes_of_places, promote
 from cam._methods.base.method_registry import register_method
 from cam.types import Maps
 
@@ -45,6 +45,7 @@ def register_rule(name: str, *, title: str, kind: str = "evidence") -> Callable[
             reads=LayerGradients,
             cost="1 forward, and the backward down to the layer",
             kernel_rules=(name,),
+            volumes=True,
         )(method)
         return rule
 
@@ -72,7 +73,7 @@ def _warn_of_poles(name: str, layer: LayerGradients) -> Iterator[tuple[int, str]
     near = _POLES[name](activations, gradients)  # (B, C)
     if not near.any():
         return
-    strengths = RULES[name](activations, gradients).abs().sum((2, 3))  # (B, C)
+    strengths = RULES[name](activations, gradients).abs().sum(axes_of_places(activations))  # (B, C)
     shares = (strengths * near).sum(1) / strengths.sum(1)
     for image, share in enumerate(shares.tolist()):
         if share >= POLE_SHARE:
@@ -86,12 +87,14 @@ def _warn_of_poles(name: str, layer: LayerGradients) -> Iterator[tuple[int, str]
 
 def _near_pole_of_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     """Find channels where 2 + G ΣA comes below half of its 2 for some positive gradient."""
-    return gradients.amax((2, 3)).clamp(min=0) * activations.sum((2, 3)) < -1
+    axes = axes_of_places(activations)
+    return gradients.amax(axes).clamp(min=0) * activations.sum(axes) < -1
 
 
 def _near_pole_of_xgradcam(activations: Tensor, _gradients: Tensor) -> Tensor:
     """Find channels whose ΣA is below a hundredth of Σ|A|."""
-    return activations.sum((2, 3)).abs() < activations.abs().sum((2, 3)) / 100
+    axes = axes_of_places(activations)
+    return activations.sum(axes).abs() < activations.abs().sum(axes) / 100
 
 
 _POLES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -113,7 +116,7 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
         Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
         Localization, ICCV 2017, equations 1 and 2
     """
-    weights = gradients.mean((2, 3), keepdim=True)
+    weights = gradients.mean(axes_of_places(gradients), keepdim=True)
     return weights * activations
 
 
@@ -131,8 +134,9 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
         Fu et al., Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs,
         BMVC 2020, equation 8
     """
-    sums = activations.sum((2, 3), keepdim=True)
-    weights = (activations * gradients).sum((2, 3), keepdim=True) / (sums + 1e-7)
+    sums = activations.sum(axes_of_places(activations), keepdim=True)
+    products = activations * gradients
+    weights = products.sum(axes_of_places(products), keepdim=True) / (sums + 1e-7)
     return weights * activations
 
 
@@ -149,10 +153,10 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
         Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
         Convolutional Networks, WACV 2018, equations 10 and 19
     """
-    sums = activations.sum((2, 3), keepdim=True)
+    sums = activations.sum(axes_of_places(activations), keepdim=True)
     # α max(G, 0) with G² taken out of the fraction, where it would underflow.
     shares = torch.where(gradients > 0, gradients / (2 + gradients * sums), gradients * 0)
-    return shares.sum((2, 3), keepdim=True) * activations
+    return shares.sum(axes_of_places(shares), keepdim=True) * activations
 
 
 @register_rule(

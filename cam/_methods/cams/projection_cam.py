@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cam._engine.method_sources import LayerActivations, LayerGradients
+from cam._methods.base.maps import normalise_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.principal_component import centre, first_component, orient
-from cam.kernels import normalise
 from cam.parameters import number, one_of, optional
 from cam.types import Maps
 
@@ -32,6 +32,7 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward",
     sums=False,
 )
@@ -54,6 +55,7 @@ def eigencam(layer: LayerActivations) -> Maps:
     family="cam",
     kind="evidence",
     reads=LayerGradients,
+    volumes=True,
     cost="1 forward, and the backward down to the layer",
     sums=False,
 )
@@ -76,6 +78,7 @@ def eigengradcam(layer: LayerGradients) -> Maps:
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward",
     sums=False,
 )
@@ -115,7 +118,7 @@ def kpcacam(
     ]
     raw = orient(torch.stack(components).float(), centred)
     raw = raw.where(finite, torch.nan).view(-1, *layer.activations.shape[2:])
-    return Maps(raw=raw, normalised=normalise(raw))
+    return Maps(raw=raw, normalised=normalise_maps(raw))
 
 
 def _distances(vectors: Tensor) -> Tensor:
@@ -168,4 +171,4 @@ def _largest(gram: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
 def _project(features: Tensor) -> Maps:
     """Make maps of the first principal component of (B, C, h, w)."""
     raw = first_component(features)
-    return Maps(raw=raw, normalised=normalise(raw))
+    return Maps(raw=raw, normalised=normalise_maps(raw))

@@ -25,6 +25,7 @@ from cam.types import Maps
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward, and one for each channel of the layer",
 )
 def scorecam(layer: LayerActivations, passes: Passes) -> Maps:
@@ -106,6 +107,7 @@ def find_distinct_masks(activations: Tensor) -> tuple[Tensor, Tensor]:
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward, and for each channel of the layer one of what lies behind the layer",
 )
 def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
@@ -157,7 +159,7 @@ def ablationcam(layer: LayerActivations, passes: Passes) -> Maps:
             for part in passes.chunks(len(channels)):
                 without = channels[part]
                 row = torch.arange(len(without), device=without.device)
-                ablated = activations[image].repeat(len(without), 1, 1, 1)
+                ablated = activations[image].repeat(len(without), *[1] * (activations.ndim - 1))
                 ablated[row, without] = 0
                 scores = passes.scores(ablated, image)
                 whole = pixels.scores[image].float()

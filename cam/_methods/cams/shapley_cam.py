@@ -8,7 +8,7 @@ from cam._engine.forward import run_model
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._engine.token_layout import main_output, replace_main_output
-from cam._methods.base.maps import promote, weigh_maps
+from cam._methods.base.maps import axes_of_places, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam.errors import LayerError
 from cam.parameters import one_of
@@ -21,6 +21,7 @@ from cam.types import Maps
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     rules={"utility": one_of(("rest", "score"))},
     cost="2 forwards, and 2 backwards down to the layer",
 )
@@ -73,7 +74,8 @@ def shapleycam(layer: LayerActivations, passes: Passes, *, utility: str = "rest"
             )
         passes.backwards += 1
         whole = gradient.detach() if change is None else gradient.detach() - change / 2
-        return promote(layer.layout.maps(whole)).mean((2, 3))
+        maps = promote(layer.layout.maps(whole))
+        return maps.mean(axes_of_places(maps))
 
     passes.expect(len(inputs))
     module, network = passes.module.get_submodule(layer.name), passes.module

@@ -23,6 +23,7 @@ from cam.types import Maps
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost=(
         "1 forward, and a forward and a backward down to the layer for each sample: 10 by default"
     ),
@@ -113,6 +114,7 @@ def _gradients(layer: LayerActivations, passes: Passes, copies: Tensor, image: i
 def _weights(powers: Tensor, activations: Tensor) -> Tensor:
     """Compute Grad-CAM++'s weights (C,) from mean powers (3, C, h, w)."""
     first, second, third = powers
-    below = 2 * second + third * activations.sum((1, 2), keepdim=True)
+    axes = tuple(range(1, activations.ndim))
+    below = 2 * second + third * activations.sum(axes, keepdim=True)
     share = torch.where(second == 0, 0, second / below)
-    return (share * torch.where(first > 0, first, first * 0)).sum((1, 2))
+    return (share * torch.where(first > 0, first, first * 0)).sum(axes)

@@ -15,7 +15,7 @@ from cam import kernels
 from cam._engine.method_sources import LayerActivations
 from cam._engine.passes import Passes
 from cam._methods.base.draws import Draws, Sum, mean_of, tell_errors
-from cam._methods.base.maps import fill_up, promote, weigh_maps
+from cam._methods.base.maps import axes_of_places, fill_up, promote, weigh_maps
 from cam._methods.base.method_registry import register_method
 from cam._methods.base.noisy_copies import draw_noise
 from cam._methods.cams.score_cam import find_distinct_masks, spread_scores
@@ -30,6 +30,7 @@ from cam.types import Maps
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward, and one for each sample of each channel of the layer: 35 samples by default",
 )
 def sscam(
@@ -88,7 +89,7 @@ def sscam(
         for part in passes.chunks(samples * channels):
             number = torch.arange(part.start, part.stop, device=picture.device) % channels
             drawn = draw_noise(picture[0], len(number), generator)  # (n, H, W)
-            masked = kernels.masked_batch(picture, masks[image, number])
+            masked = kernels.masked_batch(inputs[image : image + 1], masks[image, number])
             masked += noise * drawn[:, None] * picture
             scores[part] = passes.scores(masked, image).float()
             passes.tell(partial(gather, by_sample, part.stop))
@@ -116,6 +117,7 @@ def sscam(
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="1 forward, and one for each step of each channel of the layer: 10 steps by default",
 )
 def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
@@ -166,6 +168,6 @@ def iscam(layer: LayerActivations, passes: Passes, *, steps: int = 10) -> Maps:
 
 def _stretch(activations: Tensor) -> Tensor:
     """Stretch each map to [0, 1]; constant ones become zeros."""
-    low = activations.amin((2, 3), keepdim=True)
-    high = activations.amax((2, 3), keepdim=True)
+    low = activations.amin(axes_of_places(activations), keepdim=True)
+    high = activations.amax(axes_of_places(activations), keepdim=True)
     return (activations - low) / (high - low + 1e-8)

@@ -30,6 +30,7 @@ from cam.types import Maps, resize
     family="cam",
     kind="evidence",
     reads=LayerActivations,
+    volumes=True,
     cost="2 forwards, and four for each group of feature maps that are alike: some tens",
     sums=False,
 )
@@ -126,7 +127,8 @@ def vit_cx(
                 estimate = replace(estimate, error=torch.zeros_like(estimate.raw), agreement=1.0)
             estimates.append(estimate)
     raw = torch.stack([estimate.raw for estimate in estimates]).float()
-    return tell_errors(stretch(raw.where(finite[:, None, None], torch.nan)), estimates, "samples")
+    finite = finite.view(-1, *[1] * (raw.ndim - 1))
+    return tell_errors(stretch(raw.where(finite, torch.nan)), estimates, "samples")
 
 
 def _weigh_masks(masks: Tensor, totals: Tensor, times: Tensor) -> Tensor:

@@ -35,10 +35,19 @@ from cam._methods.gradients.integrated_gradients import check_completeness
 from cam.parameters import number
 from cam.types import Maps
 
-_POOLS = frozenset(("max_pool2d", "_max_pool2d", "max_pool2d_with_indices"))
-_ADAPTIVE_POOLS = frozenset(
-    ("adaptive_max_pool2d", "_adaptive_max_pool2d", "adaptive_max_pool2d_with_indices")
-)
+_POOLS = {
+    name: pool
+    for axes, pool in (("2d", functional.max_pool2d), ("3d", functional.max_pool3d))
+    for name in (f"max_pool{axes}", f"_max_pool{axes}", f"max_pool{axes}_with_indices")
+}
+_ADAPTIVE_POOLS = {
+    f"{start}adaptive_max_pool{axes}{end}": pool
+    for axes, pool in (
+        ("2d", functional.adaptive_max_pool2d),
+        ("3d", functional.adaptive_max_pool3d),
+    )
+    for start, end in (("", ""), ("_", ""), ("", "_with_indices"))
+}
 
 
 @register_method(
@@ -48,6 +57,7 @@ _ADAPTIVE_POOLS = frozenset(
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a forward and a backward of twice the images",
 )
 def deeplift(pixels: Pixels, passes: Passes, *, baseline: float = 0.0) -> Maps:
@@ -142,9 +152,9 @@ class RescaleRule(GradientOverrides):
                 quotient = args[0] * args[1].reciprocal()
             return args[0].copy_(quotient) if is_in_place(function) else quotient
         if name in _POOLS:
-            return _rescale_max_pool(functional.max_pool2d, name, args[:6], kwargs)
+            return _rescale_max_pool(_POOLS[name], name, args[:6], kwargs)
         if name in _ADAPTIVE_POOLS:
-            return _rescale_max_pool(functional.adaptive_max_pool2d, name, args[:2], kwargs)
+            return _rescale_max_pool(_ADAPTIVE_POOLS[name], name, args[:2], kwargs)
         if name in ("amax", "max", "maximum"):
             return self._maximum(function, name, args, kwargs)
         if name in _COMPOSITIONS:

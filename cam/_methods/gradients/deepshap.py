@@ -28,6 +28,7 @@ from cam.types import Maps
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost="1 forward, and for each reference a forward and a backward of twice the images, and "
     "a forward",
 )

@@ -37,6 +37,7 @@ _RULES = {
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost=_COST,
 )
 def expected_gradients(
@@ -91,6 +92,7 @@ def expected_gradients(
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost=_COST,
 )
 def gradientshap(
@@ -158,7 +160,7 @@ def _expect(
             differences = picture - starts  # (n, C, H, W)
             if noise:
                 differences += scale * draw_noise(picture, len(starts), generator)
-            between = starts + shares[part, None, None, None] * differences
+            between = starts + shares[part].view(-1, *[1] * picture.ndim) * differences
             _, gradients = passes.gradients(between.to(inputs.dtype), image)
             added = (differences * gradients).sum(1)  # (n, H, W)
             for group, rows in draws.cut(part):

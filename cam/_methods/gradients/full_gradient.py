@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from cam import kernels
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
-from cam._methods.base.maps import promote
+from cam._methods.base.maps import axes_of_places, normalise_maps, promote
 from cam._methods.base.method_registry import register_method
 from cam.errors import NoGradientError
 from cam.types import Maps, resize
@@ -25,6 +24,7 @@ _EPSILON = 1e-7  # as pytorch-grad-cam's scale_cam_image
     family="gradient",
     kind="evidence",
     reads=Pixels,
+    volumes=True,
     cost="2 forwards and 1 backward",
 )
 def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
@@ -56,10 +56,10 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
     """
     inputs = pixels.inputs
     passes.expect(len(inputs))
-    biases = Biases()
+    biases = Biases(inputs.ndim)
 
     def total(leaf: Tensor, scores: Tensor) -> Tensor:
-        size = (leaf.shape[2], leaf.shape[3])
+        size = tuple(leaf.shape[2:])
         first, *others = bias_shares(leaf, scores, biases)
         summed = _upsample(first, size)
         for part in others:
@@ -71,19 +71,23 @@ def fullgrad(pixels: Pixels, passes: Passes) -> Maps:
     # Also a pass that ran out of memory may have left something.
     with passes.module.register_forward_pre_hook(lambda *_: biases.clear()), biases:
         raw = torch.cat(passes.graphs(inputs, total))
-    return Maps(raw=raw, normalised=kernels.normalise(raw))
+    return Maps(raw=raw, normalised=normalise_maps(raw))
 
 
 class Biases(TorchFunctionMode):
     """Records the output and the bias of each convolution and batch norm while it is on.
+
+    Args:
+        axes: How many the outputs have that count: 4, or 5 of volumes.
 
     Attributes:
         outputs: (B, C, h, w) each, part of the graph.
         biases: (C,) each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, axes: int = 4) -> None:
         super().__init__()
+        self._axes = axes
         self.outputs: list[Tensor] = []
         self.biases: list[Tensor] = []
 
@@ -100,7 +104,7 @@ class Biases(TorchFunctionMode):
         if function not in _BIASES:
             return output
         bias = _BIASES[function](*args, **(kwargs or {}))
-        if bias is None or output.ndim != 4 or not output.requires_grad:
+        if bias is None or output.ndim != self._axes or not output.requires_grad:
             return output
         self.outputs.append(output)
         self.biases.append(bias.detach())
@@ -133,6 +137,7 @@ def _bias_of_norm(
 
 _BIASES: dict[Any, Callable[..., Tensor | None]] = {
     functional.conv2d: _bias_of_convolution,
+    functional.conv3d: _bias_of_convolution,
     functional.batch_norm: _bias_of_norm,
 }
 
@@ -144,7 +149,8 @@ def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
         gradients = torch.autograd.grad(scores.sum(), [pixels, *biases.outputs], allow_unused=True)
     if gradients[0] is None:
         raise NoGradientError("the target's score does not depend on the pixels")
-    factors = [pixels.detach(), *(bias[:, None, None] for bias in biases.biases)]
+    sides = [1] * (pixels.ndim - 2)
+    factors = [pixels.detach(), *(bias.view(-1, *sides) for bias in biases.biases)]
     return [
         gradient * factor
         for gradient, factor in zip(gradients, factors, strict=True)
@@ -152,12 +158,12 @@ def bias_shares(pixels: Tensor, scores: Tensor, biases: Biases) -> list[Tensor]:
     ]
 
 
-def _upsample(share: Tensor, size: tuple[int, int]) -> Tensor:
+def _upsample(share: Tensor, size: tuple[int, ...]) -> Tensor:
     """Compute Σ_c ψ(share_c) of (B, C, h, w), (B, H, W).
 
     The sum comes first, as interpolation is linear.
     """
     values = promote(share.abs())
-    low = values.amin((2, 3), keepdim=True)
-    high = values.amax((2, 3), keepdim=True)
+    low = values.amin(axes_of_places(values), keepdim=True)
+    high = values.amax(axes_of_places(values), keepdim=True)
     return resize(((values - low) / (_EPSILON + (high - low))).sum(1), size)

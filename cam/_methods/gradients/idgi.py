@@ -27,6 +27,7 @@ _FRACTION, _DISTANCE, _SIGMA = 0.25, 0.02, 50.0
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
 )
 def idgi(
@@ -66,7 +67,10 @@ def idgi(
     """
     inputs = pixels.inputs
     passes.expect(len(inputs) * (steps + 1))
-    starts = blur(inputs.double(), _SIGMA) if way == "blur" else torch.full_like(inputs, baseline)
+    depth = inputs.ndim == 5
+    starts = (
+        blur(inputs.double(), _SIGMA, depth) if way == "blur" else torch.full_like(inputs, baseline)
+    )
     starts = starts.to(inputs.dtype)
     raws: list[Tensor] = []
     for image, picture in enumerate(inputs):
@@ -101,7 +105,8 @@ def _walk(picture: Tensor, start: Tensor, way: str, numbers: range, steps: int) 
     """Make the pictures (n, C, H, W) of steps from the start to a picture (C, H, W)."""
     if way == "blur":
         sharp = picture.double()
-        return torch.stack([blur(sharp, _SIGMA * (1 - k / steps)) for k in numbers])
+        depth = picture.ndim == 4
+        return torch.stack([blur(sharp, _SIGMA * (1 - k / steps), depth) for k in numbers])
     wide, begin = promote(picture), promote(start)
     return torch.stack([begin + (wide - begin) * (k / steps) for k in numbers])
 

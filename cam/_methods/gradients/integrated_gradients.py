@@ -25,6 +25,7 @@ TOLERANCE = 0.01
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a forward and a backward for each step: 50 by default",
 )
 def integrated_gradients(
@@ -64,7 +65,7 @@ def integrated_gradients(
         Gauss–Legendre quadrature as in captum 0.9, IntegratedGradients
     """
     inputs = pixels.inputs
-    starts = inputs.new_full((len(inputs), 1, 1, 1), baseline)
+    starts = inputs.new_full((len(inputs), *[1] * (inputs.ndim - 1)), baseline)
     passes.expect(len(inputs) * (steps + 1))
     total, differences = average_gradients(passes, starts, *gauss_legendre(steps), grows=True)
     maps = reduce_gradient(total, differences)
@@ -109,7 +110,7 @@ def average_gradients(
 
     for image, (start, difference) in enumerate(zip(starts, differences, strict=True)):
         for part in passes.chunks(len(shares)):
-            share = shares[part][:, None, None, None]
+            share = shares[part].view(-1, *[1] * (inputs.ndim - 1))
             pictures = (start + share * difference).to(passes.pixels.inputs.dtype)  # (n, C, H, W)
             _, gradients = passes.gradients(pictures, image)
             total[image] += torch.tensordot(counts[part], gradients.to(inputs.dtype), 1)
@@ -145,7 +146,8 @@ def check_completeness(
 
 def check_sums(maps: Maps, expected: Tensor, kind: str, advice: str) -> Maps:
     """Remark on maps (B, H, W) that do not add up to what is expected, (B,)."""
-    sums = maps.raw.double().sum((1, 2))
+    raw = maps.raw.double()
+    sums = raw.sum(tuple(range(1, raw.ndim)))
     remarks = []
     for image, (added, above) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):
         # NaN is reported elsewhere, and is not above anything.

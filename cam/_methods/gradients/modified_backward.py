@@ -65,6 +65,7 @@ def register_relu_rule(name: str, *, title: str) -> Callable[[Rule], Rule]:
             family="gradient",
             kind="sensitivity",
             reads=Pixels,
+            volumes=True,
             cost="2 forwards, and the backward down to the pixels",
         )(method)
         return rule
@@ -122,6 +123,7 @@ def deconvnet(_sent: Tensor, arrived: Tensor) -> Tensor:
     family="cam",
     kind="sensitivity",
     reads=LayerGradients,
+    volumes=True,
     kernel_rules=("gradcam",),
     cost="2 forwards, and 2 backwards: down to the layer, and down to the pixels",
     percentile=99,
@@ -149,7 +151,7 @@ def guided_gradcam(layer: LayerGradients, passes: Passes) -> Maps:
         Localization, ICCV 2017, section 3.2
     """
     gradient = run_backward(passes, guided_backprop)
-    gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[-2:])[:, None]
+    gradcam = resize(layer.rule_maps["gradcam"].raw.clamp(min=0), gradient.shape[2:])[:, None]
     # In the wider of their types: a product of half-precision numbers soon becomes 0.
     wider = torch.promote_types(gradient.dtype, gradcam.dtype)
     return reduce_gradient(gradient.to(wider) * gradcam, reduce="max")

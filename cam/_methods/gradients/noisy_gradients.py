@@ -128,6 +128,7 @@ def register_moment(name: str, *, title: str, least: int = 1) -> Callable[[Momen
             family="gradient",
             kind="sensitivity",
             reads=Pixels,
+            volumes=True,
             cost=(
                 "1 forward, and a forward and a backward for each sample: by default until another "
                 "seed's map is expected to correlate by 0.95, at most 4000"

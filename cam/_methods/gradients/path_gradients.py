@@ -33,6 +33,7 @@ _WIDEST = 10_000.0
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a forward and a backward for each step: 200 by default",
 )
 def guided_integrated_gradients(
@@ -158,6 +159,7 @@ def _is_close(values: Tensor, expected: Tensor) -> Tensor:
     family="gradient",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a forward and a backward for each step: 100 by default",
 )
 def blur_integrated_gradients(
@@ -167,7 +169,8 @@ def blur_integrated_gradients(
 
     With L(σ) the image blurred by a Gaussian of width σ (beyond its edges it is 0, the mean
     colour of a normalised image): a = -∫ ∂y/∂L(σ) ⊙ ∂L/∂σ dσ from 0 to ``sigma``; map = Σ_c a_c.
-    No blank image has to be chosen, and no pixel is of its colour. The other map shows |Σ_c a_c|,
+    No blank image has to be chosen, and no pixel is of its colour. A volume is blurred along its
+    planes or frames too. The other map shows |Σ_c a_c|,
     min-max normalised for each image.
 
     As in PAIR's program the integrand is taken where each step begins and ∂L/∂σ is a difference
@@ -191,23 +194,23 @@ def blur_integrated_gradients(
     """
     inputs = pixels.inputs
     # In double precision, because the quotient divides a small difference.
-    sharp = inputs.double()
+    sharp, depth = inputs.double(), inputs.ndim == 5
     total = torch.zeros_like(sharp)
     passes.expect(len(inputs) * (steps + 1))
     for image, picture in enumerate(sharp):
         for part in passes.chunks(steps):
             widths = [sigma * step / steps for step in range(part.start, part.stop)]
-            blurred = torch.stack([blur(picture, width) for width in widths])
-            wider = torch.stack([blur(picture, width + _BLUR_STEP) for width in widths])
+            blurred = torch.stack([blur(picture, width, depth) for width in widths])
+            wider = torch.stack([blur(picture, width + _BLUR_STEP, depth) for width in widths])
             _, gradients = passes.gradients(blurred.to(inputs.dtype), image)
             total[image] -= ((wider - blurred) / _BLUR_STEP * gradients).sum(0) * sigma / steps
             passes.tell(partial(_sum_channels, passes, [total[: image + 1]]))
-    starts = blur(sharp, sigma).to(inputs.dtype)
+    starts = blur(sharp, sigma, depth).to(inputs.dtype)
     maps = _sum_channels(passes, [total])
     return check_completeness(passes, maps, starts, "a blurred image")
 
 
-def blur(pictures: Tensor, sigma: float) -> Tensor:
+def blur(pictures: Tensor, sigma: float, depth: bool = False) -> Tensor:
     """Blur by a Gaussian truncated at four widths, zero beyond edges.
 
     A blur along an axis is a product with a matrix, which for wide blurs costs far less than a
@@ -216,9 +219,13 @@ def blur(pictures: Tensor, sigma: float) -> Tensor:
     Args:
         pictures: (…, H, W) floats.
         sigma: Width in pixels; 0 changes nothing.
+        depth: Whether there is an axis D before H, along which it is blurred too.
     """
     if not sigma:
         return pictures
+    if depth:
+        along_depth = _make_blur_matrix(pictures.shape[-3], sigma, pictures)
+        pictures = torch.einsum("de,...ehw->...dhw", along_depth, pictures)
     along_rows = _make_blur_matrix(pictures.shape[-1], sigma, pictures)
     along_columns = _make_blur_matrix(pictures.shape[-2], sigma, pictures)
     return along_columns @ pictures @ along_rows

@@ -12,6 +12,7 @@ from cam.types import Maps
     family="gradient",
     kind="sensitivity",
     reads=PixelGradients,
+    volumes=True,
     cost="1 forward, and the backward down to the pixels",
 )
 def saliency(pixels: PixelGradients) -> Maps:
@@ -33,6 +34,7 @@ def saliency(pixels: PixelGradients) -> Maps:
     family="gradient",
     kind="contribution",
     reads=PixelGradients,
+    volumes=True,
     cost="1 forward, and the backward down to the pixels",
 )
 def input_x_gradient(pixels: PixelGradients) -> Maps:

@@ -14,16 +14,22 @@ from cam._engine.forward import Probabilities
 from cam._engine.method_sources import Pixels
 from cam._engine.passes import Passes
 from cam._methods.base.draws import STEADY, Draws, Estimate, Sum, mean_of, tell_errors
-from cam._methods.base.maps import refuse_baseline, stretch
+from cam._methods.base.maps import normalise_maps, refuse_baseline, stretch
 from cam._methods.base.method_registry import register_method
+from cam._methods.perturbation.blocks import Blocks
 from cam.errors import MethodError
-from cam.parameters import SEED, colour, integer, number
+from cam.parameters import SEED, colour, integer, number, optional
 from cam.types import Maps
 
 
 @register_method(
     "occlusion",
-    rules={"window": integer(1), "stride": integer(1), "baseline": colour()},
+    rules={
+        "window": integer(1),
+        "stride": integer(1),
+        "depth": optional(integer(1)),
+        "baseline": colour(),
+    },
     agreement=lambda window, stride, **_: (
         f"stride is {stride}, but must be at most its window, {window}, or pixels would be left out"
         if stride > window
@@ -33,6 +39,7 @@ from cam.types import Maps
     family="perturbation",
     kind="contribution",
     reads=Pixels,
+    volumes=True,
     needs_gradients=False,
     cost="1 forward, and one for each place of the window: 729 for 224 × 224 pixels by default",
 )
@@ -42,12 +49,14 @@ def occlusion(
     *,
     window: int = 16,
     stride: int = 8,
+    depth: int | None = None,
     baseline: float | Sequence[float] = 0.0,
 ) -> Maps:
     """How far the score falls when a window over the place hides it.
 
     With x_k the image whose k-th window shows the baseline and y the explained score:
-    map_s = mean over the windows k that cover s of (y(x) - y(x_k)). Windows lie at multiples of
+    map_s = mean over the windows k that cover s of (y(x) - y(x_k)). In a volume or a clip they are
+    blocks. Windows lie at multiples of
     the stride, all channels of a pixel are hidden together, and a last window that reaches beyond
     the edge is cut off there, so that every pixel is covered.
 
@@ -56,6 +65,8 @@ def occlusion(
         passes: Where the images go.
         window: Side of the square, in pixels; at most the image's smaller side.
         stride: Pixels from one window to the next; at most the window.
+        depth: Of a volume or a clip, how many planes or frames a block hides, at every half of as
+            many; None: a quarter of them.
         baseline: What a hidden pixel shows, after normalisation: a number (0 is the mean colour of
             a normalised image), or one a channel.
 
@@ -70,53 +81,47 @@ def occlusion(
         4.2; averaged over the windows as in captum 0.9, Occlusion
     """
     inputs = pixels.inputs
-    count, _, height, width = inputs.shape
-    if window > min(height, width):
+    count, sides = len(inputs), inputs.shape[2:]
+    if window > min(sides[-2:]):
         raise MethodError(
-            f"occlusion's window is {window}, but the image has only {height} × {width} pixels"
+            f"occlusion's window is {window}, but the image has only {sides[-2]} × {sides[-1]} "
+            "pixels"
         )
-    rows = _starts(height, window, stride, inputs.device)
-    columns = _starts(width, window, stride, inputs.device)
-    # One hole in the middle of a mask twice as large as the picture, which is cut to the picture at
-    # a shift for each window.
-    mask = torch.ones(2 * height, 2 * width, dtype=torch.bool, device=inputs.device)
-    mask[height : height + window, width : width + window] = False
-    shifts = torch.cartesian_prod(height - rows, width - columns)  # (K, 2)
-    positions = len(shifts)
-    over_rows = _covers(rows, window, height)  # (rows, H)
-    over_columns = _covers(columns, window, width)  # (columns, W)
-
+    windows, strides = [window, window], [stride, stride]
+    if len(sides) == 3:
+        depth = -(-sides[0] // 4) if depth is None else depth
+        if depth > sides[0]:
+            raise MethodError(
+                f"occlusion's depth is {depth}, but there are only {sides[0]} planes or frames"
+            )
+        windows, strides = [depth, *windows], [max(depth // 2, 1), *strides]
+    elif depth is not None:
+        raise MethodError(
+            f"occlusion's depth, {depth}, is of a volume's or clip's blocks, and this is an image"
+        )
+    blocks = Blocks(inputs, windows, strides)
+    total = count * blocks.positions
     scores: list[Tensor] = []
 
     def gather() -> Tensor:
         """Average the drops over those windows that were tried; NaN where none was."""
         tried = torch.cat(scores).float()
-        rest = tried.new_full((count * positions - len(tried),), torch.nan)
-        drops = pixels.scores.float()[:, None] - torch.cat([tried, rest]).view(count, positions)
-        drops = drops.view(count, len(rows), len(columns))
-        done = torch.arange(count * positions, device=drops.device).view_as(drops) < len(tried)
-        # A window covers a pixel if its rows and its columns do, so no map of a window is needed.
-        total = over_rows.T @ torch.where(done, drops, 0) @ over_columns  # (B, H, W)
-        raw: Tensor = total / (over_rows.T @ done.float() @ over_columns)  # 0 / 0 is NaN
-        return raw
+        rest = tried.new_full((total - len(tried),), torch.nan)
+        drops = pixels.scores.float()[:, None] - torch.cat([tried, rest]).view(count, -1)
+        drops = drops.view(count, *blocks.counts)
+        done = torch.arange(total, device=drops.device).view_as(drops) < len(tried)
+        # 0 / 0 is NaN.
+        return blocks.spread(torch.where(done, drops, 0)) / blocks.spread(done.float())
 
-    passes.expect(count * positions)
-    for part in passes.chunks(count * positions):
+    passes.expect(total)
+    for part in passes.chunks(total):
         number = torch.arange(part.start, part.stop, device=inputs.device)
-        owner = number // positions
         with refuse_baseline(passes.method):
-            hidden = kernels.masked_batch(
-                inputs,
-                mask.expand(len(number), -1, -1),
-                baseline,
-                owner=owner,
-                size=(2 * height, 2 * width),
-                shifts=shifts[number % positions],
-            )
+            hidden, owner = blocks.hide(number, baseline)
         scores.append(passes.scores(hidden, owner))
         passes.tell(lambda: _normalise_known(gather()))
     raw = gather()
-    return Maps(raw=raw, normalised=kernels.normalise(raw))
+    return Maps(raw=raw, normalised=normalise_maps(raw))
 
 
 @register_method(
@@ -132,6 +137,7 @@ def occlusion(
     family="perturbation",
     kind="evidence",
     reads=Pixels,
+    volumes=True,
     needs_gradients=False,
     cost=(
         "1 forward, and one for each mask: by default until another seed's map is expected to "
@@ -189,10 +195,10 @@ def rise(
         Models, BMVC 2018, equation 6 and section 3.2
     """
     inputs = pixels.inputs
-    count, _, height, width = inputs.shape
-    grids, shifts, size = draw_grids(masks, cells, probability, seed, (height, width))
+    count, sides = len(inputs), tuple(inputs.shape[2:])
+    grids, shifts, size = draw_grids(masks, cells, probability, seed, sides)
     grids, shifts = grids.to(inputs.device), shifts.to(inputs.device)
-    white = torch.ones(1, 1, height, width, device=inputs.device)
+    white = torch.ones(1, 1, *sides, device=inputs.device)
     passes.expect(count * masks)
     network = passes.module
     if isinstance(pixels.targets, Tensor) and pixels.logits.shape[1] > 1:
@@ -207,7 +213,8 @@ def rise(
 
     estimates: list[Estimate] = []
     with passes.through(network):
-        for image, picture in enumerate(inputs):
+        for image in range(count):
+            picture = inputs[image : image + 1]
             draws = Draws(masks, Sum, show)
             for part in draws.batches(passes, steady):
                 shift = shifts[part]
@@ -226,8 +233,8 @@ def rise(
 
 
 def draw_grids(
-    masks: int, cells: int, probability: float, seed: int, picture: tuple[int, int]
-) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    masks: int, cells: int, probability: float, seed: int, picture: tuple[int, ...]
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Draw RISE's masks, as small as they are before interpolation.
 
     Args:
@@ -235,34 +242,27 @@ def draw_grids(
         cells: Along each side, s.
         probability: That a cell is open.
         seed: Of a separate generator; the state of torch's is left alone.
-        picture: (H, W).
+        picture: (H, W), or (D, H, W) of a volume, whose planes have no more than one cell each.
 
     Returns:
         Grids (N, s, s) bool, shifts (N, 2) int64 in rows and columns, both on the CPU, and the
-        size (height, width) to which a grid is interpolated: (s + 1) cells of ⌈H/s⌉ × ⌈W/s⌉.
+        size (height, width) to which a grid is interpolated: (s + 1) cells of ⌈H/s⌉ × ⌈W/s⌉. Of a
+        volume there is an axis more.
     """
     generator = torch.Generator().manual_seed(seed)
-    grids = torch.rand(masks, cells, cells, generator=generator) < probability
-    cell = [-(-side // cells) for side in picture]
+    counts = [cells] * len(picture)
+    if len(picture) == 3:
+        counts[0] = min(cells, picture[0])
+    grids = torch.rand(masks, *counts, generator=generator) < probability
+    cell = [-(-side // number) for side, number in zip(picture, counts, strict=True)]
     shifts = [torch.randint(side, (masks,), generator=generator) for side in cell]
-    return grids, torch.stack(shifts, 1), ((cells + 1) * cell[0], (cells + 1) * cell[1])
+    size = tuple((number + 1) * side for number, side in zip(counts, cell, strict=True))
+    return grids, torch.stack(shifts, 1), size
 
 
 def _normalise_known(raw: Tensor) -> Maps:
     """Normalise maps (B, H, W) with pixels that no window has covered yet, which stay NaN."""
     unknown = raw.isnan()
-    lowest = raw.nan_to_num(torch.inf).amin((1, 2), keepdim=True)
-    normalised = kernels.normalise(torch.where(unknown, lowest, raw))
+    lowest = raw.nan_to_num(torch.inf).amin(tuple(range(1, raw.ndim)), keepdim=True)
+    normalised = normalise_maps(torch.where(unknown, lowest, raw))
     return Maps(raw, normalised.masked_fill(unknown, torch.nan))
-
-
-def _starts(side: int, window: int, stride: int, device: torch.device) -> Tensor:
-    """List the starts of windows until one reaches the end."""
-    steps = -(-(side - window) // stride) + 1
-    return torch.arange(steps, device=device) * stride
-
-
-def _covers(starts: Tensor, window: int, side: int) -> Tensor:
-    """Return (windows, side), 1 where a window covers a position."""
-    at = torch.arange(side, device=starts.device)
-    return ((at >= starts[:, None]) & (at < starts[:, None] + window)).float()

@@ -24,6 +24,7 @@ from cam.types import Maps
     kind="contribution",
     full=True,
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a backward with up to 6 passes through each layer",
 )
 def attn_lrp(

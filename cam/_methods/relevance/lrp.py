@@ -54,6 +54,7 @@ def _disagreement(low: float, high: float, alpha: float, beta: float, **_others:
     kind="contribution",
     full=True,
     reads=Pixels,
+    volumes=True,
     cost="2 forwards, and a backward with up to 6 passes through each layer",
 )
 def lrp(

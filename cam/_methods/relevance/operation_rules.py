@@ -355,7 +355,10 @@ class RelevanceOverrides(GradientOverrides):
             return pass_elementwise(x, result.detach())
         # Else all channels of a position, as one of them alone may be 0.
         per_map = isinstance(constant, Tensor) and constant.shape[-2:] == (1, 1)
-        size = x.abs().mean(-3 if per_map and x.ndim > 3 else -1, keepdim=True)
+        # Of a volume the planes come between the channels and the rows.
+        per_volume = per_map and constant.ndim > 3 and constant.shape[-3] == 1
+        channels = -4 if per_volume and x.ndim == 5 else -3
+        size = x.abs().mean(channels if per_map and x.ndim > 3 else -1, keepdim=True)
         nothing = torch.zeros_like(x)
         shift = function(nothing, second) if x is first else function(first, nothing)
         shift = torch.where(shift.isfinite(), shift, 0)

@@ -98,7 +98,8 @@ def _check_conservation(passes: Passes, maps: Maps, reason: str) -> Maps:
         slopes = torch.autograd.grad(scores.sum(), logits)[0]
     # What the logits contribute to the score: all of it, where it is a sum of logits.
     expected = (logits * slopes).detach().double().flatten(1).sum(1)
-    sums = maps.raw.double().sum((1, 2))
+    raw = maps.raw.double()
+    sums = raw.sum(tuple(range(1, raw.ndim)))
     remarks = []
     for image, (arrived, score) in enumerate(zip(sums.tolist(), expected.tolist(), strict=True)):
         # NaN is reported elsewhere, and is not above anything.

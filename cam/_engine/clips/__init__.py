@@ -1,0 +1,1 @@
+"""Take volumes and clips as a network does."""
