@@ -96,7 +96,7 @@ def over_views(
         inputs = (pixels.inputs.flip(-1) if mirrored else pixels.inputs) * factor
         targets = pixels.targets
         if mirrored and not isinstance(targets, Tensor):
-            targets = tuple(mirror_target(target, inputs.shape[3]) for target in targets)
+            targets = tuple(mirror_target(target, inputs.shape[-1]) for target in targets)
         parts = []
         for captured in passes.captures(inputs, targets, reads, layers, rules):
             with passes.explaining(captured):
