@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from cam._runs.plan.run_call import Call
 from cam._runs.plan.run_plan import Metric, Plan, list_differences, make_plan
 from cam._runs.results.run import Run
 from cam._runs.storage.store import Store, locked
-from cam.errors import Cancelled, InputError, RunError, nearest
+from cam.errors import CamWarning, Cancelled, InputError, RunError, nearest
 
 ENGINES: Mapping[str, Engine] = {"local": run_local, "ray": run_ray}
 
@@ -108,7 +109,7 @@ def evaluate(
     path = Path(out)
     if (path / "run.json").is_file():
         store = _open(path, plan)
-        if store.done() == len(items):
+        if store.done() == len(items) and not store.find_damage():
             # A finished run may lie where nothing can be written. One that was killed as it merged
             # is merged if it can be; its scores are the same either way.
             if not store.merged:
@@ -118,6 +119,9 @@ def evaluate(
     with locked(path):
         store = _open(path, plan) if (path / "run.json").is_file() else _create(path, plan)
         store.clear()
+        for sentence in store.set_damage_aside():
+            store.log(sentence)
+            warnings.warn(f"the run {str(path)!r}: {sentence}", CamWarning, stacklevel=2)
         store.log(f"started with {store.done()} of {len(items)} images done, engine {engine}")
         begun = time.perf_counter()
         try:
@@ -149,7 +153,7 @@ def resume(
     Raises:
         RunError: There is no run, or its model or data were in memory and are not given.
     """
-    call = Run.open(path).call
+    call = read_call(path)
     return evaluate(
         call.load_model() if model is None else model,
         call.open_data() if data is None else data,
@@ -158,6 +162,15 @@ def resume(
         progress=progress,
         **call.arguments(),
     )
+
+
+def read_call(path: str | os.PathLike[str]) -> Call:
+    """Read how a run was started, also of one whose tables are damaged.
+
+    Raises:
+        RunError: There is no run, or its model or data were in memory.
+    """
+    return Call.of_facts(Store.open(path).facts.get("notes", {}).get("call") or {})
 
 
 def _create(path: Path, plan: Plan) -> Store:

@@ -26,7 +26,7 @@ from cam.targets import Targets
 from cam.types import Attribution
 
 # Raised when a run folder's files change their meaning.
-FORMAT = 4
+FORMAT = 5
 # A repr holds where an object lies in memory, which is another place each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

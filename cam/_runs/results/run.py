@@ -55,11 +55,13 @@ class Run(RunTables):
         """Read a folder that :func:`cam.evaluate` wrote.
 
         Raises:
-            RunError: There is no run, or it cannot be read.
+            RunError: There is no run, it cannot be read, or a file is not what was written.
             MissingExtraError: The extra "evaluate" is not installed.
         """
         require("evaluate", "reading a run")
-        return cls(Store.open(path))
+        store = Store.open(path)
+        store.require_whole()
+        return cls(store)
 
     def __repr__(self) -> str:
         return f"cam.Run({str(self.path)!r}, {self.done} of {self.total} images)"

@@ -5,7 +5,8 @@
     run.json                       what determines the result, and where it was made
     lock                           held while a process writes
     log.txt                        what happened, line by line
-    shards/00000000-00000016/      items 0 to 15: TABLES, a .parquet file each
+    shards/00000000-00000016/      items 0 to 15: TABLES, a .parquet file each, and their checksums
+    damaged/00000000-00000016/     a shard that was not whole any more when the run went on
 
 A shard is written as a folder under a temporary name, and then renamed: it is there or it is not.
 When all shards of a block are there they are merged into one, of a wider range, before they are
@@ -27,12 +28,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cam._runs.plan.run_plan import FORMAT
+from cam._runs.storage import checksums
 from cam.errors import RunError
 
 TABLES = ("scores", "remarks", "items", "costs", "maps", "pictures")
 # Rows of scores that one merged file holds, about.
 BLOCK_ROWS = 1_000_000
 BLOCK_SHARDS = 256
+DAMAGED = "damaged"
 _WRITING = ".writing-"
 _LOCK_TRIES = 5
 
@@ -130,10 +133,14 @@ class Store:
             target = self._folder(shard)
             temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=target.parent))
             try:
+                contents = {}
                 for name, table in tables.items():
                     buffer = io.BytesIO()
                     parquet.write_table(table, buffer, compression="zstd")
-                    _write(temporary / f"{name}.parquet", buffer.getvalue())
+                    contents[f"{name}.parquet"] = buffer.getvalue()
+                contents[checksums.NAME] = checksums.make_checksums(contents)
+                for name, content in contents.items():
+                    _write(temporary / name, content)
                 temporary.chmod(0o755)
                 if target.exists():
                     shutil.rmtree(target)
@@ -142,6 +149,54 @@ class Store:
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
+
+    def find_damage(self) -> dict[Range, str]:
+        """Find shards that are not what was written: their ranges, each with a clause why.
+
+        A shard that a writer merges meanwhile is left out.
+        """
+        damage = {shard: checksums.find_damage(self._folder(shard)) for shard in self.ranges()}
+        problems = {shard: reason for shard, reason in damage.items() if reason is not None}
+        return {shard: problems[shard] for shard in self.ranges() if shard in problems}
+
+    def require_whole(self) -> None:
+        """Refuse a folder of which something is not what was written.
+
+        Raises:
+            RunError: A shard is damaged, and which.
+        """
+        for shard, reason in self.find_damage().items():
+            raise RunError(
+                f"the run {str(self.path)!r} is damaged: of the shard {self._folder(shard).name} "
+                f"{reason}; resume the run, which computes this part again"
+            )
+
+    def set_damage_aside(self) -> list[str]:
+        """Move damaged shards out of the way; the caller holds the lock.
+
+        Returns:
+            A sentence for each.
+
+        Raises:
+            RunError: The folder cannot be written.
+        """
+        sentences = []
+        for shard, reason in self.find_damage().items():
+            source = self._folder(shard)
+            with writing(self.path):
+                (self.path / DAMAGED).mkdir(exist_ok=True)
+                target = self.path / DAMAGED / source.name
+                number = 1
+                while target.exists():
+                    number += 1
+                    target = target.with_name(f"{source.name}-{number}")
+                source.rename(target)
+                _sync_folder(source.parent)
+            sentences.append(
+                f"of the shard {source.name} {reason}: it lies in {DAMAGED}/{target.name} now, and "
+                "its images are computed again"
+            )
+        return sentences
 
     def merge(self) -> None:
         """Merge every block whose shards are all there, the last one too.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import cam
 from cam._runs.engines.run_progress import Report, RunProgress
+from cam._runs.evaluation import read_call
 from cam._runs.plan.run_call import Call
 from cam._runs.results.run_states import RunState, runs
 from cam.pages.ui.server import allowed_roots, jobs, resources, served, weight_downloads
@@ -113,7 +114,7 @@ def resume(path: Path) -> None:
     Raises:
         CamError: It does not say how it was started, or its model or data cannot be had.
     """
-    call = cam.Run.open(path).call
+    call = read_call(path)
     data = allowed_roots.open_data(call.data)
     weights = PUBLISHED if call.model.weights == "DEFAULT" else RANDOM
     published = weight_downloads.find_missing(ModelChoice(call.model.name, weights))

@@ -75,7 +75,7 @@ def _draw_row(run: ObservedRun) -> None:
         if doing in (run_jobs.RUNNING, run_jobs.WAITING) and run_jobs.is_mine(state.path):
             cancel = partial(run_jobs.get_runner().cancel, state.path)
             st.button("Cancel", key=f"cancel {name}", icon=":material/stop:", on_click=cancel)
-        if doing == run_jobs.STOPPED and st.button(
+        if doing in (run_jobs.STOPPED, run_jobs.DAMAGED) and st.button(
             "Resume", key=f"resume {name}", icon=":material/play_arrow:"
         ):
             with report_errors():
