@@ -15,15 +15,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.visitors.session import Session, VisitError
+from benchmarks.visitors.run import start_run
 from benchmarks.visitors.visitor import Answers, Truth, Visitor
 from cam._performance.timing import read_load
 
 # Each fourth visitor uploads a photo.
 UPLOADS_EVERY = 4
-METRICS = "run_metrics=deletion&run_metrics=insertion&run_metrics=road"
-RUN = f"start=true&size=64&run_methods=gradcam&run_methods=integrated_gradients&{METRICS}"
-SETTLING_SECONDS = 60
 MEASURED_EVERY_SECONDS = 10
 
 
@@ -58,24 +55,6 @@ def main(address: str, visitors: int, seconds: int, run: bool, pid: int | None) 
         stop.set()
     report(answers, memory)
     sys.exit(bool(answers.wrong))
-
-
-def start_run(address: str) -> None:
-    """Start a run over the photo grid, as the form does.
-
-    Raises:
-        VisitError: It does not start.
-    """
-    end = time.monotonic() + SETTLING_SECONDS
-    with Session(address, "datasets") as session:
-        session.visit(RUN)
-        while time.monotonic() < end:
-            # The button waits until the methods were tried on the model.
-            session.click("go", lambda state: setattr(state, "trigger_value", True))
-            if "start=" not in session.query:
-                return
-            time.sleep(1)
-    raise VisitError("the run does not start")
 
 
 def read_megabytes(pid: int) -> float:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -75,6 +76,10 @@ class Job:
         self._visitors.pop(visitor, None)
         if not self._visitors:
             self._stopped.set()
+
+    def stop(self) -> None:
+        """Ask it to end, whoever waits for it."""
+        self._stopped.set()
 
     @property
     def awaited(self) -> bool:
@@ -149,6 +154,7 @@ class Jobs:
         self._capacity = capacity
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
         self._lock = threading.Lock()
+        _everybody.add(self)
 
     def _carry_out(self) -> None:
         # Linux has a priority for each thread, and the threads that torch starts from this one
@@ -182,11 +188,37 @@ class Jobs:
                 del self._jobs[old]
             return job
 
+    def stop(self) -> list[Job]:
+        """Ask every job to end; returns those that have not yet."""
+        with self._lock:
+            jobs = [job for job in self._jobs.values() if not job.done.is_set()]
+        for job in jobs:
+            job.stop()
+        return jobs
+
     def forget(self, key: Hashable) -> None:
         """Drop a finished job, so that the next to ask starts anew."""
         with self._lock:
             if key in self._jobs and self._jobs[key].done.is_set():
                 del self._jobs[key]
+
+
+# Of this process.
+_everybody: "WeakSet[Jobs]" = WeakSet()
+
+
+def stop_everything(seconds: float) -> bool:
+    """End the jobs of all visitors, as the server ends.
+
+    Args:
+        seconds: How long it waits for them: a run ends with the batch that is at work.
+
+    Returns:
+        Whether all ended.
+    """
+    end = time.monotonic() + seconds
+    stopped = [job for jobs in list(_everybody) for job in jobs.stop()]
+    return all(job.done.wait(max(0.0, end - time.monotonic())) for job in stopped)
 
 
 @st.cache_resource(show_spinner=False)

@@ -21,6 +21,8 @@ from cam.pages.ui.server.nagle import disable_nagle
 NAME = "cam-warm-up"
 # Streamlit listens within a second or two, or it has ended with a message.
 LISTENING_SECONDS = 60
+# Of work in the background to end with the server: less than what service managers wait.
+ENDING_SECONDS = 8
 
 
 def main() -> None:
@@ -28,8 +30,30 @@ def main() -> None:
     keep_memory()
     fill_shelves(os.environ.get("CAM_PROJECT"))
     threading.Thread(target=_answer_at_once, daemon=True).start()
-    threading.Thread(target=warm_up, name=NAME, daemon=True).start()
-    cli.main(args=["run", *sys.argv[1:]], prog_name="streamlit")
+    warming = threading.Thread(target=warm_up, name=NAME, daemon=True)
+    warming.start()
+    try:
+        cli.main(args=["run", *sys.argv[1:]], prog_name="streamlit")
+    except SystemExit as ended:
+        _end(warming, ended.code if isinstance(ended.code, int) else bool(ended.code))
+        raise
+
+
+def _end(warming: threading.Thread, status: int) -> None:
+    """End the work in the background, as the server stops.
+
+    A thread that computes while the interpreter goes away aborts the process, which then looks
+    like a crash. What a run has stored stays, and it can be resumed.
+    """
+    from cam.pages.ui.server.jobs import stop_everything
+
+    ended = stop_everything(ENDING_SECONDS)
+    warming.join(ENDING_SECONDS)
+    if not ended or warming.is_alive():
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def fill_shelves(project: str | None) -> None:
